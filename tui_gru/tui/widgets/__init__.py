@@ -1,0 +1,1 @@
+"""Widgets that draw arrays and know nothing of a GRU: matrices, bars, plots."""
