@@ -1,0 +1,160 @@
+"""Backpropagation through time, written out, one timestep at a time.
+
+The equations are the derivatives of `cell`, by hand; tests compare them with PyTorch's autograd and with finite differences.
+
+    dh      = do Wy' + what the timestep after hands back
+    dz      = dh * (h_prev - h~)        daz = dz * z * (1 - z)
+    dh~     = dh * (1 - z)              dah = dh~ * (1 - h~^2)
+    drh     = dah Uh'                   the gradient of r * h_prev
+    dr      = drh * h_prev              dar = dr * r * (1 - r)
+    dh_prev = dh * z + drh * r + daz Uz' + dar Ur'
+
+With the reset gate after the product, m = h_prev Uh + bhn: dm = dah * r, dr = dah * m, and the second path is dm Uh'.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from tui_gru.engine import loss
+from tui_gru.engine.parameters import Array, Parameters
+from tui_gru.engine.record import Activations, BatchRecord, Deltas, Timestep
+
+
+def backward_batch(parameters: Parameters, activations: Activations, deltas: Deltas) -> None:
+    """Fill every delta of a batch: its loss is the only source, nothing comes from the future."""
+    loss.dlogits(activations, out=deltas.dlogits)
+    deltas.flow[-1] = 0
+    for s, d in zip(reversed(activations.timesteps), reversed(deltas.timesteps), strict=True):
+        backward_timestep(parameters, s, d)
+
+
+def backward_timestep(parameters: Parameters, s: Timestep, d: Timestep, done: int = 1) -> None:
+    """The deltas of one timestep; `d.dlogits` and `d.dh_future` are set.
+
+    The first `done` of the ten lines (dlogits is the first) are there already and stay untouched.
+    """
+    if done < 2:
+        np.matmul(d.dlogits, parameters.Wy_T, out=d.dh_output)
+        np.add(d.dh_output, d.dh_future, out=d.dh)
+    _deltas(parameters, s, d, done)
+
+
+def backward_from(parameters: Parameters, activations: Activations, deltas: Deltas, t: int, done: int) -> None:
+    """Go on from the middle of timestep `t`, of which `done` lines have been executed, down to timestep 0."""
+    backward_timestep(parameters, activations.timesteps[t], deltas.timesteps[t], done)
+    for i in range(t - 1, -1, -1):
+        backward_timestep(parameters, activations.timesteps[i], deltas.timesteps[i])
+
+
+def _deltas(p: Parameters, s: Timestep, d: Timestep, done: int) -> None:
+    if done < 3:
+        np.subtract(s.h_prev, s.h_tilde, out=d.dz)
+        d.dz *= d.dh
+    if done < 4:
+        np.multiply(d.dz, s.z, out=d.daz)
+        d.daz *= s.one_minus_z
+    if done < 5:
+        np.multiply(d.dh, s.one_minus_z, out=d.dh_tilde)
+    if done < 6:
+        np.multiply(s.h_tilde, s.h_tilde, out=d.dah)
+        np.subtract(1, d.dah, out=d.dah)
+        d.dah *= d.dh_tilde
+    if p.c is None:
+        if done < 7:
+            np.matmul(d.dah, p.Uh_T, out=d.drh)
+        if done < 8:
+            np.multiply(d.drh, s.h_prev, out=d.dr)
+    else:
+        if done < 7:
+            np.multiply(d.dah, s.r, out=d.dm)
+        if done < 8:
+            np.multiply(d.dah, s.hUh, out=d.dr)
+    if done < 9:
+        np.subtract(1, s.r, out=d.dar)
+        d.dar *= s.r
+        d.dar *= d.dr
+    if done < 10:
+        np.multiply(d.dh, s.z, out=d.dh_carry)
+        if p.c is None:
+            np.multiply(d.drh, s.r, out=d.dh_candidate)
+        else:
+            np.matmul(d.dm, p.Uh_T, out=d.dh_candidate)
+        np.matmul(d.daz, p.Uz_T, out=d.dh_update)
+        np.matmul(d.dar, p.Ur_T, out=d.dh_reset)
+        np.add(d.dh_carry, d.dh_candidate, out=d.dh_prev)
+        d.dh_prev += d.dh_update
+        d.dh_prev += d.dh_reset
+
+
+def backward_into_earlier(
+    parameters: Parameters, flow: Array, earlier: Sequence[Activations], scratch: Deltas, gradients: Parameters
+) -> None:
+    """Carry `notebook`: run on into the earlier batches of the epoch, the latest first, adding to their shared gradients.
+
+    `flow` (B, H) is the gradient at the state that the batch began with. The earlier batches keep the activations that they were
+    computed with, and the products use the weights of now, as the tutorial's code did on a PyTorch that let it. Only the
+    recurrent parameters gain: the earlier losses are not seeded, so Wy and by do not.
+    """
+    gain = gradients.like(np.empty_like(gradients.flat))
+    for activations in earlier:
+        scratch.flow[-1] = flow
+        for s, d in zip(reversed(activations.timesteps), reversed(scratch.timesteps), strict=True):
+            np.copyto(d.dh, d.dh_future)
+            _deltas(parameters, s, d, 2)
+        recurrent_gradients(activations, scratch, gain)
+        for total, share in (
+            (gradients.W, gain.W),
+            (gradients.U, gain.U),
+            (gradients.b, gain.b),
+            (gradients.c, gain.c),
+        ):
+            if total is not None and share is not None:
+                total += share
+        flow = scratch.flow[0]
+
+
+def recurrent_gradients(s: Activations, d: Deltas, out: Parameters, start: int = 0) -> None:
+    """The gradients of W, U, b (and c), summed over rows and over the timesteps from `start` on, into `out`."""
+    H = out.hidden_size
+    da = _rows(d.da[start:])
+    np.matmul(_rows(s.x[start:]).T, da, out=out.W)
+    da.sum(0, out=out.b)
+    h_prev, dah = _rows(s.h_prev[start:]), da[:, 2 * H :]
+    if out.c is None:
+        np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
+        np.matmul(_rows(s.rh[start:]).T, dah, out=out.Uh)
+    else:
+        dm = _rows(d.dm[start:])
+        np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
+        np.matmul(h_prev.T, dm, out=out.Uh)
+        out.c[: 2 * H] = out.b[: 2 * H]
+        dm.sum(0, out=out.c[2 * H :])
+
+
+def output_gradients(s: Activations, d: Deltas, out: Parameters, start: int = 0) -> None:
+    """The gradients of Wy and by over the timesteps from `start` on, into `out`."""
+    dlogits = _rows(d.dlogits[start:])
+    np.matmul(_rows(s.h[start:]).T, dlogits, out=out.Wy)
+    dlogits.sum(0, out=out.by)
+
+
+def gradients_from(record: BatchRecord, start: int) -> Parameters:
+    """The gradients as they stand when the backward pass has done the timesteps from `start` on.
+
+    One product over those timesteps; from 0 on it is, to the bit, the gradient that the update uses (without what carry
+    `notebook` adds from earlier batches). The timesteps' own shares add up to it to about 5e-7 relative in float32.
+    """
+    assert record.deltas is not None
+    out = record.parameters.like(np.zeros_like(record.parameters.flat))
+    if start < len(record.activations.timesteps):
+        recurrent_gradients(record.activations, record.deltas, out, start)
+        output_gradients(record.activations, record.deltas, out, start)
+    return out
+
+
+def _rows(array: Array) -> Array:
+    """(T, B, n) as (T B, n), a view."""
+    return array.reshape(-1, array.shape[-1])

@@ -1,0 +1,42 @@
+"""A text cut into the tutorial's batches of characters."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine.config import Config
+
+
+class Corpus:
+    """Inputs and targets of an epoch, as indices into the vocabulary.
+
+    `inputs` and `targets` are (num_batches, T, B). The text is cut into sequences of T characters, one after the other, and
+    each run of B sequences is a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1.
+    """
+
+    def __init__(self, config: Config) -> None:
+        index = {char: i for i, char in enumerate(config.vocabulary)}
+        ids = np.fromiter((index[char] for char in config.text), np.intp, len(config.text))
+        self.vocabulary = config.vocabulary
+        self.num_batches, self._rows, self._length = config.num_batches, config.batch_size, config.seq_length
+        self.inputs = self._cut(ids[:-1])  # (num_batches, T, B)
+        self.targets = self._cut(ids[1:])  # (num_batches, T, B)
+
+    def _cut(self, ids: NDArray[np.intp]) -> NDArray[np.intp]:
+        used = ids[: self.num_batches * self._rows * self._length]
+        cut = np.ascontiguousarray(used.reshape(self.num_batches, self._rows, self._length).swapaxes(1, 2))
+        cut.setflags(write=False)
+        return cut
+
+    def position_in_text(self, batch: int, t: int, row: int) -> int:
+        """Where in the text the input character of this cell stands, 0-based; its target stands one further."""
+        return (batch * self._rows + row) * self._length + t
+
+    def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> str:
+        """The characters of one row of `inputs` or `targets`."""
+        return "".join(self.vocabulary[i] for i in ids[batch, :, row])
+
+    def continues(self, batch: int, row: int) -> bool:
+        """Whether this row goes on in the text where the same row of the batch before stopped."""
+        return batch > 0 and self.position_in_text(batch, 0, row) == self.position_in_text(batch - 1, self._length, row)

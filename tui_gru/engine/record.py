@@ -1,0 +1,195 @@
+"""Everything that is computed in one batch, in preallocated arrays, time first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any, Self
+
+import numpy as np
+
+from tui_gru.engine.config import Config
+from tui_gru.engine.parameters import Array, Parameters
+
+
+class Timestep:
+    """One timestep's views of an `Activations` or `Deltas`: attribute by attribute, without the time axis.
+
+    Made once per record, so that the kernels do not index arrays in their inner loop.
+    """
+
+    def __init__(self, views: dict[str, Array]) -> None:
+        self.__dict__.update(views)
+
+    def __getattr__(self, name: str) -> Array:  # only for the type checker's sake: the views are in __dict__
+        raise AttributeError(name)
+
+
+class _Arrays:
+    """Arrays over the timesteps of one batch. `owned` lists those with memory of their own; all others are views of them."""
+
+    owned: tuple[str, ...]
+    config: Config
+
+    def __init__(self, config: Config) -> None:
+        raise NotImplementedError
+
+    def copy(self) -> Self:
+        twin = type(self)(self.config)
+        for name in self.owned:
+            getattr(twin, name)[...] = getattr(self, name)
+        return twin
+
+    @property
+    def nbytes(self) -> int:
+        return sum(getattr(self, name).nbytes for name in self.owned)
+
+
+class Activations(_Arrays):
+    """The forward half of a record. B rows, T timesteps, H units, V characters.
+
+    x y logits y_hat term1 (T, B, V); h_prev h z r h_tilde az ar ah (T, B, H), rh = r*h_prev for reset `before`;
+    hU (T, B, 3H) the products with U; one_minus_z (T, B, H); term2 (T, B); term3 (T).
+    """
+
+    owned = (
+        "inputs", "targets", "x", "y", "states", "a", "hU", "gates", "rh", "one_minus_z", "new",
+        "logits", "y_hat", "log_p", "term1", "term2", "term3",
+    )  # fmt: skip
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        T, B, H, V = config.seq_length, config.batch_size, config.hidden_size, config.vocab_size
+        dtype = np.dtype(config.dtype)
+
+        def zeros(*shape: int) -> Array:
+            return np.zeros(shape, dtype)
+
+        self.inputs = np.zeros((T, B), np.intp)
+        self.targets = np.zeros((T, B), np.intp)
+        self.x, self.y = zeros(T, B, V), zeros(T, B, V)
+        self.states = zeros(T + 1, B, H)  # h_prev and h are the same array, one timestep apart
+        self.h_prev, self.h = self.states[:-1], self.states[1:]
+        self.a, self.hU, self.gates = zeros(T, B, 3 * H), zeros(T, B, 3 * H), zeros(T, B, 3 * H)
+        self.rh = zeros(T, B, H)  # r*h_prev (reset before), r*m (reset after)
+        self.one_minus_z, self.new = zeros(T, B, H), zeros(T, B, H)
+        self.logits, self.y_hat, self.term1 = zeros(T, B, V), zeros(T, B, V), zeros(T, B, V)
+        self.log_p = zeros(T, B, V)
+        self.term2, self.term3 = zeros(T, B), zeros(T)
+        zr, gate = slice(0, 2 * H), [slice(i * H, (i + 1) * H) for i in range(3)]
+        self.az, self.ar, self.ah = (self.a[..., g] for g in gate)
+        self.z, self.r, self.h_tilde = (self.gates[..., g] for g in gate)
+        self.hUz, self.hUr, self.hUh = (self.hU[..., g] for g in gate)
+        self._fused = {"a_zr": self.a[..., zr], "zr": self.gates[..., zr], "hU_zr": self.hU[..., zr]}
+        names = ["h_prev", "h", "a", "ah", "rh", "one_minus_z", "new", "z", "r", "h_tilde", "hUh", "logits", "hU"]
+        arrays = {name: getattr(self, name) for name in names} | self._fused
+        self.timesteps = [Timestep({name: array[t] for name, array in arrays.items()}) for t in range(T)]
+
+
+class Deltas(_Arrays):
+    """The backward half of a record: the gradient of the loss with respect to each name, (T, B, ·).
+
+    dh is dh_output (from this timestep's output) plus dh_future (from the timestep after); dh_prev, handed to the timestep before, is the sum of
+    four paths: dh_carry, dh_candidate, dh_update, dh_reset. drh belongs to r*h_prev (reset `before`), dm to m (reset `after`).
+    """
+
+    owned = (
+        "dlogits", "flow", "dh", "dh_output", "dz", "dr", "dh_tilde", "drh", "da",
+        "dh_carry", "dh_candidate", "dh_update", "dh_reset",
+    )  # fmt: skip
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        T, B, H, V = config.seq_length, config.batch_size, config.hidden_size, config.vocab_size
+        dtype = np.dtype(config.dtype)
+
+        def zeros(*shape: int) -> Array:
+            return np.zeros(shape, dtype)
+
+        self.dlogits = zeros(T, B, V)
+        self.flow = zeros(T + 1, B, H)  # dh_prev and dh_future are the same array, one timestep apart
+        self.dh_prev, self.dh_future = self.flow[:-1], self.flow[1:]
+        self.dh, self.dh_output = zeros(T, B, H), zeros(T, B, H)
+        self.dz, self.dr, self.dh_tilde, self.drh = (zeros(T, B, H) for _ in range(4))
+        self.dm = self.drh  # one of the two exists, by convention
+        self.da = zeros(T, B, 3 * H)
+        self.daz, self.dar, self.dah = (self.da[..., i * H : (i + 1) * H] for i in range(3))
+        self.dh_carry, self.dh_candidate, self.dh_update, self.dh_reset = (zeros(T, B, H) for _ in range(4))
+        names = [
+            "dlogits",
+            "dh_prev",
+            "dh_future",
+            "dh",
+            "dh_output",
+            "dz",
+            "dr",
+            "dh_tilde",
+            "drh",
+            "dm",
+            "daz",
+            "dar",
+            "dah",
+            "dh_carry",
+            "dh_candidate",
+            "dh_update",
+            "dh_reset",
+        ]
+        arrays = {name: getattr(self, name) for name in names}
+        self.timesteps = [Timestep({name: array[t] for name, array in arrays.items()}) for t in range(T)]
+
+
+FORWARD_NAMES = (
+    "x",
+    "y",
+    "h_prev",
+    "az",
+    "ar",
+    "ah",
+    "z",
+    "r",
+    "h_tilde",
+    "h",
+    "logits",
+    "y_hat",
+    "term1",
+    "term2",
+    "term3",
+)
+BACKWARD_NAMES = (
+    "dlogits", "dh", "dh_output", "dh_future", "dz", "dr", "dh_tilde", "daz", "dar", "dah", "drh", "dm",
+    "dh_prev", "dh_carry", "dh_candidate", "dh_update", "dh_reset",
+)  # fmt: skip
+
+
+@dataclass(eq=False)
+class BatchRecord:
+    """One batch: what went in, everything computed, and what came out.
+
+    `parameters` are those that the batch began with, `updated` those after it (the same object where it did not learn);
+    `gradients` is None where it did not learn. `grad_norm` is the Euclidean norm of all gradients, NaN without learning.
+    """
+
+    activations: Activations
+    deltas: Deltas | None = None
+    parameters: Parameters = field(default=None)  # type: ignore[assignment]  # set when the batch is run
+    updated: Parameters = field(default=None)  # type: ignore[assignment]
+    gradients: Parameters | None = None
+    learning_rate: float = 0.0
+    loss: float = float("nan")
+    grad_norm: float = float("nan")
+
+    def copy(self) -> BatchRecord:
+        """A record of its own with the same contents; parameters are shared, since nothing changes them in place."""
+        return replace(
+            self,
+            activations=self.activations.copy(),
+            deltas=self.deltas and self.deltas.copy(),
+            gradients=self.gradients and self.gradients.copy(),
+        )
+
+    def array(self, name: str) -> Any:
+        """Any recorded array by its name, (T, …). `KeyError` where there is none."""
+        if name in FORWARD_NAMES or name in ("rh", "one_minus_z", "hUz", "hUr", "hUh", "log_p"):
+            return getattr(self.activations, name)
+        if name in BACKWARD_NAMES and self.deltas is not None:
+            return getattr(self.deltas, name)
+        raise KeyError(name)

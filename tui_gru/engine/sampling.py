@@ -1,0 +1,137 @@
+"""Sampling text from a model, character by character.
+
+Two samplers: `fed-back` gives each chosen character to the model as its next input, as a language model must; `tutorial` does what the
+tutorial's code does, which feeds the primer again and again from the state it has reached, so that its choice is never seen by the model.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine import cell
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.parameters import Array, Parameters
+from tui_gru.engine.record import Activations
+
+SAMPLERS = ("fed-back", "tutorial")
+
+
+@dataclass(frozen=True, eq=False)
+class Draw:
+    """One sampled character: its distribution y_hat (V), the uniform number that chose it (None: greedy), and its index."""
+
+    char: str
+    index: int
+    y_hat: NDArray[np.float64]
+    uniform: float | None
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """A sampled text with all that made it."""
+
+    primer: str
+    sampler: str
+    temperature: float
+    seed: int
+    draws: tuple[Draw, ...]
+
+    @property
+    def text(self) -> str:
+        """The primer and the characters sampled after it."""
+        return self.primer + "".join(draw.char for draw in self.draws)
+
+
+def sample(
+    config: Config,
+    parameters: Parameters,
+    primer: str,
+    length: int,
+    *,
+    sampler: str = "fed-back",
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> Sample:
+    """Sample `length` characters after `primer`, from a zero state. Temperature 0 takes the likeliest character.
+
+    Raises `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
+    """
+    _check(config, primer, length, sampler, temperature, seed)
+    index = {char: i for i, char in enumerate(config.vocabulary)}
+    step = _Stepper(config, parameters)
+    generator = np.random.Generator(np.random.PCG64(seed))
+    primer_ids = [index[char] for char in primer]
+    logits = step.through(primer_ids)
+    draws: list[Draw] = []
+    while len(draws) < length:
+        uniform = None if temperature == 0 else generator.random()
+        chosen, y_hat = choose(logits, temperature, uniform)
+        draws.append(Draw(config.vocabulary[chosen], chosen, y_hat, uniform))
+        if len(draws) < length:
+            logits = step.through([chosen] if sampler == "fed-back" else primer_ids)
+    return Sample(primer, sampler, float(temperature), seed, tuple(draws))
+
+
+def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[int, NDArray[np.float64]]:
+    """The index that `uniform` in [0, 1) picks from softmax(logits / temperature), by the cumulative sum; the likeliest if None.
+
+    `logits` is (V); returned beside it the distribution (V), float64.
+    """
+    wide = logits.astype(np.float64)
+    if not np.isfinite(wide).all():
+        raise TuiGruError("the model's logits are not finite, so there is nothing to sample from; step back to before the NaN")
+    if uniform is None:
+        probabilities = _softmax(wide)
+        return int(np.argmax(wide)), probabilities
+    probabilities = _softmax((wide - wide.max()) / temperature)
+    cumulative = np.cumsum(probabilities)
+    chosen = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
+    return min(chosen, len(probabilities) - 1), probabilities
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    e = np.exp(logits - logits.max())
+    return np.asarray(e / e.sum())
+
+
+class _Stepper:
+    """The trained cell, one row and one timestep at a time, its state kept from call to call."""
+
+    def __init__(self, config: Config, parameters: Parameters) -> None:
+        self._parameters = parameters
+        self._s = Activations(replace(config, batch_size=1, seq_length=1))
+
+    def through(self, ids: list[int]) -> Array:
+        """Feed these characters; the logits (V) after the last."""
+        s = self._s
+        with np.errstate(over="ignore", invalid="ignore"):
+            for i in ids:
+                s.inputs[...] = i
+                cell.embed(self._parameters, s)
+                cell.forward_timestep(self._parameters, s.timesteps[0])
+                s.states[0] = s.states[1]
+        logits: Array = s.logits[0, 0].copy()
+        return logits
+
+
+def _check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
+    if not primer:
+        raise TuiGruError("the primer is empty; give at least one character of the vocabulary", option="primer")
+    for i, char in enumerate(primer):
+        if char not in config.vocabulary:
+            raise TuiGruError(
+                f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.vocabulary!r}",
+                option="primer",
+            )
+    if isinstance(length, bool) or not hasattr(length, "__index__") or length < 0:
+        raise TuiGruError(f"length must be a whole number, 0 or more, not {length!r}", option="length")
+    if sampler not in SAMPLERS:
+        raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}", option="sampler")
+    if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
+        raise TuiGruError(f"temperature must be finite and 0 or more, not {temperature!r}", option="temperature")
+    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
+        raise TuiGruError(f"the sample's seed must be a whole number, 0 or more, not {seed!r}", option="sample_seed")
