@@ -12,16 +12,47 @@ from tui_gru.engine.parameters import Array, Parameters
 
 
 class Timestep:
-    """One timestep's views of an `Activations` or `Deltas`: attribute by attribute, without the time axis.
+    """One timestep's views of an `Activations` or a `Deltas`, without the time axis.
 
     Made once per record, so that the kernels do not index arrays in their inner loop.
     """
 
-    def __init__(self, views: dict[str, Array]) -> None:
-        self.__dict__.update(views)
+    h_prev: Array
+    h: Array
+    a: Array
+    ah: Array
+    a_zr: Array
+    zr: Array
+    z: Array
+    r: Array
+    h_tilde: Array
+    hU: Array
+    hU_zr: Array
+    hUh: Array
+    rh: Array
+    one_minus_z: Array
+    new: Array
+    logits: Array
+    dlogits: Array
+    dh: Array
+    dh_output: Array
+    dh_future: Array
+    dh_prev: Array
+    dz: Array
+    dr: Array
+    dh_tilde: Array
+    daz: Array
+    dar: Array
+    dah: Array
+    drh: Array
+    dm: Array
+    dh_carry: Array
+    dh_candidate: Array
+    dh_update: Array
+    dh_reset: Array
 
-    def __getattr__(self, name: str) -> Array:  # only for the type checker's sake: the views are in __dict__
-        raise AttributeError(name)
+    def __init__(self, arrays: dict[str, Array], t: int) -> None:
+        self.__dict__.update({name: array[t] for name, array in arrays.items()})
 
 
 class _Arrays:
@@ -79,17 +110,20 @@ class Activations(_Arrays):
         self.az, self.ar, self.ah = (self.a[..., g] for g in gate)
         self.z, self.r, self.h_tilde = (self.gates[..., g] for g in gate)
         self.hUz, self.hUr, self.hUh = (self.hU[..., g] for g in gate)
-        self._fused = {"a_zr": self.a[..., zr], "zr": self.gates[..., zr], "hU_zr": self.hU[..., zr]}
-        names = ["h_prev", "h", "a", "ah", "rh", "one_minus_z", "new", "z", "r", "h_tilde", "hUh", "logits", "hU"]
-        arrays = {name: getattr(self, name) for name in names} | self._fused
-        self.timesteps = [Timestep({name: array[t] for name, array in arrays.items()}) for t in range(T)]
+        arrays = {
+            "h_prev": self.h_prev, "h": self.h, "a": self.a, "ah": self.ah, "a_zr": self.a[..., zr],
+            "zr": self.gates[..., zr], "z": self.z, "r": self.r, "h_tilde": self.h_tilde,
+            "hU": self.hU, "hU_zr": self.hU[..., zr], "hUh": self.hUh,
+            "rh": self.rh, "one_minus_z": self.one_minus_z, "new": self.new, "logits": self.logits,
+        }  # fmt: skip
+        self.timesteps = [Timestep(arrays, t) for t in range(T)]
 
 
 class Deltas(_Arrays):
     """The backward half of a record: the gradient of the loss with respect to each name, (T, B, ·).
 
-    dh is dh_output (from this timestep's output) plus dh_future (from the timestep after); dh_prev, handed to the timestep before, is the sum of
-    four paths: dh_carry, dh_candidate, dh_update, dh_reset. drh belongs to r*h_prev (reset `before`), dm to m (reset `after`).
+    dh is dh_output (from this timestep's output) plus dh_future (from the timestep after); dh_prev, handed to the timestep
+    before, is the sum of four paths: dh_carry, dh_candidate, dh_update, dh_reset. drh belongs to r*h_prev (reset `before`), dm to m (reset `after`).
     """
 
     owned = (
@@ -114,27 +148,8 @@ class Deltas(_Arrays):
         self.da = zeros(T, B, 3 * H)
         self.daz, self.dar, self.dah = (self.da[..., i * H : (i + 1) * H] for i in range(3))
         self.dh_carry, self.dh_candidate, self.dh_update, self.dh_reset = (zeros(T, B, H) for _ in range(4))
-        names = [
-            "dlogits",
-            "dh_prev",
-            "dh_future",
-            "dh",
-            "dh_output",
-            "dz",
-            "dr",
-            "dh_tilde",
-            "drh",
-            "dm",
-            "daz",
-            "dar",
-            "dah",
-            "dh_carry",
-            "dh_candidate",
-            "dh_update",
-            "dh_reset",
-        ]
-        arrays = {name: getattr(self, name) for name in names}
-        self.timesteps = [Timestep({name: array[t] for name, array in arrays.items()}) for t in range(T)]
+        arrays = {name: getattr(self, name) for name in BACKWARD_NAMES}
+        self.timesteps = [Timestep(arrays, t) for t in range(T)]
 
 
 FORWARD_NAMES = (

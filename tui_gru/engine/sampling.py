@@ -1,7 +1,8 @@
 """Sampling text from a model, character by character.
 
-Two samplers: `fed-back` gives each chosen character to the model as its next input, as a language model must; `tutorial` does what the
-tutorial's code does, which feeds the primer again and again from the state it has reached, so that its choice is never seen by the model.
+Two samplers: `fed-back` gives each chosen character to the model as its next input, as a language model must; `tutorial`
+does what the tutorial's code does, which feeds the primer again and again from the state it has reached, so that the model
+never sees what was chosen.
 """
 
 from __future__ import annotations
