@@ -1,0 +1,62 @@
+"""Places in time: a position is one integer, and everything else about it is arithmetic."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from tui_gru.debugger.program import Line, Program
+from tui_gru.engine.errors import TuiGruError
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A moment: it says which line has just been executed. Orders and compares as time does.
+
+    `epoch`, `batch` and `t` are 0-based; `phase` is start, forward, loss, backward or update. In the loss and the update,
+    which are outside the loops over t, `t` is the last timestep.
+    """
+
+    tick: int
+    epoch: int = field(compare=False)
+    batch: int = field(compare=False)
+    t: int = field(compare=False)
+    phase: str = field(compare=False)
+    line: Line | None = field(compare=False, repr=False)
+    offset: int = field(compare=False, repr=False)  # ticks since the batch began; 0 only at the very start
+    number: int = field(compare=False, repr=False)  # of the batch, counted through all epochs, 0-based
+
+
+def position_of(program: Program, tick: int) -> Position:
+    """The position after `tick` ticks."""
+    if tick == 0:
+        return Position(0, 0, 0, 0, "start", None, 0, 0)
+    number, k = divmod(tick - 1, program.ticks)
+    line, t = program.line_at(k + 1)
+    epoch, batch = divmod(number, program.num_batches)
+    return Position(tick, epoch, batch, t, line.phase, line, k + 1, number)
+
+
+_PLACE = re.compile(r"(?:e\s*(?P<e>\d+))?\s*(?:b\s*(?P<b>\d+))?\s*(?:t\s*(?P<t>\d+))?\s*", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A place as people name it, 0-based here: `e3 b2 t1`. What is left out is None."""
+
+    epoch: int | None
+    batch: int | None
+    t: int | None
+
+
+def parse_place(text: str, program: Program) -> Place:
+    """`e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 1-based in `text`. Raises `TuiGruError` where it does not fit the program."""
+    match = _PLACE.fullmatch(text.strip())
+    if match is None or not text.strip():
+        raise TuiGruError(f"{text!r} is no place in time; write it as e3 b2 t1 (epoch, batch, timestep, counted from 1)")
+    epoch, batch, t = (None if part is None else int(part) - 1 for part in match.groups())
+    for what, value, limit in (("epoch", epoch, None), ("batch", batch, program.num_batches), ("timestep", t, program.seq_length)):
+        if value is not None and (value < 0 or (limit is not None and value >= limit)):
+            bounds = "from 1" if limit is None else f"from 1 to {limit}"
+            raise TuiGruError(f"there is no {what} {value + 1}; they are counted {bounds}")
+    return Place(epoch, batch, t)

@@ -1,0 +1,213 @@
+"""The program being debugged: every line of the training loop, once, in a table.
+
+The listing, stepping, breakpoints, the written-out matrices and the explanations all come from this table.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from tui_gru.debugger.formula import Formula, Name, Number, Reduce, log, screen_name, sigmoid, softmax, tanh
+from tui_gru.engine.config import Config
+from tui_gru.engine.parameters import parameter_names
+
+PHASES = ("forward", "loss", "backward", "update")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. Carry `notebook` has one without a formula."""
+
+    target: str
+    formula: Formula | None
+    phase: str
+    op: str = "="
+    note: str = ""
+
+    @cached_property
+    def text(self) -> str:
+        if self.formula is None:
+            return self.note
+        op = {"=": "=", "+=": "+=", "-=": "−="}[self.op]
+        return f"{screen_name(self.target)} {op} {self.formula.text}"
+
+    @cached_property
+    def latex(self) -> str:
+        if self.formula is None:
+            return rf"\text{{{self.note}}}"
+        target = Name(self.target).latex
+        op = {"=": "=", "+=": r"\mathrel{+}=", "-=": r"\mathrel{-}="}[self.op]
+        return f"{target} {op} {self.formula.latex}"
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The names on its right-hand side, each once, from left to right."""
+        return tuple(dict.fromkeys(self.formula.names())) if self.formula is not None else ()
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the listing: a line, or the heading of a loop. `indent` counts levels."""
+
+    text: str
+    indent: int
+    line: Line | None = None
+
+
+def _names(*names: str) -> tuple[Formula, ...]:
+    return tuple(Name(name) for name in names)
+
+
+_ONE = Number("1")
+
+
+def _forward(reset: str) -> tuple[Line, ...]:
+    x, y, h_prev, h, z, r, h_tilde, o, y_hat = _names("x", "y", "h_prev", "h", "z", "r", "h_tilde", "logits", "y_hat")
+    Wz, Wr, Wh, Uz, Ur, Uh, Wy = _names("Wz", "Wr", "Wh", "Uz", "Ur", "Uh", "Wy")
+    bz, br, bh, by, bhz, bhr, bhn = _names("bz", "br", "bh", "by", "bhz", "bhr", "bhn")
+    az, ar = x @ Wz + h_prev @ Uz + bz, x @ Wr + h_prev @ Ur + br
+    if reset == "after":
+        az, ar = az + bhz, ar + bhr
+        ah = x @ Wh + bh + r * (h_prev @ Uh + bhn)
+    else:
+        ah = x @ Wh + (r * h_prev) @ Uh + bh
+    lines = {
+        "z": sigmoid(az),
+        "r": sigmoid(ar),
+        "h_tilde": tanh(ah),
+        "h": z * h_prev + (_ONE - z) * h_tilde,
+        "logits": h @ Wy + by,
+        "y_hat": softmax(o),
+        "term1": y * log(y_hat),
+        "term2": Reduce("sum", Name("term1"), "the vocabulary"),
+        "term3": Reduce("mean", Name("term2"), "the rows", sign=-1),
+    }
+    return tuple(Line(target, formula, "forward") for target, formula in lines.items())
+
+
+def _backward(reset: str) -> tuple[Line, ...]:
+    y, y_hat, h, h_prev, z, r, h_tilde, x = _names("y", "y_hat", "h", "h_prev", "z", "r", "h_tilde", "x")
+    Wy, Uz, Ur, Uh, bhn = _names("Wy", "Uz", "Ur", "Uh", "bhn")
+    do, dh, dh_future, dz, dr, dh_tilde, daz, dar, dah, drh, dm = _names(
+        "dlogits", "dh", "dh_future", "dz", "dr", "dh_tilde", "daz", "dar", "dah", "drh", "dm"
+    )
+    if reset == "after":
+        product = ("dm", dah * r)
+        dr_formula, candidate = dah * (h_prev @ Uh + bhn), dm @ Uh.T
+    else:
+        product = ("drh", dah @ Uh.T)
+        dr_formula, candidate = drh * h_prev, drh * r
+    deltas: list[tuple[str, Formula]] = [
+        ("dlogits", (y_hat - y) / Number("(B·T)")),
+        ("dh", do @ Wy.T + dh_future),
+        ("dz", dh * (h_prev - h_tilde)),
+        ("daz", dz * z * (_ONE - z)),
+        ("dh_tilde", dh * (_ONE - z)),
+        ("dah", dh_tilde * (_ONE - h_tilde * h_tilde)),
+        product,
+        ("dr", dr_formula),
+        ("dar", dr * r * (_ONE - r)),
+        ("dh_prev", dh * z + candidate + daz @ Uz.T + dar @ Ur.T),
+    ]
+    lines = [Line(target, formula, "backward") for target, formula in deltas]
+    sources = {"z": (daz, h_prev, daz), "r": (dar, h_prev, dar), "h": (dah, r * h_prev, dah)}
+    if reset == "after":
+        sources["h"] = (dah, h_prev, dm)
+    for name in parameter_names(reset):
+        if name == "Wy":
+            formula: Formula = h.T @ do
+        elif name == "by":
+            formula = Reduce("sum", do, "the rows")
+        elif len(name) == 3:
+            formula = Reduce("sum", {"z": daz, "r": dar, "n": dm}[name[2]], "the rows")
+        else:
+            da, state, recurrent = sources[name[1]]
+            formula = {"W": x.T @ da, "U": state.T @ recurrent, "b": Reduce("sum", da, "the rows")}[name[0]]
+        lines.append(Line(f"d{name}", formula, "backward", "+="))
+    return tuple(lines)
+
+
+class Program:
+    """The table for one config, and the arithmetic of its ticks.
+
+    A batch takes `ticks` ticks whether it learns or not: `forward` lines for every t, the loss, `backward` lines for every t from the
+    last to the first, and the `update`. Tick k of a batch (1-based) has executed its k-th line.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.num_batches, self.seq_length = config.num_batches, config.seq_length
+        self.forward = _forward(config.reset)
+        self.loss = Line("loss", Reduce("mean", Name("term3"), "the timesteps"), "loss")
+        self.backward = _backward(config.reset)
+        self.deltas = sum(line.op == "=" for line in self.backward)
+        earlier = Line("earlier", None, "backward", note="on into the batches before, back to the epoch's first")
+        self.earlier = (earlier,) if config.carry == "notebook" else ()
+        eta = Name("learning_rate")
+        self.update = tuple(Line(n, eta * Name(f"d{n}"), "update", "-=") for n in parameter_names(config.reset))
+        self.loss_tick = self.seq_length * len(self.forward) + 1
+        self.backward_end = self.loss_tick + self.seq_length * len(self.backward) + len(self.earlier)
+        self.ticks = self.backward_end + len(self.update)
+
+    def line_at(self, k: int) -> tuple[Line, int]:
+        """The line that tick k of a batch executes, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
+        last = self.seq_length - 1
+        if k < self.loss_tick:
+            t, index = divmod(k - 1, len(self.forward))
+            return self.forward[index], t
+        if k == self.loss_tick:
+            return self.loss, last
+        k -= self.loss_tick + 1
+        if k < self.seq_length * len(self.backward):
+            back, index = divmod(k, len(self.backward))
+            return self.backward[index], last - back
+        k -= self.seq_length * len(self.backward)
+        return (*self.earlier, *self.update)[k], last
+
+    def tick_of(self, name: str, t: int | None = None) -> int | None:
+        """The tick within a batch at which `name` is computed, for timestep t where the line is in a loop over t."""
+        where = self._index.get(name)
+        if where is None:
+            return None
+        phase, index = where
+        last = self.seq_length - 1
+        t = last if t is None else t
+        if phase == "forward":
+            return t * len(self.forward) + index + 1
+        if phase == "loss":
+            return self.loss_tick
+        if phase == "backward":
+            return self.loss_tick + (last - t) * len(self.backward) + index + 1
+        return self.backward_end - len(self.earlier) + index + 1
+
+    @cached_property
+    def _index(self) -> dict[str, tuple[str, int]]:
+        after = (*self.earlier, *self.update)
+        tables = (("forward", self.forward), ("loss", (self.loss,)), ("backward", self.backward), ("update", after))
+        return {line.target: (phase, i) for phase, lines in tables for i, line in enumerate(lines)}
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The listing, from top to bottom."""
+        T, reset = self.seq_length, self.config.carry == "reset"
+        zero = Row("h = 0", 2 if reset else 1)
+        rows = [Row("for epoch in 1, 2, …:", 0)]
+        if not reset:
+            rows.append(zero)
+        rows.append(Row(f"for batch in 1…{self.num_batches}:", 1))
+        if reset:
+            rows.append(zero)
+        rows.append(Row(f"for t in 1…{T}:", 2))
+        rows += [Row(line.text, 3, line) for line in self.forward]
+        rows.append(Row(self.loss.text, 2, self.loss))
+        rows.append(Row(f"for t in {T}…1:", 2))
+        rows += [Row(line.text, 3, line) for line in self.backward]
+        rows += [Row(line.text, 2, line) for line in (*self.earlier, *self.update)]
+        return tuple(rows)
+
+
+@lru_cache(maxsize=8)
+def program_of(config: Config) -> Program:
+    """The table of a config; made once."""
+    return Program(config)
