@@ -1,0 +1,43 @@
+"""Hit counts: which hits stop, and which texts are refused."""
+
+import pytest
+
+from tui_gru.debugger.conditions import ConditionError
+from tui_gru.debugger.hit_counts import HitCount
+
+
+@pytest.mark.parametrize(
+    ("text", "stops"),
+    [
+        ("5", [5]),
+        ("==5", [5]),
+        ("= 5", [5]),
+        (" 5 ", [5]),
+        (">5", [6, 7, 8, 9, 10, 11, 12]),
+        (">=5", [5, 6, 7, 8, 9, 10, 11, 12]),
+        ("≥ 5", [5, 6, 7, 8, 9, 10, 11, 12]),
+        ("<3", [1, 2]),
+        ("<=3", [1, 2, 3]),
+        ("≤3", [1, 2, 3]),
+        ("%5", [5, 10]),
+        ("% 1", list(range(1, 13))),
+        (">0", list(range(1, 13))),
+        ("007", [7]),
+    ],
+)
+def test_stops(text: str, stops: list[int]) -> None:
+    count = HitCount.parse(text)
+    assert [n for n in range(1, 13) if count.stops(n)] == stops
+    assert count.source == text
+
+
+@pytest.mark.parametrize(
+    ("text", "column"),
+    [(text, 1) for text in ("", "five", "5.0", "-5", "5 5", "!=5", ">", "=>5", "5%", "٣", "9" * 19, "5\n6")]
+    + [("0", 1), ("==0", 3), ("< 1", 3), ("<=0", 3), ("%0", 2), ("  %  0", 6)],
+)
+def test_refused(text: str, column: int) -> None:
+    with pytest.raises(ConditionError) as caught:
+        HitCount.parse(text)
+    assert caught.value.column == column
+    assert len(str(caught.value).splitlines()) == 1
