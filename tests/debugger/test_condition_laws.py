@@ -162,8 +162,7 @@ def outcome(verdict: Callable[[], object]) -> object:
 
 def check_columns(condition: Condition, now: dict[str, np.ndarray], before: dict[str, np.ndarray], count: int) -> None:
     one_by_one = [
-        outcome(lambda moment=moment: condition.test(reader(now, moment), reader(before, moment)))
-        for moment in range(count)
+        outcome(lambda moment=moment: condition.test(reader(now, moment), reader(before, moment))) for moment in range(count)
     ]
     at_once = outcome(lambda: condition.over_columns(now, before).tolist())
     assert at_once == (ConditionError if ConditionError in one_by_one else one_by_one)
@@ -219,9 +218,7 @@ def test_many_columns(source: str) -> None:
 
 def test_columns_of_a_million() -> None:
     loss = np.linspace(0, 2, 10**6)
-    found = compile_condition("0.5 < loss < 1 and epoch % 2 == 1", NAMES).over_columns(
-        {"loss": loss, "epoch": np.arange(10**6)}
-    )
+    found = compile_condition("0.5 < loss < 1 and epoch % 2 == 1", NAMES).over_columns({"loss": loss, "epoch": np.arange(10**6)})
     assert found.dtype == np.bool_
     assert np.count_nonzero(found) == 125_000
 

@@ -17,7 +17,12 @@ LATEX = {
     "term1": r"\ell^{(1)}", "term2": r"\ell^{(2)}", "term3": r"\ell^{(3)}", "dh_tilde": r"d\tilde{h}", "dh_prev": "dh_{t-1}",
     "dlogits": "do", "learning_rate": r"\eta",
 }  # fmt: skip
-FUNCTIONS = {"sigmoid": ("σ", r"\sigma"), "tanh": ("tanh", r"\tanh"), "softmax": ("softmax", r"\mathrm{softmax}"), "log": ("log", r"\log")}
+FUNCTIONS = {
+    "sigmoid": ("σ", r"\sigma"),
+    "tanh": ("tanh", r"\tanh"),
+    "softmax": ("softmax", r"\mathrm{softmax}"),
+    "log": ("log", r"\log"),
+}
 
 
 def screen_name(name: str) -> str:

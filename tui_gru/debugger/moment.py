@@ -1,0 +1,164 @@
+"""What can be read at a position: what has been computed by then, and nothing that has not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.position import Position
+from tui_gru.debugger.program import Program
+from tui_gru.engine.backward import gradients_from
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.parameters import Array, Parameters, parameter_names
+from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
+
+COUNTERS = ("epoch", "batch", "t")
+SCALARS = ("loss", "grad_norm", "max_weight", "learning_rate")
+INPUTS = ("x", "y", "h_prev", "char", "target")  # there as soon as a timestep begins
+WRITTEN_WITH = {
+    "az": "z", "ar": "r", "ah": "h_tilde", "dh_output": "dh",
+    "dh_carry": "dh_prev", "dh_candidate": "dh_prev", "dh_update": "dh_prev", "dh_reset": "dh_prev",
+}  # fmt: skip
+
+
+def readable_names(reset: str) -> tuple[str, ...]:
+    """Every name that a condition, a watch or `Session.value` can read."""
+    skipped = "drh" if reset == "after" else "dm"
+    parameters = parameter_names(reset)
+    backward = tuple(name for name in BACKWARD_NAMES if name != skipped)
+    return (*FORWARD_NAMES, *backward, *parameters, *(f"d{name}" for name in parameters), *SCALARS, *COUNTERS, "char", "target")
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A batch's record as it stands at one position. All arrays are read-only views of what was computed."""
+
+    program: Program
+    position: Position
+    record: BatchRecord
+    vocabulary: str
+
+    def executed(self, name: str, t: int) -> bool:
+        """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
+        tick = self.program.tick_of(WRITTEN_WITH.get(name, name), t)
+        return tick is not None and tick <= self.position.offset
+
+    def begun(self, t: int) -> bool:
+        """Whether timestep `t` has begun: its inputs and the state before it are there."""
+        return self.position.offset > t * len(self.program.forward)
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        """The value of `name`: an array (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet."""
+        t = self.position.t if t is None else t
+        if name in COUNTERS:
+            return getattr(self.position, name)
+        if name in SCALARS:
+            return self._scalar(name)
+        if name in parameter_names(self.program.config.reset):
+            return frozen(self.parameters[name])
+        if name.startswith("d") and name[1:] in parameter_names(self.program.config.reset):
+            return self.gradient(name[1:])
+        if name in ("char", "target"):
+            return self._characters(name, t) if self.begun(t) else None
+        if name not in readable_names(self.program.config.reset):
+            raise TuiGruError(unknown_name(name, readable_names(self.program.config.reset)))
+        if name in ("x", "y", "h_prev"):
+            there = self.begun(t)
+        elif name == "dh_future":
+            there = self.position.phase in ("backward", "update") and (t >= self.position.t or self.position.phase == "update")
+        else:
+            there = self.executed(name, t)
+        if not there:
+            return None
+        value = self.record.array(name)[t]
+        return float(value) if name == "term3" else frozen(value)
+
+    def _scalar(self, name: str) -> float | None:
+        offset, program = self.position.offset, self.program
+        if name == "loss":
+            return self.record.loss if offset >= program.loss_tick else None
+        if name == "grad_norm":
+            return self.record.grad_norm if self.record.gradients is not None and offset >= program.backward_end else None
+        if name == "max_weight":
+            return float(np.abs(self.parameters.flat).max())
+        return self.record.learning_rate
+
+    def _characters(self, name: str, t: int) -> Array:
+        ids = self.record.activations.inputs[t] if name == "char" else self.record.activations.targets[t]
+        return np.array([self.vocabulary[i] for i in ids])
+
+    @cached_property
+    def updated_names(self) -> frozenset[str]:
+        """The parameters that this batch's update has reached."""
+        if self.record.gradients is None:
+            return frozenset()
+        reached = self.position.offset - (self.program.ticks - len(self.program.update))
+        return frozenset(line.target for line in self.program.update[: max(reached, 0)])
+
+    @cached_property
+    def parameters(self) -> Parameters:
+        """All parameters as of now: in the middle of the update, some are new and some are old."""
+        names = self.updated_names
+        if not names:
+            return self.record.parameters
+        if len(names) == len(self.program.update):
+            return self.record.updated
+        mixed = self.record.parameters.copy()
+        for name in names:
+            mixed[name][...] = self.record.updated[name]
+        return mixed
+
+    def gradient(self, name: str) -> Array | None:
+        """The gradient of a parameter so far: it grows from the last timestep to the first. None before its first line."""
+        if self.record.gradients is None and self.record.deltas is None:
+            return None
+        start = self._accumulated(f"d{name}")
+        if start is None:
+            return None
+        final = self.position.offset >= self.program.backward_end
+        if self.record.gradients is not None and (final or (start == 0 and not self.program.earlier)):
+            return frozen(self.record.gradients[name])
+        return frozen(self._partial[start][name])
+
+    def _accumulated(self, name: str) -> int | None:
+        """The first timestep whose share is in the gradient; None if none is yet."""
+        tick = self.program.tick_of(name, self.program.seq_length - 1)
+        assert tick is not None
+        if self.position.offset < tick:
+            return None
+        shares = min((self.position.offset - tick) // len(self.program.backward) + 1, self.program.seq_length)
+        return self.program.seq_length - shares
+
+    @cached_property
+    def _partial(self) -> _Partial:
+        return _Partial(self.record)
+
+
+class _Partial(dict[int, Parameters]):
+    """Gradients over the timesteps from a given one on, computed when asked for."""
+
+    def __init__(self, record: BatchRecord) -> None:
+        self._record = record
+
+    def __missing__(self, start: int) -> Parameters:
+        self[start] = gradients_from(self._record, start)
+        return self[start]
+
+
+def frozen(array: Array) -> Array:
+    """A read-only view."""
+    view = array.view()
+    view.flags.writeable = False
+    return view
+
+
+def unknown_name(name: str, known: tuple[str, ...]) -> str:
+    """The message for a name that does not exist, with those that look like it."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, known, n=3)
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(known)}"
+    return f"there is no value named {name!r}; {hint}"
