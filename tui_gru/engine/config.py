@@ -15,6 +15,7 @@ TUTORIAL_VOCABULARY = "hatM"
 CARRIES = ("detach", "reset", "notebook")
 RESETS = ("before", "after")
 DTYPES = ("float32", "float64")
+SAMPLERS = ("fed-back", "tutorial")
 
 
 @dataclass(frozen=True)
