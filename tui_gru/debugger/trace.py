@@ -11,7 +11,7 @@ from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.record import FORWARD_NAMES, Activations, BatchRecord, Deltas
-from tui_gru.engine.training import train
+from tui_gru.engine.training import check_epochs, train
 
 FORMAT, VERSION = "tui-gru-trace", 1
 DELTA_NAMES = ("dlogits", "dh", "dz", "dr", "dh_tilde", "daz", "dar", "dah")
@@ -25,8 +25,7 @@ class Trace:
     """
 
     def __init__(self, config: Config, *, epochs: int = 1, from_epoch: int = 0, learn: bool = True) -> None:
-        if epochs < 0:
-            raise TuiGruError(f"epochs must be 0 or more, not {epochs}", option="epochs")
+        check_epochs(epochs)
         if not 0 <= from_epoch < max(epochs, 1):
             raise TuiGruError(
                 f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: the run has {epochs} epochs, counted from 0",

@@ -6,10 +6,17 @@ from collections.abc import Iterator
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.parameters import Parameters
 from tui_gru.engine.record import BatchRecord
 from tui_gru.engine.trainer import Trainer
+
+
+def check_epochs(epochs: int) -> None:
+    """Raise `TuiGruError` for a negative number of epochs."""
+    if epochs < 0:
+        raise TuiGruError(f"epochs must be 0 or more, not {epochs}", option="epochs")
 
 
 def train(
