@@ -44,7 +44,7 @@ def assert_one_line(err, *said):
 # Arguments, and what the line names and says
 MISTAKES = [
     ("--hiden-size 3", "--hiden-size", "--hidden-size"),
-    ("trase", "trase", "trace"),
+    ("trase", "trase", "--help"),
     ("trace extra", "extra", "--help"),
     ("trace --hidden-size", "--hidden-size", "requires an argument"),
     ("trace --hidden-size two", "--hidden-size", "'two' is not a whole number"),
