@@ -1,1 +1,43 @@
-"""A debugger for a GRU: step through its training, forwards and backwards in time."""
+"""A debugger for a GRU: step through its training, forwards and backwards in time.
+
+    import tui_gru
+    s = tui_gru.Session()
+    s.step("timestep", 3)
+    s.value("z")
+
+Importing the package loads nothing; each name loads what it needs when it is first asked for.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.position import Position
+    from tui_gru.debugger.session import Session
+    from tui_gru.engine.config import Config
+    from tui_gru.engine.errors import TuiGruError
+
+__version__ = "0.1.0"
+
+__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__"]
+
+_HOMES = {
+    "Config": "tui_gru.engine.config",
+    "Position": "tui_gru.debugger.position",
+    "Session": "tui_gru.debugger.session",
+    "TuiGruError": "tui_gru.engine.errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = globals()[name] = getattr(import_module(_HOMES[name]), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(set(globals()) | set(__all__))

@@ -15,6 +15,7 @@ TUTORIAL_VOCABULARY = "hatM"
 CARRIES = ("detach", "reset", "notebook")
 RESETS = ("before", "after")
 DTYPES = ("float32", "float64")
+SAMPLERS = ("fed-back", "tutorial")
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _check_length(config: Config) -> None:
 def _check_memory(config: Config) -> None:
     records = config.num_batches if config.carry == "notebook" else 1
     needed = config.record_bytes * records
-    limit = _memory() // 2
+    limit = machine_memory() // 2
     if needed > limit:
         option = "carry" if config.record_bytes <= limit else "hidden_size"
         raise TuiGruError(
@@ -176,8 +177,9 @@ def _check_memory(config: Config) -> None:
         )
 
 
-def _memory() -> int:
+def machine_memory() -> int:
+    """The machine's memory, bytes; 8 GiB where the system does not say."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):  # not every system says
+    except (AttributeError, ValueError, OSError):
         return 8 * 2**30

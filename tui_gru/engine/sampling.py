@@ -13,12 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.engine import cell
+from tui_gru.engine.config import SAMPLERS as SAMPLERS
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import Array, Parameters
 from tui_gru.engine.record import Activations
-
-SAMPLERS = ("fed-back", "tutorial")
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +60,7 @@ def sample(
 
     Raises `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
-    _check(config, primer, length, sampler, temperature, seed)
+    check(config, primer, length, sampler, temperature, seed)
     index = {char: i for i, char in enumerate(config.vocabulary)}
     step = _Stepper(config, parameters)
     generator = np.random.Generator(np.random.PCG64(seed))
@@ -88,7 +87,8 @@ def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[in
     if uniform is None:
         probabilities = _softmax(wide)
         return int(np.argmax(wide)), probabilities
-    probabilities = _softmax((wide - wide.max()) / temperature)
+    with np.errstate(over="ignore"):  # a tiny temperature gives -inf, which gives 0, as it should
+        probabilities = _softmax((wide - wide.max()) / temperature)
     cumulative = np.cumsum(probabilities)
     chosen = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
     return min(chosen, len(probabilities) - 1), probabilities
@@ -119,7 +119,8 @@ class _Stepper:
         return logits
 
 
-def _check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
+def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
+    """Raise `TuiGruError` where this cannot be sampled, whatever the parameters are."""
     if not primer:
         raise TuiGruError("the primer is empty; give at least one character of the vocabulary", option="primer")
     for i, char in enumerate(primer):

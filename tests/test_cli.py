@@ -1,0 +1,250 @@
+"""The command line: what it prints, what it writes, and what it asks of the screen."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import tui_gru
+from tui_gru.cli.program import main
+from tui_gru.cli.terminal import speaks_utf8
+from tui_gru.engine.config import Config
+
+PROGRAM = [sys.executable, "-m", "tui_gru"]
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the program in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        code = main(arguments)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def traced(run):
+    def traced(*arguments):
+        code, out, err = run("trace", *arguments)
+        assert (code, err) == (0, "")
+        return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+    return traced
+
+
+def process(*arguments, **options):
+    options = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "timeout": 20,
+    } | options
+    return subprocess.run([*PROGRAM, *arguments], **options)
+
+
+# The trace
+
+
+def test_the_default_trace_is_the_tutorials_first_epoch(traced):
+    trace = traced()
+    assert list(trace) == ["format", "version", "config", "run", "vocabulary", "initial_parameters", "batches"]
+    assert (trace["format"], trace["version"], trace["vocabulary"]) == ("tui-gru-trace", 1, "hatM")
+    assert trace["config"] == {
+        "text": "MathMathMathMathMath", "vocabulary": "hatM", "hidden_size": 2, "batch_size": 2, "seq_length": 3, "seed": 1,
+        "learning_rate": 0.01, "carry": "detach", "dtype": "float32", "reset": "before",
+    }  # fmt: skip
+    assert trace["run"] == {"epochs": 1, "from_epoch": 0, "learn": True}
+    assert [(batch["epoch"], batch["batch"]) for batch in trace["batches"]] == [(0, 0), (0, 1), (0, 2)]
+    first = trace["batches"][0]
+    assert f"{first['timesteps'][0]['y_hat'][0][0]:.4f}" == "0.4342"
+    assert f"{first['loss']:.4f}" == "1.2602"
+
+
+def test_from_epoch_runs_everything_and_writes_the_end(traced):
+    whole, end = traced("--epochs", "4"), traced("--epochs", "4", "--from-epoch", "2")
+    assert end["batches"] == whole["batches"][6:]
+    assert end["initial_parameters"] == whole["initial_parameters"]
+
+
+def test_options_before_the_command_count_and_those_after_it_win(traced):
+    assert main(["--hidden-size", "0", "trace", "--hidden-size", "2", "-o", os.devnull]) == 0
+    assert main(["--hidden-size", "0", "trace"]) == 2
+
+
+def test_a_file_and_its_vocabulary(traced, tmp_path):
+    (tmp_path / "text").write_bytes("\ufeffab\r\n[🙂]漢\0ab\n".encode())
+    config = traced("--file", str(tmp_path / "text"), "--vocabulary", "\n\rab[]🙂漢\0", "--hidden-size", "2", "--no-learn")[
+        "config"
+    ]
+    assert config["text"] == "ab\r\n[🙂]漢\0ab\n"
+    assert config["vocabulary"] == "\n\rab[]🙂漢\0"
+
+
+# Where it is written
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    target = tmp_path / "run.json"
+    target.write_text("before")
+    target.chmod(0o640)
+    (tmp_path / "link").symlink_to(target)
+    assert main(["trace", "-o", str(tmp_path / "link")]) == 0
+    assert json.loads(target.read_text())["format"] == "tui-gru-trace"
+    assert target.stat().st_mode & 0o777 == 0o640
+    written = target.read_bytes()
+    monkeypatch.setattr("tui_gru.debugger.trace.train", interrupted)
+    assert main(["trace", "-o", str(target)]) == 130
+    assert target.read_bytes() == written
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run.json"]
+
+
+def interrupted(*arguments, **options):
+    raise KeyboardInterrupt
+
+
+def test_a_device_is_written_and_not_replaced():
+    assert main(["trace", "-o", os.devnull]) == 0
+    assert Path(os.devnull).is_char_device()
+
+
+def test_a_reader_that_has_read_enough_is_no_error():
+    for arguments in ("trace --epochs 300", "trace --epochs 300 --format npz", "sample", "--help"):
+        read, write = os.pipe()
+        os.close(read)
+        done = process(*arguments.split(), stdout=write)
+        os.close(write)
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_ctrl_c_is_quiet():
+    running = subprocess.Popen([*PROGRAM, "trace", "--epochs", "1000000"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    running.stdout.read(1000)
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=20)
+    assert (running.returncode, err) == (130, b"")
+
+
+# Samples
+
+
+def test_sample_prints_one_line(run):
+    code, out, err = run("sample", "--epochs", "5", "--primer", "Ma", "--length", "10")
+    assert (code, err) == (0, "")
+    assert out.startswith("Ma")
+    assert len(out) == 13
+    assert out.endswith("\n")
+
+
+def test_the_tutorials_sampler_never_advances(run):
+    greedy = ("sample", "--epochs", "1000", "--temperature", "0")
+    assert run(*greedy) == (0, "MathMathMath\n", "")
+    assert run(*greedy, "--sampler", "tutorial") == (0, "Matttttttttt\n", "")
+
+
+def test_the_sample_seed_chooses(run):
+    assert run("sample", "--sample-seed", "1") == run("sample", "--sample-seed", "1") != run("sample", "--sample-seed", "2")
+
+
+def test_what_would_break_the_line_is_escaped(run):
+    _, out, _ = run("sample", "--text", "\n\x1b\u2028 " * 3, "--primer", "\n\x1b\u2028 ", "--length", "0", "--hidden-size", "2")
+    assert out == r"\n\x1b\u2028 " + "\n"
+
+
+def test_a_character_that_the_locale_lacks_is_escaped():
+    done = process("sample", "--text", "漢字仮名" * 3, "--length", "0", env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\u6f22\\u5b57\n", "")
+
+
+# The terminal
+
+
+@pytest.mark.parametrize(
+    ("locale", "encoding", "utf8"),
+    [
+        ({}, "utf-8", True),
+        ({"LANG": "de_DE.UTF-8"}, "utf-8", True),
+        ({"LANG": "de_DE.utf8@euro"}, "utf-8", True),
+        ({"LC_ALL": "C"}, "utf-8", False),
+        ({"LC_ALL": "POSIX", "LANG": "de_DE.UTF-8"}, "utf-8", False),
+        ({"LANG": "C", "LC_CTYPE": "C.UTF-8"}, "utf-8", False),  # LC_CTYPE is Python's doing
+        ({"LC_CTYPE": "C.UTF-8"}, "utf-8", True),
+        ({"LC_CTYPE": "C.UTF-8", "LANG": "de_DE.UTF-8"}, "utf-8", True),
+        ({"LANG": "de_DE.ISO-8859-1"}, "utf-8", False),
+        ({"LANG": "de_DE.UTF-8"}, "iso8859-1", False),
+        ({"LANG": "de_DE.UTF-8"}, "no-such-encoding", False),
+    ],
+)
+def test_ascii_is_chosen_where_the_locale_is_not_utf8(locale, encoding, utf8):
+    assert speaks_utf8(locale, encoding) is utf8
+
+
+@pytest.fixture
+def screen(monkeypatch):
+    """The calls that reach the screen, which is not opened."""
+    calls = []
+    for name, verb in (("app", "run"), ("screenshot", "take")):
+        module = ModuleType(name)
+        setattr(module, verb, lambda *arguments, **options: calls.append((arguments, options)))
+        monkeypatch.setitem(sys.modules, f"tui_gru.tui.{name}", module)
+    monkeypatch.setattr("tui_gru.cli.commands.require_terminal", lambda: None)
+    monkeypatch.setattr("tui_gru.cli.commands.speaks_utf8", lambda environ, encoding: False)
+    return calls
+
+
+def test_the_debugger_is_opened_on_the_tutorial(run, screen):
+    assert run() == (0, "", "")
+    assert screen == [((Config(),), {"theme": None, "ascii": True, "keys": None, "learn": False})]
+
+
+def test_the_debuggers_options_reach_it(run, screen, tmp_path):
+    keymap = tmp_path / "keys.toml"
+    keymap.touch()
+    assert run("--seed", "7", "--learn", "--theme", "nord", "--no-ascii", "--keymap", str(keymap))[0] == 0
+    assert screen == [((Config(seed=7),), {"theme": "nord", "ascii": False, "keys": keymap, "learn": True})]
+
+
+def test_a_screenshot_is_asked_for(run, screen, tmp_path):
+    out = tmp_path / "out.svg"
+    assert run("screenshot", "--keys", "s  s n", "--size", "120x36", "--carry", "reset", str(out))[0] == 0
+    assert screen == [((Config(carry="reset"), ["s", "s", "n"], (120, 36), out), {"theme": None})]
+
+
+# Help, version, completion
+
+
+def test_help_has_examples_and_every_option(run):
+    for command in ([], ["trace"], ["sample"], ["screenshot"]):
+        code, out, _ = run(*command, "--help")
+        assert code == 0
+        assert "Example" in out
+        for field in Config.__dataclass_fields__:
+            assert f"--{field.replace('_', '-')} " in out
+
+
+def test_the_version_is_the_projects(run):
+    project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
+    assert project["version"] == tui_gru.__version__
+    assert run("--version") == (0, f"tui-gru {tui_gru.__version__}\n", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_the_program(run, shell):
+    code, out, err = run("completion", shell)
+    assert (code, err) == (0, "")
+    assert f"_TUI_GRU_COMPLETE={shell}_complete" in out
+
+
+def test_completion_completes(run, monkeypatch):
+    monkeypatch.setenv("_TUI_GRU_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "tui-gru trace --car")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    assert run() == (0, "plain,--carry\n", "")

@@ -1,0 +1,162 @@
+"""Whatever is asked wrongly is answered in one line that names the option and the cure, with exit code 2."""
+
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tui_gru.cli.program import main
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the program in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        code = main(arguments)
+        return code, *capsys.readouterr()
+
+    return run
+
+
+def process(*arguments, **options):
+    options = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.PIPE,
+        "text": True,
+        "timeout": 20,
+    } | options
+    return subprocess.run([sys.executable, "-m", "tui_gru", *arguments], **options)
+
+
+def assert_one_line(err, *said):
+    assert err.startswith("tui-gru: ")
+    assert err.count("\n") == 1
+    assert err.endswith("\n")
+    for words in said:
+        assert words in err
+
+
+# Arguments, and what the line names and says
+MISTAKES = [
+    ("--hiden-size 3", "--hiden-size", "--hidden-size"),
+    ("trase", "trase", "--help"),
+    ("trace extra", "extra", "--help"),
+    ("trace --hidden-size", "--hidden-size", "requires an argument"),
+    ("trace --hidden-size two", "--hidden-size", "'two' is not a whole number"),
+    ("trace --hidden-size 1.5", "--hidden-size", "whole number"),
+    ("trace --hidden-size 0", "--hidden-size", "at least 1"),
+    ("trace --hidden-size 999999999", "--hidden-size", "GiB"),
+    (f"trace --hidden-size 1{'0' * 400}", "--hidden-size", "too large"),
+    (f"trace --hidden-size 1{'0' * 5000}", "--hidden-size", "…"),
+    ("trace --batch-size -1", "--batch-size", "at least 1"),
+    ("trace --batch-size 100", "--batch-size", "need 301"),
+    ("trace --seq-length 0", "--seq-length", "at least 1"),
+    ("trace --seq-length 99999999999", "--seq-length", "need 199999999999"),
+    ("trace --text Math", "--text", "need 7"),
+    ("trace --text Math --seq-length 9", "--text", "need 19"),
+    ("trace --seed -1", "--seed", "from 0"),
+    ("trace --seed 9999999999999999999", "--seed", "2^63-1"),
+    ("trace --learning-rate nan", "--learning-rate", "finite"),
+    ("trace --learning-rate inf", "--learning-rate", "finite"),
+    ("trace --learning-rate -0.1", "--learning-rate", "not negative"),
+    ("trace --learning-rate fast", "--learning-rate", "'fast' is not a number"),
+    ("trace --carry on", "--carry", "notebook"),
+    ("trace --dtype float16", "--dtype", "float32"),
+    ("trace --reset now", "--reset", "before"),
+    ("trace --vocabulary hat", "--vocabulary", "'M' at position 1"),
+    ("trace --vocabulary hatMh", "--vocabulary", "twice, at 1 and 5"),
+    ("trace --text Math --file poem", "--text and --file", "keep one"),
+    ("--text Math trace --file poem", "--text and --file", "keep one"),
+    ("trace --epochs -1", "--epochs", "0 or more"),
+    ("trace --from-epoch 1", "--from-epoch", "0 to 0"),
+    ("trace --from-epoch -1", "--from-epoch", "0 to 0"),
+    ("trace --format xml", "--format", "npz"),
+    ("trace --format npz --epochs 1000000000", "--epochs", "GiB"),
+    ("trace -o nowhere/run.json", "-o", "No such file"),
+    ("trace -o .", "-o", "directory"),
+    ("sample --primer Mx", "--primer", "'x' at position 2"),
+    ("sample --length -1", "--length", "0 or more"),
+    ("sample --length 99999999999", "--length", "GiB"),
+    ("sample --sampler best", "--sampler", "fed-back"),
+    ("sample --temperature -1", "--temperature", "0 or more"),
+    ("sample --temperature nan", "--temperature", "finite"),
+    ("sample --sample-seed -1", "--sample-seed", "0 or more"),
+    ("sample --epochs -1", "--epochs", "0 or more"),
+    ("sample --epochs 9 --learning-rate 3e38", "--learning-rate", "smaller"),
+    ("screenshot", "OUT.svg", "--help"),
+    ("screenshot --size 120 out.svg", "--size", "120x36"),
+    ("screenshot --size 0x36 out.svg", "--size", "120x36"),
+    ("screenshot nowhere/out.svg", "OUT.svg", "nowhere"),
+    ("completion tcsh", "tcsh", "fish"),
+    ("--keymap nowhere", "--keymap", "nowhere"),
+    ("--learning-rate nan", "--learning-rate", "finite"),
+    ("", "not a terminal", "tui-gru trace"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "named", "cure"), MISTAKES, ids=lambda words: words[:40])
+def test_a_mistake_is_one_line_and_code_2(run, tmp_path, monkeypatch, arguments, named, cure):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(*arguments.split())
+    assert (code, out) == (2, "")
+    assert_one_line(err, named, cure)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "no file"), ("folder", "directory"), (b"", "empty"), (b"ab", "need 7"), (b"abcdefgh\xff", "byte 0xff at offset 8")],
+)
+def test_a_bad_file_is_one_line(run, tmp_path, content, said):
+    path = tmp_path / "text"
+    if content == "folder":
+        path.mkdir()
+    elif content is not None:
+        path.write_bytes(content)
+    code, _, err = run("trace", "--file", str(path))
+    assert code == 2
+    assert_one_line(err, "--file", said)
+
+
+@pytest.mark.parametrize(("arguments", "named"), [(["trace", "--text", ""], "--text"), (["sample", "--primer", ""], "--primer")])
+def test_an_empty_text_is_one_line(run, arguments, named):
+    code, _, err = run(*arguments)
+    assert code == 2
+    assert_one_line(err, named, "empty")
+
+
+def test_a_mistake_in_a_process_of_its_own():
+    done = process("trace", "--text", b"\xff" * 20)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, "--text")
+
+
+def test_without_a_terminal_it_says_what_to_do():
+    done = process()
+    assert (done.returncode, done.stdout) == (2, "")
+    assert_one_line(done.stderr, "not a terminal", "tui-gru trace", "tui-gru screenshot")
+
+
+@pytest.mark.parametrize("term", ["dumb", None])
+def test_a_terminal_that_cannot_draw_is_said_to_be_one(term):
+    environment = {name: value for name, value in os.environ.items() if name != "TERM"} | ({"TERM": term} if term else {})
+    screen, terminal = pty.openpty()
+    done = process(env=environment, stdin=terminal, stdout=terminal)
+    os.close(terminal)
+    os.close(screen)
+    assert done.returncode == 2
+    assert_one_line(done.stderr, "TERM", "tui-gru trace")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a Linux device")
+def test_a_full_disk_is_one_line():
+    for arguments in ("trace", "sample", "--help"):
+        with open("/dev/full", "w") as full:
+            done = process(*arguments.split(), stdout=full)
+        assert done.returncode == 2
+        assert_one_line(done.stderr, "standard output")

@@ -1,0 +1,131 @@
+"""The rules of the house: what each floor may know, what starting up may cost, and how files are named."""
+
+import ast
+import json
+import os
+import pkgutil
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import tui_gru
+
+ROOT = Path(__file__).parents[1]
+MODULES = sorted((ROOT / "tui_gru").rglob("*.py"))
+WRITTEN = {".py", ".toml", ".md", ".tcss", ".svg", ".json", ""}
+
+
+def loaded_by(code):
+    """The top-level packages, and our own modules, in a fresh process that has run `code`."""
+    report = "import sys, json; sys.stdout.write('\\n' + json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.returncode == 0, done.stderr
+    modules = json.loads(done.stdout.rpartition("\n")[2])
+    return {name if name.startswith("tui_gru") else name.partition(".")[0] for name in modules}
+
+
+def importing(floor):
+    path = str(ROOT / "tui_gru" / floor)
+    names = [info.name for info in pkgutil.walk_packages([path], f"tui_gru.{floor}.")]
+    return "\n".join(f"import {name}" for name in names)
+
+
+def floor_of(loaded, floor):
+    return {name for name in loaded if name.startswith(f"tui_gru.{floor}")}
+
+
+def test_the_engine_stands_alone():
+    loaded = loaded_by(importing("engine"))
+    assert "numpy" in loaded
+    assert not loaded & {"torch", "textual", "rich", "click"}
+    assert not floor_of(loaded, "debugger") | floor_of(loaded, "tui") | floor_of(loaded, "cli")
+
+
+def test_the_debugger_knows_no_screen():
+    loaded = loaded_by(importing("debugger"))
+    assert not loaded & {"torch", "textual", "rich", "click"}
+    assert not floor_of(loaded, "tui") | floor_of(loaded, "cli")
+
+
+def test_the_screen_does_not_load_torch():
+    loaded = loaded_by(importing("tui"))
+    assert "torch" not in loaded
+    assert not floor_of(loaded, "cli")
+
+
+def test_importing_the_package_loads_nothing():
+    loaded = loaded_by("import tui_gru; tui_gru.__version__")
+    assert not loaded & {"numpy", "torch", "textual", "rich", "click"}
+
+
+def test_a_name_is_loaded_when_it_is_asked_for():
+    loaded = loaded_by("import tui_gru; tui_gru.TuiGruError, tui_gru.Config")
+    assert "numpy" not in loaded
+    assert set(tui_gru.__all__) <= set(dir(tui_gru))
+    with pytest.raises(AttributeError, match="nothing_of_the_kind"):
+        _ = tui_gru.nothing_of_the_kind
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["trace", "--help"], ["trace", "--hidden-size", "0"]])
+def test_the_front_door_is_light(arguments):
+    loaded = loaded_by(f"from tui_gru.cli.program import main; main({arguments})")
+    assert not loaded & {"numpy", "torch", "textual", "rich"}
+    assert not floor_of(loaded, "tui") | floor_of(loaded, "debugger")
+
+
+@pytest.mark.parametrize("arguments", [["trace"], ["sample"]])
+def test_the_tutorial_runs_without_torch(arguments):
+    loaded = loaded_by(f"from tui_gru.cli.program import main; main({arguments})")
+    assert "numpy" in loaded
+    assert not loaded & {"torch", "textual", "rich"}
+
+
+def test_numpy_is_given_one_thread_unless_told_otherwise():
+    code = "import os, sys; sys.argv = ['tui-gru', '--version']\nimport tui_gru.__main__\nassert 'numpy' not in sys.modules\n"
+    loaded_by(code + "assert os.environ['OPENBLAS_NUM_THREADS'] == os.environ['OMP_NUM_THREADS'] == '1'")
+    loaded_by(
+        "import os; os.environ['OMP_NUM_THREADS'] = '3'\nimport tui_gru.__main__\nassert os.environ['OMP_NUM_THREADS'] == '3'"
+    )
+
+
+def test_no_file_is_named_for_what_is_left_over():
+    assert not [path for path in MODULES if path.stem in {"utils", "helpers", "common", "base", "manager"}]
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_a_module_says_what_it_is_and_takes_torch_only_when_needed(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    assert ast.get_docstring(tree)
+    assert not {name for name in imports(tree, inside_functions=False) if name.partition(".")[0] == "torch"}
+    assert "torch.optim" not in imports(tree, inside_functions=True)  # it loads dynamo, a second of waiting
+
+
+def imports(tree, *, inside_functions):
+    """The modules that a file imports, at its top level or anywhere."""
+    found, nodes = set(), [tree]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+        if inside_functions or not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            nodes.extend(ast.iter_child_nodes(node))
+    return found
+
+
+def test_no_file_knows_the_machine_it_was_written_on():
+    machine = re.compile(r"(?<![\w.>*)}])/(?:home|root|work|tmp|mnt|Users)/\w")
+    for path in files():
+        found = machine.search(path.read_text(encoding="utf-8", errors="replace"))
+        assert found is None, f"{path.relative_to(ROOT)}: {found}"
+
+
+def files():
+    """Every file of text in the project, without what tools leave behind."""
+    for folder, folders, names in os.walk(ROOT):
+        folders[:] = [name for name in folders if name == ".ci" or (name[0] != "." and name not in ("venv", "build", "dist"))]
+        yield from (path for name in names if (path := Path(folder, name)).suffix in WRITTEN and name != ".git")

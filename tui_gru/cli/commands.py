@@ -1,0 +1,175 @@
+"""The commands and their options. What a command does is imported when it is run, so that `--help` is instant."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from pathlib import Path
+
+import click
+from click.shell_completion import get_completion_class
+
+from tui_gru import __version__
+from tui_gru.cli.model import chosen_config, model_options, number, whole_number
+from tui_gru.cli.output import STANDARD_OUTPUT, opened
+from tui_gru.cli.terminal import require_terminal, speaks_utf8
+from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.errors import TuiGruError
+
+NAME = "tui-gru"
+COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
+LARGEST_SCREEN = 1000  # cells
+
+
+def screen_size(value: str) -> tuple[int, int]:
+    """Columns and rows of a screen, `120x36`, as a click type."""
+    match = re.fullmatch(r"(\d{1,4})x(\d{1,4})", value)
+    if match is None or not all(1 <= int(cells) <= LARGEST_SCREEN for cells in match.groups()):
+        raise click.BadParameter(f"{value!r} is not a size such as 120x36, columns x rows, each from 1 to {LARGEST_SCREEN}")
+    return int(match[1]), int(match[2])
+
+
+theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
+
+
+@click.group(
+    invoke_without_command=True,
+    context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
+    epilog="""\b
+Examples:
+  tui-gru                                     the tutorial's GRU
+  tui-gru --file poem.txt --hidden-size 64    your own text
+  tui-gru trace --epochs 3 -o run.json        every number, without a screen
+  tui-gru sample --epochs 700                 train, then write
+
+Options of the model may stand before a subcommand or after it.""",
+)
+@model_options
+@click.option("--learn/--no-learn", default=False, help="End each batch with backward and update; default no.")
+@theme_option
+@click.option(
+    "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
+)
+@click.option(
+    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
+)
+@click.version_option(__version__, message=f"{NAME} %(version)s")
+@click.pass_context
+def program(context: click.Context, learn: bool, theme: str | None, ascii_only: bool | None, keymap: Path | None) -> None:
+    """Step through the training of a GRU in this terminal, forwards and backwards in time.
+
+    Without options it is the tutorial's: two units that learn MathMathMathMathMath. Press ? inside for the keys.
+    """
+    if context.invoked_subcommand is not None:
+        return
+    config = chosen_config()
+    require_terminal()
+    from tui_gru.cli.screen import open_debugger
+
+    if ascii_only is None:
+        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
+    open_debugger(config, theme=theme, ascii=ascii_only, keymap=keymap, learn=learn)
+
+
+@program.command(
+    short_help="Write down every number of a run.",
+    epilog="""\b
+Examples:
+  tui-gru trace | python -m json.tool | less
+  tui-gru trace --epochs 1000 --from-epoch 999 --format npz -o end.npz""",
+)
+@model_options
+@click.option("--epochs", type=whole_number, default=1, metavar="N", help="Epochs to run in total; default 1.")
+@click.option(
+    "--from-epoch", type=whole_number, default=0, metavar="N", help="Write from this epoch on, counted from 0; default 0."
+)
+@click.option("--learn/--no-learn", default=True, help="End each batch with backward and update; default yes.")
+@click.option("--format", "kind", type=click.Choice(["json", "npz"]), default="json", help="What to write; default json.")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(allow_dash=True),
+    default=STANDARD_OUTPUT,
+    metavar="FILE",
+    help="Where; default: standard output.",
+)
+def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str) -> None:
+    """Train a fresh model and write down every number the debugger would show."""
+    config = chosen_config()
+    from tui_gru.debugger.trace import Trace
+
+    traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
+    if kind == "npz" and output == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():
+        raise TuiGruError("npz is binary and standard output is a terminal; name a file with -o", option="format")
+    with opened(output, option="o") as out:
+        traced.write_npz(out) if kind == "npz" else traced.write_json(out)
+
+
+@program.command(
+    short_help="Train, then sample a line of text.",
+    epilog="""\b
+Examples:
+  tui-gru sample --epochs 1000 --temperature 0                    MathMathMath
+  tui-gru sample --epochs 1000 --temperature 0 --sampler tutorial Matttttttttt""",
+)
+@model_options
+@click.option("--epochs", type=whole_number, default=0, metavar="N", help="Epochs to train before; default 0.")
+@click.option("--primer", help="Characters to begin with; default: the text's first two.")
+@click.option("--length", type=whole_number, default=10, metavar="N", help="Characters to sample; default 10.")
+@click.option(
+    "--sampler",
+    type=click.Choice(SAMPLERS),
+    default=SAMPLERS[0],
+    help="Feed each choice back, or the primer again as the tutorial does; default fed-back.",
+)
+@click.option("--temperature", type=number, default=1.0, metavar="X", help="0 takes the likeliest character; default 1.")
+@click.option("--sample-seed", type=whole_number, default=0, metavar="N", help="Seed of the choices; default 0.")
+def sample(epochs: int, primer: str | None, length: int, sampler: str, temperature: float, sample_seed: int) -> None:
+    """Train a fresh model, sample from it, and print one line: the primer and what follows it.
+
+    A character that would break the line or the terminal is printed as an escape, a newline as \\n.
+    """
+    config = chosen_config()
+    from tui_gru.cli.sampled import sampled_line
+
+    line = sampled_line(config, epochs, config.text[:2] if primer is None else primer, length, sampler, temperature, sample_seed)
+    with opened(STANDARD_OUTPUT) as out:
+        out.write(line.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
+
+
+@program.command(
+    short_help="Save the debugger's screen as SVG.", epilog="Example: tui-gru screenshot --keys 's s n' --size 120x36 after.svg"
+)
+@model_options
+@click.option("--keys", default="", metavar="'KEY …'", help="Keys to press first, separated by spaces.")
+@click.option("--size", type=screen_size, default="160x50", metavar="WxH", help="Columns x rows; default 160x50.")
+@theme_option
+@click.argument("out", type=click.Path(path_type=Path), metavar="OUT.svg")
+def screenshot(keys: str, size: tuple[int, int], theme: str | None, out: Path) -> None:
+    """Press keys in a debugger that nobody sees, and save its screen as OUT.svg."""
+    config = chosen_config()
+    if not out.parent.is_dir():
+        raise TuiGruError(f"OUT.svg: there is no folder {out.parent}; make it first")
+    from tui_gru.cli.screen import draw
+
+    try:
+        draw(config, keys.split(), size, out, theme=theme)
+    except OSError as error:
+        raise TuiGruError(f"OUT.svg: cannot write {out}: {error.strerror}; write somewhere else") from None
+
+
+@program.command(
+    short_help="Print the shell's completion script.",
+    epilog="""\b
+Put one of these into your shell's start-up file:
+  bash   eval "$(tui-gru completion bash)"
+  zsh    eval "$(tui-gru completion zsh)"
+  fish   tui-gru completion fish | source""",
+)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print the script that completes commands, options and their values in a shell."""
+    completing = get_completion_class(shell)
+    assert completing is not None
+    click.echo(completing(program, {}, NAME, COMPLETE_VARIABLE).source())

@@ -1,0 +1,55 @@
+"""What went wrong, in one line that names the option as it is typed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from tui_gru.engine.errors import TuiGruError
+
+_FIELD = re.compile(r"(?<!['\"\w])[a-z]+(?:_[a-z]+)+(?!['\"\w])")  # hidden_size, and not where it is quoted
+
+
+def line_of(error: TuiGruError | click.ClickException) -> str:
+    """The error as one line of text."""
+    text = _of_engine(error) if isinstance(error, TuiGruError) else _of_click(error)
+    return " ".join(text.split())
+
+
+@contextmanager
+def given_as(option: str, field: str) -> Iterator[None]:
+    """What is wrong with `field` in this block is wrong with `option`, by which it was given."""
+    try:
+        yield
+    except TuiGruError as error:
+        if error.option != field:
+            raise
+        raise TuiGruError(str(error), option=option) from None
+
+
+def _of_engine(error: TuiGruError) -> str:
+    message = _FIELD.sub(lambda field: _typed(field[0]), str(error))
+    if error.option is None:
+        return message
+    option = _typed(error.option)
+    if message.startswith(f"{error.option} "):  # "seed must be" reads on as "--seed must be"
+        return option + message.removeprefix(error.option)
+    return message if message.startswith(f"{option} ") else f"{option}: {message}"
+
+
+def _typed(field: str) -> str:
+    return f"-{field}" if len(field) == 1 else "--" + field.replace("_", "-")
+
+
+def _of_click(error: click.ClickException) -> str:
+    message = error.format_message()
+    if isinstance(error, click.BadParameter) and error.param and not isinstance(error, click.MissingParameter):
+        name = error.param.opts[0] if isinstance(error.param, click.Option) else error.param.human_readable_name
+        return f"{name}: {error.message.rstrip('.')}"
+    if isinstance(error, click.UsageError) and error.ctx:
+        see = f"see {error.ctx.command_path} --help"
+        return f"{message} ({see})" if message.endswith("?") else f"{message.rstrip('.')}; {see}"
+    return message

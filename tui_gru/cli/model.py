@@ -1,0 +1,130 @@
+"""The options that choose the text and the model, the same for every command that runs one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tui_gru.cli.failures import given_as
+from tui_gru.engine.config import CARRIES, DTYPES, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
+from tui_gru.engine.errors import TuiGruError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+LONGEST_FILE = 2**28  # bytes; a text takes some twenty times as much once it is cut into batches
+_GIVEN = "tui_gru.model"
+
+
+def whole_number(value: str | int) -> int:
+    """An integer of ordinary size, as a click type. What it may be is for the engine to say."""
+    try:
+        number = int(value)
+    except ValueError:
+        raise click.BadParameter(f"{_short(value)} is not a whole number") from None
+    if abs(number) >= 2**64:
+        raise click.BadParameter(f"{_short(value)} is too large a number")
+    return number
+
+
+def number(value: str | float) -> float:
+    """A floating-point number, as a click type; nan and inf are for the engine to refuse."""
+    try:
+        return float(value)
+    except ValueError:
+        raise click.BadParameter(f"{_short(value)} is not a number") from None
+
+
+def _short(value: object) -> str:
+    text = str(value)
+    return repr(text if len(text) <= 40 else text[:39] + "…")
+
+
+def _remember(context: click.Context, parameter: click.Parameter, value: Any) -> None:
+    if value is not None:
+        _given(context)[str(parameter.name)] = value
+
+
+def _given(context: click.Context) -> dict[str, Any]:
+    # `meta` is shared by the group and its subcommand: an option may stand before the subcommand, or after with the last word.
+    given: dict[str, Any] = context.meta.setdefault(_GIVEN, {})
+    return given
+
+
+def _option(name: str, kind: Any, description: str, metavar: str | None = None) -> Callable[[Command], Command]:
+    return click.option(name, type=kind, help=description, metavar=metavar, callback=_remember, expose_value=False)
+
+
+_OPTIONS = (
+    _option("--text", str, f"The text to learn; default {TUTORIAL_TEXT}."),
+    _option("--file", click.Path(), "Read the text from a UTF-8 file instead.", "PATH"),
+    _option(
+        "--vocabulary", str, f"Its characters in index order; default: sorted, for the tutorial's {TUTORIAL_VOCABULARY}.", "CHARS"
+    ),
+    _option("--hidden-size", whole_number, f"Hidden units; default {Config.hidden_size}.", "N"),
+    _option("--batch-size", whole_number, f"Rows in a batch; default {Config.batch_size}.", "N"),
+    _option("--seq-length", whole_number, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
+    _option("--seed", whole_number, f"Seed of the initial weights; default {Config.seed}.", "N"),
+    _option("--learning-rate", number, f"Step of the SGD update; default {Config.learning_rate}.", "X"),
+    _option(
+        "--carry",
+        click.Choice(CARRIES),
+        f"State between batches; default {Config.carry}. Notebook's time grows with their square.",
+    ),
+    _option("--dtype", click.Choice(DTYPES), f"Precision; default {Config.dtype}."),
+    _option("--reset", click.Choice(RESETS), f"Reset gate before or after the product with Uh; default {Config.reset}."),
+)
+
+
+def model_options(command: Command) -> Command:
+    """Give a command the options of the model; `chosen_config` has what they say."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+def chosen_config() -> Config:
+    """The config that the options of this command line ask for. Raises `TuiGruError`."""
+    options = dict(_given(click.get_current_context()))
+    if "text" in options and "file" in options:
+        raise TuiGruError("--text and --file are both given; keep one of them")
+    for field in ("text", "vocabulary"):
+        _check_decoded(field, options.get(field, ""))
+    # The text is too short for the sizes: that is about what was given, and the tutorial's text was not.
+    blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
+    with given_as(blamed, field="text"):
+        if "file" in options:
+            options["text"] = _read(Path(options.pop("file")))
+        return Config.of(**options)
+
+
+def _check_decoded(field: str, value: str) -> None:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise TuiGruError(
+            f"the bytes at character {error.start + 1} are not valid in this locale's encoding", option=field
+        ) from None
+
+
+def _read(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(LONGEST_FILE + 1)
+    except FileNotFoundError:
+        raise TuiGruError(f"there is no file {path}; check the path", option="file") from None
+    except IsADirectoryError:
+        raise TuiGruError(f"{path} is a directory; name a text file in it", option="file") from None
+    except OSError as error:
+        raise TuiGruError(f"cannot read {path}: {error.strerror}; choose another file", option="file") from None
+    if len(data) > LONGEST_FILE:
+        raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option="file")
+    try:
+        return data.decode().removeprefix("\ufeff")  # a byte order mark is no character of the text
+    except UnicodeDecodeError as error:
+        raise TuiGruError(
+            f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it, for example with iconv",
+            option="file",
+        ) from None

@@ -1,0 +1,66 @@
+"""Where a command writes: standard output, or a file that appears only when it is whole."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from tui_gru.engine.errors import TuiGruError
+
+STANDARD_OUTPUT = "-"
+
+
+@contextmanager
+def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
+    """A binary stream onto `target`. Raises `TuiGruError` about `option` where it cannot be written."""
+    try:
+        with _standard_output() if target == STANDARD_OUTPUT else _file(Path(target)) as out:
+            yield out
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if target == STANDARD_OUTPUT:
+            abandon_standard_output()
+        where = "standard output" if target == STANDARD_OUTPUT else target or "to an empty name"
+        raise TuiGruError(f"cannot write {where}: {error.strerror}; write somewhere else", option=option) from None
+
+
+def abandon_standard_output() -> None:
+    """Let what is still buffered go nowhere, so that the interpreter does not complain about it as it exits."""
+    if sys.stdout is not None:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+@contextmanager
+def _standard_output() -> Iterator[BinaryIO]:
+    if sys.stdout is None:  # the shell closed it: >&-
+        raise OSError(errno.EBADF, "it is closed")
+    yield sys.stdout.buffer
+    sys.stdout.buffer.flush()
+
+
+@contextmanager
+def _file(path: Path) -> Iterator[BinaryIO]:
+    path = path.resolve()  # a link goes on pointing at the file
+    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced, and a directory says what it is
+        with path.open("wb") as out:
+            yield out
+        return
+    if path.exists() and not os.access(path, os.W_OK):
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with partial.open("xb") as out:
+            yield out
+        if path.exists():
+            shutil.copymode(path, partial)
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise

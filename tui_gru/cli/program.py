@@ -1,0 +1,50 @@
+"""From an argument list to an exit code: 0 done, 2 bad usage or bad input (one line says what), 130 interrupted."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+from click.shell_completion import shell_complete
+
+from tui_gru.cli.commands import COMPLETE_VARIABLE, NAME, program
+from tui_gru.cli.failures import line_of
+from tui_gru.cli.output import abandon_standard_output
+from tui_gru.engine.errors import TuiGruError
+
+DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program on `arguments`, by default the process's own, and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a character the locale lacks is no reason to fail
+    if instruction := os.environ.get(COMPLETE_VARIABLE):
+        return shell_complete(program, {}, NAME, COMPLETE_VARIABLE, instruction)
+    try:
+        # Not click's own `main`: it has three lines for an error where one is enough, and its own codes for ctrl+c and pipes.
+        with program.make_context(NAME, list(sys.argv[1:] if arguments is None else arguments)) as context:
+            program.invoke(context)
+    except click.exceptions.Exit as ended:
+        return ended.exit_code
+    except (TuiGruError, click.ClickException) as error:
+        return _fail(line_of(error))
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever was reading has read enough
+        abandon_standard_output()
+    except OSError as error:
+        abandon_standard_output()
+        return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
+    except MemoryError:
+        return _fail("there is not enough memory; use a smaller --hidden-size, --batch-size or --seq-length")
+    return DONE
+
+
+def _fail(line: str) -> int:
+    click.echo(f"{NAME}: {line}", err=True)
+    return BAD_INPUT

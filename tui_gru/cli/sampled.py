@@ -1,0 +1,36 @@
+"""What `tui-gru sample` prints."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tui_gru.engine import sampling
+from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.training import check_epochs, train
+
+DRAW_BYTES = 400  # what one sampled character takes, beside its distribution
+
+
+def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler: str, temperature: float, seed: int) -> str:
+    """Train for `epochs`, then sample: the primer and the characters after it, on one line whatever they are."""
+    check_epochs(epochs)
+    sampling.check(config, primer, length, sampler, temperature, seed)
+    _check_memory(config, length)
+    parameters = initial_parameters(config)
+    for _, _, record in train(config, epochs=epochs, parameters=parameters):
+        parameters = record.updated
+    if not np.isfinite(parameters.flat).all():
+        raise TuiGruError(f"the training overflowed within {epochs} epochs; use a smaller rate", option="learning_rate")
+    text = sampling.sample(config, parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed).text
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def _check_memory(config: Config, length: int) -> None:
+    needed = length * (DRAW_BYTES + 8 * config.vocab_size)
+    if needed > machine_memory() // 2:
+        raise TuiGruError(
+            f"{length} characters would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; sample fewer",
+            option="length",
+        )

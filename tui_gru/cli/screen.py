@@ -1,0 +1,22 @@
+"""The way up to the screen. Textual is imported here, when a screen is wanted, and nowhere else in the front door."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tui_gru.engine.config import Config
+
+
+def open_debugger(config: Config, *, theme: str | None, ascii: bool, keymap: Path | None, learn: bool) -> None:
+    """Run the debugger in this terminal until it is quit."""
+    from tui_gru.tui.app import run
+
+    run(config, theme=theme, ascii=ascii, keys=keymap, learn=learn)
+
+
+def draw(config: Config, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None) -> None:
+    """Press `keys` in a debugger of `size` (columns, rows) that nobody sees, and save what it then shows as SVG."""
+    from tui_gru.tui.screenshot import take
+
+    take(config, keys, size, out, theme=theme)

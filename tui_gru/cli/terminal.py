@@ -1,0 +1,39 @@
+"""Whether a debugger can be opened here, and in which characters."""
+
+from __future__ import annotations
+
+import codecs
+import os
+import sys
+from collections.abc import Mapping
+
+from tui_gru.engine.errors import TuiGruError
+
+INSTEAD = "use `tui-gru trace` for the numbers or `tui-gru screenshot OUT.svg` for a picture"
+# Python itself puts one of these into LC_CTYPE where the locale is C (PEP 538), so that there they say nothing about the terminal.
+_COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
+
+
+def require_terminal() -> None:
+    """Raise `TuiGruError` where Textual would hang or draw nonsense."""
+    for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
+        if stream is None or not stream.isatty():
+            raise TuiGruError(f"standard {name} is not a terminal: open the debugger in one, or {INSTEAD}")
+    kind = os.environ.get("TERM", "")
+    if os.name == "posix" and kind in ("", "dumb", "unknown"):
+        was = f"is {kind!r}" if kind else "is not set"
+        raise TuiGruError(f"TERM {was}, so nothing can be drawn: set it (TERM=xterm-256color), or {INSTEAD}")
+
+
+def speaks_utf8(environ: Mapping[str, str], encoding: str | None) -> bool:
+    """Whether the terminal can be expected to show more than ASCII, by the locale's variables and the stream's encoding."""
+    try:
+        if codecs.lookup(encoding or "utf-8").name != "utf-8":
+            return False
+    except LookupError:
+        return False
+    if os.name != "posix":
+        return True
+    names = ("LC_ALL", "LANG") if environ.get("LC_CTYPE") in _COERCED else ("LC_ALL", "LC_CTYPE", "LANG")
+    locale = next((value for name in names if (value := environ.get(name))), "UTF-8")
+    return locale.upper().replace("-", "").partition("@")[0].endswith("UTF8")

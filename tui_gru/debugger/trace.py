@@ -1,0 +1,105 @@
+"""A run written down without a screen: what the debugger shows, batch after batch, as JSON or npz."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import Any, BinaryIO
+
+from tui_gru.engine import formats
+from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.record import FORWARD_NAMES, Activations, BatchRecord, Deltas
+from tui_gru.engine.training import check_epochs, train
+
+FORMAT, VERSION = "tui-gru-trace", 1
+DELTA_NAMES = ("dlogits", "dh", "dz", "dr", "dh_tilde", "daz", "dar", "dah")
+
+
+class Trace:
+    """A run of `epochs` epochs from fresh parameters, written from epoch `from_epoch` (0-based) on.
+
+    With `learn`, each batch also has the deltas of its backward pass, its gradients, and the parameters after its update.
+    Raises `TuiGruError` where the epochs make no sense.
+    """
+
+    def __init__(self, config: Config, *, epochs: int = 1, from_epoch: int = 0, learn: bool = True) -> None:
+        check_epochs(epochs)
+        if not 0 <= from_epoch < max(epochs, 1):
+            raise TuiGruError(
+                f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: the run has {epochs} epochs, counted from 0",
+                option="from_epoch",
+            )
+        self.config, self.epochs, self.from_epoch, self.learn = config, epochs, from_epoch, learn
+        self._parameters = initial_parameters(config)
+
+    @property
+    def batch_count(self) -> int:
+        """Batches that are written."""
+        return (self.epochs - self.from_epoch) * self.config.num_batches
+
+    def write_json(self, out: BinaryIO) -> None:
+        """Write the trace as JSON, a batch a line, as they are computed: a long run takes no more memory than a short one."""
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "config": asdict(self.config),
+            "run": self._run(),
+            "vocabulary": self.config.vocabulary,
+            "initial_parameters": dict(self._parameters.items()),
+        }
+        formats.write_json(out, head, "batches", map(_by_timestep, self._batches()))
+
+    def write_npz(self, out: BinaryIO) -> None:
+        """Write the trace as npz: the same names, arrays with the batch as their first axis and the timestep as their second.
+
+        `config` and `run` are JSON text. Raises `TuiGruError` where the arrays would not fit into memory.
+        """
+        self._check_memory()
+        head = {
+            "format": FORMAT,
+            "version": VERSION,
+            "config": formats.json_text(asdict(self.config)),
+            "run": formats.json_text(self._run()),
+            "vocabulary": self.config.vocabulary,
+            "initial_parameters": dict(self._parameters.items()),
+        }
+        formats.write_npz(out, head, self._batches(), self.batch_count)
+
+    def _run(self) -> dict[str, Any]:
+        return {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn}
+
+    def _batches(self) -> Iterator[dict[str, Any]]:
+        for epoch, batch, record in train(self.config, epochs=self.epochs, learn=self.learn, parameters=self._parameters):
+            if epoch >= self.from_epoch:
+                yield {"epoch": epoch, "batch": batch, "loss": record.loss, **self._arrays(record)}
+
+    def _arrays(self, record: BatchRecord) -> dict[str, Any]:
+        """The arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
+        names = FORWARD_NAMES + (DELTA_NAMES if self.learn else ())
+        arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in names}}
+        if record.gradients is not None:
+            arrays["gradients"] = dict(record.gradients.items())
+            arrays["parameters"] = dict(record.updated.items())
+        return arrays
+
+    def _check_memory(self) -> None:
+        activations = Activations(self.config)
+        needed = sum(getattr(activations, name).nbytes for name in FORWARD_NAMES)
+        if self.learn:
+            deltas = Deltas(self.config)
+            needed += sum(getattr(deltas, name).nbytes for name in DELTA_NAMES) + 2 * self._parameters.flat.nbytes
+        needed *= self.batch_count
+        if needed > machine_memory() // 2:
+            raise TuiGruError(
+                f"{self.batch_count} batches as npz would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; "
+                "ask for fewer epochs, a later from_epoch, or json, which is written as it is computed",
+                option="epochs",
+            )
+
+
+def _by_timestep(batch: dict[str, Any]) -> dict[str, Any]:
+    arrays: dict[str, Any] = batch["timesteps"]
+    length = len(arrays["h"])
+    return batch | {"timesteps": [{"t": t} | {name: array[t] for name, array in arrays.items()} for t in range(length)]}
