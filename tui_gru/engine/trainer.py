@@ -66,7 +66,7 @@ class Trainer:
         (carry `notebook` only). Afterwards `record.updated` holds the parameters to go on with.
         """
         with _quiet():
-            self._load(record, batch)
+            self.load(record, batch)
             s = record.activations
             s.states[0] = state
             record.parameters, record.learning_rate = parameters, learning_rate
@@ -114,12 +114,12 @@ class Trainer:
                 self._gradients(record, parameters, earlier)
             self._update(record, parameters, at.updated)
 
-    def _load(self, record: BatchRecord, batch: int) -> None:
-        s = record.activations
-        s.inputs[...] = self.corpus.inputs[batch]
-        s.targets[...] = self.corpus.targets[batch]
-        np.take(self._eye, s.inputs, axis=0, out=s.x, mode="clip")
-        np.take(self._eye, s.targets, axis=0, out=s.y, mode="clip")
+    def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
+        """Put the characters of a batch of the epoch into a record, one-hot; of one timestep only where `t` is given."""
+        s, inputs, targets = record.activations, self.corpus.inputs[batch, t], self.corpus.targets[batch, t]
+        s.inputs[t], s.targets[t] = inputs, targets
+        np.take(self._eye, inputs, axis=0, out=s.x[t], mode="clip")
+        np.take(self._eye, targets, axis=0, out=s.y[t], mode="clip")
 
     def _gradients(self, record: BatchRecord, parameters: Parameters, earlier: Sequence[Activations]) -> None:
         s, d = record.activations, record.deltas
