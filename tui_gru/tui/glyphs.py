@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from rich.cells import cell_len
+
 #: The candidate state's name: h and a combining tilde, two code points in one cell. There is no single code point for
 #: it, so it must never be split: not by slicing a string, nor by ending a Segment between the two.
 H_TILDE = "h\u0303"
@@ -177,8 +179,6 @@ def transliterate(text: str, glyphs: Glyphs) -> str:
     """
     if glyphs is not ASCII or text.isascii():
         return text
-    from rich.cells import cell_len
-
     plain = text.replace(H_TILDE, ASCII.h_tilde).translate(_TO_ASCII)
     return "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in plain)
 

@@ -26,7 +26,7 @@ BLACKBOARD = Theme(
     surface="#111920",
     panel="#1a252e",
     variables={
-        "border": "#ffd479",
+        "border": "#4fc1b0",
         "border-blurred": "#34434e",
         "footer-background": "#16212a",
         "footer-key-foreground": "#7fd8c9",
@@ -53,7 +53,7 @@ WHITEBOARD = Theme(
     surface="#fbfaf6",
     panel="#ecebe4",
     variables={
-        "border": "#a65300",
+        "border": "#0b6b60",
         "border-blurred": "#c3c8c6",
         "footer-background": "#ecebe4",
         "footer-key-foreground": "#0b6b60",

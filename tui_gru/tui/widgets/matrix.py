@@ -130,7 +130,12 @@ class MatrixView(Panel):
             return
         # A heat map is drawn line by line as it is looked at: there is nothing to build.
         self._built_for = ()
-        wanted = Size(CELL * self.shape[1], self.shape[0])
+        rows, columns = self.shape
+        width, height = self.content_size
+        room = width - (self.styles.scrollbar_size_vertical if rows > height else 0)
+        wide = CELL * columns
+        # Half an entry is never shown, so the last one may need to be scrolled a cell further.
+        wanted = Size(wide + CELL - 1 if wide > room else wide, rows)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
 
@@ -139,10 +144,11 @@ class MatrixView(Panel):
             return super().render_line(y)
         self._ensure_built()
         width = self.scrollable_content_region.width
-        x, row = self.scroll_offset.x, self.scroll_offset.y + y
+        row = self.scroll_offset.y + y
         if row >= self.shape[0]:
             return Strip.blank(width, self.rich_style)
-        first, last = x // CELL, min(-(-(x + width) // CELL), self.shape[1])
+        first = self.scroll_offset.x // CELL
+        last = min(first + width // CELL, self.shape[1])
         strip = heat_row(
             self.palette,
             None if self.values is None else self.values[row, first:last],
@@ -152,8 +158,7 @@ class MatrixView(Panel):
             cursor=self.cursor[1] - first if self.has_focus and row == self.cursor[0] else None,
             quiet=self.row is not None and row != self.row,
         )
-        start = x - first * CELL
-        return strip.crop_extend(start, start + width, None).apply_style(self.rich_style)
+        return strip.extend_cell_length(width).apply_style(self.rich_style)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return self.shape[0]
@@ -174,28 +179,29 @@ class MatrixView(Panel):
         else:
             self.refresh_line(old[0])
             self.refresh_line(new[0])
-            self.scroll_to_region(Region(CELL * new[1], new[0], CELL, 1), animate=False, force=True)
+            self.scroll_to_region(Region(CELL * new[1], new[0], 2 * CELL - 1, 1), animate=False, force=True)
         self._caption()
         self.post_message(self.CellMoved(self, *new))
 
     def _caption(self) -> None:
         """Title and, in the border below, the number under the cursor; without the focus, what a heat map lacks."""
-        by = self.palette.glyphs.by
+        if not self.is_attached:
+            return
         note = None
         if self.has_focus and self.shape[0] and self.shape[1]:
             value = self.palette.glyphs.blank if self.values is None else exact(self.values[self.cursor])
             note = f"{self.name_cell(*self.cursor)} = {value}"
-        elif self.is_attached and not self.as_numbers:
-            note = f"{self.shape[0]}{by}{self.shape[1]}"
-            if self.kind == "signed" and self.values is not None:
-                note += f", 9 is {self.scale:g}"
+            if len(note) > self.outer_size.width - 6:  # corners, and the gaps around a border's text
+                note = value  # the digits matter more than where they are: that is in view
+        elif not self.as_numbers:
+            note = f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"
+            if self.kind != "onehot" and self.values is not None:
+                note += f" {self.palette.glyphs.blank} tenths"
+                note += f" of {self.scale:g}" if self.kind == "signed" else ""
         self.set_titles(self.title, note)
 
-    def on_focus(self) -> None:
-        self._caption()
-        self.refresh_content()
-
-    def on_blur(self) -> None:
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
         self._caption()
         self.refresh_content()
 
@@ -216,9 +222,7 @@ class MatrixView(Panel):
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)
-        cell = (
-            None if offset is None else self._cell_at(offset.x + self.scroll_offset.x, offset.y + self.scroll_offset.y)
-        )
+        cell = None if offset is None else self._cell_at(offset.x, offset.y)
         if cell is None:
             return
         self.cursor = cell
@@ -226,8 +230,11 @@ class MatrixView(Panel):
             self.action_choose()
 
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
-        """The entry at a place in the content, None beside it."""
+        """The entry at a place in the panel, None beside it."""
         form = self._entry_form(self.content_size)
-        column = x // CELL if form is None else (x - 1) // (ENTRIES[self.kind, form].width + 1)
-        inside = 0 <= y < self.shape[0] and 0 <= column < self.shape[1]
-        return (y, column) if inside else None
+        if form is None:
+            row, column = y + self.scroll_offset.y, x // CELL + self.scroll_offset.x // CELL
+        else:
+            row, column = y, (x - 1) // (ENTRIES[self.kind, form].width + 1)  # after the bracket
+        inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
+        return (row, column) if inside else None

@@ -9,7 +9,7 @@ from textual.geometry import Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.widgets.boxes import Box
@@ -32,8 +32,11 @@ class Panel(ScrollView, can_focus=True):
         padding: 0 1;
         scrollbar-size-vertical: 1;
         scrollbar-size-horizontal: 1;
-        &:focus { border: round $border; border-title-style: bold; }
         &.-fresh { border: round $accent; border-title-color: $accent; border-title-style: bold; }
+        &:focus { border: round $border; border-title-style: bold; }
+        &.-ascii { border: ascii $border-blurred; }
+        &.-ascii.-fresh { border: ascii $accent; }
+        &.-ascii:focus { border: ascii $border; }
         &:ansi { background: ansi_default; color: ansi_default; }
     }
     """
@@ -68,6 +71,9 @@ class Panel(ScrollView, can_focus=True):
 
     # Textual's part.
 
+    def on_mount(self) -> None:
+        self.set_class(self.palette.glyphs is ASCII, "-ascii")
+
     def render_line(self, y: int) -> Strip:
         self._ensure_built()
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
@@ -96,9 +102,7 @@ class Panel(ScrollView, can_focus=True):
         self._strips = strips
         # Content that fits takes the size of the room, whatever its own: so a new size, which lays out the whole
         # screen again, is set only where scrolling changes. Not while drawing, though.
-        wanted = Size(
-            max(width, room.width) if width > room.width else 0, len(strips) if len(strips) > room.height else 0
-        )
+        wanted = Size(width if width > room.width else 0, len(strips) if len(strips) > room.height else 0)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
 

@@ -54,7 +54,7 @@ def curve(
     margin = max(map(len, y_labels), default=0)
     columns = width - margin - 1
     if columns < 4:
-        return text(palette, placeholder if not longest else label(float(lines[0].values[-1]), 0.001), palette.dim)
+        return text(palette, label(float(lines[0].values[-1]), 0.001) if len(lines[0]) else placeholder, palette.dim)
 
     canvas = _Canvas(palette, rows, columns)
     x_dots = canvas.dots_across
