@@ -94,14 +94,15 @@ def sparkline(palette: Palette, values: Series, width: int, style: Style | None 
     middle = (low + high) / 2
     least, most = (np.nanmin(middle), np.nanmax(middle)) if np.isfinite(middle).any() else (0.0, 0.0)
     levels = palette.glyphs.column
+    ink = palette.gate if style is None else style
     signs = []
     for value, bad in zip(middle.tolist(), broken.tolist(), strict=True):
         if bad or math.isnan(value):
-            signs.append(palette.glyphs.not_finite)
+            signs.append(Segment(palette.glyphs.not_finite, palette.warning))
         else:
             part = (value - least) / (most - least) if most > least else 0.5
-            signs.append(levels[1 + round(part * (len(levels) - 2))])
-    return text(palette, "".join(signs), palette.gate if style is None else style)
+            signs.append(Segment(levels[1 + round(part * (len(levels) - 2))], ink))
+    return from_rows([signs])
 
 
 def _envelope(series: Series) -> Envelope:
