@@ -143,6 +143,24 @@ class Session:
         self._stride = None
         return self._go((batch + 1) * self.program.ticks, progress)
 
+    def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
+        """Run to where a line, named by what it computes, is executed next: in this timestep, a later one, or the next batch."""
+        if self.program.tick_of(line) is None:
+            raise TuiGruError(f"there is no line that computes {line!r}")
+        self._stride = None
+        here, N = self.position, self.program.ticks
+        batch = here.tick // N
+        ahead = [
+            (batch + i) * N + k
+            for i in range(2)
+            for t in range(self.program.seq_length)
+            if (k := self.program.tick_of(line, t)) is not None
+            and (k <= self.program.loss_tick or self._timeline_learns(batch + i))
+        ]
+        if not any(tick > here.tick for tick in ahead):
+            raise TuiGruError("learning is off, so this line is stepped over; l turns learning on")
+        return self._go(min(tick for tick in ahead if tick > here.tick), progress)
+
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Run forwards until a condition holds at a place where something it reads is computed. True if it stopped there."""
         return self._search(condition, search_forward, progress)

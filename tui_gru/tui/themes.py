@@ -130,9 +130,7 @@ _ANSI_DARK = Palette(
     positive=Style.parse("yellow"),
     second=Style.parse("magenta"),
     cursor=Style.parse("bold reverse"),
-    signed_scale=_steps(
-        (0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")
-    ),
+    signed_scale=_steps((0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")),
     unit_scale=_steps((0.1, "default"), (0.6, "cyan"), (1, "bold cyan")),
 )
 

@@ -98,9 +98,7 @@ def hstack(*boxes: Box, gap: int = 1) -> Box:
     below = max(box.height - box.axis for box in shown)
     level = [pad(box, top=above - box.axis, bottom=below - box.height + box.axis) for box in shown]
     level[1:] = [pad(box, left=gap) for box in level[1:]]
-    rows = tuple(
-        tuple(segment for row in across for segment in row) for across in zip(*(b.rows for b in level), strict=True)
-    )
+    rows = tuple(tuple(segment for row in across for segment in row) for across in zip(*(b.rows for b in level), strict=True))
     return Box(rows, sum(box.width for box in level), above, shown[0].breakable)
 
 
@@ -204,7 +202,6 @@ def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Bo
     table = [list(row) for row in rows]
     widths = [max(box.width for box in column) for column in zip_longest(*table, fillvalue=EMPTY)]
     lines = [
-        hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap)
-        for row in table
+        hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
     ]
     return vstack(*lines, gap=leading)

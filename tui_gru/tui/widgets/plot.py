@@ -61,9 +61,7 @@ def curve(
     per_dot = (x_high - x_low) / max(x_dots - 1, 1)
     edges = (x_low - 1) + (np.arange(x_dots + 1) - 0.5) * per_dot  # in indices: the first point is at x = 1
     broken = np.zeros(x_dots, bool)
-    for line, ink, every in zip(
-        lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True
-    ):
+    for line, ink, every in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
         low_y, high_y, bad = line.columns(edges)
         if per_dot < 1:
             low_y, high_y = _joined(line, low_y, high_y, edges)
@@ -128,15 +126,11 @@ def _joined(line: Envelope, low: Array, high: Array, edges: Array) -> tuple[Arra
         return low, high
     centres = (edges[:-1] + edges[1:]) / 2
     ys = line.values[first:last]
-    between = np.interp(
-        centres, np.arange(first, last), np.where(np.isfinite(ys), ys, np.nan), left=np.nan, right=np.nan
-    )
+    between = np.interp(centres, np.arange(first, last), np.where(np.isfinite(ys), ys, np.nan), left=np.nan, right=np.nan)
     return np.fmin(low, between), np.fmax(high, between)
 
 
-def _x_axis(
-    palette: Palette, margin: int, columns: int, span: tuple[float, float], here: float | None, crosses: Array
-) -> Box:
+def _x_axis(palette: Palette, margin: int, columns: int, span: tuple[float, float], here: float | None, crosses: Array) -> Box:
     """The axis with its ticks and labels, two rows."""
     glyphs = palette.glyphs
     low, high = span

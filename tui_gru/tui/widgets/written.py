@@ -162,9 +162,7 @@ def matrix(
     return box
 
 
-def _with_row_labels(
-    palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str] | None, singled: int | None
-) -> Box:
+def _with_row_labels(palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str] | None, singled: int | None) -> Box:
     if labels is None:
         return box
     written = [transliterate(labels[i], palette.glyphs) if i is not None and i < len(labels) else "" for i in shown]
@@ -180,9 +178,7 @@ def _with_column_labels(
     palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str], width: int, *, closing: int
 ) -> Box:
     written = [" " if j is None else labels[j] if j < len(labels) else "" for j in shown]
-    cells = [
-        text if j is None else " " * (width - cell_len(text)) + text for j, text in zip(shown, written, strict=True)
-    ]
+    cells = [text if j is None else " " * (width - cell_len(text)) + text for j, text in zip(shown, written, strict=True)]
     line = " ".join(cells)
     lead = box.width - closing - cell_len(line)
     heading = (Segment(" " * lead), Segment(line, palette.dim))
