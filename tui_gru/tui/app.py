@@ -26,6 +26,7 @@ class TuiGruApp(App[None]):
     """The debugger on a session. `own_keys` are a person's keys by verb id."""
 
     TITLE = "tui-gru"
+    CSS_PATH = "screens/main.tcss"  # here, since Textual does not load the style file of a default screen
 
     def __init__(
         self, session: Session, *, theme: str | None = None, glyphs: Glyphs | None = None, own_keys: Mapping[str, str] | None = None

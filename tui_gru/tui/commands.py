@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
@@ -91,17 +92,20 @@ def _learning(screen: MainScreen, rest: str) -> None:
 
 
 def _sample(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(
-        r"(?:(?P<primer>\"[^\"]+\"|\S+)\s*)?(?P<length>\d+)?\s*(?P<temperature>\d*\.?\d+)?\s*(?P<sampler>fed-back|tutorial)?", rest
-    )
-    if match is None:
-        raise TuiGruError(f"write it as sample Ma 10 0.8 tutorial (primer, length, temperature, sampler), not {rest!r}")
-    screen.draw_sample(
-        primer=(match["primer"] or "").strip('"') or None,
-        length=int(match["length"] or 10),
-        temperature=1.0 if match["temperature"] is None else float(match["temperature"]),
-        sampler=match["sampler"],
-    )
+    """Words in any order: a sampler by its name, whole numbers and decimals as length and temperature, else the primer."""
+    primer, sampler, length, temperature = None, None, 10, 1.0
+    for word in rest.split():
+        if word in SAMPLERS:
+            sampler = word
+        elif word.isdecimal():
+            length = int(word)
+        elif re.fullmatch(r"\d*\.\d+", word):
+            temperature = float(word)
+        elif primer is None:
+            primer = word
+        else:
+            raise TuiGruError(f"sample takes a primer, a length, a temperature such as 0.8, and a sampler, not also {word!r}")
+    screen.draw_sample(primer=primer, length=length, temperature=temperature, sampler=sampler)
 
 
 COMMANDS = (

@@ -11,6 +11,8 @@ from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.keys import VERBS
 
+KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}
+
 
 def default_path() -> Path:
     """Where the file is looked for when none is named."""
@@ -40,9 +42,7 @@ def _checked(keys: object, path: Path) -> dict[str, str]:
         if verb not in known:
             raise TuiGruError(f"{path}: there is no verb {verb!r}; there are: {', '.join(known)}", option="keymap")
         if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
-            raise TuiGruError(
-                f"{path}: {value!r} is no key for {verb}; write it as x, X, ctrl+x, f5, right or space", option="keymap"
-            )
+            raise _problem(path, f"{value!r} is no key for {verb}; write it as x, X, ctrl+x, f5, right or space")
     _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in VERBS}, path)
     return {str(verb): str(value) for verb, value in keys.items()}
 
@@ -52,14 +52,14 @@ def _check_collisions(keys: dict[str, str], path: Path) -> None:
     for verb, value in keys.items():
         for key in value.split(","):
             if key in taken:
-                raise TuiGruError(
-                    f"{path}: the key {key!r} is both {taken[key]} and {verb}; give one of them another", option="keymap"
-                )
+                raise _problem(path, f"the key {key!r} is both {taken[key]} and {verb}; give one of them another")
             taken[key] = verb
 
 
 def _is_key(key: str) -> bool:
     name = key.split("+")[-1]
-    return (
-        len(name) == 1 or name in {k.value for k in Keys} or name in KEY_TO_UNICODE_NAME.values() or name.replace("_", "").isalpha()
-    )
+    return len(name) == 1 or name in KEY_NAMES or name in KEY_TO_UNICODE_NAME.values()
+
+
+def _problem(path: Path, what: str) -> TuiGruError:
+    return TuiGruError(f"{path}: {what}", option="keymap")

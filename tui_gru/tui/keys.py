@@ -46,7 +46,13 @@ VERBS = (
     Verb("play.slower", "minus", "speed(-1)", "", "play slower", _STEP),
     Verb("learn.sgd", "a", "sgd", "SGD step", "an SGD step: finish this batch, backward, update", _LEARN, 2),
     Verb(
-        "learn.toggle", "l", "learning", "learning", "learning on or off: batches end with backward and update, or do not", _LEARN, 3
+        "learn.toggle",
+        "l",
+        "learning",
+        "learning",
+        "learning on or off: batches end with backward and update, or do not",
+        _LEARN,
+        3,
     ),
     Verb("sample", "p", "sample", "sample", "sample text with the weights of this moment", _LEARN, 3),
     Verb("undo", "u", "undo", "undo", "undo the last change", _LEARN, 7),

@@ -18,24 +18,20 @@ REPORT_EVERY = 0.1  # seconds
 Verb = Callable[[Progress | None], object]
 
 
-@dataclass
 class Progressed(Message):
     """A run has come to `position`."""
 
-    position: Position
-
-    def __post_init__(self) -> None:
+    def __init__(self, position: Position) -> None:
         super().__init__()
+        self.position = position
 
 
-@dataclass
 class Finished(Message):
     """A run has ended; `problem` says why, where it could not go on."""
 
-    problem: str = ""
-
-    def __post_init__(self) -> None:
+    def __init__(self, problem: str = "") -> None:
         super().__init__()
+        self.problem = problem
 
 
 @dataclass

@@ -21,7 +21,7 @@ class HelpScreen(ModalScreen[None]):
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
-    HelpScreen > HelpPanel { width: 90%; max-width: 124; height: auto; max-height: 100%; }
+    HelpScreen > HelpPanel { width: 96%; max-width: 168; height: auto; max-height: 100%; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Close", show=False)]
 
@@ -45,7 +45,7 @@ class HelpPanel(Panel):
     def build(self, width: int, height: int) -> Box:
         groups = [self._group(group) for group in GROUPS]
         commands = self._commands()
-        if width >= 110:
+        if width >= 130:
             half = vstack(groups[0], *groups[1:2], gap=1), vstack(*groups[2:], commands, gap=1)
             return columns(*half, gap=4)
         return vstack(*groups, commands, gap=1)

@@ -47,8 +47,7 @@ WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "
 class MainScreen(Screen[None]):
     """Holds the session and what one looks at. Every verb ends in `show_now`."""
 
-    AUTO_FOCUS = None
-    CSS_PATH = "main.tcss"
+    AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [*keys.BINDINGS, ("ctrl+c", "interrupt", "")]
     HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]
