@@ -80,7 +80,6 @@ class Trainer:
                 self._gradients(record, parameters, earlier)
                 self._update(record, parameters)
             else:
-                record.deltas = None
                 _leave(record)
 
     def resume(
@@ -145,7 +144,8 @@ class Trainer:
 
 def _leave(record: BatchRecord) -> None:
     """A batch that does not learn ends with the parameters it had."""
-    record.gradients, record.updated, record.grad_norm = None, record.parameters, float("nan")
+    record.deltas = record.gradients = None
+    record.updated, record.grad_norm = record.parameters, float("nan")
 
 
 def _quiet() -> np.errstate:
