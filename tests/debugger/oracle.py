@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from tui_gru.debugger.moment import readable_names
 from tui_gru.engine.backward import gradients_from
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.initial import initial_parameters
@@ -16,6 +17,16 @@ WITH = {
     "z": ("az",), "r": ("ar",), "h_tilde": ("ah",), "dlogits": ("dh_future",), "dh": ("dh_output",),
     "dh_prev": ("dh_carry", "dh_candidate", "dh_update", "dh_reset"),
 }  # fmt: skip
+
+CONDITIONS = (
+    "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 1", "max_weight > 1.5", "isnan(loss)", "term3 < loss",
+    "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1", "t == 1", "epoch == 1",
+    "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "char[0] == target[0]", "prev(char)[0] == char[0]", "prev(t) == t - 1",
+    "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)", "any(prev(dh_carry) > 0.1)",
+    "Wz[0, 0] > 0.2", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(prev(by) > 0.1)", "any(dUh > prev(dUh))",
+    "any(dWy > 0.2) and any(dz > 0)", "abs(az[0, 0]) > 1 and x[0, 0] == 0", "learning_rate > 0.1", "any(dh_future != 0)",
+    "any(z > 0.5) and any(dr > 0) and Wz[0, 0] < 9", "max_weight > prev(max_weight)",
+)  # fmt: skip
 
 
 def deltas(reset):
@@ -268,3 +279,17 @@ class Run:
         if name in (*FORWARD_NAMES, "char", "target", "t"):
             return self.value(tick, name, t - 1) if t else self.value(end, name, T - 1) if batch else None
         return self.value(end, name, T - 1) if batch else None
+
+
+def same(one, other):
+    if one is None or other is None:
+        return one is other
+    a, b = np.asarray(one), np.asarray(other)
+    return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def everything(session):
+    """All that can be read where a session stands."""
+    config, snapshot = session.config, session.snapshot()
+    names = readable_names(config.reset)
+    return {(name, t): snapshot.value(name, t) for name in names for t in range(config.seq_length)}

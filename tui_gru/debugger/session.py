@@ -46,8 +46,9 @@ class Session:
 
     def __init__(self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, **options: Any) -> None:
         config = Config.of(**options)
-        if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
-            raise TuiGruError(f"epochs must be a whole number, at least 1, not {epochs!r}", option="epochs")
+        if epochs is not None:
+            epochs = _whole("epochs", epochs, at_least=1)
+        history_memory = _whole("history_memory", history_memory, at_least=0)
         self.config, self.epochs = config, epochs
         self.program: Program = program_of(config)
         self.stop_on_nan = False
@@ -277,6 +278,8 @@ class Session:
         return self.position
 
     def _search(self, source: str, search: Search, progress: Progress | None) -> bool:
+        if not isinstance(source, str):
+            raise TuiGruError(f"a condition is a text such as loss < 0.5, not {source!r}")
         condition = compile_condition(source, readable_names(self.config.reset))
         self._interrupted.clear()
         self.notice = ""
@@ -328,3 +331,9 @@ class Session:
         names = parameter_names(self.config.reset)
         if name not in names:
             raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
+
+
+def _whole(option: str, value: Any, at_least: int) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < at_least:
+        raise TuiGruError(f"{option} must be a whole number, at least {at_least}, not {value!r}", option=option)
+    return int(value.__index__())

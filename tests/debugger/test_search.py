@@ -1,0 +1,154 @@
+"""Searches find what testing at every place finds, in both directions, and in the order of time."""
+
+from unittest.mock import patch
+
+import pytest
+
+from tests.debugger.oracle import CONDITIONS, Run
+from tui_gru.debugger import records
+from tui_gru.debugger.columns import WholeBatch
+from tui_gru.debugger.conditions import ConditionError, compile_condition
+from tui_gru.debugger.moment import readable_names
+from tui_gru.debugger.probe import Probe
+from tui_gru.debugger.session import Session
+
+BATCHES = 9
+MODELS = [
+    {},
+    {"carry": "notebook", "reset": "after", "batch_size": 1, "seq_length": 2},
+    {"text": "abbac", "batch_size": 1, "seq_length": 1, "hidden_size": 3},
+]
+NAN = {"learning_rate": 3e38}
+
+
+def changed(model):
+    """A run with changes within its batches, not all of which learn; and the same, stored."""
+    with patch.multiple(records, MOST=4):
+        session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
+    N, changes = session.program.ticks, []
+
+    def change(tick, *what):
+        tick = session.seek(tick).tick
+        changes.append((tick, *what))
+        return tick
+
+    change(N // 5, "learning", True)
+    session.learning = True
+    change(2 * N + session.program.loss_tick + 3, "Wz", (0, 0), 1.5)
+    session.edit("Wz", (0, 0), 1.5)
+    change(3 * N + 2, "learning", False)
+    session.learning = False
+    change(5 * N + session.program.loss_tick, "once", 5)
+    session.sgd()
+    change(7 * N + 1, "learning", True)
+    session.learning = True
+    change(8 * N, "rate", 1.0)
+    session.learning_rate = 1.0
+    session.seek(BATCHES * N)
+    return session, Run(session.config, tuple(changes), batches=BATCHES)
+
+
+@pytest.fixture(scope="module", params=MODELS, ids=str)
+def run(request):
+    return changed(request.param)
+
+
+@pytest.mark.parametrize("source", CONDITIONS)
+def test_every_place_where_it_holds_is_found_in_turn(run, source):
+    session, stored = run
+    expected = stored.matches(compile_condition(source, readable_names(session.config.reset)), stored.places("op"))
+    end = session.newest
+    forward, backward = [], []
+    session.seek(0)
+    while session.position < end and len(forward) < len(expected) and session.run_until(source):
+        forward.append(session.position.tick)
+    assert forward == expected
+    session.seek(end)
+    if expected[-1:] == [end.tick]:
+        backward.append(end.tick)
+    while session.run_back_until(source):
+        backward.append(session.position.tick)
+    assert backward == expected[::-1]
+    assert session.position.tick == 0
+
+
+@pytest.mark.parametrize("source", CONDITIONS)
+def test_whole_records_tell_what_places_tell(run, source):
+    """The search over whole records is an optimisation: without it the same is found."""
+    session, _ = run
+    timeline, condition = session._timeline, compile_condition(source, readable_names(session.config.reset))
+    whole, single = Probe(condition, timeline), Probe(condition, timeline)
+    for batch in range(BATCHES):
+        record = timeline.record(batch)
+        found = whole.first(batch, record), whole.last(batch, record)
+        with patch.object(WholeBatch, "of", return_value=None):
+            assert (single.first(batch, record), single.last(batch, record)) == found
+
+
+@pytest.mark.parametrize("source", ["isnan(loss)", "not (loss < 9)", "any(isnan(h))", "isnan(grad_norm)", "grad_norm != grad_norm"])
+def test_what_is_not_a_number_can_be_looked_for(source):
+    session = Session(epochs=3, **NAN)
+    session.learning = True
+    run = Run(session.config, ((0, "learning", True),), batches=9)
+    expected = run.matches(compile_condition(source, readable_names("before")), run.places("op"))
+    assert session.run_until(source)
+    assert session.position.tick == expected[0]
+    session.seek(session.end)
+    assert session.run_back_until(source)
+    assert session.position.tick == [tick for tick in expected if tick < session.end.tick][-1]
+
+
+def test_a_gradient_that_is_not_there_is_not_nan():
+    session = Session(epochs=3)
+    assert not session.run_until("isnan(grad_norm) or not (grad_norm < 9)")
+    assert session.position == session.end
+    assert not session.run_back_until("isnan(grad_norm) or not (grad_norm < 9)")
+    assert session.position.tick == 0
+
+
+@pytest.mark.parametrize("source", ["loss < 0", "any(z > 2)", "loss < 0 and any(z > 2)"])
+def test_what_is_nowhere_leads_to_the_end_and_the_beginning(source):
+    session = Session(epochs=4)
+    session.step("op", 5)
+    assert not session.run_until(source)
+    assert session.position == session.end
+    assert not session.run_until(source)
+    assert not session.run_back_until(source)
+    assert session.position.tick == 0
+
+
+def test_where_it_cannot_be_evaluated_is_where_it_stops():
+    source = "any(z[epoch] > 9)"  # there are two rows
+    session = Session(epochs=4)
+    with pytest.raises(ConditionError, match="column 7"):
+        session.run_until(source)
+    assert (session.position.epoch, session.position.batch, session.position.t) == (2, 0, 0)
+    assert session.value("z") is not None
+    session.seek(session.end)
+    with pytest.raises(ConditionError, match="column 7"):
+        session.run_back_until(source)
+    assert (session.position.epoch, session.position.batch, session.position.t) == (3, 2, 2)
+
+
+def test_a_search_is_interrupted_at_a_whole_place():
+    session = Session()
+    session.learning = True
+    assert not session.run_until("any(z > 2)", progress=lambda at: session.interrupt() if at.number == 90 else None)
+    here = session.position
+    assert here == session.newest
+    assert here.tick % session.program.ticks == 0
+    assert not session.run_back_until("any(z > 2)", progress=lambda at: session.interrupt() if at.number == 20 else None)
+    assert 0 < session.position.tick < here.tick
+    assert session.position.tick % session.program.ticks == 0
+
+
+def test_searching_changes_nothing_of_the_training():
+    session, plain = Session(), Session()
+    for each in (session, plain):
+        each.learning = True
+    session.run_until("loss < 1.2 and any(z > prev(z))")
+    session.run_back_until("any(dWz > 0)")
+    session.seek(102 * 90)
+    plain.seek(102 * 90)
+    assert (session.parameter("Wz") == plain.parameter("Wz")).all()
+    assert (session.snapshot().losses[:90] == plain.snapshot().losses).all()

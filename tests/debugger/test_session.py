@@ -1,0 +1,499 @@
+"""What a session promises, case by case; its laws are in test_session_laws."""
+
+import threading
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+
+import tui_gru
+from tests.debugger.oracle import Run, everything, same
+from tui_gru.debugger import records
+from tui_gru.debugger.moment import readable_names
+from tui_gru.debugger.segment import DivergedError
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.steps import LEVELS
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.trainer import Trainer
+
+BOOM = {"learning_rate": 3e38}  # the loss is NaN from the third batch on
+
+
+def learning(**options):
+    session = Session(**options)
+    session.learning = True
+    return session
+
+
+def at(session):
+    position = session.position
+    return position.epoch, position.batch, position.t, position.phase
+
+
+# Where one is
+
+
+def test_the_contract_in_its_own_words():
+    s = tui_gru.Session()
+    assert s.learning is False
+    s.learning = True
+    assert s.step("timestep", 3) == s.position
+    assert at(s) == (0, 0, 2, "forward")
+    assert s.value("z").shape == (2, 2)
+    assert not s.value("z").flags.writeable
+    assert s.loss is None
+    assert s.value("dz") is None
+    assert s.gradient("Wz") is None
+    assert at(s) < (s.seek("e3 b2 t1").epoch,)
+    assert at(s) == (2, 1, 0, "forward")
+    s.sgd()
+    assert at(s) == (2, 1, 2, "update")
+    assert s.loss == pytest.approx(1.26, abs=0.2)
+    assert s.run_until("loss < 1.2")
+    assert s.loss < 1.2
+    assert s.run_back_until("loss > 1.2")
+    assert s.loss > 1.2
+    assert s.sample("Ma", 10, sampler="fed-back", temperature=1.0, seed=0).startswith("Ma")
+    assert len(s.sample("Ma", 10)) == 12
+    assert s.branches == ("main",)
+    s.edit("Wz", (0, 1), 0.5)
+    assert s.branch == "main~1"
+    assert s.parameter("Wz")[0, 1] == 0.5
+    s.undo()
+    s.redo()
+    s.switch("main")
+    assert s.branches == ("main", "main~1")
+    assert s.parameter("Wz")[0, 1] != 0.5
+
+
+def test_positions_order_and_hash_as_time_does():
+    s = learning()
+    visited = [s.position] + [s.step("op", 7) for _ in range(40)]
+    assert sorted(visited, reverse=True)[::-1] == visited
+    assert len({*visited, *[s.seek(position) for position in visited]}) == len(visited)
+
+
+def test_a_position_serves_in_another_session():
+    one, other = learning(), learning()
+    there = one.step("op", 250)
+    assert other.seek(there) == there
+    assert all(same(value, everything(one)[key]) for key, value in everything(other).items())
+
+
+def test_the_beginning_and_the_end_stop_a_step():
+    s = learning(epochs=2)
+    for level in LEVELS:
+        assert s.step(level, -3).tick == 0
+        assert s.step(level).tick > 0
+        s.seek(0)
+        assert s.step(level, 10**6) == s.end
+        assert s.step(level, 1) == s.end
+        assert s.step(level, -1) < s.end
+        s.seek(0)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("origin", [7, 40, 200, 500])
+def test_what_was_cut_short_is_gone_back_whole(level, origin):
+    s = learning(epochs=2)
+    s.seek(origin)
+    assert s.step(level, 10**6) == s.end
+    assert s.step(level, -(10**6)).tick == origin
+    assert s.step(level, -(10**6)).tick == 0
+    assert s.step(level, 10**6).tick == origin
+    s.step(level, -(10**6))
+    assert s.step(level, 1).tick == Run(s.config, ((0, "learning", True),), batches=6).places(level)[0]
+
+
+def test_a_huge_count_is_only_a_number():
+    s = learning()
+    s.step("op", 100)
+    threading.Timer(0.1, s.interrupt).start()
+    stopped = s.step("epoch", 10**9)
+    assert stopped == s.position == s.newest
+    assert (stopped.phase, stopped.offset) == ("update", s.program.ticks)
+    assert s.step("epoch", -(10**9)).tick == 100
+    assert s.step("batch", -(10**30)).tick == 0
+
+
+# Being stopped
+
+
+@pytest.mark.parametrize("where", ["step", "back", "search", "search back"])
+def test_ctrl_c_leaves_a_session_whole(where):
+    s = learning(history_memory=0)
+    s.step("batch", 200)
+    before, here, newest = everything(s), s.position, s.newest
+    seen = []
+
+    def progress(position):
+        seen.append(position)
+        if len(seen) > 20:
+            raise KeyboardInterrupt
+
+    verbs = {
+        "step": lambda: s.step("batch", 10**6, progress=progress),
+        "back": lambda: s.step("batch", -20, progress=progress),
+        "search": lambda: s.run_until("z[0, 0] > 2", progress=progress),
+        "search back": lambda: s.run_back_until("z[0, 0] > 2", progress=progress),
+    }
+    with pytest.raises(KeyboardInterrupt):
+        verbs[where]()
+    assert (s.position, s.newest) == (here, newest)
+    assert all(same(value, before[key]) for key, value in everything(s).items())
+    s.step("batch", 30)
+    other = learning()
+    other.step("batch", 230)
+    assert all(same(value, everything(other)[key]) for key, value in everything(s).items())
+    assert same(s.snapshot().losses, other.snapshot().losses)
+
+
+@pytest.mark.parametrize("verb", ["undo", "switch", "edit"])
+def test_ctrl_c_in_a_replay_changes_nothing(verb):
+    with patch.multiple(records, MOST=4):
+        s = learning(history_memory=0)
+    s.step("batch", 300)
+    s.edit("Wz", (0, 0), 1.0)
+    s.step("batch", 100)
+    s.seek(s.program.ticks * 150)
+    s.edit("Wz", (0, 0), 2.0)
+    s.undo()
+    s.redo()
+    s.step("batch", 50)
+    here, branches, settings = s.position, (s.branch, s.branches), (s.snapshot().can_undo, s.snapshot().can_redo)
+
+    def breaking(self, *args, **kwargs):
+        raise KeyboardInterrupt
+
+    verbs = {"undo": s.undo, "switch": lambda: s.switch("main"), "edit": lambda: s.edit("Wz", (0, 0), 3.0)}
+    s._timeline.memory.records._kept.clear()
+    with patch.multiple(Trainer, run=breaking, resume=breaking), pytest.raises(KeyboardInterrupt):
+        verbs[verb]()
+    assert (s.position, (s.branch, s.branches), (s.snapshot().can_undo, s.snapshot().can_redo)) == (here, branches, settings)
+
+
+def test_an_interrupted_way_back_is_not_gone():
+    with patch.multiple(records, MOST=4):
+        s = learning(history_memory=0)
+    s.step("batch", 200)
+    here = s.position
+    assert s.step("batch", -20, progress=lambda position: s.interrupt()) == here
+    assert s.step("batch", -20).number == here.number - 20
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_at_its_line():
+    s = learning(**BOOM)
+    s.stop_on_nan = True
+    stopped = s.step("batch", 50)
+    assert (stopped.phase, stopped.number) == ("loss", 2)
+    assert np.isnan(s.loss)
+    assert s.notice == "stopped: the loss is not finite"
+    assert not s.snapshot().finite
+    assert s.step("batch", 3).number == 4  # it has been seen
+    assert s.notice == ""
+    s.step("batch", -4)
+    assert s.notice == ""
+    assert s.snapshot().finite
+    assert s.step("op", 10**4) == stopped  # the same where it is known already
+    s.seek(stopped.tick - 1)
+    assert s.snapshot().finite  # what is still to come is not known
+    assert s.step("op", 5) == stopped
+    s.seek(0)
+    assert not s.run_until("z[0, 0] > 2")
+    assert s.position == stopped
+
+
+def test_a_loss_that_is_not_finite_is_only_a_number_otherwise():
+    s = learning(**BOOM)
+    assert s.step("batch", 50).number == 49
+    assert s.run_back_until("loss < 2")
+    assert s.run_until("isnan(loss)")
+    assert s.position.number == 2
+
+
+def test_a_replay_that_differs_is_told():
+    with patch.multiple(records, MOST=4):
+        s = learning(history_memory=0)
+    s.step("batch", 100)
+    s._timeline.segments[0].history._columns[0, 60] += 1e-7
+    with pytest.raises(DivergedError, match="batch 1 of epoch 21"):
+        s.seek("e21 b3 t1")
+    assert s.position.number == 99
+
+
+# What can be read
+
+
+def test_nothing_is_read_before_it_is_computed_and_nothing_raises():
+    for options in ({}, {"reset": "after", "carry": "notebook"}, {"text": "aaaa", "batch_size": 1, "seq_length": 1}):
+        s = learning(**options)
+        order = {}
+        for k in range(s.program.ticks + 1):
+            s.seek(k)
+            for name in readable_names(s.config.reset):
+                if s.value(name) is not None:
+                    order.setdefault(name, k)
+        last = s.config.seq_length - 1
+        assert all(order[name] == s.program.tick_of(name, 0) for name in ("z", "r", "h_tilde", "h", "logits", "y_hat", "term3"))
+        assert all(order[name] == s.program.tick_of(name, last) for name in ("dlogits", "dh", "dz", "dh_prev", "dby", "dUh"))
+        assert order["loss"] == s.program.loss_tick
+        assert order["grad_norm"] == s.program.backward_end
+        assert order["dh_future"] == order["dlogits"]
+        assert order["x"] == 1
+
+
+def test_characters_are_those_of_the_text():
+    s = Session()
+    s.step("timestep", 2)
+    assert s.value("char").tolist() == ["a", "M"]
+    assert s.value("target").tolist() == ["t", "a"]
+    assert not s.value("char").flags.writeable
+
+
+def test_gradients_grow_from_the_last_timestep_to_the_first():
+    s = learning()
+    s.sgd()
+    whole = s.gradient("Wy")
+    s.seek(s.program.tick_of("dWy", 2))
+    parts = [s.gradient("Wy")]
+    for t in (1, 0):
+        s.seek(s.program.tick_of("dWy", t))
+        parts.append(s.gradient("Wy"))
+    record = s.snapshot().record
+    shares = [record.array("h")[t].T @ record.array("dlogits")[t] for t in (2, 1, 0)]
+    for part, share in zip(parts, np.cumsum(shares, axis=0), strict=True):
+        np.testing.assert_allclose(part, share, rtol=1e-6)
+    assert same(parts[-1], whole)
+
+
+def test_the_last_sgd_step_outlives_an_edit():
+    s = learning()
+    s.sgd()
+    step = s.snapshot().last_step("Wz")
+    np.testing.assert_allclose(step, -0.01 * s.gradient("Wz"), rtol=1e-6)
+    s.edit("Wz", (0, 0), 3.0)
+    assert same(s.snapshot().last_step("Wz"), step)
+    s.step("op")
+    assert same(s.snapshot().last_step("Wz"), step)
+    assert learning().snapshot().last_step("Wz") is None
+
+
+# Changing the future
+
+
+def edits_of(session):
+    B, H = session.config.batch_size, session.config.hidden_size
+    return [
+        ("Wz", (0, 1 % H), 0.5), ("Uh", (0, 0), -0.25), ("by", (1 % session.config.vocab_size,), 2.0), ("h", (B - 1, 0), 0.75),
+        ("h_prev", (0, H - 1), -0.5), ("learning_rate", None, 0.125), ("text", 4, session.config.vocabulary[0]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("switched", [False, True], ids=["learning", "learning as one goes"])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"reset": "after", "carry": "notebook", "batch_size": 1, "seq_length": 2},
+        {"carry": "reset", "text": "abcabcab", "batch_size": 1, "seq_length": 1, "hidden_size": 3},
+    ],
+    ids=str,
+)
+def test_an_edit_at_every_place_of_a_batch(options, switched):
+    """The past stays; from there on it is what the engine makes of the rest of the batch."""
+    first = {"learning_rate": 0.3, **options}
+    N = Session(**first).program.ticks
+    for offset in (*range(N, 2 * N + 1), 0):
+        for edit in edits_of(Session(**first))[offset % 2 :: 2]:
+            s = Session(**first)
+            changes = [(0, "learning", True)]
+            s.learning = True
+            s.seek(offset)
+            if switched and offset:
+                s.learning = False
+                changes.append((s.position.tick, "learning", False))
+            before = everything(s)
+            try:
+                s.edit(*edit)
+            except TuiGruError:
+                assert edit[0] in ("h", "h_prev")
+                assert all(same(value, before[key]) for key, value in everything(s).items())
+                continue
+            name, index, value = edit
+            change = {"learning_rate": ("rate", value), "text": ("text", index, value)}.get(name, (name, index, value))
+            run = Run(s.config, (*changes, (s.position.tick, *change)), batches=4)
+            for level, count in (("op", 0), ("op", 1), ("batch", 2), ("op", -1)):
+                tick = s.step(level, count).tick
+                for (name, t), shown in everything(s).items():
+                    assert same(shown, run.value(tick, name, t)), (offset, edit, tick, name, t)
+
+
+def test_states_are_edited_where_that_means_something():
+    s = learning()
+    with pytest.raises(TuiGruError, match="not been computed"):
+        s.edit("h", (0, 0), 1.0)
+    s.edit("h_prev", (0, 0), 0.25)
+    s.step("op")
+    assert s.value("h_prev")[0, 0] == 0.25
+    s.step("timestep")
+    with pytest.raises(TuiGruError, match="h_prev has been used"):
+        s.edit("h_prev", (0, 0), 1.0)
+    s.seek(s.program.loss_tick + 5)
+    with pytest.raises(TuiGruError, match="backward pass"):
+        s.edit("h", (0, 0), 1.0)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("W", (0, 0), 1.0), "Wz"), (("Wz", (4, 0), 1.0), "4 x 2"), (("Wz", 0, 1.0), "4 x 2"), (("Wz", (0, 0), "x"), "number"),
+        (("Wz", (0, 0), float("nan")), "finite"), (("Wz", (0, 0), 1e300), "finite float32"),
+        (("Wz", (0, 0.5), 1.0), "whole number"),
+        (("Wz", 1.0), "whole number|4 x 2"), (("lr", -1), "negative"), (("lr", "fast"), "number"), (("text", 20, "a"), "0 to 19"),
+        (("text", 0, "ab"), "vocabulary"), (("text", 0, "z"), "vocabulary"), (("text", -1, "a"), "0 to 19"),
+        (("z", (0, 0), 1.0), "Wz"),
+        (("Wz", (0, 0)), "shape|number"),
+    ],
+)  # fmt: skip
+def test_an_edit_that_makes_no_sense_is_refused(arguments, message):
+    s = learning()
+    s.step("op", 5)
+    before = everything(s)
+    with pytest.raises(TuiGruError, match=message):
+        s.edit(*arguments)
+    assert not s.snapshot().can_redo
+    assert all(same(value, before[key]) for key, value in everything(s).items())
+
+
+def test_the_rate_needs_no_index():
+    s = learning()
+    for value in (0.5, "0.25"):
+        s.edit("lr", value)
+        assert s.learning_rate == float(value)
+    s.edit("learning_rate", None, 0.125)
+    assert s.learning_rate == 0.125
+
+
+def test_learning_turned_on_at_the_loss_runs_this_batchs_backward():
+    s = Session()
+    s.step("phase")
+    assert s.step("op").number == 1
+    s.step("op", -1)
+    s.learning = True
+    assert at(s) == (0, 0, 2, "loss")
+    assert s.branch == "main~1"
+    assert s.step("op").phase == "backward"
+
+
+def test_learning_turned_off_in_the_backward_pass_finishes_it():
+    s = learning()
+    s.seek(s.program.loss_tick + 3)
+    s.learning = False
+    assert s.step("batch").offset == s.program.ticks
+    assert s.step("batch").offset == s.program.loss_tick
+
+
+def test_sgd_from_any_place():
+    finished = learning()
+    finished.step("batch", 2)
+    all_of_it = everything(finished)
+    for offset in range(Session().program.ticks + 1):
+        s = learning()
+        s.step("batch")
+        s.seek(s.position.tick + offset)
+        s.learning = False
+        s.sgd()
+        assert s.position.number == 1 + (offset == s.program.ticks)
+        if offset < s.program.ticks:
+            assert all(same(value, all_of_it[key]) for key, value in everything(s).items())
+        assert s.learning is False
+        assert s.step("batch").phase == "loss"
+
+
+def test_sgd_at_the_end_does_nothing():
+    s = Session(epochs=1)
+    s.step("epoch")
+    s.sgd()
+    assert s.position.phase == "update"
+    end, branches = s.position, s.branches
+    assert (s.sgd(), s.branches) == (end, branches)
+
+
+def test_the_old_future_stays():
+    s = learning()
+    s.step("batch", 5)
+    old = everything(s)
+    s.step("batch", -3)
+    s.learning_rate = 0.5
+    assert s.branches == ("main", "main~1")
+    assert s.newest == s.position
+    s.step("batch", 3)
+    assert not same(s.parameter("Wz"), old["Wz", 0])
+    s.switch("main")
+    assert all(same(value, old[key]) for key, value in everything(s).items())
+
+
+def test_undo_leads_to_the_change_and_redo_back():
+    s = learning()
+    s.step("batch", 2)
+    s.edit("Wz", (0, 0), 1.0)
+    made = s.position
+    s.step("batch", 3)
+    left = s.position
+    assert s.undo()
+    assert s.position == made
+    assert s.parameter("Wz")[0, 0] != 1.0
+    s.step("batch", 9)
+    newest = s.newest
+    assert s.redo()
+    assert s.position == left
+    s.undo()
+    assert s.newest == newest  # what has been reached there stays reached
+    s.undo()  # learning
+    assert s.learning is False
+    assert not s.undo()
+
+
+def test_snapshots_are_never_overwritten():
+    s = learning(history_memory=0)
+    kept = []
+    for _ in range(60):
+        s.step("batch", 13)
+        snapshot = s.snapshot()
+        kept.append((snapshot, {key: np.copy(value) for key, value in everything(s).items() if value is not None}))
+        s.step("batch", -5)
+    for snapshot, values in kept:
+        for (name, t), value in values.items():
+            assert same(snapshot.value(name, t), value if np.ndim(value) else value.item())
+        assert snapshot.previous is None or snapshot.previous.updated is not None
+        if snapshot.previous is not None:
+            assert same(snapshot.previous.updated.flat, snapshot.record.parameters.flat)
+
+
+# What makes no sense
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.step("ops"), lambda s: s.step("op", 1.5), lambda s: s.step("op", True), lambda s: s.seek("nowhere"),
+        lambda s: s.value("zz"), lambda s: s.value("drh") or s.value("dm"), lambda s: s.parameter("z"), lambda s: s.gradient("dWz"),
+        lambda s: s.switch("elsewhere"), lambda s: s.run_until("loss <"), lambda s: s.run_until("los < 1"),
+        lambda s: s.run_to("nothing"),
+        lambda s: s.run_until(5), lambda s: s.sample("xyz"), lambda s: setattr(s, "learning_rate", -1), lambda s: Session(epochs=0),
+        lambda s: Session(epochs=1.5), lambda s: Session(unknown=1), lambda s: Session(history_memory="much"),
+    ],
+)  # fmt: skip
+def test_what_makes_no_sense_is_refused(call):
+    s = learning()
+    s.step("op", 4)
+    with pytest.raises(TuiGruError) as caught:
+        call(s)
+    assert "\n" not in str(caught.value)
+    assert s.position.tick == 4
+
+
+def test_a_mistake_in_a_condition_has_its_column():
+    with pytest.raises(TuiGruError, match="column 8") as caught:
+        Session().run_until("loss < los")
+    assert caught.value.column == 8
