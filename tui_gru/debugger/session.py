@@ -12,13 +12,11 @@ import numpy as np
 
 from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
-from tui_gru.debugger.conditions import Condition, compile_condition
 from tui_gru.debugger.edits import Edit
 from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import readable_names, unknown_name
 from tui_gru.debugger.position import Position, parse_place
 from tui_gru.debugger.program import Program, program_of
-from tui_gru.debugger.search import Search, search_back, search_forward
 from tui_gru.debugger.segment import Settings
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.steps import check_level
@@ -163,11 +161,11 @@ class Session:
 
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Run forwards until a condition holds at a place where something it reads is computed. True if it stopped there."""
-        return self._search(condition, search_forward, progress)
+        return self._search(condition, True, progress)
 
     def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Go back to the last place before this one where a condition holds. True if it stopped there; else at the beginning."""
-        return self._search(condition, search_back, progress)
+        return self._search(condition, False, progress)
 
     def interrupt(self) -> None:
         """Stop a run that another thread is in, at the end of the batch it is at."""
@@ -353,8 +351,12 @@ class Session:
         self._moment = self._timeline.moment(tick)
         return True
 
-    def _search(self, source: str, search: Search, progress: Progress | None) -> bool:
-        condition: Condition = compile_condition(source, readable_names(self.config.reset))
+    def _search(self, source: str, forwards: bool, progress: Progress | None) -> bool:
+        from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
+        from tui_gru.debugger.search import search_back, search_forward
+
+        condition = compile_condition(source, readable_names(self.config.reset))
+        search = search_forward if forwards else search_back
         self._stride = None
         self._interrupted.clear()
         self.notice = ""

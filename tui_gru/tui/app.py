@@ -8,13 +8,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_config_path
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui import keymap
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.screens.main import MainScreen
@@ -61,11 +61,20 @@ def make_app(
     config: Config, *, theme: str | None = None, ascii: bool = False, keys: Path | None = None, learn: bool = False
 ) -> TuiGruApp:
     """The app on a fresh session, not yet running. Raises `TuiGruError` for a bad theme or key file."""
-    own_keys = keymap.load(keys)
+    own_keys = _own_keys(keys)
     session = Session(**{name: getattr(config, name) for name in config.__dataclass_fields__})
     session.stop_on_nan = True
     session.learning = learn
     return TuiGruApp(session, theme=theme, glyphs=ASCII if ascii else None, own_keys=own_keys)
+
+
+def _own_keys(path: Path | None) -> dict[str, str]:
+    place = path or user_config_path("tui-gru") / "keys.toml"
+    if path is None and not place.exists():
+        return {}
+    from tui_gru.tui import keymap  # late: most people have no such file
+
+    return keymap.load(place)
 
 
 def run(config: Config, *, theme: str | None, ascii: bool, keys: Path | None, learn: bool = False) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions, work
 from textual.app import ComposeResult
@@ -19,10 +19,9 @@ from tui_gru.debugger.session import Session
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui import commands, keys
+from tui_gru.tui import keys
 from tui_gru.tui.keys import Verb
 from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.line_at_work import LineAtWork
@@ -35,9 +34,11 @@ from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Weights
 from tui_gru.tui.runs import AT_ONCE, Finished, Progressed, Run, carry_out
 from tui_gru.tui.runs import Verb as Doing
-from tui_gru.tui.screens.help import HelpScreen
 from tui_gru.tui.view import Shows, View
 from tui_gru.tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui_gru.tui.panels.command_line import CommandLine
 
 SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
 LARGEST_COUNT = 10**9
@@ -83,7 +84,6 @@ class MainScreen(Screen[None]):
                     yield Weights()
                     yield Samples()
         yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
-        yield CommandLine()
 
     def on_mount(self) -> None:
         self._show()
@@ -323,14 +323,20 @@ class MainScreen(Screen[None]):
         else:
             self.focus_previous()
 
-    def action_command(self, text: str) -> None:
+    async def action_command(self, text: str) -> None:
+        from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
+
+        if not self.query(CommandLine):
+            await self.mount(CommandLine())
         self.query_one(CommandLine).open(text)
 
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
+        from tui_gru.tui.commands import execute
+
         self.set_focus(None)
         self.say("")
         try:
-            commands.execute(self, event.command)
+            execute(self, event.command)
         except TuiGruError as error:
             self.say(str(error), warning=True)
 
@@ -341,6 +347,8 @@ class MainScreen(Screen[None]):
         self.do(lambda progress: self.session.run_to(event.line.target, progress=progress))
 
     def action_help(self) -> None:
+        from tui_gru.tui.screens.help import HelpScreen
+
         self.app.push_screen(HelpScreen(self.app_keymap))
 
     @property
