@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -304,14 +303,14 @@ class Session:
         return self._moment.position
 
     def _monitor(self, timeline: Timeline, progress: Progress | None) -> Callable[[int, BatchRecord], bool]:
-        was_finite = math.isfinite(self._moment.record.loss)
+        was_finite = self._moment.record.finite
         ticks = self.program.ticks
 
         def monitor(batch: int, record: BatchRecord) -> bool:
             if progress is not None:
                 progress(timeline.position((batch + 1) * ticks))
-            if self.stop_on_nan and was_finite and not math.isfinite(record.loss):
-                self.notice = "stopped: the loss is not finite"
+            if self.stop_on_nan and was_finite and not record.finite:
+                self.notice = "stopped here: the loss or a weight is not finite (NaN or infinite)"
                 return True
             return self._interrupted.is_set()
 

@@ -80,4 +80,4 @@ class Snapshot:
     @property
     def finite(self) -> bool:
         """Whether the loss and all parameters of this batch are finite."""
-        return bool(np.isfinite(self.record.loss) and np.isfinite(self.record.updated.flat).all())
+        return self.record.finite

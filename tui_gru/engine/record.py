@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -200,6 +201,11 @@ class BatchRecord:
             deltas=self.deltas and self.deltas.copy(),
             gradients=self.gradients and self.gradients.copy(),
         )
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and all parameters after the batch are finite."""
+        return math.isfinite(self.loss) and bool(np.isfinite(self.updated.flat).all())
 
     def array(self, name: str) -> Any:
         """Any recorded array by its name, (T, …). `KeyError` where there is none."""

@@ -50,7 +50,12 @@ class MainScreen(Screen[None]):
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [*keys.BINDINGS, ("ctrl+c", "interrupt", "")]
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
+        (0, "-tiny"),
+        (60, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]
 
     def __init__(self, session: Session) -> None:
