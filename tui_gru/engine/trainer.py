@@ -34,7 +34,7 @@ class Trainer:
 
     def __init__(self, config: Config, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
-        self._eye = np.eye(config.vocab_size, dtype=config.dtype)
+        self._indices = np.arange(config.vocab_size)
         self._scratch = Deltas(config) if config.carry == "notebook" else None
 
     def new_record(self) -> BatchRecord:
@@ -66,7 +66,7 @@ class Trainer:
         (carry `notebook` only). Afterwards `record.updated` holds the parameters to go on with.
         """
         with _quiet():
-            self._load(record, batch)
+            self.load(record, batch)
             s = record.activations
             s.states[0] = state
             record.parameters, record.learning_rate = parameters, learning_rate
@@ -80,7 +80,6 @@ class Trainer:
                 self._gradients(record, parameters, earlier)
                 self._update(record, parameters)
             else:
-                record.deltas = None
                 _leave(record)
 
     def resume(
@@ -114,12 +113,12 @@ class Trainer:
                 self._gradients(record, parameters, earlier)
             self._update(record, parameters, at.updated)
 
-    def _load(self, record: BatchRecord, batch: int) -> None:
-        s = record.activations
-        s.inputs[...] = self.corpus.inputs[batch]
-        s.targets[...] = self.corpus.targets[batch]
-        np.take(self._eye, s.inputs, axis=0, out=s.x, mode="clip")
-        np.take(self._eye, s.targets, axis=0, out=s.y, mode="clip")
+    def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
+        """Put the characters of a batch of the epoch into a record, one-hot; of one timestep only where `t` is given."""
+        s, inputs, targets = record.activations, self.corpus.inputs[batch, t], self.corpus.targets[batch, t]
+        s.inputs[t], s.targets[t] = inputs, targets
+        np.equal(inputs[..., None], self._indices, out=s.x[t])
+        np.equal(targets[..., None], self._indices, out=s.y[t])
 
     def _gradients(self, record: BatchRecord, parameters: Parameters, earlier: Sequence[Activations]) -> None:
         s, d = record.activations, record.deltas
@@ -145,7 +144,8 @@ class Trainer:
 
 def _leave(record: BatchRecord) -> None:
     """A batch that does not learn ends with the parameters it had."""
-    record.gradients, record.updated, record.grad_norm = None, record.parameters, float("nan")
+    record.deltas = record.gradients = None
+    record.updated, record.grad_norm = record.parameters, float("nan")
 
 
 def _quiet() -> np.errstate:
