@@ -105,14 +105,7 @@ def backward_into_earlier(
             np.copyto(d.dh, d.dh_future)
             _deltas(parameters, s, d, 2)
         recurrent_gradients(activations, scratch, gain)
-        for total, share in (
-            (gradients.W, gain.W),
-            (gradients.U, gain.U),
-            (gradients.b, gain.b),
-            (gradients.c, gain.c),
-        ):
-            if total is not None and share is not None:
-                total += share
+        gradients.recurrent += gain.recurrent
         flow = scratch.flow[0]
 
 
@@ -122,13 +115,12 @@ def recurrent_gradients(s: Activations, d: Deltas, out: Parameters, start: int =
     da = _rows(d.da[start:])
     np.matmul(_rows(s.x[start:]).T, da, out=out.W)
     da.sum(0, out=out.b)
-    h_prev, dah = _rows(s.h_prev[start:]), da[:, 2 * H :]
+    h_prev = _rows(s.h_prev[start:])
+    np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
     if out.c is None:
-        np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
-        np.matmul(_rows(s.rh[start:]).T, dah, out=out.Uh)
+        np.matmul(_rows(s.rh[start:]).T, da[:, 2 * H :], out=out.Uh)
     else:
         dm = _rows(d.dm[start:])
-        np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
         np.matmul(h_prev.T, dm, out=out.Uh)
         out.c[: 2 * H] = out.b[: 2 * H]
         dm.sum(0, out=out.c[2 * H :])

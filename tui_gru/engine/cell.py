@@ -21,7 +21,8 @@ from tui_gru.engine.record import Activations, Timestep
 def embed(parameters: Parameters, activations: Activations, start: int = 0) -> None:
     """Put x W + b into the pre-activations of every timestep from `start` on.
 
-    x is one-hot, so its product with W is a row of W: the same bits, without the multiplications by zero.
+    x is one-hot, so its product with W is a row of W: the same bits without the multiplications by zero, and without the NaN
+    that a zero times an infinite weight in another row would make.
     """
     a = activations.a[start:]
     np.take(parameters.W, activations.inputs[start:], axis=0, out=a, mode="clip")
