@@ -70,7 +70,7 @@ FAULTS = {
     "earlier batches add to Wy": (
         backward,
         "gradients.recurrent += gain.recurrent",
-        "gradients.flat[...] += gain.recurrent.sum()",
+        "gradients.recurrent += gain.recurrent; gradients.Wy += flow.sum()",
     ),
     "update uphill": (trainer, "np.subtract(parameters.flat, step, out=step)", "np.add(parameters.flat, step, out=step)"),
     "update without the learning rate": (trainer, "g * g.dtype.type(record.learning_rate)", "g * 1"),
