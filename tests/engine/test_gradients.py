@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from tests.engine.checking import ALL_WAYS, LEARNING_RATE, check, epoch, random_config, random_parameters, random_state
+from tests.engine.torch_cell import cell_step
 from tui_gru.engine.config import CARRIES, RESETS, Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.reference import DELTAS, VALUES
@@ -57,13 +58,6 @@ def test_float32_is_float64_rounded(config):
         np.testing.assert_allclose(ours.updated.flat, exact.updated.flat, rtol=1e-4, atol=1e-5)
 
 
-def tutorial_step(p, x, h):
-    z = torch.sigmoid(x @ p["Wz"] + h @ p["Uz"] + p["bz"])
-    r = torch.sigmoid(x @ p["Wr"] + h @ p["Ur"] + p["br"])
-    h_tilde = torch.tanh(x @ p["Wh"] + (r * h) @ p["Uh"] + p["bh"])
-    return z * h + (1 - z) * h_tilde
-
-
 def test_notebook_is_the_tutorials_loop_on_a_pytorch_that_lets_it():
     """The state keeps its graph, and the weights change in place behind autograd's back, as before PyTorch 1.5."""
     config = random_config(5, carry="notebook", dtype="float64")
@@ -72,7 +66,7 @@ def test_notebook_is_the_tutorials_loop_on_a_pytorch_that_lets_it():
     for record, _ in epoch(config):
         losses = []
         for x, y in zip(record.activations.x, record.activations.y, strict=True):
-            h = tutorial_step(p, torch.tensor(x), h)
+            h = cell_step(p, torch.tensor(x), h)
             log_p = torch.log_softmax(h @ p["Wy"] + p["by"], -1)
             losses.append(-(torch.tensor(y) * log_p).sum(1).mean())
         for value in p.values():
