@@ -143,6 +143,19 @@ def test_changed_in_the_update_what_was_reached_stays(reset):
         assert copy.gradients.flat.tobytes() == record.gradients.flat.tobytes()
 
 
+def test_an_edited_state_is_what_the_backward_pass_goes_on_with():
+    config = random_config(dtype="float64")
+    record, _ = last_batch(config)
+    names = record.parameters.names
+    memory = {name: record.array(name).copy() for name in (*VALUES, *DELTAS["before"])} | dict(record.parameters.items())
+    copy = record.copy()
+    copy.array("h")[1] = memory["h"][1] = memory["h_prev"][2] = 0.5
+    finish(memory, names, "backward", 2, 2, LEARNING_RATE)
+    Trainer(config, Corpus(config)).resume(copy, record.parameters, Resume("backward", 2, 2), learn=True)
+    for name in DELTAS["before"]:
+        np.testing.assert_allclose(copy.array(name), memory[name], rtol=1e-10, atol=1e-13, err_msg=name)
+
+
 def test_learning_can_begin_and_end_on_the_way():
     config = random_config()
     record, _ = last_batch(config)

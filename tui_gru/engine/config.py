@@ -82,7 +82,7 @@ class Config:
     def record_bytes(self) -> int:
         """Memory of one batch with everything that is computed in it, bytes."""
         itemsize = 8 if self.dtype == "float64" else 4
-        per_row = 7 * self.vocab_size + 27 * self.hidden_size
+        per_row = 7 * self.vocab_size + 31 * self.hidden_size
         return itemsize * (self.seq_length * self.batch_size * per_row + 3 * self.parameter_count)
 
 

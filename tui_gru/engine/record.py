@@ -51,9 +51,18 @@ class Timestep:
     dh_candidate: Array
     dh_update: Array
     dh_reset: Array
+    dh_by_dz: Array
+    z_slope: Array
+    r_slope: Array
+    h_tilde_slope: Array
 
     def __init__(self, arrays: dict[str, Array], t: int) -> None:
         self.__dict__.update({name: array[t] for name, array in arrays.items()})
+
+
+def rows(array: Array) -> Array:
+    """(T, B, n) as (T B, n), a view: the rows of all timesteps, for one product over them."""
+    return array.reshape(-1, array.shape[-1])
 
 
 class _Arrays:
@@ -110,10 +119,11 @@ class Activations(_Arrays):
         zr, gate = slice(0, 2 * H), [slice(i * H, (i + 1) * H) for i in range(3)]
         self.az, self.ar, self.ah = (self.a[..., g] for g in gate)
         self.z, self.r, self.h_tilde = (self.gates[..., g] for g in gate)
+        self.zr = self.gates[..., zr]
         self.hUz, self.hUr, self.hUh = (self.hU[..., g] for g in gate)
         arrays = {
             "h_prev": self.h_prev, "h": self.h, "a": self.a, "ah": self.ah, "a_zr": self.a[..., zr],
-            "zr": self.gates[..., zr], "z": self.z, "r": self.r, "h_tilde": self.h_tilde,
+            "zr": self.zr, "z": self.z, "r": self.r, "h_tilde": self.h_tilde,
             "hU": self.hU, "hU_zr": self.hU[..., zr], "hUh": self.hUh,
             "rh": self.rh, "one_minus_z": self.one_minus_z, "new": self.new, "logits": self.logits,
         }  # fmt: skip
@@ -126,11 +136,14 @@ class Deltas(_Arrays):
     dh is dh_output (from this timestep's output) plus dh_future (from the timestep after); dh_prev, handed to the timestep
     before, is the sum of four paths: dh_carry, dh_candidate, dh_update, dh_reset. drh belongs to r*h_prev (reset `before`), dm
     to m = h_prev Uh + bhn (reset `after`); they share memory, since a record has one of the two.
+
+    The slopes are the derivatives that depend on nothing but the activations: of z, r and h~ by their pre-activations, and
+    dh_by_dz = h_prev - h~.
     """
 
     owned = (
         "dlogits", "flow", "dh", "dh_output", "dz", "dr", "dh_tilde", "drh", "da",
-        "dh_carry", "dh_candidate", "dh_update", "dh_reset",
+        "dh_carry", "dh_candidate", "dh_update", "dh_reset", "slopes", "dh_by_dz",
     )  # fmt: skip
 
     def __init__(self, config: Config) -> None:
@@ -150,7 +163,11 @@ class Deltas(_Arrays):
         self.da = zeros(T, B, 3 * H)
         self.daz, self.dar, self.dah = (self.da[..., i * H : (i + 1) * H] for i in range(3))
         self.dh_carry, self.dh_candidate, self.dh_update, self.dh_reset = (zeros(T, B, H) for _ in range(4))
-        arrays = {name: getattr(self, name) for name in BACKWARD_NAMES}
+        self.slopes, self.dh_by_dz = zeros(T, B, 3 * H), zeros(T, B, H)
+        self.z_slope, self.r_slope, self.h_tilde_slope = (self.slopes[..., i * H : (i + 1) * H] for i in range(3))
+        self.zr_slope = self.slopes[..., : 2 * H]
+        slopes = ("dh_by_dz", "z_slope", "r_slope", "h_tilde_slope")
+        arrays = {name: getattr(self, name) for name in (*BACKWARD_NAMES, *slopes)}
         self.timesteps = [Timestep(arrays, t) for t in range(T)]
 
 

@@ -112,6 +112,7 @@ class _Stepper:
                 cell.embed(self._parameters, s)
                 cell.forward_timestep(self._parameters, s.timesteps[0])
                 s.states[0] = s.states[1]
+            cell.output(self._parameters, s)
         logits: Array = s.logits[0, 0].copy()
         return logits
 

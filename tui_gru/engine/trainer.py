@@ -73,6 +73,7 @@ class Trainer:
             cell.embed(parameters, s)
             for timestep in s.timesteps:
                 cell.forward_timestep(parameters, timestep)
+            cell.output(parameters, s)
             record.loss = loss.softmax_and_terms(s)
             if learn:
                 record.deltas = record.deltas or Deltas(self.config)
