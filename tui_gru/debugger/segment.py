@@ -18,6 +18,7 @@ from tui_gru.engine.trainer import Trainer
 CACHE_BYTES = 32 * 2**20
 KEPT_RECORDS = 16  # records kept on the way to a batch, so that the steps back from there are at hand
 
+# Sees every batch that is computed on the way, and stops the run by returning True.
 Monitor = Callable[[int, BatchRecord], bool]
 
 
@@ -35,7 +36,7 @@ class Settings:
         return self.learning or self.once == batch
 
 
-class Diverged(TuiGruError):
+class DivergedError(TuiGruError):
     """A replay computed something else than the original run did."""
 
 
@@ -79,6 +80,24 @@ class Segment:
         if at == batch and record is not None:
             return batch, record
         return self._run(at, record, batch, monitor)
+
+    def walk(self, first: int, last: int, visit: Monitor) -> bool:
+        """Show `visit` the records of the batches `first` … `last` in order, until it returns True. Whether it did."""
+        batch, stopped = first, False
+
+        def see(at: int, record: BatchRecord) -> bool:
+            nonlocal stopped
+            stopped = at >= batch and visit(at, record)
+            return stopped
+
+        while batch <= last and not stopped:
+            at, record = self._nearest(batch)
+            if at == batch and record is not None:
+                stopped = visit(batch, record)
+                batch += 1
+            else:
+                batch = self._run(at, record, last, see)[0] + 1
+        return stopped
 
     def _nearest(self, batch: int) -> tuple[int, BatchRecord | None]:
         """Where to go on from to get to `batch`: a record of it or of a batch before, or (None) the checkpoint before `at`."""
@@ -136,7 +155,7 @@ class Segment:
 
     def _restore(self, batch: int) -> tuple[Parameters, np.ndarray[tuple[int, ...], np.dtype[np.floating]]]:
         found = self.history.before(batch)
-        assert found is not None and found[0] == batch
+        assert found is not None
         row, size = found[1], self.first.parameters.flat.size
         return self.first.parameters.like(row[:size]), row[size:].reshape(self.first.activations.states[0].shape)
 
@@ -152,7 +171,7 @@ class Segment:
             return
         noted = self.history.column("loss")[batch - self.first_batch]
         if noted != record.loss and not (math.isnan(noted) and math.isnan(record.loss)):
-            raise Diverged(
+            raise DivergedError(
                 f"the replay of batch {batch % self._num_batches + 1} of epoch {batch // self._num_batches + 1} has the loss "
                 f"{record.loss!r}, but the run had {float(noted)!r}: this machine does not compute the same way twice"
             )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -92,10 +93,21 @@ class Timeline:
         """The finished record of a batch, counted through all epochs."""
         return self._owner(batch).record(batch)[1]
 
+    def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
+        """Show `visit` the finished records of the batches `first` … `last` (None: without end) until it returns True."""
+        last = sys.maxsize if last is None else last
+        while first <= last:
+            owner = self._owner(first)
+            i = self.segments.index(owner) + 1
+            upto = min(last, self.segments[i].first_batch - 1) if i < len(self.segments) else last
+            if owner.walk(first, upto, visit):
+                return True
+            first = upto + 1
+        return False
+
     def _owner(self, batch: int) -> Segment:
         """The last segment that has a part in this batch, or the one that runs on into it."""
-        i = bisect_right(self._first_batches, batch) - 1
-        return self.segments[i]
+        return self.segments[bisect_right(self._first_batches, batch) - 1]
 
     @cached_property
     def _first_batches(self) -> list[int]:

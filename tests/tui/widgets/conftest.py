@@ -1,0 +1,41 @@
+import pytest
+from textual.app import App
+
+from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.svg import mend
+from tui_gru.tui.themes import register_themes
+
+
+@pytest.fixture(autouse=True)
+def plain_environment(monkeypatch):
+    """What a developer's own terminal is set to must not change what the tests see."""
+    for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM", "COLORTERM"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class Board(App):
+    """An app that holds the widgets under test and nothing else."""
+
+    AUTO_FOCUS = None
+    CSS = "Screen { background: $background; } Horizontal { height: auto; }"
+
+    def __init__(self, *widgets, theme="blackboard", glyphs=UNICODE):
+        super().__init__()
+        register_themes(self)
+        self.theme, self.glyphs = theme, glyphs
+        self.widgets = widgets
+        self.prepare = lambda: None
+
+    def compose(self):
+        yield from self.widgets
+
+    def on_mount(self):
+        self.prepare()
+
+    def export_screenshot(self, **options):
+        return mend(super().export_screenshot(**options))
+
+
+@pytest.fixture
+def board():
+    return Board

@@ -1,0 +1,55 @@
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.cells import cell_len
+
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.widgets.bars import bar, bars
+
+P = palette_for(BLACKBOARD)
+Y_HAT = [0.4342, 0.1669, 0.1735, 0.2254]
+
+
+def test_bars_with_target():
+    assert bars(P, Y_HAT, "hatM", 50, target=1).text.splitlines() == [
+        "  h █████████████                  0.4342         ",
+        "▸ a █████                          0.1669 ◂ target",
+        "  t █████▎                         0.1735         ",
+        "  M ██████▊                        0.2254         ",
+    ]
+
+
+@given(
+    st.lists(st.floats(0, 1) | st.just(math.nan), min_size=1, max_size=4),
+    st.integers(20, 70),
+    st.none() | st.integers(0, 3),
+)
+def test_bars_fill_the_width_exactly(values, width, target):
+    box = bars(P, values, ["a", "日", "[", "😀"][: len(values)], width, target=target)
+    assert {cell_len(line) for line in box.text.splitlines()} == {box.width}
+    assert box.width == width
+
+
+def test_what_is_not_computed_takes_the_same_room_and_shows_no_number():
+    blank, full = bars(P, None, "hatM", 40, target=0), bars(P, Y_HAT, "hatM", 40, target=0)
+    assert (blank.width, blank.height) == (full.width, full.height)
+    assert "0" not in blank.text
+    assert "█" not in blank.text
+
+
+def test_where_there_is_no_room_the_numbers_stay():
+    assert "0.4342" in bars(P, Y_HAT, "hatM", 6).text
+
+
+@pytest.mark.parametrize(
+    ("part", "drawn"), [(0, "    "), (1e-9, "▏   "), (0.5, "██  "), (1, "████"), (7, "████"), (math.nan, "    ")]
+)
+def test_bar(part, drawn):
+    assert bar(P, part, 4) == drawn
+
+
+def test_ascii_bar():
+    assert bar(palette_for(BLACKBOARD, ASCII), 0.5, 4) == "##  "

@@ -1,0 +1,66 @@
+import itertools
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tui_gru.tui.widgets.envelope import BLOCK, Envelope
+
+values = st.lists(st.floats(width=32), max_size=60)
+
+
+def slowly(series, edges):
+    """What `columns` promises, written as a loop."""
+    for start, end in itertools.pairwise(edges):
+        part = np.array(series[int(np.ceil(start)) : int(np.ceil(end))], dtype=float)
+        finite = part[np.isfinite(part)]
+        yield (finite.min(), finite.max()) if len(finite) else (np.nan, np.nan), len(finite) < len(part)
+
+
+@given(values, st.lists(st.floats(0, 60), min_size=2, max_size=12).map(sorted))
+def test_columns_hold_the_extremes_between_edges(series, edges):
+    columns = Envelope(series).columns(np.array(edges))
+    for low, high, broken, (extremes, bad) in zip(*columns, slowly(series, edges), strict=True):
+        np.testing.assert_array_equal((low, high), extremes)
+        assert broken == bad
+
+
+@given(st.lists(st.integers(0, 3 * BLOCK), min_size=1, max_size=6), st.integers(1, 8))
+def test_growing_piece_by_piece_is_the_same_as_at_once(sizes, count):
+    series = np.cos(np.arange(sum(sizes)) * 0.7)
+    series[5::97] = np.nan
+    grown = Envelope()
+    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+        grown.extend(series[end - size : end])
+    edges = np.linspace(0, len(series), count + 1)
+    for one, other in zip(grown.columns(edges), Envelope(series).columns(edges), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_spike_one_point_wide_survives_a_million():
+    series = np.zeros(1_000_000)
+    series[654_321] = 9
+    series[123_456] = np.nan
+    low, high, broken = Envelope(series).columns(np.linspace(0, len(series), 101))
+    assert np.flatnonzero(high == 9).tolist() == [65]
+    assert np.flatnonzero(broken).tolist() == [12]
+    assert not low.any()
+
+
+def test_truncated_and_grown_again():
+    series = Envelope(np.ones(3 * BLOCK))
+    series.truncate(BLOCK + 10)
+    series.extend(np.full(3 * BLOCK, 2.0))
+    assert len(series) == 4 * BLOCK + 10
+    low, high, _ = series.columns(np.array([0, BLOCK + 10, len(series)]))
+    assert low.tolist() == [1, 2]
+    assert high.tolist() == [1, 2]
+    low, high, _ = series.columns(np.linspace(0, len(series), 2))
+    assert (low.item(), high.item()) == (1, 2)
+
+
+def test_appending_one_at_a_time():
+    series = Envelope()
+    for value in range(1000):
+        series.append(value)
+    np.testing.assert_array_equal(series.values, np.arange(1000))

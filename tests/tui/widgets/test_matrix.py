@@ -1,0 +1,180 @@
+import numpy as np
+import pytest
+from textual.containers import Horizontal
+
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.widgets.matrix import MatrixView
+
+SMALL = np.array([[0.7565, -0.3472], [-0.1355, 0.76641524]], np.float32)
+LARGE = (np.sin(np.arange(64 * 48).reshape(64, 48) * 0.37) * 2.2).astype(np.float32)
+
+
+def rows(view):
+    return [view.render_line(y).text for y in range(view.content_size.height)]
+
+
+def view(height=6, width=30, name="h"):
+    matrix = MatrixView(name)
+    matrix.styles.height, matrix.styles.width = height, width
+    return matrix
+
+
+class Listener:
+    """Keeps what a view posts."""
+
+    def __init__(self, matrix):
+        self.messages = []
+        post = matrix.post_message
+
+        def keep(message):
+            if isinstance(message, MatrixView.CellMoved):
+                self.messages.append((type(message).__name__, message.row, message.column))
+            return post(message)
+
+        matrix.post_message = keep
+
+
+async def test_a_small_matrix_shows_its_numbers_and_a_large_one_becomes_a_heat_map(board):
+    matrix = view()
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        matrix.show(SMALL)
+        await pilot.pause()
+        assert matrix.as_numbers
+        assert rows(matrix)[0].rstrip() == "⎛+0.7565 -0.3472⎞"
+        matrix.show(LARGE)
+        await pilot.pause()
+        assert not matrix.as_numbers
+        assert matrix.show_vertical_scrollbar
+        assert rows(matrix)[0].startswith(" 0")
+        assert matrix.border_subtitle == "64×48 · tenths of 3"
+        matrix.show(SMALL)
+        await pilot.pause()
+        assert not matrix.show_vertical_scrollbar
+
+
+async def test_stale_numbers_are_never_shown(board):
+    matrix = view()
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        for values in (SMALL, LARGE):
+            matrix.show(values)
+            await pilot.pause()
+            matrix.show(None)
+            await pilot.pause()
+            assert matrix.shape == values.shape
+            text = "".join(rows(matrix))
+            assert "·" in text
+            assert not any(digit in text for digit in "0123456789")
+
+
+async def test_between_full_and_compact_numbers(board):
+    matrix = view(width=2 + 2 + 13)  # border, padding, and room for two compact entries only
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        matrix.show(SMALL)
+        await pilot.pause()
+        assert rows(matrix)[0].rstrip() == "⎛+0.76 -0.35⎞"
+
+
+async def test_cursor_says_the_exact_number(board):
+    matrix = view(width=40)
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        matrix.show(SMALL)
+        listener = Listener(matrix)
+        matrix.focus()
+        await pilot.press("down", "right", "right", "enter")
+        assert matrix._border_subtitle.plain == "[1, 1] = +0.76641524"
+        assert listener.messages == [("CellMoved", 1, 0), ("CellMoved", 1, 1), ("CellChosen", 1, 1)]
+        matrix.show(None)
+        assert matrix._border_subtitle.plain == "[1, 1] = ·"
+        matrix.show(SMALL[:1])
+        assert matrix.cursor == (0, 1)
+        matrix.blur()
+        await pilot.pause()
+        assert matrix._border_subtitle is None
+
+
+async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
+    matrix = view(height=9, width=31)
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        matrix.show(LARGE)
+        matrix.focus()
+        await pilot.pause()
+        matrix.cursor = (63, 47)
+        await pilot.pause()
+        offset, region = matrix.scroll_offset, matrix.scrollable_content_region
+        assert offset.y + region.height == 64
+        last = offset.x // 2 + region.width // 2
+        assert last == 48
+        assert matrix._border_subtitle.plain.startswith("[63, 47] = ")
+        await pilot.press("home", "pageup")
+        assert matrix.cursor[1] == 0
+        assert matrix.scroll_offset.x == 0
+
+
+async def test_the_mouse_chooses_what_it_points_at(board):
+    matrix = view(width=40)
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        matrix.show(SMALL)
+        listener = Listener(matrix)
+        await pilot.pause()
+        await pilot.click(matrix, offset=(2 + 10, 2))
+        assert matrix.cursor == (1, 1)
+        await pilot.click(matrix, offset=(2 + 10, 2), times=2)
+        assert ("CellChosen", 1, 1) in listener.messages
+        before = matrix.cursor
+        await pilot.click(matrix, offset=(30, 4))
+        assert matrix.cursor == before
+        matrix.show(LARGE)
+        await pilot.pause()
+        await pilot.click(matrix, offset=(2 + 5, 3))
+        assert matrix.cursor == (2, 2)
+
+
+async def test_arrays_of_odd_shapes(board):
+    matrix = view()
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        for values in (np.array([1.0, 2.0]), np.empty((0, 3)), np.empty((2, 0)), np.full((2, 2), np.nan), np.eye(70)):
+            matrix.show(values)
+            matrix.focus()
+            await pilot.press("right", "down", "end")
+
+
+def gallery(theme, glyphs=None, focus=False):
+    def make(board):
+        views = {name: view(6, 31, name) for name in ("z", "h\u0303", "h", "x")}
+        heat, dots = view(9, 31, "W"), view(9, 31, "dW")
+        shown = [*views.values(), heat, dots]
+        lines = [Horizontal(*shown[i : i + 2]) for i in (0, 2, 4)]
+        app = board(*lines, theme=theme, **({"glyphs": glyphs} if glyphs else {}))
+
+        def prepare():
+            z, h_tilde, h, x = views.values()
+            z.show(np.abs(SMALL), kind="unit", row=1)
+            h_tilde.show(SMALL, fresh=True, scale=1)
+            h.show(None, shape=(2, 2))
+            x.show(np.eye(4)[:2], kind="onehot")
+            broken = LARGE.copy()
+            broken[1, 3], broken[2, 4], broken[3] = np.nan, np.inf, 0
+            heat.show(broken)
+            dots.show(None, shape=(64, 48))
+            (heat if focus else h_tilde).focus()
+            if focus:
+                heat.cursor = (4, 5)
+
+        app.prepare = prepare
+        return app
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(gallery("blackboard"), id="blackboard"),
+        pytest.param(gallery("whiteboard"), id="whiteboard"),
+        pytest.param(gallery("ansi-dark"), id="ansi"),
+        pytest.param(gallery("blackboard", ASCII), id="ascii"),
+        pytest.param(gallery("blackboard", focus=True), id="cursor"),
+    ],
+)
+def test_pictures(snap_compare, board, make):
+    assert snap_compare(make(board), terminal_size=(64, 24))

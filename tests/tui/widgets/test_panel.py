@@ -1,0 +1,95 @@
+import pytest
+from textual.content import Content
+from textual.geometry import Size
+
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.widgets.boxes import text
+from tui_gru.tui.widgets.panel import Panel
+
+
+class Page(Panel):
+    DEFAULT_CSS = "Page { width: 20; height: 6; }"
+
+    def __init__(self, content="one"):
+        super().__init__()
+        self.content, self.builds = content, []
+
+    def build(self, width, height):
+        self.builds.append((width, height))
+        return text(self.palette, self.content)
+
+
+def shown(panel):
+    return [panel.render_line(y).text for y in range(panel.content_size.height)]
+
+
+async def test_content_is_built_once_until_something_changes(board):
+    page = Page()
+    async with board(page).run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        assert page.builds == [(16, 4)]
+        page.refresh()
+        await pilot.pause()
+        assert len(page.builds) == 1
+        page.refresh_content()
+        page.refresh_content()
+        await pilot.pause()
+        assert len(page.builds) == 2
+        page.styles.width = 30
+        await pilot.pause()
+        assert page.builds[2:] == [(26, 4)]
+        pilot.app.theme = "whiteboard"
+        await pilot.pause()
+        assert len(page.builds) == 4
+
+
+async def test_a_panel_out_of_sight_builds_nothing(board):
+    page = Page()
+    page.display = False
+    async with board(page).run_test(size=(40, 12)) as pilot:
+        page.refresh_content()
+        await pilot.pause()
+        assert page.builds == []
+
+
+async def test_content_that_fits_has_no_scroll_bars_and_larger_content_scrolls(board):
+    page = Page("one\ntwo")
+    async with board(page).run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        assert not page.show_vertical_scrollbar
+        page.content = "\n".join(f"line {i} which is rather long" for i in range(9))
+        page.refresh_content()
+        await pilot.pause()
+        assert page.show_vertical_scrollbar
+        assert page.show_horizontal_scrollbar
+        page.focus()
+        await pilot.press("end")
+        await pilot.wait_for_scheduled_animations()
+        assert page.scroll_offset.y > 0
+        page.content = "short"
+        page.refresh_content()
+        await pilot.pause()
+        assert not page.show_vertical_scrollbar
+        assert page.scroll_offset == (0, 0)
+        assert shown(page)[0].rstrip() == "short"
+
+
+async def test_titles_are_never_markup_and_cost_nothing_when_the_same(board):
+    page = Page()
+    async with board(page, glyphs=ASCII).run_test(size=(40, 12)) as pilot:
+        page.set_titles("[red]h\u0303[/]", Content("[1, 2] = 3"))
+        before = page._border_title
+        assert before.plain == "[red]h~[/]"
+        assert page._border_subtitle.plain == "[1, 2] = 3"
+        page.set_titles("[red]h\u0303[/]", Content("[1, 2] = 3"))
+        assert page._border_title is before
+        await pilot.pause()
+
+
+@pytest.mark.parametrize("lines", [1, 3])
+async def test_auto_height_is_that_of_the_content(board, lines):
+    page = Page("\n".join("x" * lines))
+    page.styles.height = "auto"
+    async with board(page).run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        assert page.content_size == Size(16, lines)

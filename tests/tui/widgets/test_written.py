@@ -1,0 +1,109 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from rich.cells import cell_len
+
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.widgets.written import kept, matrix, scale_of
+
+P = palette_for(BLACKBOARD)
+arrays = hnp.arrays(np.float32, hnp.array_shapes(min_dims=2, max_dims=2, max_side=7))
+
+
+@given(arrays, st.booleans(), st.sampled_from(["signed", "unit", "onehot"]))
+def test_columns_align_whatever_the_numbers(values, compact, kind):
+    box = matrix(P, values, kind=kind, compact=compact)
+    assert box.height == values.shape[0]
+    assert {cell_len(line) for line in box.text.splitlines()} == {box.width}
+
+
+@given(arrays)
+def test_what_is_not_computed_takes_the_same_room(values):
+    blank = matrix(P, None, shape=values.shape)
+    full = matrix(P, values)
+    assert (blank.width, blank.height) == (full.width, full.height)
+    assert not any(digit in blank.text for digit in "0123456789")
+
+
+@given(st.integers(1, 60), st.integers(1, 12), st.data())
+def test_elision_keeps_first_last_and_focus(count, limit, data):
+    focus = data.draw(st.integers(0, count - 1))
+    shown = kept(count, limit, focus)
+    indices = [index for index in shown if index is not None]
+    assert len(shown) == min(count, limit)
+    assert focus in indices
+    assert indices == sorted(set(indices))
+    if limit >= 5:
+        assert {0, count - 1} <= set(indices)
+    for before, gap, after in zip(shown, shown[1:], shown[2:], strict=False):
+        if gap is None:
+            assert after - before > 1  # something is left out there
+    for before, after in itertools.pairwise(shown):
+        if before is not None and after is not None:
+            assert after == before + 1
+
+
+def test_elided_matrix_says_its_shape():
+    lines = matrix(P, np.ones((64, 512)), elide=(5, 6), cursor=(30, 0)).text.splitlines()
+    assert len(lines) == 5
+    assert lines[-1].endswith("⎠ 64×512")
+    assert "⋯" in lines[0]
+    assert "⋮" in lines[1]
+    assert "⋱" in lines[1]
+
+
+def test_labels_stand_over_their_columns():
+    lines = matrix(P, np.eye(3), kind="onehot", column_labels=["h", "日", "["], row_labels=["row 1", "row 2"]).text
+    heading, first, *_ = lines.splitlines()
+    assert heading.rstrip().endswith("[")
+    assert first.startswith("row 1 ⎛")
+    assert {cell_len(line) for line in lines.splitlines()} == {cell_len(heading)}
+
+
+def test_one_hot_and_vector():
+    assert matrix(P, np.eye(2), kind="onehot").text == "⎛1 0⎞\n⎝0 1⎠"
+    assert matrix(P, np.array([0.0, -1.5])).text == "( 0      -1.5000)"
+
+
+def test_ascii_matrix():
+    assert matrix(palette_for(BLACKBOARD, ASCII), np.eye(2), kind="onehot").text == "(1 0)\n(0 1)"
+
+
+def test_fresh_cursor_and_singled_row_differ():
+    values = np.array([[0.5, -0.5], [0.25, 1.0]])
+
+    def styles(**marks):
+        return [[segment.style for segment in row] for row in matrix(P, values, **marks).rows]
+
+    plain = styles()
+    assert styles(fresh=True) != plain
+    singled = styles(row=1)
+    assert singled[1] == plain[1]
+    assert singled[0] != plain[0]
+    assert styles(cursor=(0, 1))[0].count(P.cursor) == 1
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([0.0], 1),
+        ([0.9, -0.2], 1),
+        ([-1.2], 1.5),
+        ([2.26], 3),
+        ([np.nan, 4.0], 5),
+        ([np.inf, 0.03], 0.03),
+        ([np.nan], 1),
+    ],
+)
+def test_scale(values, scale):
+    assert scale_of(np.array(values, np.float32)) == pytest.approx(scale)
+
+
+def test_scale_of_nothing():
+    assert scale_of(None) == 1
+    assert scale_of(np.empty((0, 3))) == 1

@@ -1,0 +1,128 @@
+"""Changes to a run: what can be changed, how it is checked, and how it is made to a record and its parameters."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.moment import Moment, unknown_name
+from tui_gru.debugger.segment import Settings
+from tui_gru.debugger.timeline import Change
+from tui_gru.engine.config import Config, check_learning_rate
+from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.parameters import Array, Parameters, parameter_names
+from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.trainer import Trainer
+
+STATES = ("h", "h_prev")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change: a parameter's or a state's cell, the learning rate (`index` empty), or a character of the text."""
+
+    name: str
+    index: tuple[int, ...]
+    value: Any
+
+
+def nothing(record: BatchRecord, parameters: Parameters) -> None:
+    """The change that only changes settings."""
+
+
+def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
+    """The settings and the change that make an edit at a moment. Raises `TuiGruError` where it makes no sense."""
+    config = settings.trainer.config
+    if edit.name == "learning_rate":
+        return replace(settings, learning_rate=check_learning_rate("learning_rate", edit.value)), nothing
+    if edit.name == "text":
+        return _text(edit, here, settings)
+    if edit.name in STATES:
+        return settings, _state(edit, here)
+    if edit.name in parameter_names(config.reset):
+        _check_index(edit, here.parameters[edit.name])
+        value = _number(edit)
+
+        def change(record: BatchRecord, parameters: Parameters) -> None:
+            parameters[edit.name][edit.index] = value
+
+        return settings, change
+    known = (*parameter_names(config.reset), *STATES, "learning_rate", "text")
+    raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
+
+
+def _state(edit: Edit, here: Moment) -> Change:
+    t, offset = here.position.t, here.position.offset
+    if edit.name == "h":
+        if here.value("h") is None:
+            raise TuiGruError("h has not been computed at this place yet; step over its line first, or change h_prev")
+        at = t + 1
+    else:
+        if here.executed("logits", t) and offset:
+            raise TuiGruError("h_prev has been used at this place already; change h, or step back to the start of the timestep")
+        at = t
+    _check_index(edit, here.record.activations.states[at])
+    value = _number(edit)
+
+    def change(record: BatchRecord, parameters: Parameters) -> None:
+        record.activations.states[at][edit.index] = value
+
+    return change
+
+
+def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
+    config = settings.trainer.config
+    char = edit.value
+    if not isinstance(char, str) or len(char) != 1 or char not in config.vocabulary:
+        raise TuiGruError(f"a character of the text must be one of the vocabulary {config.vocabulary!r}, not {char!r}")
+    if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
+        raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
+    i = edit.index[0]
+    text = config.text[:i] + char + config.text[i + 1 :]
+    changed = Config.of(**{**{f: getattr(config, f) for f in config.__dataclass_fields__}, "text": text})
+    trainer = Trainer(changed, Corpus(changed))
+    offset, batch, begun = here.position.offset, here.position.batch, here.begun
+
+    def change(record: BatchRecord, parameters: Parameters) -> None:
+        for t in range(config.seq_length):
+            if not begun(t) or not offset:
+                trainer.load(record, batch, t)
+
+    return replace(settings, trainer=trainer), change
+
+
+def _check_index(edit: Edit, array: Array) -> None:
+    shape = array.shape
+    if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
+        raise TuiGruError(
+            f"{edit.name} has the shape {' x '.join(map(str, shape))} and no cell {_shown(edit.index)}; indices are counted from 0"
+        )
+
+
+def _number(edit: Edit) -> float:
+    try:
+        value = float(edit.value)
+    except (TypeError, ValueError):
+        raise TuiGruError(f"{edit.name} takes a number, not {edit.value!r}") from None
+    if not math.isfinite(value):
+        raise TuiGruError(f"{edit.name} takes a finite number, not {value}")
+    return value
+
+
+def _shown(index: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, index))}]"
+
+
+def as_index(index: Any) -> tuple[int, ...]:
+    """`2`, `(0, 1)`, `None` as a tuple of whole numbers. Raises `TuiGruError`."""
+    if index is None:
+        return ()
+    parts = tuple(index) if isinstance(index, (tuple, list)) else (index,)
+    if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
+        raise TuiGruError(f"an index is a whole number or a tuple of them, not {index!r}")
+    return tuple(int(part) for part in parts)

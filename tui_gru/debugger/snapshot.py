@@ -1,0 +1,83 @@
+"""What a screen draws: everything about one moment of a session, immutable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.position import Position
+from tui_gru.debugger.program import Line, Program
+from tui_gru.engine.config import Config
+from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.parameters import Array
+from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.sampling import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One moment of a session. Values are read through `value`, which gives None for what has not been computed yet.
+
+    `previous` is the record of the batch before (None in the first), `losses` the loss of every batch run so far on this branch,
+    `percent` how far along the run reached so far one is, `learning` whether batches learn from here on.
+    """
+
+    config: Config
+    program: Program
+    corpus: Corpus
+    moment: Moment
+    previous: BatchRecord | None
+    learning: bool
+    learning_rate: float
+    losses: NDArray[np.float64]
+    newest: Position
+    last: Position | None
+    branch: str
+    branches: tuple[str, ...]
+    can_undo: bool
+    can_redo: bool
+    samples: tuple[Sample, ...]
+    notice: str = ""
+
+    @property
+    def position(self) -> Position:
+        return self.moment.position
+
+    @property
+    def line(self) -> Line | None:
+        """The line just executed; None at the very beginning."""
+        return self.position.line
+
+    @property
+    def record(self) -> BatchRecord:
+        return self.moment.record
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        """As `Moment.value`: (B, ·) of timestep `t`, a number, or None where not computed yet."""
+        return self.moment.value(name, t)
+
+    def parameter(self, name: str) -> Array:
+        """A parameter as of now."""
+        value: Array = self.moment.value(name)
+        return value
+
+    def gradient(self, name: str) -> Array | None:
+        """The gradient of a parameter as far as it has been accumulated in this batch."""
+        return self.moment.gradient(name)
+
+    def last_step(self, name: str) -> Array | None:
+        """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+        if name in self.moment.updated_names:
+            return np.asarray(self.record.updated[name] - self.record.parameters[name])
+        if self.previous is not None and self.previous.gradients is not None:
+            return np.asarray(self.previous.updated[name] - self.previous.parameters[name])
+        return None
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and all parameters of this batch are finite."""
+        return bool(np.isfinite(self.record.loss) and np.isfinite(self.record.updated.flat).all())

@@ -1,0 +1,22 @@
+"""How the person looks at a snapshot: what is singled out. No part of the training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from tui_gru.debugger.snapshot import Snapshot
+
+
+@dataclass(frozen=True)
+class View:
+    """`row` is the batch row singled out, 0-based; None shows all rows alike."""
+
+    row: int | None = None
+
+
+class Shows(Protocol):
+    """A panel: it draws a snapshot and decides nothing."""
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Draw this snapshot from now on."""

@@ -1,0 +1,76 @@
+"""Horizontal bars, for a distribution over a few names."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from rich.cells import cell_len, set_cell_size
+from rich.segment import Segment
+
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.boxes import Box, from_rows
+
+_WORD = " target"
+#: The shortest bar worth drawing; in less room the numbers stand alone.
+_SHORTEST = 4
+
+
+def bars(
+    palette: Palette,
+    values: Sequence[float] | None,
+    labels: Sequence[str],
+    width: int,
+    *,
+    target: int | None = None,
+    full: float = 1.0,
+    write: Callable[[float], str] = numbers.unit,
+    fresh: bool = False,
+) -> Box:
+    """A bar for each label, its value at the right. The target is between two markers and, where there is room, named.
+
+    `values` None is what is not computed yet: dots. `full` is the value of a bar of full length.
+    """
+    names = [transliterate(label, palette.glyphs) for label in labels]
+    name_width = max(map(cell_len, names), default=0)
+    number_width = len(write(0.0))
+    rest = width - (2 + name_width + 1 + 1 + number_width + 2)  # marker, name, number, marker and their gaps
+    word = target is not None and rest - len(_WORD) >= 2 * _SHORTEST
+    length = rest - (len(_WORD) if word else 0)
+    length = length if length >= _SHORTEST else 0
+
+    rows = []
+    for index, name in enumerate(names):
+        chosen = index == target
+        ink = palette.target if chosen else palette.gate
+        name_style = palette.target if chosen else palette.plain
+        row = [
+            Segment(f"{palette.glyphs.target} " if chosen else "  ", palette.target),
+            Segment(set_cell_size(" " * (name_width - cell_len(name)) + name, name_width), name_style),
+            Segment(" "),
+        ]
+        if values is None:
+            row.append(Segment(" " * length + " "))
+            row.append(Segment(palette.glyphs.blank.center(number_width), palette.blank))
+        else:
+            value = float(values[index])
+            row.append(Segment(bar(palette, value / full, length), ink))
+            number = palette.fresh(palette.plain) if fresh else name_style
+            row.append(Segment(" "))
+            row.append(Segment(write(value), number if math.isfinite(value) else palette.warning))
+        row.append(Segment(f" {palette.glyphs.target_end}" if chosen else "  ", palette.target))
+        row.append(Segment((_WORD if chosen else " " * len(_WORD)) if word else "", palette.target))
+        rows.append(row)
+    return from_rows(rows)
+
+
+def bar(palette: Palette, part: float, length: int) -> str:
+    """A bar of `part` (0 to 1) of `length` cells, in eighths where there are such glyphs, padded with blanks."""
+    steps = len(palette.glyphs.bar) - 1
+    filled = round(min(max(part, 0.0), 1.0) * length * steps) if math.isfinite(part) else 0
+    if filled == 0 and part > 0 and length:
+        filled = 1  # what is not 0 is seen not to be
+    whole, rest = divmod(filled, steps)
+    return (palette.glyphs.bar[-1] * whole + (palette.glyphs.bar[rest] if rest else "")).ljust(length)

@@ -1,0 +1,207 @@
+"""Written mathematics as boxes: rectangles of styled text that are put beside, above and around each other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+
+Row = tuple[Segment, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Box:
+    """A rectangle of styled text. Every row is exactly `width` cells.
+
+    `axis` is the row that neighbours align on, as a fraction bar or a plus sign is aligned in print.
+    `breakable`: a line that is too long may be broken before this box (see `wrap`).
+    """
+
+    rows: tuple[Row, ...]
+    width: int
+    axis: int = 0
+    breakable: bool = False
+
+    @property
+    def height(self) -> int:
+        return len(self.rows)
+
+    @property
+    def text(self) -> str:
+        """What it says, row by row, without styles."""
+        return "\n".join("".join(segment.text for segment in row) for row in self.rows)
+
+    def strip(self, y: int, width: int | None = None) -> Strip:
+        """Row y as a strip, of `width` cells where given; an empty one beyond the box."""
+        strip = Strip(self.rows[y], self.width) if 0 <= y < self.height else Strip([], 0)
+        return strip if width is None else strip.adjust_cell_length(width)
+
+
+EMPTY = Box((), 0)
+
+
+def text(palette: Palette, content: str, style: Style | None = None) -> Box:
+    """A box of the given text in one style; a line a row. Nothing in it is ever read as markup."""
+    style = palette.plain if style is None else style
+    lines = [transliterate(line.expandtabs(4), palette.glyphs) for line in content.split("\n")]
+    return from_rows([(Segment(line, style),) for line in lines])
+
+
+def spans(palette: Palette, *parts: tuple[str, Style] | str) -> Box:
+    """One row of differently styled pieces: `spans(p, ("ŷ", p.accent), " = softmax(o)")`."""
+    pairs = [(part, palette.plain) if isinstance(part, str) else part for part in parts]
+    return from_rows([tuple(Segment(transliterate(content, palette.glyphs), style) for content, style in pairs)])
+
+
+def operator(palette: Palette, sign: str, style: Style | None = None) -> Box:
+    """A sign that a long formula may be broken before: `=` or `+`."""
+    return replace(text(palette, sign, palette.plain if style is None else style), breakable=True)
+
+
+def from_rows(rows: Iterable[Iterable[Segment]], axis: int = 0) -> Box:
+    """A box of these rows, padded on the right to the widest."""
+    kept = [tuple(segment for segment in row if segment.text) for row in rows]
+    widths = [sum(cell_len(segment.text) for segment in row) for row in kept]
+    width = max(widths, default=0)
+    return Box(tuple((*row, *_space(width - w)) for row, w in zip(kept, widths, strict=True)), width, axis)
+
+
+def _space(width: int) -> Row:
+    return (Segment(" " * width),) if width > 0 else ()
+
+
+def pad(box: Box, *, left: int = 0, right: int = 0, top: int = 0, bottom: int = 0) -> Box:
+    """The box with blank cells around it. Its axis stays on the same content."""
+    width = left + box.width + right
+    rows = (
+        *(_space(width) for _ in range(top)),
+        *((*_space(left), *row, *_space(right)) for row in box.rows),
+        *(_space(width) for _ in range(bottom)),
+    )
+    return replace(box, rows=rows, width=width, axis=box.axis + top)
+
+
+def hstack(*boxes: Box, gap: int = 1) -> Box:
+    """The boxes side by side, their axes on one row, `gap` blank columns between. Empty ones take no room."""
+    shown = [box for box in boxes if box.width]
+    if not shown:
+        return EMPTY
+    above = max(box.axis for box in shown)
+    below = max(box.height - box.axis for box in shown)
+    level = [pad(box, top=above - box.axis, bottom=below - box.height + box.axis) for box in shown]
+    level[1:] = [pad(box, left=gap) for box in level[1:]]
+    rows = tuple(tuple(segment for row in across for segment in row) for across in zip(*(b.rows for b in level), strict=True))
+    return Box(rows, sum(box.width for box in level), above, shown[0].breakable)
+
+
+def vstack(*boxes: Box, gap: int = 0, align: str = "left") -> Box:
+    """The boxes one under another, `gap` blank rows between, aligned `left`, `center` or `right`; axis of the first."""
+    shown = [box for box in boxes if box.height]
+    if not shown:
+        return EMPTY
+    width = max(box.width for box in shown)
+    rows: list[Row] = []
+    for index, box in enumerate(shown):
+        spare = width - box.width
+        left = {"left": 0, "center": spare // 2, "right": spare}[align]
+        rows += pad(box, left=left, right=spare - left, top=gap if index else 0).rows
+    return Box(tuple(rows), width, shown[0].axis)
+
+
+def wrap(boxes: Sequence[Box], width: int, *, gap: int = 1, indent: int = 2, leading: int = 0) -> Box:
+    """The boxes as one formula, broken before its operators into as few lines as the width allows.
+
+    Later lines are indented, and `leading` blank rows apart. A piece that is wider than the width is left whole.
+    """
+    pieces: list[Box] = []
+    for box in boxes:
+        if box.breakable or not pieces:
+            pieces.append(box)
+        else:
+            pieces[-1] = hstack(pieces[-1], box, gap=gap)
+    lines: list[Box] = []
+    for piece in pieces:
+        shift = indent if lines else 0
+        if lines and lines[-1].width + gap + piece.width <= width:
+            lines[-1] = hstack(lines[-1], piece, gap=gap)
+        else:
+            lines.append(pad(piece, left=shift))
+    return replace(vstack(*lines, gap=leading), breakable=False)
+
+
+def bracket(palette: Palette, box: Box, style: Style | None = None) -> Box:
+    """The box between tall brackets; plain ones around a single row."""
+    if not box.height:
+        return box
+    style = palette.dim if style is None else style
+    left = _bracket_column(palette.glyphs.left_bracket, "(", box.height)
+    right = _bracket_column(palette.glyphs.right_bracket, ")", box.height)
+    rows = tuple(
+        (Segment(opening, style), *row, Segment(closing, style))
+        for opening, row, closing in zip(left, box.rows, right, strict=True)
+    )
+    return replace(box, rows=rows, width=box.width + 2)
+
+
+def _bracket_column(parts: tuple[str, str, str], single: str, height: int) -> list[str]:
+    if height == 1:
+        return [single]
+    return [parts[0], *[parts[1]] * (height - 2), parts[2]]
+
+
+def titled(title: Box, box: Box, *, gap: int = 0) -> Box:
+    """The box under its title. The axis stays on the box, so that titled matrices align beside untitled ones."""
+    stacked = vstack(title, box, gap=gap)
+    return replace(stacked, axis=title.height + gap + box.axis)
+
+
+def overlay(under: Box, over: Box, x: int, y: int) -> Box:
+    """One box written over another at column x, row y. What would stick out is cut off."""
+    rows = list(under.rows)
+    for index in range(over.height):
+        if not 0 <= y + index < under.height or x >= under.width:
+            continue
+        below = under.strip(y + index)
+        end = min(x + over.width, under.width)
+        strip = Strip.join([below.crop(0, x), over.strip(index).crop(0, end - x), below.crop(end, under.width)])
+        rows[y + index] = tuple(strip)
+    return replace(under, rows=tuple(rows))
+
+
+def flow(boxes: Iterable[Box], width: int, *, gap: int = 2, leading: int = 1) -> Box:
+    """The boxes side by side in as many lines as the width needs, as words in a paragraph."""
+    lines: list[list[Box]] = []
+    used = 0
+    for box in boxes:
+        if lines and used + gap + box.width <= width:
+            lines[-1].append(box)
+            used += gap + box.width
+        else:
+            lines.append([box])
+            used = box.width
+    return vstack(*(hstack(*line, gap=gap) for line in lines), gap=leading)
+
+
+def columns(*boxes: Box, gap: int = 2) -> Box:
+    """The boxes side by side, their first rows on one line (not their axes)."""
+    height = max((box.height for box in boxes), default=0)
+    tall = [pad(replace(box, axis=0), bottom=height - box.height) for box in boxes]
+    return hstack(*tall, gap=gap)
+
+
+def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Box:
+    """Rows of boxes in aligned columns; short rows end early."""
+    table = [list(row) for row in rows]
+    widths = [max(box.width for box in column) for column in zip_longest(*table, fillvalue=EMPTY)]
+    lines = [
+        hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
+    ]
+    return vstack(*lines, gap=leading)

@@ -1,0 +1,64 @@
+"""A matrix too large for its numbers: two cells an entry, sign and tenths of the scale on a coloured ground."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from tui_gru.tui.palette import LEVELS, Palette
+from tui_gru.tui.widgets.written import Array, Kind
+
+#: Cells an entry takes.
+CELL = 2
+
+_NOT_FINITE = LEVELS * 3 * 10
+_BLANK = _NOT_FINITE + 1
+
+
+@lru_cache(maxsize=32)
+def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
+    """A segment for every code: LEVELS colours by three signs (0, +, −) by ten digits, then not finite, then blank."""
+    segments = []
+    faint = Style(color=palette.dim.color)  # small entries step back, so that the large ones make a picture
+    tints = palette.signed_scale if kind == "signed" else palette.unit_scale
+    for tint in tints:
+        for sign in " +-" if kind == "signed" else "   ":
+            for tenths, digit in enumerate("0000000001" if kind == "onehot" else "0123456789"):
+                segments.append(Segment(f"{sign}{digit}", tint if tenths else tint + faint))
+    segments.append(Segment(f" {palette.glyphs.not_finite}", palette.warning))
+    segments.append(Segment(f" {palette.glyphs.blank}", palette.blank))
+    return tuple(segments)
+
+
+def _codes(values: Array, kind: Kind, scale: float) -> Array:
+    """For each entry the number of its segment: by colour, sign, and tenths of the scale. values (C,) -> int (C,)."""
+    signed = kind == "signed"
+    finite = np.isfinite(values)
+    part = np.clip(np.where(finite, values, 0) / (scale if signed else 1), -1 if signed else 0, 1)
+    level = np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
+    sign = np.where(part > 0, 1, np.where(part < 0, 2, 0))
+    tenths = np.minimum(np.abs(part) * 10, 9).astype(np.intp)
+    return np.where(finite, (level * 3 + sign) * 10 + tenths, _NOT_FINITE)
+
+
+def heat_row(
+    palette: Palette, values: Array | None, count: int, *, kind: Kind, scale: float, cursor: int | None, quiet: bool
+) -> Strip:
+    """One row of a heat map. values (C,), or None for `count` blanks; `cursor` is a column to mark."""
+    table = _segments(palette, kind)
+    numbers = [_BLANK] * count if values is None else _codes(values, kind, scale).tolist()
+    row = [table[number] for number in numbers]
+    if quiet:
+        row = [Segment(segment.text, _quiet(palette, segment.style)) for segment in row]
+    if cursor is not None and 0 <= cursor < len(row):
+        row[cursor] = Segment(row[cursor].text, palette.cursor)
+    return Strip(row, CELL * len(row))
+
+
+@lru_cache(maxsize=1024)
+def _quiet(palette: Palette, style: Style | None) -> Style:
+    return palette.dim if style is None else palette.quiet(style)

@@ -1,0 +1,116 @@
+"""A bordered panel that shows a box: built when it is first looked at, kept until what it depends on changes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from textual.content import Content
+from textual.geometry import Size
+from textual.scroll_view import ScrollView
+from textual.strip import Strip
+
+from tui_gru.tui.glyphs import ASCII, transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.themes import palette_of
+from tui_gru.tui.widgets.boxes import Box
+
+
+class Panel(ScrollView, can_focus=True):
+    """Subclasses implement `build`; call `refresh_content` when what it would return has changed.
+
+    Content larger than the panel scrolls, with keys and wheel, and with scroll bars only where they are needed.
+    A panel that is not on screen builds nothing.
+    """
+
+    DEFAULT_CSS = """
+    Panel {
+        background: $background;
+        color: $foreground;
+        border: round $border-blurred;
+        border-title-color: $foreground;
+        border-subtitle-color: $foreground-muted;
+        padding: 0 1;
+        scrollbar-size-vertical: 1;
+        scrollbar-size-horizontal: 1;
+        &.-fresh { border: round $accent; border-title-color: $accent; border-title-style: bold; }
+        &:focus { border: round $border; border-title-style: bold; }
+        &.-ascii { border: ascii $border-blurred; }
+        &.-ascii.-fresh { border: ascii $accent; }
+        &.-ascii:focus { border: ascii $border; }
+        &:ansi { background: ansi_default; color: ansi_default; }
+    }
+    """
+
+    _version = 0
+    _built_for: tuple[object, ...] = ()
+    _strips: Sequence[Strip] = ()
+    _titles: tuple[str | Content | None, str | Content | None] = (None, None)
+
+    @property
+    def palette(self) -> Palette:
+        """What to draw with: the colours of the theme as it is now, and the terminal's glyphs."""
+        return palette_of(self.app)
+
+    def build(self, width: int, height: int) -> Box | Sequence[Strip]:
+        """The content for a panel of this inner size, in cells. It may be larger (it scrolls) or smaller (blank)."""
+        raise NotImplementedError
+
+    def refresh_content(self) -> None:
+        """Have the content built again, when next it is looked at."""
+        self._version += 1
+        self.refresh()
+
+    def set_titles(self, title: str | Content | None, subtitle: str | Content | None = None) -> None:
+        """Set the border's texts. A str is taken as it is, never as markup; the same again costs nothing."""
+        if (title, subtitle) != self._titles:
+            self._titles = (title, subtitle)
+            self.border_title, self.border_subtitle = self._border_text(title), self._border_text(subtitle)
+
+    def _border_text(self, text: str | Content | None) -> Content | None:
+        return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
+
+    # Textual's part.
+
+    def on_mount(self) -> None:
+        self.set_class(self.palette.glyphs is ASCII, "-ascii")
+
+    def render_line(self, y: int) -> Strip:
+        self._ensure_built()
+        x, row = self.scroll_offset.x, self.scroll_offset.y + y
+        width = self.scrollable_content_region.width
+        if row >= len(self._strips):
+            return Strip.blank(width, self.rich_style)
+        return self._strips[row].crop_extend(x, x + width, None).apply_style(self.rich_style)
+
+    def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
+        """The height that `height: auto` takes: that of the content."""
+        return len(self._draw(width, container.height)[0])
+
+    def get_content_width(self, container: Size, viewport: Size) -> int:
+        """The width that `width: auto` takes: that of the content."""
+        return self._draw(container.width, container.height)[1]
+
+    def _ensure_built(self) -> None:
+        room = self.content_size
+        key = (self._version, room, self.palette)
+        if key == self._built_for:
+            return
+        self._built_for = key
+        strips, width = self._draw(room.width, room.height)
+        if len(strips) > room.height:  # then the scroll bar takes a column
+            strips, width = self._draw(room.width - self.styles.scrollbar_size_vertical, room.height)
+        self._strips = strips
+        # Content that fits takes the size of the room, whatever its own: so a new size, which lays out the whole
+        # screen again, is set only where scrolling changes. Not while drawing, though.
+        wanted = Size(width if width > room.width else 0, len(strips) if len(strips) > room.height else 0)
+        if wanted != self.virtual_size:
+            self.call_next(self._set_virtual_size, wanted)
+
+    def _set_virtual_size(self, size: Size) -> None:
+        self.virtual_size = size
+
+    def _draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
+        content = self.build(max(width, 0), max(height, 0))
+        if isinstance(content, Box):
+            return [content.strip(y) for y in range(content.height)], content.width
+        return content, max((strip.cell_length for strip in content), default=0)

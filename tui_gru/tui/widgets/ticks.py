@@ -1,0 +1,28 @@
+"""Round numbers along an axis."""
+
+from __future__ import annotations
+
+import math
+
+
+def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
+    """At most `count` round numbers from low to high, in steps of 1, 2 or 5 times a power of ten; `whole`: integers."""
+    span = high - low
+    if count < 1 or not (math.isfinite(span) and span > 0):
+        return [low] if count >= 1 and math.isfinite(low) else []
+    power = 10.0 ** math.floor(math.log10(span / count))
+    for step in (m * power for m in (1, 2, 5, 10, 20, 50, 100)):
+        if whole and step < 1:
+            continue
+        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        if last - first + 1 <= count:
+            return [index * step for index in range(first, last + 1)]
+    return []
+
+
+def label(value: float, step: float) -> str:
+    """A tick's label, with the decimals its step needs and no more: `0.25`, `1,000`, `2e-06`."""
+    if value and not 1e-4 <= abs(value) < 1e7:
+        return f"{value:.2g}"
+    decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 2
+    return f"{value:,.{decimals}f}"

@@ -1,0 +1,185 @@
+"""Arrays as they are written on a blackboard: aligned numbers between tall brackets."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.boxes import Box, Row, bracket, from_rows
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+#: What an array holds, which decides how it is written and coloured: numbers of either sign, numbers from 0 to 1
+#: (gates, probabilities), or a single 1 among zeros in each row.
+Kind = Literal["signed", "unit", "onehot"]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How an entry of one kind is written, and into how many cells."""
+
+    width: int
+    write: Callable[[float], str]
+
+
+ENTRIES: dict[tuple[Kind, bool], Entry] = {
+    ("signed", False): Entry(numbers.WIDE, numbers.wide),
+    ("signed", True): Entry(numbers.COMPACT, numbers.compact),
+    ("unit", False): Entry(numbers.UNIT, numbers.unit),
+    ("unit", True): Entry(4, lambda x: f"{x:.2f}" if 0 <= x <= 1 else numbers.compact(x)[:4]),
+    ("onehot", False): Entry(1, lambda x: f"{x:.0f}" if x in (0, 1) else "?"),
+    ("onehot", True): Entry(1, lambda x: f"{x:.0f}" if x in (0, 1) else "?"),
+}
+
+
+def scale_of(values: Array | None) -> float:
+    """The magnitude that takes the strongest colour: the largest finite |x|, rounded up to 1, 1.5, 2, 3, 5, 7 or 10.
+
+    Rounded, so that colours do not flicker while a number moves; and by its value alone, not by what was shown before,
+    so that the same moment looks the same whichever way one came to it.
+    """
+    if values is None or values.size == 0:
+        return 1.0
+    largest = float(max(np.fmax.reduce(values, axis=None), -np.fmin.reduce(values, axis=None)))
+    if not math.isfinite(largest):
+        largest = float(np.max(np.abs(values), where=np.isfinite(values), initial=0.0))
+    if largest == 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(largest))
+    return next((step * power for step in (1, 1.5, 2, 3, 5, 7) if largest <= step * power), 10 * power)
+
+
+def entry_style(palette: Palette, kind: Kind, value: float, scale: float) -> Style:
+    """The style of one entry by its value."""
+    if kind == "onehot":
+        return palette.strong if value else palette.dim
+    if value == 0:
+        return palette.dim
+    return palette.signed(value / scale) if kind == "signed" else palette.unit(value)
+
+
+def kept(count: int, limit: int | None, focus: int | None = None) -> list[int | None]:
+    """Which of `count` lines to show in `limit` places: indices, and None where some are left out.
+
+    The first, the last and the one in focus stay. A limit too small for an elision shows the focus alone.
+    """
+    if limit is None or count <= limit:
+        return list(range(count))
+    middle = min(max(0 if focus is None else focus, 0), count - 1)
+    if limit < 5:
+        start = min(max(middle - limit // 2, 0), count - limit)
+        return list(range(start, start + limit))
+    if middle < limit - 2:
+        return [*range(limit - 2), None, count - 1]
+    if middle >= count - (limit - 2):
+        return [0, None, *range(count - limit + 2, count)]
+    room = limit - 4
+    start = min(middle - room // 2, count - 2 - room)
+    return [0, None, *range(start, start + room), None, count - 1]
+
+
+def matrix(
+    palette: Palette,
+    values: Array | None,
+    *,
+    kind: Kind = "signed",
+    shape: tuple[int, int] | None = None,
+    scale: float | None = None,
+    fresh: bool = False,
+    row: int | None = None,
+    cursor: tuple[int, int] | None = None,
+    compact: bool = False,
+    brackets: bool = True,
+    column_labels: Sequence[str] | None = None,
+    row_labels: Sequence[str] | None = None,
+    elide: tuple[int | None, int | None] = (None, None),
+) -> Box:
+    """A matrix (or a vector, as one row) with tall brackets around it.
+
+    `values` None is what is not computed yet: dots in the given `shape`. `scale` is the |x| of the strongest colour,
+    by default the array's largest. `fresh` is what was just computed. `row` singles one row out: the others turn
+    quiet. `cursor` marks one entry. `elide` gives the most rows and columns to show, marked entries among them;
+    the full shape is then written beside the matrix.
+    """
+    table = None if values is None else np.atleast_2d(values)
+    rows, columns = table.shape if table is not None else (shape or (1, 1))
+    scale = scale_of(table) if scale is None else scale
+    entry = ENTRIES[kind, compact]
+    glyphs = palette.glyphs
+    at_row, at_column = cursor if cursor is not None else (row, None)
+    shown_rows = kept(rows, elide[0], at_row)
+    shown_columns = kept(columns, elide[1], at_column)
+    labels = [] if column_labels is None else [transliterate(label, glyphs) for label in column_labels]
+    width = max([entry.width, *(cell_len(labels[j]) for j in shown_columns if j is not None and j < len(labels))])
+    dot = glyphs.blank.center(width)
+
+    def cell(i: int, j: int) -> Segment:
+        if table is None:
+            return Segment(dot, palette.blank)
+        value = table[i, j]
+        style = entry_style(palette, kind, float(value), scale)
+        if cursor == (i, j):
+            style = palette.cursor
+        elif row is not None and i != row:
+            style = palette.quiet(style)
+        elif fresh:
+            style = palette.fresh(style)
+        return Segment(entry.write(value).rjust(width), style)
+
+    gap = Segment(" ")
+    lines: list[Row] = []
+    for i in shown_rows:
+        line: list[Segment] = []
+        for j in shown_columns:
+            if line:
+                line.append(gap)
+            if i is not None and j is not None:
+                line.append(cell(i, j))
+            elif j is not None:
+                line.append(Segment(glyphs.vertical_ellipsis.center(width), palette.dim))
+            else:
+                line.append(Segment(glyphs.ellipsis if i is not None else glyphs.diagonal_ellipsis, palette.dim))
+        lines.append(tuple(line))
+    box = from_rows(lines, axis=max(len(lines) - 1, 0) // 2)
+    if brackets:
+        box = bracket(palette, box, palette.accent if fresh else None)
+    box = _with_row_labels(palette, box, shown_rows, row_labels, row)
+    if labels:
+        box = _with_column_labels(palette, box, shown_columns, labels, width, closing=1 if brackets else 0)
+    if None in shown_rows or None in shown_columns or len(shown_rows) < rows or len(shown_columns) < columns:
+        note = Segment(f" {rows}{glyphs.by}{columns}", palette.dim)
+        box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
+    return box
+
+
+def _with_row_labels(palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str] | None, singled: int | None) -> Box:
+    if labels is None:
+        return box
+    written = [transliterate(labels[i], palette.glyphs) if i is not None and i < len(labels) else "" for i in shown]
+    width = max(map(cell_len, written), default=0)
+    rows = []
+    for i, label, row in zip(shown, written, box.rows, strict=True):
+        style = palette.strong if singled is not None and i == singled else palette.dim
+        rows.append((Segment(" " * (width - cell_len(label))), Segment(label, style), Segment(" "), *row))
+    return from_rows(rows, box.axis)
+
+
+def _with_column_labels(
+    palette: Palette, box: Box, shown: list[int | None], labels: Sequence[str], width: int, *, closing: int
+) -> Box:
+    written = [" " if j is None else labels[j] if j < len(labels) else "" for j in shown]
+    cells = [text if j is None else " " * (width - cell_len(text)) + text for j, text in zip(shown, written, strict=True)]
+    line = " ".join(cells)
+    lead = box.width - closing - cell_len(line)
+    heading = (Segment(" " * lead), Segment(line, palette.dim))
+    return from_rows((heading, *box.rows), box.axis + 1)
