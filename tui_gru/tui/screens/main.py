@@ -56,7 +56,7 @@ class MainScreen(Screen[None]):
         (100, "-normal"),
         (150, "-wide"),
     ]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
 
     def __init__(self, session: Session) -> None:
         super().__init__()
