@@ -11,9 +11,9 @@ from tui_gru.tui.screenshot import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
 LARGE_TEXT = (
-    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, it was the epoch "
-    "of belief, it was the epoch of incredulity, it was the season of Light, it was the season of Darkness, it was the spring of hope, "
-    "it was the winter of despair.\n"
+    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
+    "it was the epoch of belief, it was the epoch of incredulity, it was the season of Light, it was the season of Darkness, "
+    "it was the spring of hope, it was the winter of despair.\n"
 )
 
 
