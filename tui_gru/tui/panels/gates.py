@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual import events
 from textual.app import ComposeResult
 from textual.containers import Grid
@@ -38,7 +39,6 @@ class ValueMatrix(MatrixView):
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         name = self.value_name
-        self.title = f"{screen_name(name)}  {_WORDS.get(name, '')}".rstrip()
         self.show_array(
             snapshot.value(name),
             kind="unit" if name in _GATES else "signed",
@@ -47,6 +47,13 @@ class ValueMatrix(MatrixView):
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
         )
+
+    def _caption(self) -> None:
+        """The title has a word beside the name where there is room for both."""
+        name, word = screen_name(self.value_name), _WORDS.get(self.value_name, "")
+        titled = f"{name}  {word}"
+        self.title = titled if word and cell_len(titled) <= self.outer_size.width - 6 else name
+        super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:
         return f"row {row + 1}, unit {column + 1}"

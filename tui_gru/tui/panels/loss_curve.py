@@ -18,18 +18,19 @@ _NEAR = 64
 
 
 class LossCurve(Panel):
-    """Loss over batches, a mark at the present one, the newest loss in the border."""
+    """Loss over batches, a mark at the present one, a rule after each epoch, the newest loss in the border."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._series = Envelope()
         self._branch = ""
         self._here: int | None = None
+        self._epoch: int | None = None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number = snapshot.position.number
         self._follow(snapshot.losses, number, snapshot.branch)
-        self._here = number + 1
+        self._here, self._epoch = number + 1, snapshot.program.num_batches
         count = len(self._series)
         if count:
             newest = numbers.wide(self._series.values[-1]).strip().removeprefix("+")
@@ -39,7 +40,15 @@ class LossCurve(Panel):
         self.refresh_content()
 
     def build(self, width: int, height: int) -> Box:
-        return curve(self.palette, self._series, width, height, here=self._here, placeholder="no batch finished yet: n runs one")
+        return curve(
+            self.palette,
+            self._series,
+            width,
+            height,
+            here=self._here,
+            every=self._epoch,
+            placeholder="no batch finished yet: n runs one",
+        )
 
     def _follow(self, losses: Array, near: int, branch: str) -> None:
         """Take the losses over: what is new of them, where they go on from those shown before; else all of them."""

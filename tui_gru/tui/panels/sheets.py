@@ -69,17 +69,18 @@ def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, comp
         )
         style = palette.cursor if name == chosen else palette.accent if _picked(kind, snapshot, name) else palette.dim
         title = text(palette, kind.sign + name, style)
-        return hstack(title, box) if beside else titled(title, box)
+        return hstack(title, replace(box, axis=0)) if beside else titled(title, box)
 
     gates = [_column(named(f"W{gate}"), named(f"U{gate}")) for gate in "zrh"]
     biases = [named(name, beside=True) for name in names if name[0] == "b" and name != "by"]
     output = [named("Wy", beside=True), vstack(named("by", beside=True), *biases)]
-    return flow([*gates, _column(*output)], width, gap=2)
+    roomy = sum(box.height for box in output) < gates[0].height
+    return flow([*gates, _column(*output, leading=int(roomy))], width, gap=2)
 
 
-def _column(*boxes: Box) -> Box:
+def _column(*boxes: Box, leading: int = 1) -> Box:
     """The boxes one under another; columns beside each other begin on one line."""
-    return replace(vstack(*boxes, gap=1), axis=0)
+    return replace(vstack(*boxes, gap=leading), axis=0)
 
 
 def _picked(kind: Sheet, snapshot: Snapshot, name: str) -> bool:

@@ -68,12 +68,12 @@ class ParameterMatrix(MatrixView):
 
     def __init__(self) -> None:
         super().__init__()
-        self.value_name, self._sign = "", ""
+        self.parameter, self._sign = "", ""
         self._names: tuple[str, ...] = ()
         self._vocabulary = ""
 
     def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
-        self.value_name, self._sign, self._vocabulary = name, kind.sign, snapshot.config.vocabulary
+        self.parameter, self._sign, self._vocabulary = name, kind.sign, snapshot.config.vocabulary
         self._names = parameter_names(snapshot.config.reset)
         shape = snapshot.record.parameters[name].shape
         self.show_array(
@@ -82,17 +82,22 @@ class ParameterMatrix(MatrixView):
             fresh=kind.fresh(snapshot, name),
         )
 
+    @property
+    def value_name(self) -> str:
+        """The name that is explained when one of its numbers is asked about."""
+        return f"d{self.parameter}" if self._sign == "d" else self.parameter
+
     def _caption(self) -> None:
         """The title is a list of all parameters, the shown one marked; it begins later where that would be cut off."""
         room = self.outer_size.width - 6
-        names = [f"‹{self._sign}{name}›" if name == self.value_name else name for name in self._names]
-        shown = self._names.index(self.value_name) if self._names else 0
+        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in self._names]
+        shown = self._names.index(self.parameter) if self._names else 0
         first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
         self.title = "  ".join(names[first:])
         super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:
-        name = self.value_name
+        name = self.parameter
         to = visible(self._vocabulary[column]) if name.endswith("y") else f"unit {column + 1}"
         if name.startswith("b"):
             return f"{name}, {to}"
