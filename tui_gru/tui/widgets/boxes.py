@@ -221,3 +221,9 @@ def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Bo
         hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
     ]
     return vstack(*lines, gap=leading)
+
+
+def quieted(palette: Palette, box: Box) -> Box:
+    """The box without its colours, as what stands beside the one that is singled out."""
+    rows = (tuple(Segment(s.text, palette.quiet(s.style) if s.style else None) for s in row) for row in box.rows)
+    return replace(box, rows=tuple(rows))
