@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from tui_gru.debugger.timeline import Timeline
@@ -19,7 +20,7 @@ class Branch:
 
 
 @dataclass(frozen=True, eq=False)
-class _Change:
+class BranchChange:
     """One change: the branch it was made on and the branch it is seen on (another where it forked), each before and after it.
 
     `left` is where one was when it was taken back.
@@ -39,8 +40,32 @@ class Branches:
     def __init__(self, timeline: Timeline) -> None:
         self._branches = {MAIN: Branch(timeline, 0)}
         self.current = MAIN
-        self._done: list[_Change] = []
-        self._undone: list[_Change] = []
+        self._done: list[BranchChange] = []
+        self._undone: list[BranchChange] = []
+
+    @classmethod
+    def restored(
+        cls, named: Mapping[str, Branch], current: str, done: Sequence[BranchChange], undone: Sequence[BranchChange]
+    ) -> Branches:
+        """The branches whose `named`, `current`, `done` and `undone` were these."""
+        branches = cls(named[current].timeline)
+        branches._branches, branches.current = dict(named), current
+        branches._done, branches._undone = list(done), list(undone)
+        return branches
+
+    @property
+    def named(self) -> Mapping[str, Branch]:
+        return self._branches
+
+    @property
+    def done(self) -> Sequence[BranchChange]:
+        """What can be undone, the latest last."""
+        return tuple(self._done)
+
+    @property
+    def undone(self) -> Sequence[BranchChange]:
+        """What can be redone, the next last."""
+        return tuple(self._undone)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -75,7 +100,7 @@ class Branches:
         after = Branch(timeline, tick)
         self._branches[target] = after
         self.current = target
-        self._done.append(_Change(source, target, before, after, tick, tick))
+        self._done.append(BranchChange(source, target, before, after, tick, tick))
         self._undone.clear()
 
     def undo(self, tick: int) -> int | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,6 +91,19 @@ class History:
         row = self._rows[index].view()
         row.flags.writeable = False
         return self._aligned + index * self.spacing, row
+
+    def checkpoints(self) -> tuple[range, Array]:
+        """The batches of all checkpoints, and their rows, read-only."""
+        rows = self._rows[: self._count].view()
+        rows.flags.writeable = False
+        return range(self._aligned, self._aligned + self._count * self.spacing, self.spacing), rows
+
+    def restore(self, columns: Mapping[str, NDArray[np.float64]], spacing: int, rows: Array) -> None:
+        """Take over what another history of these batches held: its columns, and its checkpoints, every `spacing` batches."""
+        self._columns = {name: columns[name].copy() for name in COLUMNS}
+        self.length = len(self._columns["loss"])
+        self._budget.used += rows.nbytes - self._rows.nbytes
+        self._rows, self._count, self._spacing = rows, len(rows), spacing // self._stride
 
     def add(self, batch: int, record: BatchRecord, max_weight: float) -> None:
         """Note the numbers of `batch`, the next one."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -36,6 +37,14 @@ class Settings:
         return self.learning or self.once == batch
 
 
+@dataclass(frozen=True)
+class Action:
+    """What a person did that began a stretch: `begin`, `learning`, `learning_rate`, `sgd` or `edit`, with its arguments."""
+
+    kind: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
 class DivergedError(TuiGruError):
     """A replay computed something else than the original run did."""
 
@@ -44,7 +53,8 @@ class Segment:
     """Batches from `first_batch` on, run from that batch's record. Batches are counted through all epochs.
 
     `start` is the tick at which it takes over; `earlier` (carry `notebook`) holds the activations of the epoch's batches before
-    the first, the latest first. What it has computed never changes.
+    the first, the latest first. What it has computed never changes. `machine` names the one that computed it, if it was another run
+    of this program.
     """
 
     def __init__(
@@ -54,10 +64,12 @@ class Segment:
         first: BatchRecord,
         settings: Settings,
         budget: Budget,
-        earlier: tuple[Activations, ...] = (),
+        action: Action,
+        earlier: Sequence[Activations] = (),
     ) -> None:
         config = settings.trainer.config
         self.start, self.first_batch, self.first, self.settings, self.earlier = start, first_batch, first, settings, earlier
+        self.action, self.machine = action, ""
         self._num_batches, self._notebook = config.num_batches, config.carry == "notebook"
         row = config.parameter_count + config.batch_size * config.hidden_size
         stride = config.num_batches if self._notebook else 1
@@ -171,9 +183,11 @@ class Segment:
             return
         noted = self.history.column("loss")[batch - self.first_batch]
         if noted != record.loss and not (math.isnan(noted) and math.isnan(record.loss)):
+            recorded = f"it was recorded with {self.machine}, and this machine does not compute the same numbers"
+            why = recorded if self.machine else "this machine does not compute the same way twice"
             raise DivergedError(
                 f"the replay of batch {batch % self._num_batches + 1} of epoch {batch // self._num_batches + 1} has the loss "
-                f"{record.loss!r}, but the run had {float(noted)!r}: this machine does not compute the same way twice"
+                f"{record.loss!r}, but the run had {float(noted)!r}: {why}"
             )
 
     def _remember(self, batch: int, record: BatchRecord) -> None:

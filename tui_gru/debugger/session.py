@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import readable_names, unknown_name
 from tui_gru.debugger.position import Position, parse_place
 from tui_gru.debugger.program import Program, program_of
-from tui_gru.debugger.segment import Settings
+from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.state import State, Stride
 from tui_gru.debugger.steps import check_level
+from tui_gru.debugger.surviving import Surviving, recorded
 from tui_gru.debugger.timeline import Change, Timeline
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
@@ -26,7 +28,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.parameters import Array, parameter_names
 from tui_gru.engine.record import BatchRecord
-from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.sampling import sample
 from tui_gru.engine.trainer import Trainer
 
 HISTORY_MEMORY = 256 * 2**20
@@ -35,17 +37,7 @@ ALIASES = {"lr": "learning_rate"}
 Progress = Callable[[Position], None]
 
 
-@dataclass
-class _Stride:
-    """A walk at one level, remembered so that its reverse leads back to where it began, wherever in a batch that was."""
-
-    level: str
-    origin: int
-    net: int
-    at: int
-
-
-class Session:
+class Session(Surviving):
     """A training run that can be stepped, forwards and backwards in time.
 
     Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run there; without it a run
@@ -56,18 +48,19 @@ class Session:
         config = Config.of(**options)
         if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
             raise TuiGruError(f"epochs must be a whole number, at least 1, not {epochs!r}", option="epochs")
-        self.config, self.epochs = config, epochs
-        self.program: Program = program_of(config)
-        self.stop_on_nan = False
-        self.samples: tuple[Sample, ...] = ()
-        self.notice = ""
-        self._budget = Budget(history_memory)
+        settings, budget = Settings(Trainer(config, Corpus(config)), False, config.learning_rate), Budget(history_memory)
+        timeline = Timeline.begin(program_of(config), settings, initial_parameters(config), budget)
+        self._begin(State(config, epochs, budget, Branches(timeline)))
+
+    def _begin(self, state: State) -> None:
+        self.config, self.epochs = state.config, state.epochs
+        self.program: Program = program_of(state.config)
+        self.stop_on_nan, self.samples, self.notice = state.stop_on_nan, state.samples, ""
+        self._budget, self._branches = state.budget, state.branches
+        self._stride = state.stride
         self._interrupted = threading.Event()
-        self._stride: _Stride | None = None
-        settings = Settings(Trainer(config, Corpus(config)), False, config.learning_rate)
-        timeline = Timeline.begin(self.program, settings, initial_parameters(config), self._budget)
-        self._branches = Branches(timeline)
-        self._moment = timeline.moment(0)
+        self._moment = self._timeline.moment(state.tick)
+        super()._begin(state)
 
     # Where one is
 
@@ -98,6 +91,7 @@ class Session:
 
     # Moving in time
 
+    @recorded
     def step(self, level: str = "timestep", count: int = 1, *, progress: Progress | None = None) -> Position:
         """Step `count` ops, timesteps, phases, batches or epochs; a negative count goes back in time. Returns the position.
 
@@ -108,7 +102,7 @@ class Session:
             raise TuiGruError(f"a count is a whole number, not {count!r}")
         stride = self._stride
         if stride is None or stride.level != level or stride.at != self.position.tick:
-            stride = _Stride(level, self.position.tick, 0, self.position.tick)
+            stride = Stride(level, self.position.tick, 0, self.position.tick)
         passed = ruler.count(stride.origin)
         net = stride.net + int(count)
         if net > 0:
@@ -120,9 +114,10 @@ class Session:
             target = ruler.tick(passed + net + (0 if on_a_place else 1))
         reached = self._go(target, progress)
         whole = reached.tick == target or net <= 0
-        self._stride = _Stride(level, stride.origin, net, reached.tick) if whole else None
+        self._stride = Stride(level, stride.origin, net, reached.tick) if whole else None
         return reached
 
+    @recorded
     def seek(self, place: str | Position | int, *, progress: Progress | None = None) -> Position:
         """Go to `e3 b2 t1` (counted from 1: just after timestep 1 of batch 2 of epoch 3), to a `Position`, or to a tick.
 
@@ -131,15 +126,17 @@ class Session:
         self._stride = None
         return self._go(self._tick_of(place), progress)
 
+    @recorded
     def sgd(self, *, progress: Progress | None = None) -> Position:
         """An SGD step: finish this batch from wherever one is in it, backward and update. Returns the position."""
         here = self.position
         batch = here.tick // self.program.ticks
         if not self._timeline_learns(batch):
-            self._change(replace(self._settings, once=batch), edits.nothing)
+            self._change(replace(self._settings, once=batch), edits.nothing, Action("sgd"))
         self._stride = None
         return self._go((batch + 1) * self.program.ticks, progress)
 
+    @recorded
     def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
         """Run to where a line, named by what it computes, is executed next: in this timestep, a later one, or the next batch."""
         if self.program.tick_of(line) is None:
@@ -158,10 +155,12 @@ class Session:
             raise TuiGruError("learning is off, so this line is stepped over; l turns learning on")
         return self._go(min(tick for tick in ahead if tick > here.tick), progress)
 
+    @recorded
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Run forwards until a condition holds at a place where something it reads is computed. True if it stopped there."""
         return self._search(condition, True, progress)
 
+    @recorded
     def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Go back to the last place before this one where a condition holds. True if it stopped there; else at the beginning."""
         return self._search(condition, False, progress)
@@ -193,6 +192,7 @@ class Session:
         value: float | None = self._moment.value("loss")
         return value
 
+    @recorded
     def sample(self, primer: str, length: int = 10, *, sampler: str = "fed-back", temperature: float = 1.0, seed: int = 0) -> str:
         """Sample text with the parameters of this moment: the primer and `length` characters. Never changes the training."""
         drawn = sample(self.config, self._moment.parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed)
@@ -235,9 +235,12 @@ class Session:
         return self._settings.learning
 
     @learning.setter
+    @recorded
     def learning(self, value: bool) -> None:
         if bool(value) != self._settings.learning:
-            self._change(replace(self._settings, learning=bool(value), once=None), edits.nothing)
+            self._change(
+                replace(self._settings, learning=bool(value), once=None), edits.nothing, Action("learning", {"value": bool(value)})
+            )
 
     @property
     def learning_rate(self) -> float:
@@ -245,11 +248,13 @@ class Session:
         return self._settings.learning_rate
 
     @learning_rate.setter
+    @recorded
     def learning_rate(self, value: float) -> None:
         rate = check_learning_rate("learning_rate", value)
         if rate != self._settings.learning_rate:
-            self._change(replace(self._settings, learning_rate=rate), edits.nothing)
+            self._change(replace(self._settings, learning_rate=rate), edits.nothing, Action("learning_rate", {"value": rate}))
 
+    @recorded
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
         """Change a cell of a parameter or of h, the learning rate (no index), or a character of the text (its 0-based place).
 
@@ -257,13 +262,15 @@ class Session:
         """
         edit = Edit(ALIASES.get(name, name), edits.as_index(index), value)
         settings, change = edits.plan(edit, self._moment, self._settings)
-        self._change(settings, change)
+        self._change(settings, change, edits.action(edit))
         return self.position
 
+    @recorded
     def undo(self) -> bool:
         """Take back the last change, and go to where it was made. False if there is none."""
         return self._restore(self._branches.undo(self.position.tick))
 
+    @recorded
     def redo(self) -> bool:
         """Make the change that was taken back again, and go to where one was then. False if there is none."""
         return self._restore(self._branches.redo())
@@ -278,6 +285,7 @@ class Session:
         """The name of the branch one is on."""
         return self._branches.current
 
+    @recorded
     def switch(self, name: str) -> Position:
         """Go to another branch, to the same place in time, or its newest if it has not come so far."""
         self._branches.switch(name)
@@ -285,6 +293,19 @@ class Session:
         return self._go(min(self.position.tick, self._branches.newest), None, force=True)
 
     # How it is done
+
+    def _state(self) -> State:
+        return State(
+            self.config,
+            self.epochs,
+            self._budget,
+            self._branches,
+            self.position.tick,
+            self._stride,
+            self.stop_on_nan,
+            self.samples,
+            self._kept,
+        )
 
     def _go(self, tick: int, progress: Progress | None, *, force: bool = False) -> Position:
         if tick == self.position.tick and not force:
@@ -337,8 +358,8 @@ class Session:
         ruler = self._timeline.ruler("batch")
         return ruler.tick(ruler.count((batch + 1) * self.program.ticks)) == (batch + 1) * self.program.ticks
 
-    def _change(self, settings: Settings, change: Change) -> None:
-        timeline = self._timeline.changed(self.position, settings, change, self._budget)
+    def _change(self, settings: Settings, change: Change, action: Action) -> None:
+        timeline = self._timeline.changed(self.position, settings, change, self._budget, action)
         self._branches.change(timeline, self.position.tick)
         self._stride = None
         self._moment = timeline.moment(self.position.tick)

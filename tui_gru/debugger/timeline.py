@@ -15,7 +15,7 @@ from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
-from tui_gru.debugger.segment import Monitor, Segment, Settings
+from tui_gru.debugger.segment import Action, Monitor, Segment, Settings
 from tui_gru.debugger.steps import Ruler
 from tui_gru.engine.parameters import Parameters
 from tui_gru.engine.record import Activations, BatchRecord
@@ -44,7 +44,7 @@ class Timeline:
             learn=settings.learns(0),
             learning_rate=settings.learning_rate,
         )
-        return cls(program, (Segment(0, 0, record, settings, budget),))
+        return cls(program, (Segment(0, 0, record, settings, budget, Action("begin")),))
 
     def segment_at(self, tick: int) -> Segment:
         """The segment in force at a tick: the last that has taken over by then."""
@@ -121,22 +121,23 @@ class Timeline:
             pieces.append(segment.history.column(name)[: max(0, min(end, upto + 1) - segment.first_batch)])
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
-    def changed(self, at: Position, settings: Settings, change: Change, budget: Budget) -> Timeline:
+    def changed(self, at: Position, settings: Settings, change: Change, budget: Budget, action: Action) -> Timeline:
         """The timeline that goes on from `at` with other settings, after `change` has been made to the record and parameters.
 
-        `change` is given copies: what lies before `at` stays as it was.
+        `action` is what asked for it. `change` is given copies: what lies before `at` stays as it was.
         """
         here = self.moment(at.tick)
         record, parameters = here.record.copy(), here.parameters.copy()
         record.learning_rate = settings.learning_rate
         change(record, parameters)
-        earlier = self._earlier(at.number)
+        earlier = self.earlier(at.number)
         learns = at.offset > self.program.loss_tick or settings.learns(at.number)
         settings.trainer.resume(record, parameters, self._resume(at, here), learn=learns, earlier=earlier)
         kept = self.segments[: bisect_right(self._starts, at.tick)]
-        return Timeline(self.program, (*kept, Segment(at.tick, at.number, record, settings, budget, earlier)))
+        return Timeline(self.program, (*kept, Segment(at.tick, at.number, record, settings, budget, action, earlier)))
 
-    def _earlier(self, batch: int) -> tuple[Activations, ...]:
+    def earlier(self, batch: int) -> tuple[Activations, ...]:
+        """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""
         if not self.program.earlier:
             return ()
         begin = batch - batch % self.program.num_batches

@@ -1,0 +1,283 @@
+"""The file of a session: what it is recognised by, how it is read, replaced and recorded to, and what can be wrong with it.
+
+It is an SQLite database with two tables: facts, JSON by key, and arrays, bytes by key and number (`encoding.pack`), each entry
+with its hash. A file at rest is in SQLite's rollback mode, so that it is one file and can be read from a folder that cannot be
+written to. While it is recorded to, it is in WAL mode: readers are let in, and leaving WAL mode, which replacing the file
+begins with, is refused as long as another connection has it open. This is the lock between two programs on one session; it
+goes with the process that held it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from stat import S_ISREG
+
+from tui_gru.debugger.encoding import seal
+from tui_gru.engine.errors import TuiGruError
+
+APPLICATION_ID = int.from_bytes(b"tGRU", "big")
+VERSION = 1
+SCHEMA = (
+    "CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
+)
+BUSY_SECONDS = 1.0
+
+
+class SessionFileError(TuiGruError):
+    """A session could not be read or written. The file is as it was."""
+
+
+class SessionMissingError(SessionFileError):
+    """There is no such file."""
+
+
+class NotASessionError(SessionFileError):
+    """The file is something else."""
+
+
+class DamagedSessionError(SessionFileError):
+    """The file was a session, but not all of it is there as it was written."""
+
+
+class NewerSessionError(SessionFileError):
+    """The file was written by a later version."""
+
+
+class SessionInUseError(SessionFileError):
+    """Another program, or another session in this one, has the file open."""
+
+
+class UnwritableSessionError(SessionFileError):
+    """The file cannot be written where it was asked to be."""
+
+
+class SessionFile:
+    """An open session file. Entries are checked against their hashes as they are read."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self._connection = path, connection
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def end_recording(self) -> None:
+        """Close it and leave one file behind, where nobody else is reading it."""
+        with suppress(sqlite3.Error):
+            self._connection.execute("PRAGMA journal_mode = DELETE")
+        self.close()
+
+    def fact(self, key: str) -> str:
+        """The JSON under `key`. Raises `DamagedSessionError` where there is none."""
+        row = self._connection.execute("SELECT json, hash FROM facts WHERE key = ?", (key,)).fetchone()
+        if row is None or not isinstance(row[0], str) or seal(key, 0, row[0].encode()) != row[1]:
+            raise damaged(self.path, key)
+        return str(row[0])
+
+    def arrays(self, key: str) -> Iterator[tuple[int, bytes]]:
+        """Everything under `key`, by number."""
+        for at, data, was in self._connection.execute("SELECT at, data, hash FROM arrays WHERE key = ? ORDER BY at", (key,)):
+            if not isinstance(data, bytes) or seal(key, at, data) != was:
+                raise damaged(self.path, key)
+            yield at, data
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written in it is written, or none of it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # where SQLite has rolled back by itself
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def put_fact(self, key: str, json: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (key, json, seal(key, 0, json.encode())))
+
+    def put_arrays(self, key: str, entries: Iterable[tuple[int, bytes]]) -> None:
+        rows = ((key, at, data, seal(key, at, data)) for at, data in entries)
+        self._connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows)
+
+    def drop_arrays(self, key: str, below: int | None = None) -> None:
+        """Remove what is under `key`; what is numbered below `below` only, where that is given."""
+        self._connection.execute("DELETE FROM arrays WHERE key = ? AND (? IS NULL OR at < ?)", (key, below, below))
+
+    def clear(self) -> None:
+        self._connection.execute("DELETE FROM facts")
+        self._connection.execute("DELETE FROM arrays")
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[SessionFile]:
+    """A session file to read from, as it is at this moment. Raises `SessionFileError`; the file is never changed."""
+    _check_there(path)
+    with _named(path), closing(_connect(path, "ro")) as connection:
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute("BEGIN")
+        _check_identity(path, connection)
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise damaged(path, "its pages")
+        yield SessionFile(path, connection)
+
+
+def replace(path: Path, fill: Callable[[SessionFile], None]) -> int:
+    """Put a new session file, written by `fill`, in the place of `path`: all of it or, where that fails, nothing. Its inode.
+
+    What is there is only replaced if it is a session of this version that nobody else has open.
+    """
+    new = path.with_name(f".{secrets.token_hex(8)}.tui-gru-saving")
+    try:
+        with _claimed(path), _writing(path):
+            _write_new(new, fill)
+            if path.exists():
+                shutil.copymode(path, new)
+            inode = new.stat().st_ino
+            os.replace(new, path)
+            _sync_folder(path.parent)
+            return inode
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def recording(path: Path, inode: int) -> SessionFile:
+    """The file that `replace` has just put at `path`, to add to. Raises `SessionInUseError` where another has taken its place."""
+    with _writing(path):
+        connection = _connect(path, "rw")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            if path.stat().st_ino != inode:
+                raise _in_use(path)
+        except BaseException:
+            connection.close()
+            raise
+        return SessionFile(path, connection)
+
+
+def damaged(path: Path, what: str) -> DamagedSessionError:
+    return DamagedSessionError(f"{path} is damaged: {what} is not as it was written; go back to a copy of the file")
+
+
+def _in_use(path: Path) -> SessionInUseError:
+    return SessionInUseError(f"{path} is open in another tui-gru; close it there, or work on a copy: open it and save it elsewhere")
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    # A session is used by one thread at a time, but not always by the same.
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def _check_there(path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise SessionMissingError(f"there is no file {path}; check the name") from None
+    except OSError as error:
+        raise SessionFileError(f"{path} cannot be opened: {error.strerror}; check the name") from None
+    if not S_ISREG(status.st_mode):
+        raise NotASessionError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, not a session; name a file")
+    if status.st_size == 0:
+        raise NotASessionError(f"{path} is empty, so it is not a session; name another file")
+
+
+def _check_identity(path: Path, connection: sqlite3.Connection) -> None:
+    if _pragma(connection, "application_id") != APPLICATION_ID:
+        raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
+    version = _pragma(connection, "user_version")
+    if version > VERSION:
+        raise NewerSessionError(
+            f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
+        )
+    if version < VERSION or tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
+        raise damaged(path, "its layout")
+
+
+def _pragma(connection: sqlite3.Connection, name: str) -> int:
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[None]:
+    """Nobody else reads or writes the session at `path` meanwhile, if there is one."""
+    if not path.exists():
+        yield
+        return
+    _check_there(path)
+    with closing(_connect(path, "rw")) as connection:
+        with _named(path):
+            _check_identity(path, connection)
+            connection.execute("PRAGMA journal_mode = DELETE")  # takes the log into the file; refused if another has it open
+            connection.execute("BEGIN EXCLUSIVE")
+        yield
+
+
+def _write_new(path: Path, fill: Callable[[SessionFile], None]) -> None:
+    with closing(_connect(path, "rwc")) as connection:
+        connection.execute("PRAGMA journal_mode = OFF")  # a file that is not finished is thrown away
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        for statement in SCHEMA:
+            connection.execute(statement)
+        fill(SessionFile(path, connection))
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last through a power cut, where folders can be synchronised."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """What SQLite finds wrong with a file that is read, as a `SessionFileError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = _code(error)
+        if code == sqlite3.SQLITE_NOTADB:
+            raise NotASessionError(f"{path} is not a tui-gru session; name another file") from None
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise _in_use(path) from None
+        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
+            raise SessionFileError(f"{path} cannot be opened ({error}); check its permissions, or copy it elsewhere") from None
+        raise DamagedSessionError(f"{path} is damaged ({error}); go back to a copy of the file") from None
+
+
+@contextmanager
+def _writing(path: Path) -> Iterator[None]:
+    """What goes wrong with writing a file, as a `SessionFileError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            raise _in_use(path) from None
+        raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None
+    except OSError as error:
+        raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None
+
+
+def reason(error: Exception) -> str:
+    """What went wrong, in a few words."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    if isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_CANTOPEN:
+        return "the folder is not there or cannot be written to"
+    return str(error)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """SQLite's primary result code; 0 where Python's module found the fault itself."""
+    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF
