@@ -23,8 +23,9 @@ class Bare(App):
 Bare().run(headless=True)
 """
 OURS = """
-import os
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+import gc, os
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # as tui_gru.__main__ does
+gc.disable()  # as tui_gru.cli.screen.open_debugger does
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 app = make_app(Config.of())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -40,11 +41,15 @@ class TuiGruApp(App[None]):
         name = theme or BLACKBOARD.name
         if name not in self.available_themes:
             raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join(self.available_themes)}", option="theme")
-        self.theme = name
+        self.set_reactive(App.theme, name)  # before anything is drawn: nothing needs to be styled again
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)
         return MainScreen(self.session)
+
+    def on_ready(self) -> None:
+        gc.freeze()
+        gc.enable()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every verb, beside Textual's own commands."""

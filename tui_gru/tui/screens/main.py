@@ -91,6 +91,12 @@ class MainScreen(Screen[None]):
         yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
 
     def on_mount(self) -> None:
+        # The classes that Textual sets at the first resize, at once: otherwise everything would be laid out twice.
+        for breakpoints, cells in (
+            (self.HORIZONTAL_BREAKPOINTS, self.app.size.width),
+            (self.VERTICAL_BREAKPOINTS, self.app.size.height),
+        ):
+            self.add_class([name for least, name in breakpoints if least <= cells][-1])
         self._show()
 
     # Showing
@@ -304,7 +310,7 @@ class MainScreen(Screen[None]):
         self._show()
 
     def action_weights(self) -> None:
-        self.query_one(Weights).cycle_mode()
+        self.query_one(Weights).action_cycle_mode()
 
     def action_page(self) -> None:
         pages = 4 if self.has_class("-tiny") else 3 if self.has_class("-narrow") else 2
