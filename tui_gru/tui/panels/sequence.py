@@ -35,7 +35,7 @@ class Sequence(Panel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        return clip(self.palette, _sequence(self.palette, self._snapshot, self._view.row, width, height), width, height)
+        return clip(self.palette, sequence(self.palette, self._snapshot, self._view.row, width, height), width, height)
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def _layout(snapshot: Snapshot, width: int, height: int) -> _Layout:
     return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
 
 
-def _sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     note = _break(palette, snapshot, row, width)
     headed = height > 2
     room = max(height - headed - (1 if note and height > 4 else 0), 1)
