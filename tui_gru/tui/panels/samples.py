@@ -27,9 +27,11 @@ class Samples(Panel):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._samples: tuple[Sample, ...] = ()
+        self._samples: tuple[Sample, ...] | None = None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
+        if snapshot.samples is self._samples:
+            return
         self._samples = snapshot.samples
         newest = self._samples[-1] if self._samples else None
         self.set_titles("samples", None if newest is None else f"temperature {newest.temperature:g} · seed {newest.seed}")
