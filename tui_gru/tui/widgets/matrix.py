@@ -62,6 +62,7 @@ class MatrixView(Panel):
         self.kind: Kind = "signed"
         self.row: int | None = None
         self.scale = 1.0
+        self._captioned: bool | None = None
 
     def show_array(
         self,
@@ -125,6 +126,8 @@ class MatrixView(Panel):
         )
 
     def _ensure_built(self) -> None:
+        if self.as_numbers is not self._captioned:
+            self.call_next(self._caption)  # the room inside may change without that of the whole
         if self.as_numbers:
             super()._ensure_built()
             return
@@ -187,7 +190,7 @@ class MatrixView(Panel):
         """Title and, in the border below, the number under the cursor; without the focus, what a heat map lacks."""
         if not self.is_attached:
             return
-        note = None
+        note, self._captioned = None, self.as_numbers
         if self.has_focus and self.shape[0] and self.shape[1]:
             value = self.palette.glyphs.blank if self.values is None else exact(self.values[self.cursor])
             note = f"{self.name_cell(*self.cursor)} = {value}"
