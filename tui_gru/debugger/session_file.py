@@ -70,7 +70,7 @@ class SessionFile:
     def end_recording(self) -> None:
         """Close it and leave one file behind, where nobody else is reading it."""
         with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA journal_mode = DELETE")
+            _leave_wal_mode(self._connection)
         self.close()
 
     def fact(self, key: str) -> str:
@@ -135,7 +135,7 @@ def replace(path: Path, fill: Callable[[SessionFile], None]) -> int:
     """
     new = path.with_name(f".{secrets.token_hex(8)}.tui-gru-saving")
     try:
-        with _claimed(path), _writing(path):
+        with _writing(path), _claimed(path):
             _write_new(new, fill)
             if path.exists():
                 shutil.copymode(path, new)
@@ -154,6 +154,7 @@ def recording(path: Path, inode: int) -> SessionFile:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            _check_identity(path, connection)  # WAL mode, and with it the lock, begins with the first reading
             if path.stat().st_ino != inode:
                 raise _in_use(path)
         except BaseException:
@@ -163,7 +164,7 @@ def recording(path: Path, inode: int) -> SessionFile:
 
 
 def damaged(path: Path, what: str) -> DamagedSessionError:
-    return DamagedSessionError(f"{path} is damaged: {what} is not as it was written; go back to a copy of the file")
+    return DamagedSessionError(f"{path} is damaged at {what}; go back to a copy of the file")
 
 
 def _in_use(path: Path) -> SessionInUseError:
@@ -173,7 +174,13 @@ def _in_use(path: Path) -> SessionInUseError:
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     # A session is used by one thread at a time, but not always by the same.
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.text_factory = lambda text: text.decode("ascii", "replace")  # what is not ASCII is damaged, and the hash will tell
+    return connection
+
+
+def _leave_wal_mode(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = DELETE")
 
 
 def _check_there(path: Path) -> None:
@@ -215,7 +222,7 @@ def _claimed(path: Path) -> Iterator[None]:
     with closing(_connect(path, "rw")) as connection:
         with _named(path):
             _check_identity(path, connection)
-            connection.execute("PRAGMA journal_mode = DELETE")  # takes the log into the file; refused if another has it open
+            _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
             connection.execute("BEGIN EXCLUSIVE")
         yield
 
@@ -245,6 +252,8 @@ def _named(path: Path) -> Iterator[None]:
     """What SQLite finds wrong with a file that is read, as a `SessionFileError`."""
     try:
         yield
+    except UnicodeDecodeError:  # SQLite quotes the damaged bytes in its message, which is then none for Python
+        raise damaged(path, "its layout") from None
     except sqlite3.Error as error:
         code = _code(error)
         if code == sqlite3.SQLITE_NOTADB:
@@ -252,8 +261,10 @@ def _named(path: Path) -> Iterator[None]:
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise _in_use(path) from None
         if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise SessionFileError(f"{path} cannot be opened ({error}); check its permissions, or copy it elsewhere") from None
-        raise DamagedSessionError(f"{path} is damaged ({error}); go back to a copy of the file") from None
+            raise SessionFileError(
+                f"{path} cannot be opened ({reason(error)}); check its permissions, or copy it elsewhere"
+            ) from None
+        raise DamagedSessionError(f"{path} is damaged ({reason(error)}); go back to a copy of the file") from None
 
 
 @contextmanager
@@ -270,12 +281,12 @@ def _writing(path: Path) -> Iterator[None]:
 
 
 def reason(error: Exception) -> str:
-    """What went wrong, in a few words."""
+    """What went wrong, in a few words on one line; SQLite may quote bytes of a damaged file."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     if isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_CANTOPEN:
         return "the folder is not there or cannot be written to"
-    return str(error)
+    return "".join(char if char.isprintable() else "?" for char in str(error))
 
 
 def _code(error: sqlite3.Error) -> int:
