@@ -1,16 +1,37 @@
 """Sessions driven at random, and what can be read of them: for the tests of sessions that survive."""
 
 import random
+from contextlib import contextmanager
 
 import numpy as np
+from hypothesis import strategies as st
 
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.segment import DivergedError
-from tui_gru.debugger.session_file import SessionFileError
+from tui_gru.debugger.session_errors import SessionFileError
 from tui_gru.debugger.state_writer import pack_record
 
 TEXT = "the cat sat on the mat; the rat sat"
+
+OPTIONS = st.fixed_dictionaries(
+    {
+        "carry": st.sampled_from(["detach", "reset", "notebook"]),
+        "dtype": st.sampled_from(["float32", "float64"]),
+        "reset": st.sampled_from(["before", "after"]),
+        "text": st.sampled_from([None, TEXT]),
+        "epochs": st.sampled_from([None, 4]),
+        "history_memory": st.sampled_from([1, 4000, 2**28]),
+    }
+)
+
+
+@contextmanager
+def untouched(path):
+    """The file, and what lies beside it, is the same afterwards."""
+    before = {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
+    yield
+    assert {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()} == before
 
 
 def portrait(session):

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.encoding import to_json
-from tui_gru.debugger.recorder import FilePath, Recorder, load, save
 from tui_gru.debugger.state import State
+from tui_gru.debugger.store import FilePath, Recorder, load, save
 from tui_gru.engine.errors import TuiGruError
 
 P = ParamSpec("P")
@@ -40,10 +40,10 @@ class Surviving(ABC):
 
         Raises `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
-        session, state = cls.__new__(cls), load(path)
+        session, recorder = cls.__new__(cls), Recorder.resume(path) if record else None
+        state = load(path) if recorder is None else recorder.begun
         session._begin(state)
-        if record:
-            session.record_to(path)
+        session._recorder = recorder
         session.notice = f"reopened where it was left: {_recovered(state)}"
         return session
 
@@ -61,7 +61,7 @@ class Surviving(ABC):
         where it cannot be begun.
         """
         if self._recorder is None or not self._recorder.is_at(path):
-            recorder = Recorder(self._state(), path)
+            recorder = Recorder.begin(self._state(), path)
             self.close()
             self._recorder = recorder
 
