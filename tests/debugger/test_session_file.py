@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import sqlite3
 import stat
-from contextlib import closing
+import tempfile
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +27,7 @@ from tui_gru.debugger.session_errors import (
     UnwritableSessionError,
 )
 
-ROOT = Path(__file__).parents[2]
+options = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in OPTIONS.items()})
 
 
 @pytest.fixture
@@ -57,7 +59,7 @@ def opened(path):
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
-@given(OPTIONS, st.integers(0, 2**32))
+@given(options, st.integers(0, 2**32))
 def test_a_damaged_file_is_a_named_error_or_the_same_session(tmp_path_factory, options, seed):
     path = tmp_path_factory.mktemp("damaged") / "a.tui-gru"
     session, rng = acted(seed, 10, **options), random.Random(seed)
@@ -120,12 +122,23 @@ def foreign_database(path):
         connection.execute("CREATE TABLE facts (key TEXT)")
 
 
+def foreign_database_after_a_crash(path):
+    foreign_database(path.with_name("origin"))
+    with closing(sqlite3.connect(path.with_name("origin"))) as connection, connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("INSERT INTO facts VALUES ('in the log only')")
+        connection.commit()
+        for end in ("", "-wal"):
+            shutil.copy(path.with_name("origin" + end), path.with_name(path.name + end))
+
+
 FOREIGN = {
     "empty": lambda path: path.write_bytes(b""),
     "text": lambda path: path.write_text("MathMathMathMathMath" * 100),
     "noise": lambda path: path.write_bytes(random.Random(1).randbytes(9000)),
     "a little": lambda path: path.write_bytes(b"SQLite format 3\0"),
     "database": foreign_database,
+    "database in use": foreign_database_after_a_crash,
 }
 
 
@@ -220,17 +233,35 @@ def test_a_folder_that_cannot_be_written_to_is_named(path, monkeypatch):
         session.save(path)
 
 
-@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_that_is_read_only_can_be_read_from(path):
-    session = acted(4, 8)
-    session.save(path)
-    path.parent.chmod(0o500)
+@contextmanager
+def read_only(folder):
+    """Nobody may write to the folder; a test that is run by root is somebody else meanwhile."""
+    root = os.geteuid() == 0
+    folder.chmod(0o555)
+    if root:
+        os.seteuid(65534)
     try:
-        assert_same(session, Session.open(path))
-        with pytest.raises(UnwritableSessionError):
-            session.save(path)
+        yield
     finally:
-        path.parent.chmod(0o700)
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+
+
+def test_a_folder_that_is_read_only_can_be_read_from():
+    session = acted(4, 8)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "math.tui-gru")
+        session.save(path)
+        with read_only(path.parent):
+            assert_same(session, Session.open(path))
+            for use in (session.save, session.record_to):
+                for name in (path, path.with_name("new.tui-gru")):
+                    with pytest.raises(UnwritableSessionError, match=r"cannot be written: .*; save it elsewhere"):
+                        use(name)
+            with pytest.raises(UnwritableSessionError):
+                Session.open(path, record=True)
+        assert_same(session, Session.open(path))
 
 
 def test_a_full_disk_ends_the_recording_and_not_the_session(path):

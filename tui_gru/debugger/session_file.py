@@ -27,6 +27,7 @@ from tui_gru.debugger.session_errors import (
     in_use,
     missing,
     reading_errors,
+    reason,
     writing_errors,
 )
 
@@ -103,7 +104,7 @@ Fill = Callable[[SessionFile, SessionFile | None], None]
 @contextmanager
 def reading(path: Path) -> Iterator[SessionFile]:
     """A session file to read from, as it is at this moment. Raises `SessionFileError`; the file is never changed."""
-    check_there(path)
+    identify(path)
     with reading_errors(path), closing(_connect(path, "ro")) as connection:
         connection.execute("BEGIN")
         yield _checked(path, connection)
@@ -136,7 +137,7 @@ def recording(path: Path, inode: int) -> SessionFile:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            _check_identity(path, connection)  # WAL mode, and with it the lock, begins with the first reading
+            _pragma(connection, "user_version")  # WAL mode, and with it the lock, begins with the first reading
             if path.stat().st_ino != inode:
                 raise in_use(path)
         except BaseException:
@@ -158,14 +159,28 @@ def _leave_wal_mode(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = DELETE")
 
 
-def check_there(path: Path) -> None:
-    """Raise `SessionFileError` where there is no file at all, or nothing in it."""
+def identify(path: Path) -> None:
+    """Raise `SessionFileError` where `path` is no session of this version. Leaves no trace, whatever the file is."""
+    _check_there(path)
+    with reading_errors(path), closing(_connect(path, "ro&immutable=1")) as connection:  # takes no locks, makes no files beside it
+        if _pragma(connection, "application_id") != APPLICATION_ID:
+            raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
+        version = _pragma(connection, "user_version")
+    if version > VERSION:
+        raise NewerSessionError(
+            f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
+        )
+    if version < VERSION:
+        raise damaged(path, "its version")
+
+
+def _check_there(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
         raise missing(path) from None
     except OSError as error:
-        raise SessionFileError(f"{path} cannot be opened: {error.strerror}; check the name") from None
+        raise SessionFileError(f"{path} cannot be opened: {reason(error)}; check the name") from None
     if not S_ISREG(status.st_mode):
         raise NotASessionError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, not a session; name a file")
     if status.st_size == 0:
@@ -173,22 +188,11 @@ def check_there(path: Path) -> None:
 
 
 def _checked(path: Path, connection: sqlite3.Connection) -> SessionFile:
-    _check_identity(path, connection)
+    if tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
+        raise damaged(path, "its layout")
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise damaged(path, "its pages")
     return SessionFile(path, connection)
-
-
-def _check_identity(path: Path, connection: sqlite3.Connection) -> None:
-    if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
-    version = _pragma(connection, "user_version")
-    if version > VERSION:
-        raise NewerSessionError(
-            f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
-        )
-    if version < VERSION or tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
-        raise damaged(path, "its layout")
 
 
 def _pragma(connection: sqlite3.Connection, name: str) -> int:
@@ -201,10 +205,9 @@ def _claimed(path: Path) -> Iterator[SessionFile | None]:
     if not path.exists():
         yield None
         return
-    check_there(path)
+    identify(path)
     with closing(_connect(path, "rw")) as connection:
         with reading_errors(path):
-            _check_identity(path, connection)
             _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
             connection.execute("BEGIN EXCLUSIVE")
             old = _checked(path, connection)

@@ -91,7 +91,7 @@ class Recorder:
     def resume(cls, path: FilePath) -> Self:
         """Go on from what is in the file (`begun`): nobody else has it in between. Raises `SessionFileError`."""
         at = _real(path)
-        session_file.check_there(at)
+        session_file.identify(at)
 
         def left(old: SessionFile | None) -> State:
             if old is None:
