@@ -16,7 +16,8 @@ from tui_gru.debugger.encoding import unpack
 from tui_gru.debugger.history import COLUMNS, Budget
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.segment import Action, DivergedError, Segment, Settings
-from tui_gru.debugger.session_file import SessionFile, damaged
+from tui_gru.debugger.session_errors import damaged
+from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State, Stride, this_machine
 from tui_gru.debugger.state_writer import pack_record
 from tui_gru.debugger.timeline import Timeline

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,9 @@ class StateWriter:
     """Writes the states of one session into one file, one after another."""
 
     def __init__(self) -> None:
-        self._ids: dict[Segment, int] = {}
-        self._histories: dict[Segment, _Written] = {}
+        self._ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
+        self._histories: WeakKeyDictionary[Segment, _Written] = WeakKeyDictionary()
+        self._segments = 0
         self._changes: dict[str, Sequence[BranchChange]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
@@ -53,7 +55,7 @@ class StateWriter:
     def write(self, file: SessionFile, state: State) -> None:
         """Bring the file up to this state, in one transaction. The writer is of no use after an error."""
         with file.transaction():
-            if not self._ids:
+            if not self._segments:
                 file.clear()
                 self._write_run(file, state)
             for branch in self._branches(state):
@@ -114,7 +116,7 @@ class StateWriter:
             self._write_segment(file, segments[i], segments[i - 1] if i else None)
 
     def _write_segment(self, file: SessionFile, segment: Segment, parent: Segment | None) -> None:
-        settings, at = segment.settings, len(self._ids)
+        settings, at = segment.settings, self._segments
         fact: dict[str, Any] = {
             "parent": None if parent is None else self._ids[parent],
             "start": segment.start,
@@ -129,6 +131,7 @@ class StateWriter:
         file.put_fact(f"segment/{at}", to_json(fact))
         file.put_arrays(f"first/{at}", [(0, pack_record(segment.first))])
         self._ids[segment] = at
+        self._segments += 1
         self._grown.add(segment)
 
     def _write_history(self, file: SessionFile, segment: Segment) -> None:
