@@ -25,14 +25,14 @@ def portrait(session):
     shown = session.snapshot()
     values = {name: bits(session.value(name)) for name in readable_names(session.config.reset)}
     return {
-        "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, session._budget.limit),
+        "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
         "place": (session.position, session.newest, session.branch, session.branches, session._stride),
         "settings": (session.learning, session.learning_rate, session.stop_on_nan, session._settings.once),
         "values": values,
         "record": state_writer.pack_record(session._moment.record),
-        "columns": [timeline.column(name, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
+        "columns": [timeline.column(name, 0, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
         "losses": shown.losses.tobytes(),
-        "actions": [(segment.start, segment.action) for segment in timeline.segments],
+        "actions": [(segment.start, segment.actions) for segment in timeline.segments],
         "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),
         "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],
         "kept": session.kept("marks"),

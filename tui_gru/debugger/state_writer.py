@@ -1,7 +1,7 @@
 """Writing a session down: all of it the first time, and from then on what has changed.
 
 The facts: `run` (config, epochs, history_memory, machine), `here` (tick, branch, stride, how many changes can be undone and
-redone), `branches` [name, segment, newest], `segment/I` (parent, start, action, settings), `history/I` (how much of it there is),
+redone), `branches` [name, segment, newest], `segment/I` (parent, start, actions, settings), `history/I` (how much of it there is),
 `done/N` and `undone/N` (changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks,
 breakpoints, watches, layout, commands). The arrays, by segment: `first/I` the record that it began with, `columns/I` the numbers
 of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; and `sample/N` the draws of a sample.
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.branches import Branch, BranchChange
+from tui_gru.debugger.branches import Branch, Change
 from tui_gru.debugger.encoding import pack, to_json
 from tui_gru.debugger.history import COLUMNS, History
 from tui_gru.debugger.segment import Segment
@@ -45,7 +45,7 @@ class StateWriter:
     def __init__(self) -> None:
         self._ids: dict[Segment, int] = {}
         self._histories: dict[Segment, _Written] = {}
-        self._changes: dict[str, Sequence[BranchChange]] = {"done": (), "undone": ()}
+        self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
         self._grown: set[Segment] = set()
@@ -57,7 +57,7 @@ class StateWriter:
                 file.clear()
                 self._write_run(file, state)
             for branch in self._branches(state):
-                self._write_segments(file, branch.timeline)
+                self._write_segments(file, branch.timeline, state.config.text)
             for segment in self._grown | {state.branches.timeline.segments[-1]}:
                 self._write_history(file, segment)
             self._grown = {state.branches.timeline.segments[-1]}
@@ -79,8 +79,13 @@ class StateWriter:
             self._facts[key] = json
 
     def _write_run(self, file: SessionFile, state: State) -> None:
-        run = {"config": asdict(state.config), "epochs": state.epochs, "history_memory": state.budget.limit}
-        file.put_fact("run", to_json({**run, "machine": this_machine()}))
+        run = {
+            "config": asdict(state.config),
+            "epochs": state.epochs,
+            "history_memory": state.branches.timeline.memory.budget.limit,
+            "machine": this_machine(),
+        }
+        file.put_fact("run", to_json(run))
         file.put_fact("kept", to_json(state.kept))
 
     def _write_place(self, file: SessionFile, state: State) -> None:
@@ -88,7 +93,7 @@ class StateWriter:
         here = {
             "tick": state.tick,
             "branch": branches.current,
-            "stride": state.stride and asdict(state.stride),
+            "stride": asdict(state.stride),
             "stop_on_nan": state.stop_on_nan,
             "done": len(branches.done),
             "undone": len(branches.undone),
@@ -101,30 +106,33 @@ class StateWriter:
         yield from state.branches.named.values()
         for stack, changes in (("done", state.branches.done), ("undone", state.branches.undone)):
             for change in changes[_same(self._changes[stack], changes) :]:
-                yield from (change.before, change.after)
+                if change.other is not None:
+                    yield change.other
 
     def _branch(self, branch: Branch) -> tuple[int, int]:
         return self._ids[branch.timeline.segments[-1]], branch.newest
 
-    def _write_segments(self, file: SessionFile, timeline: Timeline) -> None:
+    def _write_segments(self, file: SessionFile, timeline: Timeline, text: str) -> None:
         segments, known = timeline.segments, len(timeline.segments)
         while known and segments[known - 1] not in self._ids:
             known -= 1
         for i in range(known, len(segments)):
-            self._write_segment(file, segments[i], segments[i - 1] if i else None)
+            parent = segments[i - 1] if i else None
+            self._write_segment(file, segments[i], parent, parent.settings.trainer.config.text if parent else text)
 
-    def _write_segment(self, file: SessionFile, segment: Segment, parent: Segment | None) -> None:
+    def _write_segment(self, file: SessionFile, segment: Segment, parent: Segment | None, text: str) -> None:
+        """`text` is the one before the segment; only where it has another is that written."""
         settings, at = segment.settings, len(self._ids)
         fact: dict[str, Any] = {
             "parent": None if parent is None else self._ids[parent],
             "start": segment.start,
             "first_batch": segment.first_batch,
-            "action": {"kind": segment.action.kind, "args": dict(segment.action.args)},
+            "actions": [asdict(action) for action in segment.actions],
             "learning": settings.learning,
             "learning_rate": settings.learning_rate,
             "once": settings.once,
         }
-        if parent is not None and settings.trainer is not parent.settings.trainer:
+        if settings.trainer.config.text != text:
             fact["text"] = settings.trainer.config.text
         file.put_fact(f"segment/{at}", to_json(fact))
         file.put_arrays(f"first/{at}", [(0, pack_record(segment.first))])
@@ -138,34 +146,34 @@ class StateWriter:
         pieces = range(begin if written.length < history.length else history.length, history.length, PIECE)
         file.put_arrays(f"columns/{at}", ((first, _columns(history, first)) for first in pieces))
         written.length = history.length
-        self._write_checkpoints(file, f"checkpoints/{at}", history, written)
+        self._write_checkpoints(file, f"checkpoints/{at}", segment, written)
         self._put(file, f"history/{at}", asdict(written))
 
-    def _write_checkpoints(self, file: SessionFile, key: str, history: History, written: _Written) -> None:
-        """The checkpoints of a history, at a spacing that doubles, as its own does, where they become too many."""
-        batches, rows = history.checkpoints()
+    def _write_checkpoints(self, file: SessionFile, key: str, segment: Segment, written: _Written) -> None:
+        """The checkpoints of a segment, at a spacing that doubles, as its history's does, where they become too many."""
+        history, dtype = segment.history, segment.first.parameters.flat.dtype
+        batches, rows = history.checkpoints
         spacing = max(written.spacing, history.spacing)
-        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // max(1, rows[:1].nbytes)))
+        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(rows[0]) if rows else 2))
         while len(batches[:: spacing // history.spacing]) > most:
             spacing *= 2
         if spacing != written.spacing:
             file.drop_arrays(key)
             written.spacing, written.checkpoints = spacing, 0
         step = spacing // history.spacing
-        batches, rows = batches[::step], rows[::step]
-        new = zip(batches[written.checkpoints :], rows[written.checkpoints :], strict=True)
-        file.put_arrays(key, ((batch, pack({"row": row})) for batch, row in new))
-        written.checkpoints = max(written.checkpoints, len(batches))
+        new = slice(written.checkpoints * step, None, step)
+        entries = zip(batches[new], rows[new], strict=True)
+        file.put_arrays(key, ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in entries))
+        written.checkpoints = len(batches[::step])
 
-    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[BranchChange]) -> None:
+    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[Change]) -> None:
         for i in range(_same(self._changes[stack], changes), len(changes)):
             change = changes[i]
             fact = {
                 "source": change.source,
                 "target": change.target,
-                "before": self._branch(change.before),
-                "after": self._branch(change.after),
                 "tick": change.tick,
+                "other": change.other and self._branch(change.other),
                 "left": change.left,
             }
             file.put_fact(f"{stack}/{i}", to_json(fact))
@@ -185,7 +193,7 @@ class StateWriter:
         self._put(file, "samples", [_sample_fact(sample, known[sample]) for sample in samples])
 
 
-def _same(old: Sequence[BranchChange], new: Sequence[BranchChange]) -> int:
+def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
     """How many changes two moments of a stack have in common. It only changes at its top."""
     count = min(len(old), len(new))
     while count and old[count - 1] is not new[count - 1]:
