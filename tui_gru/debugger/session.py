@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,13 +11,11 @@ import numpy as np
 
 from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
-from tui_gru.debugger.conditions import Condition, compile_condition
 from tui_gru.debugger.edits import Edit
 from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import readable_names, unknown_name
 from tui_gru.debugger.position import Position, parse_place
 from tui_gru.debugger.program import Program, program_of
-from tui_gru.debugger.search import Search, search_back, search_forward
 from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State, Stride
@@ -140,14 +137,33 @@ class Session(Surviving):
         return self._go((batch + 1) * self.program.ticks, progress)
 
     @recorded
+    def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
+        """Run to where a line, named by what it computes, is executed next: in this timestep, a later one, or the next batch."""
+        if self.program.tick_of(line) is None:
+            raise TuiGruError(f"there is no line that computes {line!r}")
+        self._stride = None
+        here, N = self.position, self.program.ticks
+        batch = here.tick // N
+        ahead = [
+            (batch + i) * N + k
+            for i in range(2)
+            for t in range(self.program.seq_length)
+            if (k := self.program.tick_of(line, t)) is not None
+            and (k <= self.program.loss_tick or self._timeline_learns(batch + i))
+        ]
+        if not any(tick > here.tick for tick in ahead):
+            raise TuiGruError("learning is off, so this line is stepped over; l turns learning on")
+        return self._go(min(tick for tick in ahead if tick > here.tick), progress)
+
+    @recorded
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Run forwards until a condition holds at a place where something it reads is computed. True if it stopped there."""
-        return self._search(condition, search_forward, progress)
+        return self._search(condition, True, progress)
 
     @recorded
     def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Go back to the last place before this one where a condition holds. True if it stopped there; else at the beginning."""
-        return self._search(condition, search_back, progress)
+        return self._search(condition, False, progress)
 
     def interrupt(self) -> None:
         """Stop a run that another thread is in, at the end of the batch it is at."""
@@ -308,14 +324,14 @@ class Session(Surviving):
         return self._moment.position
 
     def _monitor(self, timeline: Timeline, progress: Progress | None) -> Callable[[int, BatchRecord], bool]:
-        was_finite = math.isfinite(self._moment.record.loss)
+        was_finite = self._moment.record.finite
         ticks = self.program.ticks
 
         def monitor(batch: int, record: BatchRecord) -> bool:
             if progress is not None:
                 progress(timeline.position((batch + 1) * ticks))
-            if self.stop_on_nan and was_finite and not math.isfinite(record.loss):
-                self.notice = "stopped: the loss is not finite"
+            if self.stop_on_nan and was_finite and not record.finite:
+                self.notice = "stopped here: the loss or a weight is not finite (NaN or infinite)"
                 return True
             return self._interrupted.is_set()
 
@@ -355,8 +371,12 @@ class Session(Surviving):
         self._moment = self._timeline.moment(tick)
         return True
 
-    def _search(self, source: str, search: Search, progress: Progress | None) -> bool:
-        condition: Condition = compile_condition(source, readable_names(self.config.reset))
+    def _search(self, source: str, forwards: bool, progress: Progress | None) -> bool:
+        from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
+        from tui_gru.debugger.search import search_back, search_forward
+
+        condition = compile_condition(source, readable_names(self.config.reset))
+        search = search_forward if forwards else search_back
         self._stride = None
         self._interrupted.clear()
         self.notice = ""

@@ -13,6 +13,7 @@ from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Line, Program
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.loss import tutorial_term1
 from tui_gru.engine.parameters import Array
 from tui_gru.engine.record import BatchRecord
 from tui_gru.engine.sampling import Sample
@@ -69,6 +70,16 @@ class Snapshot:
         """The gradient of a parameter as far as it has been accumulated in this batch."""
         return self.moment.gradient(name)
 
+    def gradient_before(self, name: str) -> Array | None:
+        """What the gradient was before this timestep's share; None where this share is the first, or not there yet."""
+        return self.moment.gradient_before(name)
+
+    @property
+    def tutorial_term1(self) -> Array | None:
+        """Term 1 as the tutorial's own code takes it, which is not finite where ŷ underflows to 0; None if not computed yet."""
+        y, y_hat = self.value("y"), self.value("y_hat")
+        return None if self.value("term1") is None else tutorial_term1(y, y_hat)
+
     def last_step(self, name: str) -> Array | None:
         """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""
         if name in self.moment.updated_names:
@@ -80,4 +91,4 @@ class Snapshot:
     @property
     def finite(self) -> bool:
         """Whether the loss and all parameters of this batch are finite."""
-        return bool(np.isfinite(self.record.loss) and np.isfinite(self.record.updated.flat).all())
+        return self.record.finite

@@ -138,7 +138,10 @@ class _Reader:
         parameters = self._parameters(arrays["parameters"], config)
         updated = self._parameters(arrays["updated"], config) if "updated" in arrays else parameters
         gradients = self._parameters(arrays["gradients"], config) if "gradients" in arrays else None
-        return BatchRecord(activations, deltas, parameters, updated, gradients, *arrays["numbers"].tolist())
+        learning_rate, loss, grad_norm = arrays["numbers"].tolist()
+        record = BatchRecord(activations, deltas, gradients, learning_rate, loss, grad_norm)
+        record.parameters, record.updated = parameters, updated
+        return record
 
     def _parameters(self, flat: Array, config: Config) -> Parameters:
         parameters = Parameters.zeros(config)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from functools import wraps
 from pathlib import Path
-from typing import Any, Concatenate, ParamSpec, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
-from tui_gru.debugger.encoding import to_json
 from tui_gru.debugger.state import State
-from tui_gru.debugger.store import FilePath, Recorder, load, save
 from tui_gru.engine.errors import TuiGruError
+
+# SQLite and JSON are imported when a session is first written or read: they would be a tenth of the start.
+if TYPE_CHECKING:
+    from tui_gru.debugger.store import FilePath, Recorder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +41,8 @@ class Surviving(ABC):
 
         Raises `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
+        from tui_gru.debugger.store import Recorder, load
+
         session, recorder = cls.__new__(cls), Recorder.resume(path) if record else None
         state = load(path) if recorder is None else recorder.begun
         session._begin(state)
@@ -49,6 +52,8 @@ class Surviving(ABC):
 
     def save(self, path: FilePath) -> None:
         """Write the session to a file, all of it or nothing. Raises `SessionFileError`; only a session is ever overwritten."""
+        from tui_gru.debugger.store import save
+
         if self._recorder is not None and self._recorder.is_at(path):
             self.record()
         else:
@@ -60,6 +65,8 @@ class Surviving(ABC):
         Where the file cannot be written any more, the session goes on in memory, and `notice` says so. Raises `SessionFileError`
         where it cannot be begun.
         """
+        from tui_gru.debugger.store import Recorder
+
         if self._recorder is None or not self._recorder.is_at(path):
             recorder = Recorder.begin(self._state(), path)
             self.close()
@@ -83,6 +90,10 @@ class Surviving(ABC):
 
     def keep(self, name: str, value: Any) -> None:
         """Have a value of JSON saved with the session: marks, breakpoints, watches, layout, commands."""
+        import json
+
+        from tui_gru.debugger.encoding import to_json
+
         try:
             value = json.loads(to_json(value))
         except (TypeError, ValueError) as error:

@@ -73,6 +73,7 @@ _DARK = Palette(
     dim=Style.parse("#8a979e"),
     strong=Style.parse("bold #f2f5f6"),
     accent=Style.parse("bold #ffd479"),
+    line=Style.parse("bold #ffd479 on #2b2c22"),
     target=Style.parse("bold #ffd479"),
     warning=Style.parse("bold #ff8f73"),
     keyword=Style.parse("#8fb8e8"),
@@ -91,6 +92,7 @@ _LIGHT = Palette(
     dim=Style.parse("#5e6a71"),
     strong=Style.parse("bold #000000"),
     accent=Style.parse("bold #6b3300"),
+    line=Style.parse("bold #6b3300 on #f4e6c8"),
     target=Style.parse("bold #7a3b00"),
     warning=Style.parse("bold #b3261e"),
     keyword=Style.parse("#1f5fa8"),
@@ -121,6 +123,7 @@ _ANSI_DARK = Palette(
     dim=Style.parse("bright_black"),
     strong=Style.parse("bold"),
     accent=Style.parse("bold green"),
+    line=Style.parse("bold green"),
     target=Style.parse("bold green"),
     warning=Style.parse("bold bright_red"),
     keyword=Style.parse("bright_blue"),
@@ -130,15 +133,14 @@ _ANSI_DARK = Palette(
     positive=Style.parse("yellow"),
     second=Style.parse("magenta"),
     cursor=Style.parse("bold reverse"),
-    signed_scale=_steps(
-        (0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")
-    ),
+    signed_scale=_steps((0.2, "bold bright_blue"), (0.45, "bright_blue"), (0.55, "default"), (0.8, "yellow"), (1, "bold yellow")),
     unit_scale=_steps((0.1, "default"), (0.6, "cyan"), (1, "bold cyan")),
 )
 
 _ANSI_LIGHT = replace(
     _ANSI_DARK,
     accent=Style.parse("bold magenta"),
+    line=Style.parse("bold magenta"),
     target=Style.parse("bold magenta"),
     warning=Style.parse("bold red"),
     keyword=Style.parse("blue"),

@@ -63,7 +63,7 @@ class MatrixView(Panel):
         self.row: int | None = None
         self.scale = 1.0
 
-    def show(
+    def show_array(
         self,
         values: Array | None,
         *,
@@ -198,6 +198,8 @@ class MatrixView(Panel):
             if self.kind != "onehot" and self.values is not None:
                 note += f" {self.palette.glyphs.blank} tenths"
                 note += f" of {self.scale:g}" if self.kind == "signed" else ""
+                if len(note) > self.outer_size.width - 6:
+                    note = note.partition(" ")[0]
         self.set_titles(self.title, note)
 
     def watch_has_focus(self, has_focus: bool) -> None:

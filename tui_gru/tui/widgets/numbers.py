@@ -52,6 +52,4 @@ def _fitted(x: float, width: int, *, signed: bool) -> str:
         text = f"{mantissa}e{int(exponent)}"
         if len(text) <= width:
             return text.rjust(width)
-    return (("-" if x < 0 else sign) + ("0." if abs(x) < 1 else "big")).rjust(
-        width
-    )  # an exponent of three digits in few cells
+    return (("-" if x < 0 else sign) + ("0." if abs(x) < 1 else "big")).rjust(width)  # an exponent of three digits in few cells

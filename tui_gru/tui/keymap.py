@@ -1,0 +1,55 @@
+"""A person's own keys, from a TOML file: `[keys]`, a verb's id, and the keys for it."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from textual.keys import KEY_TO_UNICODE_NAME, Keys
+
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.keys import VERBS
+
+KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}
+
+
+def load(path: Path) -> dict[str, str]:
+    """The keys by verb id. Raises `TuiGruError`, naming the place, for what is no key file."""
+    try:
+        content = tomllib.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise TuiGruError(f"{path} cannot be read: {error.strerror}", option="keymap") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise TuiGruError(f"{path} is not a TOML file: {error}", option="keymap") from None
+    return _checked(content.get("keys", {}), path)
+
+
+def _checked(keys: object, path: Path) -> dict[str, str]:
+    known = {verb.id: verb for verb in VERBS}
+    if not isinstance(keys, dict):
+        raise TuiGruError(f'{path}: [keys] must be a table of verb = "keys"', option="keymap")
+    for verb, value in keys.items():
+        if verb not in known:
+            raise TuiGruError(f"{path}: there is no verb {verb!r}; there are: {', '.join(known)}", option="keymap")
+        if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
+            raise _problem(path, f"{value!r} is no key for {verb}; write it as x, X, ctrl+x, f5, right or space")
+    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in VERBS}, path)
+    return {str(verb): str(value) for verb, value in keys.items()}
+
+
+def _check_collisions(keys: dict[str, str], path: Path) -> None:
+    taken: dict[str, str] = {}
+    for verb, value in keys.items():
+        for key in value.split(","):
+            if key in taken:
+                raise _problem(path, f"the key {key!r} is both {taken[key]} and {verb}; give one of them another")
+            taken[key] = verb
+
+
+def _is_key(key: str) -> bool:
+    name = key.split("+")[-1]
+    return len(name) == 1 or name in KEY_NAMES or name in KEY_TO_UNICODE_NAME.values()
+
+
+def _problem(path: Path, what: str) -> TuiGruError:
+    return TuiGruError(f"{path}: {what}", option="keymap")

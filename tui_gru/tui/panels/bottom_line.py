@@ -1,0 +1,75 @@
+"""The last row of the screen: what a key does, or what the program has to say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.reactive import reactive
+from textual.strip import Strip
+from textual.widget import Widget
+
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.keys import Verb
+from tui_gru.tui.themes import palette_of
+
+KEY_SIGNS = {
+    "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
+    "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
+}  # fmt: skip
+
+
+def key_sign(keys: str) -> str:
+    """Keys as people know them: `full_stop` is `.`, of `s,right` the first."""
+    first = keys.split(",")[0]
+    return KEY_SIGNS.get(first, first)
+
+
+class BottomLine(Widget):
+    """Key hints, the least needed dropped where there is no room; or a message, in their place until the next key."""
+
+    DEFAULT_CSS = """
+    BottomLine { height: 1; background: $footer-background; color: $footer-description-foreground; }
+    BottomLine:ansi { background: ansi_default; color: ansi_default; }
+    """
+
+    message: reactive[str] = reactive("")
+    warning: reactive[bool] = reactive(False)
+    prefix: reactive[str] = reactive("")
+
+    def __init__(self, verbs: Sequence[Verb], keys_of: Callable[[Verb], str], applies: Callable[[Verb], bool]) -> None:
+        super().__init__()
+        self._verbs, self._keys_of, self._applies = verbs, keys_of, applies
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        """Show a message, of one line, until `say('')`."""
+        self.warning = warning
+        self.message = " ".join(message.split())
+
+    def render_line(self, y: int) -> Strip:
+        width, palette = self.size.width, palette_of(self.app)
+        segments = [Segment(f" {self.prefix} ", palette.accent)] if self.prefix else []
+        if self.message:
+            text = transliterate(f" {self.message}", palette.glyphs)
+            segments.append(Segment(text, palette.warning if self.warning else palette.plain))
+            strip = Strip(segments)
+            if strip.cell_length > width:
+                strip = Strip([*strip.crop(0, width - 1), Segment(palette.glyphs.ellipsis, palette.dim)])
+        else:
+            strip = Strip([*segments, *self._hints(width - sum(s.cell_length for s in segments))])
+        return strip.adjust_cell_length(width, Style()).apply_style(self.rich_style)
+
+    def _hints(self, room: int) -> list[Segment]:
+        palette = palette_of(self.app)
+        shown: list[tuple[Verb, str]] = [
+            (verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs
+        ]
+        while shown and sum(len(sign) + len(verb.label) + 3 for verb, sign in shown) > room:
+            shown.remove(max(reversed(shown), key=lambda item: item[0].rank))
+        segments: list[Segment] = []
+        for verb, sign in shown:
+            applies = self._applies(verb)
+            segments.append(Segment(f" {sign}", palette.keyword if applies else palette.dim))
+            segments.append(Segment(f" {verb.label} ", palette.plain if applies else palette.dim))
+        return segments

@@ -1,0 +1,83 @@
+"""Runs that may take long: done in a thread that only posts, so that the screen lives on and can stop them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from textual.message import Message
+
+from tui_gru.debugger.position import Position
+from tui_gru.debugger.session import Progress
+from tui_gru.engine.errors import TuiGruError
+
+AT_ONCE = 0.02  # seconds: what takes no longer than this is done at once, without a thread
+REPORT_EVERY = 0.1  # seconds
+
+Verb = Callable[[Progress | None], object]
+
+
+class Progressed(Message):
+    """A run has come to `position`."""
+
+    def __init__(self, position: Position) -> None:
+        super().__init__()
+        self.position = position
+
+
+class Finished(Message):
+    """A run has ended; `problem` says why, where it could not go on."""
+
+    def __init__(self, problem: str = "") -> None:
+        super().__init__()
+        self.problem = problem
+
+
+@dataclass
+class Run:
+    """How far a run of `batches` batches from batch `first` has come, and how long the rest will take."""
+
+    first: int
+    batches: int | None
+    begun: float
+
+    def describe(self, position: Position) -> str:
+        """`epoch 120 · 41 % · 3 s left`."""
+        done = position.number - self.first
+        words = [f"epoch {position.epoch + 1}"]
+        if self.batches:
+            part = min(max(done / self.batches, 1e-9), 1)
+            left = (time.monotonic() - self.begun) * (1 - part) / part
+            words += [f"{part:.0%}".replace("%", " %"), f"{_duration(left)} left"]
+        else:
+            words.append(f"{done} batches")
+        return " · ".join(words)
+
+
+def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
+    """Do a verb in this thread; post its progress and its end."""
+    last = time.monotonic()
+
+    def progress(position: Position) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= REPORT_EVERY:
+            last = now
+            post(Progressed(position))
+
+    try:
+        verb(progress)
+    except TuiGruError as error:
+        post(Finished(str(error)))
+    except BaseException:
+        post(Finished("stopped by an internal error"))
+        raise
+    else:
+        post(Finished())
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

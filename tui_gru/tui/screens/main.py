@@ -1,0 +1,410 @@
+"""The main screen: a key becomes a verb of the session, its snapshot goes to the panels."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from textual import actions, work
+from textual.app import ComposeResult
+from textual.binding import BindingType
+from textual.containers import Container
+from textual.screen import Screen
+from textual.timer import Timer
+from textual.widget import Widget
+
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import keys
+from tui_gru.tui.keys import Verb
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.gates import Gates
+from tui_gru.tui.panels.header import Header
+from tui_gru.tui.panels.line_at_work import LineAtWork
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.panels.loss_terms import LossTerms
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.runs import AT_ONCE, Finished, Progressed, Run, carry_out
+from tui_gru.tui.runs import Verb as Doing
+from tui_gru.tui.view import Shows, View
+from tui_gru.tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui_gru.tui.panels.command_line import CommandLine
+
+SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
+LARGEST_COUNT = 10**9
+WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt"})
+
+
+class MainScreen(Screen[None]):
+    """Holds the session and what one looks at. Every verb ends in `show_now`."""
+
+    AUTO_FOCUS = ""
+    BINDINGS: ClassVar[list[BindingType]] = [*keys.BINDINGS, ("ctrl+c", "interrupt", "")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
+        (0, "-tiny"),
+        (60, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self.snapshot: Snapshot = session.snapshot()
+        self.view = View()
+        self._count = 0
+        self._last_walk = ("timestep", 1)
+        self._run: Run | None = None
+        self._play: Timer | None = None
+        self._speed = 2
+        self._page = 1
+        self._batch_seconds = 0.0
+        self._due = False
+
+    def compose(self) -> ComposeResult:
+        yield Header()
+        with Container(id="body"):
+            yield Listing()
+            with Container(id="blackboard"):
+                with Container(id="top"):
+                    yield Sequence()
+                    yield LossTerms()
+                yield LineAtWork()
+                yield Gates()
+                with Container(id="middle"):
+                    yield Softmax()
+                    yield LossCurve()
+                with Container(id="bottom"):
+                    yield Weights()
+                    yield Samples()
+        yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
+
+    def on_mount(self) -> None:
+        # The classes that Textual sets at the first resize, at once: otherwise everything would be laid out twice.
+        for breakpoints, cells in (
+            (self.HORIZONTAL_BREAKPOINTS, self.app.size.width),
+            (self.VERTICAL_BREAKPOINTS, self.app.size.height),
+        ):
+            self.add_class([name for least, name in breakpoints if least <= cells][-1])
+        self._show()
+
+    # Showing
+
+    def show_now(self) -> None:
+        """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
+        self.snapshot = self.session.snapshot()
+        if self.session.notice:
+            self.say(self.session.notice, warning=True)
+        if not self._due:
+            self._due = True
+            self.call_later(self._show)
+
+    def _show(self) -> None:
+        self._due = False
+        for panel in self._panels():
+            panel.show(self.snapshot, self.view)
+        self.query_one(BottomLine).refresh()
+
+    def _panels(self) -> Iterator[Shows]:
+        for kind in (Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples):
+            yield self.query_one(kind)
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        """Say something on the last row, until the next key."""
+        self.query_one(BottomLine).say(message, warning=warning)
+
+    # Doing
+
+    def do(self, verb: Doing, *, batches: int | None = 1) -> None:
+        """Carry out a verb of the session: at once where it is quick, else in a thread. `batches` is about how many it runs."""
+        if self._run is not None:
+            return
+        self.say("")
+        if batches is not None and batches * self._batch_seconds <= AT_ONCE:
+            begun = time.perf_counter()
+            try:
+                verb(None)
+            except TuiGruError as error:
+                self.say(str(error), warning=True)
+            self._batch_seconds = (time.perf_counter() - begun) / max(batches, 1)
+            self.show_now()
+            return
+        self._run = Run(self.session.position.number, batches, time.monotonic())
+        self.refresh_bindings()
+        self._work(verb)
+
+    @work(thread=True, exclusive=True, exit_on_error=True)
+    def _work(self, verb: Doing) -> None:
+        carry_out(verb, self.post_message)
+
+    def on_progressed(self, event: Progressed) -> None:
+        if self._run is not None:
+            self.say(f"running · {self._run.describe(event.position)} · esc stops")
+
+    def on_finished(self, event: Finished) -> None:
+        self._run = None
+        self.say(event.problem, warning=True)
+        self.refresh_bindings()
+        self.show_now()
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread is at work on the session, which then is not to be touched."""
+        return self._run is not None
+
+    def walk(self, level: str, count: int) -> None:
+        """Step; remembered for `.` and for play."""
+        self._last_walk = (level, count)
+        per = {"epoch": self.snapshot.program.num_batches, "batch": 1}.get(level, 1 / self.snapshot.program.seq_length)
+        batches = max(1, round(abs(count) * per)) if count > 0 else 1
+        self.do(lambda progress: self.session.step(level, count, progress=progress), batches=batches)
+
+    def go(self, place: str | int) -> None:
+        """Go to a place in time."""
+        self.do(lambda progress: self.session.seek(place, progress=progress), batches=self._distance(place))
+
+    def _distance(self, place: str | int) -> int | None:
+        """About how many batches lie between the newest moment and a place; None where that is not plain."""
+        if isinstance(place, int):
+            return max(1, (place - self.snapshot.newest.tick) // self.snapshot.program.ticks)
+        return None
+
+    @property
+    def span(self) -> int:
+        """The ticks of the whole run: to its end where it has one, else to the newest moment reached."""
+        return (self.snapshot.last or self.snapshot.newest).tick
+
+    def search(self, condition: str, *, forwards: bool) -> None:
+        """Run until a condition holds, or back in time until it does."""
+        verb = self.session.run_until if forwards else self.session.run_back_until
+
+        def run(progress: Any) -> None:
+            if not verb(condition, progress=progress) and not self.session.notice:
+                self.session.notice = f"{condition!r} did not hold {'on the way' if forwards else 'before'}"
+
+        self.do(run, batches=None)
+
+    def edit(self, name: str, index: tuple[int, ...] | None, value: Any) -> None:
+        self.do(lambda _: self.session.edit(name, index, value))
+
+    def set_learning(self, value: bool | None) -> None:
+        """Learning on or off; None turns it over."""
+        self.do(lambda _: setattr(self.session, "learning", not self.session.learning if value is None else value))
+
+    def switch(self, branch: str) -> None:
+        self.do(lambda _: self.session.switch(branch))
+
+    def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
+        """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
+        seed = len(self.snapshot.samples) // len(SAMPLERS)
+
+        def draw(_: Any) -> None:
+            for kind in (sampler,) if sampler else SAMPLERS:
+                self.session.sample(primer or self.config_primer, length, sampler=kind, temperature=temperature, seed=seed)
+
+        self.do(draw)
+
+    @property
+    def config_primer(self) -> str:
+        """What is sampled after: the text's first two characters."""
+        return self.snapshot.config.text[:2]
+
+    def set_theme(self, name: str) -> None:
+        if name not in self.app.available_themes:
+            raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join(self.app.available_themes)}")
+        self.app.theme = name
+
+    # Keys
+
+    def _take_count(self) -> int:
+        count, self._count = self._count or 1, 0
+        self.query_one(BottomLine).prefix = ""
+        return count
+
+    def action_digit(self, digit: int) -> None:
+        self._count = min(self._count * 10 + digit, LARGEST_COUNT)
+        self.query_one(BottomLine).prefix = str(self._count) if self._count else ""
+
+    def action_step(self, level: str, direction: int) -> None:
+        self.walk(level, direction * self._take_count())
+
+    def action_repeat(self) -> None:
+        level, count = self._last_walk
+        self.walk(level, count * self._take_count())
+
+    def action_sgd(self) -> None:
+        count = self._take_count()
+
+        def run(progress: Any) -> None:
+            for _ in range(count):
+                self.session.sgd(progress=progress)
+
+        self.do(run, batches=count)
+
+    def action_learning(self) -> None:
+        self.set_learning(None)
+
+    def action_sample(self) -> None:
+        self.draw_sample(primer=None, length=10, temperature=1.0, sampler=None)
+
+    def action_undo(self) -> None:
+        self.do(lambda _: self.session.undo())
+
+    def action_redo(self) -> None:
+        self.do(lambda _: self.session.redo())
+
+    def action_newest(self) -> None:
+        self.go(self.snapshot.newest.tick)
+
+    def action_play(self) -> None:
+        if self._play is not None:
+            self._pause()
+        else:
+            self._play = self.set_interval(1 / SPEEDS[self._speed], self._play_on)
+            self.say(self._playing)
+
+    def action_speed(self, change: int) -> None:
+        self._speed = min(max(self._speed + change, 0), len(SPEEDS) - 1)
+        if self._play is not None:
+            self._pause()
+            self.action_play()
+        else:
+            self.say(f"play takes {SPEEDS[self._speed]} steps a second")
+
+    @property
+    def _playing(self) -> str:
+        return f"playing · {SPEEDS[self._speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
+
+    def _play_on(self) -> None:
+        if self._run is not None:
+            return
+        before = self.snapshot.position
+        self.walk(*self._last_walk)
+        if self.session.notice or (self._run is None and self.snapshot.position == before):
+            self._pause()
+        else:
+            self.say(self._playing)
+
+    def _pause(self) -> None:
+        if self._play is not None:
+            self._play.stop()
+            self._play = None
+        self.say(self.session.notice, warning=True)
+
+    def action_row(self, direction: int) -> None:
+        rows = self.snapshot.config.batch_size
+        now = -1 if self.view.row is None else self.view.row
+        row = (now + 1 + direction) % (rows + 1) - 1
+        self.view = replace(self.view, row=None if row < 0 else row)
+        self._show()
+
+    def action_weights(self) -> None:
+        self.query_one(Weights).action_cycle_mode()
+
+    def action_page(self) -> None:
+        pages = 4 if self.has_class("-tiny") else 3 if self.has_class("-narrow") else 2
+        self.remove_class(f"-page-{self._page}")
+        self._page = self._page % pages + 1
+        self.add_class(f"-page-{self._page}")
+
+    def action_zoom(self) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        elif (target := self._zoomable()) is not None:
+            self.maximize(target)
+
+    def _zoomable(self) -> Widget | None:
+        focused = self.focused
+        return focused if isinstance(focused, Panel) else self.query_one(LineAtWork)
+
+    def action_focus_panel(self, direction: int) -> None:
+        if direction > 0:
+            self.focus_next()
+        else:
+            self.focus_previous()
+
+    async def action_command(self, text: str) -> None:
+        from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
+
+        if not self.query(CommandLine):
+            await self.mount(CommandLine())
+        self.query_one(CommandLine).open(text)
+
+    def on_command_line_entered(self, event: CommandLine.Entered) -> None:
+        from tui_gru.tui.commands import execute
+
+        self.set_focus(None)
+        self.say("")
+        try:
+            execute(self, event.command)
+        except TuiGruError as error:
+            self.say(str(error), warning=True)
+
+    def on_command_line_left(self) -> None:
+        self.set_focus(None)
+
+    def on_listing_line_chosen(self, event: Listing.LineChosen) -> None:
+        self.do(lambda progress: self.session.run_to(event.line.target, progress=progress))
+
+    def action_help(self) -> None:
+        from tui_gru.tui.screens.help import HelpScreen
+
+        self.app.push_screen(HelpScreen(self.app_keymap))
+
+    @property
+    def app_keymap(self) -> dict[str, str]:
+        """The person's own keys, by verb id."""
+        return getattr(self.app, "own_keys", {})
+
+    def action_escape(self) -> None:
+        """Stop what runs; else close what is open: a count, play, a zoomed panel, the focus, the message."""
+        if self._run is not None:
+            self.session.interrupt()
+        elif self._count:
+            self._take_count()
+        elif self._play is not None:
+            self._pause()
+        elif self.maximized is not None:
+            self.minimize()
+        elif self.focused is not None:
+            self.set_focus(None)
+        else:
+            self.say("")
+
+    def action_interrupt(self) -> None:
+        if self._run is not None:
+            self.session.interrupt()
+        else:
+            self.say("nothing is running; q quits")
+
+    def action_quit(self) -> None:
+        self.session.interrupt()
+        self.app.exit()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None dims a key that does not apply now."""
+        if self._run is not None:
+            return True if action in WHILE_RUNNING or action == "quit" else None
+        if action == "undo":
+            return True if self.snapshot.can_undo else None
+        if action == "redo":
+            return True if self.snapshot.can_redo else None
+        return True
+
+    def _applies(self, verb: Verb) -> bool:
+        _, action, parameters = actions.parse(verb.action)
+        return bool(self.check_action(action, parameters))
+
+    def _keys_of(self, verb: Verb) -> str:
+        return self.app_keymap.get(verb.id, verb.keys)
