@@ -200,7 +200,7 @@ def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
             assert len(rows) <= 8
             for batch, row in zip(batches, rows, strict=True):
                 record = session._branches.timeline.record(batch)
-                assert row.tobytes() == record.parameters.flat.tobytes() + record.activations.states[0].tobytes()
+                assert row == record.parameters.flat.tobytes() + record.activations.states[0].tobytes()
             assert_same(session, again)
 
 
@@ -217,7 +217,7 @@ def test_a_machine_that_computes_differently_is_named(path, monkeypatch):
     def otherwise(self, record, batch, *args, **options):
         run(self, record, batch, *args, **options)
         record.loss = np.nextafter(record.loss, 9)
-        record.activations.term3[0] = 9
+        record.activations.y_hat[0] = 9
 
     monkeypatch.setattr(Trainer, "run", otherwise)
     with pytest.raises(DivergedError, match=r"recorded with NumPy 9\.9 on Mars"):
