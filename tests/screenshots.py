@@ -34,7 +34,7 @@ class Picture:
 
 
 PICTURES = (
-    Picture("main", "p s o o o"),
+    Picture("main", "p l 40n s 6o"),
     Picture("backward", "l n n s s s 12o"),
     Picture("trained", "l 900e : s a m p l e space M a space 1 0 space 0 . 0 enter"),
     Picture("narrow", "s s o o o", (80, 24)),

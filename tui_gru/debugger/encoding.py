@@ -21,7 +21,7 @@ def to_json(value: Any) -> str:
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Arrays as bytes: a line of JSON that lists [name, dtype, shape], then their numbers one after another."""
-    little = {name: np.ascontiguousarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    little = {name: np.asarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
     head = to_json([[name, array.dtype.str, array.shape] for name, array in little.items()])
     return b"".join([head.encode(), b"\n", *(array.tobytes() for array in little.values())])
 

@@ -90,16 +90,15 @@ class History:
         index = min((batch - self._aligned) // self.spacing, len(self._rows) - 1)
         return (self._aligned + index * self.spacing, self._rows[index]) if index >= 0 else None
 
-    @property
     def checkpoints(self) -> tuple[range, Sequence[bytes]]:
         """The batches of all checkpoints, and their bytes."""
         return range(self._aligned, self._aligned + len(self._rows) * self.spacing, self.spacing), self._rows
 
     def restore(self, columns: Mapping[str, NDArray[np.float64]], spacing: int, rows: Sequence[bytes]) -> None:
         """Take over what another history of these batches held: its columns, and its checkpoints, every `spacing` batches."""
-        restored = np.array([columns[name] for name in COLUMNS])
-        self._budget.take(sum(map(sys.getsizeof, rows)) + restored.nbytes - self._columns.nbytes)
-        self._columns, self.length = restored, restored.shape[1]
+        joined = np.array([columns[name] for name in COLUMNS])
+        self._budget.take(sum(map(sys.getsizeof, rows)) + joined.nbytes)
+        self._columns, self.length = joined, joined.shape[1]
         self._rows, self._spacing = list(rows), spacing // self._stride
 
     def add(self, record: BatchRecord) -> None:

@@ -38,7 +38,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Action:
-    """What a person did: `begin`, `learning`, `learning_rate`, `sgd` or `edit`, with its arguments."""
+    """What a person did that began a stretch: `begin`, `learning`, `learning_rate`, `sgd` or `edit`, with its arguments."""
 
     kind: str
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -59,9 +59,9 @@ class DivergedError(TuiGruError):
 class Segment:
     """Batches from `first_batch` on, run from that batch's record. Batches are counted through all epochs.
 
-    `start` is the tick at which it takes over, because of `actions`; `earlier` (carry `notebook`) holds the activations of the
-    epoch's batches before the first, the latest first. What it has computed never changes. `machine` names the one that computed
-    it, if that was in another run of this program.
+    `start` is the tick at which it takes over; `earlier` (carry `notebook`) holds the activations of the epoch's batches before
+    the first, the latest first. What it has computed never changes. `machine` names the one that computed it, if it was another run
+    of this program.
     """
 
     def __init__(
@@ -71,12 +71,12 @@ class Segment:
         first: BatchRecord,
         settings: Settings,
         memory: Memory,
-        actions: tuple[Action, ...],
+        action: Action,
         earlier: Sequence[Activations] = (),
     ) -> None:
         config = settings.trainer.config
         self.start, self.first_batch, self.settings = start, first_batch, settings
-        self.actions, self.machine = actions, ""
+        self.action, self.machine = action, ""
         self._first = Kept(first, earlier)
         self._num_batches, self._notebook = config.num_batches, config.carry == "notebook"
         self.history = History(first_batch, memory.budget, config.num_batches if self._notebook else 1)
@@ -85,7 +85,7 @@ class Segment:
 
     @property
     def first(self) -> BatchRecord:
-        """The record of the first batch."""
+        """The record of the first batch, whose computation was changed at `start`."""
         return self._first.record
 
     @property
@@ -174,7 +174,7 @@ class Segment:
 
     def _restored(self, checkpoint: bytes) -> tuple[Parameters, Array]:
         """The parameters and the state of a checkpoint, read-only."""
-        first = self.first
+        first = self._first.record
         row, size = np.frombuffer(checkpoint, first.parameters.flat.dtype), first.parameters.flat.size
         return first.parameters.like(row[:size]), row[size:].reshape(first.activations.states[0].shape)
 

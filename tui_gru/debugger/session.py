@@ -56,7 +56,7 @@ class Session(Surviving):
     def _begin(self, state: State) -> None:
         self.config, self.epochs = state.config, state.epochs
         self.program: Program = program_of(state.config)
-        self.stop_on_nan, self.samples = state.stop_on_nan, state.samples
+        self.stop_on_nan, self.samples, self.notice = state.stop_on_nan, state.samples, ""
         self._branches, self._stride = state.branches, state.stride
         self._interrupted = threading.Event()
         self._moment = self._timeline.moment(state.tick)
@@ -303,14 +303,15 @@ class Session(Surviving):
             self._stand(self._branches, self._stopped(watch, reached))
         return self.position
 
-    def _search(self, source: str, ahead: bool, progress: Progress | None) -> bool:
+    def _search(self, source: str, forwards: bool, progress: Progress | None) -> bool:
         from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
         from tui_gru.debugger.search import search_back, search_forward
 
+        search = search_forward if forwards else search_back
         condition = compile_condition(source, readable_names(self.config.reset))
         self._interrupted.clear()
         self.notice = ""
-        watch, search = self._watch(ahead), search_forward if ahead else search_back
+        watch = self._watch(forwards)
         found = search(condition, self._timeline, self.position.tick, self.end, self._monitor(watch, progress))
         tick = self._stopped(watch, found.tick)
         self._stand(self._branches, tick)

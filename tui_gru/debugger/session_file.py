@@ -19,7 +19,18 @@ from pathlib import Path
 from stat import S_ISREG
 
 from tui_gru.debugger.encoding import seal
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.debugger.session_errors import (
+    NewerSessionError,
+    NotASessionError,
+    SessionFileError,
+    damaged,
+    in_use,
+    missing,
+    reading_errors,
+    reason,
+    result_code,
+    writing_errors,
+)
 
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
 VERSION = 1
@@ -28,34 +39,6 @@ SCHEMA = (
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
 )
 BUSY_SECONDS = 1.0
-
-
-class SessionFileError(TuiGruError):
-    """A session could not be read or written. The file is as it was."""
-
-
-class SessionMissingError(SessionFileError):
-    """There is no such file."""
-
-
-class NotASessionError(SessionFileError):
-    """The file is something else."""
-
-
-class DamagedSessionError(SessionFileError):
-    """The file was a session, but not all of it is there as it was written."""
-
-
-class NewerSessionError(SessionFileError):
-    """The file was written by a later version."""
-
-
-class SessionInUseError(SessionFileError):
-    """Another program, or another session in this one, has the file open."""
-
-
-class UnwritableSessionError(SessionFileError):
-    """The file cannot be written where it was asked to be."""
 
 
 class SessionFile:
@@ -70,7 +53,7 @@ class SessionFile:
     def end_recording(self) -> None:
         """Close it and leave one file behind, where nobody else is reading it."""
         with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA journal_mode = DELETE")
+            _leave_wal_mode(self._connection)
         self.close()
 
     def fact(self, key: str) -> str:
@@ -115,28 +98,29 @@ class SessionFile:
         self._connection.execute("DELETE FROM arrays")
 
 
+# Writes the first file, given the second, which is there already or None.
+Fill = Callable[[SessionFile, SessionFile | None], None]
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[SessionFile]:
     """A session file to read from, as it is at this moment. Raises `SessionFileError`; the file is never changed."""
-    _check_there(path)
-    with _named(path), closing(_connect(path, "ro")) as connection:
-        connection.execute("PRAGMA trusted_schema = OFF")
+    identify(path)
+    with reading_errors(path), closing(_connect(path, "ro")) as connection:
         connection.execute("BEGIN")
-        _check_identity(path, connection)
-        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-            raise damaged(path, "its pages")
-        yield SessionFile(path, connection)
+        yield _checked(path, connection)
 
 
-def replace(path: Path, fill: Callable[[SessionFile], None]) -> int:
+def replace(path: Path, fill: Fill) -> int:
     """Put a new session file, written by `fill`, in the place of `path`: all of it or, where that fails, nothing. Its inode.
 
-    What is there is only replaced if it is a session of this version that nobody else has open.
+    `fill` is given the new file and the one that is there, if any. That is only replaced if it is a session of this version, and
+    nobody else can have it open meanwhile.
     """
     new = path.with_name(f".{secrets.token_hex(8)}.tui-gru-saving")
     try:
-        with _claimed(path), _writing(path):
-            _write_new(new, fill)
+        with writing_errors(path), _claimed(path) as old:
+            _write_new(new, old, fill)
             if path.exists():
                 shutil.copymode(path, new)
             inode = new.stat().st_ino
@@ -149,85 +133,103 @@ def replace(path: Path, fill: Callable[[SessionFile], None]) -> int:
 
 def recording(path: Path, inode: int) -> SessionFile:
     """The file that `replace` has just put at `path`, to add to. Raises `SessionInUseError` where another has taken its place."""
-    with _writing(path):
+    with writing_errors(path):
         connection = _connect(path, "rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA user_version").fetchone()  # WAL mode, and with it the lock, begins with the first reading
             if path.stat().st_ino != inode:
-                raise _in_use(path)
+                raise in_use(path)
         except BaseException:
             connection.close()
             raise
         return SessionFile(path, connection)
 
 
-def damaged(path: Path, what: str) -> DamagedSessionError:
-    return DamagedSessionError(f"{path} is damaged: {what} is not as it was written; go back to a copy of the file")
-
-
-def _in_use(path: Path) -> SessionInUseError:
-    return SessionInUseError(f"{path} is open in another tui-gru; close it there, or work on a copy: open it and save it elsewhere")
-
-
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     # A session is used by one thread at a time, but not always by the same.
-    return sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.text_factory = lambda text: text.decode("ascii", "replace")  # what is not ASCII is damaged, and the hash will tell
+    return connection
+
+
+def _leave_wal_mode(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def identify(path: Path) -> None:
+    """Raise `SessionFileError` where `path` is no session of this version. Leaves no trace, whatever the file is."""
+    _check_there(path)
+    with reading_errors(path):
+        try:
+            application, version = _marks(path, "ro&immutable=1")  # takes no locks, makes no files beside it
+        except sqlite3.Error as error:
+            if result_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR):
+                raise
+            application, version = _marks(path, "ro")  # its log may be half taken into the file
+    if application != APPLICATION_ID:
+        raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
+    if version > VERSION:
+        raise NewerSessionError(
+            f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
+        )
+    if version < VERSION:
+        raise damaged(path, "its version")
 
 
 def _check_there(path: Path) -> None:
     try:
         status = path.stat()
     except FileNotFoundError:
-        raise SessionMissingError(f"there is no file {path}; check the name") from None
+        raise missing(path) from None
     except OSError as error:
-        raise SessionFileError(f"{path} cannot be opened: {error.strerror}; check the name") from None
+        raise SessionFileError(f"{path} cannot be opened: {reason(error)}; check the name") from None
     if not S_ISREG(status.st_mode):
         raise NotASessionError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, not a session; name a file")
     if status.st_size == 0:
         raise NotASessionError(f"{path} is empty, so it is not a session; name another file")
 
 
-def _check_identity(path: Path, connection: sqlite3.Connection) -> None:
-    if _pragma(connection, "application_id") != APPLICATION_ID:
-        raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
-    version = _pragma(connection, "user_version")
-    if version > VERSION:
-        raise NewerSessionError(
-            f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
-        )
-    if version < VERSION or tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
+def _checked(path: Path, connection: sqlite3.Connection) -> SessionFile:
+    if tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
         raise damaged(path, "its layout")
+    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        raise damaged(path, "its pages")
+    return SessionFile(path, connection)
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+def _marks(path: Path, mode: str) -> tuple[int, int]:
+    with closing(_connect(path, mode)) as connection:
+        application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        return application, version
 
 
 @contextmanager
-def _claimed(path: Path) -> Iterator[None]:
-    """Nobody else reads or writes the session at `path` meanwhile, if there is one."""
+def _claimed(path: Path) -> Iterator[SessionFile | None]:
+    """The session at `path`, if there is one; nobody else reads or writes it meanwhile."""
     if not path.exists():
-        yield
+        yield None
         return
-    _check_there(path)
+    identify(path)
     with closing(_connect(path, "rw")) as connection:
-        with _named(path):
-            _check_identity(path, connection)
-            connection.execute("PRAGMA journal_mode = DELETE")  # takes the log into the file; refused if another has it open
+        with reading_errors(path):
+            _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
             connection.execute("BEGIN EXCLUSIVE")
-        yield
+            old = _checked(path, connection)
+        yield old
 
 
-def _write_new(path: Path, fill: Callable[[SessionFile], None]) -> None:
+def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
     with closing(_connect(path, "rwc")) as connection:
-        connection.execute("PRAGMA journal_mode = OFF")  # a file that is not finished is thrown away
+        connection.execute("PRAGMA journal_mode = MEMORY")  # a file that is not finished is thrown away
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         for statement in SCHEMA:
             connection.execute(statement)
-        fill(SessionFile(path, connection))
+        fill(SessionFile(path, connection), old)
 
 
 def _sync_folder(folder: Path) -> None:
@@ -238,46 +240,3 @@ def _sync_folder(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-@contextmanager
-def _named(path: Path) -> Iterator[None]:
-    """What SQLite finds wrong with a file that is read, as a `SessionFileError`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        code = _code(error)
-        if code == sqlite3.SQLITE_NOTADB:
-            raise NotASessionError(f"{path} is not a tui-gru session; name another file") from None
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise _in_use(path) from None
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise SessionFileError(f"{path} cannot be opened ({error}); check its permissions, or copy it elsewhere") from None
-        raise DamagedSessionError(f"{path} is damaged ({error}); go back to a copy of the file") from None
-
-
-@contextmanager
-def _writing(path: Path) -> Iterator[None]:
-    """What goes wrong with writing a file, as a `SessionFileError`."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        if _code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise _in_use(path) from None
-        raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None
-    except OSError as error:
-        raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None
-
-
-def reason(error: Exception) -> str:
-    """What went wrong, in a few words."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    if isinstance(error, sqlite3.Error) and _code(error) == sqlite3.SQLITE_CANTOPEN:
-        return "the folder is not there or cannot be written to"
-    return str(error)
-
-
-def _code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 where Python's module found the fault itself."""
-    return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -24,7 +23,7 @@ class State:
     epochs: int | None
     branches: Branches
     tick: int = 0
-    stride: Stride = field(default_factory=partial(Stride.begin, "", 0))
+    stride: Stride = field(default_factory=lambda: Stride.begin("", 0))
     stop_on_nan: bool = False
     samples: tuple[Sample, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)

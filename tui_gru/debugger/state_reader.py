@@ -17,9 +17,9 @@ from tui_gru.debugger.history import COLUMNS, Budget
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.records import Records
 from tui_gru.debugger.segment import Action, DivergedError, Memory, Segment, Settings
-from tui_gru.debugger.session_file import SessionFile, damaged
+from tui_gru.debugger.session_errors import damaged
+from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State, this_machine
-from tui_gru.debugger.state_writer import pack_record
 from tui_gru.debugger.steps import Stride
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config
@@ -116,8 +116,7 @@ class _Reader:
         first = self._record(f"first/{at}", settings.trainer.config)
         number = fact["first_batch"]
         earlier = () if before is None or not self._program.earlier else _Earlier(before, number)
-        actions = tuple(Action(**action) for action in fact["actions"])
-        segment = Segment(fact["start"], number, first, settings, self._memory, actions, earlier)
+        segment = Segment(fact["start"], number, first, settings, self._memory, Action(**fact["action"]), earlier)
         segment.machine = self._machine
         self._restore_history(at, segment)
         return segment
@@ -166,14 +165,20 @@ class _Reader:
 
     def _prove(self, root: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""
-        trainer, settings, was = root.settings.trainer, root.settings, root.first
-        again, state = trainer.new_record(), was.activations.states[0]
-        trainer.run(again, 0, was.parameters, state, learn=settings.learns(0), learning_rate=settings.learning_rate)
-        if pack_record(again) != pack_record(was):
+        settings, was = root.settings, root.first
+        again, state = settings.trainer.new_record(), was.activations.states[0]
+        learn, rate = settings.learns(0), settings.learning_rate
+        settings.trainer.run(again, 0, was.parameters, state, learn=learn, learning_rate=rate)
+        if _outcome(again) != _outcome(was):
             raise DivergedError(
                 f"{self._file.path} was recorded with {self._machine}; this machine, {this_machine()}, does not compute the same "
                 "numbers: open it where it was recorded"
             )
+
+
+def _outcome(record: BatchRecord) -> tuple[bytes, bytes]:
+    """What all that is computed in a batch comes to."""
+    return record.activations.y_hat.tobytes(), record.updated.flat.tobytes()
 
 
 class _Earlier(Sequence[Activations]):

@@ -1,7 +1,7 @@
 """Writing a session down: all of it the first time, and from then on what has changed.
 
 The facts: `run` (config, epochs, history_memory, machine), `here` (tick, branch, stride, how many changes can be undone and
-redone), `branches` [name, segment, newest], `segment/I` (parent, start, actions, settings), `history/I` (how much of it there is),
+redone), `branches` [name, segment, newest], `segment/I` (parent, start, action, settings), `history/I` (how much of it there is),
 `done/N` and `undone/N` (changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks,
 breakpoints, watches, layout, commands). The arrays, by segment: `first/I` the record that it began with, `columns/I` the numbers
 of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; and `sample/N` the draws of a sample.
@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,8 +44,10 @@ class StateWriter:
     """Writes the states of one session into one file, one after another."""
 
     def __init__(self) -> None:
-        self._ids: dict[Segment, int] = {}
-        self._histories: dict[Segment, _Written] = {}
+        self._ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
+        self._histories: WeakKeyDictionary[Segment, _Written] = WeakKeyDictionary()
+        self._segments = 0
+        self._text = ""
         self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
@@ -53,11 +56,11 @@ class StateWriter:
     def write(self, file: SessionFile, state: State) -> None:
         """Bring the file up to this state, in one transaction. The writer is of no use after an error."""
         with file.transaction():
-            if not self._ids:
+            if not self._segments:
                 file.clear()
                 self._write_run(file, state)
             for branch in self._branches(state):
-                self._write_segments(file, branch.timeline, state.config.text)
+                self._write_segments(file, branch.timeline)
             for segment in self._grown | {state.branches.timeline.segments[-1]}:
                 self._write_history(file, segment)
             self._grown = {state.branches.timeline.segments[-1]}
@@ -83,10 +86,10 @@ class StateWriter:
             "config": asdict(state.config),
             "epochs": state.epochs,
             "history_memory": state.branches.timeline.memory.budget.limit,
-            "machine": this_machine(),
         }
-        file.put_fact("run", to_json(run))
+        file.put_fact("run", to_json({**run, "machine": this_machine()}))
         file.put_fact("kept", to_json(state.kept))
+        self._text = state.config.text
 
     def _write_place(self, file: SessionFile, state: State) -> None:
         branches = state.branches
@@ -112,31 +115,31 @@ class StateWriter:
     def _branch(self, branch: Branch) -> tuple[int, int]:
         return self._ids[branch.timeline.segments[-1]], branch.newest
 
-    def _write_segments(self, file: SessionFile, timeline: Timeline, text: str) -> None:
+    def _write_segments(self, file: SessionFile, timeline: Timeline) -> None:
         segments, known = timeline.segments, len(timeline.segments)
         while known and segments[known - 1] not in self._ids:
             known -= 1
         for i in range(known, len(segments)):
-            parent = segments[i - 1] if i else None
-            self._write_segment(file, segments[i], parent, parent.settings.trainer.config.text if parent else text)
+            self._write_segment(file, segments[i], segments[i - 1] if i else None)
 
-    def _write_segment(self, file: SessionFile, segment: Segment, parent: Segment | None, text: str) -> None:
-        """`text` is the one before the segment; only where it has another is that written."""
-        settings, at = segment.settings, len(self._ids)
+    def _write_segment(self, file: SessionFile, segment: Segment, parent: Segment | None) -> None:
+        settings, at = segment.settings, self._segments
         fact: dict[str, Any] = {
             "parent": None if parent is None else self._ids[parent],
             "start": segment.start,
             "first_batch": segment.first_batch,
-            "actions": [asdict(action) for action in segment.actions],
+            "action": {"kind": segment.action.kind, "args": dict(segment.action.args)},
             "learning": settings.learning,
             "learning_rate": settings.learning_rate,
             "once": settings.once,
         }
-        if settings.trainer.config.text != text:
-            fact["text"] = settings.trainer.config.text
+        text = settings.trainer.config.text
+        if text != (self._text if parent is None else parent.settings.trainer.config.text):
+            fact["text"] = text
         file.put_fact(f"segment/{at}", to_json(fact))
         file.put_arrays(f"first/{at}", [(0, pack_record(segment.first))])
         self._ids[segment] = at
+        self._segments += 1
         self._grown.add(segment)
 
     def _write_history(self, file: SessionFile, segment: Segment) -> None:
@@ -150,21 +153,21 @@ class StateWriter:
         self._put(file, f"history/{at}", asdict(written))
 
     def _write_checkpoints(self, file: SessionFile, key: str, segment: Segment, written: _Written) -> None:
-        """The checkpoints of a segment, at a spacing that doubles, as its history's does, where they become too many."""
-        history, dtype = segment.history, segment.first.parameters.flat.dtype
-        batches, rows = history.checkpoints
+        """The checkpoints of a history, at a spacing that doubles, as its own does, where they become too many."""
+        history, dtype = segment.history, segment.settings.trainer.config.dtype
+        batches, rows = history.checkpoints()
         spacing = max(written.spacing, history.spacing)
-        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(rows[0]) if rows else 2))
+        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // max(1, sum(map(len, rows[:1])))))
         while len(batches[:: spacing // history.spacing]) > most:
             spacing *= 2
         if spacing != written.spacing:
             file.drop_arrays(key)
             written.spacing, written.checkpoints = spacing, 0
         step = spacing // history.spacing
-        new = slice(written.checkpoints * step, None, step)
-        entries = zip(batches[new], rows[new], strict=True)
-        file.put_arrays(key, ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in entries))
-        written.checkpoints = len(batches[::step])
+        batches, rows = batches[::step], rows[::step]
+        new = zip(batches[written.checkpoints :], rows[written.checkpoints :], strict=True)
+        file.put_arrays(key, ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
+        written.checkpoints = max(written.checkpoints, len(batches))
 
     def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[Change]) -> None:
         for i in range(_same(self._changes[stack], changes), len(changes)):

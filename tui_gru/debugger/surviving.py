@@ -13,7 +13,7 @@ from tui_gru.engine.errors import TuiGruError
 
 # SQLite and JSON are imported when a session is first written or read: they would be a tenth of the start.
 if TYPE_CHECKING:
-    from tui_gru.debugger.recorder import FilePath, Recorder
+    from tui_gru.debugger.store import FilePath, Recorder
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -41,18 +41,18 @@ class Surviving(ABC):
 
         Raises `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
-        from tui_gru.debugger.recorder import load
+        from tui_gru.debugger.store import Recorder, load
 
-        session, state = cls.__new__(cls), load(path)
+        session, recorder = cls.__new__(cls), Recorder.resume(path) if record else None
+        state = load(path) if recorder is None else recorder.begun
         session._begin(state)
-        if record:
-            session.record_to(path)
+        session._recorder = recorder
         session.notice = f"reopened where it was left: {_recovered(state)}"
         return session
 
     def save(self, path: FilePath) -> None:
         """Write the session to a file, all of it or nothing. Raises `SessionFileError`; only a session is ever overwritten."""
-        from tui_gru.debugger.recorder import save
+        from tui_gru.debugger.store import save
 
         if self._recorder is not None and self._recorder.is_at(path):
             self.record()
@@ -65,10 +65,10 @@ class Surviving(ABC):
         Where the file cannot be written any more, the session goes on in memory, and `notice` says so. Raises `SessionFileError`
         where it cannot be begun.
         """
-        from tui_gru.debugger.recorder import Recorder
+        from tui_gru.debugger.store import Recorder
 
         if self._recorder is None or not self._recorder.is_at(path):
-            recorder = Recorder(self._state(), path)
+            recorder = Recorder.begin(self._state(), path)
             self.close()
             self._recorder = recorder
 

@@ -44,7 +44,7 @@ class Timeline:
             learn=settings.learns(0),
             learning_rate=settings.learning_rate,
         )
-        return cls(program, (Segment(0, 0, record, settings, memory, (Action("begin"),)),), memory)
+        return cls(program, (Segment(0, 0, record, settings, memory, Action("begin")),), memory)
 
     def segment_at(self, tick: int) -> Segment:
         """The segment in force at a tick: the last that has taken over by then."""
@@ -174,10 +174,8 @@ class Timeline:
         earlier = self.earlier(at.number)
         learns = at.offset > self.program.loss_tick or settings.learns(at.number)
         settings.trainer.resume(record, parameters, self._resume(at, here), learn=learns, earlier=earlier)
-        kept = bisect_left(self._starts, at.tick)
-        actions = (*(done for segment in self.segments[kept:] if segment.start == at.tick for done in segment.actions), action)
-        segment = Segment(at.tick, at.number, record, settings, self.memory, actions, earlier)
-        return replace(self, segments=(*self.segments[:kept], segment))
+        kept = self.segments[: bisect_left(self._starts, at.tick)]
+        return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, action, earlier)))
 
     def earlier(self, batch: int) -> tuple[Activations, ...]:
         """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""

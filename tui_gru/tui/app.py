@@ -41,7 +41,8 @@ class TuiGruApp(App[None]):
         name = theme or BLACKBOARD.name
         if name not in self.available_themes:
             raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join(self.available_themes)}", option="theme")
-        self.set_reactive(App.theme, name)  # before anything is drawn: nothing needs to be styled again
+        self.set_reactive(App.theme, name)  # nothing has been styled yet, so there is nothing to style again
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)

@@ -39,10 +39,10 @@ class LossTerms(Panel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        return clip(self.palette, _terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
+        return clip(self.palette, terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
 
 
-def _terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
     above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, max(room, 1))

@@ -27,7 +27,8 @@ _RECORDED: dict[Formula, tuple[str, Kind]] = {
 class Operand:
     """One matrix (rows, columns), or one number (). `rows` and `columns` say what these count: row, unit, character or timestep.
 
-    `picks` is, for one-hot rows, the index of the 1 in each.
+    `picks` is, for one-hot rows, the index of the 1 in each. A `setting` is a number that was given, not computed: it is written
+    with the digits it has.
     """
 
     label: str
@@ -36,6 +37,7 @@ class Operand:
     columns: str = ""
     kind: Kind = "signed"
     picks: tuple[int, ...] = ()
+    setting: bool = False
 
     @property
     def is_number(self) -> bool:
@@ -68,7 +70,7 @@ class Operands:
     def _operand(self, name: str, value: Any) -> Operand:
         values, label = np.asarray(value), screen_name(name)
         if values.ndim == 0:
-            return Operand(label, values)
+            return Operand(label, values, setting=name == "learning_rate")
         if name == "term2":
             return Operand(label, values.reshape(-1, 1), "row")
         parameter = name.removeprefix("d")
@@ -82,9 +84,8 @@ class Operands:
     def _picks(self, name: str) -> tuple[int, ...]:
         if name not in ("x", "y"):
             return ()
-        activations, t = self.snapshot.record.activations, self.snapshot.position.t
-        ids = activations.inputs[t] if name == "x" else activations.targets[t]
-        return tuple(ids.tolist())
+        index = self.given if name == "x" else self.target
+        return tuple(index(row) for row in range(self.snapshot.config.batch_size))
 
     def recorded(self, part: Formula) -> Operand | None:
         """A part of the line that was recorded as a whole, such as r⊙h before the product with Uh."""
@@ -120,6 +121,14 @@ class Operands:
         """A constant as a number: the sizes of the model in place of their letters."""
         config = self.snapshot.config
         return str(config.batch_size * config.seq_length) if written == "(B·T)" else written
+
+    def given(self, row: int) -> int:
+        """The index of the character that is the input of this batch row."""
+        return int(self.snapshot.record.activations.inputs[self.snapshot.position.t, row])
+
+    def target(self, row: int) -> int:
+        """The index of the character that this batch row is to predict."""
+        return int(self.snapshot.record.activations.targets[self.snapshot.position.t, row])
 
     @property
     def vocabulary(self) -> str:

@@ -27,9 +27,11 @@ class Samples(Panel):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._samples: tuple[Sample, ...] = ()
+        self._samples: tuple[Sample, ...] | None = None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
+        if snapshot.samples is self._samples:
+            return
         self._samples = snapshot.samples
         newest = self._samples[-1] if self._samples else None
         self.set_titles("samples", None if newest is None else f"temperature {newest.temperature:g} · seed {newest.seed}")
@@ -51,7 +53,7 @@ class Samples(Panel):
 def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int) -> Box:
     """A sample's sampler and its text, the primer dim, in at most so many lines."""
     name = _SAMPLERS.get(sample.sampler, sample.sampler)
-    label = name.ljust(_LABEL) if width >= 3 * _LABEL else ""
+    label = name.ljust(_LABEL) if width >= _LABEL + 12 else ""
     rows: list[list[Segment]] = []
     row, used = [Segment(label, palette.dim)], len(label)
     for i, char in enumerate(sample.text):

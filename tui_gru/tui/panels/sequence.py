@@ -35,7 +35,7 @@ class Sequence(Panel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        return clip(self.palette, _sequence(self.palette, self._snapshot, self._view.row, width, height), width, height)
+        return clip(self.palette, sequence(self.palette, self._snapshot, self._view.row, width, height), width, height)
 
 
 @dataclass(frozen=True)
@@ -79,13 +79,13 @@ def _layout(snapshot: Snapshot, width: int, height: int) -> _Layout:
         if (lines == 1 or roomy) and used <= width:
             return _Layout(form, lines, cell, gap, word, label, range(steps), form == "pair" and used + text <= width)
     form, lines = ("over", 2) if roomy else ("input", 1)
-    count = min(max((width - label) // (char + 2), 1), steps)
+    count = min(max((width - label - 1) // (char + 2), 1), steps)
     start = min(max(snapshot.position.t - count // 2, 0), steps - count)
     return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
 
 
-def _sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
-    note = _break(palette, snapshot, row)
+def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    note = _break(palette, snapshot, row, width)
     headed = height > 2
     room = max(height - headed - (1 if note and height > 4 else 0), 1)
     layout = _layout(snapshot, width, room)
@@ -126,7 +126,8 @@ def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
         style = palette.accent if current in layout.steps and start == marked else palette.dim
         segments += [Segment(" " * (start - used)), Segment(transliterate(content, palette.glyphs), style)]
         used = start + len(content)
-    return tuple(segments)
+    more = layout.steps.stop < snapshot.config.seq_length
+    return (*segments, Segment(f" {palette.glyphs.ellipsis}" if more else "", palette.dim))
 
 
 @dataclass(frozen=True)
@@ -214,7 +215,7 @@ def _centred(width: int, *content: Segment) -> list[Segment]:
     return [Segment(" " * (spare // 2)), *content, Segment(" " * (spare - spare // 2))]
 
 
-def _break(palette: Palette, snapshot: Snapshot, singled: int | None) -> Row:
+def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> Row:
     """A note where a row takes over the state of a row that it does not continue; empty where none does."""
     corpus, batch = snapshot.corpus, snapshot.position.batch
     if batch == 0 or snapshot.config.carry == "reset":
@@ -223,6 +224,9 @@ def _break(palette: Palette, snapshot: Snapshot, singled: int | None) -> Row:
     if not torn:
         return ()
     row = singled if singled in torn else torn[0]
-    here, before = (visible_text(corpus.row_text(corpus.inputs, b, row)) for b in (batch, batch - 1))
+    here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
+    room = max((width - len(" row 10 “” does not follow “”")) // (2 * widest(corpus.vocabulary)) - 1, 1)
+    here = visible_text(here) if len(here) <= room else f"{visible_text(here[:room])}…"
+    before = visible_text(before) if len(before) <= room else f"…{visible_text(before[-room:])}"
     note = transliterate(f" row {row + 1} “{here}” does not follow “{before}”", palette.glyphs)
     return Segment(palette.glyphs.here, palette.warning), Segment(note, palette.dim)

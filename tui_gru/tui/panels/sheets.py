@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
 
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.config import Config
-from tui_gru.engine.parameters import parameter_names
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
 from tui_gru.tui.widgets.written import ENTRIES, Array, matrix, scale_of
@@ -48,41 +50,52 @@ def fits(config: Config, width: int) -> bool:
     return config.parameter_count <= MOST_ENTRIES and widest <= width
 
 
-def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool, chosen: str | None = None) -> Box:
+@dataclass(frozen=True)
+class _Entry:
+    """What one parameter's matrix looks like, by its contents: so that a sheet can be drawn once for all that look alike."""
+
+    name: str
+    shape: tuple[int, int]
+    data: bytes | None
+    dtype: str
+    fresh: bool
+    picked: bool
+
+
+def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool, chosen: str = "") -> Box:
     """The matrices of one sheet: W over U for each gate, then what makes the output, and the biases.
 
     `chosen` is a parameter to mark. The names that the line just executed reads are picked out.
     """
-    names = parameter_names(snapshot.config.reset)
-    arrays = {name: kind.read(snapshot, name) for name in names}
-    scale = max((scale_of(array) for array in arrays.values() if array is not None), default=1.0)
-
-    def named(name: str, *, beside: bool = False) -> Box:
-        shape = snapshot.record.parameters[name].shape
-        box = matrix(
-            palette,
-            arrays[name],
-            shape=(shape[0], shape[1]) if len(shape) == 2 else (1, shape[0]),
-            scale=scale,
-            fresh=kind.fresh(snapshot, name),
-            compact=compact,
-        )
-        style = palette.cursor if name == chosen else palette.accent if _picked(kind, snapshot, name) else palette.dim
-        title = text(palette, kind.sign + name, style)
-        return hstack(title, replace(box, axis=0)) if beside else titled(title, box)
-
-    gates = [_column(named(f"W{gate}"), named(f"U{gate}")) for gate in "zrh"]
-    biases = [named(name, beside=True) for name in names if name[0] == "b" and name != "by"]
-    output = [named("Wy", beside=True), vstack(named("by", beside=True), *biases)]
-    roomy = sum(box.height for box in output) < gates[0].height
-    return flow([*gates, _column(*output, leading=int(roomy))], width, gap=2)
+    line = snapshot.line
+    entries = []
+    for name, parameter in snapshot.record.parameters.items():
+        array = kind.read(snapshot, name)
+        fresh = kind.fresh(snapshot, name)
+        picked = fresh or (line is not None and kind.sign + name in line.reads)
+        shape = (1, *parameter.shape)[-2:]
+        data = None if array is None else array.tobytes()
+        entries.append(_Entry(name, (shape[0], shape[1]), data, parameter.dtype.str, fresh, picked))
+    return _drawn(palette, kind.sign, tuple(entries), width, compact, chosen)
 
 
-def _column(*boxes: Box, leading: int = 1) -> Box:
+@lru_cache(maxsize=16)
+def _drawn(palette: Palette, sign: str, entries: tuple[_Entry, ...], width: int, compact: bool, chosen: str) -> Box:
+    arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
+    scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
+    boxes = {}
+    for entry, array in zip(entries, arrays, strict=True):
+        box = matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact)
+        ink = palette.cursor if entry.name == chosen else palette.accent if entry.picked else palette.dim
+        title = text(palette, sign + entry.name, ink)
+        above = entry.name[0] in "WU" and entry.name != "Wy"
+        boxes[entry.name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
+    gates = [_column(boxes[f"W{gate}"], boxes[f"U{gate}"], leading=1) for gate in "zrh"]
+    biases = _column(boxes["by"], *(box for name, box in boxes.items() if name[0] == "b" and name != "by"))
+    roomy = boxes["Wy"].height + biases.height < gates[0].height
+    return flow([*gates, _column(boxes["Wy"], biases, leading=int(roomy))], width, gap=2)
+
+
+def _column(*boxes: Box, leading: int = 0) -> Box:
     """The boxes one under another; columns beside each other begin on one line."""
     return replace(vstack(*boxes, gap=leading), axis=0)
-
-
-def _picked(kind: Sheet, snapshot: Snapshot, name: str) -> bool:
-    line = snapshot.line
-    return line is not None and (kind.sign + name in line.reads or kind.fresh(snapshot, name))

@@ -46,12 +46,16 @@ class Sign:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """An operand. `pick` is the row that one-hot rows beside it pick, for the batch row that is looked at."""
+    """An operand. `focus` are the row and the column that matter for the batch row that is looked at.
+
+    `picked`: it is a matrix that one-hot rows pick their rows from.
+    """
 
     operand: Operand
     vocabulary: str
     fresh: bool = False
-    pick: int | None = None
+    focus: tuple[int | None, int | None] = (None, None)
+    picked: bool = False
     breaks: bool = False
 
     def size(self, limits: Limits) -> tuple[int, int]:
@@ -84,7 +88,8 @@ class Matrix:
                 operand.values,
                 kind="onehot" if self._all_zero else operand.kind,
                 fresh=self.fresh,
-                row=row if operand.rows == "row" else self.pick if row is not None else None,
+                row=self.focus[0] if row is not None and (operand.rows == "row" or self.picked) else None,
+                focus=self.focus,
                 compact=limits.compact,
                 elide=(limits.rows, limits.columns),
             )
@@ -95,6 +100,8 @@ class Matrix:
 
     @property
     def _number(self) -> str:
+        if self.operand.setting:
+            return f"{self.operand.values:g}"
         return numbers.wide(self.operand.values).strip().removeprefix("+")
 
     @property

@@ -18,6 +18,9 @@ from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.panel import Panel
 
 _SHEETS = {"weights": (WEIGHTS,), "gradients": (GRADIENTS,), "changes": (CHANGES,), "all": (WEIGHTS, GRADIENTS, CHANGES)}
+#: Columns between two sheets side by side.
+_GAP = 4
+
 MODES = ("all", "weights", "gradients", "changes")
 
 
@@ -43,21 +46,23 @@ class Overview(Panel):
         if snapshot is None:
             return EMPTY
         palette = self.palette
-        chosen = self._chosen if self.has_focus else None
-        kinds = [kind for kind in _SHEETS[self._mode] if kind is WEIGHTS or self._mode != "all" or kind.there(snapshot)]
-        shown = EMPTY
-        boxes: list[Box] = []
-        for kind in kinds:
-            wide = len(_SHEETS[self._mode]) == 1
-            box = sheet(palette, snapshot, kind, width, compact=not wide, chosen=chosen)
-            if wide and (box.width > width or box.height > height):
-                box = sheet(palette, snapshot, kind, width, compact=True, chosen=chosen)
-            boxes.append(box)
-            together = flow(boxes, width, gap=4)
-            if shown is not EMPTY and together.height > height:
-                break
-            shown = together
-        if GRADIENTS not in kinds and shown.height + 1 < height:
+        chosen = self._chosen if self.has_focus else ""
+        if self._mode != "all":
+            kind = _SHEETS[self._mode][0]
+            shown = sheet(palette, snapshot, kind, width, compact=False, chosen=chosen)
+            if shown.width > width or shown.height > height:
+                shown = sheet(palette, snapshot, kind, width, compact=True, chosen=chosen)
+            return clip(palette, shown, width, shown.height)
+        first = shown = sheet(palette, snapshot, WEIGHTS, width, compact=True, chosen=chosen)
+        across = max((width + _GAP) // (first.width + _GAP), 1)
+        room = across * ((height + 1) // (first.height + 1))  # for so many sheets
+        others = [kind for kind in (GRADIENTS, CHANGES) if kind.there(snapshot)]
+        for count in range(1, min(room, 1 + len(others))):
+            more = (sheet(palette, snapshot, kind, width, compact=True, chosen=chosen) for kind in others[:count])
+            together = flow([first, *more], width, gap=_GAP)
+            if together.height <= height:
+                shown = together
+        if GRADIENTS not in others and shown.height + 1 < height:
             hint = text(palette, "no gradients yet: a takes an SGD step, l turns learning on", palette.dim)
             shown = vstack(shown, hint, gap=1)
         return clip(palette, shown, width, shown.height)

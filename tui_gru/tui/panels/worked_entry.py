@@ -91,44 +91,37 @@ class WorkedEntry:
         lines: list[list[Segment]] = [[]]
         used = 0
         for content, style in self.pieces(palette):
-            written = transliterate(content if lines[-1] else content.lstrip(), palette.glyphs)
-            length = cell_len(written)
-            if used and used + 1 + length > width:
-                written = written.lstrip()
-                lines.append([Segment(" ")])
-                used = 1
-                length = cell_len(written)
-            if used:
-                lines[-1].append(Segment(" "))
-                used += 1
-            lines[-1].append(Segment(written, style))
-            used += length
+            piece = transliterate(content, palette.glyphs)
+            for part in [piece] if cell_len(piece) + 2 <= width else piece.split():
+                if lines[-1] and used + 1 + cell_len(part) > width:
+                    lines.append([Segment(" ")])
+                    used, part = 1, part.lstrip()
+                written = f" {part}" if lines[-1] else part
+                lines[-1].append(Segment(written, style))
+                used += cell_len(written)
         return from_rows(lines)
 
     # Which entry
 
     def _place(self, result: Operand) -> tuple[int, int]:
-        read = self.operands.line.reads
-        given = self.operands.read("x").picks[self.row] if "x" in read else 0
-        target = self.operands.snapshot.record.activations.targets[self.operands.snapshot.position.t][self.row]
-        counts = {"row": self.row, "character": given if result.rows == "character" else int(target)}
-        return counts.get(result.rows, 0), counts.get(result.columns, 0)
+        given, target = self.operands.given(self.row), self.operands.target(self.row)
+        i = {"row": self.row, "character": given}.get(result.rows, 0)
+        return i, target if result.columns == "character" else 0
 
     def _where(self, result: Operand, i: int, j: int) -> str:
         return ", ".join(self._named(what, index) for what, index in ((result.rows, i), (result.columns, j)) if what)
 
     def _named(self, what: str, index: int) -> str:
-        return visible(self.operands.vocabulary[index]) if what == "character" else f"{what} {index + 1}"
+        return f"“{visible(self.operands.vocabulary[index])}”" if what == "character" else f"{what} {index + 1}"
 
     def _pick(self) -> str:
         read = self.operands.line.reads
         if self.operands.line.target == "term2":
-            target = self.operands.snapshot.record.activations.targets[self.operands.snapshot.position.t][self.row]
-            return f"only the target {visible(self.operands.vocabulary[target])} counts"
+            return f"only the target {visible(self.operands.vocabulary[self.operands.target(self.row)])} counts"
         weights = next((name for name in read if name[0] == "W"), "")
         if "x" not in read or not weights:
             return ""
-        pick = self.operands.read("x").picks[self.row]
+        pick = self.operands.given(self.row)
         char = self.operands.vocabulary[pick]
         return f"the {'letter' if char.isalpha() else 'character'} {visible(char)} picks row {pick + 1} of {weights}"
 
@@ -164,8 +157,10 @@ class WorkedEntry:
             return number(recorded.values[i, j])
         match node:
             case Name(name):
-                values = self.operands.read(name).values
-                return number(values if values.ndim == 0 else values[i % len(values), j])
+                operand = self.operands.read(name)
+                if operand.setting:
+                    return f"{operand.values:g}"
+                return number(operand.values[i if operand.rows else 0, j])
             case Number(value):
                 return self.operands.number(value)
             case Transpose(argument):

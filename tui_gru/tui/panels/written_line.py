@@ -36,9 +36,7 @@ class Writer:
     """Turns a line into tokens. `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix."""
 
     def __init__(self, operands: Operands, row: int | None, *, fold: bool = False) -> None:
-        self._operands, self._fold = operands, fold
-        picks = operands.read("x").picks if "x" in operands.line.reads else ()
-        self._pick = picks[row or 0] if picks else None
+        self._operands, self._row, self._fold = operands, row or 0, fold
 
     def line(self) -> list[Token]:
         """The right-hand side, an equals sign, and the result; for += and −= with what was there before."""
@@ -51,8 +49,11 @@ class Writer:
         tokens += self._tokens(line.formula)
         return [*tokens, Sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
 
-    def _matrix(self, operand: Operand, pick: int | None = None) -> Matrix:
-        return Matrix(operand, self._operands.vocabulary, pick=pick)
+    def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
+        given, target = self._operands.given(self._row), self._operands.target(self._row)
+        row = {"row": self._row, "character": given}.get(operand.rows)
+        column = {"row": self._row, "character": target}.get(operand.columns)
+        return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
 
     def _tokens(self, node: Formula) -> Iterator[Token]:
         folded = self._operands.recorded(node) if self._fold else None
@@ -85,7 +86,7 @@ class Writer:
                 yield from self._inside(right, 2)
             case Product(Name("x"), Name(name)):
                 yield self._matrix(self._operands.read("x"))
-                yield self._matrix(self._operands.read(name), self._pick)
+                yield self._matrix(self._operands.read(name), picked=True)
             case Product(left, right):
                 yield from self._inside(left, 3)
                 yield from self._inside(right, 3)

@@ -8,12 +8,13 @@ import threading
 import weakref
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from platformdirs import user_state_path
 
 from tui_gru.debugger import session_file
-from tui_gru.debugger.session_file import SessionFileError, UnwritableSessionError
+from tui_gru.debugger.session_errors import SessionFileError, UnwritableSessionError, missing, reason
+from tui_gru.debugger.session_file import Fill, SessionFile
 from tui_gru.debugger.state import State
 from tui_gru.debugger.state_reader import read_state
 from tui_gru.debugger.state_writer import StateWriter
@@ -44,7 +45,7 @@ def load(path: FilePath) -> State:
 
 def save(state: State, path: FilePath) -> None:
     """Write a session to a file, all of it or nothing. Raises `SessionFileError`; only a session is overwritten."""
-    _write_whole(state, _real(path), StateWriter())
+    _put(_real(path), lambda file, _: StateWriter().write(file, state))
 
 
 def _real(path: FilePath) -> Path:
@@ -54,13 +55,13 @@ def _real(path: FilePath) -> Path:
         raise SessionFileError(f"{path!r} is no name of a file; give one such as math{SUFFIX}") from None
 
 
-def _write_whole(state: State, path: Path, writer: StateWriter) -> int:
+def _put(path: Path, fill: Fill) -> int:
     if path.parent == _real(sessions_folder()):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableSessionError(f"{path.parent} cannot be made: {session_file.reason(error)}; save it elsewhere") from None
-    return session_file.replace(path, lambda file: writer.write(file, state))
+            raise UnwritableSessionError(f"{path.parent} cannot be made: {reason(error)}; save it elsewhere") from None
+    return session_file.replace(path, fill)
 
 
 class Recorder:
@@ -69,14 +70,35 @@ class Recorder:
     What has been written survives the end of the process, however it comes; a power cut may take the last moments, never the file.
     """
 
-    def __init__(self, state: State, path: FilePath) -> None:
-        """Begin with all of it. Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere."""
-        self.path = _real(path)
-        self._writer = StateWriter()
-        self._inode = _write_whole(state, self.path, self._writer)
+    def __init__(self, path: Path, begin: Callable[[SessionFile | None], State]) -> None:
+        self.path, self._writer = path, StateWriter()
+
+        def fill(new: SessionFile, old: SessionFile | None) -> None:
+            self.begun = begin(old)
+            self._writer.write(new, self.begun)
+
+        self._inode = _put(path, fill)
         self._file = session_file.recording(self.path, self._inode)
         self._lock = threading.Lock()  # what is kept may come from another thread than the verbs
         self.close = weakref.finalize(self, self._file.end_recording)
+
+    @classmethod
+    def begin(cls, state: State, path: FilePath) -> Self:
+        """Begin with all of `state`. Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere."""
+        return cls(_real(path), lambda old: state)
+
+    @classmethod
+    def resume(cls, path: FilePath) -> Self:
+        """Go on from what is in the file (`begun`): nobody else has it in between. Raises `SessionFileError`."""
+        at = _real(path)
+        session_file.identify(at)
+
+        def left(old: SessionFile | None) -> State:
+            if old is None:
+                raise missing(at)
+            return read_state(old)
+
+        return cls(at, left)
 
     def is_at(self, path: FilePath) -> bool:
         return _real(path) == self.path
@@ -98,6 +120,6 @@ class Recorder:
                 write(writer)
             except (sqlite3.Error, OSError) as error:
                 self.close()
-                return f"no longer recorded to {self.path}: {session_file.reason(error)}; it goes on in memory, save it elsewhere"
+                return f"no longer recorded to {self.path}: {reason(error)}; it goes on in memory, save it elsewhere"
             self._writer = writer
             return ""
