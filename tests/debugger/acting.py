@@ -37,12 +37,12 @@ def portrait(session):
     shown = session.snapshot()
     values = {name: bits(session.value(name)) for name in readable_names(session.config.reset)}
     return {
-        "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, session._budget.limit),
+        "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
         "place": (session.position, session.newest, session.branch, session.branches, session._stride),
         "settings": (session.learning, session.learning_rate, session.stop_on_nan, session._settings.once),
         "values": values,
         "record": pack_record(session._moment.record),
-        "columns": [timeline.column(name, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
+        "columns": [timeline.column(name, 0, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
         "losses": shown.losses.tobytes(),
         "actions": [(segment.start, segment.action) for segment in timeline.segments],
         "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),

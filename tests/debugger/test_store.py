@@ -200,7 +200,7 @@ def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
             assert len(rows) <= 8
             for batch, row in zip(batches, rows, strict=True):
                 record = session._branches.timeline.record(batch)
-                assert row.tobytes() == record.parameters.flat.tobytes() + record.activations.states[0].tobytes()
+                assert row == record.parameters.flat.tobytes() + record.activations.states[0].tobytes()
             assert_same(session, again)
 
 
@@ -217,7 +217,7 @@ def test_a_machine_that_computes_differently_is_named(path, monkeypatch):
     def otherwise(self, record, batch, *args, **options):
         run(self, record, batch, *args, **options)
         record.loss = np.nextafter(record.loss, 9)
-        record.activations.term3[0] = 9
+        record.activations.y_hat[0] = 9
 
     monkeypatch.setattr(Trainer, "run", otherwise)
     with pytest.raises(DivergedError, match=r"recorded with NumPy 9\.9 on Mars"):
@@ -290,6 +290,20 @@ def test_a_recorded_session_may_run_in_one_thread_and_keep_things_in_another(pat
         again = Session.open(path)
         assert again.kept("layout") == count
         assert_same(session, again)
+
+
+def test_a_kill_while_the_log_is_taken_into_the_file_loses_nothing(path):
+    session, crashed = Session(), path.with_name("crashed.tui-gru")
+    with closing(session):
+        session.record_to(path)
+        for i in range(20):
+            session.edit("Wz", (0, 0), i)
+        data, log = path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()
+    page = bytearray(path.read_bytes()[:4096])
+    page[18:20] = b"\x02\x02"  # in WAL mode, as it was
+    crashed.write_bytes(page + data[4096:])  # the first page is new, the pages that it tells of are in the log
+    crashed.with_name(crashed.name + "-wal").write_bytes(log)
+    assert_same(session, Session.open(crashed))
 
 
 @pytest.mark.parametrize("seed", range(15))

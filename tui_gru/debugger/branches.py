@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tui_gru.debugger.timeline import Timeline
@@ -20,124 +20,91 @@ class Branch:
 
 
 @dataclass(frozen=True, eq=False)
-class BranchChange:
-    """One change: the branch it was made on and the branch it is seen on (another where it forked), each before and after it.
+class Change:
+    """A change made at `tick` of the branch `source` and seen on `target`, which is another where it forked.
 
-    `left` is where one was when it was taken back.
+    `other` is what `target` was before it, None where it forked; once taken back, it is what `target` was after it, and `left` is
+    where one was then.
     """
 
     source: str
     target: str
-    before: Branch
-    after: Branch
     tick: int
+    other: Branch | None
     left: int
 
 
+@dataclass(frozen=True, eq=False)
 class Branches:
-    """All branches of a session, the one that is current, and the changes that can be undone and redone."""
+    """All branches of a session, the one that is current, and the changes that can be undone and redone. Immutable."""
 
-    def __init__(self, timeline: Timeline) -> None:
-        self._branches = {MAIN: Branch(timeline, 0)}
-        self.current = MAIN
-        self._done: list[BranchChange] = []
-        self._undone: list[BranchChange] = []
+    named: Mapping[str, Branch]
+    current: str = MAIN
+    done: tuple[Change, ...] = ()
+    undone: tuple[Change, ...] = ()
 
     @classmethod
-    def restored(
-        cls, named: Mapping[str, Branch], current: str, done: Sequence[BranchChange], undone: Sequence[BranchChange]
-    ) -> Branches:
-        """The branches whose `named`, `current`, `done` and `undone` were these."""
-        branches = cls(named[current].timeline)
-        branches._branches, branches.current = dict(named), current
-        branches._done, branches._undone = list(done), list(undone)
-        return branches
-
-    @property
-    def named(self) -> Mapping[str, Branch]:
-        return self._branches
-
-    @property
-    def done(self) -> Sequence[BranchChange]:
-        """What can be undone, the latest last."""
-        return tuple(self._done)
-
-    @property
-    def undone(self) -> Sequence[BranchChange]:
-        """What can be redone, the next last."""
-        return tuple(self._undone)
+    def begin(cls, timeline: Timeline) -> Branches:
+        """One branch, `main`, at its beginning."""
+        return cls({MAIN: Branch(timeline, 0)})
 
     @property
     def names(self) -> tuple[str, ...]:
-        return tuple(self._branches)
+        return tuple(self.named)
 
     @property
     def timeline(self) -> Timeline:
-        return self._branches[self.current].timeline
+        return self.named[self.current].timeline
 
     @property
     def newest(self) -> int:
-        return self._branches[self.current].newest
+        return self.named[self.current].newest
 
-    @property
-    def can_undo(self) -> bool:
-        return bool(self._done)
+    def reached(self, tick: int) -> Branches:
+        """The current branch has come as far as `tick`."""
+        if tick <= self.newest:
+            return self
+        return replace(self, named={**self.named, self.current: Branch(self.timeline, tick)})
 
-    @property
-    def can_redo(self) -> bool:
-        return bool(self._undone)
+    def changed(self, timeline: Timeline, tick: int) -> Branches:
+        """The future after `tick` is another: on the same branch where that is its newest moment, else on a new one."""
+        forks = tick < self.newest
+        target = self._free_name() if forks else self.current
+        change = Change(self.current, target, tick, None if forks else self.named[target], tick)
+        return Branches({**self.named, target: Branch(timeline, tick)}, target, (*self.done, change))
 
-    def reach(self, tick: int) -> None:
-        """Note that the current branch has come as far as `tick`."""
-        branch = self._branches[self.current]
-        if tick > branch.newest:
-            self._branches[self.current] = Branch(branch.timeline, tick)
-
-    def change(self, timeline: Timeline, tick: int) -> None:
-        """The future after `tick` has been changed: go on with it, on a new branch where the present is not the newest moment."""
-        source, before = self.current, self._branches[self.current]
-        target = source if tick >= before.newest else self._free_name(source)
-        after = Branch(timeline, tick)
-        self._branches[target] = after
-        self.current = target
-        self._done.append(BranchChange(source, target, before, after, tick, tick))
-        self._undone.clear()
-
-    def undo(self, tick: int) -> int | None:
-        """Take back the last change; the tick to go to, or None if there is nothing to undo. `tick` is where one is now."""
-        if not self._done:
+    def undo(self, tick: int) -> tuple[Branches, int] | None:
+        """Without the last change, and the tick at which it was made; `tick` is where one is now. None if there is none."""
+        if not self.done:
             return None
-        change = self._done.pop()
-        after = self._branches.get(change.target, change.after)
-        left = tick if self.current == change.target else change.tick
-        self._undone.append(replace(change, after=after, left=left))
-        if change.target == change.source:
-            self._branches[change.source] = change.before
+        *done, change = self.done
+        undone = replace(change, other=self.named[change.target], left=tick if self.current == change.target else change.tick)
+        named = dict(self.named)
+        if change.other is None:
+            del named[change.target]
         else:
-            self._branches.pop(change.target, None)
-            self._branches.setdefault(change.source, change.before)
-        self.current = change.source
-        return change.tick
+            named[change.target] = change.other
+        return Branches(named, change.source, tuple(done), (*self.undone, undone)), change.tick
 
-    def redo(self) -> int | None:
-        """Make the last undone change again; the tick at which it was taken back, or None if there is nothing to redo."""
-        if not self._undone:
+    def redo(self) -> tuple[Branches, int] | None:
+        """With the change that was undone last, and the tick at which one was then. None if there is none."""
+        if not self.undone:
             return None
-        change = self._undone.pop()
-        self._branches[change.target] = change.after
-        self.current = change.target
-        self._done.append(change)
-        return change.left
+        *undone, change = self.undone
+        assert change.other is not None
+        named = {**self.named, change.target: change.other}
+        done = replace(change, other=self.named.get(change.target))
+        return Branches(named, change.target, (*self.done, done), tuple(undone)), change.left
 
-    def switch(self, name: str) -> None:
-        """Make another branch current."""
-        if name not in self._branches:
-            raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(self._branches)}")
-        self.current = name
+    def switched(self, name: str) -> Branches:
+        """Another branch is current."""
+        if name not in self.named:
+            raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(self.named)}")
+        return replace(self, current=name)
 
-    def _free_name(self, source: str) -> str:
-        root = source.split("~")[0]
+    def _free_name(self) -> str:
+        root = self.current.split("~")[0]
         n = 1
-        while f"{root}~{n}" in self._branches:
+        while f"{root}~{n}" in self.named:
             n += 1
         return f"{root}~{n}"

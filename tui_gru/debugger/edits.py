@@ -52,7 +52,7 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
         return settings, _state(edit, here)
     if edit.name in parameter_names(config.reset):
         _check_index(edit, here.parameters[edit.name])
-        value = _number(edit)
+        value = _number(edit, here.program.config)
 
         def change(record: BatchRecord, parameters: Parameters) -> None:
             parameters[edit.name][edit.index] = value
@@ -63,17 +63,19 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
 
 
 def _state(edit: Edit, here: Moment) -> Change:
-    t, offset = here.position.t, here.position.offset
+    t = here.position.t
     if edit.name == "h":
         if here.value("h") is None:
             raise TuiGruError("h has not been computed at this place yet; step over its line first, or change h_prev")
+        if here.position.phase == "backward":
+            raise TuiGruError("the backward pass has begun to use h; change it before that, or once the update has begun")
         at = t + 1
     else:
-        if here.executed("logits", t) and offset:
+        if here.executed("logits", t):
             raise TuiGruError("h_prev has been used at this place already; change h, or step back to the start of the timestep")
         at = t
     _check_index(edit, here.record.activations.states[at])
-    value = _number(edit)
+    value = _number(edit, here.program.config)
 
     def change(record: BatchRecord, parameters: Parameters) -> None:
         record.activations.states[at][edit.index] = value
@@ -90,14 +92,13 @@ def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Chang
         raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
     i = edit.index[0]
     text = config.text[:i] + char + config.text[i + 1 :]
-    changed = Config.of(**{**{f: getattr(config, f) for f in config.__dataclass_fields__}, "text": text})
+    changed = replace(config, text=text)
     trainer = Trainer(changed, Corpus(changed))
-    offset, batch, begun = here.position.offset, here.position.batch, here.begun
 
     def change(record: BatchRecord, parameters: Parameters) -> None:
         for t in range(config.seq_length):
-            if not begun(t) or not offset:
-                trainer.load(record, batch, t)
+            if not here.begun(t):
+                trainer.load(record, here.position.batch, t)
 
     return replace(settings, trainer=trainer), change
 
@@ -110,13 +111,14 @@ def _check_index(edit: Edit, array: Array) -> None:
         )
 
 
-def _number(edit: Edit) -> float:
+def _number(edit: Edit, config: Config) -> float:
     try:
-        value = float(edit.value)
-    except (TypeError, ValueError):
+        with np.errstate(over="ignore"):
+            value = float(np.dtype(config.dtype).type(float(edit.value)))
+    except (TypeError, ValueError, OverflowError):
         raise TuiGruError(f"{edit.name} takes a number, not {edit.value!r}") from None
     if not math.isfinite(value):
-        raise TuiGruError(f"{edit.name} takes a finite number, not {value}")
+        raise TuiGruError(f"{edit.name} takes a finite {config.dtype}, not {edit.value!r}")
     return value
 
 

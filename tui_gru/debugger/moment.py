@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -24,6 +24,7 @@ WRITTEN_WITH = {
 }  # fmt: skip
 
 
+@cache
 def readable_names(reset: str) -> tuple[str, ...]:
     """Every name that a condition, a watch or `Session.value` can read."""
     skipped = "drh" if reset == "after" else "dm"
@@ -50,50 +51,60 @@ class Moment:
         """Whether timestep `t` has begun: its inputs and the state before it are there."""
         return self.position.offset > t * len(self.program.forward)
 
+    @property
+    def learned(self) -> bool:
+        """Whether this batch ends with backward and update."""
+        return self.record.gradients is not None
+
     def value(self, name: str, t: int | None = None) -> Any:
         """The value of `name`: an array (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet."""
         t = self.position.t if t is None else t
+        parameters = parameter_names(self.program.config.reset)
+        if name == "t":
+            return t
         if name in COUNTERS:
             return getattr(self.position, name)
         if name in SCALARS:
             return self._scalar(name)
-        if name in parameter_names(self.program.config.reset):
+        if name in parameters:
             return frozen(self.parameters[name])
-        if name.startswith("d") and name[1:] in parameter_names(self.program.config.reset):
+        if name.startswith("d") and name[1:] in parameters:
             return self.gradient(name[1:])
-        if name in ("char", "target"):
-            return self._characters(name, t) if self.begun(t) else None
-        if name not in readable_names(self.program.config.reset):
-            raise TuiGruError(unknown_name(name, readable_names(self.program.config.reset)))
-        if name in ("x", "y", "h_prev"):
-            there = self.begun(t)
-        elif name == "dh_future":
-            there = self.position.phase in ("backward", "update") and (t >= self.position.t or self.position.phase == "update")
-        else:
-            there = self.executed(name, t)
-        if not there:
+        known = readable_names(self.program.config.reset)
+        if name not in known:
+            raise TuiGruError(unknown_name(name, known))
+        if not self._there(name, t):
             return None
+        if name in ("char", "target"):
+            return self._characters(name, t)
         value = self.record.array(name)[t]
         return float(value) if name == "term3" else frozen(value)
+
+    def _there(self, name: str, t: int) -> bool:
+        if name in INPUTS:
+            return self.begun(t)
+        if name in BACKWARD_NAMES and not self.learned:
+            return False
+        return self.executed("dlogits" if name == "dh_future" else name, t)
 
     def _scalar(self, name: str) -> float | None:
         offset, program = self.position.offset, self.program
         if name == "loss":
             return self.record.loss if offset >= program.loss_tick else None
         if name == "grad_norm":
-            return self.record.grad_norm if self.record.gradients is not None and offset >= program.backward_end else None
+            return self.record.grad_norm if self.learned and offset >= program.backward_end else None
         if name == "max_weight":
             return float(np.abs(self.parameters.flat).max())
         return self.record.learning_rate
 
     def _characters(self, name: str, t: int) -> Array:
         ids = self.record.activations.inputs[t] if name == "char" else self.record.activations.targets[t]
-        return np.array([self.vocabulary[i] for i in ids])
+        return frozen(np.array([self.vocabulary[i] for i in ids]))
 
     @cached_property
     def updated_names(self) -> frozenset[str]:
         """The parameters that this batch's update has reached."""
-        if self.record.gradients is None:
+        if not self.learned:
             return frozenset()
         reached = self.position.offset - (self.program.ticks - len(self.program.update))
         return frozenset(line.target for line in self.program.update[: max(reached, 0)])
@@ -113,14 +124,12 @@ class Moment:
 
     def gradient(self, name: str) -> Array | None:
         """The gradient of a parameter so far: it grows from the last timestep to the first. None before its first line."""
-        if self.record.gradients is None and self.record.deltas is None:
-            return None
+        complete = self.record.gradients
         start = self._accumulated(f"d{name}")
-        if start is None:
+        if complete is None or start is None:
             return None
-        final = self.position.offset >= self.program.backward_end
-        if self.record.gradients is not None and (final or (start == 0 and not self.program.earlier)):
-            return frozen(self.record.gradients[name])
+        if self.position.offset >= self.program.backward_end or (start == 0 and not self.program.earlier):
+            return frozen(complete[name])
         return frozen(self._partial[start][name])
 
     def gradient_before(self, name: str) -> Array | None:

@@ -40,17 +40,27 @@ def position_of(program: Program, tick: int) -> Position:
 _PLACE = re.compile(r"(?:e\s*(?P<e>\d+))?\s*(?:b\s*(?P<b>\d+))?\s*(?:t\s*(?P<t>\d+))?\s*", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Place:
-    """A place as people name it, 0-based here: `e3 b2 t1`. What is left out is None."""
+def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
+    """The tick of a place: `e3 b2 t1` (counted from 1; what is left out is as it is `here`), a position, or a tick.
 
-    epoch: int | None
-    batch: int | None
-    t: int | None
+    Without a timestep it is the beginning of the batch or epoch. Raises `TuiGruError` where it does not fit the program.
+    """
+    if isinstance(place, Position):
+        return place.tick
+    if isinstance(place, str):
+        epoch, batch, t = _parts(place, program)
+        if batch is None:
+            batch = here.batch if epoch is None else 0
+        epoch = here.epoch if epoch is None else epoch
+        start = (epoch * program.num_batches + batch) * program.ticks
+        return start if t is None else start + (t + 1) * len(program.forward)
+    if isinstance(place, bool) or not hasattr(place, "__index__"):
+        raise TuiGruError(f"a place is a text such as e3 b2 t1, a position, or a tick, not {place!r}")
+    return max(place.__index__(), 0)
 
 
-def parse_place(text: str, program: Program) -> Place:
-    """`e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 1-based in `text`. Raises `TuiGruError` where it does not fit the program."""
+def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
+    """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 0-based; None for what is left out."""
     match = _PLACE.fullmatch(text.strip())
     if match is None or not text.strip():
         raise TuiGruError(f"{text!r} is no place in time; write it as e3 b2 t1 (epoch, batch, timestep, counted from 1)")
@@ -59,4 +69,4 @@ def parse_place(text: str, program: Program) -> Place:
         if value is not None and (value < 0 or (limit is not None and value >= limit)):
             bounds = "from 1" if limit is None else f"from 1 to {limit}"
             raise TuiGruError(f"there is no {what} {value + 1}; they are counted {bounds}")
-    return Place(epoch, batch, t)
+    return epoch, batch, t

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import OrderedDict
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,15 +11,14 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.history import Budget, History
+from tui_gru.debugger.records import Kept, Records
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Parameters
+from tui_gru.engine.parameters import Array, Parameters
 from tui_gru.engine.record import Activations, BatchRecord
 from tui_gru.engine.trainer import Trainer
 
-CACHE_BYTES = 32 * 2**20
-KEPT_RECORDS = 16  # records kept on the way to a batch, so that the steps back from there are at hand
-
-# Sees every batch that is computed on the way, and stops the run by returning True.
+# Sees every batch that is computed on the way, and stops the run by returning True. A record that it is given is only good until
+# it has been given the next but one.
 Monitor = Callable[[int, BatchRecord], bool]
 
 
@@ -45,6 +44,14 @@ class Action:
     args: Mapping[str, Any] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What all stretches of a session share."""
+
+    budget: Budget
+    records: Records
+
+
 class DivergedError(TuiGruError):
     """A replay computed something else than the original run did."""
 
@@ -63,20 +70,23 @@ class Segment:
         first_batch: int,
         first: BatchRecord,
         settings: Settings,
-        budget: Budget,
+        memory: Memory,
         action: Action,
         earlier: Sequence[Activations] = (),
     ) -> None:
         config = settings.trainer.config
-        self.start, self.first_batch, self.first, self.settings, self.earlier = start, first_batch, first, settings, earlier
+        self.start, self.first_batch, self.settings = start, first_batch, settings
         self.action, self.machine = action, ""
+        self._first = Kept(first, earlier)
         self._num_batches, self._notebook = config.num_batches, config.carry == "notebook"
-        row = config.parameter_count + config.batch_size * config.hidden_size
-        stride = config.num_batches if self._notebook else 1
-        self.history = History(first_batch, row, config.dtype, budget, stride)
-        self.history.add(first_batch, first, _max_weight(first))
-        self._cache_size = max(4, min(64, CACHE_BYTES // config.record_bytes))
-        self._cache: OrderedDict[int, BatchRecord] = OrderedDict()
+        self.history = History(first_batch, memory.budget, config.num_batches if self._notebook else 1)
+        self.history.add(first)
+        self._records, self._stretch = memory.records, memory.records.new_stretch()
+
+    @property
+    def first(self) -> BatchRecord:
+        """The record of the first batch, whose computation was changed at `start`."""
+        return self._first.record
 
     @property
     def computed(self) -> int:
@@ -86,60 +96,54 @@ class Segment:
     def record(self, batch: int, monitor: Monitor | None = None) -> tuple[int, BatchRecord]:
         """The record of `batch`, run or replayed as needed; with its number, which is less if `monitor` stopped the run.
 
-        `monitor` sees every batch computed on the way; the record that it is given is only good until it returns False.
+        The batch before it is at hand afterwards, too.
         """
-        at, record = self._nearest(batch)
-        if at == batch and record is not None:
-            return batch, record
-        return self._run(at, record, batch, monitor)
+        at, found = self._nearest(batch, self.history.before(batch - 1))
+        if at == batch and isinstance(found, Kept):
+            return at, found.record
+        return self._run(at, found, batch, self._records.run, monitor)
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
         """Show `visit` the records of the batches `first` … `last` in order, until it returns True. Whether it did."""
-        batch, stopped = first, False
+        stopped = False
 
-        def see(at: int, record: BatchRecord) -> bool:
+        def see(batch: int, record: BatchRecord) -> bool:
             nonlocal stopped
-            stopped = at >= batch and visit(at, record)
+            stopped = batch >= first and visit(batch, record)
             return stopped
 
-        while batch <= last and not stopped:
-            at, record = self._nearest(batch)
-            if at == batch and record is not None:
-                stopped = visit(batch, record)
-                batch += 1
-            else:
-                batch = self._run(at, record, last, see)[0] + 1
+        at, found = self._nearest(first, self.history.before(first))
+        if isinstance(found, Kept) and (see(at, found.record) or at == last):
+            return stopped
+        self._run(at, found, last, 0, see)
         return stopped
 
-    def _nearest(self, batch: int) -> tuple[int, BatchRecord | None]:
-        """Where to go on from to get to `batch`: a record of it or of a batch before, or (None) the checkpoint before `at`."""
-        if batch == self.first_batch:
-            return batch, self.first
-        cached = max((b for b in self._cache if b <= batch), default=self.first_batch)
+    def replay_start(self, batch: int) -> int:
+        """The first batch that is replayed on the way to `batch` when nothing is at hand."""
         checkpoint = self.history.before(batch)
-        if checkpoint is not None and checkpoint[0] > cached:
-            return checkpoint[0], None
-        if cached == self.first_batch:
-            return cached, self.first
-        self._cache.move_to_end(cached)
-        return cached, self._cache[cached]
+        return self.first_batch if checkpoint is None else checkpoint[0]
 
-    def _run(self, at: int, last: BatchRecord | None, to: int, monitor: Monitor | None) -> tuple[int, BatchRecord]:
+    def _nearest(self, batch: int, checkpoint: tuple[int, bytes] | None) -> tuple[int, Kept | bytes]:
+        """What to go on from to get to `batch`: the end of batch `at`, kept at hand, or the checkpoint before `at`."""
+        at, kept = self._records.nearest(self._stretch, batch) or (self.first_batch, self._first)
+        return checkpoint if checkpoint is not None and checkpoint[0] > at else (at, kept)
+
+    def _run(self, at: int, start: Kept | bytes, to: int, keep: int, monitor: Monitor | None) -> tuple[int, BatchRecord]:
+        """Run on from what `_nearest` gave to the end of batch `to`, and return that; or as far as `monitor` lets it.
+
+        The last `keep` + 2 batches stay at hand; the records of those before are used again.
+        """
         trainer, settings, history = self.settings.trainer, self.settings, self.history
-        if last is None:
-            parameters, state = self._restore(at)
-            batch = at
+        if isinstance(start, Kept):
+            batch, parameters, state = at + 1, start.record.updated, start.record.activations.states[-1]
+            earlier = self._with(start, batch)
         else:
-            parameters, state = last.updated, last.activations.states[-1]
-            batch = at + 1
-        epoch = self._epoch_before(batch) if self._notebook else []
-        pool: list[BatchRecord] = []
+            batch, (parameters, state), earlier = at, self._restored(start), ()
+        recent: deque[tuple[int, Kept]] = deque()
         while True:
             in_epoch = batch % self._num_batches
-            if in_epoch == 0:
-                epoch.clear()
-            fresh = self._notebook or to - batch < KEPT_RECORDS or len(pool) < 2
-            record = trainer.new_record() if fresh else pool.pop(0)
+            oldest = recent.popleft()[1].record if len(recent) == keep + 2 else None
+            record = trainer.new_record() if oldest is None or self._notebook else oldest
             state = trainer.carried(in_epoch, state)
             if history.is_due(batch):
                 history.keep(batch, parameters.flat, state)
@@ -150,52 +154,41 @@ class Segment:
                 state,
                 learn=settings.learns(batch),
                 learning_rate=settings.learning_rate,
-                earlier=epoch,
+                earlier=earlier,
             )
             self._note(batch, record)
-            parameters, state = record.updated, record.activations.states[-1]
-            if self._notebook:
-                epoch.insert(0, record.activations)
-            stop = monitor is not None and monitor(batch, record)
-            if stop or to - batch < KEPT_RECORDS:
-                self._remember(batch, record)
-            else:
-                pool.append(record)
-            if stop or batch == to:
-                return batch, record
-            batch += 1
+            kept = Kept(record, earlier)
+            recent.append((batch, kept))
+            if (monitor is not None and monitor(batch, record)) or batch == to:
+                break
+            batch, parameters, state = batch + 1, record.updated, record.activations.states[-1]
+            earlier = self._with(kept, batch)
+        for number, one in recent:
+            self._records.keep(self._stretch, number, one)
+        return batch, record
 
-    def _restore(self, batch: int) -> tuple[Parameters, np.ndarray[tuple[int, ...], np.dtype[np.floating]]]:
-        found = self.history.before(batch)
-        assert found is not None
-        row, size = found[1], self.first.parameters.flat.size
-        return self.first.parameters.like(row[:size]), row[size:].reshape(self.first.activations.states[0].shape)
+    def _with(self, kept: Kept, batch: int) -> tuple[Activations, ...]:
+        """Carry `notebook`: the activations of the epoch before `batch`, which follows on `kept`, the latest first."""
+        goes_on = self._notebook and batch % self._num_batches
+        return (kept.record.activations, *kept.earlier) if goes_on else ()
 
-    def _epoch_before(self, batch: int) -> list[Activations]:
-        """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`)."""
-        begin = batch - batch % self._num_batches
-        own = [self.record(b)[1].activations for b in range(batch - 1, max(begin, self.first_batch) - 1, -1)]
-        return own + (list(self.earlier) if begin < self.first_batch else [])
+    def _restored(self, checkpoint: bytes) -> tuple[Parameters, Array]:
+        """The parameters and the state of a checkpoint, read-only."""
+        first = self._first.record
+        row, size = np.frombuffer(checkpoint, first.parameters.flat.dtype), first.parameters.flat.size
+        return first.parameters.like(row[:size]), row[size:].reshape(first.activations.states[0].shape)
 
     def _note(self, batch: int, record: BatchRecord) -> None:
+        """Write down the numbers of a batch, or compare them where it has been run before."""
         if batch > self.computed:
-            self.history.add(batch, record, _max_weight(record))
+            self.history.add(record)
             return
-        noted = self.history.column("loss")[batch - self.first_batch]
-        if noted != record.loss and not (math.isnan(noted) and math.isnan(record.loss)):
-            recorded = f"it was recorded with {self.machine}, and this machine does not compute the same numbers"
-            why = recorded if self.machine else "this machine does not compute the same way twice"
-            raise DivergedError(
-                f"the replay of batch {batch % self._num_batches + 1} of epoch {batch // self._num_batches + 1} has the loss "
-                f"{record.loss!r}, but the run had {float(noted)!r}: {why}"
-            )
-
-    def _remember(self, batch: int, record: BatchRecord) -> None:
-        self._cache[batch] = record
-        self._cache.move_to_end(batch)
-        while len(self._cache) > self._cache_size:
-            self._cache.popitem(last=False)
-
-
-def _max_weight(record: BatchRecord) -> float:
-    return float(np.abs(record.updated.flat).max())
+        for name, now in (("loss", record.loss), ("grad_norm", record.grad_norm)):
+            noted = float(self.history.column(name)[batch - self.first_batch])
+            if noted != now and not (math.isnan(noted) and math.isnan(now)):
+                recorded = f"it was recorded with {self.machine}, and this machine does not compute the same numbers"
+                why = recorded if self.machine else "this machine does not compute the same way twice"
+                raise DivergedError(
+                    f"the replay of batch {batch % self._num_batches + 1} of epoch {batch // self._num_batches + 1} has the {name} "
+                    f"{now!r}, but the run had {noted!r}: {why}"
+                )

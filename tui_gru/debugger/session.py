@@ -7,19 +7,19 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
 from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.edits import Edit
+from tui_gru.debugger.finite import FiniteWatch
 from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import readable_names, unknown_name
-from tui_gru.debugger.position import Position, parse_place
+from tui_gru.debugger.position import Position, position_of, tick_of
 from tui_gru.debugger.program import Program, program_of
-from tui_gru.debugger.segment import Action, Settings
+from tui_gru.debugger.records import Records
+from tui_gru.debugger.segment import Action, Memory, Monitor, Settings
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.debugger.state import State, Stride
-from tui_gru.debugger.steps import check_level
+from tui_gru.debugger.state import State
+from tui_gru.debugger.steps import Stride, check_level
 from tui_gru.debugger.surviving import Surviving, recorded
 from tui_gru.debugger.timeline import Change, Timeline
 from tui_gru.engine.config import Config, check_learning_rate
@@ -48,16 +48,16 @@ class Session(Surviving):
         config = Config.of(**options)
         if epochs is not None and (isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 1):
             raise TuiGruError(f"epochs must be a whole number, at least 1, not {epochs!r}", option="epochs")
-        settings, budget = Settings(Trainer(config, Corpus(config)), False, config.learning_rate), Budget(history_memory)
-        timeline = Timeline.begin(program_of(config), settings, initial_parameters(config), budget)
-        self._begin(State(config, epochs, budget, Branches(timeline)))
+        memory = Memory(Budget(history_memory), Records(config.record_bytes))
+        settings = Settings(Trainer(config, Corpus(config)), False, config.learning_rate)
+        timeline = Timeline.begin(program_of(config), settings, initial_parameters(config), memory)
+        self._begin(State(config, epochs, Branches.begin(timeline)))
 
     def _begin(self, state: State) -> None:
         self.config, self.epochs = state.config, state.epochs
         self.program: Program = program_of(state.config)
         self.stop_on_nan, self.samples, self.notice = state.stop_on_nan, state.samples, ""
-        self._budget, self._branches = state.budget, state.branches
-        self._stride = state.stride
+        self._branches, self._stride = state.branches, state.stride
         self._interrupted = threading.Event()
         self._moment = self._timeline.moment(state.tick)
         super()._begin(state)
@@ -97,24 +97,15 @@ class Session(Surviving):
 
         A step ends where its level does: `batch` goes to the end of the batch. In reverse it leads back to where one was.
         """
-        ruler = self._timeline.ruler(check_level(level))
+        ruler, here = self._timeline.ruler(check_level(level)), self.position.tick
         if isinstance(count, bool) or not hasattr(count, "__index__"):
             raise TuiGruError(f"a count is a whole number, not {count!r}")
-        stride = self._stride
-        if stride is None or stride.level != level or stride.at != self.position.tick:
-            stride = Stride(level, self.position.tick, 0, self.position.tick)
-        passed = ruler.count(stride.origin)
-        net = stride.net + int(count)
-        if net > 0:
-            target = ruler.tick(passed + net)
-        elif net == 0:
-            target = stride.origin
-        else:
-            on_a_place = ruler.tick(passed) == stride.origin
-            target = ruler.tick(passed + net + (0 if on_a_place else 1))
-        reached = self._go(target, progress)
-        whole = reached.tick == target or net <= 0
-        self._stride = Stride(level, stride.origin, net, reached.tick) if whole else None
+        count = count.__index__()
+        stride = self._stride.onwards(level, here, count)
+        target, cut = stride.target(ruler, count)
+        before, reached = self._stride, self._go(target, progress)
+        cut = cut or reached.tick != target
+        self._stride = before if cut and reached.tick == here else stride.gone(count, reached.tick, cut)
         return reached
 
     @recorded
@@ -123,37 +114,28 @@ class Session(Surviving):
 
         A moment not reached yet is run to.
         """
-        self._stride = None
-        return self._go(self._tick_of(place), progress)
+        return self._go(tick_of(place, self.position, self.program), progress)
 
     @recorded
     def sgd(self, *, progress: Progress | None = None) -> Position:
         """An SGD step: finish this batch from wherever one is in it, backward and update. Returns the position."""
-        here = self.position
-        batch = here.tick // self.program.ticks
-        if not self._timeline_learns(batch):
+        batch, end = self.position.tick // self.program.ticks, self.end
+        if not self._timeline.learns(batch) and (end is None or batch <= end.number):
             self._change(replace(self._settings, once=batch), edits.nothing, Action("sgd"))
-        self._stride = None
         return self._go((batch + 1) * self.program.ticks, progress)
 
     @recorded
     def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
         """Run to where a line, named by what it computes, is executed next: in this timestep, a later one, or the next batch."""
-        if self.program.tick_of(line) is None:
+        ticks = {self.program.tick_of(line, t) for t in range(self.program.seq_length)} - {None}
+        if not ticks:
             raise TuiGruError(f"there is no line that computes {line!r}")
-        self._stride = None
-        here, N = self.position, self.program.ticks
-        batch = here.tick // N
-        ahead = [
-            (batch + i) * N + k
-            for i in range(2)
-            for t in range(self.program.seq_length)
-            if (k := self.program.tick_of(line, t)) is not None
-            and (k <= self.program.loss_tick or self._timeline_learns(batch + i))
-        ]
-        if not any(tick > here.tick for tick in ahead):
+        here, N, place = self.position.tick, self.program.ticks, self._timeline.place
+        all_ahead = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
+        ahead = [tick for tick in all_ahead if tick > here and place(tick) == tick]
+        if not ahead:
             raise TuiGruError("learning is off, so this line is stepped over; l turns learning on")
-        return self._go(min(tick for tick in ahead if tick > here.tick), progress)
+        return self._go(min(ahead), progress)
 
     @recorded
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
@@ -211,13 +193,13 @@ class Session(Surviving):
             previous=timeline.record(position.number - 1) if position.number else None,
             learning=settings.learning,
             learning_rate=settings.learning_rate,
-            losses=timeline.column("loss", self._last_finished()),
+            losses=timeline.column("loss", 0, self._last_finished()),
             newest=self.newest,
             last=self.end,
             branch=branches.current,
             branches=branches.names,
-            can_undo=branches.can_undo,
-            can_redo=branches.can_redo,
+            can_undo=bool(branches.done),
+            can_redo=bool(branches.undone),
             samples=self.samples,
             notice=self.notice,
         )
@@ -238,9 +220,8 @@ class Session(Surviving):
     @recorded
     def learning(self, value: bool) -> None:
         if bool(value) != self._settings.learning:
-            self._change(
-                replace(self._settings, learning=bool(value), once=None), edits.nothing, Action("learning", {"value": bool(value)})
-            )
+            settings = replace(self._settings, learning=bool(value), once=None)
+            self._change(settings, edits.nothing, Action("learning", {"value": bool(value)}))
 
     @property
     def learning_rate(self) -> float:
@@ -256,10 +237,12 @@ class Session(Surviving):
 
     @recorded
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
-        """Change a cell of a parameter or of h, the learning rate (no index), or a character of the text (its 0-based place).
+        """Change a cell of a parameter, of h or of h_prev, a character of the text (its 0-based place), or the rate (no index).
 
         In the past this forks a branch; the old future stays. Returns the position.
         """
+        if value is None:
+            index, value = None, index
         edit = Edit(ALIASES.get(name, name), edits.as_index(index), value)
         settings, change = edits.plan(edit, self._moment, self._settings)
         self._change(settings, change, edits.action(edit))
@@ -288,17 +271,14 @@ class Session(Surviving):
     @recorded
     def switch(self, name: str) -> Position:
         """Go to another branch, to the same place in time, or its newest if it has not come so far."""
-        self._branches.switch(name)
-        self._stride = None
-        return self._go(min(self.position.tick, self._branches.newest), None, force=True)
-
-    # How it is done
+        branches = self._branches.switched(name)
+        self._stand(branches, branches.timeline.place(min(self.position.tick, branches.newest)))
+        return self.position
 
     def _state(self) -> State:
         return State(
             self.config,
             self.epochs,
-            self._budget,
             self._branches,
             self.position.tick,
             self._stride,
@@ -307,84 +287,73 @@ class Session(Surviving):
             self._kept,
         )
 
-    def _go(self, tick: int, progress: Progress | None, *, force: bool = False) -> Position:
-        if tick == self.position.tick and not force:
-            return self.position
-        timeline = self._timeline
-        end = self.end
-        if end is not None:
-            tick = min(tick, end.tick)
-        places = timeline.ruler("op")
-        tick = places.tick(places.count(tick))
+    # How it is done: what can take long comes before anything of the session changes, so that it can be broken off
+
+    def _go(self, tick: int, progress: Progress | None) -> Position:
+        """Go to the last place at or before `tick`, or to where the run ends or is stopped; stay where a way back is stopped."""
+        here, end, timeline = self.position, self.end, self._timeline
         self._interrupted.clear()
         self.notice = ""
-        monitor = self._monitor(timeline, progress)
-        self._moment = timeline.moment(tick, monitor)
-        self._branches.reach(self._moment.position.tick)
-        return self._moment.position
-
-    def _monitor(self, timeline: Timeline, progress: Progress | None) -> Callable[[int, BatchRecord], bool]:
-        was_finite = self._moment.record.finite
-        ticks = self.program.ticks
-
-        def monitor(batch: int, record: BatchRecord) -> bool:
-            if progress is not None:
-                progress(timeline.position((batch + 1) * ticks))
-            if self.stop_on_nan and was_finite and not record.finite:
-                self.notice = "stopped here: the loss or a weight is not finite (NaN or infinite)"
-                return True
-            return self._interrupted.is_set()
-
-        return monitor
-
-    def _tick_of(self, place: str | Position | int) -> int:
-        if isinstance(place, Position):
-            return place.tick
-        if isinstance(place, (int, np.integer)) and not isinstance(place, bool):
-            return max(int(place), 0)
-        if not isinstance(place, str):
-            raise TuiGruError(f"a place is a text such as e3 b2 t1, a position, or a tick, not {place!r}")
-        asked = parse_place(place, self.program)
-        here = self.position
-        program = self.program
-        epoch = here.epoch if asked.epoch is None else asked.epoch
-        if asked.batch is None and asked.t is None:
-            return epoch * program.num_batches * program.ticks
-        batch = (0 if asked.epoch is not None else here.batch) if asked.batch is None else asked.batch
-        start = (epoch * program.num_batches + batch) * program.ticks
-        return start if asked.t is None else start + (asked.t + 1) * len(program.forward)
-
-    def _timeline_learns(self, batch: int) -> bool:
-        ruler = self._timeline.ruler("batch")
-        return ruler.tick(ruler.count((batch + 1) * self.program.ticks)) == (batch + 1) * self.program.ticks
-
-    def _change(self, settings: Settings, change: Change, action: Action) -> None:
-        timeline = self._timeline.changed(self.position, settings, change, self._budget, action)
-        self._branches.change(timeline, self.position.tick)
-        self._stride = None
-        self._moment = timeline.moment(self.position.tick)
-
-    def _restore(self, tick: int | None) -> bool:
-        if tick is None:
-            return False
-        self._stride = None
-        self._moment = self._timeline.moment(tick)
-        return True
+        tick = timeline.place(tick if end is None else min(tick, end.tick))
+        ahead = tick > here.tick
+        watch = self._watch(ahead)
+        tick = self._stopped(watch, tick)
+        reached = timeline.moment(tick, self._monitor(watch, progress)).position.tick
+        if reached == tick or reached > here.tick:
+            self._stand(self._branches, self._stopped(watch, reached))
+        return self.position
 
     def _search(self, source: str, forwards: bool, progress: Progress | None) -> bool:
         from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
         from tui_gru.debugger.search import search_back, search_forward
 
-        condition = compile_condition(source, readable_names(self.config.reset))
         search = search_forward if forwards else search_back
-        self._stride = None
+        condition = compile_condition(source, readable_names(self.config.reset))
         self._interrupted.clear()
         self.notice = ""
-        monitor = self._monitor(self._timeline, progress)
-        found = search(condition, self._timeline, self.position.tick, self.end, monitor)
-        self._moment = self._timeline.moment(found.tick)
-        self._branches.reach(found.tick)
-        return bool(found.matched)
+        watch = self._watch(forwards)
+        found = search(condition, self._timeline, self.position.tick, self.end, self._monitor(watch, progress))
+        tick = self._stopped(watch, found.tick)
+        self._stand(self._branches, tick)
+        if found.error is not None and tick == found.tick:
+            raise found.error
+        return found.matched and tick == found.tick
+
+    def _stand(self, branches: Branches, tick: int) -> None:
+        """Be at a place of a branch."""
+        moment = branches.timeline.moment(tick)
+        self._branches, self._moment, self._stride = branches.reached(tick), moment, Stride.begin("", tick)
+
+    def _watch(self, ahead: bool) -> FiniteWatch | None:
+        return FiniteWatch(self._timeline, self.position) if ahead and self.stop_on_nan else None
+
+    def _stopped(self, watch: FiniteWatch | None, tick: int) -> int:
+        """`tick`, or the place before it where the watch stops."""
+        place = watch.place(tick) if watch is not None else None
+        if place is None:
+            return tick
+        self.notice = "stopped here: the loss or a weight is not finite (NaN or infinite)"
+        return place
+
+    def _monitor(self, watch: FiniteWatch | None, progress: Progress | None) -> Monitor:
+        ticks = self.program.ticks
+
+        def monitor(batch: int, record: BatchRecord) -> bool:
+            if progress is not None:
+                progress(position_of(self.program, (batch + 1) * ticks))
+            return self._interrupted.is_set() or (watch is not None and watch.sees(batch, record))
+
+        return monitor
+
+    def _change(self, settings: Settings, change: Change, action: Action) -> None:
+        here = self.position
+        timeline = self._timeline.changed(here, settings, change, action)
+        self._stand(self._branches.changed(timeline, here.tick), here.tick)
+
+    def _restore(self, restored: tuple[Branches, int] | None) -> bool:
+        if restored is not None:
+            self._stand(*restored)
+        return restored is not None
 
     def _check_parameter(self, name: str) -> None:
         names = parameter_names(self.config.reset)

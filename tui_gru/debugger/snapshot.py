@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +25,7 @@ class Snapshot:
     """One moment of a session. Values are read through `value`, which gives None for what has not been computed yet.
 
     `previous` is the record of the batch before (None in the first), `losses` the loss of every batch run so far on this branch,
-    `percent` how far along the run reached so far one is, `learning` whether batches learn from here on.
+    `learning` whether batches learn from here on.
     """
 
     config: Config
@@ -88,13 +89,15 @@ class Snapshot:
 
     def last_step(self, name: str) -> Array | None:
         """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""
-        if name in self.moment.updated_names:
-            return np.asarray(self.record.updated[name] - self.record.parameters[name])
-        if self.previous is not None and self.previous.gradients is not None:
-            return np.asarray(self.previous.updated[name] - self.previous.parameters[name])
-        return None
+        record = self.record if name in self.moment.updated_names else self.previous
+        if record is None or record.gradients is None:
+            return None
+        rate = record.gradients.flat.dtype.type(record.learning_rate)
+        with np.errstate(all="ignore"):
+            return np.asarray(-(rate * record.gradients[name]))
 
     @property
     def finite(self) -> bool:
-        """Whether the loss and all parameters of this batch are finite."""
-        return self.record.finite
+        """Whether the loss, where it is there, and all parameters are finite."""
+        loss = self.value("loss")
+        return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.parameters.flat).all())

@@ -10,19 +10,9 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.branches import Branches
-from tui_gru.debugger.history import Budget
+from tui_gru.debugger.steps import Stride
 from tui_gru.engine.config import Config
 from tui_gru.engine.sampling import Sample
-
-
-@dataclass
-class Stride:
-    """A walk at one level, remembered so that its reverse leads back to where it began, wherever in a batch that was."""
-
-    level: str
-    origin: int
-    net: int
-    at: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,10 +21,9 @@ class State:
 
     config: Config
     epochs: int | None
-    budget: Budget
     branches: Branches
     tick: int = 0
-    stride: Stride | None = None
+    stride: Stride = field(default_factory=lambda: Stride.begin("", 0))
     stop_on_nan: bool = False
     samples: tuple[Sample, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)

@@ -11,15 +11,16 @@ from typing import Any, Literal, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.branches import Branch, BranchChange, Branches
+from tui_gru.debugger.branches import Branch, Branches, Change
 from tui_gru.debugger.encoding import unpack
 from tui_gru.debugger.history import COLUMNS, Budget
 from tui_gru.debugger.program import program_of
-from tui_gru.debugger.segment import Action, DivergedError, Segment, Settings
+from tui_gru.debugger.records import Records
+from tui_gru.debugger.segment import Action, DivergedError, Memory, Segment, Settings
 from tui_gru.debugger.session_errors import damaged
 from tui_gru.debugger.session_file import SessionFile
-from tui_gru.debugger.state import State, Stride, this_machine
-from tui_gru.debugger.state_writer import pack_record
+from tui_gru.debugger.state import State, this_machine
+from tui_gru.debugger.steps import Stride
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
@@ -51,27 +52,27 @@ class _Reader:
         self._file = file
         run = self._fact("run")
         self._config = Config.of(**run["config"])
-        self._epochs, self._machine, self._budget = run["epochs"], run["machine"], Budget(run["history_memory"])
+        self._epochs, self._machine = run["epochs"], run["machine"]
+        self._memory = Memory(Budget(run["history_memory"]), Records(self._config.record_bytes))
         self._program = program_of(self._config)
         self._segments: dict[int, Segment] = {}
         self._timelines: dict[int, Timeline] = {}
 
     def state(self) -> State:
         here = self._fact("here")
-        branches = Branches.restored(
+        branches = Branches(
             {name: self._branch(branch) for name, *branch in self._fact("branches")},
             here["branch"],
-            [self._change(f"done/{i}") for i in range(here["done"])],
-            [self._change(f"undone/{i}") for i in range(here["undone"])],
+            tuple(self._change(f"done/{i}") for i in range(here["done"])),
+            tuple(self._change(f"undone/{i}") for i in range(here["undone"])),
         )
         self._prove(branches.timeline.segments[0])
         return State(
             self._config,
             self._epochs,
-            self._budget,
             branches,
             tick=here["tick"],
-            stride=here["stride"] and Stride(**here["stride"]),
+            stride=Stride(**here["stride"]),
             stop_on_nan=here["stop_on_nan"],
             samples=tuple(self._sample(fact) for fact in self._fact("samples")),
             kept=self._fact("kept"),
@@ -86,10 +87,9 @@ class _Reader:
             raise damaged(self._file.path, key)
         return unpack(entries[0])
 
-    def _change(self, key: str) -> BranchChange:
+    def _change(self, key: str) -> Change:
         fact = self._fact(key)
-        fact["before"], fact["after"] = self._branch(fact["before"]), self._branch(fact["after"])
-        return BranchChange(**fact)
+        return Change(**{**fact, "other": fact["other"] and self._branch(fact["other"])})
 
     def _branch(self, fact: list[int]) -> Branch:
         segment, newest = fact
@@ -108,7 +108,7 @@ class _Reader:
         for at, fact in reversed(chain):
             before = None if fact["parent"] is None else self._timelines[fact["parent"]]
             segment = self._segment(at, fact, before)
-            self._timelines[at] = Timeline(self._program, (*(before.segments if before else ()), segment))
+            self._timelines[at] = Timeline(self._program, (*(before.segments if before else ()), segment), self._memory)
         return self._timelines[last]
 
     def _segment(self, at: int, fact: dict[str, Any], before: Timeline | None) -> Segment:
@@ -116,7 +116,7 @@ class _Reader:
         first = self._record(f"first/{at}", settings.trainer.config)
         number = fact["first_batch"]
         earlier = () if before is None or not self._program.earlier else _Earlier(before, number)
-        segment = Segment(fact["start"], number, first, settings, self._budget, Action(**fact["action"]), earlier)
+        segment = Segment(fact["start"], number, first, settings, self._memory, Action(**fact["action"]), earlier)
         segment.machine = self._machine
         self._restore_history(at, segment)
         return segment
@@ -152,13 +152,10 @@ class _Reader:
         fact = self._fact(f"history/{at}")
         pieces = [unpack(data) for _, data in self._file.arrays(f"columns/{at}")]
         columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}
-        checkpoints = [unpack(data)["row"] for _, data in self._file.arrays(f"checkpoints/{at}")]
+        checkpoints = [unpack(data)["row"].tobytes() for _, data in self._file.arrays(f"checkpoints/{at}")]
         if len(columns["loss"]) != fact["length"] or len(checkpoints) != fact["checkpoints"]:
             raise damaged(self._file.path, f"history/{at}")
-        if checkpoints:
-            segment.history.restore(columns, fact["spacing"], np.array(checkpoints))
-        else:
-            segment.history.restore(columns, fact["spacing"], segment.history.checkpoints()[1])
+        segment.history.restore(columns, fact["spacing"], checkpoints)
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays = self._array(f"sample/{fact['at']}")
@@ -168,15 +165,20 @@ class _Reader:
 
     def _prove(self, root: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""
-        trainer, settings, was = root.settings.trainer, root.settings, root.first
-        again = trainer.new_record()
+        settings, was = root.settings, root.first
+        again, state = settings.trainer.new_record(), was.activations.states[0]
         learn, rate = settings.learns(0), settings.learning_rate
-        trainer.run(again, 0, was.parameters, trainer.initial_state(), learn=learn, learning_rate=rate)
-        if pack_record(again) != pack_record(was):
+        settings.trainer.run(again, 0, was.parameters, state, learn=learn, learning_rate=rate)
+        if _outcome(again) != _outcome(was):
             raise DivergedError(
                 f"{self._file.path} was recorded with {self._machine}; this machine, {this_machine()}, does not compute the same "
                 "numbers: open it where it was recorded"
             )
+
+
+def _outcome(record: BatchRecord) -> tuple[bytes, bytes]:
+    """What all that is computed in a batch comes to."""
+    return record.activations.y_hat.tobytes(), record.updated.flat.tobytes()
 
 
 class _Earlier(Sequence[Activations]):

@@ -17,7 +17,7 @@ from weakref import WeakKeyDictionary
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.branches import Branch, BranchChange
+from tui_gru.debugger.branches import Branch, Change
 from tui_gru.debugger.encoding import pack, to_json
 from tui_gru.debugger.history import COLUMNS, History
 from tui_gru.debugger.segment import Segment
@@ -47,7 +47,8 @@ class StateWriter:
         self._ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
         self._histories: WeakKeyDictionary[Segment, _Written] = WeakKeyDictionary()
         self._segments = 0
-        self._changes: dict[str, Sequence[BranchChange]] = {"done": (), "undone": ()}
+        self._text = ""
+        self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
         self._grown: set[Segment] = set()
@@ -81,16 +82,21 @@ class StateWriter:
             self._facts[key] = json
 
     def _write_run(self, file: SessionFile, state: State) -> None:
-        run = {"config": asdict(state.config), "epochs": state.epochs, "history_memory": state.budget.limit}
+        run = {
+            "config": asdict(state.config),
+            "epochs": state.epochs,
+            "history_memory": state.branches.timeline.memory.budget.limit,
+        }
         file.put_fact("run", to_json({**run, "machine": this_machine()}))
         file.put_fact("kept", to_json(state.kept))
+        self._text = state.config.text
 
     def _write_place(self, file: SessionFile, state: State) -> None:
         branches = state.branches
         here = {
             "tick": state.tick,
             "branch": branches.current,
-            "stride": state.stride and asdict(state.stride),
+            "stride": asdict(state.stride),
             "stop_on_nan": state.stop_on_nan,
             "done": len(branches.done),
             "undone": len(branches.undone),
@@ -103,7 +109,8 @@ class StateWriter:
         yield from state.branches.named.values()
         for stack, changes in (("done", state.branches.done), ("undone", state.branches.undone)):
             for change in changes[_same(self._changes[stack], changes) :]:
-                yield from (change.before, change.after)
+                if change.other is not None:
+                    yield change.other
 
     def _branch(self, branch: Branch) -> tuple[int, int]:
         return self._ids[branch.timeline.segments[-1]], branch.newest
@@ -126,8 +133,9 @@ class StateWriter:
             "learning_rate": settings.learning_rate,
             "once": settings.once,
         }
-        if parent is not None and settings.trainer is not parent.settings.trainer:
-            fact["text"] = settings.trainer.config.text
+        text = settings.trainer.config.text
+        if text != (self._text if parent is None else parent.settings.trainer.config.text):
+            fact["text"] = text
         file.put_fact(f"segment/{at}", to_json(fact))
         file.put_arrays(f"first/{at}", [(0, pack_record(segment.first))])
         self._ids[segment] = at
@@ -141,14 +149,15 @@ class StateWriter:
         pieces = range(begin if written.length < history.length else history.length, history.length, PIECE)
         file.put_arrays(f"columns/{at}", ((first, _columns(history, first)) for first in pieces))
         written.length = history.length
-        self._write_checkpoints(file, f"checkpoints/{at}", history, written)
+        self._write_checkpoints(file, f"checkpoints/{at}", segment, written)
         self._put(file, f"history/{at}", asdict(written))
 
-    def _write_checkpoints(self, file: SessionFile, key: str, history: History, written: _Written) -> None:
+    def _write_checkpoints(self, file: SessionFile, key: str, segment: Segment, written: _Written) -> None:
         """The checkpoints of a history, at a spacing that doubles, as its own does, where they become too many."""
+        history, dtype = segment.history, segment.settings.trainer.config.dtype
         batches, rows = history.checkpoints()
         spacing = max(written.spacing, history.spacing)
-        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // max(1, rows[:1].nbytes)))
+        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // max(1, sum(map(len, rows[:1])))))
         while len(batches[:: spacing // history.spacing]) > most:
             spacing *= 2
         if spacing != written.spacing:
@@ -157,18 +166,17 @@ class StateWriter:
         step = spacing // history.spacing
         batches, rows = batches[::step], rows[::step]
         new = zip(batches[written.checkpoints :], rows[written.checkpoints :], strict=True)
-        file.put_arrays(key, ((batch, pack({"row": row})) for batch, row in new))
+        file.put_arrays(key, ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
         written.checkpoints = max(written.checkpoints, len(batches))
 
-    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[BranchChange]) -> None:
+    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[Change]) -> None:
         for i in range(_same(self._changes[stack], changes), len(changes)):
             change = changes[i]
             fact = {
                 "source": change.source,
                 "target": change.target,
-                "before": self._branch(change.before),
-                "after": self._branch(change.after),
                 "tick": change.tick,
+                "other": change.other and self._branch(change.other),
                 "left": change.left,
             }
             file.put_fact(f"{stack}/{i}", to_json(fact))
@@ -188,7 +196,7 @@ class StateWriter:
         self._put(file, "samples", [_sample_fact(sample, known[sample]) for sample in samples])
 
 
-def _same(old: Sequence[BranchChange], new: Sequence[BranchChange]) -> int:
+def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
     """How many changes two moments of a stack have in common. It only changes at its top."""
     count = min(len(old), len(new))
     while count and old[count - 1] is not new[count - 1]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from tui_gru.debugger.program import Program
 from tui_gru.engine.errors import TuiGruError
@@ -71,3 +72,40 @@ class Ruler:
         counted = self._counted(self._starts[run]) + batches
         batch = (counted + 1) * self._every - 1
         return batch * self._program.ticks + self._ends[run][index]
+
+
+@dataclass(frozen=True)
+class Stride:
+    """Steps at one level from `origin`, wherever in a batch that is, remembered so that their reverse leads back to it.
+
+    `net` is how many have been asked for so far, `at` the tick that they have led to; `cut` says that they were to lead further,
+    but the beginning, the end or a stop was in the way: then only the whole reverse leads back, and other steps begin from `at`.
+    """
+
+    level: str
+    origin: int
+    net: int
+    at: int
+    cut: bool = False
+
+    @classmethod
+    def begin(cls, level: str, tick: int) -> Stride:
+        return cls(level, tick, 0, tick)
+
+    def onwards(self, level: str, tick: int, count: int) -> Stride:
+        """The stride that `count` steps from `tick` belong to: this one, or a new one."""
+        goes_on = (self.level, self.at) == (level, tick) and (not self.cut or self.net + count == 0)
+        return self if goes_on else Stride.begin(level, tick)
+
+    def target(self, ruler: Ruler, count: int) -> tuple[int, bool]:
+        """Where `count` more steps lead, and whether the beginning is in their way."""
+        net, passed = self.net + count, ruler.count(self.origin)
+        if net == 0:
+            return self.origin, False
+        if net < 0 and ruler.tick(passed) != self.origin:
+            net += 1  # the first step back is to the place before, which is nearer than a whole step
+        return ruler.tick(passed + net), passed + net < 0
+
+    def gone(self, count: int, tick: int, cut: bool) -> Stride:
+        """After `count` more steps, which have led to `tick`."""
+        return replace(self, net=self.net + count, at=tick, cut=cut)

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import sys
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
-from tui_gru.debugger.segment import Action, Monitor, Segment, Settings
+from tui_gru.debugger.segment import Action, Memory, Monitor, Segment, Settings
 from tui_gru.debugger.steps import Ruler
 from tui_gru.engine.parameters import Parameters
 from tui_gru.engine.record import Activations, BatchRecord
@@ -30,9 +29,10 @@ class Timeline:
 
     program: Program
     segments: tuple[Segment, ...]
+    memory: Memory
 
     @classmethod
-    def begin(cls, program: Program, settings: Settings, parameters: Parameters, budget: Budget) -> Timeline:
+    def begin(cls, program: Program, settings: Settings, parameters: Parameters, memory: Memory) -> Timeline:
         """A fresh run, before its first line."""
         trainer = settings.trainer
         record = trainer.new_record()
@@ -44,7 +44,7 @@ class Timeline:
             learn=settings.learns(0),
             learning_rate=settings.learning_rate,
         )
-        return cls(program, (Segment(0, 0, record, settings, budget, Action("begin")),))
+        return cls(program, (Segment(0, 0, record, settings, memory, Action("begin")),), memory)
 
     def segment_at(self, tick: int) -> Segment:
         """The segment in force at a tick: the last that has taken over by then."""
@@ -86,42 +86,83 @@ class Timeline:
         segment, position = self.segment_at(tick), self.position(tick)
         batch, record = segment.record(position.number, monitor)
         if batch != position.number:
-            position = self.position(self.ruler("batch").tick(self.ruler("batch").count((batch + 1) * self.program.ticks)))
+            position = self.position(self.end_of(batch))
         return Moment(self.program, position, record, segment.settings.trainer.corpus.vocabulary)
+
+    def place(self, tick: int) -> int:
+        """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
+        places = self.ruler("op")
+        return places.tick(places.count(tick))
+
+    def end_of(self, batch: int) -> int:
+        """The last place of a batch: after its update, or after its loss where it does not learn."""
+        return self.place((batch + 1) * self.program.ticks)
+
+    def learns(self, batch: int) -> bool:
+        """Whether a batch ends with backward and update."""
+        return bool(self.learned(batch, batch)[0])
+
+    def learned(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Which of the batches `first` … `last` end with backward and update."""
+        learned = np.zeros(max(last + 1 - first, 0), bool)
+        for batch, learns in self._runs:
+            learned[max(batch - first, 0) :] = learns
+        return learned
 
     def record(self, batch: int) -> BatchRecord:
         """The finished record of a batch, counted through all epochs."""
-        return self._owner(batch).record(batch)[1]
+        return self.segments[self._owner(batch)].record(batch)[1]
 
     def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
         """Show `visit` the finished records of the batches `first` … `last` (None: without end) until it returns True."""
         last = sys.maxsize if last is None else last
         while first <= last:
-            owner = self._owner(first)
-            i = self.segments.index(owner) + 1
-            upto = min(last, self.segments[i].first_batch - 1) if i < len(self.segments) else last
-            if owner.walk(first, upto, visit):
+            i = self._owner(first)
+            upto = min(last, self.segments[i + 1].first_batch - 1) if i + 1 < len(self.segments) else last
+            if self.segments[i].walk(first, upto, visit):
                 return True
             first = upto + 1
         return False
 
-    def _owner(self, batch: int) -> Segment:
+    def replay_start(self, batch: int) -> int:
+        """The first batch that is replayed on the way to `batch` when nothing is at hand."""
+        return self.segments[self._owner(batch)].replay_start(batch)
+
+    @property
+    def computed(self) -> int:
+        """The newest batch that has been run."""
+        return self.segments[-1].computed
+
+    def changed_in(self, batch: int) -> bool:
+        """Whether a segment takes over within a batch, so that its finished record does not hold for all its places."""
+        return batch in self._changed_batches
+
+    @cached_property
+    def _changed_batches(self) -> frozenset[int]:
+        return frozenset(segment.first_batch for segment in self.segments if segment.start > 0)
+
+    def _owner(self, batch: int) -> int:
         """The last segment that has a part in this batch, or the one that runs on into it."""
-        return self.segments[bisect_right(self._first_batches, batch) - 1]
+        return bisect_right(self._first_batches, batch) - 1
 
     @cached_property
     def _first_batches(self) -> list[int]:
         return [segment.first_batch for segment in self.segments]
 
-    def column(self, name: str, upto: int) -> NDArray[np.float64]:
-        """loss, grad_norm or max_weight of the batches 0 … upto, as far as they have been run."""
+    def column(self, name: str, first: int, last: int) -> NDArray[np.float64]:
+        """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run; read-only."""
         pieces = []
-        for i, segment in enumerate(self.segments):
-            end = self.segments[i + 1].first_batch if i + 1 < len(self.segments) else upto + 1
-            pieces.append(segment.history.column(name)[: max(0, min(end, upto + 1) - segment.first_batch)])
-        return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
+        for segment, end in zip(self.segments, (*self._first_batches[1:], sys.maxsize), strict=True):
+            low, high = max(first, segment.first_batch), min(last + 1, end)
+            if low < high:
+                pieces.append(segment.history.column(name)[low - segment.first_batch : high - segment.first_batch])
+        if len(pieces) == 1:
+            return pieces[0]
+        joined = np.concatenate(pieces) if pieces else np.empty(0)
+        joined.flags.writeable = False
+        return joined
 
-    def changed(self, at: Position, settings: Settings, change: Change, budget: Budget, action: Action) -> Timeline:
+    def changed(self, at: Position, settings: Settings, change: Change, action: Action) -> Timeline:
         """The timeline that goes on from `at` with other settings, after `change` has been made to the record and parameters.
 
         `action` is what asked for it. `change` is given copies: what lies before `at` stays as it was.
@@ -133,15 +174,15 @@ class Timeline:
         earlier = self.earlier(at.number)
         learns = at.offset > self.program.loss_tick or settings.learns(at.number)
         settings.trainer.resume(record, parameters, self._resume(at, here), learn=learns, earlier=earlier)
-        kept = self.segments[: bisect_right(self._starts, at.tick)]
-        return Timeline(self.program, (*kept, Segment(at.tick, at.number, record, settings, budget, action, earlier)))
+        kept = self.segments[: bisect_left(self._starts, at.tick)]
+        return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, action, earlier)))
 
     def earlier(self, batch: int) -> tuple[Activations, ...]:
         """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""
         if not self.program.earlier:
             return ()
         begin = batch - batch % self.program.num_batches
-        return tuple(self.record(b).activations for b in range(batch - 1, begin - 1, -1))
+        return tuple(self.record(b).activations for b in range(begin, batch))[::-1]
 
     def _resume(self, at: Position, here: Moment) -> Resume:
         program = self.program
