@@ -19,7 +19,7 @@ COUNTERS = ("epoch", "batch", "t")
 SCALARS = ("loss", "grad_norm", "max_weight", "learning_rate")
 INPUTS = ("x", "y", "h_prev", "char", "target")  # there as soon as a timestep begins
 WRITTEN_WITH = {
-    "az": "z", "ar": "r", "ah": "h_tilde", "dh_output": "dh",
+    "az": "z", "ar": "r", "ah": "h_tilde", "dh_future": "dlogits", "dh_output": "dh",
     "dh_carry": "dh_prev", "dh_candidate": "dh_prev", "dh_update": "dh_prev", "dh_reset": "dh_prev",
 }  # fmt: skip
 
@@ -85,7 +85,7 @@ class Moment:
             return self.begun(t)
         if name in BACKWARD_NAMES and not self.learned:
             return False
-        return self.executed("dlogits" if name == "dh_future" else name, t)
+        return self.executed(name, t)
 
     def _scalar(self, name: str) -> float | None:
         offset, program = self.position.offset, self.program

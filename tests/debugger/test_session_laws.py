@@ -1,0 +1,366 @@
+"""A session against a plain run that stores everything: whatever is done, all that can be read is the same, bit for bit."""
+
+import itertools
+from dataclasses import dataclass, replace
+from unittest.mock import patch
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from tests.debugger.oracle import FORWARD, Run
+from tui_gru.debugger import records
+from tui_gru.debugger.conditions import compile_condition
+from tui_gru.debugger.moment import readable_names
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.session import Session
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.parameters import parameter_names
+
+MODELS = [
+    {},
+    {"carry": "reset", "reset": "after"},
+    {"carry": "notebook", "text": "abcacbabcbacbabca", "hidden_size": 3, "batch_size": 1, "seq_length": 4},
+    {"carry": "notebook", "reset": "after", "dtype": "float64"},
+    {"text": "abba c", "hidden_size": 1, "batch_size": 1, "seq_length": 1},
+    {"text": "aaaaaaaaa", "batch_size": 2, "seq_length": 2, "hidden_size": 3},
+    {"text": "hello world", "batch_size": 2, "seq_length": 5, "reset": "after"},
+]  # fmt: skip
+BATCHES = 12  # that a run is followed for
+LEVELS = ("op", "timestep", "phase", "batch", "epoch")
+FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, every batch
+
+
+CONDITIONS = (
+    "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 1", "max_weight > 1.5", "not (loss > 1.3 and max_weight < 2)",
+    "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "t == 1", "epoch == 1", "char[0] == target[0]", "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))",
+    "Wz[0, 0] > 0.2", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(dWy > 0.2) and any(dz > 0)", "any(dUh > prev(dUh))", "isnan(loss)",
+    "abs(az[0, 0]) > 1 and x[0, 0] == 0", "learning_rate > 0.1", "any(prev(dh_carry) > 0.1)", "any(dh_future != 0)", "term3 < loss",
+)  # fmt: skip
+
+
+def same(one, other):
+    if one is None or other is None:
+        return one is other
+    a, b = np.asarray(one), np.asarray(other)
+    return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+
+
+def everything(session):
+    """All that can be read where a session stands."""
+    config, snapshot = session.config, session.snapshot()
+    names = readable_names(config.reset)
+    return {(name, t): snapshot.value(name, t) for name in names for t in range(config.seq_length)}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A branch in the model: its changes and how far it has been reached."""
+
+    changes: tuple
+    newest: int
+
+
+class SessionMachine(RuleBasedStateMachine):
+    """Drives a session and a model of it, which finds places by counting and values by running everything again."""
+
+    @initialize(
+        model=st.sampled_from(MODELS),
+        memory=st.sampled_from((FEW, SOME, ALL)),
+        at_hand=st.sampled_from((4, 64)),
+        epochs=st.sampled_from((None, None, 2)),
+    )
+    def begin(self, model, memory, at_hand, epochs):
+        with patch.multiple(records, MOST=at_hand):
+            self.session = Session(**model, learning_rate=0.3, history_memory=memory, epochs=epochs)
+        self.config, self.epochs = self.session.config, epochs
+        self.runs = {}
+        self.branches, self.branch = {"main": Line((), 0)}, "main"
+        self.tick, self.walk = 0, None
+        self.done, self.undone = [], []
+        self.kept = []
+
+    # The model
+
+    @property
+    def run(self):
+        changes = self.branches[self.branch].changes
+        if changes not in self.runs:
+            self.runs[changes] = Run(self.config, changes, batches=BATCHES + 1)
+        return self.runs[changes]
+
+    @property
+    def end(self):
+        """Where the run ends, or where the model ceases to follow it."""
+        if self.epochs is not None:
+            return self.run.places("epoch")[self.epochs - 1]
+        return max(place for place in self.run.places("batch") if place <= BATCHES * self.run.N)
+
+    def go(self, tick):
+        """To the last place at or before `tick`."""
+        places, limit = self.run.places("op"), min(tick, self.end)
+        self.tick = max((place for place in places if place <= limit), default=0)
+        line = self.branches[self.branch]
+        self.branches[self.branch] = replace(line, newest=max(line.newest, self.tick))
+        self.walk = None
+
+    def not_too_far(self, position):
+        assert position.tick <= (BATCHES + 1) * self.run.N
+
+    def change(self, *change):
+        line, source = self.branches[self.branch], self.branch
+        forks = self.tick < line.newest
+        if forks:
+            self.branch = next(name for i in itertools.count(1) if (name := f"main~{i}") not in self.branches)
+        self.done.append((source, self.branch, self.tick, None if forks else line))
+        self.undone = []
+        changes = (*(c for c in line.changes if c[0] <= self.tick), (self.tick, *change))
+        self.branches[self.branch] = Line(changes, self.tick)
+        self.walk = None
+
+    # Moving
+
+    @rule(level=st.sampled_from(LEVELS), count=st.one_of(st.integers(-4, 6), st.integers(-60, 60)))
+    def step(self, level, count):
+        self._step(level, count)
+
+    @rule(level=st.sampled_from(LEVELS), counts=st.lists(st.integers(-3, 9), min_size=1, max_size=3))
+    def there_and_back(self, level, counts):
+        origin, seen = self.session.position, everything(self.session)
+        self._step(level, 0)
+        self.walk = None
+        self.session.seek(self.session.position)
+        moved = [self._step(level, count) for count in counts]
+        if all(moved):
+            self.session.step(level, -sum(counts))
+            assert self.session.position == origin
+            assert all(same(value, seen[key]) for key, value in everything(self.session).items())
+            self.go(origin.tick)
+            self.session.seek(origin)
+            self.walk = None
+
+    def _step(self, level, count):
+        """Whether all of it could be gone."""
+        walk = self.walk
+        if walk is None or walk[0] != level or walk[3] != self.tick or (walk[4] and walk[2] + count):
+            walk = (level, self.tick, 0, self.tick, False)
+        _, origin, net, _, _ = walk
+        net += count
+        after = [place for place in self.run.places(level) if place > origin]
+        before = [place for place in (0, *self.run.places(level)) if place < origin]
+        cut = False
+        if net > 0:
+            if self.epochs is None and (net > len(after) or after[net - 1] > self.end):
+                return False
+            target = after[net - 1] if net <= len(after) else self.end + 1
+        elif net < 0:
+            cut = -net > len(before)
+            target = 0 if cut else before[net]
+        else:
+            target = origin
+        came_from, old_walk = self.tick, self.walk
+        position = self.session.step(level, count)
+        self.go(target)
+        assert position.tick == self.tick
+        cut = cut or self.tick != target
+        self.walk = old_walk if cut and self.tick == came_from else (level, origin, net, self.tick, cut)
+        return not cut
+
+    @rule(data=st.data())
+    def seek(self, data):
+        tick = data.draw(st.integers(-3, self.end + (20 if self.epochs else 0)))
+        as_position = data.draw(st.booleans())
+        self.session.seek(position_of(self.session.program, tick) if as_position and tick >= 0 else tick)
+        self.go(max(tick, 0))
+
+    @rule(data=st.data())
+    def seek_by_name(self, data):
+        epoch = data.draw(st.integers(0, self.epochs or BATCHES // self.config.num_batches - 1))
+        batch, t = data.draw(st.integers(0, self.config.num_batches - 1)), data.draw(st.integers(0, self.config.seq_length - 1))
+        self.session.seek(f"e{epoch + 1} b{batch + 1} t{t + 1}")
+        self.go((epoch * self.config.num_batches + batch) * self.run.N + (t + 1) * len(FORWARD))
+
+    @rule()
+    def sgd(self):
+        batch, N = self.tick // self.run.N, self.run.N
+        if batch >= BATCHES:
+            return
+        if not self.run.learned[batch] and (self.epochs is None or batch < self.epochs * self.config.num_batches):
+            self.change("once", batch)
+        self.session.sgd()
+        self.go((batch + 1) * N)
+
+    @rule(source=st.sampled_from(CONDITIONS))
+    def run_until(self, source):
+        condition = compile_condition(source, readable_names(self.config.reset))
+        ticks = [tick for tick in self.run.places("op") if self.tick < tick <= self.end]
+        found = self.run.matches(condition, ticks)
+        if found or self.epochs is not None:
+            assert self.session.run_until(source, progress=self.not_too_far) == bool(found)
+            self.go(found[0] if found else self.end)
+
+    @rule(source=st.sampled_from(CONDITIONS))
+    def run_back_until(self, source):
+        condition = compile_condition(source, readable_names(self.config.reset))
+        found = self.run.matches(condition, [tick for tick in self.run.places("op") if tick < self.tick])
+        assert self.session.run_back_until(source) == bool(found)
+        self.go(found[-1] if found else 0)
+
+    @rule(data=st.data())
+    def run_to(self, data):
+        name = data.draw(st.sampled_from(sorted({line[1] for line in self.run.lines})))
+        limit = (self.tick // self.run.N + 2) * self.run.N
+        if limit > BATCHES * self.run.N:
+            return
+        places = [tick for tick in self.run.places("op") if self.tick < tick <= limit]
+        executed = [tick for tick in places if self.run.lines[(tick - 1) % self.run.N][1] == name]
+        if not executed:
+            with pytest.raises(TuiGruError, match="learning is off"):
+                self.session.run_to(name)
+        else:
+            self.session.run_to(name)
+            self.go(executed[0])
+
+    # Changing the future
+
+    @rule(value=st.booleans())
+    def learning(self, value):
+        if value != self.session.learning:
+            self.change("learning", value)
+        self.session.learning = value
+
+    @rule(value=st.sampled_from((0.0, 0.01, 0.5, 2.0)))
+    def learning_rate(self, value):
+        if value != self.session.learning_rate:
+            self.change("rate", value)
+            self.session.edit("lr", value=value)
+
+    @rule(data=st.data(), value=st.floats(-3, 3, width=16))
+    def edit(self, data, value):
+        parameters = parameter_names(self.config.reset)
+        name = data.draw(st.sampled_from(("h", "h_prev", "Wz", "Wy", "by", *parameters)))
+        shape = self.session.parameter(name).shape if name in parameters else (self.config.batch_size, self.config.hidden_size)
+        index = tuple(data.draw(st.integers(-size, size - 1)) for size in shape)
+        phase, t = self.session.position.phase, self.session.position.t
+        refused = (name == "h" and (self.session.value("h") is None or phase == "backward")) or (
+            name == "h_prev" and self.run.value(self.tick, "logits", t) is not None
+        )
+        if refused:
+            with pytest.raises(TuiGruError):
+                self.session.edit(name, index, value)
+        else:
+            self.change(name, index, value)
+            self.session.edit(name, index, value)
+
+    @rule(data=st.data())
+    def edit_text(self, data):
+        i = data.draw(st.integers(0, len(self.config.text) - 1))
+        char = data.draw(st.sampled_from(self.config.vocabulary))
+        self.change("text", i, char)
+        self.session.edit("text", i, char)
+
+    @rule()
+    def undo(self):
+        assert self.session.undo() == bool(self.done)
+        if not self.done:
+            return
+        source, target, tick, before = self.done.pop()
+        left = self.tick if self.branch == target else tick
+        self.undone.append((source, target, tick, self.branches[target], left))
+        if before is None:
+            del self.branches[target]
+        else:
+            self.branches[target] = before
+        self.branch = source
+        self.go(tick)
+
+    @rule()
+    def redo(self):
+        assert self.session.redo() == bool(self.undone)
+        if not self.undone:
+            return
+        source, target, tick, after, left = self.undone.pop()
+        self.done.append((source, target, tick, self.branches.get(target)))
+        self.branches[target], self.branch = after, target
+        self.go(left)
+
+    @precondition(lambda self: self.session.snapshot().can_undo)
+    @rule()
+    def undo_and_redo(self):
+        self.session.seek(self.session.position)
+        self.walk = None
+        before, position, branch, branches = (
+            everything(self.session),
+            self.session.position,
+            self.session.branch,
+            self.session.branches,
+        )
+        if branch != self.done[-1][1]:
+            return  # it would lead to the other branch
+        self.session.undo()
+        self.session.redo()
+        assert (self.session.position, self.session.branch) == (position, branch)
+        assert set(self.session.branches) == set(branches)
+        assert all(same(value, before[key]) for key, value in everything(self.session).items())
+
+    @rule(data=st.data())
+    def switch(self, data):
+        self.branch = data.draw(st.sampled_from(sorted(self.branches)))
+        self.session.switch(self.branch)
+        self.go(min(self.tick, self.branches[self.branch].newest))
+
+    # What changes nothing
+
+    @rule(length=st.integers(0, 5), seed=st.integers(0, 3))
+    def sample(self, length, seed):
+        self.session.sample(self.config.vocabulary[0], length, seed=seed)
+
+    @rule()
+    def keep_a_snapshot(self):
+        self.kept = [*self.kept[-3:], (self.session.snapshot(), copied(everything(self.session)))]
+
+    # What is compared
+
+    @invariant()
+    def stands_where_the_model_does(self):
+        session, line = self.session, self.branches[self.branch]
+        assert (session.position.tick, session.newest.tick) == (self.tick, line.newest)
+        assert (session.branch, set(session.branches)) == (self.branch, set(self.branches))
+        _, offset = self.run.position(self.tick)
+        position = session.position
+        assert (position.epoch, position.batch, position.t) == tuple(self.run.value(self.tick, n) for n in ("epoch", "batch", "t"))
+        assert position.phase == (self.run.lines[offset - 1][0] if offset else "start")
+
+    @invariant()
+    def shows_what_the_model_does(self):
+        session, run, tick = self.session, self.run, self.tick
+        for (name, t), value in everything(session).items():
+            assert same(value, run.value(tick, name, t)), (name, t)
+        for name in parameter_names(self.config.reset):
+            assert same(session.parameter(name), run.parameter(tick, name)), name
+            assert same(session.gradient(name), run.value(tick, f"d{name}")), name
+        assert same(session.loss, run.value(tick, "loss"))
+        assert same(session.snapshot().losses, run.loss_so_far(self.branches[self.branch].newest))
+
+    def teardown(self):
+        for snapshot, values in getattr(self, "kept", ()):
+            assert all(same(snapshot.value(name, t), value) for (name, t), value in values.items())
+
+
+def copied(values):
+    return {key: value.copy() if isinstance(value, np.ndarray) else value for key, value in values.items()}
+
+
+def test_a_session_is_what_a_plain_run_is():
+    run_state_machine_as_test(
+        SessionMachine,
+        settings=settings(
+            max_examples=60,
+            stateful_step_count=25,
+            deadline=None,
+            derandomize=True,
+            suppress_health_check=list(HealthCheck),
+        ),
+    )
