@@ -35,7 +35,7 @@ def lines(config):
 
 
 class Run:
-    """One line of history: `changes` lists (tick, kind, arguments) in the order in which they were made, each at or after the last."""
+    """One line of history: `changes` lists (tick, kind, arguments) in the order in which they were made, none before the last."""
 
     def __init__(self, config, changes, *, batches):
         self.config, self.lines = config, lines(config)
