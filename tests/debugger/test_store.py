@@ -292,6 +292,20 @@ def test_a_recorded_session_may_run_in_one_thread_and_keep_things_in_another(pat
         assert_same(session, again)
 
 
+def test_a_kill_while_the_log_is_taken_into_the_file_loses_nothing(path):
+    session, crashed = Session(), path.with_name("crashed.tui-gru")
+    with closing(session):
+        session.record_to(path)
+        for i in range(20):
+            session.edit("Wz", (0, 0), i)
+        data, log = path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()
+    page = bytearray(path.read_bytes()[:4096])
+    page[18:20] = b"\x02\x02"  # in WAL mode, as it was
+    crashed.write_bytes(page + data[4096:])  # the first page is new, the pages that it tells of are in the log
+    crashed.with_name(crashed.name + "-wal").write_bytes(log)
+    assert_same(session, Session.open(crashed))
+
+
 @pytest.mark.parametrize("seed", range(15))
 def test_what_was_acknowledged_survives_a_kill(path, seed):
     code = f"from tests.debugger.acting import act_for_ever; act_for_ever({str(path)!r}, {seed})"

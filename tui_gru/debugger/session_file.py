@@ -28,6 +28,7 @@ from tui_gru.debugger.session_errors import (
     missing,
     reading_errors,
     reason,
+    result_code,
     writing_errors,
 )
 
@@ -137,7 +138,7 @@ def recording(path: Path, inode: int) -> SessionFile:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
-            _pragma(connection, "user_version")  # WAL mode, and with it the lock, begins with the first reading
+            connection.execute("PRAGMA user_version").fetchone()  # WAL mode, and with it the lock, begins with the first reading
             if path.stat().st_ino != inode:
                 raise in_use(path)
         except BaseException:
@@ -162,10 +163,15 @@ def _leave_wal_mode(connection: sqlite3.Connection) -> None:
 def identify(path: Path) -> None:
     """Raise `SessionFileError` where `path` is no session of this version. Leaves no trace, whatever the file is."""
     _check_there(path)
-    with reading_errors(path), closing(_connect(path, "ro&immutable=1")) as connection:  # takes no locks, makes no files beside it
-        if _pragma(connection, "application_id") != APPLICATION_ID:
-            raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
-        version = _pragma(connection, "user_version")
+    with reading_errors(path):
+        try:
+            application, version = _marks(path, "ro&immutable=1")  # takes no locks, makes no files beside it
+        except sqlite3.Error as error:
+            if result_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR):
+                raise
+            application, version = _marks(path, "ro")  # its log may be half taken into the file
+    if application != APPLICATION_ID:
+        raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
     if version > VERSION:
         raise NewerSessionError(
             f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
@@ -195,8 +201,10 @@ def _checked(path: Path, connection: sqlite3.Connection) -> SessionFile:
     return SessionFile(path, connection)
 
 
-def _pragma(connection: sqlite3.Connection, name: str) -> int:
-    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+def _marks(path: Path, mode: str) -> tuple[int, int]:
+    with closing(_connect(path, mode)) as connection:
+        application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        return application, version
 
 
 @contextmanager
