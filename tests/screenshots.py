@@ -38,6 +38,7 @@ PICTURES = (
     Picture("backward", "l n n s s s 12o"),
     Picture("trained", "l 900e : s a m p l e space M a space 1 0 space 0 . 0 enter"),
     Picture("narrow", "s s o o o", (80, 24)),
+    Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
     Picture("large", "l 3n s o", options={"text": LARGE_TEXT * 4, "hidden_size": 32, "batch_size": 8, "seq_length": 16, "seed": 7}),
 )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -48,6 +51,17 @@ class TuiGruApp(App[None]):
         self.set_keymap(self.own_keys)
         return MainScreen(self.session)
 
+    def on_mount(self) -> None:
+        """Leave the terminal as it was when the process is told to end."""
+        loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, self._leave, number)
+
+    def _leave(self, number: int) -> None:
+        self.session.interrupt()
+        self.exit(return_code=128 + number)
+
     def on_ready(self) -> None:
         gc.freeze()
         gc.enable()
@@ -85,4 +99,7 @@ def _own_keys(path: Path | None) -> dict[str, str]:
 
 def run(config: Config, *, theme: str | None, ascii: bool, keys: Path | None, learn: bool = False) -> None:
     """Run the debugger in this terminal until it is quit."""
-    make_app(config, theme=theme, ascii=ascii, keys=keys, learn=learn).run()
+    app = make_app(config, theme=theme, ascii=ascii, keys=keys, learn=learn)
+    app.run()
+    if app.return_code:
+        raise SystemExit(app.return_code)

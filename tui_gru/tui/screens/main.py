@@ -98,6 +98,8 @@ class MainScreen(Screen[None]):
         ):
             self.add_class([name for least, name in breakpoints if least <= cells][-1])
         self._show()
+        if self.snapshot.config.carry == "notebook":
+            self.say("carry notebook: gradients run on into the epoch's earlier batches, so its cost grows with their square")
 
     # Showing
 
