@@ -83,4 +83,9 @@ def _of_parameters(name: str, ticks: Sequence[int], program: Program) -> Column 
     assert complete is not None
     if any(k < complete for k in ticks):
         return None
-    return lambda record, number: np.asarray(record.gradients and record.gradients[name])[np.newaxis]
+
+    def gradient(record: BatchRecord, number: int) -> Array:
+        assert record.gradients is not None
+        return record.gradients[name[1:]][np.newaxis]
+
+    return gradient
