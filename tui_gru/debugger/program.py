@@ -132,8 +132,8 @@ def _backward(reset: str) -> tuple[Line, ...]:
 class Program:
     """The table for one config, and the arithmetic of its ticks.
 
-    A batch takes `ticks` ticks, whether it learns or not: `forward` lines for every t, the loss, `backward` lines for every t from
-    the last to the first, and the `update`. Tick k of a batch (1-based) has executed its k-th line.
+    A batch takes `ticks` ticks whether it learns or not: `forward` lines for every t, the loss, `backward` lines for every t
+    from the last to the first, and the `update`. Tick k of a batch (1-based) has executed its k-th line.
     """
 
     def __init__(self, config: Config) -> None:

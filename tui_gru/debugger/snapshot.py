@@ -55,6 +55,12 @@ class Snapshot:
         return self.position.line
 
     @property
+    def timestep(self) -> int | None:
+        """The timestep at work, 0-based; None outside the loops over t: at the very beginning, in the loss, in the update."""
+        inside = self.position.phase in ("forward", "backward") and self.line not in self.program.earlier
+        return self.position.t if inside else None
+
+    @property
     def record(self) -> BatchRecord:
         return self.moment.record
 

@@ -33,10 +33,17 @@ def visible_text(chars: Iterable[str]) -> str:
     return "".join(map(visible, chars))
 
 
+@lru_cache(maxsize=8192)
+def sign(char: str) -> str:
+    """The character in one cell or two, for where characters stand in columns: what would need an escape is `�`."""
+    shown = visible(char)
+    return shown if cell_len(shown) <= 2 else "\ufffd"
+
+
 @lru_cache(maxsize=32)
 def widest(chars: str) -> int:
-    """The cells that the widest of these characters takes."""
-    return max((cell_len(visible(char)) for char in chars), default=1)
+    """The cells that the widest of these characters takes as a sign."""
+    return max((cell_len(sign(char)) for char in chars), default=1)
 
 
 def cut(text: str, width: int, glyphs: Glyphs) -> str:

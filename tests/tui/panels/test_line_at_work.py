@@ -105,11 +105,12 @@ def test_a_gradient_grows_by_a_share():
 
 
 def test_an_update_shows_old_and_new():
-    text = text_of(at("Wy"))
     snapshot = at("Wy")
+    text = text_of(snapshot)
     for array in (snapshot.record.parameters["Wy"], snapshot.record.gradients["Wy"], snapshot.parameter("Wy")):
         assert all(number in text for number in numbers_in(array, numbers.wide))
     assert " − 0.01 · " in text
+    assert f"a step of {numbers.wide(snapshot.last_step('Wy')[0, 0]).strip()}".replace("+", "").replace("-", "−") in text
 
 
 @pytest.mark.parametrize("model", MODELS)

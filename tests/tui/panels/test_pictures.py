@@ -18,6 +18,7 @@ LineAtWork { height: 12; }
 """
 SMALL = """
 Listing { width: 40; height: 12; }
+Vertical { height: 12; }
 Sequence, LossTerms { width: 1fr; height: 6; }
 LineAtWork { height: 12; }
 """

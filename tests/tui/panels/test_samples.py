@@ -16,7 +16,7 @@ async def test_the_newest_first_with_the_numbers_that_chose_it(board, moment, wr
         assert lines[3].split() == ["u", *(f"{draw.uniform:.4f}" for draw in newest.draws)]
         assert [line.split()[-1] for line in lines[5:]] == [sample.text for sample in snapshot.samples[1::-1]]
         assert [line.split()[0] for line in lines[5:]] == ["tutorial", "fed"]
-        assert str(samples.border_subtitle) == "temperature 1 · seed 5"
+        assert str(samples.border_subtitle) == "temp 1 · seed 5"
         styles = [s.style for s in samples._strips[0]][1:]
         assert styles[:3] == [samples.palette.dim, samples.palette.dim, samples.palette.strong]
 

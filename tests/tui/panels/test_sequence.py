@@ -2,7 +2,7 @@ import pytest
 from rich.cells import cell_len
 
 from tests.tui.panels.sessions import HARD_TEXT, at, every_line, large, start, tutorial
-from tui_gru.tui.characters import cut, escaped, visible
+from tui_gru.tui.characters import cut, escaped, sign, visible
 from tui_gru.tui.glyphs import UNICODE
 from tui_gru.tui.panels.sequence import sequence
 from tui_gru.tui.themes import BLACKBOARD, palette_for
@@ -31,9 +31,9 @@ def test_backwards_is_marked():
     assert "‹ a→t ▌" in first
 
 
-@pytest.mark.parametrize("target", ["loss", "Wz"])
+@pytest.mark.parametrize("target", ["loss", "earlier", "Wz"])
 def test_outside_the_loops_no_column_is_at_work(target):
-    assert "▌" not in "".join(lines_of(at(target)))
+    assert "▌" not in "".join(lines_of(at(target, carry="notebook")))
 
 
 def test_nothing_is_shown_before_it_is_computed():
@@ -87,6 +87,10 @@ def test_every_visible_character_is_as_wide_in_a_text_as_alone():
     shown = [visible(char) for char in sorted(set(HARD_TEXT))]
     assert all(cell_len(char) > 0 for char in shown)
     assert cell_len("".join(shown)) == sum(map(cell_len, shown))
+
+
+def test_a_sign_takes_no_more_than_two_cells():
+    assert [sign(char) for char in "a日\u200b"] == ["a", "日", "\ufffd"]
 
 
 def test_cut():

@@ -67,7 +67,8 @@ async def test_the_mode_goes_round(board, moment):
         weights.query_one(Overview).focus()
         seen = []
         for _ in range(4):
-            await pilot.press("v")
+            weights.action_cycle_mode()
+            await pilot.pause()
             seen.append((weights.mode, str(weights.query_one(Overview).border_title)))
         titles = ["weights", "gradients", "last change", "weights"]
         assert seen == list(zip(["weights", "gradients", "changes", "all"], titles, strict=True))
@@ -92,7 +93,8 @@ async def test_one_parameter_alone_and_back(board, moment, written):
         assert numbers.wide(snapshot.parameter("Wh")[2, 0]) in written(matrix)
         await pilot.press("down", "right")
         assert str(matrix.border_subtitle) == f"Wh, a → unit 2 = {numbers.exact(snapshot.parameter('Wh')[1, 1])}"
-        await pilot.press("v", "enter", "<", "<", "<", "enter")
+        weights.action_cycle_mode()
+        await pilot.press("enter", "<", "<", "<", "enter")
         assert chosen == [("dWh", 1, 1), ("dby", 0, 1)]
         assert str(matrix.border_title).endswith("Wy  ‹dby›")
         await pilot.press("escape")

@@ -19,7 +19,7 @@ from tui_gru.tui.themes import palette_of
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
 
-_GAP = "   "
+_GAP = "  "
 _DOT = " · "
 _NAME = "tui-gru"
 #: An excerpt of the text shorter than this says nothing.
@@ -28,7 +28,7 @@ _EXCERPT = 8
 
 @dataclass(frozen=True)
 class _Item:
-    """A piece of the line, `value` standing out of it. Where there is no room, those with the lowest `need` go first."""
+    """A piece of the line, `value` standing out of it. What is needed most has the room first."""
 
     content: str
     style: Style
@@ -64,11 +64,11 @@ class Header(Widget):
 def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     """The line for a screen of this width."""
     middle, right = _position(palette, snapshot), _facts(palette, snapshot)
-    name = _Item(_NAME, palette.strong + palette.gate, 4)
-    pieces = [name, *middle, *right]
-    while pieces and _used(pieces, middle, right) > width:
-        least = min(pieces, key=lambda item: item.need)
-        pieces.remove(least)
+    name = _Item(_NAME, palette.strong + palette.gate, 2)
+    pieces: list[_Item] = []
+    for item in sorted([name, *middle, *right], key=lambda item: -item.need):
+        if _used([*pieces, item], middle, right) <= width:
+            pieces.append(item)
     left = [name] if name in pieces else []
     middle, right = [[item for item in part if item in pieces] for part in (middle, right)]
     room = width - _used(pieces, middle, right) - len(_GAP)
@@ -114,12 +114,12 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         part = int(100 * snapshot.position.tick / snapshot.newest.tick)
         items.append(_Item(f"{palette.glyphs.target_end} at {part} % of the run", palette.accent, 5))
     learns = snapshot.learning
-    items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 3))
+    items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
     items.append(_Item(f"η {snapshot.learning_rate:g}", palette.dim, 0))
     if snapshot.config.carry != "detach":
         items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
     if len(snapshot.branches) > 1:
-        items.append(_Item(f"branch {snapshot.branch}", palette.plain, 2))
+        items.append(_Item(f"branch {snapshot.branch}", palette.plain, 3))
     label, loss = _loss(snapshot)
     if loss is not None:
         items.append(_Item(f"{label} ", palette.dim, 6, numbers.wide(loss).strip().removeprefix("+")))
@@ -134,7 +134,7 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     for t in range(snapshot.position.t, -1, -1):
         term = snapshot.value("term3", t)
         if term is not None:
-            return f"③ of t {t + 1}:", term
+            return f"③ t {t + 1}:", term
     if snapshot.previous is not None:
         return "last batch’s loss", snapshot.previous.loss
     return "", None

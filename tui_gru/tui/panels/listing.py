@@ -84,8 +84,8 @@ class Listing(Panel):
                 passed=index < arrow and row.line is not None and row.line.phase == phase,
                 idle=index > loss and not learns,
             )
-            counts = row.counter and (row.counter != "t" or phase == ("forward" if index < loss else "backward"))
-            value = f"{row.counter} {snapshot.value(row.counter) + 1}" if counts else ""
+            at_work = row.counter != "t" or (snapshot.timestep is not None and (phase == "forward") == (index < loss))
+            value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and at_work else ""
             lines.append(_written(self.palette, _indented(row, width), width, state, value))
         return from_rows(lines)
 

@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import visible, widest
+from tui_gru.tui.characters import sign, widest
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
@@ -45,7 +45,7 @@ class LossTerms(Panel):
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
-    above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, max(room, 1))
+    above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))
     rest = vstack(*below)
     return vstack(above, rest, gap=1 if above.height + rest.height < height else 0)
 
@@ -55,7 +55,7 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
     rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
     if rows > height or columns > width:
         return None
-    labels = [visible(char) for char in snapshot.corpus.vocabulary] if rows < height else None
+    labels = [sign(char) for char in snapshot.corpus.vocabulary] if rows < height else None
     for compact in (False, True):
         entry = ENTRIES["signed", compact].width
         cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
@@ -68,7 +68,7 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
     return None
 
 
-def _picked(palette: Palette, snapshot: Snapshot, row: int | None, height: int) -> Box:
+def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     """The entries of ① that are not 0, each with its character, and ② beside them."""
     shape = (snapshot.config.batch_size, snapshot.config.vocab_size)
     targets = snapshot.record.activations.targets[snapshot.position.t].tolist()
@@ -86,13 +86,17 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, height: int) 
             style = entry_style(palette, "signed", value, scale)
             style = palette.quiet(style) if row not in (None, i) else style
             style = palette.fresh(style) if _fresh(snapshot, "term1") and row in (None, i) else style
-            char = transliterate(visible(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
+            char = transliterate(sign(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
             label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
             lines.append((label, Segment(numbers.wide(value), style)))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
     note = Segment(f" {shape[0]}{palette.glyphs.by}{shape[1]}", palette.dim)
     box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
-    return _beside(palette, snapshot, box, _second(palette, snapshot, row, height, compact=False))
+    for compact in (False, True):
+        both = _beside(palette, snapshot, box, _second(palette, snapshot, row, height, compact))
+        if both.width <= width:
+            break
+    return both
 
 
 def _second(palette: Palette, snapshot: Snapshot, row: int | None, height: int | None, compact: bool) -> Box:

@@ -112,6 +112,14 @@ class Operands:
         return None
 
     @property
+    def step(self) -> Array | None:
+        """What an update has added to its parameter; None for other lines."""
+        if self.line.op != "-=":
+            return None
+        step = self.snapshot.last_step(self.line.target)
+        return None if step is None else np.atleast_2d(step)
+
+    @property
     def result(self) -> Operand:
         """What the line has computed."""
         target = self.line.target

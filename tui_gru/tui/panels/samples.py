@@ -34,7 +34,7 @@ class Samples(Panel):
             return
         self._samples = snapshot.samples
         newest = self._samples[-1] if self._samples else None
-        self.set_titles("samples", None if newest is None else f"temperature {newest.temperature:g} · seed {newest.seed}")
+        self.set_titles("samples", None if newest is None else f"temp {newest.temperature:g} · seed {newest.seed}")
         self.refresh_content()
 
     def build(self, width: int, height: int) -> Box:

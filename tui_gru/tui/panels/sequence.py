@@ -10,7 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import visible, visible_text, widest
+from tui_gru.tui.characters import sign, visible_text, widest
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
@@ -101,14 +101,9 @@ def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, 
     return from_rows(lines)
 
 
-def _current(snapshot: Snapshot) -> int | None:
-    """The column at work: none before the first line, nor in the loss and the update, which are outside the loops over t."""
-    return snapshot.position.t if snapshot.position.phase in ("forward", "backward") else None
-
-
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
     """The numbers of the columns, as many as there is room for; the current one stands out, and says when it goes backwards."""
-    current = _current(snapshot)
+    current = snapshot.timestep
     word = "t " if layout.column > len(f"t {snapshot.config.seq_length}") else ""
     places: dict[int, str] = {}
     for t in sorted(layout.steps, key=lambda t: t != current):  # the current one first
@@ -144,11 +139,11 @@ class _Column:
 
 def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column]:
     vocabulary, activations = snapshot.corpus.vocabulary, snapshot.record.activations
-    current, line = _current(snapshot), snapshot.line
+    current, line = snapshot.timestep, snapshot.line
     columns = []
     for t in steps:
         inputs, targets = (
-            [transliterate(visible(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()]
+            [transliterate(sign(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()]
             for ids in (activations.inputs, activations.targets)
         )
         y_hat = snapshot.value("y_hat", t)

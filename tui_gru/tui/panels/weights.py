@@ -34,7 +34,6 @@ class Overview(Panel):
 
     def show(self, snapshot: Snapshot, mode: str, chosen: str) -> None:
         self._snapshot, self._mode, self._chosen = snapshot, mode, chosen
-        self.set_titles("weights" if mode == "all" else _SHEETS[mode][0].name)
         self.refresh_content()
 
     def watch_has_focus(self, has_focus: bool) -> None:
@@ -45,27 +44,39 @@ class Overview(Panel):
         snapshot = self._snapshot
         if snapshot is None:
             return EMPTY
-        palette = self.palette
-        chosen = self._chosen if self.has_focus else ""
-        if self._mode != "all":
-            kind = _SHEETS[self._mode][0]
-            shown = sheet(palette, snapshot, kind, width, compact=False, chosen=chosen)
-            if shown.width > width or shown.height > height:
-                shown = sheet(palette, snapshot, kind, width, compact=True, chosen=chosen)
-            return clip(palette, shown, width, shown.height)
-        first = shown = sheet(palette, snapshot, WEIGHTS, width, compact=True, chosen=chosen)
+        shown = self._all(snapshot, width, height) if self._mode == "all" else self._one(snapshot, width, height)
+        return clip(self.palette, shown, width, shown.height)
+
+    def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """One sheet, in full numbers where these fit."""
+        kind = _SHEETS[self._mode][0]
+        self._caption(kind.name)
+        full = self._sheet(snapshot, kind, width, compact=False)
+        return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
+
+    def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """The weights, and with them what fits of the other sheets."""
+        first = shown = self._sheet(snapshot, WEIGHTS, width)
         across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # for so many sheets
-        others = [kind for kind in (GRADIENTS, CHANGES) if kind.there(snapshot)]
+        others = left_out = [kind for kind in (GRADIENTS, CHANGES) if kind.there(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
-            more = (sheet(palette, snapshot, kind, width, compact=True, chosen=chosen) for kind in others[:count])
-            together = flow([first, *more], width, gap=_GAP)
+            together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
             if together.height <= height:
-                shown = together
+                shown, left_out = together, others[count:]
+        self._caption("weights", f"x: {left_out[0].name}" if left_out else "")
         if GRADIENTS not in others and shown.height + 1 < height:
-            hint = text(palette, "no gradients yet: a takes an SGD step, l turns learning on", palette.dim)
-            shown = vstack(shown, hint, gap=1)
-        return clip(palette, shown, width, shown.height)
+            how = "they come with the backward phase" if snapshot.learning else "a takes an SGD step, l turns learning on"
+            shown = vstack(shown, text(self.palette, f"no gradients yet: {how}", self.palette.dim), gap=1)
+        return shown
+
+    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
+        return sheet(self.palette, snapshot, kind, width, compact=compact, chosen=self._chosen if self.has_focus else "")
+
+    def _caption(self, title: str, note: str = "") -> None:
+        """What is shown is known when it is built; the border is not to change while it is drawn."""
+        note = "< > choose, enter opens" if self.has_focus else note
+        self.call_next(self.set_titles, title, note or None)
 
 
 class ParameterMatrix(MatrixView):
@@ -113,7 +124,7 @@ class ParameterMatrix(MatrixView):
 class Weights(Container):
     """All parameters: values, gradients and what the last SGD step has changed.
 
-    `mode` is what is shown: weights, gradients, changes, or all that fits; `v` goes on to the next. `<` and `>` choose a
+    `mode` is what is shown: weights, gradients, changes, or all that fits. `<` and `>` choose a
     parameter, enter shows it alone, escape all of them. A large model is always shown one parameter at a time.
     """
 
@@ -124,7 +135,6 @@ class Weights(Container):
         Binding("greater_than_sign", "choose(1)", "Next parameter", show=False, id="weights.next"),
         Binding("enter", "alone(True)", "One parameter", show=False, id="weights.alone"),
         Binding("escape", "alone(False)", "All parameters", show=False, id="weights.all"),
-        Binding("v", "cycle_mode", "Weights, gradients or changes", show=False, id="weights.mode"),
     ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:

@@ -82,6 +82,8 @@ class WorkedEntry:
             assert isinstance(line.formula, Apply)
             pieces.append((f"= {number(activation.values[i, j])}", palette.plain))
             pieces.append((f"  {FUNCTIONS[line.formula.function][0]} → {value}", palette.accent))
+        if (step := operands.step) is not None:
+            pieces.append((f"  a step of {number(step[i, j])}", palette.dim))
         if word := self._pick():
             pieces.append((f"  {word}", palette.dim))
         return pieces

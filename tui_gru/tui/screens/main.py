@@ -117,8 +117,13 @@ class MainScreen(Screen[None]):
         self.query_one(BottomLine).refresh()
 
     def _panels(self) -> Iterator[Shows]:
-        for kind in (Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples):
-            yield self.query_one(kind)
+        panels: tuple[type[Widget], ...] = (
+            Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples,
+        )  # fmt: skip
+        for kind in panels:
+            panel = self.query_one(kind)
+            assert isinstance(panel, Shows)
+            yield panel
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something on the last row, until the next key."""

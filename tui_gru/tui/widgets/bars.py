@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.tui.glyphs import transliterate
@@ -48,8 +48,9 @@ def bars(
         ink = palette.target if chosen else palette.gate
         name_style = palette.target if chosen else palette.plain
         row = [
+            Segment(" " * (name_width - cell_len(name))),
             Segment(f"{palette.glyphs.target} " if chosen else "  ", palette.target),
-            Segment(set_cell_size(" " * (name_width - cell_len(name)) + name, name_width), name_style),
+            Segment(name, name_style),
             Segment(" "),
         ]
         if values is None:

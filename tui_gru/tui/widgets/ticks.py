@@ -16,7 +16,7 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
             continue
         first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
         if last - first + 1 <= count:
-            return [index * step for index in range(first, last + 1)]
+            return [min(max(index * step, low), high) for index in range(first, last + 1)]  # a rounding must not leave the axis
     return []
 
 
