@@ -31,6 +31,7 @@ MOMENTS = {
         ("batch", 2), ("timestep", 1), ("op", 6), learning=True, text=ODD_TEXT, hidden_size=64, batch_size=8, seq_length=16
     ),
     "broken": lambda: tutorial(("batch", 6), ("timestep", 1), learning=True, learning_rate=1e38),
+    "lost": lambda: tutorial(("batch", 6), ("phase", 1), learning=True, learning_rate=1e38),
 }
 
 

@@ -58,7 +58,8 @@ def test_a_branch_is_named_once_there_are_two():
 
 
 def test_what_is_not_finite_is_a_badge(moment):
-    assert "✗ not finite" in line(moment("broken"))
+    assert "✗ not finite" in line(moment("lost"))
+    assert "finite" not in line(moment("broken")), "its loss is still to come"
     assert "finite" not in line(moment("sgd"))
 
 
