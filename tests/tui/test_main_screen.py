@@ -196,3 +196,25 @@ async def test_a_click_on_a_line_runs_to_it() -> None:
         await d.pilot.pause()
         assert d.session.position.line is not None
         assert d.session.position.line.target == "h"
+
+
+async def test_a_session_is_saved_and_opened_where_it_was_left(tmp_path: Any) -> None:
+    file = tmp_path / "walk.tui-gru"
+    async with driving() as d:
+        await d.type("l", "4n", "s")
+        d.screen.save(file)
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert str(file) in d.says
+        left, weights = d.session.position, d.session.parameter("Wz").copy()
+        await d.type("5n")
+        d.screen.open(file)
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert d.screen.session.position == left
+        assert np.array_equal(d.screen.session.parameter("Wz"), weights)
+        d.screen.open(tmp_path / "none")
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert "none" in d.says
+        assert d.screen.session.position == left

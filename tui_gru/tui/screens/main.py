@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions, work
@@ -138,6 +139,7 @@ class MainScreen(Screen[None]):
         if self._run is not None:
             return
         self.say("")
+        self.session.notice = ""
         if batches is not None and batches * self._batch_seconds <= AT_ONCE:
             begun = time.perf_counter()
             try:
@@ -211,6 +213,23 @@ class MainScreen(Screen[None]):
 
     def switch(self, branch: str) -> None:
         self.do(lambda _: self.session.switch(branch))
+
+    def save(self, path: Path) -> None:
+        """Write the session to a file."""
+
+        def save(_: Any) -> None:
+            self.session.save(path)
+            self.session.notice = f"saved to {path}"
+
+        self.do(save, batches=None)
+
+    def open(self, path: Path) -> None:
+        """Go on in the session of a file, in place of this one."""
+
+        def open_(_: Any) -> None:
+            self.session = Session.open(path)
+
+        self.do(open_, batches=None)
 
     def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
         """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
