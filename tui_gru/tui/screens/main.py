@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import actions, work
+from textual import actions
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 
@@ -33,8 +31,7 @@ from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Weights
-from tui_gru.tui.runs import AT_ONCE, Finished, Progressed, Run, carry_out
-from tui_gru.tui.runs import Verb as Doing
+from tui_gru.tui.screens.running import RunningScreen
 from tui_gru.tui.view import Shows, View
 from tui_gru.tui.widgets.panel import Panel
 
@@ -46,7 +43,7 @@ LARGEST_COUNT = 10**9
 WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt"})
 
 
-class MainScreen(Screen[None]):
+class MainScreen(RunningScreen):
     """Holds the session and what one looks at. Every verb ends in `show_now`."""
 
     AUTO_FOCUS = ""
@@ -60,17 +57,14 @@ class MainScreen(Screen[None]):
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
+        super().__init__(session)
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
         self._count = 0
         self._last_walk = ("timestep", 1)
-        self._run: Run | None = None
         self._play: Timer | None = None
         self._speed = 2
         self._page = 1
-        self._batch_seconds = 0.0
         self._due = False
 
     def compose(self) -> ComposeResult:
@@ -133,44 +127,6 @@ class MainScreen(Screen[None]):
         self.query_one(BottomLine).say(message, warning=warning)
 
     # Doing
-
-    def do(self, verb: Doing, *, batches: int | None = 1) -> None:
-        """Carry out a verb of the session: at once where it is quick, else in a thread. `batches` is about how many it runs."""
-        if self._run is not None:
-            return
-        self.say("")
-        self.session.notice = ""
-        if batches is not None and batches * self._batch_seconds <= AT_ONCE:
-            begun = time.perf_counter()
-            try:
-                verb(None)
-            except TuiGruError as error:
-                self.say(str(error), warning=True)
-            self._batch_seconds = (time.perf_counter() - begun) / max(batches, 1)
-            self.show_now()
-            return
-        self._run = Run(self.session.position.number, batches, time.monotonic())
-        self.refresh_bindings()
-        self._work(verb)
-
-    @work(thread=True, exclusive=True, exit_on_error=True)
-    def _work(self, verb: Doing) -> None:
-        carry_out(verb, self.post_message)
-
-    def on_progressed(self, event: Progressed) -> None:
-        if self._run is not None:
-            self.say(f"running · {self._run.describe(event.position)} · esc stops")
-
-    def on_finished(self, event: Finished) -> None:
-        self._run = None
-        self.say(event.problem, warning=True)
-        self.refresh_bindings()
-        self.show_now()
-
-    @property
-    def running(self) -> bool:
-        """Whether a thread is at work on the session, which then is not to be touched."""
-        return self._run is not None
 
     def walk(self, level: str, count: int) -> None:
         """Step; remembered for `.` and for play."""
@@ -313,11 +269,11 @@ class MainScreen(Screen[None]):
         return f"playing · {SPEEDS[self._speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
 
     def _play_on(self) -> None:
-        if self._run is not None:
+        if self.running:
             return
         before = self.snapshot.position
         self.walk(*self._last_walk)
-        if self.session.notice or (self._run is None and self.snapshot.position == before):
+        if self.session.notice or (not self.running and self.snapshot.position == before):
             self._pause()
         else:
             self.say(self._playing)
@@ -395,7 +351,7 @@ class MainScreen(Screen[None]):
 
     def action_escape(self) -> None:
         """Stop what runs; else close what is open: a count, play, a zoomed panel, the focus, the message."""
-        if self._run is not None:
+        if self.running:
             self.session.interrupt()
         elif self._count:
             self._take_count()
@@ -409,7 +365,7 @@ class MainScreen(Screen[None]):
             self.say("")
 
     def action_interrupt(self) -> None:
-        if self._run is not None:
+        if self.running:
             self.session.interrupt()
         else:
             self.say("nothing is running; q quits")
@@ -420,7 +376,7 @@ class MainScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None dims a key that does not apply now."""
-        if self._run is not None:
+        if self.running:
             return True if action in WHILE_RUNNING or action == "quit" else None
         if action == "undo":
             return True if self.snapshot.can_undo else None
