@@ -35,7 +35,7 @@ def lines(config):
 
 
 class Run:
-    """One line of history: `changes` lists (tick, kind, arguments) in the order in which they were made, none before the last."""
+    """One line of history: `changes` lists (tick, kind, arguments) in the order of time, which is that in which they were made."""
 
     def __init__(self, config, changes, *, batches):
         self.config, self.lines = config, lines(config)
@@ -231,9 +231,9 @@ class Run:
 
     def matches(self, condition, ticks):
         """Those of `ticks` at which something that the condition reads has just been computed, and it holds."""
-        return [tick for tick in ticks if self._tests(condition.names, tick) and self._holds(condition, tick)]
+        return [tick for tick in ticks if self._tests(condition.names, tick) and self.holds(condition, tick)]
 
-    def _holds(self, condition, tick):
+    def holds(self, condition, tick):
         return condition.test(lambda name: self.value(tick, name), lambda name: self.before(tick, name))
 
     def _tests(self, names, tick):

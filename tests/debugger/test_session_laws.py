@@ -34,12 +34,13 @@ FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, eve
 
 
 CONDITIONS = (
-    "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 1", "max_weight > 1.5", "not (loss > 1.3 and max_weight < 2)",
-    "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "t == 1", "epoch == 1", "char[0] == target[0]", "norm(dh) > 0.3",
-    "mean(dz) > mean(prev(dz))",
-    "Wz[0, 0] > 0.2", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(dWy > 0.2) and any(dz > 0)",
-    "any(dUh > prev(dUh))", "isnan(loss)",
-    "abs(az[0, 0]) > 1 and x[0, 0] == 0", "learning_rate > 0.1", "any(prev(dh_carry) > 0.1)", "any(dh_future != 0)", "term3 < loss",
+    "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 1", "max_weight > 1.5", "isnan(loss)", "term3 < loss",
+    "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1", "t == 1", "epoch == 1",
+    "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "char[0] == target[0]", "prev(char)[0] == char[0]", "prev(t) == t - 1",
+    "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)", "any(prev(dh_carry) > 0.1)",
+    "Wz[0, 0] > 0.2", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(prev(by) > 0.1)", "any(dUh > prev(dUh))",
+    "any(dWy > 0.2) and any(dz > 0)", "abs(az[0, 0]) > 1 and x[0, 0] == 0", "learning_rate > 0.1", "any(dh_future != 0)",
+    "any(z > 0.5) and any(dr > 0) and Wz[0, 0] < 9", "max_weight > prev(max_weight)",
 )  # fmt: skip
 
 

@@ -1,47 +1,69 @@
-"""What a condition reads in one batch, at all its places at once: columns taken from a whole record."""
+"""What a condition reads in one batch, at all its places at once: columns taken from whole records."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from tui_gru.debugger.conditions import Condition, ConditionError
 from tui_gru.debugger.expression_values import Array
-from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
 
-# The values of a name at the places of one batch, from its record and its number: (n, …), or (1, …) where they are all the same.
-Column = Callable[[BatchRecord, int], Array]
+
+@dataclass(frozen=True, eq=False)
+class Batch:
+    """A finished batch, its number through all epochs, and the record of the batch before where that is wanted."""
+
+    number: int
+    record: BatchRecord
+    previous: BatchRecord | None = None
+
+
+# The values of a name at the places of one batch: (n, …), or (1, …) where they are all the same.
+Column = Callable[[Batch], Array]
 
 
 @dataclass(frozen=True, eq=False)
 class WholeBatch:
-    """The ticks of a batch at which all that a condition reads is there, and how to take the columns of it from a record."""
+    """The ticks of a batch at which all that a condition reads is there, and how to take the columns of it from records."""
 
     ticks: Array
-    columns: Mapping[str, Column]
+    now: Mapping[str, Column]
+    before: Mapping[str, Column]
 
     @classmethod
-    def of(cls, names: frozenset[str], ticks: Sequence[int], like: Moment) -> WholeBatch | None:
-        """For all records that are `like` one moment's; None where a name's values at these ticks are in no record."""
+    def of(cls, condition: Condition, ticks: Sequence[int], like: Moment) -> WholeBatch | None:
+        """For all batches that learn, or do not, as the one of `like` and the one before it; None where it cannot be done."""
         program, record = like.program, like.record
-        moments = [(k, Moment(program, position_of(program, k), record, like.vocabulary)) for k in ticks]
-        there = [k for k, moment in moments if all(moment.value(name) is not None for name in names)]
-        columns = {name: _column(name, there, like) for name in names}
-        found = {name: column for name, column in columns.items() if column is not None}
-        return cls(np.array(there, int), found) if len(found) == len(columns) else None
+        there = []
+        for k in ticks:
+            second = position_of(program, program.ticks + k)  # in a batch that has one before it
+            moment = Moment(program, second, record, like.vocabulary)
+            values = [moment.value(name) for name in condition.current]
+            values += [value_before(moment, record, name) for name in condition.previous]
+            if all(value is not None for value in values):
+                there.append(k)
+        now = {name: _now(name, there, like) for name in condition.current}
+        before = {name: _before(name, there, like) for name in condition.previous}
+        if None in now.values() or None in before.values():
+            return None
+        return cls(np.array(there, int), _known(now.items()), _known(before.items()))
 
-    def holds(self, condition: Condition, record: BatchRecord, number: int) -> list[int] | None:
+    def holds(self, condition: Condition, batch: Batch) -> list[int] | None:
         """The ticks at which the condition holds, in order; None where it cannot be evaluated at one of them."""
         if not self.ticks.size:
             return []
         try:
-            truths = condition.over_columns({name: column(record, number) for name, column in self.columns.items()})
+            truths = condition.over_columns(
+                {name: column(batch) for name, column in self.now.items()},
+                {name: column(batch) for name, column in self.before.items()},
+            )
         except ConditionError:
             return None
         if not truths.any():
@@ -50,42 +72,93 @@ class WholeBatch:
         return held
 
 
-def _column(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
-    program = like.program
-    ts = np.array([program.line_at(k)[1] for k in ticks], int)
-    rows = slice(None) if ts.tolist() == list(range(program.seq_length)) else ts
+def _known(columns: Iterable[tuple[str, Column | None]]) -> dict[str, Column]:
+    return {name: column for name, column in columns if column is not None}
+
+
+def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
+    """The values of a name as they stand at `ticks`."""
+    over_time, rows = _over_time(name, like), _rows(ticks, like.program)
+    if over_time is not None:
+        return lambda batch: over_time(batch.record)[rows]
+    if name in parameter_names(like.program.config.reset):
+        return _parameter(name, ticks, like.program)
+    if name[1:] in parameter_names(like.program.config.reset):
+        return _gradient(name[1:], ticks, like.program)
+    return _number(name, like.program)
+
+
+def _before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
+    """The values of a name one round before `ticks`."""
+    over_time, rows = _over_time(name, like), _rows(ticks, like.program)
+    if over_time is not None and name in BACKWARD_NAMES:
+        return lambda batch: np.concatenate((over_time(batch.record)[1:], over_time(_previous(batch))[:1]))[rows]
+    if over_time is not None:
+        return lambda batch: np.concatenate((over_time(_previous(batch))[-1:], over_time(batch.record)[:-1]))[rows]
+    end = [like.program.ticks]
+    column = _now(name, end, like)
+    return column and (lambda batch: column(Batch(batch.number - 1, _previous(batch))))
+
+
+def _previous(batch: Batch) -> BatchRecord:
+    assert batch.previous is not None
+    return batch.previous
+
+
+def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
+    """The timesteps of `ticks`, as a slice where they follow on each other."""
+    ts = [program.line_at(k)[1] for k in ticks]
+    if ts and ts == list(range(ts[0], ts[-1] + 1)):
+        return slice(ts[0], ts[-1] + 1)
+    return np.array(ts, int)
+
+
+def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None:
+    """How to take the values of a name at all timesteps, (T, …); None for what has none of each timestep."""
     if name in FORWARD_NAMES or name in BACKWARD_NAMES:
-        return lambda record, number: record.array(name)[rows]
+        return lambda record: record.array(name)
     if name in ("char", "target"):
         letters, indices = np.array(list(like.vocabulary)), "inputs" if name == "char" else "targets"
-        return lambda record, number: letters[getattr(record.activations, indices)[rows]]
-    if name in ("loss", "grad_norm", "learning_rate"):
-        return lambda record, number: np.array([getattr(record, name)])
+        return lambda record: letters[getattr(record.activations, indices)]
     if name == "t":
-        return lambda record, number: ts
+        ts = np.arange(like.program.seq_length)
+        return lambda record: ts
+    return None
+
+
+def _number(name: str, program: Program) -> Column | None:
+    """What is one number for the whole batch. The largest weight is not: it changes with the update."""
+    if name in ("loss", "grad_norm", "learning_rate"):
+        return lambda batch: np.array([getattr(batch.record, name)])
     if name == "epoch":
-        return lambda record, number: np.array([number // program.num_batches])
+        return lambda batch: np.array([batch.number // program.num_batches])
     if name == "batch":
-        return lambda record, number: np.array([number % program.num_batches])
-    return _of_parameters(name, ticks, program)
+        return lambda batch: np.array([batch.number % program.num_batches])
+    return None
 
 
-def _of_parameters(name: str, ticks: Sequence[int], program: Program) -> Column | None:
-    """Parameters before or after their update, gradients once they are complete."""
-    if name == "max_weight":
-        return None
-    if name in parameter_names(program.config.reset):
-        updated = program.tick_of(name)
-        assert updated is not None
-        after = np.array([k >= updated for k in ticks], int)
-        return lambda record, number: np.stack((record.parameters[name], record.updated[name]))[after]
-    complete = program.tick_of(name, 0) if not program.earlier else program.backward_end
+def _parameter(name: str, ticks: Sequence[int], program: Program) -> Column:
+    """A parameter, which at some of the ticks may have been updated."""
+    updated = program.tick_of(name)
+    assert updated is not None
+    after = [k >= updated for k in ticks]
+    if all(after):
+        return lambda batch: batch.record.updated[name][np.newaxis]
+    if not any(after):
+        return lambda batch: batch.record.parameters[name][np.newaxis]
+    index = np.array(after, int)
+    return lambda batch: np.stack((batch.record.parameters[name], batch.record.updated[name]))[index]
+
+
+def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | None:
+    """The gradient of a parameter, if it is complete at all ticks."""
+    complete = program.backward_end if program.earlier else program.tick_of(f"d{name}", 0)
     assert complete is not None
     if any(k < complete for k in ticks):
         return None
 
-    def gradient(record: BatchRecord, number: int) -> Array:
-        assert record.gradients is not None
-        return record.gradients[name[1:]][np.newaxis]
+    def gradient(batch: Batch) -> Array:
+        assert batch.record.gradients is not None
+        return batch.record.gradients[name][np.newaxis]
 
     return gradient

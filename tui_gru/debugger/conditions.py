@@ -32,6 +32,11 @@ class Condition:
         return self.expression.names
 
     @property
+    def current(self) -> frozenset[str]:
+        """The names it reads as of the moment tested."""
+        return self.expression.current
+
+    @property
     def previous(self) -> frozenset[str]:
         """The names it reads through `prev()`."""
         return self.expression.previous

@@ -71,12 +71,12 @@ _REFUSED: Mapping[type[ast.AST], str] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """A compiled expression: its `source`, the `names` it reads, and those of them it reads through `prev()`."""
+    """A compiled expression: its `source`, the `names` it reads, and those it reads as of now and through `prev()`."""
 
     source: str
     names: frozenset[str]
     previous: frozenset[str]
-    _now: frozenset[str] = field(repr=False, compare=False)
+    current: frozenset[str] = field(repr=False, compare=False)
     _evaluate: Evaluate = field(repr=False, compare=False)
 
     def value(self, read: Read, read_previous: Read | None = None) -> Array | float | str | None:
@@ -101,7 +101,7 @@ class Expression:
 
     def moment(self, read: Read, read_previous: Read | None) -> Moments | None:
         """The one moment that `read` and `read_previous` see; None where a name is not computed yet."""
-        now = {name: read(name) for name in self._now}
+        now = {name: read(name) for name in self.current}
         before = {name: read_previous and read_previous(name) for name in self.previous}
         if any(value is None for value in (*now.values(), *before.values())):
             return None
@@ -109,7 +109,7 @@ class Expression:
 
     def moments(self, now: Mapping[str, Array], before: Mapping[str, Array], count: int) -> Moments:
         """The moments of columns (n, …)."""
-        return Moments(count, {name: now[name] for name in self._now}, {name: before[name] for name in self.previous})
+        return Moments(count, {name: now[name] for name in self.current}, {name: before[name] for name in self.previous})
 
 
 def compile_expression(source: str, names: Collection[str], *, test: bool = False, first_column: int = 1) -> Expression:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.position import Position
+from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
 from tui_gru.engine.backward import gradients_from
 from tui_gru.engine.errors import TuiGruError
@@ -151,6 +151,26 @@ class Moment:
     @cached_property
     def _partial(self) -> _Partial:
         return _Partial(self.record)
+
+
+def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
+    """The value of `name` one round earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
+
+    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before.
+    """
+    program, t = moment.program, moment.position.t
+    if name in BACKWARD_NAMES:
+        before, last = t + 1, 0
+    elif name in (*FORWARD_NAMES, *INPUTS, "t"):
+        before, last = t - 1, program.seq_length - 1
+    else:
+        before, last = -1, program.seq_length - 1
+    if 0 <= before < program.seq_length:
+        return moment.value(name, before)
+    if previous is None:
+        return None
+    end = position_of(program, moment.position.number * program.ticks)
+    return Moment(program, end, previous, moment.vocabulary).value(name, last)
 
 
 class _Partial(dict[int, Parameters]):

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
-from tui_gru.debugger.columns import WholeBatch
+from tui_gru.debugger.columns import Batch, WholeBatch
 from tui_gru.debugger.conditions import Condition, ConditionError
-from tui_gru.debugger.moment import INPUTS, WRITTEN_WITH, Moment
+from tui_gru.debugger.moment import INPUTS, WRITTEN_WITH, Moment, value_before
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.parameters import parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
+from tui_gru.engine.record import BatchRecord
 
 
 @dataclass(frozen=True)
@@ -53,26 +52,6 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
     return tuple(sorted(tick for tick in computed if tick is not None and tick <= last))
 
 
-def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
-    """The value of `name` one round earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
-
-    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before.
-    """
-    program, t = moment.program, moment.position.t
-    if name in BACKWARD_NAMES:
-        before, last = t + 1, 0
-    elif name in (*FORWARD_NAMES, *INPUTS, "t"):
-        before, last = t - 1, program.seq_length - 1
-    else:
-        before, last = -1, program.seq_length - 1
-    if 0 <= before < program.seq_length:
-        return moment.value(name, before)
-    if previous is None:
-        return None
-    end = position_of(program, moment.position.number * program.ticks)
-    return Moment(program, end, previous, moment.vocabulary).value(name, last)
-
-
 class Probe:
     """One condition, to be tested in batch after batch of one timeline."""
 
@@ -95,8 +74,8 @@ class Probe:
     def _found(self, batch: int, record: BatchRecord, wanted: Callable[[int], bool], way: int) -> Iterator[Found]:
         """The places of a batch where the condition holds, or fails, in the order of time or (`way` −1) against it."""
         start, previous = batch * self._program.ticks, self._batch_before(batch, record)
-        whole = self._whole_batch(batch, record)
-        if whole is not None and (held := whole.holds(self._condition, record, batch)) is not None:
+        whole = self._whole_batch(batch, record, previous)
+        if whole is not None and (held := whole.holds(self._condition, Batch(batch, record, previous))) is not None:
             yield from (Found(start + k, True) for k in held[::way] if wanted(k))
             return
         for k in filter(wanted, self._ticks[record.gradients is not None][::way]):
@@ -120,12 +99,14 @@ class Probe:
         self._seen = batch, record
         return previous if seen == batch - 1 else self._timeline.record(batch - 1)
 
-    def _whole_batch(self, batch: int, record: BatchRecord) -> WholeBatch | None:
+    def _whole_batch(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> WholeBatch | None:
         """How to test all places of a batch at once; None where they have to be tested one by one."""
-        if self._condition.previous or self._timeline.changed_in(batch):
-            return None
         learns = record.gradients is not None
+        if self._timeline.changed_in(batch):
+            return None
+        if self._condition.previous and (previous is None or (previous.gradients is not None) != learns):
+            return None
         if learns not in self._whole:
             like = Moment(self._program, position_of(self._program, 0), record, self._vocabulary)
-            self._whole[learns] = WholeBatch.of(self._condition.names, self._ticks[learns], like)
+            self._whole[learns] = WholeBatch.of(self._condition, self._ticks[learns], like)
         return self._whole[learns]
