@@ -108,6 +108,8 @@ def imports(tree, *, inside_functions):
     found, nodes = set(), [tree]
     while nodes:
         node = nodes.pop()
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":  # for the type checker alone
+            continue
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):

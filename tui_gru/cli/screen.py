@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from tui_gru.engine.config import Config
 
 def open_debugger(config: Config, *, theme: str | None, ascii: bool, keymap: Path | None, learn: bool) -> None:
     """Run the debugger in this terminal until it is quit."""
+    gc.disable()  # until the first picture (TuiGruApp.on_ready): what is made before that stays
     from tui_gru.tui.app import run
 
     run(config, theme=theme, ascii=ascii, keys=keymap, learn=learn)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.moment import Moment, unknown_name
-from tui_gru.debugger.segment import Settings
+from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.timeline import Change
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
@@ -29,6 +29,12 @@ class Edit:
     name: str
     index: tuple[int, ...]
     value: Any
+
+
+def action(edit: Edit) -> Action:
+    """An edit that has been planned, as the action that it is."""
+    value = edit.value if edit.name == "text" else float(edit.value)
+    return Action("edit", {"name": edit.name, "index": list(edit.index), "value": value})
 
 
 def nothing(record: BatchRecord, parameters: Parameters) -> None:

@@ -1,10 +1,9 @@
-"""The watch for a loss that ceases to be finite."""
+"""The watch for numbers that cease to be finite."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
+from numpy.typing import NDArray
 
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.timeline import Timeline
@@ -12,24 +11,28 @@ from tui_gru.engine.record import BatchRecord
 
 
 class FiniteWatch:
-    """Looks, on the way onwards from `here`, for the first loss that is not finite; for none where the last one was not already."""
+    """Looks, on the way onwards from `here`, for the first loss or update that is not finite; for none where one already is."""
 
     def __init__(self, timeline: Timeline, here: Position) -> None:
-        self._timeline, self._program = timeline, timeline.program
-        self._first = here.number + (here.offset >= self._program.loss_tick)  # the batch whose loss comes next
-        last = timeline.column("loss", self._first - 1, self._first - 1) if self._first else np.zeros(1)
-        self._awake = bool(np.isfinite(last[0]))
+        self._timeline, self._program, self._here = timeline, timeline.program, here
+        lost = here.number - (here.offset < self._program.loss_tick)  # the batch whose loss came last
+        updated = here.number - (here.offset < self._program.ticks)
+        self._awake = bool(self._finite("loss", lost, lost).all() and self._finite("max_weight", updated, updated).all())
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a batch on the way is to be stopped at."""
-        return self._awake and batch >= self._first and not math.isfinite(record.loss)
+        """Whether a batch that is computed on the way is to be stopped at."""
+        return self._awake and batch > self._here.number and not record.finite
 
     def place(self, tick: int) -> int | None:
-        """The place, up to `tick`, of the first loss that is not finite; None if there is none among the batches run so far."""
-        last = (tick - self._program.loss_tick) // self._program.ticks
-        if not self._awake or last < self._first:
+        """The first place, up to `tick`, of a loss or an update that is not finite; None if the batches run so far have none."""
+        first, last = self._here.number, (tick - 1) // self._program.ticks
+        if not self._awake:
             return None
-        finite = np.isfinite(self._timeline.column("loss", self._first, last))
-        if finite.all():
-            return None
-        return (self._first + int(finite.argmin())) * self._program.ticks + self._program.loss_tick
+        losses = first + np.flatnonzero(~self._finite("loss", first, last))[:2]
+        updates = first + np.flatnonzero(~self._finite("max_weight", first, last))[:2]
+        places = [batch * self._program.ticks + self._program.loss_tick for batch in losses.tolist()]
+        places += [self._timeline.end_of(batch) for batch in updates.tolist()]
+        return min((place for place in places if self._here.tick < place <= tick), default=None)
+
+    def _finite(self, name: str, first: int, last: int) -> NDArray[np.bool_]:
+        return np.isfinite(self._timeline.column(name, max(first, 0), last))

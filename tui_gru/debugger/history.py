@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping, Sequence
 from weakref import WeakSet
 
 import numpy as np
@@ -88,6 +89,17 @@ class History:
         """The last checkpoint at or before `batch`: its batch and its bytes. None if there is none."""
         index = min((batch - self._aligned) // self.spacing, len(self._rows) - 1)
         return (self._aligned + index * self.spacing, self._rows[index]) if index >= 0 else None
+
+    def checkpoints(self) -> tuple[range, Sequence[bytes]]:
+        """The batches of all checkpoints, and their bytes."""
+        return range(self._aligned, self._aligned + len(self._rows) * self.spacing, self.spacing), self._rows
+
+    def restore(self, columns: Mapping[str, NDArray[np.float64]], spacing: int, rows: Sequence[bytes]) -> None:
+        """Take over what another history of these batches held: its columns, and its checkpoints, every `spacing` batches."""
+        joined = np.array([columns[name] for name in COLUMNS])
+        self._budget.take(sum(map(sys.getsizeof, rows)) + joined.nbytes)
+        self._columns, self.length = joined, joined.shape[1]
+        self._rows, self._spacing = list(rows), spacing // self._stride
 
     def add(self, record: BatchRecord) -> None:
         """Note the numbers of the next batch."""

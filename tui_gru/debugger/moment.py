@@ -132,6 +132,13 @@ class Moment:
             return frozen(complete[name])
         return frozen(self._partial[start][name])
 
+    def gradient_before(self, name: str) -> Array | None:
+        """The gradient without the share that came last; None where that was the first, or there is none yet."""
+        start = self._accumulated(f"d{name}") if self.gradient(name) is not None else None
+        if start is None or start + 1 >= self.program.seq_length:
+            return None
+        return frozen(self._partial[start + 1][name])
+
     def _accumulated(self, name: str) -> int | None:
         """The first timestep whose share is in the gradient; None if none is yet."""
         tick = self.program.tick_of(name, self.program.seq_length - 1)

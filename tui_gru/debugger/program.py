@@ -48,11 +48,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Row:
-    """A row of the listing: a line, or the heading of a loop. `indent` counts levels."""
+    """A row of the listing: a line, or the heading of a loop over `counter` (epoch, batch or t). `indent` counts levels."""
 
     text: str
     indent: int
     line: Line | None = None
+    counter: str = ""
 
 
 def _names(*names: str) -> tuple[Formula, ...]:
@@ -131,8 +132,8 @@ def _backward(reset: str) -> tuple[Line, ...]:
 class Program:
     """The table for one config, and the arithmetic of its ticks.
 
-    A batch takes `ticks` ticks, whether it learns or not: `forward` lines for every t, the loss, `backward` lines for every t from
-    the last to the first, and the `update`. Tick k of a batch (1-based) has executed its k-th line.
+    A batch takes `ticks` ticks whether it learns or not: `forward` lines for every t, the loss, `backward` lines for every t
+    from the last to the first, and the `update`. Tick k of a batch (1-based) has executed its k-th line.
     """
 
     def __init__(self, config: Config) -> None:
@@ -192,16 +193,16 @@ class Program:
         """The listing, from top to bottom."""
         T, reset = self.seq_length, self.config.carry == "reset"
         zero = Row("h = 0", 2 if reset else 1)
-        rows = [Row("for epoch in 1, 2, …:", 0)]
+        rows = [Row("for epoch in 1, 2, …:", 0, counter="epoch")]
         if not reset:
             rows.append(zero)
-        rows.append(Row(f"for batch in 1…{self.num_batches}:", 1))
+        rows.append(Row(f"for batch in 1…{self.num_batches}:", 1, counter="batch"))
         if reset:
             rows.append(zero)
-        rows.append(Row(f"for t in 1…{T}:", 2))
+        rows.append(Row(f"for t in 1…{T}:", 2, counter="t"))
         rows += [Row(line.text, 3, line) for line in self.forward]
         rows.append(Row(self.loss.text, 2, self.loss))
-        rows.append(Row(f"for t in {T}…1:", 2))
+        rows.append(Row(f"for t in {T}…1:", 2, counter="t"))
         rows += [Row(line.text, 3, line) for line in self.backward]
         rows += [Row(line.text, 2, line) for line in (*self.earlier, *self.update)]
         return tuple(rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -17,7 +18,7 @@ class Kept:
     """A finished batch. `earlier` (carry `notebook`) holds the activations of the epoch's batches before it, the latest first."""
 
     record: BatchRecord
-    earlier: tuple[Activations, ...] = ()
+    earlier: Sequence[Activations] = ()
 
 
 class Records:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -35,6 +36,14 @@ class Settings:
         return self.learning or self.once == batch
 
 
+@dataclass(frozen=True)
+class Action:
+    """What a person did that began a stretch: `begin`, `learning`, `learning_rate`, `sgd` or `edit`, with its arguments."""
+
+    kind: str
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True, eq=False)
 class Memory:
     """What all stretches of a session share."""
@@ -51,7 +60,8 @@ class Segment:
     """Batches from `first_batch` on, run from that batch's record. Batches are counted through all epochs.
 
     `start` is the tick at which it takes over; `earlier` (carry `notebook`) holds the activations of the epoch's batches before
-    the first, the latest first. What it has computed never changes.
+    the first, the latest first. What it has computed never changes. `machine` names the one that computed it, if it was another run
+    of this program.
     """
 
     def __init__(
@@ -61,15 +71,22 @@ class Segment:
         first: BatchRecord,
         settings: Settings,
         memory: Memory,
-        earlier: tuple[Activations, ...] = (),
+        action: Action,
+        earlier: Sequence[Activations] = (),
     ) -> None:
         config = settings.trainer.config
         self.start, self.first_batch, self.settings = start, first_batch, settings
+        self.action, self.machine = action, ""
         self._first = Kept(first, earlier)
         self._num_batches, self._notebook = config.num_batches, config.carry == "notebook"
         self.history = History(first_batch, memory.budget, config.num_batches if self._notebook else 1)
         self.history.add(first)
         self._records, self._stretch = memory.records, memory.records.new_stretch()
+
+    @property
+    def first(self) -> BatchRecord:
+        """The record of the first batch, whose computation was changed at `start`."""
+        return self._first.record
 
     @property
     def computed(self) -> int:
@@ -169,7 +186,9 @@ class Segment:
         for name, now in (("loss", record.loss), ("grad_norm", record.grad_norm)):
             noted = float(self.history.column(name)[batch - self.first_batch])
             if noted != now and not (math.isnan(noted) and math.isnan(now)):
+                recorded = f"it was recorded with {self.machine}, and this machine does not compute the same numbers"
+                why = recorded if self.machine else "this machine does not compute the same way twice"
                 raise DivergedError(
                     f"the replay of batch {batch % self._num_batches + 1} of epoch {batch // self._num_batches + 1} has the {name} "
-                    f"{now!r}, but the run had {noted!r}: this machine does not compute the same way twice"
+                    f"{now!r}, but the run had {noted!r}: {why}"
                 )

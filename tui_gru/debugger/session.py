@@ -9,7 +9,6 @@ from typing import Any
 
 from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
-from tui_gru.debugger.conditions import compile_condition
 from tui_gru.debugger.edits import Edit
 from tui_gru.debugger.finite import FiniteWatch
 from tui_gru.debugger.history import Budget
@@ -17,10 +16,11 @@ from tui_gru.debugger.moment import readable_names, unknown_name
 from tui_gru.debugger.position import Position, position_of, tick_of
 from tui_gru.debugger.program import Program, program_of
 from tui_gru.debugger.records import Records
-from tui_gru.debugger.search import Search, search_back, search_forward
-from tui_gru.debugger.segment import Memory, Monitor, Settings
+from tui_gru.debugger.segment import Action, Memory, Monitor, Settings
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.state import State
 from tui_gru.debugger.steps import Stride, check_level
+from tui_gru.debugger.surviving import Surviving, recorded
 from tui_gru.debugger.timeline import Change, Timeline
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
@@ -28,7 +28,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.parameters import Array, parameter_names
 from tui_gru.engine.record import BatchRecord
-from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.sampling import sample
 from tui_gru.engine.trainer import Trainer
 
 HISTORY_MEMORY = 256 * 2**20
@@ -37,7 +37,7 @@ ALIASES = {"lr": "learning_rate"}
 Progress = Callable[[Position], None]
 
 
-class Session:
+class Session(Surviving):
     """A training run that can be stepped, forwards and backwards in time.
 
     Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run there; without it a run
@@ -49,18 +49,19 @@ class Session:
         if epochs is not None:
             epochs = _whole("epochs", epochs, at_least=1)
         history_memory = _whole("history_memory", history_memory, at_least=0)
-        self.config, self.epochs = config, epochs
-        self.program: Program = program_of(config)
-        self.stop_on_nan = False
-        self.samples: tuple[Sample, ...] = ()
-        self.notice = ""
-        self._interrupted = threading.Event()
         memory = Memory(Budget(history_memory), Records(config.record_bytes))
         settings = Settings(Trainer(config, Corpus(config)), False, config.learning_rate)
-        timeline = Timeline.begin(self.program, settings, initial_parameters(config), memory)
-        self._branches = Branches.begin(timeline)
-        self._moment = timeline.moment(0)
-        self._stride = Stride.begin("", 0)
+        timeline = Timeline.begin(program_of(config), settings, initial_parameters(config), memory)
+        self._begin(State(config, epochs, Branches.begin(timeline)))
+
+    def _begin(self, state: State) -> None:
+        self.config, self.epochs = state.config, state.epochs
+        self.program: Program = program_of(state.config)
+        self.stop_on_nan, self.samples, self.notice = state.stop_on_nan, state.samples, ""
+        self._branches, self._stride = state.branches, state.stride
+        self._interrupted = threading.Event()
+        self._moment = self._timeline.moment(state.tick)
+        super()._begin(state)
 
     # Where one is
 
@@ -91,6 +92,7 @@ class Session:
 
     # Moving in time
 
+    @recorded
     def step(self, level: str = "timestep", count: int = 1, *, progress: Progress | None = None) -> Position:
         """Step `count` ops, timesteps, phases, batches or epochs; a negative count goes back in time. Returns the position.
 
@@ -107,6 +109,7 @@ class Session:
         self._stride = before if cut and reached.tick == here else stride.gone(count, reached.tick, cut)
         return reached
 
+    @recorded
     def seek(self, place: str | Position | int, *, progress: Progress | None = None) -> Position:
         """Go to `e3 b2 t1` (counted from 1: just after timestep 1 of batch 2 of epoch 3), to a `Position`, or to a tick.
 
@@ -114,13 +117,15 @@ class Session:
         """
         return self._go(tick_of(place, self.position, self.program), progress)
 
+    @recorded
     def sgd(self, *, progress: Progress | None = None) -> Position:
         """An SGD step: finish this batch from wherever one is in it, backward and update. Returns the position."""
         batch, end = self.position.tick // self.program.ticks, self.end
         if not self._timeline.learns(batch) and (end is None or batch <= end.number):
-            self._change(replace(self._settings, once=batch), edits.nothing)
+            self._change(replace(self._settings, once=batch), edits.nothing, Action("sgd"))
         return self._go((batch + 1) * self.program.ticks, progress)
 
+    @recorded
     def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
         """Run to where a line, named by what it computes, is executed next: in this timestep, a later one, or the next batch."""
         ticks = {self.program.tick_of(line, t) for t in range(self.program.seq_length)} - {None}
@@ -133,13 +138,15 @@ class Session:
             raise TuiGruError("learning is off, so this line is stepped over; l turns learning on")
         return self._go(min(ahead), progress)
 
+    @recorded
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Run forwards until a condition holds at a place where something it reads is computed. True if it stopped there."""
-        return self._search(condition, search_forward, progress)
+        return self._search(condition, True, progress)
 
+    @recorded
     def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         """Go back to the last place before this one where a condition holds. True if it stopped there; else at the beginning."""
-        return self._search(condition, search_back, progress)
+        return self._search(condition, False, progress)
 
     def interrupt(self) -> None:
         """Stop a run that another thread is in, at the end of the batch it is at."""
@@ -168,6 +175,7 @@ class Session:
         value: float | None = self._moment.value("loss")
         return value
 
+    @recorded
     def sample(self, primer: str, length: int = 10, *, sampler: str = "fed-back", temperature: float = 1.0, seed: int = 0) -> str:
         """Sample text with the parameters of this moment: the primer and `length` characters. Never changes the training."""
         drawn = sample(self.config, self._moment.parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed)
@@ -210,9 +218,11 @@ class Session:
         return self._settings.learning
 
     @learning.setter
+    @recorded
     def learning(self, value: bool) -> None:
         if bool(value) != self._settings.learning:
-            self._change(replace(self._settings, learning=bool(value), once=None), edits.nothing)
+            settings = replace(self._settings, learning=bool(value), once=None)
+            self._change(settings, edits.nothing, Action("learning", {"value": bool(value)}))
 
     @property
     def learning_rate(self) -> float:
@@ -220,11 +230,13 @@ class Session:
         return self._settings.learning_rate
 
     @learning_rate.setter
+    @recorded
     def learning_rate(self, value: float) -> None:
         rate = check_learning_rate("learning_rate", value)
         if rate != self._settings.learning_rate:
-            self._change(replace(self._settings, learning_rate=rate), edits.nothing)
+            self._change(replace(self._settings, learning_rate=rate), edits.nothing, Action("learning_rate", {"value": rate}))
 
+    @recorded
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
         """Change a cell of a parameter, of h or of h_prev, a character of the text (its 0-based place), or the rate (no index).
 
@@ -234,13 +246,15 @@ class Session:
             index, value = None, index
         edit = Edit(ALIASES.get(name, name), edits.as_index(index), value)
         settings, change = edits.plan(edit, self._moment, self._settings)
-        self._change(settings, change)
+        self._change(settings, change, edits.action(edit))
         return self.position
 
+    @recorded
     def undo(self) -> bool:
         """Take back the last change, and go to where it was made. False if there is none."""
         return self._restore(self._branches.undo(self.position.tick))
 
+    @recorded
     def redo(self) -> bool:
         """Make the change that was taken back again, and go to where one was then. False if there is none."""
         return self._restore(self._branches.redo())
@@ -255,11 +269,24 @@ class Session:
         """The name of the branch one is on."""
         return self._branches.current
 
+    @recorded
     def switch(self, name: str) -> Position:
         """Go to another branch, to the same place in time, or its newest if it has not come so far."""
         branches = self._branches.switched(name)
         self._stand(branches, branches.timeline.place(min(self.position.tick, branches.newest)))
         return self.position
+
+    def _state(self) -> State:
+        return State(
+            self.config,
+            self.epochs,
+            self._branches,
+            self.position.tick,
+            self._stride,
+            self.stop_on_nan,
+            self.samples,
+            self._kept,
+        )
 
     # How it is done: what can take long comes before anything of the session changes, so that it can be broken off
 
@@ -277,13 +304,17 @@ class Session:
             self._stand(self._branches, self._stopped(watch, reached))
         return self.position
 
-    def _search(self, source: str, search: Search, progress: Progress | None) -> bool:
+    def _search(self, source: str, forwards: bool, progress: Progress | None) -> bool:
+        from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
+        from tui_gru.debugger.search import search_back, search_forward
+
+        search = search_forward if forwards else search_back
         if not isinstance(source, str):
             raise TuiGruError(f"a condition is a text such as loss < 0.5, not {source!r}")
         condition = compile_condition(source, readable_names(self.config.reset))
         self._interrupted.clear()
         self.notice = ""
-        watch = self._watch(search is search_forward)
+        watch = self._watch(forwards)
         found = search(condition, self._timeline, self.position.tick, self.end, self._monitor(watch, progress))
         tick = self._stopped(watch, found.tick)
         self._stand(self._branches, tick)
@@ -304,7 +335,7 @@ class Session:
         place = watch.place(tick) if watch is not None else None
         if place is None:
             return tick
-        self.notice = "stopped: the loss is not finite"
+        self.notice = "stopped here: the loss or a weight is not finite (NaN or infinite)"
         return place
 
     def _monitor(self, watch: FiniteWatch | None, progress: Progress | None) -> Monitor:
@@ -317,9 +348,9 @@ class Session:
 
         return monitor
 
-    def _change(self, settings: Settings, change: Change) -> None:
+    def _change(self, settings: Settings, change: Change, action: Action) -> None:
         here = self.position
-        timeline = self._timeline.changed(here, settings, change)
+        timeline = self._timeline.changed(here, settings, change, action)
         self._stand(self._branches.changed(timeline, here.tick), here.tick)
 
     def _restore(self, restored: tuple[Branches, int] | None) -> bool:

@@ -14,6 +14,7 @@ from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Line, Program
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.loss import tutorial_term1
 from tui_gru.engine.parameters import Array
 from tui_gru.engine.record import BatchRecord
 from tui_gru.engine.sampling import Sample
@@ -54,6 +55,12 @@ class Snapshot:
         return self.position.line
 
     @property
+    def timestep(self) -> int | None:
+        """The timestep at work, 0-based; None outside the loops over t: at the very beginning, in the loss, in the update."""
+        inside = self.position.phase in ("forward", "backward") and self.line not in self.program.earlier
+        return self.position.t if inside else None
+
+    @property
     def record(self) -> BatchRecord:
         return self.moment.record
 
@@ -69,6 +76,16 @@ class Snapshot:
     def gradient(self, name: str) -> Array | None:
         """The gradient of a parameter as far as it has been accumulated in this batch."""
         return self.moment.gradient(name)
+
+    def gradient_before(self, name: str) -> Array | None:
+        """What the gradient was before this timestep's share; None where this share is the first, or not there yet."""
+        return self.moment.gradient_before(name)
+
+    @property
+    def tutorial_term1(self) -> Array | None:
+        """Term 1 as the tutorial's own code takes it, which is not finite where ŷ underflows to 0; None if not computed yet."""
+        y, y_hat = self.value("y"), self.value("y_hat")
+        return None if self.value("term1") is None else tutorial_term1(y, y_hat)
 
     def last_step(self, name: str) -> Array | None:
         """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""

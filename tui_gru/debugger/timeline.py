@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
-from tui_gru.debugger.segment import Memory, Monitor, Segment, Settings
+from tui_gru.debugger.segment import Action, Memory, Monitor, Segment, Settings
 from tui_gru.debugger.steps import Ruler
 from tui_gru.engine.parameters import Parameters
 from tui_gru.engine.record import Activations, BatchRecord
@@ -44,7 +44,7 @@ class Timeline:
             learn=settings.learns(0),
             learning_rate=settings.learning_rate,
         )
-        return cls(program, (Segment(0, 0, record, settings, memory),), memory)
+        return cls(program, (Segment(0, 0, record, settings, memory, Action("begin")),), memory)
 
     def segment_at(self, tick: int) -> Segment:
         """The segment in force at a tick: the last that has taken over by then."""
@@ -162,22 +162,23 @@ class Timeline:
         joined.flags.writeable = False
         return joined
 
-    def changed(self, at: Position, settings: Settings, change: Change) -> Timeline:
+    def changed(self, at: Position, settings: Settings, change: Change, action: Action) -> Timeline:
         """The timeline that goes on from `at` with other settings, after `change` has been made to the record and parameters.
 
-        `change` is given copies: what lies before `at` stays as it was.
+        `action` is what asked for it. `change` is given copies: what lies before `at` stays as it was.
         """
         here = self.moment(at.tick)
         record, parameters = here.record.copy(), here.parameters.copy()
         record.learning_rate = settings.learning_rate
         change(record, parameters)
-        earlier = self._earlier(at.number)
+        earlier = self.earlier(at.number)
         learns = at.offset > self.program.loss_tick or settings.learns(at.number)
         settings.trainer.resume(record, parameters, self._resume(at, here), learn=learns, earlier=earlier)
         kept = self.segments[: bisect_left(self._starts, at.tick)]
-        return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, earlier)))
+        return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, action, earlier)))
 
-    def _earlier(self, batch: int) -> tuple[Activations, ...]:
+    def earlier(self, batch: int) -> tuple[Activations, ...]:
+        """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""
         if not self.program.earlier:
             return ()
         begin = batch - batch % self.program.num_batches

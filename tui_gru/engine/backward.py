@@ -20,48 +20,61 @@ import numpy as np
 
 from tui_gru.engine import loss
 from tui_gru.engine.parameters import Array, Parameters
-from tui_gru.engine.record import Activations, BatchRecord, Deltas, Timestep
+from tui_gru.engine.record import Activations, BatchRecord, Deltas, Timestep, rows
 
 
 def backward_batch(parameters: Parameters, activations: Activations, deltas: Deltas) -> None:
     """Fill every delta of a batch: its loss is the only source, nothing comes from the future."""
     loss.dlogits(activations, out=deltas.dlogits)
+    np.matmul(rows(deltas.dlogits), parameters.Wy_T, out=rows(deltas.dh_output))
     deltas.flow[-1] = 0
-    for s, d in zip(reversed(activations.timesteps), reversed(deltas.timesteps), strict=True):
-        backward_timestep(parameters, s, d)
-
-
-def backward_timestep(parameters: Parameters, s: Timestep, d: Timestep, done: int = 1) -> None:
-    """The deltas of one timestep; `d.dlogits` and `d.dh_future` are set.
-
-    The first `done` of the ten lines (dlogits is the first) are there already and stay untouched.
-    """
-    if done < 2:
-        np.matmul(d.dlogits, parameters.Wy_T, out=d.dh_output)
-        np.add(d.dh_output, d.dh_future, out=d.dh)
-    _deltas(parameters, s, d, done)
+    _slopes(activations, deltas)
+    _timesteps(parameters, activations, deltas, len(deltas.timesteps))
 
 
 def backward_from(parameters: Parameters, activations: Activations, deltas: Deltas, t: int, done: int) -> None:
-    """Go on from the middle of timestep `t`, of which `done` lines have been executed, down to timestep 0."""
+    """Go on from the middle of timestep `t`, of which `done` of the ten lines have been executed, down to timestep 0.
+
+    dlogits is the first line; no parameter is in it, so it is there for all timesteps.
+    """
+    output = rows(deltas.dlogits) @ parameters.Wy_T  # over all timesteps, for the same bits
+    ahead = t + 1 if done < 2 else t
+    deltas.dh_output[:ahead] = output.reshape(deltas.dh_output.shape)[:ahead]
+    _slopes(activations, deltas)  # the activations may have been edited
     backward_timestep(parameters, activations.timesteps[t], deltas.timesteps[t], done)
-    for i in range(t - 1, -1, -1):
-        backward_timestep(parameters, activations.timesteps[i], deltas.timesteps[i])
+    _timesteps(parameters, activations, deltas, t)
 
 
-def _deltas(p: Parameters, s: Timestep, d: Timestep, done: int) -> None:
+def _timesteps(p: Parameters, s: Activations, d: Deltas, stop: int) -> None:
+    """The deltas of the timesteps before `stop`, from the last to the first."""
+    for t in range(stop - 1, -1, -1):
+        backward_timestep(p, s.timesteps[t], d.timesteps[t])
+
+
+def _slopes(s: Activations, d: Deltas) -> None:
+    """The derivatives that need no gradient to be known, for all timesteps: z (1 - z), r (1 - r), 1 - h~^2, h_prev - h~."""
+    np.subtract(1, s.zr, out=d.zr_slope)
+    d.zr_slope *= s.zr
+    np.multiply(s.h_tilde, s.h_tilde, out=d.h_tilde_slope)
+    np.subtract(1, d.h_tilde_slope, out=d.h_tilde_slope)
+    np.subtract(s.h_prev, s.h_tilde, out=d.dh_by_dz)
+
+
+def backward_timestep(p: Parameters, s: Timestep, d: Timestep, done: int = 1) -> None:
+    """The deltas of one timestep; dlogits, dh_output, dh_future and the slopes are there.
+
+    The first `done` of the ten lines (dlogits is the first) have been executed, and what they wrote stays untouched.
+    """
+    if done < 2:
+        np.add(d.dh_output, d.dh_future, out=d.dh)
     if done < 3:
-        np.subtract(s.h_prev, s.h_tilde, out=d.dz)
-        d.dz *= d.dh
+        np.multiply(d.dh, d.dh_by_dz, out=d.dz)
     if done < 4:
-        np.multiply(d.dz, s.z, out=d.daz)
-        d.daz *= s.one_minus_z
+        np.multiply(d.dz, d.z_slope, out=d.daz)
     if done < 5:
         np.multiply(d.dh, s.one_minus_z, out=d.dh_tilde)
     if done < 6:
-        np.multiply(s.h_tilde, s.h_tilde, out=d.dah)
-        np.subtract(1, d.dah, out=d.dah)
-        d.dah *= d.dh_tilde
+        np.multiply(d.dh_tilde, d.h_tilde_slope, out=d.dah)
     if p.c is None:
         if done < 7:
             np.matmul(d.dah, p.Uh_T, out=d.drh)
@@ -73,9 +86,7 @@ def _deltas(p: Parameters, s: Timestep, d: Timestep, done: int) -> None:
         if done < 8:
             np.multiply(d.dah, s.hUh, out=d.dr)
     if done < 9:
-        np.subtract(1, s.r, out=d.dar)
-        d.dar *= s.r
-        d.dar *= d.dr
+        np.multiply(d.dr, d.r_slope, out=d.dar)
     if done < 10:
         np.multiply(d.dh, s.z, out=d.dh_carry)
         if p.c is None:
@@ -96,39 +107,30 @@ def backward_into_earlier(
 
     `flow` (B, H) is the gradient at the state that the batch began with. The earlier batches keep the activations that they were
     computed with, and the products use the weights of now, as the tutorial's code did on a PyTorch that let it. Only the
-    recurrent parameters gain: the earlier losses are not seeded, so Wy and by do not.
+    recurrent parameters gain: the earlier losses are not seeded (`scratch.dh_output` is 0 and stays so), so Wy and by do not.
     """
     gain = gradients.like(np.empty_like(gradients.flat))
     for activations in earlier:
         scratch.flow[-1] = flow
-        for s, d in zip(reversed(activations.timesteps), reversed(scratch.timesteps), strict=True):
-            np.copyto(d.dh, d.dh_future)
-            _deltas(parameters, s, d, 2)
+        _slopes(activations, scratch)
+        _timesteps(parameters, activations, scratch, len(scratch.timesteps))
         recurrent_gradients(activations, scratch, gain)
-        for total, share in (
-            (gradients.W, gain.W),
-            (gradients.U, gain.U),
-            (gradients.b, gain.b),
-            (gradients.c, gain.c),
-        ):
-            if total is not None and share is not None:
-                total += share
+        gradients.recurrent += gain.recurrent
         flow = scratch.flow[0]
 
 
 def recurrent_gradients(s: Activations, d: Deltas, out: Parameters, start: int = 0) -> None:
     """The gradients of W, U, b (and c), summed over rows and over the timesteps from `start` on, into `out`."""
     H = out.hidden_size
-    da = _rows(d.da[start:])
-    np.matmul(_rows(s.x[start:]).T, da, out=out.W)
+    da = rows(d.da[start:])
+    np.matmul(rows(s.x[start:]).T, da, out=out.W)
     da.sum(0, out=out.b)
-    h_prev, dah = _rows(s.h_prev[start:]), da[:, 2 * H :]
+    h_prev = rows(s.h_prev[start:])
+    np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
     if out.c is None:
-        np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
-        np.matmul(_rows(s.rh[start:]).T, dah, out=out.Uh)
+        np.matmul(rows(s.rh[start:]).T, da[:, 2 * H :], out=out.Uh)
     else:
-        dm = _rows(d.dm[start:])
-        np.matmul(h_prev.T, da[:, : 2 * H], out=out.Uzr)
+        dm = rows(d.dm[start:])
         np.matmul(h_prev.T, dm, out=out.Uh)
         out.c[: 2 * H] = out.b[: 2 * H]
         dm.sum(0, out=out.c[2 * H :])
@@ -136,8 +138,8 @@ def recurrent_gradients(s: Activations, d: Deltas, out: Parameters, start: int =
 
 def output_gradients(s: Activations, d: Deltas, out: Parameters, start: int = 0) -> None:
     """The gradients of Wy and by over the timesteps from `start` on, into `out`."""
-    dlogits = _rows(d.dlogits[start:])
-    np.matmul(_rows(s.h[start:]).T, dlogits, out=out.Wy)
+    dlogits = rows(d.dlogits[start:])
+    np.matmul(rows(s.h[start:]).T, dlogits, out=out.Wy)
     dlogits.sum(0, out=out.by)
 
 
@@ -153,8 +155,3 @@ def gradients_from(record: BatchRecord, start: int) -> Parameters:
         recurrent_gradients(record.activations, record.deltas, out, start)
         output_gradients(record.activations, record.deltas, out, start)
     return out
-
-
-def _rows(array: Array) -> Array:
-    """(T, B, n) as (T B, n), a view."""
-    return array.reshape(-1, array.shape[-1])

@@ -15,13 +15,14 @@ from __future__ import annotations
 import numpy as np
 
 from tui_gru.engine.parameters import Parameters
-from tui_gru.engine.record import Activations, Timestep
+from tui_gru.engine.record import Activations, Timestep, rows
 
 
 def embed(parameters: Parameters, activations: Activations, start: int = 0) -> None:
     """Put x W + b into the pre-activations of every timestep from `start` on.
 
-    x is one-hot, so its product with W is a row of W: the same bits, without the multiplications by zero.
+    x is one-hot, so its product with W is a row of W: the same bits without the multiplications by zero, and without the NaN
+    that a zero times an infinite weight in another row would make.
     """
     a = activations.a[start:]
     np.take(parameters.W, activations.inputs[start:], axis=0, out=a, mode="clip")
@@ -29,9 +30,9 @@ def embed(parameters: Parameters, activations: Activations, start: int = 0) -> N
 
 
 def forward_timestep(parameters: Parameters, s: Timestep, done: int = 0) -> None:
-    """Compute z, r, h~, h and o of a timestep whose `a` holds x W + b and whose `h_prev` is set.
+    """Compute z, r, h~ and h of a timestep whose `a` holds x W + b and whose `h_prev` is set.
 
-    The first `done` of the five are there already and stay untouched; z and r are one product, so it is both or neither.
+    The first `done` of the four are there already and stay untouched; z and r are one product, so it is both or neither.
     """
     if done < 2:
         _gates(parameters, s)
@@ -42,9 +43,19 @@ def forward_timestep(parameters: Parameters, s: Timestep, done: int = 0) -> None
         np.multiply(s.z, s.h_prev, out=s.h)
         np.multiply(s.one_minus_z, s.h_tilde, out=s.new)
         s.h += s.new
-    if done < 5:
-        np.matmul(s.h, parameters.Wy, out=s.logits)
-        s.logits += parameters.by
+
+
+def output(parameters: Parameters, activations: Activations, start: int = 0) -> None:
+    """Compute o of the timesteps from `start` on.
+
+    It is one product over all timesteps always, since a product over fewer rows differs in its last bits.
+    """
+    s = activations
+    logits = s.logits if start == 0 else np.empty_like(s.logits)
+    np.matmul(rows(s.h), parameters.Wy, out=rows(logits))
+    logits += parameters.by
+    if start:
+        s.logits[start:] = logits[start:]
 
 
 def forward_from(parameters: Parameters, activations: Activations, t: int, done: int) -> None:
@@ -62,6 +73,7 @@ def forward_from(parameters: Parameters, activations: Activations, t: int, done:
     forward_timestep(parameters, s.timesteps[t], max(done, 2))
     for step in s.timesteps[t + 1 :]:
         forward_timestep(parameters, step)
+    output(parameters, s, t if done < 5 else t + 1)
 
 
 def _gates(p: Parameters, s: Timestep) -> None:

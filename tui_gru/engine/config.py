@@ -47,10 +47,10 @@ class Config:
         if vocabulary is None:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else "".join(sorted(set(text)))
         elif not isinstance(vocabulary, str):
-            vocabulary = "".join(vocabulary)
+            vocabulary = _joined(vocabulary)
         known = {name: value for name, value in options.items() if name in cls.__dataclass_fields__}
         if unknown := sorted(set(options) - set(known)):
-            raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(cls.__dataclass_fields__)}")
+            raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(cls.__dataclass_fields__)}", option=unknown[0])
         config = cls(text=text, vocabulary=vocabulary, **known)
         config = cls(**{name: _CHECKS.get(name, _same)(name, value) for name, value in asdict(config).items()})
         _check_vocabulary(config)
@@ -61,6 +61,12 @@ class Config:
     @property
     def vocab_size(self) -> int:
         return len(self.vocabulary)
+
+    @property
+    def shown_vocabulary(self) -> str:
+        """The vocabulary, quoted, for a message of one line: a long one is cut."""
+        shown = self.vocabulary if self.vocab_size <= 40 else self.vocabulary[:40] + "…"
+        return repr(shown)
 
     @property
     def num_batches(self) -> int:
@@ -76,12 +82,24 @@ class Config:
     def record_bytes(self) -> int:
         """Memory of one batch with everything that is computed in it, bytes."""
         itemsize = 8 if self.dtype == "float64" else 4
-        per_row = 7 * self.vocab_size + 27 * self.hidden_size
+        per_row = 7 * self.vocab_size + 31 * self.hidden_size
         return itemsize * (self.seq_length * self.batch_size * per_row + 3 * self.parameter_count)
 
 
 def _same(name: str, value: Any) -> Any:
     return value
+
+
+def _joined(vocabulary: Any) -> str:
+    """A vocabulary given as a sequence of characters."""
+    try:
+        chars = list(vocabulary)
+    except TypeError:
+        chars = [vocabulary]
+    for char in chars:
+        if not isinstance(char, str) or len(char) != 1:
+            raise TuiGruError(f"the vocabulary must be characters, not {char!r}", option="vocabulary")
+    return "".join(chars)
 
 
 def _positive(name: str, value: Any) -> int:
@@ -144,7 +162,7 @@ def _check_vocabulary(config: Config) -> None:
     for index, char in enumerate(config.text):
         if char not in seen:
             raise TuiGruError(
-                f"character {char!r} at position {index + 1} of the text is not in the vocabulary {config.vocabulary!r}; "
+                f"character {char!r} at position {index + 1} of the text is not in the vocabulary {config.shown_vocabulary}; "
                 "add it to the vocabulary or change the text",
                 option="vocabulary",
             )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
@@ -25,7 +25,7 @@ def initial_parameters(config: Config) -> Parameters:
 
 def shipped() -> dict[str, Array]:
     """The tutorial's initial weights from the package's data, float32, by name."""
-    data = resources.files("tui_gru.engine").joinpath("tutorial_weights.bin").read_bytes()
+    data = Path(__file__).with_name("tutorial_weights.bin").read_bytes()
     V, H, _ = TUTORIAL_SIZES
     flat = np.frombuffer(data, "<f4").astype(np.float32)
     draws, start = {}, 0

@@ -27,8 +27,10 @@ def softmax_and_terms(s: Activations, start: int = 0) -> float:
     log_p -= np.log(total)
     np.multiply(s.y[start:], log_p, out=s.term1[start:])
     s.term1[start:].sum(-1, out=s.term2[start:])
-    np.negative(s.term2[start:].mean(-1), out=s.term3[start:])
-    return float(s.term3.mean())
+    T, B = s.term2.shape
+    s.term2[start:].sum(-1, out=s.term3[start:])
+    s.term3[start:] /= -B
+    return float(s.term3.sum() / T)
 
 
 def tutorial_term1(y: Array, y_hat: Array) -> Array:

@@ -25,7 +25,8 @@ class Parameters:
     """Parameters of one model, or their gradients, which have the same shapes.
 
     Fused, as the products use them: W (V, 3H) is [Wz|Wr|Wh], U (H, 3H) is [Uz|Ur|Uh], b (3H), c (3H) the recurrent bias of
-    reset `after`, Wy (H, V), by (V). All are views of `flat` (P), so that an SGD step, a copy and a hash are each one operation.
+    reset `after`, Wy (H, V), by (V). All are views of `flat` (P), so that an SGD step, a copy and a hash are each one operation;
+    `recurrent` is the part of it without Wy and by.
     """
 
     __slots__ = (
@@ -43,6 +44,7 @@ class Parameters:
         "c",
         "flat",
         "hidden_size",
+        "recurrent",
         "reset",
     )
 
@@ -54,6 +56,7 @@ class Parameters:
         W, U, b, c, Wy, by = (flat[end - size : end] for size, end in zip(sizes, ends, strict=True))
         self.W, self.U, self.b = W.reshape(V, 3 * H), U.reshape(H, 3 * H), b
         self.c = c if reset == "after" else None
+        self.recurrent = flat[: ends[3]]
         self.Wy, self.by = Wy.reshape(H, V), by
         self.Uzr, self.Uh = self.U[:, : 2 * H], self.U[:, 2 * H :]
         self.Uz_T, self.Ur_T, self.Uh_T = self.U[:, :H].T, self.U[:, H : 2 * H].T, self.Uh.T

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+import math
+from copy import copy
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 import numpy as np
@@ -50,9 +52,18 @@ class Timestep:
     dh_candidate: Array
     dh_update: Array
     dh_reset: Array
+    dh_by_dz: Array
+    z_slope: Array
+    r_slope: Array
+    h_tilde_slope: Array
 
     def __init__(self, arrays: dict[str, Array], t: int) -> None:
         self.__dict__.update({name: array[t] for name, array in arrays.items()})
+
+
+def rows(array: Array) -> Array:
+    """(T, B, n) as (T B, n), a view: the rows of all timesteps, for one product over them."""
+    return array.reshape(-1, array.shape[-1])
 
 
 class _Arrays:
@@ -109,10 +120,11 @@ class Activations(_Arrays):
         zr, gate = slice(0, 2 * H), [slice(i * H, (i + 1) * H) for i in range(3)]
         self.az, self.ar, self.ah = (self.a[..., g] for g in gate)
         self.z, self.r, self.h_tilde = (self.gates[..., g] for g in gate)
+        self.zr = self.gates[..., zr]
         self.hUz, self.hUr, self.hUh = (self.hU[..., g] for g in gate)
         arrays = {
             "h_prev": self.h_prev, "h": self.h, "a": self.a, "ah": self.ah, "a_zr": self.a[..., zr],
-            "zr": self.gates[..., zr], "z": self.z, "r": self.r, "h_tilde": self.h_tilde,
+            "zr": self.zr, "z": self.z, "r": self.r, "h_tilde": self.h_tilde,
             "hU": self.hU, "hU_zr": self.hU[..., zr], "hUh": self.hUh,
             "rh": self.rh, "one_minus_z": self.one_minus_z, "new": self.new, "logits": self.logits,
         }  # fmt: skip
@@ -123,12 +135,16 @@ class Deltas(_Arrays):
     """The backward half of a record: the gradient of the loss with respect to each name, (T, B, ·).
 
     dh is dh_output (from this timestep's output) plus dh_future (from the timestep after); dh_prev, handed to the timestep
-    before, is the sum of four paths: dh_carry, dh_candidate, dh_update, dh_reset. drh belongs to r*h_prev (reset `before`), dm to m (reset `after`).
+    before, is the sum of four paths: dh_carry, dh_candidate, dh_update, dh_reset. drh belongs to r*h_prev (reset `before`), dm
+    to m = h_prev Uh + bhn (reset `after`); they share memory, since a record has one of the two.
+
+    The slopes are the derivatives that depend on nothing but the activations: of z, r and h~ by their pre-activations, and
+    dh_by_dz = h_prev - h~.
     """
 
     owned = (
         "dlogits", "flow", "dh", "dh_output", "dz", "dr", "dh_tilde", "drh", "da",
-        "dh_carry", "dh_candidate", "dh_update", "dh_reset",
+        "dh_carry", "dh_candidate", "dh_update", "dh_reset", "slopes", "dh_by_dz",
     )  # fmt: skip
 
     def __init__(self, config: Config) -> None:
@@ -144,49 +160,41 @@ class Deltas(_Arrays):
         self.dh_prev, self.dh_future = self.flow[:-1], self.flow[1:]
         self.dh, self.dh_output = zeros(T, B, H), zeros(T, B, H)
         self.dz, self.dr, self.dh_tilde, self.drh = (zeros(T, B, H) for _ in range(4))
-        self.dm = self.drh  # one of the two exists, by convention
+        self.dm = self.drh
         self.da = zeros(T, B, 3 * H)
         self.daz, self.dar, self.dah = (self.da[..., i * H : (i + 1) * H] for i in range(3))
         self.dh_carry, self.dh_candidate, self.dh_update, self.dh_reset = (zeros(T, B, H) for _ in range(4))
-        arrays = {name: getattr(self, name) for name in BACKWARD_NAMES}
+        self.slopes, self.dh_by_dz = zeros(T, B, 3 * H), zeros(T, B, H)
+        self.z_slope, self.r_slope, self.h_tilde_slope = (self.slopes[..., i * H : (i + 1) * H] for i in range(3))
+        self.zr_slope = self.slopes[..., : 2 * H]
+        slopes = ("dh_by_dz", "z_slope", "r_slope", "h_tilde_slope")
+        arrays = {name: getattr(self, name) for name in (*BACKWARD_NAMES, *slopes)}
         self.timesteps = [Timestep(arrays, t) for t in range(T)]
 
 
 FORWARD_NAMES = (
-    "x",
-    "y",
-    "h_prev",
-    "az",
-    "ar",
-    "ah",
-    "z",
-    "r",
-    "h_tilde",
-    "h",
-    "logits",
-    "y_hat",
-    "term1",
-    "term2",
-    "term3",
-)
+    "x", "y", "h_prev", "az", "ar", "ah", "z", "r", "h_tilde", "h", "logits", "y_hat", "term1", "term2", "term3",
+)  # fmt: skip
 BACKWARD_NAMES = (
     "dlogits", "dh", "dh_output", "dh_future", "dz", "dr", "dh_tilde", "daz", "dar", "dah", "drh", "dm",
     "dh_prev", "dh_carry", "dh_candidate", "dh_update", "dh_reset",
 )  # fmt: skip
+_FOREIGN = {"before": "dm", "after": "drh"}  # the delta that a reset convention does not have
 
 
 @dataclass(eq=False)
 class BatchRecord:
     """One batch: what went in, everything computed, and what came out.
 
-    `parameters` are those that the batch began with, `updated` those after it (the same object where it did not learn);
-    `gradients` is None where it did not learn. `grad_norm` is the Euclidean norm of all gradients, NaN without learning.
+    `parameters` are those that the batch began with, `updated` those after it (the same object where it did not learn); a
+    record has neither until it is run. `deltas` and `gradients` are None where it did not learn. `grad_norm` is the Euclidean
+    norm of all gradients, NaN without learning.
     """
 
     activations: Activations
     deltas: Deltas | None = None
-    parameters: Parameters = field(default=None)  # type: ignore[assignment]  # set when the batch is run
-    updated: Parameters = field(default=None)  # type: ignore[assignment]
+    parameters: Parameters = field(init=False)
+    updated: Parameters = field(init=False)
     gradients: Parameters | None = None
     learning_rate: float = 0.0
     loss: float = float("nan")
@@ -194,17 +202,21 @@ class BatchRecord:
 
     def copy(self) -> BatchRecord:
         """A record of its own with the same contents; parameters are shared, since nothing changes them in place."""
-        return replace(
-            self,
-            activations=self.activations.copy(),
-            deltas=self.deltas and self.deltas.copy(),
-            gradients=self.gradients and self.gradients.copy(),
-        )
+        twin = copy(self)
+        twin.activations = self.activations.copy()
+        twin.deltas = self.deltas and self.deltas.copy()
+        twin.gradients = self.gradients and self.gradients.copy()
+        return twin
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and all parameters after the batch are finite."""
+        return math.isfinite(self.loss) and bool(np.isfinite(self.updated.flat).all())
 
     def array(self, name: str) -> Any:
-        """Any recorded array by its name, (T, …). `KeyError` where there is none."""
+        """Any recorded array by its name, (T, …), a view. `KeyError` where the batch has none of that name."""
         if name in FORWARD_NAMES or name in ("rh", "one_minus_z", "hUz", "hUr", "hUh", "log_p"):
             return getattr(self.activations, name)
-        if name in BACKWARD_NAMES and self.deltas is not None:
+        if name in BACKWARD_NAMES and self.deltas is not None and name != _FOREIGN[self.activations.config.reset]:
             return getattr(self.deltas, name)
         raise KeyError(name)

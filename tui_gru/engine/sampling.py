@@ -84,19 +84,16 @@ def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[in
     wide = logits.astype(np.float64)
     if not np.isfinite(wide).all():
         raise TuiGruError("the model's logits are not finite, so there is nothing to sample from; step back to before the NaN")
+    wide -= wide.max()
+    if uniform is not None:
+        with np.errstate(over="ignore"):  # a tiny temperature gives -inf, which gives 0, as it should
+            wide /= temperature
+    probabilities = np.exp(wide)
+    probabilities /= probabilities.sum()
     if uniform is None:
-        probabilities = _softmax(wide)
         return int(np.argmax(wide)), probabilities
-    with np.errstate(over="ignore"):  # a tiny temperature gives -inf, which gives 0, as it should
-        probabilities = _softmax((wide - wide.max()) / temperature)
     cumulative = np.cumsum(probabilities)
-    chosen = int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right"))
-    return min(chosen, len(probabilities) - 1), probabilities
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    e = np.exp(logits - logits.max())
-    return np.asarray(e / e.sum())
+    return int(np.searchsorted(cumulative, uniform * cumulative[-1], side="right")), probabilities
 
 
 class _Stepper:
@@ -115,6 +112,7 @@ class _Stepper:
                 cell.embed(self._parameters, s)
                 cell.forward_timestep(self._parameters, s.timesteps[0])
                 s.states[0] = s.states[1]
+            cell.output(self._parameters, s)
         logits: Array = s.logits[0, 0].copy()
         return logits
 
@@ -126,14 +124,14 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
     for i, char in enumerate(primer):
         if char not in config.vocabulary:
             raise TuiGruError(
-                f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.vocabulary!r}",
+                f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.shown_vocabulary}",
                 option="primer",
             )
     if isinstance(length, bool) or not hasattr(length, "__index__") or length < 0:
         raise TuiGruError(f"length must be a whole number, 0 or more, not {length!r}", option="length")
     if sampler not in SAMPLERS:
         raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}", option="sampler")
-    if not isinstance(temperature, (int, float)) or not 0 <= temperature < float("inf"):
+    if not isinstance(temperature, (int, float, np.floating)) or not 0 <= temperature < float("inf"):
         raise TuiGruError(f"temperature must be finite and 0 or more, not {temperature!r}", option="temperature")
     if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
         raise TuiGruError(f"the sample's seed must be a whole number, 0 or more, not {seed!r}", option="sample_seed")

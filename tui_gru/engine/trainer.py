@@ -34,7 +34,7 @@ class Trainer:
 
     def __init__(self, config: Config, corpus: Corpus) -> None:
         self.config, self.corpus = config, corpus
-        self._eye = np.eye(config.vocab_size, dtype=config.dtype)
+        self._indices = np.arange(config.vocab_size)
         self._scratch = Deltas(config) if config.carry == "notebook" else None
 
     def new_record(self) -> BatchRecord:
@@ -73,6 +73,7 @@ class Trainer:
             cell.embed(parameters, s)
             for timestep in s.timesteps:
                 cell.forward_timestep(parameters, timestep)
+            cell.output(parameters, s)
             record.loss = loss.softmax_and_terms(s)
             if learn:
                 record.deltas = record.deltas or Deltas(self.config)
@@ -117,8 +118,8 @@ class Trainer:
         """Put the characters of a batch of the epoch into a record, one-hot; of one timestep only where `t` is given."""
         s, inputs, targets = record.activations, self.corpus.inputs[batch, t], self.corpus.targets[batch, t]
         s.inputs[t], s.targets[t] = inputs, targets
-        np.take(self._eye, inputs, axis=0, out=s.x[t], mode="clip")
-        np.take(self._eye, targets, axis=0, out=s.y[t], mode="clip")
+        np.equal(inputs[..., None], self._indices, out=s.x[t])
+        np.equal(targets[..., None], self._indices, out=s.y[t])
 
     def _gradients(self, record: BatchRecord, parameters: Parameters, earlier: Sequence[Activations]) -> None:
         s, d = record.activations, record.deltas

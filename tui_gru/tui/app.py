@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
+import signal
 import sys
+import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_config_path
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui import keymap
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.screens.main import MainScreen
@@ -40,11 +44,27 @@ class TuiGruApp(App[None]):
         name = theme or BLACKBOARD.name
         if name not in self.available_themes:
             raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join(self.available_themes)}", option="theme")
-        self.theme = name
+        self.set_reactive(App.theme, name)  # nothing has been styled yet, so there is nothing to style again
+        self.stylesheet.set_variables(self.get_css_variables())
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)
         return MainScreen(self.session)
+
+    def on_mount(self) -> None:
+        """Leave the terminal as it was when the process is told to end."""
+        loop = asyncio.get_running_loop()
+        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, self._leave, number)
+
+    def _leave(self, number: int) -> None:
+        self.session.interrupt()
+        self.exit(return_code=128 + number)
+
+    def on_ready(self) -> None:
+        gc.freeze()
+        gc.enable()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
         """Every verb, beside Textual's own commands."""
@@ -61,13 +81,25 @@ def make_app(
     config: Config, *, theme: str | None = None, ascii: bool = False, keys: Path | None = None, learn: bool = False
 ) -> TuiGruApp:
     """The app on a fresh session, not yet running. Raises `TuiGruError` for a bad theme or key file."""
-    own_keys = keymap.load(keys)
+    own_keys = _own_keys(keys)
     session = Session(**{name: getattr(config, name) for name in config.__dataclass_fields__})
     session.stop_on_nan = True
     session.learning = learn
     return TuiGruApp(session, theme=theme, glyphs=ASCII if ascii else None, own_keys=own_keys)
 
 
+def _own_keys(path: Path | None) -> dict[str, str]:
+    place = path or user_config_path("tui-gru") / "keys.toml"
+    if path is None and not place.exists():
+        return {}
+    from tui_gru.tui import keymap  # late: most people have no such file
+
+    return keymap.load(place)
+
+
 def run(config: Config, *, theme: str | None, ascii: bool, keys: Path | None, learn: bool = False) -> None:
     """Run the debugger in this terminal until it is quit."""
-    make_app(config, theme=theme, ascii=ascii, keys=keys, learn=learn).run()
+    app = make_app(config, theme=theme, ascii=ascii, keys=keys, learn=learn)
+    app.run()
+    if app.return_code:
+        raise SystemExit(app.return_code)

@@ -6,6 +6,7 @@ import ast
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tui_gru.engine.config import SAMPLERS
@@ -108,7 +109,15 @@ def _sample(screen: MainScreen, rest: str) -> None:
     screen.draw_sample(primer=primer, length=length, temperature=temperature, sampler=sampler)
 
 
+def _file(rest: str) -> Path:
+    if not rest:
+        raise TuiGruError("name a file: save walk.tui-gru, open walk.tui-gru")
+    return Path(rest).expanduser()
+
+
 COMMANDS = (
+    Command(("save",), "save FILE", "write this session, its branches and its past", lambda screen, rest: screen.save(_file(rest))),
+    Command(("open",), "open FILE", "open a session where it was left", lambda screen, rest: screen.open(_file(rest))),
     Command(("step", "s"), "step 3 batch", "step, a negative count back in time: line, timestep, phase, batch, epoch", _step),
     Command(("go", "g"), "go e3 b2 t1", "go to a place: e3 b2 t1, 50%, +100, -2e, or a tick", _go),
     Command(("until",), "until loss < 0.5", "run until a condition holds: any(z > 0.9), epoch == 3, isnan(loss)", _until),

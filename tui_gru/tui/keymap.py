@@ -5,7 +5,6 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
-from platformdirs import user_config_path
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
 
 from tui_gru.engine.errors import TuiGruError
@@ -14,17 +13,8 @@ from tui_gru.tui.keys import VERBS
 KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}
 
 
-def default_path() -> Path:
-    """Where the file is looked for when none is named."""
-    return user_config_path("tui-gru") / "keys.toml"
-
-
-def load(path: Path | None) -> dict[str, str]:
-    """The keys by verb id. None is the default place, where the file may be missing. Raises `TuiGruError`."""
-    named = path is not None
-    path = path or default_path()
-    if not named and not path.exists():
-        return {}
+def load(path: Path) -> dict[str, str]:
+    """The keys by verb id. Raises `TuiGruError`, naming the place, for what is no key file."""
     try:
         content = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:

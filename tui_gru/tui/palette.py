@@ -28,6 +28,7 @@ class Palette:
     dim: Style
     strong: Style
     accent: Style  # the value just computed, the line at work, the current column
+    line: Style  # the line of the program that the arrow is at
     target: Style
     warning: Style
     keyword: Style

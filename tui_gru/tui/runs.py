@@ -12,7 +12,6 @@ from tui_gru.debugger.position import Position
 from tui_gru.debugger.session import Progress
 from tui_gru.engine.errors import TuiGruError
 
-AT_ONCE = 0.02  # seconds: what takes no longer than this is done at once, without a thread
 REPORT_EVERY = 0.1  # seconds
 
 Verb = Callable[[Progress | None], object]

@@ -8,6 +8,7 @@ import unicodedata
 
 from rich.cells import cell_len
 
+_LOW = "ₜ₋₁"  # subscripts reach below their line
 _TEXT = re.compile(r'(<text [^>]*?)textLength="([\d.]+)"( clip-path="[^"]*")?([^>]*>)([^<]*)(</text>)')
 
 
@@ -15,13 +16,13 @@ def mend(svg: str) -> str:
     """The exported picture with h̃ set right.
 
     Rich stretches a text to one cell a code point, where a combining character takes none, and clips it to its line,
-    which cuts a tilde above a tall letter off (rich 15, `Console.export_svg`).
+    which cuts off a tilde above a tall letter and the foot of a subscript (rich 15, `Console.export_svg`).
     """
 
     def correct(match: re.Match[str]) -> str:
         start, length, _clip, rest, content, end = match.groups()
         written = html.unescape(content)
-        if not any(unicodedata.combining(sign) for sign in written):
+        if not any(unicodedata.combining(sign) or sign in _LOW for sign in written):
             return match[0]
         cell = float(length) / len(written)
         return f'{start}textLength="{cell * cell_len(written):g}"{rest}{content}{end}'

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tui_gru.debugger.snapshot import Snapshot
 
@@ -15,6 +15,7 @@ class View:
     row: int | None = None
 
 
+@runtime_checkable
 class Shows(Protocol):
     """A panel: it draws a snapshot and decides nothing."""
 

@@ -37,17 +37,17 @@ class Listener:
 async def test_a_small_matrix_shows_its_numbers_and_a_large_one_becomes_a_heat_map(board):
     matrix = view()
     async with board(matrix).run_test(size=(60, 20)) as pilot:
-        matrix.show(SMALL)
+        matrix.show_array(SMALL)
         await pilot.pause()
         assert matrix.as_numbers
         assert rows(matrix)[0].rstrip() == "⎛+0.7565 -0.3472⎞"
-        matrix.show(LARGE)
+        matrix.show_array(LARGE)
         await pilot.pause()
         assert not matrix.as_numbers
         assert matrix.show_vertical_scrollbar
         assert rows(matrix)[0].startswith(" 0")
         assert matrix.border_subtitle == "64×48 · tenths of 3"
-        matrix.show(SMALL)
+        matrix.show_array(SMALL)
         await pilot.pause()
         assert not matrix.show_vertical_scrollbar
 
@@ -56,9 +56,9 @@ async def test_stale_numbers_are_never_shown(board):
     matrix = view()
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         for values in (SMALL, LARGE):
-            matrix.show(values)
+            matrix.show_array(values)
             await pilot.pause()
-            matrix.show(None)
+            matrix.show_array(None)
             await pilot.pause()
             assert matrix.shape == values.shape
             text = "".join(rows(matrix))
@@ -69,7 +69,7 @@ async def test_stale_numbers_are_never_shown(board):
 async def test_between_full_and_compact_numbers(board):
     matrix = view(width=2 + 2 + 13)  # border, padding, and room for two compact entries only
     async with board(matrix).run_test(size=(60, 20)) as pilot:
-        matrix.show(SMALL)
+        matrix.show_array(SMALL)
         await pilot.pause()
         assert rows(matrix)[0].rstrip() == "⎛+0.76 -0.35⎞"
 
@@ -77,15 +77,15 @@ async def test_between_full_and_compact_numbers(board):
 async def test_cursor_says_the_exact_number(board):
     matrix = view(width=40)
     async with board(matrix).run_test(size=(60, 20)) as pilot:
-        matrix.show(SMALL)
+        matrix.show_array(SMALL)
         listener = Listener(matrix)
         matrix.focus()
         await pilot.press("down", "right", "right", "enter")
         assert matrix._border_subtitle.plain == "[1, 1] = +0.76641524"
         assert listener.messages == [("CellMoved", 1, 0), ("CellMoved", 1, 1), ("CellChosen", 1, 1)]
-        matrix.show(None)
+        matrix.show_array(None)
         assert matrix._border_subtitle.plain == "[1, 1] = ·"
-        matrix.show(SMALL[:1])
+        matrix.show_array(SMALL[:1])
         assert matrix.cursor == (0, 1)
         matrix.blur()
         await pilot.pause()
@@ -95,7 +95,7 @@ async def test_cursor_says_the_exact_number(board):
 async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
     matrix = view(height=9, width=31)
     async with board(matrix).run_test(size=(60, 20)) as pilot:
-        matrix.show(LARGE)
+        matrix.show_array(LARGE)
         matrix.focus()
         await pilot.pause()
         matrix.cursor = (63, 47)
@@ -113,7 +113,7 @@ async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
 async def test_the_mouse_chooses_what_it_points_at(board):
     matrix = view(width=40)
     async with board(matrix).run_test(size=(60, 20)) as pilot:
-        matrix.show(SMALL)
+        matrix.show_array(SMALL)
         listener = Listener(matrix)
         await pilot.pause()
         await pilot.click(matrix, offset=(2 + 10, 2))
@@ -123,7 +123,7 @@ async def test_the_mouse_chooses_what_it_points_at(board):
         before = matrix.cursor
         await pilot.click(matrix, offset=(30, 4))
         assert matrix.cursor == before
-        matrix.show(LARGE)
+        matrix.show_array(LARGE)
         await pilot.pause()
         await pilot.click(matrix, offset=(2 + 5, 3))
         assert matrix.cursor == (2, 2)
@@ -133,7 +133,7 @@ async def test_arrays_of_odd_shapes(board):
     matrix = view()
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         for values in (np.array([1.0, 2.0]), np.empty((0, 3)), np.empty((2, 0)), np.full((2, 2), np.nan), np.eye(70)):
-            matrix.show(values)
+            matrix.show_array(values)
             matrix.focus()
             await pilot.press("right", "down", "end")
 
@@ -148,14 +148,14 @@ def gallery(theme, glyphs=None, focus=False):
 
         def prepare():
             z, h_tilde, h, x = views.values()
-            z.show(np.abs(SMALL), kind="unit", row=1)
-            h_tilde.show(SMALL, fresh=True, scale=1)
-            h.show(None, shape=(2, 2))
-            x.show(np.eye(4)[:2], kind="onehot")
+            z.show_array(np.abs(SMALL), kind="unit", row=1)
+            h_tilde.show_array(SMALL, fresh=True, scale=1)
+            h.show_array(None, shape=(2, 2))
+            x.show_array(np.eye(4)[:2], kind="onehot")
             broken = LARGE.copy()
             broken[1, 3], broken[2, 4], broken[3] = np.nan, np.inf, 0
-            heat.show(broken)
-            dots.show(None, shape=(64, 48))
+            heat.show_array(broken)
+            dots.show_array(None, shape=(64, 48))
             (heat if focus else h_tilde).focus()
             if focus:
                 heat.cursor = (4, 5)

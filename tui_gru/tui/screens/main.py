@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from textual import actions, work
+from textual import actions
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widget import Widget
 
@@ -19,10 +18,9 @@ from tui_gru.debugger.session import Session
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui import commands, keys
+from tui_gru.tui import keys
 from tui_gru.tui.keys import Verb
 from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.line_at_work import LineAtWork
@@ -33,37 +31,40 @@ from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Weights
-from tui_gru.tui.runs import AT_ONCE, Finished, Progressed, Run, carry_out
-from tui_gru.tui.runs import Verb as Doing
-from tui_gru.tui.screens.help import HelpScreen
+from tui_gru.tui.screens.running import RunningScreen
 from tui_gru.tui.view import Shows, View
 from tui_gru.tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui_gru.tui.panels.command_line import CommandLine
 
 SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
 LARGEST_COUNT = 10**9
 WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt"})
 
 
-class MainScreen(Screen[None]):
+class MainScreen(RunningScreen):
     """Holds the session and what one looks at. Every verb ends in `show_now`."""
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [*keys.BINDINGS, ("ctrl+c", "interrupt", "")]
-    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
+        (0, "-tiny"),
+        (60, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
 
     def __init__(self, session: Session) -> None:
-        super().__init__()
-        self.session = session
+        super().__init__(session)
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
         self._count = 0
         self._last_walk = ("timestep", 1)
-        self._run: Run | None = None
         self._play: Timer | None = None
         self._speed = 2
         self._page = 1
-        self._batch_seconds = 0.0
         self._due = False
 
     def compose(self) -> ComposeResult:
@@ -83,10 +84,17 @@ class MainScreen(Screen[None]):
                     yield Weights()
                     yield Samples()
         yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
-        yield CommandLine()
 
     def on_mount(self) -> None:
+        # The classes that Textual sets at the first resize, at once: otherwise everything would be laid out twice.
+        for breakpoints, cells in (
+            (self.HORIZONTAL_BREAKPOINTS, self.app.size.width),
+            (self.VERTICAL_BREAKPOINTS, self.app.size.height),
+        ):
+            self.add_class([name for least, name in breakpoints if least <= cells][-1])
         self._show()
+        if self.snapshot.config.carry == "notebook":
+            self.say("carry notebook: gradients run on into the epoch's earlier batches, so its cost grows with their square")
 
     # Showing
 
@@ -106,51 +114,19 @@ class MainScreen(Screen[None]):
         self.query_one(BottomLine).refresh()
 
     def _panels(self) -> Iterator[Shows]:
-        for kind in (Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples):
-            yield self.query_one(kind)
+        panels: tuple[type[Widget], ...] = (
+            Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples,
+        )  # fmt: skip
+        for kind in panels:
+            panel = self.query_one(kind)
+            assert isinstance(panel, Shows)
+            yield panel
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something on the last row, until the next key."""
         self.query_one(BottomLine).say(message, warning=warning)
 
     # Doing
-
-    def do(self, verb: Doing, *, batches: int | None = 1) -> None:
-        """Carry out a verb of the session: at once where it is quick, else in a thread. `batches` is about how many it runs."""
-        if self._run is not None:
-            return
-        self.say("")
-        if batches is not None and batches * self._batch_seconds <= AT_ONCE:
-            begun = time.perf_counter()
-            try:
-                verb(None)
-            except TuiGruError as error:
-                self.say(str(error), warning=True)
-            self._batch_seconds = (time.perf_counter() - begun) / max(batches, 1)
-            self.show_now()
-            return
-        self._run = Run(self.session.position.number, batches, time.monotonic())
-        self.refresh_bindings()
-        self._work(verb)
-
-    @work(thread=True, exclusive=True, exit_on_error=True)
-    def _work(self, verb: Doing) -> None:
-        carry_out(verb, self.post_message)
-
-    def on_progressed(self, event: Progressed) -> None:
-        if self._run is not None:
-            self.say(f"running · {self._run.describe(event.position)} · esc stops")
-
-    def on_finished(self, event: Finished) -> None:
-        self._run = None
-        self.say(event.problem, warning=True)
-        self.refresh_bindings()
-        self.show_now()
-
-    @property
-    def running(self) -> bool:
-        """Whether a thread is at work on the session, which then is not to be touched."""
-        return self._run is not None
 
     def walk(self, level: str, count: int) -> None:
         """Step; remembered for `.` and for play."""
@@ -193,6 +169,23 @@ class MainScreen(Screen[None]):
 
     def switch(self, branch: str) -> None:
         self.do(lambda _: self.session.switch(branch))
+
+    def save(self, path: Path) -> None:
+        """Write the session to a file."""
+
+        def save(_: Any) -> None:
+            self.session.save(path)
+            self.session.notice = f"saved to {path}"
+
+        self.do(save, batches=None)
+
+    def open(self, path: Path) -> None:
+        """Go on in the session of a file, in place of this one."""
+
+        def open_(_: Any) -> None:
+            self.session = Session.open(path)
+
+        self.do(open_, batches=None)
 
     def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
         """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
@@ -276,11 +269,11 @@ class MainScreen(Screen[None]):
         return f"playing · {SPEEDS[self._speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
 
     def _play_on(self) -> None:
-        if self._run is not None:
+        if self.running:
             return
         before = self.snapshot.position
         self.walk(*self._last_walk)
-        if self.session.notice or (self._run is None and self.snapshot.position == before):
+        if self.session.notice or (not self.running and self.snapshot.position == before):
             self._pause()
         else:
             self.say(self._playing)
@@ -299,7 +292,7 @@ class MainScreen(Screen[None]):
         self._show()
 
     def action_weights(self) -> None:
-        self.query_one(Weights).cycle_mode()
+        self.query_one(Weights).action_cycle_mode()
 
     def action_page(self) -> None:
         pages = 4 if self.has_class("-tiny") else 3 if self.has_class("-narrow") else 2
@@ -323,14 +316,20 @@ class MainScreen(Screen[None]):
         else:
             self.focus_previous()
 
-    def action_command(self, text: str) -> None:
+    async def action_command(self, text: str) -> None:
+        from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
+
+        if not self.query(CommandLine):
+            await self.mount(CommandLine())
         self.query_one(CommandLine).open(text)
 
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
+        from tui_gru.tui.commands import execute
+
         self.set_focus(None)
         self.say("")
         try:
-            commands.execute(self, event.command)
+            execute(self, event.command)
         except TuiGruError as error:
             self.say(str(error), warning=True)
 
@@ -341,6 +340,8 @@ class MainScreen(Screen[None]):
         self.do(lambda progress: self.session.run_to(event.line.target, progress=progress))
 
     def action_help(self) -> None:
+        from tui_gru.tui.screens.help import HelpScreen
+
         self.app.push_screen(HelpScreen(self.app_keymap))
 
     @property
@@ -350,7 +351,7 @@ class MainScreen(Screen[None]):
 
     def action_escape(self) -> None:
         """Stop what runs; else close what is open: a count, play, a zoomed panel, the focus, the message."""
-        if self._run is not None:
+        if self.running:
             self.session.interrupt()
         elif self._count:
             self._take_count()
@@ -364,7 +365,7 @@ class MainScreen(Screen[None]):
             self.say("")
 
     def action_interrupt(self) -> None:
-        if self._run is not None:
+        if self.running:
             self.session.interrupt()
         else:
             self.say("nothing is running; q quits")
@@ -375,7 +376,7 @@ class MainScreen(Screen[None]):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None dims a key that does not apply now."""
-        if self._run is not None:
+        if self.running:
             return True if action in WHILE_RUNNING or action == "quit" else None
         if action == "undo":
             return True if self.snapshot.can_undo else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 
-from rich.cells import cell_len, set_cell_size
+from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.tui.glyphs import transliterate
@@ -28,8 +28,9 @@ def bars(
     full: float = 1.0,
     write: Callable[[float], str] = numbers.unit,
     fresh: bool = False,
+    word: bool = True,
 ) -> Box:
-    """A bar for each label, its value at the right. The target is between two markers and, where there is room, named.
+    """A bar for each label, its value at the right. The target is between two markers; `word` names it where there is room.
 
     `values` None is what is not computed yet: dots. `full` is the value of a bar of full length.
     """
@@ -37,7 +38,7 @@ def bars(
     name_width = max(map(cell_len, names), default=0)
     number_width = len(write(0.0))
     rest = width - (2 + name_width + 1 + 1 + number_width + 2)  # marker, name, number, marker and their gaps
-    word = target is not None and rest - len(_WORD) >= 2 * _SHORTEST
+    word = word and target is not None and rest - len(_WORD) >= 2 * _SHORTEST
     length = rest - (len(_WORD) if word else 0)
     length = length if length >= _SHORTEST else 0
 
@@ -47,8 +48,9 @@ def bars(
         ink = palette.target if chosen else palette.gate
         name_style = palette.target if chosen else palette.plain
         row = [
+            Segment(" " * (name_width - cell_len(name))),
             Segment(f"{palette.glyphs.target} " if chosen else "  ", palette.target),
-            Segment(set_cell_size(" " * (name_width - cell_len(name)) + name, name_width), name_style),
+            Segment(name, name_style),
             Segment(" "),
         ]
         if values is None:

@@ -176,6 +176,22 @@ def overlay(under: Box, over: Box, x: int, y: int) -> Box:
     return replace(under, rows=tuple(rows))
 
 
+def clip(palette: Palette, box: Box, width: int, height: int) -> Box:
+    """The box cut to this size; a row that is cut ends in an ellipsis."""
+    rows = box.rows[: max(height, 0)]
+    if box.width <= width:
+        return replace(box, rows=rows)
+    mark = Segment(transliterate("…", palette.glyphs), palette.dim)
+    return from_rows((_cut(row, width, mark) for row in rows), box.axis)
+
+
+def _cut(row: Row, width: int, mark: Segment) -> Row:
+    strip = Strip(row)
+    if cell_len(strip.text.rstrip()) <= width:
+        return tuple(strip.crop(0, width))
+    return (*strip.crop(0, width - 1), mark) if width > 0 else ()
+
+
 def flow(boxes: Iterable[Box], width: int, *, gap: int = 2, leading: int = 1) -> Box:
     """The boxes side by side in as many lines as the width needs, as words in a paragraph."""
     lines: list[list[Box]] = []
@@ -205,3 +221,9 @@ def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Bo
         hstack(*(pad(box, right=width - box.width) for box, width in zip(row, widths, strict=False)), gap=gap) for row in table
     ]
     return vstack(*lines, gap=leading)
+
+
+def quieted(palette: Palette, box: Box) -> Box:
+    """The box without its colours, as what stands beside the one that is singled out."""
+    rows = (tuple(Segment(s.text, palette.quiet(s.style) if s.style else None) for s in row) for row in box.rows)
+    return replace(box, rows=tuple(rows))

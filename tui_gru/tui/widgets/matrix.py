@@ -62,8 +62,9 @@ class MatrixView(Panel):
         self.kind: Kind = "signed"
         self.row: int | None = None
         self.scale = 1.0
+        self._captioned: bool | None = None
 
-    def show(
+    def show_array(
         self,
         values: Array | None,
         *,
@@ -125,6 +126,8 @@ class MatrixView(Panel):
         )
 
     def _ensure_built(self) -> None:
+        if self.as_numbers is not self._captioned:
+            self.call_next(self._caption)  # the room inside may change without that of the whole
         if self.as_numbers:
             super()._ensure_built()
             return
@@ -146,7 +149,7 @@ class MatrixView(Panel):
         width = self.scrollable_content_region.width
         row = self.scroll_offset.y + y
         if row >= self.shape[0]:
-            return Strip.blank(width, self.rich_style)
+            return Strip.blank(width, self._ground)
         first = self.scroll_offset.x // CELL
         last = min(first + width // CELL, self.shape[1])
         strip = heat_row(
@@ -158,7 +161,7 @@ class MatrixView(Panel):
             cursor=self.cursor[1] - first if self.has_focus and row == self.cursor[0] else None,
             quiet=self.row is not None and row != self.row,
         )
-        return strip.extend_cell_length(width).apply_style(self.rich_style)
+        return strip.extend_cell_length(width).apply_style(self._ground)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return self.shape[0]
@@ -187,7 +190,7 @@ class MatrixView(Panel):
         """Title and, in the border below, the number under the cursor; without the focus, what a heat map lacks."""
         if not self.is_attached:
             return
-        note = None
+        note, self._captioned = None, self.as_numbers
         if self.has_focus and self.shape[0] and self.shape[1]:
             value = self.palette.glyphs.blank if self.values is None else exact(self.values[self.cursor])
             note = f"{self.name_cell(*self.cursor)} = {value}"
@@ -198,6 +201,8 @@ class MatrixView(Panel):
             if self.kind != "onehot" and self.values is not None:
                 note += f" {self.palette.glyphs.blank} tenths"
                 note += f" of {self.scale:g}" if self.kind == "signed" else ""
+                if len(note) > self.outer_size.width - 6:
+                    note = note.partition(" ")[0]
         self.set_titles(self.title, note)
 
     def watch_has_focus(self, has_focus: bool) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.style import Style
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
@@ -42,6 +43,7 @@ class Panel(ScrollView, can_focus=True):
     """
 
     _version = 0
+    _ground = Style()
     _built_for: tuple[object, ...] = ()
     _strips: Sequence[Strip] = ()
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
@@ -74,13 +76,17 @@ class Panel(ScrollView, can_focus=True):
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._ground = self.rich_style  # once a picture: working it out for every line took an eighth of a redraw
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
         self._ensure_built()
         x, row = self.scroll_offset.x, self.scroll_offset.y + y
         width = self.scrollable_content_region.width
         if row >= len(self._strips):
-            return Strip.blank(width, self.rich_style)
-        return self._strips[row].crop_extend(x, x + width, None).apply_style(self.rich_style)
+            return Strip.blank(width, self._ground)
+        return self._strips[row].crop_extend(x, x + width, None).apply_style(self._ground)
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """The height that `height: auto` takes: that of the content."""

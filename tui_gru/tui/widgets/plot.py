@@ -18,6 +18,9 @@ from tui_gru.tui.widgets.written import Array
 
 Series = Envelope | Array | Sequence[float]
 
+#: The fewest columns between two rules.
+_RULES = 8
+
 #: The bit of each of a braille pattern's dots, (4 rows, 2 columns), above U+2800.
 _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
@@ -32,13 +35,15 @@ def curve(
     y_range: tuple[float, float] | None = None,
     here: float | None = None,
     second: Series | None = None,
+    every: int | None = None,
     placeholder: str = "nothing yet",
 ) -> Box:
     """A plot of a series at x = 1, 2, 3 …, in width × height cells, axes and all.
 
     `x_range` is what the axis spans (default: the series), `here` an x to mark on it. `second` is drawn dotted, in
-    another colour, under the first. A cross on the axis is where the series is not a finite number. Of a long series
-    each column of dots shows lowest to highest; hand over an `Envelope` to have that cheap.
+    another colour, under the first. A faint rule follows every `every` points, unless that is too dense. A cross on the
+    axis is where the series is not a finite number. Of a long series each column of dots shows lowest to highest; hand
+    over an `Envelope` to have that cheap.
     """
     lines = [_envelope(one) for one in (series, second) if one is not None]
     longest = max(len(line) for line in lines)
@@ -61,12 +66,14 @@ def curve(
     per_dot = (x_high - x_low) / max(x_dots - 1, 1)
     edges = (x_low - 1) + (np.arange(x_dots + 1) - 0.5) * per_dot  # in indices: the first point is at x = 1
     broken = np.zeros(x_dots, bool)
-    for line, ink, every in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
+    for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
         low_y, high_y, bad = line.columns(edges)
         if per_dot < 1:
             low_y, high_y = _joined(line, low_y, high_y, edges)
-        canvas.draw(low_y, high_y, (low, high), ink, every)
+        canvas.draw(low_y, high_y, (low, high), ink, nth)
         broken |= bad
+    if every is not None and every / per_dot >= _RULES * canvas.dots_per_column:
+        canvas.rule([math.floor((x + 0.5 - x_low) / per_dot) for x in range(every, math.ceil(x_high), every) if x > x_low])
     place = [round((rows - 1) * (high - tick) / (high - low)) if high > low else rows // 2 for tick in y_ticks]
     at = dict(zip(place, y_labels, strict=True))
     glyphs = palette.glyphs
@@ -166,6 +173,7 @@ class _Canvas:
         self._dots = np.zeros((self._dots_down, self.dots_across), bool)
         self._inks: list[Style] = []
         self._ink = np.full((rows, columns), -1)  # which of the inks a cell is written in
+        self._rules: list[int] = []
 
     def draw(self, low: Array, high: Array, span: tuple[float, float], ink: Style, every: int) -> None:
         """Vertical runs of dots from low to high (n,), joined to their neighbours; only every so many columns."""
@@ -186,6 +194,11 @@ class _Canvas:
         self._ink[cells] = len(self._inks)
         self._inks.append(ink)
 
+    def rule(self, dots: list[int]) -> None:
+        """Vertical lines at these columns of dots, wherever nothing is drawn."""
+        self._rules = [dot // self.dots_per_column for dot in dots if dot < self.dots_across]
+        self._inks.append(self._palette.dim)
+
     def box(self) -> Box:
         grouped = self._dots.reshape(self._rows, self._dots_per_row, self._columns, self.dots_per_column)
         if self._palette.glyphs.braille:
@@ -195,6 +208,9 @@ class _Canvas:
             signs = [["*" if dot else " " for dot in row] for row in self._dots.tolist()]
         rows = []
         for row, inks in zip(signs, self._ink.tolist(), strict=True):
+            for column in self._rules:
+                if row[column] == " ":
+                    row[column], inks[column] = self._palette.glyphs.vertical_ellipsis, len(self._inks) - 1
             runs: list[Segment] = []
             start = 0
             for end in range(1, len(row) + 1):

@@ -14,9 +14,11 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
     for step in (m * power for m in (1, 2, 5, 10, 20, 50, 100)):
         if whole and step < 1:
             continue
-        first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+        slack = 0 if whole else 1e-9
+        first, last = math.ceil(low / step - slack), math.floor(high / step + slack)
         if last - first + 1 <= count:
-            return [index * step for index in range(first, last + 1)]
+            marks = [index * step for index in range(first, last + 1)]
+            return marks if whole else [min(max(mark, low), high) for mark in marks]  # a rounding must not leave the axis
     return []
 
 

@@ -103,20 +103,21 @@ def matrix(
     column_labels: Sequence[str] | None = None,
     row_labels: Sequence[str] | None = None,
     elide: tuple[int | None, int | None] = (None, None),
+    focus: tuple[int | None, int | None] = (None, None),
 ) -> Box:
     """A matrix (or a vector, as one row) with tall brackets around it.
 
     `values` None is what is not computed yet: dots in the given `shape`. `scale` is the |x| of the strongest colour,
-    by default the array's largest. `fresh` is what was just computed. `row` singles one row out: the others turn
-    quiet. `cursor` marks one entry. `elide` gives the most rows and columns to show, marked entries among them;
-    the full shape is then written beside the matrix.
+    by default the array's largest. `fresh` is what was just computed; a zero in it stays quiet. `row` singles one
+    row out: the others turn quiet. `cursor` marks one entry. `elide` gives the most rows and columns to show, marked
+    entries and the row and column in `focus` among them; the full shape is then written beside the matrix.
     """
     table = None if values is None else np.atleast_2d(values)
     rows, columns = table.shape if table is not None else (shape or (1, 1))
     scale = scale_of(table) if scale is None else scale
     entry = ENTRIES[kind, compact]
     glyphs = palette.glyphs
-    at_row, at_column = cursor if cursor is not None else (row, None)
+    at_row, at_column = cursor if cursor is not None else (focus[0] if row is None else row, focus[1])
     shown_rows = kept(rows, elide[0], at_row)
     shown_columns = kept(columns, elide[1], at_column)
     labels = [] if column_labels is None else [transliterate(label, glyphs) for label in column_labels]
@@ -132,7 +133,7 @@ def matrix(
             style = palette.cursor
         elif row is not None and i != row:
             style = palette.quiet(style)
-        elif fresh:
+        elif fresh and value != 0:
             style = palette.fresh(style)
         return Segment(entry.write(value).rjust(width), style)
 

@@ -1,0 +1,109 @@
+"""Sessions driven at random, and what can be read of them: for the tests of sessions that survive."""
+
+import random
+from contextlib import contextmanager
+
+import numpy as np
+
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger.moment import readable_names
+from tui_gru.debugger.segment import DivergedError
+from tui_gru.debugger.session_errors import SessionFileError
+from tui_gru.debugger.state_writer import pack_record
+
+TEXT = "the cat sat on the mat; the rat sat"
+
+OPTIONS = {
+    "carry": ["detach", "reset", "notebook"],
+    "dtype": ["float32", "float64"],
+    "reset": ["before", "after"],
+    "text": [None, TEXT],
+    "epochs": [None, 4],
+    "history_memory": [1, 4000, 2**28],
+}
+
+
+@contextmanager
+def untouched(path):
+    """The file, and what lies beside it, is the same afterwards."""
+    before = {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
+    yield
+    assert {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()} == before
+
+
+def portrait(session):
+    """Everything that can be read of a session, as something that compares bit for bit."""
+    timeline = session._branches.timeline
+    shown = session.snapshot()
+    values = {name: bits(session.value(name)) for name in readable_names(session.config.reset)}
+    return {
+        "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
+        "place": (session.position, session.newest, session.branch, session.branches, session._stride),
+        "settings": (session.learning, session.learning_rate, session.stop_on_nan, session._settings.once),
+        "values": values,
+        "record": pack_record(session._moment.record),
+        "columns": [timeline.column(name, 0, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
+        "losses": shown.losses.tobytes(),
+        "actions": [(segment.start, segment.action) for segment in timeline.segments],
+        "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),
+        "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],
+        "kept": session.kept("marks"),
+    }
+
+
+def bits(value):
+    return f"{value.dtype} {value.shape} {value.tobytes().hex()}" if isinstance(value, np.ndarray) else repr(value)
+
+
+def assert_same(session, other):
+    mine, theirs = portrait(session), portrait(other)
+    for key, value in mine.items():
+        assert theirs[key] == value, key
+
+
+def act(session, rng):
+    """Exactly one verb, at random. What makes no sense at this place is refused, as it is to a person."""
+    level = rng.choice(["op", "timestep", "phase", "batch", "epoch"])
+    verbs = [
+        lambda: session.step(level, rng.choice([1, 1, 2, 3])),
+        lambda: session.step(level, -rng.choice([1, 1, 2])),
+        lambda: session.seek(rng.randrange(session.program.ticks * 9)),
+        session.sgd,
+        lambda: setattr(session, "learning", not session.learning),
+        lambda: setattr(session, "learning_rate", rng.choice([0.01, 0.5, 3])),
+        lambda: session.edit("Wz", (rng.randrange(2), 1), rng.uniform(-2, 2)),
+        lambda: session.edit(rng.choice(["h", "h_prev"]), (1, 0), rng.uniform(-1, 1)),
+        lambda: session.edit("text", rng.randrange(5), rng.choice(session.config.vocabulary)),
+        session.undo,
+        session.undo,
+        session.undo,
+        session.redo,
+        session.redo,
+        lambda: session.switch(rng.choice(session.branches)),
+        lambda: session.sample(session.config.vocabulary[:2], 3, temperature=rng.choice([0, 1.0]), seed=rng.randrange(9)),
+        lambda: session.run_back_until("loss < 1.3"),
+        lambda: session.keep("marks", {"a": session.position.tick}),
+    ]
+    try:
+        rng.choice(verbs)()
+    except (SessionFileError, DivergedError):
+        raise
+    except TuiGruError:
+        pass
+
+
+def acted(seed, count, **options):
+    session, rng = Session(**options), random.Random(seed)
+    for _ in range(count):
+        act(session, rng)
+    return session
+
+
+def act_for_ever(path, seed):
+    """Record a session driven at random, and say after each verb how many there have been."""
+    session, rng, count = Session(), random.Random(seed), 0
+    session.record_to(path)
+    while True:
+        print(count, flush=True)
+        act(session, rng)
+        count += 1

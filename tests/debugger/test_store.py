@@ -1,0 +1,339 @@
+"""Sessions that survive: what is opened again is the session that was saved, bit for bit, or a named error."""
+
+import random
+import signal
+import subprocess
+import sys
+import threading
+from contextlib import closing
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portrait, untouched
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger import session_file, state_writer, store
+from tui_gru.debugger.segment import DivergedError
+from tui_gru.debugger.session_errors import (
+    SessionInUseError,
+    SessionMissingError,
+)
+from tui_gru.engine.trainer import Trainer
+
+ROOT = Path(__file__).parents[2]
+
+often = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+
+options = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in OPTIONS.items()})
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "math.tui-gru"
+
+
+# What is opened is what was saved
+
+
+@often
+@given(options, st.integers(0, 2**32), st.integers(0, 25))
+def test_what_is_opened_is_what_was_saved_and_goes_on_alike(tmp_path_factory, options, seed, count):
+    path = tmp_path_factory.mktemp("saved") / "a.tui-gru"
+    session = acted(seed, count, **options)
+    session.save(path)
+    again = Session.open(path)
+    assert_same(session, again)
+    rng, twin = random.Random(seed + 1), random.Random(seed + 1)
+    for _ in range(8):
+        act(session, rng)
+        act(again, twin)
+    assert_same(session, again)
+    for name in session.branches:
+        session.switch(name)
+        again.switch(name)
+        assert_same(session, again)
+
+
+@often
+@given(options, st.integers(0, 2**32), st.integers(1, 20))
+def test_what_is_recorded_is_there_after_every_verb(tmp_path_factory, options, seed, count):
+    path = tmp_path_factory.mktemp("recorded") / "a.tui-gru"
+    session, rng = Session(**options), random.Random(seed)
+    with closing(session):
+        session.record_to(path)
+        for _ in range(count):
+            act(session, rng)
+        assert_same(session, Session.open(path))
+    with closing(Session.open(path, record=True)) as again:
+        assert_same(session, again)
+        act(again, rng)
+        assert_same(again, Session.open(path))
+    assert_same(again, Session.open(path))
+
+
+def test_every_edit_can_be_undone_and_redone_after_reopening(path):
+    session = acted(7, 0, text=TEXT)
+    states = [portrait(session)]
+    for i in range(4):
+        session.edit("Wz", (0, 0), i)
+        states.append(portrait(session))
+    session.undo()
+    session.save(path)
+    again = Session.open(path)
+    again.redo()
+    for at in (4, 3, 2, 1, 0):
+        assert portrait(again)["values"] == states[at]["values"]
+        assert again.undo() == (at > 0)
+    assert [again.redo() for _ in range(5)] == [True] * 4 + [False]
+    assert portrait(again)["values"] == states[4]["values"]
+
+
+def test_a_step_back_leads_to_where_it_began_after_reopening(path):
+    session = Session()
+    session.step("op", 4)
+    session.step("timestep", 3)
+    session.save(path)
+    assert Session.open(path).step("timestep", -3).tick == 4
+
+
+def test_numbers_that_are_not_finite_survive(path):
+    session = Session(learning_rate=1e38, epochs=30)
+    session.learning = True
+    session.step("batch", 40)
+    session.edit("Wz", (0, 0), -0.0)
+    assert not np.isfinite(session.snapshot().losses).all()
+    session.save(path)
+    assert_same(session, Session.open(path))
+
+
+def test_samples_survive_though_only_the_newest_are_kept(path):
+    session = Session()
+    with closing(session):
+        session.record_to(path)
+        for seed in range(70):
+            session.sample("Ma", seed % 4, seed=seed)
+        again = Session.open(path)
+        assert_same(session, again)
+        assert len(again.samples) == 64
+
+
+def test_what_a_screen_keeps_survives(path):
+    session = Session()
+    session.keep("breakpoints", [{"line": "z", "condition": "any(z > 0.9)"}])
+    with closing(session):
+        session.record_to(path)
+        session.keep("layout", {"zoomed": "gates"})
+        session.step()
+    again = Session.open(path)
+    assert again.kept("breakpoints") == [{"line": "z", "condition": "any(z > 0.9)"}]
+    assert again.kept("layout") == {"zoomed": "gates"}
+    assert again.kept("watches", []) == []
+    with pytest.raises(TuiGruError, match="cannot be kept"):
+        again.keep("layout", object())
+
+
+def test_what_is_kept_is_the_sessions_own():
+    session, marks = Session(), [1]
+    session.keep("marks", marks)
+    marks.append(2)
+    assert session.kept("marks") == [1]
+
+
+def test_the_person_is_told_where_the_session_was_left(path):
+    session = Session()
+    session.step("batch", 2)
+    session.edit("by", 0, 1.5)
+    session.save(path)
+    again = Session.open(path)
+    assert again.notice == "reopened where it was left: epoch 1 · batch 2 · t 3 on main, 1 branch, 1 change"
+    again.step()
+    assert not again.notice
+
+
+# Quickly, and by the same machine
+
+
+def test_a_long_run_is_reopened_without_running_it_again(path, monkeypatch):
+    monkeypatch.setattr(state_writer, "MOST_CHECKPOINTS", 64)
+    session = Session(text="ab" * 8, batch_size=1)
+    session.learning = True
+    session.step("batch", 6000)
+    session.save(path)
+    runs = []
+    run = Trainer.run
+    monkeypatch.setattr(Trainer, "run", lambda *args, **options: (runs.append(args[2]), run(*args, **options)))
+    again = Session.open(path)
+    assert len(runs) <= 1 + 128
+    assert_same(session, again)
+    runs.clear()
+    again.seek(3000 * again.program.ticks)
+    assert 0 < len(runs) <= 128
+
+
+def test_recording_adds_little_for_a_step_of_a_long_run(path):
+    session = Session()
+    session.learning = True
+    session.step("batch", 3000)
+    with closing(session):
+        session.record_to(path)
+        log = path.with_name(path.name + "-wal")
+        session.step("op", -1)
+        before = log.stat().st_size
+        session.step("batch")
+        assert log.stat().st_size - before < 64 * 2**10
+        assert_same(session, Session.open(path))
+
+
+def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
+    monkeypatch.setattr(state_writer, "MOST_CHECKPOINTS", 8)
+    session = Session()
+    session.learning = True
+    with closing(session):
+        session.record_to(path)
+        for count in (5, 1, 1, 1, 1, 1, 30, 1, 400, 7):
+            session.step("batch", count)
+            again = Session.open(path)
+            batches, rows = again._branches.timeline.segments[-1].history.checkpoints()
+            assert len(rows) <= 8
+            for batch, row in zip(batches, rows, strict=True):
+                record = session._branches.timeline.record(batch)
+                assert row == record.parameters.flat.tobytes() + record.activations.states[0].tobytes()
+            assert_same(session, again)
+
+
+def test_a_machine_that_computes_differently_is_named(path, monkeypatch):
+    session = Session()
+    session.learning = True
+    session.step("batch", 20)
+    session.step("batch", -1)
+    monkeypatch.setattr(state_writer, "this_machine", lambda: "NumPy 9.9 on Mars")
+    session.save(path)
+    again = Session.open(path)
+    run = Trainer.run
+
+    def otherwise(self, record, batch, *args, **options):
+        run(self, record, batch, *args, **options)
+        record.loss = np.nextafter(record.loss, 9)
+        record.activations.y_hat[0] = 9
+
+    monkeypatch.setattr(Trainer, "run", otherwise)
+    with pytest.raises(DivergedError, match=r"recorded with NumPy 9\.9 on Mars"):
+        again.seek("e3 b2")
+    with untouched(path), pytest.raises(DivergedError, match=r"was recorded with NumPy 9\.9 on Mars; this machine, NumPy"):
+        Session.open(path)
+
+
+# Two at once
+
+
+def test_a_session_is_recorded_to_by_one_only(path):
+    first = Session()
+    with closing(first):
+        first.record_to(path)
+        first.step("batch", 2)
+        for use in (lambda: Session.open(path, record=True), lambda: Session().save(path), lambda: Session().record_to(path)):
+            with pytest.raises(SessionInUseError, match=r"open in another tui-gru; .*work on a copy"):
+                use()
+        copy = Session.open(path)
+        assert_same(first, copy)
+        copy.save(path.with_name("copy.tui-gru"))
+        first.step()
+        assert_same(first, Session.open(path))
+    with closing(Session.open(path, record=True)) as second:
+        assert_same(first, second)
+
+
+def test_one_that_comes_between_putting_the_file_and_opening_it_wins(path, monkeypatch):
+    recording = session_file.recording
+
+    def late(at, inode):
+        monkeypatch.undo()
+        Session().save(path)
+        return recording(at, inode)
+
+    monkeypatch.setattr(session_file, "recording", late)
+    with pytest.raises(SessionInUseError):
+        Session().record_to(path)
+
+
+def test_saving_to_the_file_that_is_recorded_to_is_no_second_use(path):
+    session = Session()
+    with closing(session):
+        session.record_to(path)
+        session.step()
+        session.save(path)
+        session.record_to(path)
+        assert session.recording == path
+        elsewhere = path.with_name("elsewhere.tui-gru")
+        session.record_to(elsewhere)
+        session.step()
+        assert_same(session, Session.open(elsewhere))
+        assert Session.open(path).position.tick < session.position.tick
+    assert {each.name for each in path.parent.iterdir()} == {path.name, elsewhere.name}
+
+
+def test_a_recorded_session_may_run_in_one_thread_and_keep_things_in_another(path):
+    session = Session()
+    with closing(session):
+        session.record_to(path)
+        thread = threading.Thread(target=lambda: [session.step("batch", 20) for _ in range(30)])
+        thread.start()
+        count = 0
+        while thread.is_alive():
+            count += 1
+            session.keep("layout", count)
+        thread.join()
+        assert not session.notice
+        again = Session.open(path)
+        assert again.kept("layout") == count
+        assert_same(session, again)
+
+
+def test_a_kill_while_the_log_is_taken_into_the_file_loses_nothing(path):
+    session, crashed = Session(), path.with_name("crashed.tui-gru")
+    with closing(session):
+        session.record_to(path)
+        for i in range(20):
+            session.edit("Wz", (0, 0), i)
+        data, log = path.read_bytes(), path.with_name(path.name + "-wal").read_bytes()
+    page = bytearray(path.read_bytes()[:4096])
+    page[18:20] = b"\x02\x02"  # in WAL mode, as it was
+    crashed.write_bytes(page + data[4096:])  # the first page is new, the pages that it tells of are in the log
+    crashed.with_name(crashed.name + "-wal").write_bytes(log)
+    assert_same(session, Session.open(crashed))
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_what_was_acknowledged_survives_a_kill(path, seed):
+    code = f"from tests.debugger.acting import act_for_ever; act_for_ever({str(path)!r}, {seed})"
+    with subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        first = process.stdout.readline()
+        with pytest.raises(SessionInUseError):
+            Session.open(path, record=True)
+        threading.Event().wait(random.Random(seed).random() * 0.15)
+        process.send_signal(signal.SIGKILL)
+        acknowledged = int((first + process.stdout.read()).splitlines()[-1])
+    again = portrait(Session.open(path))
+    assert again in (portrait(acted(seed, count)) for count in (acknowledged, acknowledged + 1))
+    with closing(Session.open(path, record=True)) as session:
+        assert portrait(session) == again
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+# Names
+
+
+def test_a_bare_name_is_a_session_of_the_persons_own(tmp_path, monkeypatch):
+    monkeypatch.setattr(store, "user_state_path", lambda name, appauthor: tmp_path / "state" / name)
+    path = store.session_path("math")
+    assert path == tmp_path / "state" / "tui-gru" / "sessions" / "math.tui-gru"
+    with pytest.raises(SessionMissingError):
+        Session.open(path)
+    assert not list(tmp_path.iterdir())
+    Session().save(path)
+    assert Session.open(path).position.tick == 0
+    assert store.session_path("math.tui-gru") == Path("math.tui-gru")
+    assert store.session_path("here/math") == Path("here/math")

@@ -1,0 +1,114 @@
+"""Bad options are refused in one line that names the option and the cure; good ones are completed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tui_gru.engine import config as module
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.record import Activations, Deltas
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "message"),
+    [
+        ({"text": ""}, "text", "the text is empty; it needs at least 7 characters"),
+        ({"text": "MathMa"}, "text", "the text has 6 characters; 2 rows of 3 timesteps need 7"),
+        ({"text": 5}, "text", "text must be a string, not int"),
+        ({"text": b"MathMath"}, "text", "text must be a string, not bytes"),
+        (
+            {"text": "Math!Math", "vocabulary": "hatM"},
+            "vocabulary",
+            "'!' at position 5 of the text is not in the vocabulary 'hatM'",
+        ),
+        ({"text": "Math\nMath", "vocabulary": "hatM"}, "vocabulary", r"'\n' at position 5"),
+        ({"vocabulary": "hatMa"}, "vocabulary", "'a' twice, at 2 and 5; remove one"),
+        ({"vocabulary": ""}, "vocabulary", "'M' at position 1 of the text is not in the vocabulary ''"),
+        ({"vocabulary": 7}, "vocabulary", "must be characters, not 7"),
+        ({"vocabulary": ["h", "at", "M"]}, "vocabulary", "must be characters, not 'at'"),
+        ({"hidden_size": 0}, "hidden_size", "must be at least 1, not 0"),
+        ({"batch_size": -2}, "batch_size", "must be at least 1, not -2"),
+        ({"seq_length": 2.0}, "seq_length", "must be a whole number, not 2.0"),
+        ({"hidden_size": True}, "hidden_size", "must be a whole number, not True"),
+        ({"hidden_size": "2"}, "hidden_size", "must be a whole number, not '2'"),
+        ({"seq_length": 10**30}, "text", "use a longer text or smaller sizes"),
+        ({"hidden_size": 10**30}, "hidden_size", "GiB"),
+        ({"seed": -1}, "seed", "from 0 to 2^63-1"),
+        ({"seed": 2**63}, "seed", "from 0 to 2^63-1"),
+        ({"seed": 1.0}, "seed", "whole number"),
+        ({"learning_rate": float("nan")}, "learning_rate", "must be finite and not negative, not nan"),
+        ({"learning_rate": float("inf")}, "learning_rate", "must be finite and not negative, not inf"),
+        ({"learning_rate": -0.1}, "learning_rate", "must be finite and not negative, not -0.1"),
+        ({"learning_rate": "fast"}, "learning_rate", "must be a number, not 'fast'"),
+        ({"learning_rate": None}, "learning_rate", "must be a number, not None"),
+        ({"carry": "keep"}, "carry", "one of detach, reset, notebook, not 'keep'"),
+        ({"dtype": "float16"}, "dtype", "one of float32, float64, not 'float16'"),
+        ({"reset": "never"}, "reset", "one of before, after, not 'never'"),
+        ({"carry": ["detach"]}, "carry", "one of detach, reset, notebook"),
+        ({"layers": 2}, "layers", "unknown option 'layers'; there are: text, vocabulary, hidden_size"),
+    ],
+)
+def test_refused(options, option, message):
+    with pytest.raises(TuiGruError) as caught:
+        Config.of(**options)
+    assert caught.value.option == option
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_long_vocabulary_is_cut_in_a_message():
+    vocabulary = "".join(map(chr, range(0x4E00, 0x4E00 + 3000)))
+    with pytest.raises(TuiGruError) as caught:
+        Config.of(text=vocabulary + "!", vocabulary=vocabulary)
+    assert len(str(caught.value)) < 200
+
+
+def test_memory_is_told_before_it_is_taken(monkeypatch):
+    small = Config.of()
+    monkeypatch.setattr(module, "machine_memory", lambda: 2 * small.record_bytes)
+    assert Config.of() == small
+    with pytest.raises(TuiGruError, match="more than half of this machine's memory") as caught:
+        Config.of(hidden_size=3)
+    assert caught.value.option == "hidden_size"
+    with pytest.raises(TuiGruError, match="keeps a whole epoch") as caught:
+        Config.of(carry="notebook")
+    assert caught.value.option == "carry"
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_memory_told_is_the_memory_taken(dtype):
+    config = Config.of(text="abcdefghij" * 500, hidden_size=40, batch_size=16, seq_length=50, dtype=dtype)
+    itemsize = 8 if dtype == "float64" else 4
+    taken = Activations(config).nbytes + Deltas(config).nbytes + 3 * config.parameter_count * itemsize
+    assert config.record_bytes == pytest.approx(taken, rel=0.02)
+
+
+def test_the_vocabulary_of_the_tutorials_text_has_its_own_order():
+    assert Config.of().vocabulary == "hatM"
+    assert Config.of(text="MathMathMathMathMath").vocabulary == "hatM"
+
+
+def test_the_vocabulary_of_another_text_is_sorted_by_code_point():
+    assert Config.of(text="zebra Zoo é 日本 🙂!").vocabulary == " !Zabeorzé日本🙂"
+
+
+def test_a_given_vocabulary_keeps_its_order_and_may_have_more():
+    assert Config.of(vocabulary="?Math").vocabulary == "?Math"
+    assert Config.of(vocabulary=["t", "a", "h", "M"]).vocabulary == "tahM"
+
+
+def test_numbers_of_other_types_become_plain_ones():
+    config = Config.of(hidden_size=np.int64(3), learning_rate=np.float32(0.5), seed=np.uint8(4))
+    assert (type(config.hidden_size), type(config.learning_rate), type(config.seed)) == (int, float, int)
+
+
+def test_a_learning_rate_of_zero_is_a_rate():
+    assert Config.of(learning_rate=0).learning_rate == 0
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_parameter_count(reset):
+    assert Config.of(reset=reset).parameter_count == 3 * (4 * 2 + 2 * 2 + 2) + 2 * 4 + 4 + (6 if reset == "after" else 0)

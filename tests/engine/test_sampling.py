@@ -1,0 +1,138 @@
+"""Sampling: which character a number picks, what each sampler feeds back, and that nothing else changes."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from tests.engine.checking import random_config, random_parameters
+from tests.engine.torch_cell import cell_step
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.sampling import choose, sample
+
+CONFIG = random_config(hidden=6, vocab=5)
+PARAMETERS = random_parameters(CONFIG)
+LOGITS = np.log(np.array([0.125, 0.25, 0.5, 0.125], np.float32))
+
+
+@pytest.mark.parametrize(
+    ("uniform", "index"), [(0.0, 0), (0.124, 0), (0.126, 1), (0.374, 1), (0.376, 2), (0.874, 2), (0.876, 3), (1 - 2**-53, 3)]
+)
+def test_a_number_picks_by_the_cumulative_sum(uniform, index):
+    chosen, y_hat = choose(LOGITS, 1.0, uniform)
+    assert chosen == index
+    np.testing.assert_allclose(y_hat, [0.125, 0.25, 0.5, 0.125], rtol=1e-6)
+
+
+@pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
+def test_what_has_no_probability_is_never_chosen(uniform):
+    assert choose(np.array([-2000, 3, -2000, 3, -2000], np.float32), 1.0, uniform)[0] in (1, 3)
+
+
+@pytest.mark.parametrize("scale", [0.1, 1, 30])
+def test_the_last_number_below_one_is_within_every_distribution(scale):
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        logits = generator.normal(0, scale, generator.integers(1, 200)).astype(np.float32)
+        assert choose(logits, 1.0, np.nextafter(1, 0))[0] < logits.size
+
+
+def test_draws_follow_the_probabilities():
+    generator, n = np.random.default_rng(11), 20_000
+    draws = [choose(LOGITS, 1.0, generator.random())[0] for _ in range(n)]
+    expected = n * np.array([0.125, 0.25, 0.5, 0.125])
+    chi_square = ((np.bincount(draws, minlength=4) - expected) ** 2 / expected).sum()
+    assert chi_square < 11.34  # the 99% quantile with 3 degrees of freedom; the seed is fixed
+
+
+def test_temperature_sharpens_and_flattens():
+    by_temperature = {t: choose(LOGITS, t, 0.5)[1] for t in (1e-320, 0.5, 1.0, 2.0, 1e300)}
+    np.testing.assert_allclose(by_temperature[0.5], np.array([1, 4, 16, 1]) / 22, rtol=1e-6)
+    np.testing.assert_allclose(by_temperature[2.0], np.sqrt([1, 2, 4, 1]) / np.sqrt([1, 2, 4, 1]).sum(), rtol=1e-6)
+    np.testing.assert_allclose(by_temperature[1e-320], [0, 0, 1, 0])
+    np.testing.assert_allclose(by_temperature[1e300], [0.25] * 4)
+
+
+def test_greedy_takes_the_likeliest_and_draws_no_number():
+    drawn = sample(CONFIG, PARAMETERS, "ab", 20, temperature=0)
+    assert {draw.uniform for draw in drawn.draws} == {None}
+    assert all(draw.index == np.argmax(draw.y_hat) for draw in drawn.draws)
+    assert choose(np.array([1, 3, 3], np.float32), 0, None)[0] == 1
+
+
+@pytest.mark.parametrize("sampler", ["fed-back", "tutorial"])
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, reset):
+    """Against the cell in PyTorch: a fed-back sampler reads its own choice, the tutorial's reads the primer again."""
+    config = random_config(hidden=6, vocab=5, reset=reset, dtype="float64")
+    parameters = random_parameters(config)
+    p = {name: torch.tensor(value) for name, value in parameters.items()}
+    drawn = sample(config, parameters, "cab", 12, sampler=sampler, temperature=0.8, seed=5)
+    h, fed = torch.zeros(1, 6, dtype=torch.float64), "cab"
+    for draw in drawn.draws:
+        for char in fed:
+            h = cell_step(p, torch.eye(5, dtype=torch.float64)[[config.vocabulary.index(char)]], h)
+        expected = torch.softmax((h @ p["Wy"] + p["by"])[0] / 0.8, -1)
+        np.testing.assert_allclose(draw.y_hat, expected, rtol=1e-10)
+        fed = draw.char if sampler == "fed-back" else "cab"
+    assert drawn.text == "cab" + "".join(draw.char for draw in drawn.draws)
+    assert len(set(drawn.text)) > 2
+
+
+def test_the_recorded_number_reproduces_the_choice():
+    drawn = sample(CONFIG, PARAMETERS, "a", 50, seed=3)
+    for draw in drawn.draws:
+        assert draw.char == CONFIG.vocabulary[draw.index]
+        assert draw.index == choose(np.log(draw.y_hat), 1.0, draw.uniform)[0]
+
+
+def test_the_seed_decides():
+    texts = [sample(CONFIG, PARAMETERS, "a", 40, seed=seed).text for seed in (0, 0, 1)]
+    assert texts[0] == texts[1] != texts[2]
+
+
+def test_a_longer_sample_begins_with_the_shorter_one():
+    long = sample(CONFIG, PARAMETERS, "a", 30, seed=2)
+    assert [sample(CONFIG, PARAMETERS, "a", n, seed=2).text for n in (0, 1, 12)] == [long.text[: n + 1] for n in (0, 1, 12)]
+
+
+def test_sampling_changes_no_parameter_and_no_other_generator():
+    config = Config.of()
+    parameters = initial_parameters(config)
+    before, state = parameters.flat.copy(), np.random.get_state()[1].copy()
+    for sampler in ("fed-back", "tutorial"):
+        sample(config, parameters, "Ma", 10, sampler=sampler)
+    np.testing.assert_array_equal(parameters.flat, before)
+    np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "message"),
+    [
+        ({"primer": ""}, "primer", "the primer is empty"),
+        ({"primer": "a!"}, "primer", "'!' at position 2 of the primer is not in the vocabulary 'abcde'"),
+        ({"length": -1}, "length", "0 or more, not -1"),
+        ({"length": 1.5}, "length", "0 or more, not 1.5"),
+        ({"sampler": "beam"}, "sampler", "one of fed-back, tutorial, not 'beam'"),
+        ({"temperature": -0.5}, "temperature", "0 or more, not -0.5"),
+        ({"temperature": float("nan")}, "temperature", "finite"),
+        ({"temperature": "hot"}, "temperature", "not 'hot'"),
+        ({"seed": -1}, "sample_seed", "0 or more, not -1"),
+    ],
+)
+def test_refused(options, option, message):
+    with pytest.raises(TuiGruError) as caught:
+        sample(CONFIG, PARAMETERS, **{"primer": "a", "length": 3, **options})
+    assert caught.value.option == option
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_model_that_is_not_finite_is_refused_in_words(bad):
+    parameters = PARAMETERS.copy()
+    parameters["by"][2] = bad
+    with pytest.raises(TuiGruError, match="not finite"):
+        sample(CONFIG, parameters, "a", 3)

@@ -1,0 +1,48 @@
+"""The README's pictures: what each shows. `python -m tests.screenshots` draws them again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tui_gru.engine.config import Config
+from tui_gru.tui.screenshot import take
+
+FOLDER = Path(__file__).parent.parent / "screenshots"
+LARGE_TEXT = (
+    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
+    "it was the epoch of belief, it was the epoch of incredulity, it was the season of Light, it was the season of Darkness, "
+    "it was the spring of hope, it was the winter of despair.\n"
+)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """`keys` as for `tui-gru screenshot --keys`."""
+
+    name: str
+    keys: str
+    size: tuple[int, int] = (160, 50)
+    theme: str | None = None
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def draw(self, folder: Path) -> Path:
+        out = folder / f"{self.name}.svg"
+        take(Config.of(**self.options), self.keys.split(), self.size, out, theme=self.theme)
+        return out
+
+
+PICTURES = (
+    Picture("main", "p l 40n s 6o"),
+    Picture("backward", "l n n s s s 12o"),
+    Picture("trained", "l 900e : s a m p l e space M a space 1 0 space 0 . 0 enter"),
+    Picture("narrow", "s s o o o", (80, 24)),
+    Picture("tiny", "s s o o o", (40, 12)),
+    Picture("light", "s o o o o o", (120, 36), "whiteboard"),
+    Picture("large", "l 3n s o", options={"text": LARGE_TEXT * 4, "hidden_size": 32, "batch_size": 8, "seq_length": 16, "seed": 7}),
+)
+
+if __name__ == "__main__":
+    for picture in PICTURES:
+        print(picture.draw(FOLDER))

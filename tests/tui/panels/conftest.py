@@ -1,0 +1,63 @@
+from functools import cache
+
+import pytest
+
+from tui_gru.debugger.session import Session
+
+#: Spaces, newlines, brackets that are no markup, letters two cells wide, an emoji, a combining mark, a control.
+ODD_TEXT = "def f(x): return [x for x in (1, 2)]\n\t日本語のテキスト😀 [red]bold[/] e\u0301 \x1b the quick brown fox\\ jumps! " * 8
+
+
+def tutorial(*steps, learning=False, **options):
+    session = Session(**options)
+    session.learning = learning
+    for level, count in steps:
+        session.step(level, count)
+    return session
+
+
+MOMENTS = {
+    "start": lambda: tutorial(),
+    "computed": lambda: tutorial(("timestep", 1), ("op", 3)),
+    "predicted": lambda: tutorial(("timestep", 1), ("op", 6)),
+    "loss": lambda: tutorial(("phase", 1)),
+    "sgd": lambda: tutorial(("batch", 4), learning=True, epochs=100),
+    "backward": lambda: tutorial(("batch", 1), ("timestep", 3), ("op", 20), learning=True, carry="notebook"),
+    "in update": lambda: tutorial(("batch", 2), ("op", -4), learning=True),
+    "past": lambda: tutorial(("epoch", 3), ("timestep", -2), learning=True, carry="reset"),
+    "after": lambda: tutorial(("batch", 1), ("timestep", 3), ("op", 35), learning=True, reset="after"),
+    "tiny": lambda: tutorial(("batch", 3), learning=True, text="ababab", hidden_size=1, batch_size=1, seq_length=1),
+    "large": lambda: tutorial(
+        ("batch", 2), ("timestep", 1), ("op", 6), learning=True, text=ODD_TEXT, hidden_size=64, batch_size=8, seq_length=16
+    ),
+    "broken": lambda: tutorial(("batch", 6), ("timestep", 1), learning=True, learning_rate=1e38),
+    "lost": lambda: tutorial(("batch", 6), ("phase", 1), learning=True, learning_rate=1e38),
+}
+
+
+@cache
+def snapshot_of(name, samples=False):
+    session = MOMENTS[name]()
+    if samples:
+        primer = session.config.text[:2]
+        session.sample(primer, 10)
+        session.sample(primer, 12, sampler="tutorial", temperature=0)
+        session.sample(primer, 10, seed=5)
+    return session.snapshot()
+
+
+@pytest.fixture
+def moment():
+    """The snapshot of a moment by its name, with samples drawn where asked for."""
+    return snapshot_of
+
+
+@pytest.fixture
+def written():
+    """Everything that a panel draws, as text."""
+
+    def read(panel):
+        panel.render_line(0)
+        return "\n".join(strip.text for strip in panel._strips)
+
+    return read

@@ -1,0 +1,46 @@
+"""Sessions at the moments that the panels are tested at."""
+
+from functools import cache
+
+from tui_gru.debugger.session import Session
+
+#: Blanks, newlines, tabs, what markup would swallow, wide and combining characters, and one that takes no room.
+HARD_TEXT = ("Ein 日本語 [b]text[/] 😀 with\nnew\tlines (and) e\u0301 zero\u200bwidth; " + "".join(map(chr, range(33, 90)))) * 12
+
+
+def tutorial(**options):
+    return Session(**options)
+
+
+def large(**options):
+    return Session(**{"text": HARD_TEXT, "hidden_size": 64, "batch_size": 8, "seq_length": 16, **options})
+
+
+@cache
+def at(target, t=None, batch=0, make=tutorial, learning=True, **options):
+    """The snapshot just after the line that computes `target`, in timestep `t` (0-based; the last by default) of a batch."""
+    session = make(**options)
+    session.learning = learning
+    session.seek(batch * session.program.ticks + session.program.tick_of(target, t))
+    return session.snapshot()
+
+
+@cache
+def start(make=tutorial, **options):
+    return make(**options).snapshot()
+
+
+def every_line(make=tutorial, **options):
+    """Snapshots after each line of the second batch, learning; of the timesteps only the first two."""
+    session = make(**options)
+    session.learning = True
+    session.step("batch")
+    for _ in range(session.program.ticks):
+        session.step("op")
+        if session.position.t < 2 or session.position.phase not in ("forward", "backward"):
+            yield session.snapshot()
+
+
+def numbers_in(array, write):
+    """All entries of an array as they are written."""
+    return [write(x).strip() for x in array.ravel()]

@@ -1,0 +1,78 @@
+import pytest
+
+from tui_gru.tui.panels.gates import BACKWARD, FORWARD, Gates, ValueMatrix
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.matrix import MatrixView
+
+
+def texts(gates, written):
+    return {matrix.value_name: written(matrix) for matrix in gates.query(ValueMatrix)}
+
+
+async def test_values_are_those_recorded_and_what_is_not_computed_is_dots(board, moment, written):
+    gates, snapshot = Gates(), moment("computed")
+    async with board(gates).run_test(size=(120, 6)) as pilot:
+        gates.show(snapshot, View())
+        await pilot.pause()
+        shown = texts(gates, written)
+        assert tuple(shown) == FORWARD
+        for name in ("z", "r", "h_tilde", "h_prev"):
+            write = numbers.unit if name in ("z", "r") else numbers.wide
+            for row, line in zip(snapshot.value(name), shown[name].splitlines(), strict=False):
+                assert line.strip().strip("⎛⎝⎞⎠").split() == [write(x).strip() for x in row]
+        assert not any(digit in shown["h"] for digit in "0123456789")
+        assert [matrix.value_name for matrix in gates.query(ValueMatrix) if matrix.has_class("-fresh")] == ["h_tilde"]
+
+
+async def test_nothing_is_known_before_the_first_line(board, moment, written):
+    gates = Gates()
+    async with board(gates).run_test(size=(120, 6)) as pilot:
+        gates.show(moment("sgd"), View())
+        await pilot.pause()
+        gates.show(moment("start"), View())
+        await pilot.pause()
+        assert not any(digit in text for text in texts(gates, written).values() for digit in "0123456789")
+
+
+async def test_in_the_backward_phase_the_deltas_take_their_places(board, moment, written):
+    gates, snapshot = Gates(), moment("backward")
+    async with board(gates).run_test(size=(120, 6)) as pilot:
+        gates.show(snapshot, View())
+        await pilot.pause()
+        shown = texts(gates, written)
+        assert tuple(shown) == BACKWARD
+        assert numbers.wide(snapshot.value("dz")[0, 1]) in shown["dz"]
+        titles = [str(matrix.border_title) for matrix in gates.query(ValueMatrix)]
+        assert titles == ["dz", "dr", "dh\u0303", "dh", "dh←  from later"]
+        gates.show(moment("sgd"), View())
+        assert str(gates.query(ValueMatrix).first().border_title) == "z  update"
+
+
+async def test_a_cell_is_named_as_people_count(board, moment):
+    gates = Gates()
+    chosen = []
+
+    class Page(board):
+        def on_matrix_view_cell_chosen(self, event):
+            chosen.append((event.matrix.value_name, event.row, event.column))
+
+    async with Page(gates).run_test(size=(200, 6)) as pilot:
+        gates.show(moment("computed"), View(row=1))
+        matrix = gates.query(ValueMatrix).first()
+        matrix.focus()
+        await pilot.press("down", "right", "enter")
+        assert str(matrix.border_subtitle).startswith("row 2, unit 2 = +0.48267")
+        assert chosen == [("z", 1, 1)]
+        assert matrix.row == 1
+
+
+@pytest.mark.parametrize(
+    ("size", "rows"), [((160, 6), 1), ((80, 6), 1), ((40, 12), 3), ((50, 12), 2), ((40, 5), 1), ((10, 2), 1), ((16, 24), 5)]
+)
+async def test_as_many_in_a_row_as_fit(board, moment, size, rows):
+    gates = Gates()
+    async with board(gates).run_test(size=size) as pilot:
+        gates.show(moment("computed"), View())
+        await pilot.pause()
+        assert len({matrix.region.y for matrix in gates.query(MatrixView)}) == rows

@@ -1,0 +1,166 @@
+import math
+import re
+
+import numpy as np
+import pytest
+
+from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, tutorial
+from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
+from tui_gru.tui.panels.operands import Operands
+from tui_gru.tui.panels.worked_entry import WorkedEntry
+from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
+
+P = palette_for(BLACKBOARD)
+SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]
+MODELS = [
+    pytest.param({"make": tutorial}, id="tutorial"),
+    pytest.param({"make": tutorial, "reset": "after", "carry": "notebook"}, id="reset-after"),
+    pytest.param({"make": large}, id="large"),
+    pytest.param({"make": large, "reset": "after"}, id="large-after"),
+]
+
+
+def text_of(snapshot, width=114, height=9, row=None):
+    return written_out(P, snapshot, snapshot.line, View(row), width, height).text
+
+
+def panel_text(board, snapshot, size=(120, 12)):
+    """What the panel itself shows."""
+
+    async def shown():
+        panel = LineAtWork()
+        panel.styles.width, panel.styles.height = size
+        async with board(panel).run_test(size=size) as pilot:
+            panel.show(snapshot, View())
+            await pilot.pause()
+            return "\n".join(panel.render_line(y).text.rstrip() for y in range(panel.content_size.height))
+
+    return shown()
+
+
+def test_the_candidate_of_the_tutorial():
+    assert [line.rstrip() for line in text_of(at("h_tilde", 1), row=0).splitlines()] == [
+        "                  Wh",
+        "     ⎛  x        ⎛-0.4212 -0.5107⎞    r⊙hₜ₋₁            Uh                  bh   ⎞    h̃",
+        "tanh ⎜ ⎛0 1 0 0⎞ ⎜-1.5727 -0.1232⎟ + ⎛+0.3282 -0.0938⎞ ⎛+0.1103 -2.2590⎞ + (0 0) ⎟ = ⎛-0.9207 -0.6919⎞",
+        "     ⎜ ⎝0 0 0 1⎠ ⎜+3.5870 -1.8313⎟   ⎝-0.0860 -0.1167⎠ ⎝+0.6067 -0.1383⎠         ⎟   ⎝+0.9084 -0.7882⎠",
+        "     ⎝           ⎝+1.5987 -1.2770⎠                                               ⎠",
+        "",
+        "row 1, unit 1: −1.5727 + 0.3282·0.1103 − 0.0938·0.6067 + 0 = −1.5934   tanh → −0.9207",
+        "  the letter a picks row 2 of Wh",
+    ]
+
+
+@pytest.mark.parametrize("snapshot", every_line(), ids=lambda s: f"{s.line.target}-{s.position.t}")
+def test_every_number_is_the_recorded_one(snapshot):
+    text = text_of(snapshot, 160, 20)
+    operands = Operands(snapshot, snapshot.line)
+    shown = [operands.read(name) for name in snapshot.line.reads if name not in ("x", "y", "learning_rate")]
+    for operand in [*shown, operands.result]:
+        write = numbers.unit if operand.kind == "unit" else numbers.wide
+        if operand.values.any() and not operand.is_number:
+            assert set(numbers_in(operand.values, write)) <= set(re.findall(r"[-+]?[\d.]+(?:e-?\d+)?", text))
+
+
+def evaluated(snapshot, row):
+    """The worked entry's arithmetic, done again with the numbers it shows: (what it comes to, what it says it comes to)."""
+    words = " ".join(piece for piece, _ in WorkedEntry(Operands(snapshot, snapshot.line), row).pieces(P))
+    words = words.split(": ", 1)[-1].replace("−", "-").replace("·", "*")
+    terms, said = re.match(r"(.*?) = (-?[\d.]+(?:e-?\d+)?)", words).groups()
+    terms = re.sub(r"e\^(-?[\d.]+)", r"exp(\1)", terms)
+    terms = re.sub(r"log ([\d.e-]+)", r"log(\1)", terms)
+    return eval(terms, {"exp": math.exp, "log": math.log}), float(said)
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+@pytest.mark.parametrize("row", [0, 1])
+def test_the_worked_entry_adds_up(reset, row):
+    for snapshot in every_line(reset=reset):
+        made, said = evaluated(snapshot, row)
+        assert made == pytest.approx(said, abs=1.5e-3, rel=1e-3), snapshot.line.text
+
+
+def test_the_worked_entry_says_the_recorded_preactivation_and_result():
+    snapshot = at("z", 1)
+    words = [piece for piece, _ in WorkedEntry(Operands(snapshot, snapshot.line), 1).pieces(P)]
+    assert words[-3:] == [
+        f"= {snapshot.value('az')[1, 0]:.4f}".replace("-", "−"),
+        f"  σ → {snapshot.value('z')[1, 0]:.4f}",
+        "  the letter M picks row 4 of Wz",
+    ]
+
+
+def test_a_gradient_grows_by_a_share():
+    first, second = at("dUz", 2), at("dUz", 1)
+    assert first.gradient_before("Uz") is None
+    assert text_of(first).splitlines()[1].startswith("0 + ")
+    np.testing.assert_array_equal(second.gradient_before("Uz"), at("dUz", 2).gradient("Uz"))
+    share = second.value("h_prev").T @ second.value("daz")
+    np.testing.assert_allclose(second.gradient_before("Uz") + share, second.gradient("Uz"), atol=1e-7)
+    text = text_of(second)
+    for array in (second.gradient_before("Uz"), second.gradient("Uz")):
+        assert all(number in text for number in numbers_in(array, numbers.wide))
+
+
+def test_an_update_shows_old_and_new():
+    snapshot = at("Wy")
+    text = text_of(snapshot)
+    for array in (snapshot.record.parameters["Wy"], snapshot.record.gradients["Wy"], snapshot.parameter("Wy")):
+        assert all(number in text for number in numbers_in(array, numbers.wide))
+    assert " − 0.01 · " in text
+    assert f"a step of {numbers.wide(snapshot.last_step('Wy')[0, 0]).strip()}".replace("+", "").replace("-", "−") in text
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_every_line_fits_every_size(model):
+    for snapshot in every_line(**model):
+        if snapshot.line.formula is None:
+            continue
+        for width, height in SIZES:
+            box = written_out(P, snapshot, snapshot.line, View(1), width, height)
+            if width >= 36 and height >= 4:  # what is smaller still is cut by the panel
+                assert box.width <= width, (snapshot.line.text, width, height)
+                assert box.height <= height, (snapshot.line.text, width, height)
+
+
+async def test_the_panel_cuts_what_does_not_fit(board):
+    for size in ((14, 4), (24, 5), (40, 6)):
+        text = await panel_text(board, at("dh_prev", 1, make=large), size)
+        assert len(text.splitlines()) == size[1] - 2
+        assert max(map(len, text.splitlines())) <= size[0] - 4
+
+
+@pytest.mark.parametrize("target", ["y_hat", "term1", "logits", "dlogits"])
+def test_elision_keeps_the_target_in_view(target):
+    snapshot = at(target, 1, make=large)
+    wanted = snapshot.record.activations.targets[1, 3]
+    value = snapshot.value(target)[3, wanted]
+    ways = {write(value).strip() for write in (numbers.unit, numbers.wide, numbers.compact)}
+    matrices = text_of(snapshot, row=3).split("row 4")[0]
+    assert any(way in matrices for way in ways)
+
+
+def test_elision_keeps_the_picked_row_in_view():
+    snapshot = at("z", 1, make=large)
+    picked = snapshot.record.activations.inputs[1, 5]
+    assert numbers.compact(snapshot.parameter("Wz")[picked, 0]) in text_of(snapshot, row=5)
+
+
+async def test_before_the_first_line(board):
+    text = await panel_text(board, start())
+    assert text.splitlines()[0].startswith("The training loop of a GRU")
+    assert [line[0] for line in text.splitlines()[1:6]] == ["o", "s", "n", "a", "?"]
+
+
+async def test_what_notebook_adds_is_told_in_words(board):
+    assert (await panel_text(board, at("earlier", carry="notebook"))).startswith("The state came into this batch")
+
+
+async def test_a_softmax_that_underflows_is_said(board):
+    session = tutorial()
+    session.edit("Wy", (0, 0), 3000.0)
+    session.step("op", session.program.tick_of("term1", 0))
+    assert "✗ ŷ is 0 somewhere" in await panel_text(board, session.snapshot())
+    assert "✗" not in await panel_text(board, at("term1", 0))

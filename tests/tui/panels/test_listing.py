@@ -1,0 +1,139 @@
+import pytest
+
+from tests.tui.panels.sessions import at, every_line, large, start
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.panel import Panel
+
+
+class Heard(Listing):
+    """A listing that keeps the lines it was clicked at."""
+
+    DEFAULT_CSS = "Heard { width: 48; height: 36; }"
+
+    def __init__(self):
+        super().__init__()
+        self.chosen = []
+
+    def on_listing_line_chosen(self, message):
+        self.chosen.append(message.line.target)
+
+
+def lines_of(panel):
+    return [panel.render_line(y).text.rstrip() for y in range(panel.content_size.height)]
+
+
+async def shown(pilot, panel, snapshot, **options):
+    panel.show(snapshot, View(), **options)
+    await pilot.pause()
+    await pilot.pause()
+    return lines_of(panel)
+
+
+async def test_at_the_start_the_arrow_is_at_the_top(board):
+    panel = Heard()
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        lines = await shown(pilot, panel, start())
+        assert lines[0] == " ▶ for epoch in 1, 2, …:            epoch 1"
+        assert lines[3] == "       for t in 1…3:"
+        assert panel._border_subtitle is None
+
+
+async def test_the_line_just_executed(board):
+    panel = Heard()
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        lines = await shown(pilot, panel, at("h_tilde", 1), breakpoints=frozenset({"r", "h_tilde"}))
+        assert lines[3:8] == [
+            "       for t in 1…3:                    t 2",
+            " │       z = σ(x Wz + hₜ₋₁ Uz + bz)",
+            "●│       r = σ(x Wr + hₜ₋₁ Ur + br)",
+            "●▶       h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
+            "         h = z⊙hₜ₋₁ + (1 − z)⊙h̃",
+        ]
+        assert panel._border_subtitle.plain == "x 2×4  Wh 4×2  r 2×2  hₜ₋₁ 2×2  Uh 2×2"
+        assert all("●" not in line for line in await shown(pilot, panel, at("h_tilde", 1)))
+
+
+async def test_the_timestep_is_said_by_the_loop_one_is_in(board):
+    panel = Heard()
+    async with board(panel).run_test(size=(60, 60)) as pilot:
+        panel.styles.height = 58
+        for target, t, heading in (("z", 1, "for t in 1…3:"), ("dz", 0, "for t in 3…1:")):
+            lines = [line for line in await shown(pilot, panel, at(target, t)) if line.endswith(f" t {t + 1}")]
+            assert [heading in line for line in lines] == [True]
+        assert not any(line.endswith(" t 3") for line in await shown(pilot, panel, at("loss")))
+
+
+@pytest.mark.parametrize("size", [(14, 4), (24, 5), (40, 10), (48, 36), (48, 60)])
+@pytest.mark.parametrize("carry", ["notebook", "reset"])
+async def test_the_arrow_is_in_view_with_context(board, size, carry):
+    panel = Heard()
+    panel.styles.width, panel.styles.height = size
+    async with board(panel).run_test(size=(60, 64)) as pilot:
+        for snapshot in list(every_line(carry=carry, reset="after"))[::7]:
+            lines = await shown(pilot, panel, snapshot)
+            place = next(i for i, line in enumerate(lines) if "▶" in line)
+            rows = snapshot.program.rows
+            index = next(i for i, row in enumerate(rows) if row.line is snapshot.line)
+            assert panel.scroll_offset.y + place == index
+            context = min(4, (size[1] - 3) // 2)
+            assert place >= min(context, index)
+            assert len(lines) - 1 - place >= min(context, len(rows) - 1 - index)
+            assert max(map(len, lines)) <= size[0] - 4 + 2  # two combining characters take no cell
+            assert not panel.show_horizontal_scrollbar
+
+
+async def test_it_scrolls_back_where_time_goes_back(board):
+    panel = Heard()
+    panel.styles.height = 12
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        await shown(pilot, panel, at("Wz"))
+        assert "▶     Wz −= η⊙dWz" in "\n".join(lines_of(panel))
+        assert "▶" in (await shown(pilot, panel, start()))[0]
+
+
+async def test_a_click_chooses_a_line_and_a_heading_none(board):
+    panel = Heard()
+    panel.styles.height = 12
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        await shown(pilot, panel, start())
+        for y in (4, 3, 30):
+            await pilot.click(panel, offset=(12, 1 + y))
+        await shown(pilot, panel, at("by"))
+        await pilot.click(panel, offset=(12, 10))
+        assert panel.chosen == ["z", "by"]
+
+
+async def test_a_line_that_is_cut_is_said_under_the_mouse(board):
+    panel = Heard()
+    panel.styles.width = 30
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        lines = await shown(pilot, panel, at("h_tilde", 1))
+        assert lines[6].endswith("…")
+        await pilot.hover(panel, offset=(10, 1 + 6))
+        assert panel.tooltip.plain == "h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)"
+        await pilot.hover(panel, offset=(10, 1 + 1))
+        assert panel.tooltip is None
+
+
+async def test_without_learning_what_comes_after_the_loss_is_quiet(board):
+    panel = Heard()
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        for learning in (False, True):
+            await shown(pilot, panel, at("z", 0, learning=learning))
+            styles = {segment.style.color for segment in panel.render_line(16) if segment.text.strip().startswith("dh")}
+            assert ({panel.palette.dim.color} == styles) == (not learning)
+
+
+async def test_an_empty_panel(board):
+    panel = Heard()
+    async with board(panel).run_test(size=(60, 40)):
+        assert isinstance(panel, Panel)
+        assert not any(lines_of(panel))
+
+
+async def test_a_large_model(board):
+    panel = Heard()
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        await shown(pilot, panel, at("z", 4, make=large))
+        assert panel._border_subtitle.plain.startswith("x 8×")

@@ -1,0 +1,75 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.view import View
+
+
+def moment_of(losses, number=0, branch="main"):
+    return SimpleNamespace(
+        losses=np.asarray(losses, float),
+        branch=branch,
+        position=SimpleNamespace(number=number),
+        program=SimpleNamespace(num_batches=3),
+    )
+
+
+async def test_the_series_is_always_that_of_the_snapshot(board):
+    curve = LossCurve()
+    first = np.cos(np.arange(3000) * 0.1)
+    edited, healed = first.copy(), first.copy()
+    edited[1490:1500] = np.nan
+    healed[:1000] = 0.5
+    history = [
+        (first[:0], 0, "main"),
+        (first[:1], 0, "main"),
+        (first[:700], 699, "main"),
+        (first, 2999, "main"),
+        (first, 1500, "main"),  # gone back
+        (edited, 1490, "main"),  # changed there, the end the same
+        (first, 1490, "main"),  # and undone
+        (first[:1490], 1489, "main"),  # never run so far
+        (healed, 1489, "a branch"),
+        (first, 1489, "main"),
+    ]
+    async with board(curve).run_test(size=(60, 12)):
+        for losses, number, branch in history:
+            curve.show(moment_of(losses, number, branch), View())
+            np.testing.assert_array_equal(curve._series.values, losses)
+
+
+async def test_what_goes_on_is_not_taken_over_again(board):
+    curve = LossCurve()
+    losses = np.sin(np.arange(100_000) * 0.01)
+    async with board(curve).run_test(size=(60, 12)):
+        curve.show(moment_of(losses[:-1], 99_998), View())
+        series = curve._series
+        curve.show(moment_of(losses, 99_999), View())
+        assert curve._series is series
+        version = curve._version
+        curve.show(moment_of(losses, 99_999), View())
+        assert curve._version == version
+
+
+async def test_the_newest_loss_is_in_the_border_and_the_present_batch_marked(board, moment, written):
+    curve, snapshot = LossCurve(), moment("sgd")
+    async with board(curve).run_test(size=(60, 12)) as pilot:
+        curve.show(snapshot, View())
+        await pilot.pause()
+        assert str(curve.border_subtitle) == f"{snapshot.losses[-1]:.4f} after 4 batches"
+        assert "▲" in written(curve)
+        assert written(curve).splitlines()[-1].split() == ["1", "2", "3", "4"]
+        assert "⋮" in written(curve)  # the end of the first epoch
+
+
+@pytest.mark.parametrize("name", ["start", "computed"])
+async def test_before_the_first_loss_it_says_how_to_get_one(board, moment, written, name):
+    curve = LossCurve()
+    async with board(curve).run_test(size=(60, 12)) as pilot:
+        curve.show(moment(name), View())
+        await pilot.pause()
+        assert "no batch finished yet: n runs one" in written(curve)
+        assert str(curve.border_title) == "loss so far"
+        assert curve.border_subtitle is None

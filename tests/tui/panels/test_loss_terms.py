@@ -1,0 +1,72 @@
+import pytest
+
+from tests.tui.panels.sessions import at, every_line, large, start, tutorial
+from tui_gru.tui.panels.loss_terms import LossTerms, terms
+from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
+
+P = palette_for(BLACKBOARD)
+
+
+def lines_of(snapshot, width=56, height=7, row=None):
+    return [line.rstrip() for line in terms(P, snapshot, row, width, height).text.splitlines()]
+
+
+def test_the_terms_of_the_tutorial_as_they_come():
+    assert lines_of(at("term1", 1)) == [
+        "         h       a       t       M",
+        "① ⎛ 0       0      -0.8114  0     ⎞  ② ⎛   ·   ⎞",
+        "  ⎝ 0      -1.8560  0       0     ⎠    ⎝   ·   ⎠",
+        "",
+        "③ t 1 +1.6710  t 2 ·        t 3 ·",
+        "loss = mean of ③ = ·",
+    ]
+    assert lines_of(at("loss"))[1:] == [
+        "① ⎛-0.8532  0       0       0     ⎞  ② ⎛-0.8532⎞",
+        "  ⎝ 0       0      -0.6987  0     ⎠    ⎝-0.6987⎠",
+        "",
+        "③ t 1 +1.6710  t 2 +1.3337  t 3 +0.7760",
+        "loss = mean of ③ = +1.2602",
+    ]
+
+
+def test_nothing_is_shown_before_it_is_computed():
+    for snapshot in [start(), *every_line()]:
+        text = "\n".join(lines_of(snapshot, 80, 10))
+        for t in range(3):
+            recorded = numbers.wide(snapshot.record.array("term3")[t])
+            assert (recorded in text) == (snapshot.value("term3", t) is not None)
+        t = snapshot.position.t
+        assert (numbers.wide(snapshot.record.array("term2")[t, 0]) in text) == (snapshot.value("term1", t) is not None)
+        assert (numbers.wide(snapshot.record.loss) in text) == (snapshot.value("loss") is not None)
+
+
+def test_of_many_characters_only_the_targets_are_shown():
+    snapshot = at("term2", 4, make=large)
+    lines = lines_of(snapshot, row=6)
+    assert lines[4].split()[-1] == "8×1"
+    shown = numbers.wide(snapshot.value("term2")[6]).strip()
+    assert sum(line.count(shown) for line in lines) >= 2
+    assert any(line.startswith("③") and "t 5 ·" in line for line in lines)
+
+
+@pytest.mark.parametrize("make", [tutorial, large])
+async def test_every_size(board, make):
+    for size in ((14, 4), (24, 5), (40, 8), (60, 9), (160, 50)):
+        panel = LossTerms()
+        panel.styles.width, panel.styles.height = size
+        async with board(panel).run_test(size=(164, 54)) as pilot:
+            for snapshot in (start(make), at("term1", 1, make=make), at("loss", make=make)):
+                panel.show(snapshot, View(1))
+                await pilot.pause()
+                assert not panel.show_horizontal_scrollbar
+                assert not panel.show_vertical_scrollbar
+                assert "①" in "".join(panel.render_line(y).text for y in range(size[1] - 2))
+
+
+def test_a_softmax_that_underflows_is_said():
+    session = tutorial()
+    session.edit("Wy", (0, 0), 3000.0)
+    session.step("op", session.program.tick_of("term1", 0))
+    assert "✗ y⊙log ŷ is not finite: ŷ is 0" in lines_of(session.snapshot())

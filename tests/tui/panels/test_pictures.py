@@ -1,0 +1,82 @@
+"""The four panels together, as pictures."""
+
+import pytest
+from textual.containers import Horizontal, Vertical
+
+from tests.tui.panels.sessions import at, large, start
+from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.line_at_work import LineAtWork
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.loss_terms import LossTerms
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.view import View
+
+STYLES = """
+Listing { width: 48; height: 36; }
+Sequence, LossTerms { width: 1fr; height: 9; }
+LineAtWork { height: 12; }
+"""
+SMALL = """
+Listing { width: 40; height: 12; }
+Vertical { height: 12; }
+Sequence, LossTerms { width: 1fr; height: 6; }
+LineAtWork { height: 12; }
+"""
+
+
+def scene(snapshot, row=None, *, small=False, theme="blackboard", glyphs=UNICODE):
+    def make(board):
+        listing, sequence, terms, line = Listing(), Sequence(), LossTerms(), LineAtWork()
+        if small:
+            content = (Horizontal(listing, Vertical(sequence, terms)), line)
+        else:
+            content = (Horizontal(listing, Vertical(Horizontal(sequence, terms), line)),)
+
+        class Scene(board):
+            CSS = board.CSS + (SMALL if small else STYLES)
+
+        app = Scene(*content, theme=theme, glyphs=glyphs)
+
+        def prepare():
+            listing.show(snapshot, View(row), breakpoints=frozenset({"r"}))
+            for panel in (sequence, terms, line):
+                panel.show(snapshot, View(row))
+
+        app.prepare = prepare
+        return app
+
+    return make
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(scene(start()), id="start"),
+        pytest.param(scene(at("h_tilde", 1, learning=False), 0), id="candidate"),
+        pytest.param(scene(at("term1", 1, batch=1, learning=False)), id="term-1"),
+        pytest.param(scene(at("loss", learning=False)), id="loss"),
+        pytest.param(scene(at("dh_prev", 1), 1), id="backward"),
+        pytest.param(scene(at("dWh", 1)), id="gradient"),
+        pytest.param(scene(at("Wh")), id="update"),
+        pytest.param(scene(at("earlier", batch=1, carry="notebook")), id="notebook"),
+        pytest.param(scene(at("h_tilde", 4, batch=1, make=large), 2), id="large"),
+        pytest.param(scene(at("term1", 4, batch=1, make=large), 2), id="large-term-1"),
+        pytest.param(scene(at("h_tilde", 1, learning=False), theme="whiteboard"), id="whiteboard"),
+        pytest.param(scene(at("z", 1), theme="ansi-dark"), id="ansi"),
+        pytest.param(scene(at("h_tilde", 1, batch=1, make=large), glyphs=ASCII), id="ascii"),
+    ],
+)
+def test_pictures(snap_compare, board, make):
+    assert snap_compare(make(board), terminal_size=(164, 36))
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(scene(at("h_tilde", 1, learning=False), small=True), id="candidate"),
+        pytest.param(scene(at("dh_prev", 1), 1, small=True), id="backward"),
+        pytest.param(scene(at("h_tilde", 4, batch=1, make=large), small=True), id="large"),
+    ],
+)
+def test_small_pictures(snap_compare, board, make):
+    assert snap_compare(make(board), terminal_size=(80, 24))

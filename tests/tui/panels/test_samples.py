@@ -1,0 +1,65 @@
+from tui_gru.debugger.session import Session
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.view import View
+
+
+async def test_the_newest_first_with_the_numbers_that_chose_it(board, moment, written):
+    samples, snapshot = Samples(), moment("sgd", samples=True)
+    async with board(samples).run_test(size=(90, 12)) as pilot:
+        samples.show(snapshot, View())
+        await pilot.pause()
+        newest = snapshot.samples[-1]
+        lines = written(samples).splitlines()
+        assert lines[0].split() == ["fed", "back", newest.text]
+        assert lines[1].split() == [draw.char for draw in newest.draws]
+        assert lines[2].split() == ["p", *(f"{draw.y_hat[draw.index]:.4f}" for draw in newest.draws)]
+        assert lines[3].split() == ["u", *(f"{draw.uniform:.4f}" for draw in newest.draws)]
+        assert [line.split()[-1] for line in lines[5:]] == [sample.text for sample in snapshot.samples[1::-1]]
+        assert [line.split()[0] for line in lines[5:]] == ["tutorial", "fed"]
+        assert str(samples.border_subtitle) == "temp 1 · seed 5"
+        styles = [s.style for s in samples._strips[0]][1:]
+        assert styles[:3] == [samples.palette.dim, samples.palette.dim, samples.palette.strong]
+
+
+async def test_a_hint_while_there_is_none(board, moment, written):
+    samples = Samples()
+    async with board(samples).run_test(size=(40, 8)) as pilot:
+        samples.show(moment("sgd"), View())
+        await pilot.pause()
+        assert written(samples).strip() == "p draws a sample"
+        assert str(samples.border_title) == "samples"
+
+
+async def test_greedy_samples_have_no_uniform_number(board, written):
+    session = Session()
+    session.sample("Ma", 5, temperature=0)
+    samples = Samples()
+    async with board(samples).run_test(size=(60, 8)) as pilot:
+        samples.show(session.snapshot(), View())
+        await pilot.pause()
+        assert [line.split()[0] for line in written(samples).splitlines() if line.strip()][2:] == ["p"]
+
+
+async def test_characters_that_would_break_the_screen_are_written_out(board, written):
+    text = "[b]\n\x1b\u0301日" * 4
+    session = Session(text=text, hidden_size=1, batch_size=1, seq_length=2)
+    session.sample("[b]\n\x1b\u0301日", 0)
+    samples = Samples()
+    async with board(samples).run_test(size=(60, 8)) as pilot:
+        samples.show(session.snapshot(), View())
+        await pilot.pause()
+        assert written(samples).split() == ["fed", "back", "[b]⏎\\x1b\\u0301日"]
+
+
+async def test_a_long_text_wraps_and_ends_in_an_ellipsis(board, written):
+    session = Session()
+    session.sample("Ma", 300, temperature=0)
+    session.sample("Ma", 300, temperature=0)
+    samples = Samples()
+    async with board(samples).run_test(size=(40, 10)) as pilot:
+        samples.show(session.snapshot(), View())
+        await pilot.pause()
+        lines = written(samples).splitlines()
+        assert all(len(line) <= 36 for line in lines)
+        assert [line.endswith("…") for line in lines[:4]] == [False, False, False, True]
+        assert lines[-1].endswith("…")

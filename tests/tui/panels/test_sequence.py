@@ -1,0 +1,100 @@
+import pytest
+from rich.cells import cell_len
+
+from tests.tui.panels.sessions import HARD_TEXT, at, every_line, large, start, tutorial
+from tui_gru.tui.characters import cut, escaped, sign, visible
+from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.panels.sequence import sequence
+from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.widgets import numbers
+
+P = palette_for(BLACKBOARD)
+
+
+def lines_of(snapshot, width=56, height=7, row=None):
+    return [line.rstrip() for line in sequence(P, snapshot, row, width, height).text.splitlines()]
+
+
+def test_the_first_batch_of_the_tutorial():
+    assert lines_of(at("z", 1)) == [
+        "        t 1      t 2      t 3",
+        "row 1   M→a    ▐ a→t ▌    t→h      Mat → ath",
+        "      0.1669      ·        ·",
+        "row 2   h→M    ▐ M→a ▌    a→t      hMa → Mat",
+        "      0.2119      ·        ·",
+    ]
+
+
+def test_backwards_is_marked():
+    heading, first, *_ = lines_of(at("dz", 1))
+    assert "‹t 2" in heading
+    assert "‹ a→t ▌" in first
+
+
+@pytest.mark.parametrize("target", ["loss", "earlier", "Wz"])
+def test_outside_the_loops_no_column_is_at_work(target):
+    assert "▌" not in "".join(lines_of(at(target, carry="notebook")))
+
+
+def test_nothing_is_shown_before_it_is_computed():
+    for snapshot in [start(), *every_line()]:
+        text = "\n".join(lines_of(snapshot))
+        for t in range(3):
+            p = snapshot.record.activations.y_hat[t, 0, snapshot.record.activations.targets[t, 0]]
+            assert (numbers.unit(p) in text) == (snapshot.value("y_hat", t) is not None)
+
+
+def test_a_row_that_does_not_continue_is_said_unless_the_state_starts_anew():
+    assert lines_of(at("z", 0, batch=1))[-1] == "▲ row 1 “thM” does not follow “Mat”"
+    assert lines_of(at("z", 0, batch=1), row=1)[-1] == "▲ row 2 “ath” does not follow “hMa”"
+    for snapshot in (at("z", 0), at("z", 0, batch=1, carry="reset"), at("z", 0, batch=1, batch_size=1)):
+        assert "▲" not in "".join(lines_of(snapshot))
+
+
+@pytest.mark.parametrize("t", [0, 7, 15])
+def test_the_current_column_stays_in_view(t):
+    heading, *rows = lines_of(at("z", t, make=large), 40, 7)
+    assert str(t + 1) in heading.replace("⋯", "").split()
+    assert sum("▌" in row for row in rows) == 5
+    assert ("⋯" in heading) == (t < 15)
+
+
+def test_the_row_singled_out_stays_in_view():
+    assert any(line.startswith("row 5") for line in lines_of(at("z", 3, make=large), row=4))
+
+
+@pytest.mark.parametrize("make", [tutorial, large])
+def test_every_size(make):
+    for snapshot in (start(make), at("y_hat", 1, batch=1, make=make), at("dz", 2, batch=1, make=make)):
+        for width, height in ((10, 2), (20, 3), (36, 4), (56, 7), (78, 10), (160, 50)):
+            box = sequence(P, snapshot, 1, width, height)
+            assert box.height <= height
+            if width >= 36:  # what is smaller still is cut by the panel
+                assert box.width <= width
+            widths = {sum(cell_len(segment.text) for segment in row) for row in box.rows}
+            assert widths == {box.width}
+
+
+@pytest.mark.parametrize(
+    ("char", "seen"),
+    [(" ", "␣"), ("\n", "⏎"), ("\t", "⇥"), ("[", "["), ("日", "日"), ("\u0301", "\\u0301"), ("\u200b", "\\u200b"), ("\r", "\\r")],
+)
+def test_characters_are_seen(char, seen):
+    assert visible(char) == seen
+
+
+def test_every_visible_character_is_as_wide_in_a_text_as_alone():
+    shown = [visible(char) for char in sorted(set(HARD_TEXT))]
+    assert all(cell_len(char) > 0 for char in shown)
+    assert cell_len("".join(shown)) == sum(map(cell_len, shown))
+
+
+def test_a_sign_takes_no_more_than_two_cells():
+    assert [sign(char) for char in "a日\u200b"] == ["a", "日", "\ufffd"]
+
+
+def test_cut():
+    assert cut("h\u0303 = tanh", 3, UNICODE) == "h\u0303 …"
+    assert cut("日本語", 4, UNICODE) == "日…"
+    assert [cut("abc", width, UNICODE) for width in (0, 1, 3)] == ["", "…", "abc"]
+    assert escaped("é") == "\\xe9"

@@ -1,0 +1,49 @@
+"""Every panel at every size, of models of every kind: nothing breaks, and nothing is wider than its panel."""
+
+import pytest
+from textual.containers import Horizontal
+
+from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.gates import Gates
+from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.weights import Overview, Weights
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.panel import Panel
+
+MOMENTS = ("start", "computed", "sgd", "backward", "in update", "after", "tiny", "large", "broken")
+SIZES = [(156, 48), (110, 9), (74, 9), (36, 10), (34, 5), (21, 3), (12, 2), (6, 1), (6, 0), (0, 0)]
+
+
+@pytest.mark.parametrize("glyphs", [UNICODE, ASCII], ids=lambda glyphs: glyphs.name)
+@pytest.mark.parametrize("name", MOMENTS)
+async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
+    weights = Weights()
+    shown = Softmax(), LossCurve(), Samples(), weights
+    async with board(*shown, glyphs=glyphs).run_test(size=(40, 12)) as pilot:
+        for panel in shown:
+            panel.show(moment(name, samples=name not in ("start", "broken")), View(row=0 if name == "after" else None))
+        await pilot.pause()
+        for panel in (*shown[:3], weights.query_one(Overview)):
+            for width, height in SIZES:
+                strips, _ = panel._draw(width, height)
+                assert max((strip.cell_length for strip in strips), default=0) <= width
+                for mode in ("weights", "changes") if panel is weights.query_one(Overview) else ():
+                    panel._mode = mode
+                    assert panel._draw(width, height)[1] <= width
+
+
+@pytest.mark.parametrize("name", ["backward", "large"])
+async def test_a_whole_page_at_every_size(board, moment, name):
+    gates, weights, others = Gates(), Weights(), (Softmax(), LossCurve(), Samples())
+    page = board(gates, Horizontal(*others), weights)
+    async with page.run_test(size=(160, 50)) as pilot:
+        for size in [(160, 50), (80, 24), (40, 12), (20, 6), (10, 2)]:
+            await pilot.resize_terminal(*size)
+            for panel in (gates, weights, *others):
+                panel.show(moment(name, samples=True), View())
+            await pilot.pause()
+            for panel in page.query(Panel):
+                width, height = panel.scrollable_content_region.size
+                assert {panel.render_line(y).cell_length for y in range(height)} <= {width}

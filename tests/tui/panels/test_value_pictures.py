@@ -1,0 +1,58 @@
+"""All panels of this floor on one page, as pictures, at the moments that matter."""
+
+import pytest
+from textual.containers import Horizontal
+
+from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.gates import Gates
+from tui_gru.tui.panels.header import Header
+from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.view import View
+
+
+@pytest.fixture
+def page(board):
+    class Page(board):
+        CSS = """
+        Screen { background: $background; }
+        Gates { height: 5; }
+        Horizontal { height: 1fr; }
+        Horizontal > * { width: 1fr; height: 1fr; }
+        Weights { width: 2fr; }
+        """
+
+        def __init__(self, snapshot, view, **options):
+            self.panels = Header(), Gates(), Softmax(), LossCurve(), Weights(), Samples()
+            top, gates, *others = self.panels
+            super().__init__(top, gates, Horizontal(*others[:2]), Horizontal(*others[2:]), **options)
+            self.snapshot, self.view = snapshot, view
+
+        def on_mount(self):
+            for panel in self.panels:
+                panel.show(self.snapshot, self.view)
+
+    return Page
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "row", "theme", "glyphs"),
+    [
+        pytest.param("start", (150, 32), None, "blackboard", UNICODE, id="start"),
+        pytest.param("computed", (150, 32), 1, "blackboard", UNICODE, id="computed"),
+        pytest.param("loss", (150, 32), None, "whiteboard", UNICODE, id="loss-whiteboard"),
+        pytest.param("sgd", (150, 32), None, "blackboard", UNICODE, id="sgd"),
+        pytest.param("backward", (240, 32), None, "blackboard", UNICODE, id="backward"),
+        pytest.param("past", (80, 24), None, "ansi-dark", UNICODE, id="past-80-ansi"),
+        pytest.param("predicted", (80, 24), None, "blackboard", ASCII, id="predicted-80-ascii"),
+        pytest.param("large", (150, 32), None, "blackboard", UNICODE, id="large"),
+        pytest.param("large", (80, 24), None, "whiteboard", UNICODE, id="large-80"),
+        pytest.param("broken", (150, 32), None, "blackboard", UNICODE, id="broken"),
+    ],
+)
+def test_pictures(snap_compare, page, moment, name, size, row, theme, glyphs):
+    samples = name in ("sgd", "backward", "past", "large")
+    app = page(moment(name, samples), View(row), theme=theme, glyphs=glyphs)
+    assert snap_compare(app, terminal_size=size)

@@ -1,0 +1,225 @@
+"""The main screen, driven by keys as a person would."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import TuiGruApp, make_app
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.screenshot import single_keys, until_idle
+
+
+class Driver:
+    """Types at the app and looks at its session."""
+
+    def __init__(self, pilot: Pilot[None], screen: MainScreen) -> None:
+        self.pilot, self.screen, self.session = pilot, screen, screen.session
+
+    async def type(self, *tokens: str) -> None:
+        for key in single_keys(tokens):
+            await self.pilot.press(key)
+            await until_idle(self.pilot)
+        await self.pilot.pause()
+
+    @property
+    def where(self) -> tuple[int, int, int, str]:
+        p = self.session.position
+        return p.epoch, p.batch, p.t, p.phase
+
+    @property
+    def says(self) -> str:
+        return self.screen.query_one(BottomLine).message
+
+
+@asynccontextmanager
+async def driving(size: tuple[int, int] = (160, 50), **options: Any) -> AsyncIterator[Driver]:
+    app: TuiGruApp = make_app(Config.of(**options))
+    async with app.run_test(size=size) as pilot:
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        yield Driver(pilot, screen)
+
+
+async def test_the_walk_of_the_readme() -> None:
+    async with driving() as d:
+        await d.type("s")
+        assert d.where == (0, 0, 0, "forward")
+        assert f"{d.session.value('y_hat')[0, 1]:.4f}" == "0.1669"
+        await d.type("o", "o", "o")
+        assert d.session.position.line is not None
+        assert d.session.position.line.target == "h_tilde"
+        assert d.session.value("h") is None
+        await d.type("n")
+        assert f"{d.session.loss:.4f}" == "1.2602"
+        before = d.session.parameter("Wy").copy()
+        await d.type("a")
+        assert d.where == (0, 0, 2, "update")
+        assert not np.array_equal(before, d.session.parameter("Wy"))
+        await d.type("l", "900e")
+        assert d.session.position.epoch == 899
+        await d.type(":", *"sample", "space", *"Ma", "space", *"10", "space", *"0.0", "enter")
+        assert [s.text for s in d.session.samples] == ["MathMathMath", "Matttttttttt"]
+        here = {name: d.session.parameter(name).copy() for name in ("Wz", "Uh", "by")}
+        await d.type("E", "e")
+        assert all(np.array_equal(here[name], d.session.parameter(name)) for name in here)
+
+
+async def test_a_count_multiplies_the_next_step_only() -> None:
+    async with driving() as d:
+        await d.type("1", "2", "s", "s")
+        assert d.where == (1, 1, 0, "forward")
+
+
+async def test_escape_forgets_a_count() -> None:
+    async with driving() as d:
+        await d.type("9", "escape", "s")
+        assert d.where == (0, 0, 0, "forward")
+
+
+@pytest.mark.parametrize(("there", "back"), [("o", "O"), ("s", "S"), ("n", "N"), ("e", "E"), ("right", "left")])
+async def test_capitals_go_back(there: str, back: str) -> None:
+    async with driving() as d:
+        await d.type("s", "o", "o")
+        where = d.session.position
+        await d.type("3", there, "3", back)
+        assert d.session.position == where
+
+
+async def test_an_error_is_said_and_nothing_is_lost() -> None:
+    async with driving() as d:
+        await d.type("s", ":", *"until", "space", *"loss=1", "enter")
+        assert "==" in d.says
+        assert d.where == (0, 0, 0, "forward")
+        await d.type("o")
+        assert d.says == ""
+
+
+async def test_a_long_run_can_be_stopped_at_a_whole_batch() -> None:
+    async with driving() as d:
+        for key in "99999999n":  # the very first verb: what a batch costs is not known yet
+            await d.pilot.press(key)
+        assert d.screen.running
+        await d.pilot.press("escape")
+        await until_idle(d.pilot)
+        for key in "l99999999e":
+            await d.pilot.press(key)
+        assert d.screen.running
+        await d.pilot.press("s")  # does not apply now
+        await d.pilot.press("escape")
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert d.where[2:] == (2, "update")
+        assert 0 < d.session.position.tick < 99999999
+
+
+async def test_go_to_understands_places_counts_and_parts() -> None:
+    async with driving() as d:
+        await d.type("g", *"e3", "space", *"b2", "space", *"t1", "enter")
+        assert d.where == (2, 1, 0, "forward")
+        await d.type("g", *"0", "enter")
+        assert d.session.position.tick == 0
+        await d.type("g", *"+4s", "enter")
+        assert d.where == (0, 1, 0, "forward")
+        await d.type("G")
+        assert d.where == (2, 1, 0, "forward")
+
+
+async def test_edits_fork_in_the_past_and_can_be_undone() -> None:
+    async with driving() as d:
+        await d.type("3n", "2N", ":", *"set", "space", *"Wz[0,1]", "space", *"0.5", "enter")
+        assert d.session.parameter("Wz")[0, 1] == np.float32(0.5)
+        assert d.session.branches == ("main", "main~1")
+        await d.type("u")
+        assert d.session.branches == ("main",)
+        await d.type("U")
+        assert d.session.branch == "main~1"
+
+
+async def test_a_nan_stops_a_run_and_is_said() -> None:
+    async with driving(learning_rate=3e38) as d:
+        await d.type("l", "50n")
+        assert "not finite" in d.says
+        assert d.session.position.number < 49
+
+
+@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24), (40, 12), (10, 3), (1, 1)])
+async def test_every_size_steps(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("s", "n", "a", "v", "o", "v", "v", "z", "z", "tab", "r")
+        await d.pilot.resize_terminal(80, 24)
+        await d.type("o")
+        assert d.session.position.offset > 0
+
+
+async def test_every_key_in_help_is_bound() -> None:
+    async with driving() as d:
+        await d.type("?")
+        assert d.pilot.app.screen is not d.screen
+        await d.type("escape")
+        assert d.pilot.app.screen is d.screen
+
+
+async def test_play_steps_by_itself_and_pauses() -> None:
+    async with driving() as d:
+        await d.type("+", "+", "+", "+", "space")
+        assert "playing" in d.says
+        await d.pilot.pause(0.2)
+        await d.type("space")
+        where = d.session.position
+        assert where.tick > 0
+        await d.pilot.pause(0.1)
+        assert d.session.position == where
+
+
+async def test_own_keys(tmp_path: Any) -> None:
+    file = tmp_path / "keys.toml"
+    file.write_text('[keys]\n"step.timestep" = "j,down"\n')
+    app = make_app(Config.of(), keys=file)
+    async with app.run_test(size=(80, 24)) as pilot:
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        await pilot.press("s")
+        assert screen.session.position.tick == 0
+        await pilot.press("j")
+        assert screen.session.position.t == 0
+        assert screen.session.position.phase == "forward"
+
+
+async def test_a_click_on_a_line_runs_to_it() -> None:
+    async with driving() as d:
+        from tui_gru.tui.panels.listing import Listing
+
+        d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.forward[3]))
+        await d.pilot.pause()
+        assert d.session.position.line is not None
+        assert d.session.position.line.target == "h"
+
+
+async def test_a_session_is_saved_and_opened_where_it_was_left(tmp_path: Any) -> None:
+    file = tmp_path / "walk.tui-gru"
+    async with driving() as d:
+        await d.type("l", "4n", "s")
+        d.screen.save(file)
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert str(file) in d.says
+        left, weights = d.session.position, d.session.parameter("Wz").copy()
+        await d.type("5n")
+        d.screen.open(file)
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert d.screen.session.position == left
+        assert np.array_equal(d.screen.session.parameter("Wz"), weights)
+        d.screen.open(tmp_path / "none")
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert "none" in d.says
+        assert d.screen.session.position == left

@@ -1,0 +1,49 @@
+"""How a session is put into bytes: JSON for structure, raw little-endian numbers for arrays, a hash over each. No pickle."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+KINDS = "if"  # whole and floating-point numbers
+
+
+def to_json(value: Any) -> str:
+    """`value` as JSON in ASCII. Raises TypeError or ValueError for what JSON does not have, NaN included."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Arrays as bytes: a line of JSON that lists [name, dtype, shape], then their numbers one after another."""
+    little = {name: np.asarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
+    head = to_json([[name, array.dtype.str, array.shape] for name, array in little.items()])
+    return b"".join([head.encode(), b"\n", *(array.tobytes() for array in little.values())])
+
+
+def unpack(data: bytes) -> dict[str, NDArray[Any]]:
+    """The arrays that `pack` has put into bytes, read-only. Raises ValueError where the bytes are something else."""
+    head = data[: data.index(b"\n") + 1]
+    at, arrays = len(head), {}
+    for name, code, shape in json.loads(head):
+        dtype = np.dtype(code)
+        if dtype.kind not in KINDS:
+            raise ValueError(f"{name} is no array of numbers")
+        array = np.frombuffer(data, dtype, math.prod(shape), at).reshape(shape)
+        arrays[name] = array.astype(dtype.newbyteorder("="), copy=False)
+        at += array.nbytes
+    if at != len(data):
+        raise ValueError("there is more than the arrays that were announced")
+    return arrays
+
+
+def seal(key: str, at: int, data: bytes) -> bytes:
+    """The hash of an entry and its place, so that one put in another's place is noticed as well."""
+    digest = blake2b(f"{key} {at}\n".encode(), digest_size=16)
+    digest.update(data)
+    return digest.digest()

@@ -1,0 +1,242 @@
+"""The file of a session: what it is recognised by, how it is read, replaced and recorded to, and what can be wrong with it.
+
+It is an SQLite database with two tables: facts, JSON by key, and arrays, bytes by key and number (`encoding.pack`), each entry
+with its hash. A file at rest is in SQLite's rollback mode, so that it is one file and can be read from a folder that cannot be
+written to. While it is recorded to, it is in WAL mode: readers are let in, and leaving WAL mode, which replacing the file
+begins with, is refused as long as another connection has it open. This is the lock between two programs on one session; it
+goes with the process that held it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from stat import S_ISREG
+
+from tui_gru.debugger.encoding import seal
+from tui_gru.debugger.session_errors import (
+    NewerSessionError,
+    NotASessionError,
+    SessionFileError,
+    damaged,
+    in_use,
+    missing,
+    reading_errors,
+    reason,
+    result_code,
+    writing_errors,
+)
+
+APPLICATION_ID = int.from_bytes(b"tGRU", "big")
+VERSION = 1
+SCHEMA = (
+    "CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
+    "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
+)
+BUSY_SECONDS = 1.0
+
+
+class SessionFile:
+    """An open session file. Entries are checked against their hashes as they are read."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        self.path, self._connection = path, connection
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def end_recording(self) -> None:
+        """Close it and leave one file behind, where nobody else is reading it."""
+        with suppress(sqlite3.Error):
+            _leave_wal_mode(self._connection)
+        self.close()
+
+    def fact(self, key: str) -> str:
+        """The JSON under `key`. Raises `DamagedSessionError` where there is none."""
+        row = self._connection.execute("SELECT json, hash FROM facts WHERE key = ?", (key,)).fetchone()
+        if row is None or not isinstance(row[0], str) or seal(key, 0, row[0].encode()) != row[1]:
+            raise damaged(self.path, key)
+        return str(row[0])
+
+    def arrays(self, key: str) -> Iterator[tuple[int, bytes]]:
+        """Everything under `key`, by number."""
+        for at, data, was in self._connection.execute("SELECT at, data, hash FROM arrays WHERE key = ? ORDER BY at", (key,)):
+            if not isinstance(data, bytes) or seal(key, at, data) != was:
+                raise damaged(self.path, key)
+            yield at, data
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All that is written in it is written, or none of it."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._connection.execute("COMMIT")
+        except BaseException:
+            with suppress(sqlite3.Error):  # where SQLite has rolled back by itself
+                self._connection.execute("ROLLBACK")
+            raise
+
+    def put_fact(self, key: str, json: str) -> None:
+        self._connection.execute("INSERT OR REPLACE INTO facts VALUES (?, ?, ?)", (key, json, seal(key, 0, json.encode())))
+
+    def put_arrays(self, key: str, entries: Iterable[tuple[int, bytes]]) -> None:
+        rows = ((key, at, data, seal(key, at, data)) for at, data in entries)
+        self._connection.executemany("INSERT OR REPLACE INTO arrays VALUES (?, ?, ?, ?)", rows)
+
+    def drop_arrays(self, key: str, below: int | None = None) -> None:
+        """Remove what is under `key`; what is numbered below `below` only, where that is given."""
+        self._connection.execute("DELETE FROM arrays WHERE key = ? AND (? IS NULL OR at < ?)", (key, below, below))
+
+    def clear(self) -> None:
+        self._connection.execute("DELETE FROM facts")
+        self._connection.execute("DELETE FROM arrays")
+
+
+# Writes the first file, given the second, which is there already or None.
+Fill = Callable[[SessionFile, SessionFile | None], None]
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[SessionFile]:
+    """A session file to read from, as it is at this moment. Raises `SessionFileError`; the file is never changed."""
+    identify(path)
+    with reading_errors(path), closing(_connect(path, "ro")) as connection:
+        connection.execute("BEGIN")
+        yield _checked(path, connection)
+
+
+def replace(path: Path, fill: Fill) -> int:
+    """Put a new session file, written by `fill`, in the place of `path`: all of it or, where that fails, nothing. Its inode.
+
+    `fill` is given the new file and the one that is there, if any. That is only replaced if it is a session of this version, and
+    nobody else can have it open meanwhile.
+    """
+    new = path.with_name(f".{secrets.token_hex(8)}.tui-gru-saving")
+    try:
+        with writing_errors(path), _claimed(path) as old:
+            _write_new(new, old, fill)
+            if path.exists():
+                shutil.copymode(path, new)
+            inode = new.stat().st_ino
+            os.replace(new, path)
+            _sync_folder(path.parent)
+            return inode
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def recording(path: Path, inode: int) -> SessionFile:
+    """The file that `replace` has just put at `path`, to add to. Raises `SessionInUseError` where another has taken its place."""
+    with writing_errors(path):
+        connection = _connect(path, "rw")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.execute("PRAGMA user_version").fetchone()  # WAL mode, and with it the lock, begins with the first reading
+            if path.stat().st_ino != inode:
+                raise in_use(path)
+        except BaseException:
+            connection.close()
+            raise
+        return SessionFile(path, connection)
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    # A session is used by one thread at a time, but not always by the same.
+    connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
+    connection.execute("PRAGMA trusted_schema = OFF")
+    connection.text_factory = lambda text: text.decode("ascii", "replace")  # what is not ASCII is damaged, and the hash will tell
+    return connection
+
+
+def _leave_wal_mode(connection: sqlite3.Connection) -> None:
+    connection.execute("PRAGMA journal_mode = DELETE")
+
+
+def identify(path: Path) -> None:
+    """Raise `SessionFileError` where `path` is no session of this version. Leaves no trace, whatever the file is."""
+    _check_there(path)
+    with reading_errors(path):
+        try:
+            application, version = _marks(path, "ro&immutable=1")  # takes no locks, makes no files beside it
+        except sqlite3.Error as error:
+            if result_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR):
+                raise
+            application, version = _marks(path, "ro")  # its log may be half taken into the file
+    if application != APPLICATION_ID:
+        raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
+    if version > VERSION:
+        raise NewerSessionError(
+            f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
+        )
+    if version < VERSION:
+        raise damaged(path, "its version")
+
+
+def _check_there(path: Path) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        raise missing(path) from None
+    except OSError as error:
+        raise SessionFileError(f"{path} cannot be opened: {reason(error)}; check the name") from None
+    if not S_ISREG(status.st_mode):
+        raise NotASessionError(f"{path} is {'a folder' if path.is_dir() else 'no file'}, not a session; name a file")
+    if status.st_size == 0:
+        raise NotASessionError(f"{path} is empty, so it is not a session; name another file")
+
+
+def _checked(path: Path, connection: sqlite3.Connection) -> SessionFile:
+    if tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
+        raise damaged(path, "its layout")
+    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+        raise damaged(path, "its pages")
+    return SessionFile(path, connection)
+
+
+def _marks(path: Path, mode: str) -> tuple[int, int]:
+    with closing(_connect(path, mode)) as connection:
+        application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
+        return application, version
+
+
+@contextmanager
+def _claimed(path: Path) -> Iterator[SessionFile | None]:
+    """The session at `path`, if there is one; nobody else reads or writes it meanwhile."""
+    if not path.exists():
+        yield None
+        return
+    identify(path)
+    with closing(_connect(path, "rw")) as connection:
+        with reading_errors(path):
+            _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
+            connection.execute("BEGIN EXCLUSIVE")
+            old = _checked(path, connection)
+        yield old
+
+
+def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
+    with closing(_connect(path, "rwc")) as connection:
+        connection.execute("PRAGMA journal_mode = MEMORY")  # a file that is not finished is thrown away
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute(f"PRAGMA user_version = {VERSION}")
+        for statement in SCHEMA:
+            connection.execute(statement)
+        fill(SessionFile(path, connection), old)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a renaming last through a power cut, where folders can be synchronised."""
+    with suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -1,0 +1,34 @@
+"""What a session is made of: all that has to be written down, and all that is needed to go on from there."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.branches import Branches
+from tui_gru.debugger.steps import Stride
+from tui_gru.engine.config import Config
+from tui_gru.engine.sampling import Sample
+
+
+@dataclass(frozen=True, eq=False)
+class State:
+    """One moment of a session: its run, its branches, where one is, and what was sampled and kept."""
+
+    config: Config
+    epochs: int | None
+    branches: Branches
+    tick: int = 0
+    stride: Stride = field(default_factory=lambda: Stride.begin("", 0))
+    stop_on_nan: bool = False
+    samples: tuple[Sample, ...] = ()
+    kept: Mapping[str, Any] = field(default_factory=dict)
+
+
+def this_machine() -> str:
+    """What the last bits of a product may depend on, as people name it."""
+    return f"NumPy {np.__version__} on {platform.system()} {platform.machine()}"

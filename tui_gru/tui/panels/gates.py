@@ -1,0 +1,101 @@
+"""The values of one timestep side by side: gates, candidate and states, or their gradients on the way back."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.cells import cell_len
+from textual import events
+from textual.app import ComposeResult
+from textual.containers import Grid
+
+from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.matrix import MatrixView
+
+FORWARD = ("z", "r", "h_tilde", "h", "h_prev")
+#: What stands in the place of each on the way back; the last is what later timesteps hand down to dh.
+BACKWARD = ("dz", "dr", "dh_tilde", "dh", "dh_future")
+
+_WORDS = {
+    "z": "update",
+    "r": "reset",
+    "h_tilde": "candidate",
+    "h": "state",
+    "h_prev": "before",
+    "dh_future": "from later",
+}
+_GATES = ("z", "r")
+_BOUNDED = ("h_tilde", "h", "h_prev")  # from −1 to 1, so that colours can be compared between them
+
+
+class ValueMatrix(MatrixView):
+    """One recorded name, (B, H), at the position's timestep: dots until its line has been executed there."""
+
+    def __init__(self, value_name: str, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.value_name = value_name
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        name = self.value_name
+        self.show_array(
+            snapshot.value(name),
+            kind="unit" if name in _GATES else "signed",
+            shape=(snapshot.config.batch_size, snapshot.config.hidden_size),
+            scale=1.0 if name in _BOUNDED else None,
+            fresh=snapshot.line is not None and snapshot.line.target == name,
+            row=view.row,
+        )
+
+    def _caption(self) -> None:
+        """The title has a word beside the name where there is room for both."""
+        name, word = screen_name(self.value_name), _WORDS.get(self.value_name, "")
+        titled = f"{name}  {word}"
+        self.title = titled if word and cell_len(titled) <= self.outer_size.width - 6 else name
+        super()._caption()
+
+    def name_cell(self, row: int, column: int) -> str:
+        return f"row {row + 1}, unit {column + 1}"
+
+
+class Gates(Grid):
+    """z, r, h̃, h and the state before; in the backward phase dz, dr, dh̃, dh and what comes from later timesteps.
+
+    Five in a row where there is the width, else in as many rows as the height allows.
+    """
+
+    DEFAULT_CSS = """
+    Gates {
+        grid-size: 5;
+        ValueMatrix { width: 1fr; height: 1fr; }
+        &.-narrow ValueMatrix { padding: 0; }
+    }
+    """
+
+    #: Below this width a panel has no room for a margin beside its numbers.
+    NARROW: ClassVar[int] = 19
+    #: The least outer size of a panel that shows something.
+    LEAST: ClassVar[tuple[int, int]] = (15, 4)
+
+    def compose(self) -> ComposeResult:
+        for name in FORWARD:
+            yield ValueMatrix(name, id=f"value-{name.replace('_', '-')}")
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        names = BACKWARD if snapshot.position.phase == "backward" else FORWARD
+        for matrix, name in zip(self.query_children(ValueMatrix), names, strict=True):
+            matrix.value_name = name
+            matrix.show(snapshot, view)
+
+    def on_resize(self, event: events.Resize) -> None:
+        columns = self._columns(event.size.width, event.size.height)
+        self.styles.grid_size_columns = columns
+        self.set_class(event.size.width // columns < self.NARROW, "-narrow")
+
+    def _columns(self, width: int, height: int) -> int:
+        least_width, least_height = self.LEAST
+        for columns in (5, 3, 2, 1):
+            if columns * least_width <= width and -(-5 // columns) * least_height <= height:
+                return columns
+        return 5

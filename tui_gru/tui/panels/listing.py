@@ -1,0 +1,187 @@
+"""The program, with its arrow at the line just executed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.content import Content
+from textual.geometry import Size
+from textual.message import Message
+
+from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.program import Line, Row
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.characters import cut
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import boxes
+from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
+from tui_gru.tui.widgets.panel import Panel
+
+#: Breakpoint, arrow or trail, and a blank.
+_GUTTER = 3
+#: Rows kept in view above and below the arrow, where the panel is tall enough.
+_CONTEXT = 4
+#: From this width on, a level is indented by two cells.
+_WIDE = 40
+_WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
+
+
+@dataclass(frozen=True)
+class State:
+    """What is to be seen of a row besides its text: a breakpoint, the arrow, that it was executed or never will be."""
+
+    stopped: bool
+    arrow: bool
+    passed: bool
+    idle: bool
+
+
+class Listing(Panel):
+    """The rows of the program's table. It scrolls by itself, so that the arrow is in view.
+
+    `breakpoints` holds the targets of the lines that have one.
+    """
+
+    class LineChosen(Message):
+        """A line was clicked."""
+
+        def __init__(self, line: Line) -> None:
+            self.line = line
+            super().__init__()
+
+    breakpoints: frozenset[str] = frozenset()
+    _snapshot: Snapshot | None = None
+
+    def show(self, snapshot: Snapshot, view: View, breakpoints: frozenset[str] = frozenset()) -> None:
+        """Draw this snapshot from now on, with these breakpoints."""
+        self._snapshot, self.breakpoints = snapshot, breakpoints
+        self._say_shapes()
+        self.refresh_content()
+        self._follow()
+
+    def build(self, width: int, height: int) -> Box:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return EMPTY
+        rows, arrow = snapshot.program.rows, arrow_row(snapshot)
+        phase = snapshot.position.phase
+        loss = rows_until_loss(rows)
+        learns = snapshot.learning or snapshot.record.gradients is not None
+        lines = []
+        for index, row in enumerate(rows):
+            state = State(
+                stopped=row.line is not None and row.line.target in self.breakpoints,
+                arrow=index == arrow,
+                passed=index < arrow and row.line is not None and row.line.phase == phase,
+                idle=index > loss and not learns,
+            )
+            at_work = row.counter != "t" or (snapshot.timestep is not None and (phase == "forward") == (index < loss))
+            value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and at_work else ""
+            lines.append(_written(self.palette, _indented(row, width), width, state, value))
+        return from_rows(lines)
+
+    def _say_shapes(self) -> None:
+        """The shapes of what the line reads, in the border: as many as it holds."""
+        snapshot = self._snapshot
+        line = snapshot.line if snapshot is not None else None
+        if snapshot is None or line is None:
+            self.set_titles("training loop")
+            return
+        room = self.size.width - 6
+        shapes = _shapes(snapshot, line)
+        while shapes and cell_len("  ".join(shapes)) > room:
+            shapes.pop()
+        self.set_titles("training loop", "  ".join(shapes) or None)
+
+    # Following the arrow
+
+    def _follow(self) -> None:
+        height = self.scrollable_content_region.height
+        if self._snapshot is None or height < 1:
+            return
+        arrow, context = arrow_row(self._snapshot), min(_CONTEXT, (height - 1) // 2)
+        top = min(max(self.scroll_offset.y, arrow + context + 1 - height), arrow - context)
+        self.scroll_to(y=top, animate=False, immediate=True, force=True)
+
+    def _set_virtual_size(self, size: Size) -> None:
+        super()._set_virtual_size(size)
+        self._follow()
+
+    def on_resize(self) -> None:
+        self._say_shapes()
+        self._follow()
+
+    # The mouse
+
+    def _row_at(self, event: events.MouseEvent) -> Row | None:
+        offset = event.get_content_offset(self)
+        if offset is None or self._snapshot is None:
+            return None
+        index = offset.y + self.scroll_offset.y
+        return self._snapshot.program.rows[index] if index < len(self._snapshot.program.rows) else None
+
+    def on_click(self, event: events.Click) -> None:
+        row = self._row_at(event)
+        if row is not None and row.line is not None:
+            self.post_message(self.LineChosen(row.line))
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """A line that is cut is said in full."""
+        row = self._row_at(event)
+        width = self.scrollable_content_region.width
+        whole = row is None or _GUTTER + cell_len(_indented(row, width)) <= width
+        self.tooltip = None if row is None or whole else Content(transliterate(row.text, self.palette.glyphs))
+
+
+def arrow_row(snapshot: Snapshot) -> int:
+    """The row of the line just executed; at the start the first."""
+    target = snapshot.line.target if snapshot.line is not None else None
+    return next((i for i, row in enumerate(snapshot.program.rows) if row.line is not None and row.line.target == target), 0)
+
+
+def rows_until_loss(rows: tuple[Row, ...]) -> int:
+    """The row of the loss: the forward pass is above it, the backward pass and the update are below."""
+    return next(i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss")
+
+
+def _shapes(snapshot: Snapshot, line: Line) -> list[str]:
+    named = [(screen_name(name), np.shape(snapshot.value(name))) for name in line.reads]
+    return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
+
+
+def _indented(row: Row, width: int) -> str:
+    return " " * (row.indent * (2 if width >= _WIDE else 1)) + row.text
+
+
+@lru_cache(maxsize=1024)
+def _written(palette: Palette, text: str, width: int, state: State, value: str) -> boxes.Row:
+    """One row of the listing, in exactly `width` cells."""
+    glyphs = palette.glyphs
+    room = max(width - _GUTTER, 0)
+    written = cut(transliterate(text, glyphs), room, glyphs)
+    spare = room - cell_len(written)
+    value = value if cell_len(value) < spare else ""
+    tail = " " * (spare - cell_len(value)) + value
+    stop = glyphs.breakpoint if state.stopped else " "
+    if state.arrow:
+        mark = Style.combine([palette.line, Style(color=palette.warning.color)])
+        return Segment(stop, mark), Segment(f"{glyphs.arrow} {written}{tail}", palette.line)
+    trail = Segment(f"{glyphs.axis_vertical if state.passed else ' '} ", palette.dim)
+    body = [Segment(written, palette.dim)] if state.idle else _coloured(palette, written)
+    return Segment(stop, palette.warning), trail, *body, Segment(tail, palette.dim)
+
+
+def _coloured(palette: Palette, text: str) -> list[Segment]:
+    """Keywords in their colour, words on what a sum is over quiet."""
+    styles = {"for": palette.keyword, "in": palette.keyword}
+    parts = _WORDS.split(text)
+    return [Segment(part, styles.get(part, palette.dim) if index % 2 else palette.plain) for index, part in enumerate(parts)]

@@ -1,0 +1,155 @@
+"""The loss of this batch, term by term, as it comes into being."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.characters import sign, widest
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hstack, spans, text, vstack
+from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of
+
+_TARGETS = ("term1", "term2", "term3", "loss")
+_GAP = 2
+
+
+class LossTerms(Panel):
+    """① and ② of this timestep, ③ of every timestep, and the loss. What is not computed yet is blank."""
+
+    _snapshot: Snapshot | None = None
+    _view = View()
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Draw this snapshot from now on."""
+        self._snapshot, self._view = snapshot, view
+        self.set_titles("loss, term by term", f"t {snapshot.position.t + 1}")
+        self.set_class(snapshot.line is not None and snapshot.line.target in _TARGETS, "-fresh")
+        self.refresh_content()
+
+    def build(self, width: int, height: int) -> Box:
+        if self._snapshot is None:
+            return EMPTY
+        return clip(self.palette, terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
+
+
+def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
+    room = height - 2  # for ③ and the loss
+    above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))
+    rest = vstack(*below)
+    return vstack(above, rest, gap=1 if above.height + rest.height < height else 0)
+
+
+def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box | None:
+    """① with all its zeros, and ② beside it; None where they do not fit."""
+    rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
+    if rows > height or columns > width:
+        return None
+    labels = [sign(char) for char in snapshot.corpus.vocabulary] if rows < height else None
+    for compact in (False, True):
+        entry = ENTRIES["signed", compact].width
+        cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
+        if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 <= width:
+            first = matrix(
+                palette, snapshot.value("term1"), shape=(rows, columns), fresh=_fresh(snapshot, "term1"), row=row,
+                compact=compact, column_labels=labels,
+            )  # fmt: skip
+            return _beside(palette, snapshot, first, _second(palette, snapshot, row, None, compact))
+    return None
+
+
+def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    """The entries of ① that are not 0, each with its character, and ② beside them."""
+    shape = (snapshot.config.batch_size, snapshot.config.vocab_size)
+    targets = snapshot.record.activations.targets[snapshot.position.t].tolist()
+    values = snapshot.value("term1")
+    scale = scale_of(values)
+    cell = widest(snapshot.corpus.vocabulary) + 1 + numbers.WIDE
+    lines: list[tuple[Segment, ...]] = []
+    for i in kept(shape[0], height, row):
+        if i is None:
+            lines.append((Segment(palette.glyphs.vertical_ellipsis.center(cell), palette.dim),))
+        elif values is None:
+            lines.append((Segment(palette.glyphs.blank.center(cell), palette.blank),))
+        else:
+            value = values[i, targets[i]]
+            style = entry_style(palette, "signed", value, scale)
+            style = palette.quiet(style) if row not in (None, i) else style
+            style = palette.fresh(style) if _fresh(snapshot, "term1") and row in (None, i) else style
+            char = transliterate(sign(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
+            label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
+            lines.append((label, Segment(numbers.wide(value), style)))
+    box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
+    note = Segment(f" {shape[0]}{palette.glyphs.by}{shape[1]}", palette.dim)
+    box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
+    for compact in (False, True):
+        both = _beside(palette, snapshot, box, _second(palette, snapshot, row, height, compact))
+        if both.width <= width:
+            break
+    return both
+
+
+def _second(palette: Palette, snapshot: Snapshot, row: int | None, height: int | None, compact: bool) -> Box:
+    values = snapshot.value("term2")
+    column = None if values is None else values[:, np.newaxis]
+    shape = (snapshot.config.batch_size, 1)
+    fresh = _fresh(snapshot, "term2")
+    return matrix(palette, column, shape=shape, fresh=fresh, row=row, compact=compact, elide=(height, None))
+
+
+def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Box:
+    one, two = (_sign(palette, snapshot, index) for index in (0, 1))
+    return hstack(hstack(one, first), hstack(two, second), gap=_GAP)
+
+
+def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
+    """③ of as many timesteps as there is room for, this one among them."""
+    t = snapshot.position.t
+    limit = max((width - 2) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
+    parts = []
+    for i in kept(snapshot.config.seq_length, limit, t):
+        if i is None:
+            parts.append(text(palette, palette.glyphs.ellipsis, palette.dim))
+            continue
+        label = (f"t {i + 1} ", palette.dim)
+        parts.append(spans(palette, label, _number(palette, snapshot.value("term3", i), _fresh(snapshot, "term3") and i == t)))
+    return hstack(_sign(palette, snapshot, 2), hstack(*parts, gap=_GAP))
+
+
+def _loss(palette: Palette, snapshot: Snapshot) -> Box:
+    fresh = _fresh(snapshot, "loss")
+    name = ("loss", palette.accent if fresh else palette.plain)
+    return spans(palette, name, (" = mean of ③ = ", palette.dim), _number(palette, snapshot.value("loss"), fresh))
+
+
+def _badge(palette: Palette, snapshot: Snapshot) -> Box:
+    """A warning where the tutorial's own code would give something else than ①."""
+    term = snapshot.tutorial_term1
+    if term is None or np.isfinite(term).all():
+        return EMPTY
+    return text(palette, f"{palette.glyphs.not_finite} y⊙log ŷ is not finite: ŷ is 0", palette.warning)
+
+
+def _fresh(snapshot: Snapshot, target: str) -> bool:
+    return snapshot.line is not None and snapshot.line.target == target
+
+
+def _sign(palette: Palette, snapshot: Snapshot, index: int) -> Box:
+    return text(palette, palette.glyphs.terms[index], palette.accent if _fresh(snapshot, _TARGETS[index]) else palette.dim)
+
+
+def _number(palette: Palette, value: float | None, fresh: bool) -> tuple[str, Style]:
+    if value is None:
+        return palette.glyphs.blank.ljust(numbers.WIDE), palette.blank
+    style = palette.accent if fresh else palette.strong
+    return numbers.wide(value), style if math.isfinite(value) else palette.warning

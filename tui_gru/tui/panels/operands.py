@@ -1,0 +1,143 @@
+"""What the names in a line stand for at the moment of a snapshot: the matrices and numbers it is written out with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.formula import Difference, Formula, Name, Number, Times, screen_name
+from tui_gru.debugger.program import Line
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.engine.parameters import Array
+from tui_gru.tui.widgets.written import Kind
+
+_KINDS: dict[str, Kind] = {"x": "onehot", "y": "onehot", "z": "unit", "r": "unit", "y_hat": "unit"}
+_OVER_VOCABULARY = ("x", "y", "logits", "y_hat", "term1", "dlogits")
+
+#: Parts of lines that the engine records as well, under names of its own.
+_RECORDED: dict[Formula, tuple[str, Kind]] = {
+    Times(Name("r"), Name("h_prev")): ("rh", "signed"),
+    Difference(Number("1"), Name("z")): ("one_minus_z", "unit"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Operand:
+    """One matrix (rows, columns), or one number (). `rows` and `columns` say what these count: row, unit, character or timestep.
+
+    `picks` is, for one-hot rows, the index of the 1 in each. A `setting` is a number that was given, not computed: it is written
+    with the digits it has.
+    """
+
+    label: str
+    values: Array
+    rows: str = ""
+    columns: str = ""
+    kind: Kind = "signed"
+    picks: tuple[int, ...] = ()
+    setting: bool = False
+
+    @property
+    def is_number(self) -> bool:
+        return self.values.ndim == 0
+
+    @property
+    def T(self) -> Operand:
+        return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows)
+
+
+class Operands:
+    """The operands of the line just executed in a snapshot."""
+
+    def __init__(self, snapshot: Snapshot, line: Line) -> None:
+        self.snapshot, self.line = snapshot, line
+        self._known: dict[str, Operand] = {}
+
+    def read(self, name: str) -> Operand:
+        """What `name` stands for on the right-hand side."""
+        if name not in self._known:
+            self._known[name] = self._read(name)
+        return self._known[name]
+
+    def _read(self, name: str) -> Operand:
+        if name == "term3":  # the loss is taken over those of all timesteps
+            every = [self.snapshot.value(name, t) for t in range(self.snapshot.config.seq_length)]
+            return Operand(screen_name(name), np.array([every]), "", "timestep")
+        return self._operand(name, self.snapshot.value(name))
+
+    def _operand(self, name: str, value: Any) -> Operand:
+        values, label = np.asarray(value), screen_name(name)
+        if values.ndim == 0:
+            return Operand(label, values, setting=name == "learning_rate")
+        if name == "term2":
+            return Operand(label, values.reshape(-1, 1), "row")
+        parameter = name.removeprefix("d")
+        if parameter[0] in "WUb":
+            columns = "character" if parameter in ("Wy", "by") else "unit"
+            rows = {"b": "", "U": "unit"}.get(parameter[0], "unit" if parameter == "Wy" else "character")
+            return Operand(label, np.atleast_2d(values), rows, columns)
+        columns = "character" if name in _OVER_VOCABULARY else "unit"
+        return Operand(label, values, "row", columns, _KINDS.get(name, "signed"), self._picks(name))
+
+    def _picks(self, name: str) -> tuple[int, ...]:
+        if name not in ("x", "y"):
+            return ()
+        index = self.given if name == "x" else self.target
+        return tuple(index(row) for row in range(self.snapshot.config.batch_size))
+
+    def recorded(self, part: Formula) -> Operand | None:
+        """A part of the line that was recorded as a whole, such as r⊙h before the product with Uh."""
+        if part not in _RECORDED:
+            return None
+        name, kind = _RECORDED[part]
+        return Operand(part.text, self.snapshot.record.array(name)[self.snapshot.position.t], "row", "unit", kind)
+
+    @property
+    def activation(self) -> Operand | None:
+        """What the line's function was applied to: az, ar or ah; None for other lines."""
+        name = {"z": "az", "r": "ar", "h_tilde": "ah"}.get(self.line.target)
+        return None if name is None else self.read(name)
+
+    @property
+    def before(self) -> Operand | None:
+        """What the target of += or −= was before; None for the first share of a gradient, and for =."""
+        target = self.line.target
+        if self.line.op == "+=":
+            sofar = self.snapshot.gradient_before(target.removeprefix("d"))
+            return None if sofar is None else self._operand(target, sofar)
+        if self.line.op == "-=":
+            return self._operand(target, self.snapshot.record.parameters[target])
+        return None
+
+    @property
+    def step(self) -> Array | None:
+        """What an update has added to its parameter; None for other lines."""
+        if self.line.op != "-=":
+            return None
+        step = self.snapshot.last_step(self.line.target)
+        return None if step is None else np.atleast_2d(step)
+
+    @property
+    def result(self) -> Operand:
+        """What the line has computed."""
+        target = self.line.target
+        return self._operand(target, self.snapshot.value(target))
+
+    def number(self, written: str) -> str:
+        """A constant as a number: the sizes of the model in place of their letters."""
+        config = self.snapshot.config
+        return str(config.batch_size * config.seq_length) if written == "(B·T)" else written
+
+    def given(self, row: int) -> int:
+        """The index of the character that is the input of this batch row."""
+        return int(self.snapshot.record.activations.inputs[self.snapshot.position.t, row])
+
+    def target(self, row: int) -> int:
+        """The index of the character that this batch row is to predict."""
+        return int(self.snapshot.record.activations.targets[self.snapshot.position.t, row])
+
+    @property
+    def vocabulary(self) -> str:
+        return self.snapshot.corpus.vocabulary

@@ -1,0 +1,227 @@
+"""The batch as text: its rows, timestep by timestep, and how well each target was predicted."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.characters import sign, visible_text, widest
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.written import kept
+
+
+class Sequence(Panel):
+    """Batch rows × timesteps, the current column between marks. A prediction is coloured by the probability of its target."""
+
+    _snapshot: Snapshot | None = None
+    _view = View()
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Draw this snapshot from now on."""
+        self._snapshot, self._view = snapshot, view
+        self.set_titles("sequence")
+        self.refresh_content()
+
+    def build(self, width: int, height: int) -> Box:
+        if self._snapshot is None:
+            return EMPTY
+        return clip(self.palette, sequence(self.palette, self._snapshot, self._view.row, width, height), width, height)
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """How a batch is laid out: `form` pair writes M→a, over writes the target under the input, input leaves it out.
+
+    A row takes `lines`; with pairs the second is for the probability of the target. A column is `cell` wide between its
+    marks. The row's name, which begins with `word`, is `label` wide; `text` has the whole row as text at the right.
+    """
+
+    form: str
+    lines: int
+    cell: int
+    gap: int
+    word: str
+    label: int
+    steps: range
+    text: bool
+
+    @property
+    def column(self) -> int:
+        return self.cell + 2 + self.gap
+
+
+def _layout(snapshot: Snapshot, width: int, height: int) -> _Layout:
+    """The most telling layout that fits; where none fits whole, the timesteps around this one."""
+    rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
+    char = widest(snapshot.corpus.vocabulary)
+    word = "row " if width >= 30 else ""
+    label = len(f"{word}{rows}") + 1
+    roomy = 2 * rows <= height
+    text = 2 * steps * char + 5
+    forms = (
+        ("pair", 2, max(2 * char + 1, numbers.UNIT - 1), 2),
+        ("pair", 1, 2 * char + 1, 1),
+        ("over", 2, char, 0),
+        ("input", 1, char, 0),
+    )
+    for form, lines, cell, gap in forms:
+        used = label + steps * (cell + 2 + gap)
+        if (lines == 1 or roomy) and used <= width:
+            return _Layout(form, lines, cell, gap, word, label, range(steps), form == "pair" and used + text <= width)
+    form, lines = ("over", 2) if roomy else ("input", 1)
+    count = min(max((width - label - 1) // (char + 2), 1), steps)
+    start = min(max(snapshot.position.t - count // 2, 0), steps - count)
+    return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
+
+
+def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    note = _break(palette, snapshot, row, width)
+    headed = height > 2
+    room = max(height - headed - (1 if note and height > 4 else 0), 1)
+    layout = _layout(snapshot, width, room)
+    columns = _columns(palette, snapshot, layout.steps)
+    lines: list[Row] = [_heading(palette, snapshot, layout)] if headed else []
+    for i in kept(snapshot.config.batch_size, max(room // layout.lines, 1), row):
+        if i is None:
+            lines.append((Segment(" " * (layout.label + 1)), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
+        else:
+            lines += _row(palette, snapshot, layout, columns, i, row)
+    if note and len(lines) < height:
+        lines += [(), note] if len(lines) + 1 < height else [note]
+    return from_rows(lines)
+
+
+def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
+    """The numbers of the columns, as many as there is room for; the current one stands out, and says when it goes backwards."""
+    current = snapshot.timestep
+    word = "t " if layout.column > len(f"t {snapshot.config.seq_length}") else ""
+    places: dict[int, str] = {}
+    for t in sorted(layout.steps, key=lambda t: t != current):  # the current one first
+        sign = "‹" if t == current and snapshot.position.phase == "backward" else ""
+        content = f"{sign}{word}{t + 1}"
+        column = layout.label + (t - layout.steps.start) * layout.column
+        start = max(column + 1 + (layout.cell - len(content) + len(sign)) // 2 - len(sign), 0)
+        if not any(start <= at + len(other) and at <= start + len(content) for at, other in places.items()):
+            places[start] = content
+            if t == current:
+                marked = start
+    segments: list[Segment] = []
+    used = 0
+    for start, content in sorted(places.items()):
+        style = palette.accent if current in layout.steps and start == marked else palette.dim
+        segments += [Segment(" " * (start - used)), Segment(transliterate(content, palette.glyphs), style)]
+        used = start + len(content)
+    more = layout.steps.stop < snapshot.config.seq_length
+    return (*segments, Segment(f" {palette.glyphs.ellipsis}" if more else "", palette.dim))
+
+
+@dataclass(frozen=True)
+class _Column:
+    """One timestep of the batch: the characters of its rows, and the probability given to each target (None: not computed)."""
+
+    inputs: list[str]
+    targets: list[str]
+    probabilities: list[float] | None
+    ink: Style
+    fresh: bool
+    marks: tuple[str, str]
+
+
+def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column]:
+    vocabulary, activations = snapshot.corpus.vocabulary, snapshot.record.activations
+    current, line = snapshot.timestep, snapshot.line
+    columns = []
+    for t in steps:
+        inputs, targets = (
+            [transliterate(sign(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()]
+            for ids in (activations.inputs, activations.targets)
+        )
+        y_hat = snapshot.value("y_hat", t)
+        given = None if y_hat is None else y_hat[np.arange(len(y_hat)), activations.targets[t]].tolist()
+        here = t == current
+        marks = ("‹" if snapshot.position.phase == "backward" else "▐", "▌") if here else (" ", " ")
+        columns.append(
+            _Column(
+                inputs,
+                targets,
+                given,
+                ink=palette.accent if here else palette.plain if snapshot.moment.begun(t) else palette.dim,
+                fresh=here and line is not None and line.target == "y_hat",
+                marks=(transliterate(marks[0], palette.glyphs), transliterate(marks[1], palette.glyphs)),
+            )
+        )
+    return columns
+
+
+def _row(
+    palette: Palette, snapshot: Snapshot, layout: _Layout, columns: list[_Column], index: int, singled: int | None
+) -> list[Row]:
+    """One row of the batch, in as many lines as the layout gives it."""
+    quiet = singled is not None and index != singled
+    name = f"{layout.word}{index + 1}".ljust(layout.label)
+    first: list[Segment] = [Segment(name, palette.strong if index == singled else palette.dim)]
+    second: list[Segment] = [Segment(" " * layout.label)]
+    gap = Segment(" " * layout.gap)
+    for column in columns:
+        char, target = column.inputs[index], column.targets[index]
+        p = None if column.probabilities is None else column.probabilities[index]
+        ink = palette.dim if quiet else column.ink
+        tint = ink if p is None else _tint(palette, p, quiet, column.fresh)
+        if layout.form == "pair":
+            arrow = transliterate("→", palette.glyphs)
+            first += _marked(palette, column, layout.cell, Segment(f"{char}{arrow}", ink), Segment(target, tint))
+            first.append(gap)
+            number = Segment(palette.glyphs.blank, palette.blank) if p is None else Segment(numbers.unit(p), tint)
+            second += [*_centred(layout.cell + 2, number), gap]
+        else:
+            first += _marked(palette, column, layout.cell, Segment(char, ink if layout.lines == 2 else tint))
+            second += _marked(palette, column, layout.cell, Segment(target, tint))
+    if layout.text:
+        activations, vocabulary = snapshot.record.activations, snapshot.corpus.vocabulary
+        given, wanted = (visible_text(vocabulary[i] for i in ids[:, index]) for ids in (activations.inputs, activations.targets))
+        words = transliterate(f"  {given} → {wanted}", palette.glyphs)
+        first.append(Segment(words, palette.dim if singled is None or quiet else palette.strong))
+    return [tuple(first), tuple(second)][: layout.lines]
+
+
+def _tint(palette: Palette, p: float, quiet: bool, fresh: bool) -> Style:
+    style = palette.unit(p)
+    return palette.quiet(style) if quiet else palette.fresh(style) if fresh else style
+
+
+def _marked(palette: Palette, column: _Column, width: int, *content: Segment) -> list[Segment]:
+    """The content in the middle of so many cells, between the marks of its column."""
+    opening, closing = (Segment(mark, palette.accent) for mark in column.marks)
+    return [opening, *_centred(width, *content), closing]
+
+
+def _centred(width: int, *content: Segment) -> list[Segment]:
+    spare = max(width - sum(cell_len(segment.text) for segment in content), 0)
+    return [Segment(" " * (spare // 2)), *content, Segment(" " * (spare - spare // 2))]
+
+
+def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> Row:
+    """A note where a row takes over the state of a row that it does not continue; empty where none does."""
+    corpus, batch = snapshot.corpus, snapshot.position.batch
+    if batch == 0 or snapshot.config.carry == "reset":
+        return ()
+    torn = [i for i in range(snapshot.config.batch_size) if not corpus.continues(batch, i)]
+    if not torn:
+        return ()
+    row = singled if singled in torn else torn[0]
+    here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
+    room = max((width - len(" row 10 “” does not follow “”")) // (2 * widest(corpus.vocabulary)) - 1, 1)
+    here = visible_text(here) if len(here) <= room else f"{visible_text(here[:room])}…"
+    before = visible_text(before) if len(before) <= room else f"…{visible_text(before[-room:])}"
+    note = transliterate(f" row {row + 1} “{here}” does not follow “{before}”", palette.glyphs)
+    return Segment(palette.glyphs.here, palette.warning), Segment(note, palette.dim)

@@ -1,0 +1,101 @@
+"""Sheets: all parameters of a small model at a glance, or their gradients, or their last changes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.engine.config import Config
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
+from tui_gru.tui.widgets.written import ENTRIES, Array, matrix, scale_of
+
+#: More numbers than this are no picture any more.
+MOST_ENTRIES = 400
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One quantity that every parameter has: how it is read, and the sign before a parameter's name that says so."""
+
+    name: str
+    sign: str
+    read: Callable[[Snapshot, str], Array | None]
+
+    def fresh(self, snapshot: Snapshot, parameter: str) -> bool:
+        """Whether the line just executed has computed it."""
+        line = snapshot.line
+        if line is None:
+            return False
+        return line.target == (f"d{parameter}" if self.sign == "d" else parameter)
+
+    def there(self, snapshot: Snapshot) -> bool:
+        """Whether it is computed for any parameter."""
+        return any(self.read(snapshot, name) is not None for name in snapshot.record.parameters.names)
+
+
+WEIGHTS = Sheet("weights", "", Snapshot.parameter)
+GRADIENTS = Sheet("gradients", "d", Snapshot.gradient)
+CHANGES = Sheet("last change", "Δ", Snapshot.last_step)
+
+
+def fits(config: Config, width: int) -> bool:
+    """Whether a model's parameters can be shown as sheets of this width: it is small, and no matrix wider than that."""
+    entry = ENTRIES["signed", True].width + 1
+    widest = max(config.hidden_size * entry + 1, config.vocab_size * entry + 1 + len("by "))
+    return config.parameter_count <= MOST_ENTRIES and widest <= width
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """What one parameter's matrix looks like, by its contents: so that a sheet can be drawn once for all that look alike."""
+
+    name: str
+    shape: tuple[int, int]
+    data: bytes | None
+    dtype: str
+    fresh: bool
+    picked: bool
+
+
+def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool, chosen: str = "") -> Box:
+    """The matrices of one sheet: W over U for each gate, then what makes the output, and the biases.
+
+    `chosen` is a parameter to mark. The names that the line just executed reads are picked out.
+    """
+    line = snapshot.line
+    entries = []
+    for name, parameter in snapshot.record.parameters.items():
+        array = kind.read(snapshot, name)
+        fresh = kind.fresh(snapshot, name)
+        picked = fresh or (line is not None and kind.sign + name in line.reads)
+        shape = (1, *parameter.shape)[-2:]
+        data = None if array is None else array.tobytes()
+        entries.append(_Entry(name, (shape[0], shape[1]), data, parameter.dtype.str, fresh, picked))
+    return _drawn(palette, kind.sign, tuple(entries), width, compact, chosen)
+
+
+@lru_cache(maxsize=16)
+def _drawn(palette: Palette, sign: str, entries: tuple[_Entry, ...], width: int, compact: bool, chosen: str) -> Box:
+    arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
+    scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
+    boxes = {}
+    for entry, array in zip(entries, arrays, strict=True):
+        box = matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact)
+        ink = palette.cursor if entry.name == chosen else palette.accent if entry.picked else palette.dim
+        title = text(palette, sign + entry.name, ink)
+        above = entry.name[0] in "WU" and entry.name != "Wy"
+        boxes[entry.name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
+    gates = [_column(boxes[f"W{gate}"], boxes[f"U{gate}"], leading=1) for gate in "zrh"]
+    biases = _column(boxes["by"], *(box for name, box in boxes.items() if name[0] == "b" and name != "by"))
+    roomy = boxes["Wy"].height + biases.height < gates[0].height
+    return flow([*gates, _column(boxes["Wy"], biases, leading=int(roomy))], width, gap=2)
+
+
+def _column(*boxes: Box, leading: int = 0) -> Box:
+    """The boxes one under another; columns beside each other begin on one line."""
+    return replace(vstack(*boxes, gap=leading), axis=0)

@@ -1,0 +1,204 @@
+"""The parameters: all at a glance where the model is small, one at a time where it is not."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.engine.parameters import parameter_names
+from tui_gru.tui.characters import visible
+from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, WEIGHTS, Sheet, fits, sheet
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
+from tui_gru.tui.widgets.matrix import MatrixView
+from tui_gru.tui.widgets.panel import Panel
+
+_SHEETS = {"weights": (WEIGHTS,), "gradients": (GRADIENTS,), "changes": (CHANGES,), "all": (WEIGHTS, GRADIENTS, CHANGES)}
+#: Columns between two sheets side by side.
+_GAP = 4
+
+MODES = ("all", "weights", "gradients", "changes")
+
+
+class Overview(Panel):
+    """All parameters of a small model, as compact matrices; as many sheets of them as fit."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._snapshot: Snapshot | None = None
+        self._mode, self._chosen = "all", ""
+
+    def show(self, snapshot: Snapshot, mode: str, chosen: str) -> None:
+        self._snapshot, self._mode, self._chosen = snapshot, mode, chosen
+        self.refresh_content()
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.refresh_content()
+
+    def build(self, width: int, height: int) -> Box:
+        snapshot = self._snapshot
+        if snapshot is None:
+            return EMPTY
+        shown = self._all(snapshot, width, height) if self._mode == "all" else self._one(snapshot, width, height)
+        return clip(self.palette, shown, width, shown.height)
+
+    def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """One sheet, in full numbers where these fit."""
+        kind = _SHEETS[self._mode][0]
+        self._caption(kind.name)
+        full = self._sheet(snapshot, kind, width, compact=False)
+        return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
+
+    def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
+        """The weights, and with them what fits of the other sheets."""
+        first = shown = self._sheet(snapshot, WEIGHTS, width)
+        across = max((width + _GAP) // (first.width + _GAP), 1)
+        room = across * ((height + 1) // (first.height + 1))  # for so many sheets
+        others = left_out = [kind for kind in (GRADIENTS, CHANGES) if kind.there(snapshot)]
+        for count in range(1, min(room, 1 + len(others))):
+            together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
+            if together.height <= height:
+                shown, left_out = together, others[count:]
+        self._caption("weights", f"x: {left_out[0].name}" if left_out else "")
+        if GRADIENTS not in others and shown.height + 1 < height:
+            how = "they come with the backward phase" if snapshot.learning else "a takes an SGD step, l turns learning on"
+            shown = vstack(shown, text(self.palette, f"no gradients yet: {how}", self.palette.dim), gap=1)
+        return shown
+
+    def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
+        return sheet(self.palette, snapshot, kind, width, compact=compact, chosen=self._chosen if self.has_focus else "")
+
+    def _caption(self, title: str, note: str = "") -> None:
+        """What is shown is known when it is built; the border is not to change while it is drawn."""
+        note = "< > choose, enter opens" if self.has_focus else note
+        self.call_next(self.set_titles, title, note or None)
+
+
+class ParameterMatrix(MatrixView):
+    """One parameter, or its gradient or last change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parameter, self._sign = "", ""
+        self._names: tuple[str, ...] = ()
+        self._vocabulary = ""
+
+    def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
+        self.parameter, self._sign, self._vocabulary = name, kind.sign, snapshot.config.vocabulary
+        self._names = parameter_names(snapshot.config.reset)
+        shape = snapshot.record.parameters[name].shape
+        self.show_array(
+            kind.read(snapshot, name),
+            shape=(shape[0], shape[1]) if len(shape) == 2 else (1, shape[0]),
+            fresh=kind.fresh(snapshot, name),
+        )
+
+    @property
+    def value_name(self) -> str:
+        """The name that is explained when one of its numbers is asked about."""
+        return f"d{self.parameter}" if self._sign == "d" else self.parameter
+
+    def _caption(self) -> None:
+        """The title is a list of all parameters, the shown one marked; it begins later where that would be cut off."""
+        room = self.outer_size.width - 6
+        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in self._names]
+        shown = self._names.index(self.parameter) if self._names else 0
+        first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
+        self.title = "  ".join(names[first:])
+        super()._caption()
+
+    def name_cell(self, row: int, column: int) -> str:
+        name = self.parameter
+        to = visible(self._vocabulary[column]) if name.endswith("y") else f"unit {column + 1}"
+        if name.startswith("b"):
+            return f"{name}, {to}"
+        come = visible(self._vocabulary[row]) if name in ("Wz", "Wr", "Wh") else f"unit {row + 1}"
+        return f"{name}, {come} → {to}"
+
+
+class Weights(Container):
+    """All parameters: values, gradients and what the last SGD step has changed.
+
+    `mode` is what is shown: weights, gradients, changes, or all that fits. `<` and `>` choose a
+    parameter, enter shows it alone, escape all of them. A large model is always shown one parameter at a time.
+    """
+
+    DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("less_than_sign", "choose(-1)", "Previous parameter", show=False, id="weights.previous"),
+        Binding("greater_than_sign", "choose(1)", "Next parameter", show=False, id="weights.next"),
+        Binding("enter", "alone(True)", "One parameter", show=False, id="weights.alone"),
+        Binding("escape", "alone(False)", "All parameters", show=False, id="weights.all"),
+    ]
+
+    def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self.mode = "all"
+        self.chosen = "Wz"
+        self.alone = False
+        self._snapshot: Snapshot | None = None
+        self._overview, self._matrix = Overview(), ParameterMatrix()
+
+    def compose(self) -> ComposeResult:
+        yield self._overview
+        yield self._matrix
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        self._snapshot = snapshot
+        self._update()
+
+    def action_cycle_mode(self) -> None:
+        """Show the next of weights, gradients, changes, and, where that is more, all that fits."""
+        modes = MODES[1:] if self._one_at_a_time else MODES
+        shown = self.mode if self.mode in modes else modes[0]
+        self.mode = modes[(modes.index(shown) + 1) % len(modes)]
+        self._update()
+
+    def action_choose(self, by: int) -> None:
+        if self._snapshot is not None:
+            names = parameter_names(self._snapshot.config.reset)
+            self.chosen = names[(names.index(self.chosen) + by) % len(names)]
+            self._update()
+
+    def action_alone(self, alone: bool) -> None:
+        self.alone = alone
+        self._update()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        if action == "alone":
+            return self._roomy and parameters[0] is not self.alone
+        return True
+
+    def on_resize(self) -> None:
+        self._update()
+
+    @property
+    def _roomy(self) -> bool:
+        """Whether all parameters can be shown at once."""
+        if self._snapshot is None:
+            return True
+        return fits(self._snapshot.config, self.size.width - self._overview.gutter.width)
+
+    @property
+    def _one_at_a_time(self) -> bool:
+        return self.alone or not self._roomy
+
+    def _update(self) -> None:
+        snapshot, single = self._snapshot, self._one_at_a_time
+        focused = self._overview.has_focus or self._matrix.has_focus
+        self._overview.display, self._matrix.display = not single, single
+        if snapshot is None:
+            return
+        if single:
+            kind = WEIGHTS if self.mode == "all" else _SHEETS[self.mode][0]
+            self._matrix.show(snapshot, kind, self.chosen)
+        else:
+            self._overview.show(snapshot, self.mode, self.chosen)
+        if focused:
+            (self._matrix if single else self._overview).focus()

@@ -1,0 +1,190 @@
+"""A line of the program written out: its formula with a matrix for every name, fitted into the room there is.
+
+First the formula becomes a row of tokens, whose sizes are known before anything is drawn; then the best way to fit them is
+chosen by arithmetic; only then are they drawn, and only what is shown of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import product
+
+from tui_gru.debugger.formula import (
+    FUNCTIONS,
+    Apply,
+    Difference,
+    Formula,
+    Name,
+    Number,
+    Product,
+    Quotient,
+    Reduce,
+    Sum,
+    Times,
+    Transpose,
+)  # fmt: skip
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.panels.operands import Operand, Operands
+from tui_gru.tui.panels.tokens import Fence, Limits, Matrix, Sign, Token
+from tui_gru.tui.widgets.boxes import Box, hstack, pad, vstack
+
+GAP, INDENT = 1, 2
+
+
+class Writer:
+    """Turns a line into tokens. `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix."""
+
+    def __init__(self, operands: Operands, row: int | None, *, fold: bool = False) -> None:
+        self._operands, self._row, self._fold = operands, row or 0, fold
+
+    def line(self) -> list[Token]:
+        """The right-hand side, an equals sign, and the result; for += and −= with what was there before."""
+        line, before = self._operands.line, self._operands.before
+        assert line.formula is not None
+        tokens: list[Token] = []
+        if line.op != "=":
+            tokens.append(Sign("0") if before is None else self._matrix(before))
+            tokens.append(Sign("+" if line.op == "+=" else "−", breaks=True))
+        tokens += self._tokens(line.formula)
+        return [*tokens, Sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+
+    def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
+        given, target = self._operands.given(self._row), self._operands.target(self._row)
+        row = {"row": self._row, "character": given}.get(operand.rows)
+        column = {"row": self._row, "character": target}.get(operand.columns)
+        return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
+
+    def _tokens(self, node: Formula) -> Iterator[Token]:
+        folded = self._operands.recorded(node) if self._fold else None
+        if folded is not None:
+            yield self._matrix(folded)
+            return
+        match node:
+            case Name(name):
+                yield self._matrix(self._operands.read(name))
+            case Number(value):
+                yield Sign(self._operands.number(value))
+            case Transpose(Name(name)):
+                yield self._matrix(self._operands.read(name).T)
+            case Transpose(argument):
+                yield from self._fenced(argument, "ᵀ")
+            case Apply(function, argument):
+                yield Sign(FUNCTIONS[function][0])
+                yield from self._inside(argument, 3)
+            case Reduce(kind, argument):
+                yield Sign(("−" if node.sign < 0 else "") + ("Σ" if kind == "sum" else "mean"))
+                yield from self._inside(argument, 3)
+            case Sum(parts):
+                for index, part in enumerate(parts):
+                    if index:
+                        yield Sign("+", breaks=True)
+                    yield from self._inside(part, 1)
+            case Difference(left, right):
+                yield from self._inside(left, 1)
+                yield Sign("−")
+                yield from self._inside(right, 2)
+            case Product(Name("x"), Name(name)):
+                yield self._matrix(self._operands.read("x"))
+                yield self._matrix(self._operands.read(name), picked=True)
+            case Product(left, right):
+                yield from self._inside(left, 3)
+                yield from self._inside(right, 3)
+            case Times(left, right):
+                yield from self._inside(left, 2)
+                yield Sign("·" if self._is_number(left) else "⊙")
+                yield from self._inside(right, 2)
+            case Quotient(left, right):
+                yield from self._inside(left, 2)
+                yield Sign("/")
+                yield from self._inside(right, 3)
+
+    def _is_number(self, node: Formula) -> bool:
+        return isinstance(node, Name) and self._operands.read(node.name).is_number
+
+    def _inside(self, node: Formula, binds: int) -> Iterator[Token]:
+        folded = self._fold and self._operands.recorded(node) is not None
+        return self._tokens(node) if folded or node.binds >= binds else self._fenced(node)
+
+    def _fenced(self, node: Formula, suffix: str = "") -> Iterator[Token]:
+        tokens = list(self._tokens(node))
+        inner = tuple(token for token in tokens if isinstance(token, Matrix))
+        yield Fence(inner, opening=True)
+        yield from tokens
+        yield Fence(inner, opening=False, suffix=suffix)
+
+
+#: What may be shown of matrices that do not fit, the best first: columns, and whether in short numbers.
+_ELIDED = ((8, False), (8, True), (6, False), (6, True), (5, True), (4, True), (3, True), (2, True))
+#: Fewer rows than this of an elided matrix say nothing.
+_FEWEST = 2
+
+
+def fitted(tokens: Sequence[Token], width: int, height: int, *, compact: bool = False, labels: bool = True) -> Limits | None:
+    """Limits under which all numbers are seen in so many cells; None if there are none."""
+    limits = Limits(compact=compact, labels=labels)
+    lines = _lines(tokens, limits, width)
+    return limits if lines and sum(map(_height_of, lines)) <= height else None
+
+
+def elided(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
+    """Limits under which the whole line is seen, if not all of its matrices; None if there is no room for that either.
+
+    The names above the matrices go last: of a large matrix they say more than another column.
+    """
+    for labels, (columns, compact) in product((True, False), _ELIDED):
+        for count in range(1, height + 1):
+            rows = height // count - labels
+            if rows < _FEWEST:
+                break
+            limits = Limits(columns, rows, compact, labels)
+            lines = _lines(tokens, limits, width)
+            if lines and len(lines) <= count:
+                return limits
+    return None
+
+
+_Sized = tuple[Token, int, int]
+
+
+def _height_of(line: Sequence[_Sized]) -> int:
+    return max(height for _, _, height in line)
+
+
+def _lines(tokens: Sequence[Token], limits: Limits, width: int) -> list[list[_Sized]]:
+    """The tokens broken into lines before operators; none if a piece between two breaks is wider than the width."""
+    pieces: list[list[_Sized]] = []
+    for token in tokens:
+        sized = (token, *token.size(limits))
+        if token.breaks or not pieces:
+            pieces.append([sized])
+        else:
+            pieces[-1].append(sized)
+    lines: list[list[_Sized]] = []
+    used = 0
+    for piece in pieces:
+        length = _width_of(piece)
+        if lines and used + GAP + length <= width:
+            lines[-1] += piece
+            used += GAP + length
+        else:
+            used = length + (INDENT if lines else 0)
+            lines.append(piece)
+            if used > width:
+                return []
+    return lines
+
+
+def _width_of(piece: Sequence[_Sized]) -> int:
+    return sum(width for _, width, _ in piece) + GAP * (len(piece) - 1)
+
+
+def drawn(palette: Palette, tokens: Sequence[Token], limits: Limits, width: int, row: int | None) -> Box:
+    """The tokens within these limits, in as many lines as the width asks for. `row` is the batch row singled out."""
+    lines = []
+    for index, sized in enumerate(_lines(tokens, limits, width)):
+        line = [token for token, _, _ in sized]
+        placed = [token.beside(line) if isinstance(token, Fence) else token for token in line]
+        box = hstack(*(token.box(palette, limits, row) for token in placed), gap=GAP)
+        lines.append(pad(box, left=INDENT if index else 0))
+    return vstack(*lines)

@@ -1,0 +1,76 @@
+"""A screen that carries out the verbs of a session: at once where they are quick, else in a thread that it can stop."""
+
+from __future__ import annotations
+
+import time
+
+from textual import work
+from textual.screen import Screen
+
+from tui_gru.debugger.session import Session
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
+
+AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
+FADING = 0.8  # how fast it is forgotten that a batch was slow: it may have been the machine
+FEW = 8  # batches: more are never done at once, since what they cost may not have been seen yet
+
+
+class RunningScreen(Screen[None]):
+    """Subclasses say how to speak (`say`) and how to show what has come about (`show_now`)."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__()
+        self.session = session
+        self._run: Run | None = None
+        self._batch_seconds = 0.0  # the most that a batch has cost lately
+
+    def say(self, message: str, *, warning: bool = False) -> None:
+        """Say something, until the next key."""
+        raise NotImplementedError
+
+    def show_now(self) -> None:
+        """Show the session as it is now."""
+        raise NotImplementedError
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread is at work on the session, which then is not to be touched."""
+        return self._run is not None
+
+    def do(self, verb: Verb, *, batches: int | None = 1) -> None:
+        """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known."""
+        if self.running:
+            return
+        self.say("")
+        self.session.notice = ""
+        if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
+            self._do_at_once(verb, batches)
+        else:
+            self._run = Run(self.session.position.number, batches, time.monotonic())
+            self.refresh_bindings()
+            self._work(verb)
+
+    def _do_at_once(self, verb: Verb, batches: int) -> None:
+        begun = time.perf_counter()
+        try:
+            verb(None)
+        except TuiGruError as error:
+            self.say(str(error), warning=True)
+        self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / max(batches, 1))
+        self.show_now()
+
+    @work(thread=True, exclusive=True, exit_on_error=True)
+    def _work(self, verb: Verb) -> None:
+        carry_out(verb, self.post_message)
+
+    def on_progressed(self, event: Progressed) -> None:
+        if self._run is not None:
+            self.say(f"running · {self._run.describe(event.position)} · esc stops")
+
+    def on_finished(self, event: Finished) -> None:
+        self._run = None
+        self._batch_seconds *= FADING
+        self.say(event.problem, warning=True)
+        self.refresh_bindings()
+        self.show_now()
