@@ -77,12 +77,14 @@ def test_whole_records_tell_what_places_tell(run, source):
     """The search over whole records is an optimisation: without it the same is found."""
     session, _ = run
     timeline, condition = session._timeline, compile_condition(source, readable_names(session.config.reset))
-    whole, single = Probe(condition, timeline), Probe(condition, timeline)
-    for batch in range(BATCHES):
-        record = timeline.record(batch)
-        found = whole.first(batch, record), whole.last(batch, record)
-        with patch.object(WholeBatch, "of", return_value=None):
-            assert (single.first(batch, record), single.last(batch, record)) == found
+    for last in (False, True):
+        for batch in range(BATCHES):
+            found = []
+            for plan in (WholeBatch.of, lambda *_: None):
+                with patch.object(WholeBatch, "of", plan):
+                    probe = Probe(condition, timeline, last=last)
+                    found.append(probe.add(batch, timeline.record(batch)) or probe.settle())
+            assert found[0] == found[1]
 
 
 @pytest.mark.parametrize("source", ["isnan(loss)", "not (loss < 9)", "any(isnan(h))", "isnan(grad_norm)", "grad_norm != grad_norm"])

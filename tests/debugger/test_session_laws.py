@@ -15,6 +15,7 @@ from tui_gru.debugger import records
 from tui_gru.debugger.conditions import compile_condition
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.position import position_of
+from tui_gru.debugger.probe import TOGETHER
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import parameter_names
@@ -85,7 +86,7 @@ class SessionMachine(RuleBasedStateMachine):
         self.walk = None
 
     def not_too_far(self, position):
-        assert position.tick <= (BATCHES + 1) * self.run.N
+        assert position.tick <= (BATCHES + TOGETHER) * self.run.N
 
     def change(self, *change):
         line, source = self.branches[self.branch], self.branch

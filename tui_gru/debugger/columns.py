@@ -1,4 +1,4 @@
-"""What a condition reads in one batch, at all its places at once: columns taken from whole records."""
+"""What a condition reads in one batch, at all its places at once: columns of whole records."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tui_gru.debugger.conditions import Condition, ConditionError
+from tui_gru.debugger.conditions import Condition
 from tui_gru.debugger.expression_values import Array
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import position_of
@@ -55,21 +55,25 @@ class WholeBatch:
             return None
         return cls(np.array(there, int), _known(now.items()), _known(before.items()))
 
-    def holds(self, condition: Condition, batch: Batch) -> list[int] | None:
-        """The ticks at which the condition holds, in order; None where it cannot be evaluated at one of them."""
-        if not self.ticks.size:
-            return []
-        try:
-            truths = condition.over_columns(
-                {name: column(batch) for name, column in self.now.items()},
-                {name: column(batch) for name, column in self.before.items()},
-            )
-        except ConditionError:
-            return None
-        if not truths.any():
-            return []
-        held: list[int] = self.ticks[np.broadcast_to(truths, self.ticks.shape)].tolist()
-        return held
+    def take(self, batch: Batch) -> list[Array]:
+        """The columns of one batch, copied: those read as of now, then those read a round before."""
+        return [column(batch).copy() for column in (*self.now.values(), *self.before.values())]
+
+    def holds(self, condition: Condition, taken: Sequence[Sequence[Array]]) -> Array:
+        """Whether the condition holds at each of the ticks of each of the batches taken, (batches, ticks).
+
+        Raises ConditionError where it cannot be evaluated at one of them, without saying at which.
+        """
+        shape = len(taken), len(self.ticks)
+        columns = [self._joined(pieces) for pieces in zip(*taken, strict=True)]
+        now = dict(zip(self.now, columns, strict=False))
+        before = dict(zip(self.before, columns[len(self.now) :], strict=True))
+        return np.broadcast_to(condition.over_columns(now, before), shape[0] * shape[1]).reshape(shape)
+
+    def _joined(self, pieces: Sequence[Array]) -> Array:
+        """A column of all batches: one row for each of their ticks."""
+        joined = np.concatenate(pieces)
+        return joined if len(joined) == len(pieces) * len(self.ticks) else np.repeat(joined, len(self.ticks), axis=0)
 
 
 def _known(columns: Iterable[tuple[str, Column | None]]) -> dict[str, Column]:

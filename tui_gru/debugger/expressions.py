@@ -272,6 +272,9 @@ class _Compiler:
 
     def _index(self, node: ast.expr) -> Evaluate:
         value, place = self.value(node), self._place(node)
+        if isinstance(node, ast.Constant) and type(node.value) is int:
+            index = values.whole(np.array([self._number(node, node.value)]), place)
+            return lambda moments: index
         return lambda moments: values.whole(value(moments), place)
 
     def _slice(self, node: ast.Slice) -> Callable[[Moments], slice]:

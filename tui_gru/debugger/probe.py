@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
+
 from tui_gru.debugger.columns import Batch, WholeBatch
 from tui_gru.debugger.conditions import Condition, ConditionError
+from tui_gru.debugger.expression_values import Array
 from tui_gru.debugger.moment import INPUTS, WRITTEN_WITH, Moment, value_before
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.engine.record import BatchRecord
+
+TOGETHER = 16  # batches, at most, that are tested at once
 
 
 @dataclass(frozen=True)
@@ -53,38 +59,82 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
 
 
 class Probe:
-    """One condition, to be tested in batch after batch of one timeline."""
+    """Tests one condition in one batch after another of a timeline, many of them at once.
 
-    def __init__(self, condition: Condition, timeline: Timeline) -> None:
+    Of the places after tick `after` and before tick `before` it finds the first where the condition holds, or cannot be evaluated;
+    with `last` the last.
+    """
+
+    def __init__(
+        self, condition: Condition, timeline: Timeline, *, after: int = -1, before: int = sys.maxsize, last: bool = False
+    ) -> None:
         self._condition, self._timeline, self._program = condition, timeline, timeline.program
+        self._after, self._before, self._last = after, before, last
         self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
         self._ticks = {learns: tested_ticks(self._program, condition.names, learns) for learns in (False, True)}
         self._whole: dict[bool, WholeBatch | None] = {}
         self._seen: tuple[int, BatchRecord | None] = -1, None
+        self._waiting: WholeBatch | None = None
+        self._numbers: list[int] = []
+        self._taken: list[list[Array]] = []
+        self._together = 1  # more and more, so that what is near is found soon
 
-    def first(self, batch: int, record: BatchRecord, after: int = -1) -> Found | None:
-        """The first place of a batch after tick `after` where the condition holds, or fails; None if there is none."""
-        return next(self._found(batch, record, lambda k: k > after - batch * self._program.ticks, 1), None)
-
-    def last(self, batch: int, record: BatchRecord, before: int | None = None) -> Found | None:
-        """The last place of a batch before tick `before` where the condition holds, or fails; None if there is none."""
-        limit = self._program.ticks + 1 if before is None else before - batch * self._program.ticks
-        return next(self._found(batch, record, lambda k: k < limit, -1), None)
-
-    def _found(self, batch: int, record: BatchRecord, wanted: Callable[[int], bool], way: int) -> Iterator[Found]:
-        """The places of a batch where the condition holds, or fails, in the order of time or (`way` −1) against it."""
-        start, previous = batch * self._program.ticks, self._batch_before(batch, record)
+    def add(self, batch: int, record: BatchRecord) -> Found | None:
+        """Take another batch, later than those before it. What is found in those that have been tested by now."""
+        previous = self._batch_before(batch, record)
         whole = self._whole_batch(batch, record, previous)
-        if whole is not None and (held := whole.holds(self._condition, Batch(batch, record, previous))) is not None:
-            yield from (Found(start + k, True) for k in held[::way] if wanted(k))
-            return
-        for k in filter(wanted, self._ticks[record.gradients is not None][::way]):
-            moment = self._moment(start + k, record)
+        found = None
+        if whole is not self._waiting or len(self._numbers) == self._together:
+            self._together = min(2 * self._together, TOGETHER)
+            found, self._waiting = self.settle(), whole
+        if whole is None:
+            return self._of(found, self._one_by_one(batch, record, previous))
+        if whole.ticks.size:
+            self._numbers.append(batch)
+            self._taken.append(whole.take(Batch(batch, record, previous)))
+        return found
+
+    def settle(self) -> Found | None:
+        """Test the batches that have been taken and not tested yet. What is found in them."""
+        numbers, taken, whole = self._numbers, self._taken, self._waiting
+        self._numbers, self._taken = [], []
+        if whole is None or not numbers:
+            return None
+        try:
+            held = whole.holds(self._condition, taken)
+        except ConditionError:
+            return self._each_alone(numbers)
+        if not held.any():
+            return None
+        ticks = (np.array(numbers)[:, np.newaxis] * self._program.ticks + whole.ticks)[held]
+        ticks = ticks[(ticks > self._after) & (ticks < self._before)]
+        return Found(int(ticks[-1 if self._last else 0]), True) if ticks.size else None
+
+    def _of(self, earlier: Found | None, later: Found | None) -> Found | None:
+        """The one that is looked for."""
+        return (later or earlier) if self._last else (earlier or later)
+
+    def _each_alone(self, numbers: Sequence[int]) -> Found | None:
+        for batch in reversed(numbers) if self._last else numbers:
+            previous = self._timeline.record(batch - 1) if batch and self._condition.previous else None
+            found = self._one_by_one(batch, self._timeline.record(batch), previous)
+            if found is not None:
+                return found
+        return None
+
+    def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Found | None:
+        """Test the places of a batch, one after the other."""
+        ticks = [batch * self._program.ticks + k for k in self._ticks[record.gradients is not None]]
+        for tick in reversed(ticks) if self._last else ticks:
+            if not self._after < tick < self._before:
+                continue
+            moment = self._moment(tick, record)
             try:
                 if self._condition.test(moment.value, partial(value_before, moment, previous)):
-                    yield Found(start + k, True)
+                    return Found(tick, True)
             except ConditionError as error:
-                yield Found(start + k, False, error)
+                return Found(tick, False, error)
+        return None
 
     def _moment(self, tick: int, record: BatchRecord) -> Moment:
         position = position_of(self._program, tick)

@@ -24,33 +24,35 @@ Search = Callable[[Condition, Timeline, int, Position | None, Monitor], Found]
 
 def search_forward(condition: Condition, timeline: Timeline, tick: int, end: Position | None, monitor: Monitor) -> Found:
     """The first place after `tick` where the condition holds or fails; where the run ended or was stopped if there is none."""
-    probe = Probe(condition, timeline)
+    probe = Probe(condition, timeline, after=tick)
     found: Found | None = None
     first = reached = max(tick - 1, 0) // timeline.program.ticks
 
     def visit(batch: int, record: BatchRecord) -> bool:
         nonlocal found, reached
-        found, reached = probe.first(batch, record, tick), batch
+        found, reached = probe.add(batch, record), batch
         return found is not None or monitor(batch, record)
 
     candidates = _batches_that_may(condition, timeline, first, timeline.computed)
     if candidates is not None:
-        if any(visit(batch, timeline.record(batch)) for batch in candidates.tolist()):
-            return found or Found(max(tick, timeline.end_of(reached)))
+        for batch in candidates.tolist():
+            stopped = visit(batch, timeline.record(batch))
+            if (found := found or probe.settle()) or stopped:
+                return found or Found(max(tick, timeline.end_of(reached)))
         first, reached = timeline.computed + 1, timeline.computed
     timeline.walk(first, None if end is None else end.number, visit)
-    return found or Found(max(tick, timeline.end_of(reached)))
+    return found or probe.settle() or Found(max(tick, timeline.end_of(reached)))
 
 
 def search_back(condition: Condition, timeline: Timeline, tick: int, end: Position | None, monitor: Monitor) -> Found:
     """The last place before `tick` where the condition holds or fails; the beginning if there is none."""
-    probe = Probe(condition, timeline)
+    probe = Probe(condition, timeline, before=tick, last=True)
     found: Found | None = None
     last = max(tick - 1, 0) // timeline.program.ticks
 
     def visit(batch: int, record: BatchRecord) -> bool:
         nonlocal found
-        found = probe.last(batch, record, tick) or found
+        found = probe.add(batch, record) or found
         return monitor(batch, record)
 
     candidates = _batches_that_may(condition, timeline, 0, last)
@@ -62,10 +64,9 @@ def search_back(condition: Condition, timeline: Timeline, tick: int, end: Positi
             candidates = candidates[:-1]
         else:
             break
-        stopped = timeline.walk(first, last, visit)
-        if stopped:
+        if timeline.walk(first, last, visit):
             return Found(min(tick, timeline.end_of(last)))
-        if found is not None:
+        if found := probe.settle() or found:
             return found
         last = first - 1
     return Found(0)
