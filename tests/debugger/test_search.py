@@ -12,7 +12,7 @@ from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.probe import Probe
 from tui_gru.debugger.session import Session
 
-BATCHES = 9
+BATCHES = 14
 MODELS = [
     {},
     {"carry": "notebook", "reset": "after", "batch_size": 1, "seq_length": 2},
@@ -48,9 +48,19 @@ def changed(model):
     return session, Run(session.config, tuple(changes), batches=BATCHES)
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=str)
+def unchanged(model):
+    """A run that learns from its beginning on; and the same, stored."""
+    with patch.multiple(records, MOST=4):
+        session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
+    session.learning = True
+    session.seek(BATCHES * session.program.ticks)
+    return session, Run(session.config, ((0, "learning", True),), batches=BATCHES)
+
+
+@pytest.fixture(scope="module", params=[(kind, model) for model in MODELS for kind in (changed, unchanged)], ids=str)
 def run(request):
-    return changed(request.param)
+    kind, model = request.param
+    return kind(model)
 
 
 @pytest.mark.parametrize("source", CONDITIONS)
