@@ -20,7 +20,8 @@ WITH = {
 
 CONDITIONS = (
     "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 1", "max_weight > 1.5", "isnan(loss)", "term3 < loss",
-    "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1", "t == 1", "epoch == 1",
+    "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1",
+    "loss > 0 and prev(grad_norm) > 0", "t == 1", "epoch == 1",
     "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "char[0] == target[0]", "prev(char)[0] == char[0]", "prev(t) == t - 1",
     "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)", "any(prev(dh_carry) > 0.1)",
     "Wz[0, 0] > 0.2", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(prev(by) > 0.1)", "any(dUh > prev(dUh))",

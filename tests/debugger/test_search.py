@@ -57,10 +57,14 @@ def unchanged(model):
     return session, Run(session.config, ((0, "learning", True),), batches=BATCHES)
 
 
-@pytest.fixture(scope="module", params=[(kind, model) for model in MODELS for kind in (changed, unchanged)], ids=str)
-def run(request):
-    kind, model = request.param
-    return kind(model)
+@pytest.fixture(scope="module", params=MODELS, ids=str)
+def model(request):
+    return request.param
+
+
+@pytest.fixture(scope="module", params=[changed, unchanged], ids=lambda kind: kind.__name__)
+def run(request, model):
+    return request.param(model)
 
 
 @pytest.mark.parametrize("source", CONDITIONS)
