@@ -9,6 +9,7 @@ from tui_gru.debugger import records
 from tui_gru.debugger.columns import WholeBatch
 from tui_gru.debugger.conditions import ConditionError, compile_condition
 from tui_gru.debugger.moment import readable_names
+from tui_gru.debugger.position import position_of
 from tui_gru.debugger.probe import Probe
 from tui_gru.debugger.session import Session
 
@@ -168,3 +169,17 @@ def test_searching_changes_nothing_of_the_training():
     plain.seek(102 * 90)
     assert (session.parameter("Wz") == plain.parameter("Wz")).all()
     assert (session.snapshot().losses[:90] == plain.snapshot().losses).all()
+
+
+@pytest.mark.parametrize(("condition", "held"), [("1 < 2", True), ("True", True), ("1 > 2", False), ("9**9**9 < 1", False)])
+@pytest.mark.parametrize("learning", [False, True])
+def test_a_condition_that_reads_nothing_is_tested_at_every_batch(condition, held, learning):
+    session = Session(epochs=2)
+    session.learning = learning
+    session.step("timestep")
+    begun = session.position
+    assert session.run_until(condition) is held
+    assert session.position == (position_of(session.program, session.program.ticks + 1) if held else session.end)
+    session.seek(begun)
+    assert session.run_back_until(condition) is held
+    assert session.position.tick == (1 if held else 0)

@@ -40,6 +40,8 @@ class WholeBatch:
     @classmethod
     def of(cls, condition: Condition, ticks: Sequence[int], like: Moment) -> WholeBatch | None:
         """For all batches that learn, or do not, as the one of `like` and the one before it; None where it cannot be done."""
+        if not condition.names:  # nothing that would be laid out over the moments
+            return None
         program, record = like.program, like.record
         there = []
         for k in ticks:

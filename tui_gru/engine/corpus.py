@@ -18,7 +18,7 @@ class Corpus:
     def __init__(self, config: Config) -> None:
         index = {char: i for i, char in enumerate(config.vocabulary)}
         ids = np.fromiter((index[char] for char in config.text), np.intp, len(config.text))
-        self.vocabulary = config.vocabulary
+        self.text, self.vocabulary = config.text, config.vocabulary
         self.num_batches, self._rows, self._length = config.num_batches, config.batch_size, config.seq_length
         self.inputs = self._cut(ids[:-1])  # (num_batches, T, B)
         self.targets = self._cut(ids[1:])  # (num_batches, T, B)

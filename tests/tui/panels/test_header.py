@@ -84,3 +84,12 @@ async def test_it_is_one_row_as_wide_as_the_screen(board, moment):
         assert top.size.height == 1
         assert top.render_line(0).cell_length == 90
         assert "⏎" not in top.render_line(0).text[:8]
+
+
+def test_it_shows_the_text_as_it_has_been_changed():
+    session = Session()
+    session.step("timestep")
+    session.edit("text", 5, "M")
+    assert line(session.snapshot()).startswith("tui-gru  MathMMthMath")
+    session.undo()
+    assert line(session.snapshot()).startswith("tui-gru  MathMathMath")

@@ -200,7 +200,7 @@ class MainScreen(RunningScreen):
     @property
     def config_primer(self) -> str:
         """What is sampled after: the text's first two characters."""
-        return self.snapshot.config.text[:2]
+        return self.snapshot.corpus.text[:2]
 
     def set_theme(self, name: str) -> None:
         if name not in self.app.available_themes:
