@@ -497,3 +497,13 @@ def test_a_mistake_in_a_condition_has_its_column():
     with pytest.raises(TuiGruError, match="column 8") as caught:
         Session().run_until("loss < los")
     assert caught.value.column == 8
+
+
+def test_an_interrupt_just_before_a_run_begins_stops_it():
+    session = Session()
+    session.learning = True
+    session.interrupt()  # as from a screen whose thread has not come to the run yet
+    session.step("batch", 1000)
+    assert session.position.number < 10
+    session.step("batch", 50)
+    assert session.position.number >= 50, "and only that one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,9 +13,11 @@ from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
+from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.widgets.panel import Panel
 
 
 class Driver:
@@ -223,3 +226,47 @@ async def test_a_session_is_saved_and_opened_where_it_was_left(tmp_path: Any) ->
         await d.pilot.pause()
         assert "none" in d.says
         assert d.screen.session.position == left
+
+
+async def test_many_sgd_steps_can_be_stopped() -> None:
+    async with driving() as d:
+        for key in "99999a":
+            await d.pilot.press(key)
+        assert d.screen.running
+        await d.pilot.press("escape")
+        async with asyncio.timeout(30):
+            await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert d.where[3] == "update"
+        assert d.session.position.number < 99998
+
+
+async def test_zero_after_a_length_is_a_temperature() -> None:
+    async with driving() as d:
+        execute(d.screen, "sample Ma 6 0")
+        execute(d.screen, "sample Ma 0.5 4 tutorial")
+        drawn = d.session.samples
+        assert [(s.temperature, len(s.draws), s.sampler) for s in drawn] == [
+            (0.0, 6, "fed-back"), (0.0, 6, "tutorial"), (0.5, 4, "tutorial"),
+        ]  # fmt: skip
+
+
+async def test_every_sample_has_a_seed_of_its_own() -> None:
+    async with driving() as d:
+        for _ in range(40):
+            d.screen.action_sample()
+        seeds = [s.seed for s in d.session.samples]
+        assert sorted(set(seeds)) == list(range(8, 40))
+
+
+@pytest.mark.parametrize(("size", "pages"), [((160, 50), 1), ((120, 50), 1), ((120, 36), 2), ((80, 24), 3), ((40, 12), 4)])
+async def test_the_page_key_is_dim_where_there_is_one_page(size: tuple[int, int], pages: int) -> None:
+    async with driving(size) as d:
+        assert d.screen.check_action("page", ()) is (True if pages > 1 else None)
+        seen = set()
+        for _ in range(pages):
+            seen.add(tuple(w.__class__.__name__ for w in d.screen.query(Panel) if w.region))
+            d.screen.action_page()
+            await d.pilot.pause()
+        assert len(seen) == pages
+        assert tuple(w.__class__.__name__ for w in d.screen.query(Panel) if w.region) in seen
