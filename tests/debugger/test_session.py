@@ -507,3 +507,28 @@ def test_an_interrupt_just_before_a_run_begins_stops_it():
     assert session.position.number < 10
     session.step("batch", 50)
     assert session.position.number >= 50, "and only that one"
+
+
+def test_a_snapshot_names_what_was_changed_since_the_line_here_was_executed():
+    session = Session()
+    session.step("op")
+    assert session.snapshot().changed == frozenset()
+    session.edit("Wz", (0, 1), 0.5)
+    session.edit("h_prev", (0, 0), 0.25)
+    session.learning = True
+    assert session.snapshot().changed == {"Wz", "h_prev"}
+    session.step("op")
+    assert session.snapshot().changed == frozenset()
+    session.step("op", -1)
+    assert session.snapshot().changed == {"Wz", "h_prev"}
+    session.edit("Wz", (0, 1), float(Session().parameter("Wz")[0, 1]))
+    assert session.snapshot().changed == {"h_prev"}
+
+
+def test_changes_of_settings_alone_change_no_value():
+    session = Session()
+    session.step("timestep", 2)
+    session.learning = True
+    assert session.snapshot().changed == frozenset()
+    session.learning_rate = 0.5
+    assert session.snapshot().changed == {"learning_rate"}

@@ -263,6 +263,7 @@ async def test_every_sample_has_a_seed_of_its_own() -> None:
 async def test_the_page_key_is_dim_where_there_is_one_page(size: tuple[int, int], pages: int) -> None:
     async with driving(size) as d:
         assert d.screen.check_action("page", ()) is (True if pages > 1 else None)
+        await d.pilot.pause()
         seen = set()
         for _ in range(pages):
             seen.add(tuple(w.__class__.__name__ for w in d.screen.query(Panel) if w.region))

@@ -102,6 +102,7 @@ class Session(Travelling):
             can_undo=bool(branches.done),
             can_redo=bool(branches.undone),
             samples=self.samples,
+            changed=timeline.changed_at(position.tick),
             notice=self.notice,
         )
 

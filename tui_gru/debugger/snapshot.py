@@ -25,7 +25,7 @@ class Snapshot:
     """One moment of a session. Values are read through `value`, which gives None for what has not been computed yet.
 
     `previous` is the record of the batch before (None in the first), `losses` the loss of every batch run so far on this branch,
-    `learning` whether batches learn from here on.
+    `learning` whether batches learn from here on, `changed` the names changed since the line here was executed.
     """
 
     config: Config
@@ -43,6 +43,7 @@ class Snapshot:
     can_undo: bool
     can_redo: bool
     samples: tuple[Sample, ...]
+    changed: frozenset[str] = frozenset()
     notice: str = ""
 
     @property

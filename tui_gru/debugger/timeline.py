@@ -16,7 +16,7 @@ from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action, Memory, Monitor, Segment, Settings
 from tui_gru.debugger.steps import Ruler
-from tui_gru.engine.parameters import Parameters
+from tui_gru.engine.parameters import Parameters, parameter_names
 from tui_gru.engine.record import Activations, BatchRecord
 from tui_gru.engine.trainer import Resume
 
@@ -176,6 +176,16 @@ class Timeline:
         settings.trainer.resume(record, parameters, self._resume(at, here), learn=learns, earlier=earlier)
         kept = self.segments[: bisect_left(self._starts, at.tick)]
         return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, action, earlier)))
+
+    def changed_at(self, tick: int) -> frozenset[str]:
+        """The parameters, states and rate that were changed at a tick, after the line there had been executed with others."""
+        i = bisect_left(self._starts, tick)
+        if i in (0, len(self.segments)) or self._starts[i] != tick:
+            return frozenset()
+        position, here = self.position(tick), self.moment(tick)
+        before = replace(here, record=self.segments[i - 1].record(position.number)[1])
+        names = (*parameter_names(self.program.config.reset), "h", "h_prev", "learning_rate")
+        return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
 
     def earlier(self, batch: int) -> tuple[Activations, ...]:
         """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""

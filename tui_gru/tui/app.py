@@ -18,12 +18,11 @@ from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
 from tui_gru.engine.config import Config
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.svg import mend
-from tui_gru.tui.themes import BLACKBOARD, register_themes
+from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 
 
 class TuiGruApp(App[None]):
@@ -41,9 +40,7 @@ class TuiGruApp(App[None]):
         self.own_keys = dict(own_keys or {})
         self.animation_level = "none"
         register_themes(self)
-        name = theme or BLACKBOARD.name
-        if name not in self.available_themes:
-            raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join(self.available_themes)}", option="theme")
+        name = checked_theme(self, theme or BLACKBOARD.name)
         self.set_reactive(App.theme, name)  # nothing has been styled yet, so there is nothing to style again
         self.stylesheet.set_variables(self.get_css_variables())
 
@@ -59,7 +56,9 @@ class TuiGruApp(App[None]):
                 loop.add_signal_handler(number, self._leave, number)
 
     def _leave(self, number: int) -> None:
-        self.session.interrupt()
+        for screen in self.screen_stack:
+            if isinstance(screen, MainScreen):
+                screen.session.interrupt()
         self.exit(return_code=128 + number)
 
     def on_ready(self) -> None:

@@ -93,20 +93,25 @@ def _learning(screen: MainScreen, rest: str) -> None:
 
 
 def _sample(screen: MainScreen, rest: str) -> None:
-    """Words in any order: a sampler by its name, whole numbers and decimals as length and temperature, else the primer."""
-    primer, sampler, length, temperature = None, None, 10, 1.0
+    """A sampler by its name, a whole number as length, another number as temperature, else the primer; in any order."""
+    primer, sampler, length, temperature = None, None, None, None
     for word in rest.split():
         if word in SAMPLERS:
             sampler = word
-        elif word.isdecimal():
+        elif word.isdecimal() and length is None:
             length = int(word)
-        elif re.fullmatch(r"\d*\.\d+", word):
+        elif re.fullmatch(r"\d+|\d*\.\d+", word) and temperature is None:
             temperature = float(word)
         elif primer is None:
             primer = word
         else:
             raise TuiGruError(f"sample takes a primer, a length, a temperature such as 0.8, and a sampler, not also {word!r}")
-    screen.draw_sample(primer=primer, length=length, temperature=temperature, sampler=sampler)
+    screen.draw_sample(
+        primer=primer,
+        length=10 if length is None else length,
+        temperature=1.0 if temperature is None else temperature,
+        sampler=sampler,
+    )
 
 
 def _file(rest: str) -> Path:

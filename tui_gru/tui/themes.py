@@ -9,6 +9,7 @@ from rich.style import Style
 from textual.app import App
 from textual.theme import Theme
 
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.glyphs import UNICODE, Glyphs
 from tui_gru.tui.palette import LEVELS, Palette, tints
 
@@ -158,6 +159,15 @@ def register_themes(app: App[Any]) -> None:
     """Make the project's themes known to the app, beside Textual's."""
     for theme in THEMES:
         app.register_theme(theme)
+
+
+def checked_theme(app: App[Any], name: str) -> str:
+    """The name of a theme that there is. Raises `TuiGruError` naming the project's own first."""
+    if name not in app.available_themes:
+        own = [*(theme.name for theme in THEMES), "ansi-dark", "ansi-light"]
+        others = [other for other in app.available_themes if other not in own]
+        raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join([*own, *others])}", option="theme")
+    return name
 
 
 def palette_for(theme: Theme, glyphs: Glyphs = UNICODE) -> Palette:

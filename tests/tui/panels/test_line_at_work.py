@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, tutorial
+from tui_gru.debugger.session import Session
 from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.worked_entry import WorkedEntry
@@ -164,3 +165,17 @@ async def test_a_softmax_that_underflows_is_said(board):
     session.step("op", session.program.tick_of("term1", 0))
     assert "✗ ŷ is 0 somewhere" in await panel_text(board, session.snapshot())
     assert "✗" not in await panel_text(board, at("term1", 0))
+
+
+async def test_it_says_that_an_operand_was_changed_since(board):
+    session = Session()
+    session.step("op")
+    session.edit("Wz", (0, 1), 0.5)
+    session.edit("Uh", (0, 0), 0.5)  # not of this line
+    panel = LineAtWork()
+    async with board(panel).run_test(size=(100, 12)):
+        panel.show(session.snapshot(), View())
+        assert str(panel.border_subtitle) == "Wz changed since this line ran"
+        session.step("op")
+        panel.show(session.snapshot(), View())
+        assert not panel.border_subtitle

@@ -7,6 +7,7 @@ from textwrap import fill
 
 import numpy as np
 
+from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.palette import Palette
@@ -44,7 +45,7 @@ class LineAtWork(Panel):
         """Draw this snapshot from now on."""
         self._snapshot, self._view = snapshot, view
         line = snapshot.line
-        self.set_titles("the line at work" if line is None else line.text)
+        self.set_titles("the line at work" if line is None else line.text, _changed_since(snapshot))
         self.set_class(line is not None, "-fresh")
         self.refresh_content()
 
@@ -59,6 +60,13 @@ class LineAtWork(Panel):
             return clip(self.palette, _paragraph(self.palette, _EARLIER, width), width, height)
         written = written_out(self.palette, snapshot, line, self._view, width, height)
         return clip(self.palette, written, width, height)
+
+
+def _changed_since(snapshot: Snapshot) -> str | None:
+    """A word where the operands are not those with which the line was executed, so that its numbers do not add up."""
+    line = snapshot.line
+    names = () if line is None else tuple(n for n in (*line.reads, line.target) if n in snapshot.changed)
+    return f"{', '.join(map(screen_name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
 def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> Box:

@@ -11,11 +11,9 @@ from textual import actions
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container
-from textual.timer import Timer
 from textual.widget import Widget
 
 from tui_gru.debugger.session import Session
-from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import keys
@@ -31,19 +29,18 @@ from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Weights
-from tui_gru.tui.screens.running import RunningScreen
+from tui_gru.tui.screens.walking import WalkingScreen
+from tui_gru.tui.themes import checked_theme
 from tui_gru.tui.view import Shows, View
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from tui_gru.tui.panels.command_line import CommandLine
 
-SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
-LARGEST_COUNT = 10**9
-WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt"})
+WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"})
 
 
-class MainScreen(RunningScreen):
+class MainScreen(WalkingScreen):
     """Holds the session and what one looks at. Every verb ends in `show_now`."""
 
     AUTO_FOCUS = ""
@@ -58,12 +55,7 @@ class MainScreen(RunningScreen):
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.snapshot: Snapshot = session.snapshot()
         self.view = View()
-        self._count = 0
-        self._last_walk = ("timestep", 1)
-        self._play: Timer | None = None
-        self._speed = 2
         self._page = 1
         self._due = False
 
@@ -122,18 +114,14 @@ class MainScreen(RunningScreen):
             assert isinstance(panel, Shows)
             yield panel
 
+    def show_count(self, count: int) -> None:
+        self.query_one(BottomLine).prefix = str(count) if count else ""
+
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something on the last row, until the next key."""
         self.query_one(BottomLine).say(message, warning=warning)
 
     # Doing
-
-    def walk(self, level: str, count: int) -> None:
-        """Step; remembered for `.` and for play."""
-        self._last_walk = (level, count)
-        per = {"epoch": self.snapshot.program.num_batches, "batch": 1}.get(level, 1 / self.snapshot.program.seq_length)
-        batches = max(1, round(abs(count) * per)) if count > 0 else 1
-        self.do(lambda progress: self.session.step(level, count, progress=progress), batches=batches)
 
     def go(self, place: str | int) -> None:
         """Go to a place in time."""
@@ -189,7 +177,7 @@ class MainScreen(RunningScreen):
 
     def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
         """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
-        seed = len(self.snapshot.samples) // len(SAMPLERS)
+        seed = 1 + max((sample.seed for sample in self.session.samples), default=-1)
 
         def draw(_: Any) -> None:
             for kind in (sampler,) if sampler else SAMPLERS:
@@ -203,36 +191,14 @@ class MainScreen(RunningScreen):
         return self.snapshot.corpus.text[:2]
 
     def set_theme(self, name: str) -> None:
-        if name not in self.app.available_themes:
-            raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join(self.app.available_themes)}")
-        self.app.theme = name
+        self.app.theme = checked_theme(self.app, name)
 
     # Keys
 
-    def _take_count(self) -> int:
-        count, self._count = self._count or 1, 0
-        self.query_one(BottomLine).prefix = ""
-        return count
-
-    def action_digit(self, digit: int) -> None:
-        self._count = min(self._count * 10 + digit, LARGEST_COUNT)
-        self.query_one(BottomLine).prefix = str(self._count) if self._count else ""
-
-    def action_step(self, level: str, direction: int) -> None:
-        self.walk(level, direction * self._take_count())
-
-    def action_repeat(self) -> None:
-        level, count = self._last_walk
-        self.walk(level, count * self._take_count())
-
     def action_sgd(self) -> None:
-        count = self._take_count()
+        count = self.take_count()
 
-        def run(progress: Any) -> None:
-            for _ in range(count):
-                self.session.sgd(progress=progress)
-
-        self.do(run, batches=count)
+        self.do(lambda progress: self.session.sgd(count, progress=progress), batches=count)
 
     def action_learning(self) -> None:
         self.set_learning(None)
@@ -249,41 +215,6 @@ class MainScreen(RunningScreen):
     def action_newest(self) -> None:
         self.go(self.snapshot.newest.tick)
 
-    def action_play(self) -> None:
-        if self._play is not None:
-            self._pause()
-        else:
-            self._play = self.set_interval(1 / SPEEDS[self._speed], self._play_on)
-            self.say(self._playing)
-
-    def action_speed(self, change: int) -> None:
-        self._speed = min(max(self._speed + change, 0), len(SPEEDS) - 1)
-        if self._play is not None:
-            self._pause()
-            self.action_play()
-        else:
-            self.say(f"play takes {SPEEDS[self._speed]} steps a second")
-
-    @property
-    def _playing(self) -> str:
-        return f"playing · {SPEEDS[self._speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
-
-    def _play_on(self) -> None:
-        if self.running:
-            return
-        before = self.snapshot.position
-        self.walk(*self._last_walk)
-        if self.session.notice or (not self.running and self.snapshot.position == before):
-            self._pause()
-        else:
-            self.say(self._playing)
-
-    def _pause(self) -> None:
-        if self._play is not None:
-            self._play.stop()
-            self._play = None
-        self.say(self.session.notice, warning=True)
-
     def action_row(self, direction: int) -> None:
         rows = self.snapshot.config.batch_size
         now = -1 if self.view.row is None else self.view.row
@@ -295,10 +226,16 @@ class MainScreen(RunningScreen):
         self.query_one(Weights).action_cycle_mode()
 
     def action_page(self) -> None:
-        pages = 4 if self.has_class("-tiny") else 3 if self.has_class("-narrow") else 2
         self.remove_class(f"-page-{self._page}")
-        self._page = self._page % pages + 1
+        self._page = self._page % self._pages + 1
         self.add_class(f"-page-{self._page}")
+
+    @property
+    def _pages(self) -> int:
+        """How many pages a screen of this size has: as many as main.tcss makes of it."""
+        if self.has_class("-tiny"):
+            return 4
+        return 3 if self.has_class("-narrow") else 1 if self.has_class("-tall") else 2
 
     def action_zoom(self) -> None:
         if self.maximized is not None:
@@ -353,10 +290,10 @@ class MainScreen(RunningScreen):
         """Stop what runs; else close what is open: a count, play, a zoomed panel, the focus, the message."""
         if self.running:
             self.session.interrupt()
-        elif self._count:
-            self._take_count()
-        elif self._play is not None:
-            self._pause()
+        elif self.counting:
+            self.take_count()
+        elif self.playing:
+            self.pause()
         elif self.maximized is not None:
             self.minimize()
         elif self.focused is not None:
@@ -377,7 +314,9 @@ class MainScreen(RunningScreen):
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None dims a key that does not apply now."""
         if self.running:
-            return True if action in WHILE_RUNNING or action == "quit" else None
+            return True if action in WHILE_RUNNING else None
+        if action == "page":
+            return True if self._pages > 1 else None
         if action == "undo":
             return True if self.snapshot.can_undo else None
         if action == "redo":

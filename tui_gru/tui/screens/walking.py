@@ -1,0 +1,98 @@
+"""A screen on which one walks through time: steps with counts, the last one again, and play."""
+
+from __future__ import annotations
+
+from textual.timer import Timer
+
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.screens.running import RunningScreen
+
+SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
+LARGEST_COUNT = 10**9
+
+
+class WalkingScreen(RunningScreen):
+    """Subclasses also say how the count typed so far is shown (`show_count`)."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.snapshot: Snapshot = session.snapshot()
+        self._count = 0
+        self._last_walk = ("timestep", 1)
+        self._play: Timer | None = None
+        self._speed = 2
+
+    def show_count(self, count: int) -> None:
+        """Show the count typed so far; 0 is none."""
+        raise NotImplementedError
+
+    @property
+    def counting(self) -> bool:
+        """Whether a count has been typed for the next step."""
+        return self._count > 0
+
+    @property
+    def playing(self) -> bool:
+        """Whether it steps by itself."""
+        return self._play is not None
+
+    def take_count(self) -> int:
+        """The count typed for this step, 1 if none was; the next begins anew."""
+        count, self._count = self._count or 1, 0
+        self.show_count(0)
+        return count
+
+    def action_digit(self, digit: int) -> None:
+        self._count = min(self._count * 10 + digit, LARGEST_COUNT)
+        self.show_count(self._count)
+
+    def walk(self, level: str, count: int) -> None:
+        """Step; remembered for `.` and for play."""
+        self._last_walk = (level, count)
+        per = {"epoch": self.snapshot.program.num_batches, "batch": 1}.get(level, 1 / self.snapshot.program.seq_length)
+        batches = max(1, round(abs(count) * per)) if count > 0 else 1
+        self.do(lambda progress: self.session.step(level, count, progress=progress), batches=batches)
+
+    def action_step(self, level: str, direction: int) -> None:
+        self.walk(level, direction * self.take_count())
+
+    def action_repeat(self) -> None:
+        level, count = self._last_walk
+        self.walk(level, count * self.take_count())
+
+    def action_play(self) -> None:
+        if self._play is not None:
+            self.pause()
+        else:
+            self._play = self.set_interval(1 / SPEEDS[self._speed], self._play_on)
+            self.say(self._pace)
+
+    def action_speed(self, change: int) -> None:
+        self._speed = min(max(self._speed + change, 0), len(SPEEDS) - 1)
+        if self._play is not None:
+            self.pause()
+            self.action_play()
+        else:
+            self.say(f"play takes {SPEEDS[self._speed]} steps a second")
+
+    @property
+    def _pace(self) -> str:
+        return f"playing · {SPEEDS[self._speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
+
+    def _play_on(self) -> None:
+        if self.running:
+            return
+        before = self.snapshot.position
+        self.walk(*self._last_walk)
+        if self.session.notice or (not self.running and self.snapshot.position == before):
+            self.pause()
+        else:
+            self.say(self._pace)
+
+    def pause(self) -> None:
+        """Play no more."""
+        if self._play is not None:
+            self._play.stop()
+            self._play = None
+        self.say(self.session.notice, warning=True)
