@@ -12,11 +12,10 @@ from types import ModuleType
 import pytest
 
 import tui_gru
+from tests.process import PROGRAM, process
 from tui_gru.cli.program import main
 from tui_gru.cli.terminal import speaks_utf8
 from tui_gru.engine.config import Config
-
-PROGRAM = [sys.executable, "-m", "tui_gru"]
 
 
 @pytest.fixture
@@ -38,17 +37,6 @@ def traced(run):
         return json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
 
     return traced
-
-
-def process(*arguments, **options):
-    options = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-        "timeout": 20,
-    } | options
-    return subprocess.run([*PROGRAM, *arguments], **options)
 
 
 # The trace

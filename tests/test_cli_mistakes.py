@@ -2,12 +2,11 @@
 
 import os
 import pty
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
+from tests.process import process
 from tui_gru.cli.program import main
 
 
@@ -20,17 +19,6 @@ def run(capsys):
         return code, *capsys.readouterr()
 
     return run
-
-
-def process(*arguments, **options):
-    options = {
-        "stdin": subprocess.DEVNULL,
-        "stdout": subprocess.PIPE,
-        "stderr": subprocess.PIPE,
-        "text": True,
-        "timeout": 20,
-    } | options
-    return subprocess.run([sys.executable, "-m", "tui_gru", *arguments], **options)
 
 
 def assert_one_line(err, *said):
