@@ -13,6 +13,9 @@ from tui_gru.debugger.travelling import Progress
 from tui_gru.engine.errors import TuiGruError
 
 REPORT_EVERY = 0.1  # seconds
+# Seconds. The screen's thread, which needs the interpreter a dozen times for a key, is let in this often and for this long:
+# against a thread of many small array operations it would otherwise wait for each turn.
+YIELD_EVERY, YIELD_FOR = 0.01, 0.001
 
 Verb = Callable[[Progress | None], object]
 
@@ -56,11 +59,14 @@ class Run:
 
 def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
     """Do a verb in this thread; post its progress and its end."""
-    last = time.monotonic()
+    last = yielded = time.monotonic()
 
     def progress(position: Position) -> None:
-        nonlocal last
+        nonlocal last, yielded
         now = time.monotonic()
+        if now - yielded >= YIELD_EVERY:
+            time.sleep(YIELD_FOR)
+            yielded = time.monotonic()
         if now - last >= REPORT_EVERY:
             last = now
             post(Progressed(position))
