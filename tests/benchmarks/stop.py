@@ -1,6 +1,8 @@
 """How long it takes from a key that stops a long run to the screen at rest, in a terminal of its own.
 
 python -m tests.benchmarks.stop
+
+Of what esc takes, 100 ms are Textual's: its driver waits so long until an escape is a key and not the start of a sequence.
 """
 
 from __future__ import annotations
@@ -48,7 +50,7 @@ def main() -> None:
     for what, run in RUNS.items():
         for name, key in KEYS.items():
             times = [once(run, key) * 1e3 for _ in range(ROUNDS)]
-            print(f"{what}, {name}: {statistics.median(times):.0f} ms, at most {max(times):.0f} (at most 100)")
+            print(f"{what}, {name}: {statistics.median(times):.0f} ms, the slowest {max(times):.0f}")
 
 
 if __name__ == "__main__":
