@@ -49,8 +49,9 @@ def test_a_wrong_value_is_found(name):
     assert name in wrong
 
 
-def test_a_model_that_explodes_still_agrees():
-    config = random_config(hidden=48, batch=4, length=24, vocab=8)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_model_that_explodes_still_agrees(dtype):
+    config = random_config(hidden=48, batch=4, length=24, vocab=8, dtype=dtype)
     (record, _), *_ = epoch(config, random_parameters(config, scale=1.2))
     assert record.grad_norm > 1e4
     assert [c for c in check_batch(record) if not c.agrees] == []

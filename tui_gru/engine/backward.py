@@ -14,7 +14,7 @@ With the reset gate after the product, m = h_prev Uh + bhn: dm = dah * r, dr = d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -105,17 +105,26 @@ def backward_into_earlier(
 ) -> None:
     """Carry `notebook`: run on into the earlier batches of the epoch, the latest first, adding to their shared gradients.
 
-    `flow` (B, H) is the gradient at the state that the batch began with. The earlier batches keep the activations that they were
-    computed with, and the products use the weights of now, as the tutorial's code did on a PyTorch that let it. Only the
-    recurrent parameters gain: the earlier losses are not seeded (`scratch.dh_output` is 0 and stays so), so Wy and by do not.
+    Only the recurrent parameters gain: the earlier losses are not seeded, so Wy and by do not.
     """
-    gain = gradients.like(np.empty_like(gradients.flat))
+    for gain in gains_of_earlier(parameters, flow, earlier, scratch):
+        gradients.recurrent += gain.recurrent
+
+
+def gains_of_earlier(parameters: Parameters, flow: Array, earlier: Sequence[Activations], scratch: Deltas) -> Iterator[Parameters]:
+    """What each of the earlier batches of the epoch, the latest first, adds to the gradients; the same object every time.
+
+    `flow` (B, H) is the gradient at the state that the batch began with. The earlier batches keep the activations that they were
+    computed with, and the products use the weights of now, as the tutorial's code did on a PyTorch that let it.
+    `scratch.dh_output` is 0 and stays so.
+    """
+    gain = parameters.like(np.zeros_like(parameters.flat))
     for activations in earlier:
         scratch.flow[-1] = flow
         _slopes(activations, scratch)
         _timesteps(parameters, activations, scratch, len(scratch.timesteps))
         recurrent_gradients(activations, scratch, gain)
-        gradients.recurrent += gain.recurrent
+        yield gain
         flow = scratch.flow[0]
 
 

@@ -215,7 +215,7 @@ class BatchRecord:
 
     def array(self, name: str) -> Any:
         """Any recorded array by its name, (T, …), a view. `KeyError` where the batch has none of that name."""
-        if name in FORWARD_NAMES or name in ("rh", "one_minus_z", "hUz", "hUr", "hUh", "log_p"):
+        if name in FORWARD_NAMES or name in ("rh", "one_minus_z", "new", "hUz", "hUr", "hUh", "log_p"):
             return getattr(self.activations, name)
         if name in BACKWARD_NAMES and self.deltas is not None and name != _FOREIGN[self.activations.config.reset]:
             return getattr(self.deltas, name)

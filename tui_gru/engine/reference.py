@@ -5,10 +5,10 @@ every delta of every timestep. `finite differences`: a sample of the same entrie
 nothing of derivatives.
 
 The batch is written as a function of its weights and of something added wherever a name is computed or used, once for each
-delta: dz is the gradient with respect to what is added to z. To the pre-activations and the state is added what the equations
-miss of the stored ones, rounding as a rule, so that derivatives are taken at the stored values: without that, a model with
-large weights drifts from its float64 twin in a few timesteps. In the earlier batches of carry `notebook`, whose values come from
-weights that have changed since, it makes a function whose gradient is the one wanted: at the stored values, through today's
+delta: dz is the gradient with respect to what is added to z. To the pre-activations, the state and the logits is added what the
+equations miss of the stored ones, rounding as a rule, so that derivatives are taken at the stored values: without that, a model
+with large weights drifts from its float64 twin in a few timesteps. In the earlier batches of carry `notebook`, whose values come
+from weights that have changed since, it makes a function whose gradient is the one wanted: at the stored values, through today's
 weights.
 """
 
@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import GATES, Array, parameter_names
 from tui_gru.engine.record import Activations, BatchRecord
+from tui_gru.engine.torch_loading import load_torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -44,7 +45,7 @@ class Comparison:
     """One array, as the engine computed it and as `against` has it: forward pass, autograd, or finite differences.
 
     `checked` entries were compared. The largest difference, `absolute`, is at `index`, where the engine has `ours` and the
-    reference `theirs`; `relative` is that difference over the reference's largest entry.
+    reference `theirs`; `relative` is that difference over the reference's largest entry. Up to `allowed` is rounding.
     """
 
     name: str
@@ -55,7 +56,11 @@ class Comparison:
     index: tuple[int, ...]
     ours: float
     theirs: float
-    agrees: bool
+    allowed: float
+
+    @property
+    def agrees(self) -> bool:
+        return self.absolute <= self.allowed
 
 
 def check_batch(
@@ -72,9 +77,7 @@ def check_batch(
         raise TuiGruError("this batch did not learn, so it has no gradients to check: turn learning on, or take an SGD step")
     if not np.isfinite(record.loss) or not np.isfinite(record.gradients.flat).all():
         raise TuiGruError("this batch has NaN or Inf in its loss or gradients, so nothing can be checked; step back to before it")
-    import torch
-
-    torch.set_num_threads(1)
+    load_torch()
     reference = _Reference(record, earlier)
     reset = record.activations.config.reset
     ours: dict[str, Array] = {f"d{name}": gradient for name, gradient in record.gradients.items()}
@@ -126,7 +129,7 @@ def _compare(
         index=tuple(map(int, worst)) if where is None else where[int(worst[0])],
         ours=float(mine[worst]),
         theirs=float(theirs[worst]),
-        agrees=absolute <= allowed,
+        allowed=allowed,
     )
 
 
@@ -138,16 +141,32 @@ class _Reference:
 
         s = record.activations
         self._reset, self._s = s.config.reset, s
-        p = {name: value.astype(np.float64) for name, value in record.parameters.items()}
-        self._missing = _missing(p, s)
-        self._earlier = [
-            (past, {name: torch.from_numpy(missing) for name, missing in _missing(p, past).items()}) for past in reversed(earlier)
-        ]
-        self._state = torch.from_numpy((earlier[-1] if earlier else s).h_prev[0].astype(np.float64))
-        start = {f"d{name}": value for name, value in p.items()}
+        start = {f"d{name}": value.astype(np.float64) for name, value in record.parameters.items()}
         start |= {name: np.zeros(record.array(name).shape) for name in DELTAS[self._reset]}
-        start |= self._missing
         self._leaves = {name: torch.tensor(value, requires_grad=True) for name, value in start.items()}
+        self._y = torch.nn.functional.one_hot(torch.from_numpy(s.targets), s.config.vocab_size).double()
+        self._state = torch.from_numpy((earlier[-1] if earlier else s).h_prev[0].astype(np.float64))
+        self._earlier = []
+        with torch.no_grad():
+            state = self._state
+            for past in reversed(earlier):
+                missing, state = self._measured(past, state)
+                self._earlier.append((past, missing))
+            self._missing, _ = self._measured(s, state)
+            for delta, missed in self._missing.items():
+                self._leaves[delta].copy_(missed)
+
+    def _measured(self, s: Activations, state: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """What the equations, from a state, miss of each stored pre-activation, state and logit, by delta; and the state after it.
+
+        It is measured on the way, so that nothing can add up: a model that explodes makes much of the least rounding.
+        """
+        import torch
+
+        deltas = [delta for delta in _STORED if delta != "dm" or self._reset == "after"]
+        stored = {delta: torch.from_numpy(getattr(s, _STORED[delta]).astype(np.float64)) for delta in deltas}
+        missing = {delta: torch.zeros_like(array) for delta, array in stored.items()}
+        return missing, self._through(s, state, missing, stored)["next"][-1]
 
     def values(self) -> dict[str, NDArray[np.float64]]:
         """Every forward name, (T, …), and the loss."""
@@ -157,7 +176,7 @@ class _Reference:
             values = {name: value.numpy() for name, value in self._run().items()}
         for delta, missing in self._missing.items():
             name = _STORED[delta]
-            values[name] = getattr(self._s, name) - missing
+            values[name] = getattr(self._s, name) - missing.numpy()
         return values
 
     def gradients(self) -> dict[str, NDArray[np.float64]]:
@@ -177,6 +196,7 @@ class _Reference:
         import torch
 
         change = (1e-15 * steepest) ** (1 / 3)
+        added = {delta: self._leaves[delta] for delta in (*self._missing, name)}  # all others add nothing
         slopes = []
         with torch.no_grad():
             entry = self._leaves[name][index]
@@ -185,55 +205,71 @@ class _Reference:
                 losses = []
                 for value in (middle + step, middle - step):
                     entry.fill_(value)
-                    losses.append(self._run()["loss"].item())
+                    losses.append(self._loss(added))
                 slopes.append((losses[0] - losses[1]) / (2 * step))
             entry.fill_(middle)
         return slopes[0], 4 * abs(slopes[1] - slopes[0]) + 100 * change**2 * steepest
 
     def _run(self) -> dict[str, Tensor]:
-        """The equations of `cell` and `loss`, in the tutorial's form: one-hot products and a matrix a gate."""
+        """The equations of `cell` and `loss`, in the tutorial's form: a matrix a gate, and log y_hat times the one-hot target."""
         import torch
 
-        state = self._state
-        for past, added in self._earlier:
-            state = self._through(past, state, added)["next"][-1]
-        steps = self._through(self._s, state, self._leaves)
-        values = {name: torch.stack(column) for name, column in steps.items()}
-        y = torch.nn.functional.one_hot(torch.from_numpy(self._s.targets), self._s.config.vocab_size).double()
+        values = {name: torch.stack(column) for name, column in self._steps(self._leaves).items()}
         log_p = torch.log_softmax(values["logits"], -1)
         values["y_hat"] = log_p.exp()
-        values["term1"] = y * log_p
+        values["term1"] = self._y * log_p
         values["term2"] = values["term1"].sum(-1)
         values["term3"] = -values["term2"].mean(-1)
         values["loss"] = values["term3"].mean()
         return values
 
-    def _through(self, s: Activations, state: Tensor, added: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
-        """One batch from a state, adding to each name what `added` (T, B, ·) has for its delta; the timesteps of each name."""
+    def _loss(self, added: Mapping[str, Tensor]) -> float:
+        """The loss alone, where only `added` adds anything."""
+        import torch
+
+        log_p = torch.log_softmax(torch.stack(self._steps(added)["logits"]), -1)
+        return float(-(self._y * log_p).sum(-1).mean())
+
+    def _steps(self, added: Mapping[str, Tensor]) -> dict[str, list[Tensor]]:
+        """The timesteps of each name, from the state with which the first of the earlier batches began."""
+        state = self._state
+        for past, missing in self._earlier:
+            state = self._through(past, state, missing)["next"][-1]
+        return self._through(self._s, state, added)
+
+    def _through(
+        self, s: Activations, state: Tensor, added: Mapping[str, Tensor], stored: Mapping[str, Tensor] | None = None
+    ) -> dict[str, list[Tensor]]:
+        """One batch from a state, adding to each name what `added` (T, B, ·) has for its delta; the timesteps of each name.
+
+        Where `stored` is given, what is added is set to what makes it that.
+        """
         import torch
 
         p = {name: self._leaves[f"d{name}"] for name in parameter_names(self._reset)}
-        xs = torch.nn.functional.one_hot(torch.from_numpy(s.inputs), s.config.vocab_size).double()
+        ids = torch.from_numpy(s.inputs)
+        x_z, x_r, x_h = (p[f"W{gate}"][ids] + p[f"b{gate}"] for gate in GATES)  # a one-hot x picks rows
         steps: dict[str, list[Tensor]] = {}
 
         def at(delta: str, value: Tensor) -> Tensor:
+            if stored is not None and delta in stored:
+                added[delta][t] = stored[delta][t] - value
             return value + added[delta][t] if delta in added else value
 
-        for t in range(len(xs)):
-            x = xs[t]
+        for t in range(len(ids)):
             h_prev = at("dh_prev", state)
             to_z, to_r = at("dh_update", h_prev) @ p["Uz"], at("dh_reset", h_prev) @ p["Ur"]
             if self._reset == "after":
                 to_z, to_r = to_z + p["bhz"], to_r + p["bhr"]
-            az = at("daz", x @ p["Wz"] + to_z + p["bz"])
-            ar = at("dar", x @ p["Wr"] + to_r + p["br"])
+            az = at("daz", x_z[t] + to_z)
+            ar = at("dar", x_r[t] + to_r)
             z, r = at("dz", torch.sigmoid(az)), at("dr", torch.sigmoid(ar))
             to_candidate = at("dh_candidate", h_prev)
             if self._reset == "before":
                 to_h = at("drh", r * to_candidate) @ p["Uh"]
             else:
                 to_h = r * at("dm", to_candidate @ p["Uh"] + p["bhn"])
-            ah = at("dah", x @ p["Wh"] + to_h + p["bh"])
+            ah = at("dah", x_h[t] + to_h)
             h_tilde = at("dh_tilde", torch.tanh(ah))
             h = at("dh", z * at("dh_carry", h_prev) + (1 - z) * h_tilde)
             logits = at("dlogits", at("dh_output", h) @ p["Wy"] + p["by"])
@@ -244,23 +280,4 @@ class _Reference:
         return steps
 
 
-_STORED = {"daz": "az", "dar": "ar", "dah": "ah", "dm": "hUh", "dh": "h"}
-
-
-def _missing(p: Mapping[str, NDArray[np.float64]], s: Activations) -> dict[str, NDArray[np.float64]]:
-    """What the equations with these weights, from stored values, miss of each stored pre-activation and state, by delta."""
-    x, h_prev, az, ar, ah = (array.astype(np.float64) for array in (s.x, s.h_prev, s.az, s.ar, s.ah))
-    to_z, to_r, to_h = (x @ p[f"W{gate}"] + p[f"b{gate}"] for gate in GATES)
-    to_z, to_r = to_z + h_prev @ p["Uz"], to_r + h_prev @ p["Ur"]
-    z, r = _sigmoid(az), _sigmoid(ar)
-    missing = {"dh": s.h - (z * h_prev + (1 - z) * np.tanh(ah))}
-    if s.config.reset == "after":
-        to_z, to_r, to_h = to_z + p["bhz"], to_r + p["bhr"], to_h + r * s.hUh
-        missing["dm"] = s.hUh - (h_prev @ p["Uh"] + p["bhn"])
-    else:
-        to_h = to_h + (r * h_prev) @ p["Uh"]
-    return {**missing, "daz": az - to_z, "dar": ar - to_r, "dah": ah - to_h}
-
-
-def _sigmoid(a: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.asarray(0.5 + 0.5 * np.tanh(0.5 * a))
+_STORED = {"daz": "az", "dar": "ar", "dah": "ah", "dm": "hUh", "dh": "h", "dlogits": "logits"}

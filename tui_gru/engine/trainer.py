@@ -101,7 +101,7 @@ class Trainer:
             record.parameters = parameters
             if at.phase == "forward":
                 cell.forward_from(parameters, s, at.t, at.done)
-                record.loss = loss.softmax_and_terms(s, at.t)
+                record.loss = loss.softmax_and_terms(s, at.t, at.done)
             if not learn:
                 _leave(record)
                 return
