@@ -4,6 +4,9 @@ import operator
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
 
 from tui_gru.debugger.expression_text import ConditionError
 
@@ -16,6 +19,15 @@ _RELATIONS: Mapping[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
     "%": lambda hit, number: hit % number == 0,
+}
+
+_UP_TO: Mapping[str, Callable[[Any, int], Any]] = {
+    "==": lambda n, number: n >= number,
+    ">": lambda n, number: np.maximum(n - number, 0),
+    ">=": lambda n, number: np.maximum(n - number + 1, 0),
+    "<": lambda n, number: np.minimum(n, number - 1),
+    "<=": np.minimum,
+    "%": operator.floordiv,
 }
 
 _SYNONYMS = {None: "==", "=": "==", "≥": ">=", "≤": "<="}
@@ -49,3 +61,8 @@ class HitCount:
     def stops(self, n: int) -> bool:
         """Whether to stop at the n-th hit in time, n from 1."""
         return _RELATIONS[self._relation](n, self._number)
+
+    def stops_between(self, after: Any, upto: Any) -> Any:
+        """Whether to stop at one of the hits `after` + 1 … `upto`, for numbers or arrays of them."""
+        count = _UP_TO[self._relation]
+        return count(upto, self._number) != count(after, self._number)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 
 from tui_gru.debugger.columns import Batch, WholeBatch
-from tui_gru.debugger.conditions import Condition, ConditionError
+from tui_gru.debugger.conditions import Condition, ConditionError, Expression
 from tui_gru.debugger.expression_values import Array
 from tui_gru.debugger.moment import INPUTS, WRITTEN_WITH, Moment, value_before
 from tui_gru.debugger.position import position_of
@@ -58,6 +58,43 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
     return tuple(sorted(tick for tick in computed if tick is not None and tick <= last))
 
 
+class BatchReader:
+    """How a condition is tested in the batches of a timeline, at given ticks within them (by whether a batch learns)."""
+
+    def __init__(self, condition: Condition | Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
+        self._condition, self._ticks, self._timeline = condition, ticks, timeline
+        self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
+        self._whole: dict[bool, WholeBatch | None] = {}
+        self._seen: tuple[int, BatchRecord | None] = -1, None
+
+    def moment(self, tick: int, record: BatchRecord) -> Moment:
+        """What can be read at a tick of the batch whose finished record this is."""
+        position = position_of(self._timeline.program, tick)
+        if self._timeline.changed_in(position.number):
+            return self._timeline.moment(tick)
+        return Moment(self._timeline.program, position, record, self._vocabulary)
+
+    def before(self, batch: int, record: BatchRecord) -> BatchRecord | None:
+        """The record of the batch before, if it is read; cheap where the batches come one after the other."""
+        if batch == 0 or not self._condition.previous:
+            return None
+        seen, previous = self._seen
+        self._seen = batch, record
+        return previous if seen == batch - 1 else self._timeline.record(batch - 1)
+
+    def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> WholeBatch | None:
+        """How to test all places of a batch at once; None where they have to be tested one by one."""
+        learns = record.gradients is not None
+        if self._timeline.changed_in(batch):
+            return None
+        if self._condition.previous and (previous is None or (previous.gradients is not None) != learns):
+            return None
+        if learns not in self._whole:
+            like = Moment(self._timeline.program, position_of(self._timeline.program, 0), record, self._vocabulary)
+            self._whole[learns] = WholeBatch.of(self._condition, self._ticks[learns], like)
+        return self._whole[learns]
+
+
 class Probe:
     """Tests one condition in one batch after another of a timeline, many of them at once.
 
@@ -70,10 +107,8 @@ class Probe:
     ) -> None:
         self._condition, self._timeline, self._program = condition, timeline, timeline.program
         self._after, self._before, self._last = after, before, last
-        self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
         self._ticks = {learns: tested_ticks(self._program, condition.names, learns) for learns in (False, True)}
-        self._whole: dict[bool, WholeBatch | None] = {}
-        self._seen: tuple[int, BatchRecord | None] = -1, None
+        self._reader = BatchReader(condition, self._ticks, timeline)
         self._waiting: WholeBatch | None = None
         self._numbers: list[int] = []
         self._taken: list[list[Array]] = []
@@ -81,8 +116,8 @@ class Probe:
 
     def add(self, batch: int, record: BatchRecord) -> Found | None:
         """Take another batch, later than those before it. What is found in those that have been tested by now."""
-        previous = self._batch_before(batch, record)
-        whole = self._whole_batch(batch, record, previous)
+        previous = self._reader.before(batch, record)
+        whole = self._reader.whole(batch, record, previous)
         found = None
         if whole is not self._waiting or len(self._numbers) == self._together:
             self._together = min(2 * self._together, TOGETHER)
@@ -128,35 +163,10 @@ class Probe:
         for tick in reversed(ticks) if self._last else ticks:
             if not self._after < tick < self._before:
                 continue
-            moment = self._moment(tick, record)
+            moment = self._reader.moment(tick, record)
             try:
                 if self._condition.test(moment.value, partial(value_before, moment, previous)):
                     return Found(tick, True)
             except ConditionError as error:
                 return Found(tick, False, error)
         return None
-
-    def _moment(self, tick: int, record: BatchRecord) -> Moment:
-        position = position_of(self._program, tick)
-        if self._timeline.changed_in(position.number):
-            return self._timeline.moment(tick)
-        return Moment(self._program, position, record, self._vocabulary)
-
-    def _batch_before(self, batch: int, record: BatchRecord) -> BatchRecord | None:
-        if batch == 0 or not self._condition.previous:
-            return None
-        seen, previous = self._seen
-        self._seen = batch, record
-        return previous if seen == batch - 1 else self._timeline.record(batch - 1)
-
-    def _whole_batch(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> WholeBatch | None:
-        """How to test all places of a batch at once; None where they have to be tested one by one."""
-        learns = record.gradients is not None
-        if self._timeline.changed_in(batch):
-            return None
-        if self._condition.previous and (previous is None or (previous.gradients is not None) != learns):
-            return None
-        if learns not in self._whole:
-            like = Moment(self._program, position_of(self._program, 0), record, self._vocabulary)
-            self._whole[learns] = WholeBatch.of(self._condition, self._ticks[learns], like)
-        return self._whole[learns]

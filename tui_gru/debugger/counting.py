@@ -1,0 +1,74 @@
+"""Hits that can be told without looking into a batch: of lines, and of conditions on the columns kept of every batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.conditions import Condition, ConditionError
+from tui_gru.debugger.history import COLUMNS
+from tui_gru.debugger.program import Program
+from tui_gru.debugger.search import WHOLE_COLUMNS
+from tui_gru.debugger.tallies import UNKNOWN
+from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.triggers import Trigger
+
+
+class Counter:
+    """Counts the hits of one trigger in batches that have been run, by arithmetic; `possible` says whether that can be done."""
+
+    def __init__(self, trigger: Trigger, timeline: Timeline) -> None:
+        self._timeline, self._condition = timeline, trigger.condition
+        condition, program = trigger.condition, timeline.program
+        self.plain = trigger.plain
+        self._ticks = dict(trigger.ticks)
+        self.possible = self.plain
+        if condition is not None and condition.names and condition.scalar(WHOLE_COLUMNS):
+            self._ticks = {learns: _readable(condition, program, ticks, learns) for learns, ticks in trigger.ticks.items()}
+            self.possible = "max_weight" not in condition.current or self._ticks[True] in ((), (program.ticks,))
+        self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)
+
+    def counts(self, first: int, last: int) -> NDArray[np.int32] | None:
+        """The hits in each of the batches `first` … `last`, UNKNOWN where one has to look. None where it cannot be done."""
+        counts = self._each[self._timeline.learned(first, last).astype(np.intp)]
+        if self._condition is None:
+            return counts
+        try:
+            holds = self._holds(self._condition, first, last)
+        except ConditionError:
+            return None
+        counts[~holds] = 0
+        for batch in self._timeline.changed_batches:
+            if first <= batch <= last:
+                counts[batch - first] = UNKNOWN
+        return counts
+
+    def ticks_in(self, batch: int) -> tuple[int, ...] | None:
+        """The ticks of the hits in a batch that has some; None where one has to look."""
+        if self._condition is not None and self._timeline.changed_in(batch):
+            return None
+        start = batch * self._timeline.program.ticks
+        return tuple(start + k for k in self._ticks[self._timeline.learns(batch)])
+
+    def _holds(self, condition: Condition, first: int, last: int) -> NDArray[np.bool_]:
+        """Whether it holds in each of the batches at the places where all that it reads is there."""
+        timeline, previous = self._timeline, condition.previous
+        begin = first - 1 if previous and first else first
+        columns: dict[str, Any] = {name: timeline.column(name, begin, last) for name in condition.names & set(COLUMNS)}
+        columns["epoch"], columns["batch"] = np.divmod(np.arange(begin, last + 1), timeline.program.num_batches)
+        if not previous:
+            return np.asarray(condition.over_columns(columns))
+        before = {name: column[:-1] for name, column in columns.items()}
+        holds = condition.over_columns({name: column[1:] for name, column in columns.items()}, before)
+        if "grad_norm" in previous:
+            holds = holds & timeline.learned(begin, last)[:-1]
+        return np.concatenate((np.zeros(last + 1 - first - len(holds), bool), holds))  # nothing is before the first batch
+
+
+def _readable(condition: Condition, program: Program, ticks: tuple[int, ...], learns: bool) -> tuple[int, ...]:
+    """Those of the ticks at which all that a condition on columns reads as of now has been computed."""
+    since = {"loss": program.loss_tick, "grad_norm": program.backward_end if learns else program.ticks + 1}
+    first = max((since.get(name, 0) for name in condition.current), default=0)
+    return tuple(k for k in ticks if k >= first)

@@ -1,0 +1,139 @@
+"""One trigger on one timeline: finds out batch by batch how often it is hit, and whether one of the hits is to be stopped at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.counting import Counter
+from tui_gru.debugger.hits import HitFinder, Hits
+from tui_gru.debugger.probe import TOGETHER
+from tui_gru.debugger.tallies import UNKNOWN, Tally
+from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.triggers import Trigger
+from tui_gru.engine.record import BatchRecord
+
+
+class Lookout:
+    """What is known of the hits of a trigger is in its tally. `matters` is False where it is only to be counted: for a log."""
+
+    def __init__(self, trigger: Trigger, timeline: Timeline, tally: Tally, *, matters: bool) -> None:
+        self.trigger, self.tally, self.matters = trigger, tally, matters
+        self._timeline, self._counter = timeline, Counter(trigger, timeline)
+        self._counts = self._counter.possible
+        self._finder: HitFinder | None = None
+        self._waiting: list[int] = []  # batches in a row to be counted
+        self._together = 1
+
+    @property
+    def counted(self) -> bool:
+        """Whether all hits before a batch must be known to tell whether it stops there."""
+        return self.trigger.count is not None
+
+    def known(self, batch: int) -> bool:
+        return self.tally.known(batch)
+
+    def fill(self, first: int, last: int) -> None:
+        """Count in the batches `first` … `last` what can be counted without looking into them."""
+        if not self._counts or first > last:
+            return
+        noted = self.tally.counts(first, last)
+        unknown = np.flatnonzero(noted == UNKNOWN)
+        if unknown.size:
+            low, high = int(unknown[0]), int(unknown[-1])
+            counts = self._counter.counts(first + low, first + high)
+            self._counts = counts is not None
+            if counts is not None:
+                part = noted[low : high + 1]
+                np.copyto(part, counts, where=part == UNKNOWN)
+
+    def take(self, batch: int, record: BatchRecord) -> bool:
+        """Take another batch of which nothing is known. Whether it may stop in one of those that are known by now."""
+        if self._counts and (self.trigger.plain or not self._timeline.changed_in(batch)):
+            self._waiting.append(batch)
+            if len(self._waiting) < self._together:
+                return False
+            self._together = min(2 * self._together, TOGETHER)
+            return self._count()
+        stops = self._count()
+        return self._note(self._looking().add(batch, record)) or stops
+
+    def settle(self) -> bool:
+        """Have everything known of what has been taken. Whether it may stop there."""
+        stops = self._count()
+        return (self._finder is not None and self._note(self._finder.settle())) or stops
+
+    def may_stop(self, batch: int) -> bool:
+        """Whether it stops in a batch of which it is known, or it cannot be told at some place there."""
+        if not self.matters:
+            return False
+        if self.tally.doubtful(batch, batch):
+            return True
+        count = int(self.tally.counts(batch, batch)[0])
+        if count <= 0 or self.trigger.count is None:
+            return count > 0
+        before = self.tally.before(batch)
+        return before is None or bool(self.trigger.count.stops_between(before, before + count))
+
+    def worth_a_look(self, first: int, last: int) -> NDArray[Any]:
+        """For each of the batches `first` … `last` whether it is not known, or it stops there for all that is known."""
+        counts = self.tally.counts(first, last)
+        worth: NDArray[Any] = counts == UNKNOWN
+        if self.matters:
+            hit = counts > 0
+            if self.trigger.count is not None and (before := self.tally.before(first)) is not None and not worth.any():
+                upto = before + np.cumsum(counts, dtype=np.int64)
+                hit &= self.trigger.count.stops_between(upto - counts, upto)
+            worth |= hit
+            worth[[batch - first for batch in self.tally.doubtful(first, last)]] = True
+        return worth
+
+    def hits_in(self, batch: int) -> Hits:
+        """The hits in a batch."""
+        if (noted := self.tally.noted(batch)) is not None:
+            return noted
+        ticks = self._counter.ticks_in(batch) if self._counts else None
+        if ticks is not None:
+            return Hits(batch, ticks)
+        finder = HitFinder(self.trigger, self._timeline)
+        (hits,) = [*finder.add(batch, self._timeline.record(batch)), *finder.settle()]
+        self.tally.note(hits)
+        return hits
+
+    def stops_in(self, batch: int) -> list[tuple[int, int | None]]:
+        """The ticks of the hits in a batch at which it stops, each with its number if that is counted."""
+        ticks = self.hits_in(batch).ticks
+        if self.trigger.count is None:
+            return [(tick, None) for tick in ticks]
+        before = self.tally.before(batch)
+        assert before is not None
+        return [(tick, n) for n, tick in enumerate(ticks, before + 1) if self.trigger.count.stops(n)]
+
+    def number(self, tick: int) -> int | None:
+        """Which hit it is, in time, that is at a tick; None where that is not known without looking."""
+        batch = (tick - 1) // self._timeline.program.ticks
+        self.fill(0, batch - 1)
+        before = self.tally.before(batch)
+        return None if before is None else before + self.hits_in(batch).ticks.index(tick) + 1
+
+    def _count(self) -> bool:
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return False
+        self.fill(waiting[0], waiting[-1])
+        for batch in waiting:
+            if not self.known(batch):  # it cannot be counted after all
+                self._note(self._looking().add(batch, self._timeline.record(batch)))
+        return self._note([] if self._finder is None else self._finder.settle()) or any(map(self.may_stop, waiting))
+
+    def _looking(self) -> HitFinder:
+        if self._finder is None:
+            self._finder = HitFinder(self.trigger, self._timeline)
+        return self._finder
+
+    def _note(self, found: list[Hits]) -> bool:
+        for hits in found:
+            self.tally.note(hits)
+        return any(self.may_stop(hits.batch) for hits in found if hits.ticks or hits.errors)

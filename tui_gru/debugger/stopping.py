@@ -1,0 +1,97 @@
+"""The part of a session that stops: the runs and steps that heed breakpoints and watches."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.position import Position
+from tui_gru.debugger.stops import Breakpoint
+from tui_gru.debugger.surviving import recorded
+from tui_gru.debugger.travelling import Progress, either
+from tui_gru.debugger.writing import Writing
+
+# Searching is imported once there is something to stop at.
+if TYPE_CHECKING:
+    from tui_gru.debugger.stop_search import Halt
+
+FAR = 10**15  # ticks, which no run without an end comes to
+
+
+class Stopping(Writing):
+    """Runs until something stops it; steps heed what is on their way, too. Seeks, searches and SGD steps do not."""
+
+    @recorded
+    def continue_(self, progress: Progress | None = None) -> bool:
+        """Run until something stops it: True; else to the end of the run, or to where it was interrupted.
+
+        Raises `ConditionError` where a condition cannot be evaluated, and stops there.
+        """
+        end = self.end
+        with self._under_way(), self._writing():
+            return self._continued(self._timeline.place(FAR) if end is None else end.tick, progress)
+
+    @recorded
+    def reverse_continue(self, progress: Progress | None = None) -> bool:
+        """Go back to the last place before this one where something stops: True; else to the beginning, or until interrupted.
+
+        Raises `ConditionError` where a condition cannot be evaluated, and stops there.
+        """
+        with self._under_way():
+            return self._continued(0, progress)
+
+    def _continued(self, tick: int, progress: Progress | None) -> bool:
+        halt = self._halted(tick, progress)
+        if halt is None:
+            self._go(tick, progress)
+            return bool(self.notice)
+        if halt.broken_off or not halt.by:
+            self._arrive(halt.tick)
+        if halt.error is not None and self.position.tick == halt.tick:
+            raise halt.error
+        return bool(self.notice)
+
+    def _walk(self, tick: int, progress: Progress | None) -> Position:
+        if not self._stops.active:
+            return self._go(tick, progress)
+        end = self.end
+        tick = self._timeline.place(tick if end is None else min(tick, end.tick))
+        with self._writing():
+            halt = self._halted(tick, progress)
+            if halt is None or not (halt.by or halt.broken_off):
+                return self._go(tick, progress)
+            if halt.broken_off and halt.tick > self.position.tick:  # a way back that is broken off leads nowhere
+                self._arrive(halt.tick)
+            return self.position
+
+    def _halted(self, tick: int, progress: Progress | None) -> Halt | None:
+        """Find what stops one on the way to `tick`, and if something does, go there; None where there is nothing that could."""
+        here = self.position.tick
+        ahead = tick > here
+        active = [stop for stop in self._stops.active if ahead or not (isinstance(stop, Breakpoint) and stop.log)]
+        if not active or tick == here:
+            return None
+        from tui_gru.debugger.lookout import Lookout
+        from tui_gru.debugger.stop_search import StopSearch
+
+        timeline, tallies = self._timeline, self._all_tallies()
+        triggers = [self._made_ready(stop) for stop in active]
+        lookouts = [Lookout(each, timeline, tallies.of(timeline, each.key), matters=each.log is None) for each in triggers]
+        monitor, checks = self._monitor(self._watch(ahead), progress), self._check_watch(None) if ahead else None
+        search = StopSearch(timeline, lookouts, either(monitor, checks))
+        halt = search.forward(here, tick) if ahead else search.back(here, tick)
+        if checks is not None and (upto := self._checked_whole(checks, halt.tick)) < halt.tick:
+            halt = replace(halt, tick=upto, by=(), broken_off=True)
+        if halt.by:
+            self._arrive(halt.tick, halt)
+        return halt
+
+    def _arrive(self, tick: int, halt: Halt | None = None) -> None:
+        """Be where a run has ended, or where a number ceased to be finite before that; with `halt`, that is what stopped it."""
+        tick_there = self._stopped(self._watch(tick > self.position.tick), tick)
+        self._stand(self._branches, tick_there)
+        if halt is not None and tick_there == tick:
+            from tui_gru.debugger.stop_words import why
+
+            self.notice = "; ".join(filter(None, (why(halt, self._timeline), self.notice)))
+            self._note_hit(tick)

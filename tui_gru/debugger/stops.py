@@ -1,0 +1,155 @@
+"""What runs stop at: breakpoints on lines and conditions, and watched values. Plain data; `triggers` finds where they are hit."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
+
+from tui_gru.engine.errors import TuiGruError
+
+
+@dataclass(frozen=True)
+class Breakpoint:
+    """Stops after a line, named by its target, has been executed; where `condition` holds, if there is one.
+
+    Without a line it is hit wherever something that the condition reads is computed, and the condition holds. `hits` is the text of
+    a `HitCount`, `log` the template of a `LogPoint`: with one it writes instead of stopping.
+    """
+
+    id: int
+    line: str = ""
+    condition: str = ""
+    hits: str = ""
+    log: str = ""
+    enabled: bool = True
+
+
+@dataclass(frozen=True)
+class Watch:
+    """An expression whose value is shown; with `stops`, runs stop where it is computed and is another than before."""
+
+    id: int
+    expression: str
+    stops: bool = False
+    enabled: bool = True
+
+
+Stop = Breakpoint | Watch
+S = TypeVar("S", bound=Stop)
+
+
+@dataclass(frozen=True)
+class Stops:
+    """All breakpoints and watches of a session, each kind in the order in which they were made. Immutable.
+
+    `last_id` is the highest that was ever given: a deleted one's is not given again.
+    """
+
+    breakpoints: tuple[Breakpoint, ...] = ()
+    watches: tuple[Watch, ...] = ()
+    last_id: int = 0
+
+    @property
+    def all(self) -> tuple[Stop, ...]:
+        """Breakpoints and watches in the order in which they were made."""
+        both: list[Stop] = [*self.breakpoints, *self.watches]
+        return tuple(sorted(both, key=lambda stop: stop.id))
+
+    def get(self, id: int) -> Stop:
+        """The stop with an id. Raises `TuiGruError`."""
+        for stop in self.all:
+            if stop.id == id:
+                return stop
+        ids = ", ".join(str(stop.id) for stop in self.all)
+        there = f"there are {ids}" if ids else "there is none at all"
+        raise TuiGruError(f"there is no breakpoint or watch {id!r}; {there}")
+
+    def with_stop(self, stop: Stop) -> Stops:
+        """With another stop, or one in the place of that with its id."""
+        if isinstance(stop, Breakpoint):
+            return replace(self, breakpoints=_with(self.breakpoints, stop), last_id=max(self.last_id, stop.id))
+        return replace(self, watches=_with(self.watches, stop), last_id=max(self.last_id, stop.id))
+
+    def without(self, id: int) -> Stops:
+        """Without the stop that has an id. Raises `TuiGruError` where there is none."""
+        self.get(id)
+        return replace(
+            self,
+            breakpoints=tuple(each for each in self.breakpoints if each.id != id),
+            watches=tuple(each for each in self.watches if each.id != id),
+        )
+
+    @property
+    def active(self) -> tuple[Stop, ...]:
+        """Those that stop a run, or write: enabled breakpoints, and enabled watches that stop."""
+        return tuple(stop for stop in self.all if stop.enabled and (isinstance(stop, Breakpoint) or stop.stops))
+
+    def to_data(self) -> dict[str, Any]:
+        """As something that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_data(cls, data: Any) -> Stops:
+        """From what `to_data` gave, checked. Raises `ValueError` where it is something else."""
+        if not isinstance(data, Mapping) or not isinstance(data.get("last_id"), int):
+            raise ValueError("these are no breakpoints")
+        stops = cls(
+            tuple(_checked(Breakpoint, one) for one in data.get("breakpoints", ())),
+            tuple(_checked(Watch, one) for one in data.get("watches", ())),
+            data["last_id"],
+        )
+        ids = [stop.id for stop in stops.all]
+        if len(set(ids)) < len(ids) or any(not 0 < id <= stops.last_id for id in ids):
+            raise ValueError("these ids are not those of breakpoints")
+        return stops
+
+
+@dataclass(frozen=True, eq=False)
+class Watched:
+    """A watch at one moment: its `value`, None where it is not computed yet, and what it was when last computed before that.
+
+    `error` says why it cannot be evaluated.
+    """
+
+    watch: Watch
+    value: Any = None
+    before: Any = None
+    error: str = ""
+
+
+@dataclass(frozen=True, order=True)
+class LogLine:
+    """A line that breakpoint `id` wrote at a tick."""
+
+    tick: int
+    id: int
+    text: str
+
+
+def changed(stop: S, changes: Mapping[str, Any]) -> S:
+    """A stop with other fields. Raises `TuiGruError` for one that it does not have, and for its id."""
+    can = {each.name: type(getattr(stop, each.name)) for each in fields(stop) if each.name != "id"}
+    what = type(stop).__name__.lower()
+    for name, value in changes.items():
+        if name not in can:
+            raise TuiGruError(f"a {what} has no {name!r} to change; it has {', '.join(can)}")
+        if not isinstance(value, can[name]):
+            raise TuiGruError(f"{name} of a {what} is {'a text' if can[name] is str else 'True or False'}, not {value!r}")
+    return replace(stop, **changes)
+
+
+def _with(stops: tuple[S, ...], stop: S) -> tuple[S, ...]:
+    if all(each.id != stop.id for each in stops):
+        return (*stops, stop)
+    return tuple([stop if each.id == stop.id else each for each in stops])
+
+
+def _checked(kind: type[S], data: Any) -> S:
+    """A stop from data. Raises `ValueError`."""
+    types = {"id": int, "stops": bool, "enabled": bool}
+    if not isinstance(data, Mapping) or set(data) != {each.name for each in fields(kind)}:
+        raise ValueError("this is no breakpoint")
+    if any(type(value) is not types.get(name, str) for name, value in data.items()):
+        raise ValueError("this is no breakpoint")
+    return kind(**data)
