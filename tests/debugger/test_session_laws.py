@@ -36,10 +36,11 @@ FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, eve
 
 @dataclass(frozen=True)
 class Line:
-    """A branch in the model: its changes and how far it has been reached."""
+    """A branch in the model: its changes, how far it has been reached, and (tick, number) of what is in force from there on."""
 
     changes: tuple
     newest: int
+    stretches: tuple = ((0, 0),)
 
 
 class SessionMachine(RuleBasedStateMachine):
@@ -59,13 +60,16 @@ class SessionMachine(RuleBasedStateMachine):
         self.branches, self.branch = {"main": Line((), 0)}, "main"
         self.tick, self.walk = 0, None
         self.done, self.undone = [], []
+        self.made = 0
         self.kept = []
 
     # The model
 
     @property
     def run(self):
-        changes = self.branches[self.branch].changes
+        return self._run(self.branches[self.branch].changes)
+
+    def _run(self, changes):
         if changes not in self.runs:
             self.runs[changes] = Run(self.config, changes, batches=BATCHES + 1)
         return self.runs[changes]
@@ -92,11 +96,14 @@ class SessionMachine(RuleBasedStateMachine):
         line, source = self.branches[self.branch], self.branch
         forks = self.tick < line.newest
         if forks:
-            self.branch = next(name for i in itertools.count(1) if (name := f"main~{i}") not in self.branches)
+            root = self.branch.split("~")[0]
+            self.branch = next(name for i in itertools.count(1) if (name := f"{root}~{i}") not in self.branches)
         self.done.append((source, self.branch, self.tick, None if forks else line))
         self.undone = []
         changes = (*(c for c in line.changes if c[0] <= self.tick), (self.tick, *change))
-        self.branches[self.branch] = Line(changes, self.tick)
+        self.made += 1
+        stretches = (*(stretch for stretch in line.stretches if stretch[0] < self.tick), (self.tick, self.made))
+        self.branches[self.branch] = Line(changes, self.tick, stretches)
         self.walk = None
 
     # Moving
@@ -219,17 +226,45 @@ class SessionMachine(RuleBasedStateMachine):
     @rule(data=st.data(), value=st.floats(-3, 3, width=16))
     def edit(self, data, value):
         parameters = parameter_names(self.config.reset)
-        name = data.draw(st.sampled_from(("h", "h_prev", "Wz", "Wy", "by", *parameters)))
-        shape = self.session.parameter(name).shape if name in parameters else (self.config.batch_size, self.config.hidden_size)
+        _, offset = self.run.position(self.tick)
+        values = {name for phase, name, _ in self.run.lines if phase in ("forward", "backward") and name[1:] not in parameters}
+        values -= {"h", "earlier"}
+        name = data.draw(
+            st.sampled_from(("h", "h_prev", "Wz", "Wy", "by", *parameters, data.draw(st.sampled_from(sorted(values)))))
+        )
+        value_there = None if name in ("h", "h_prev") else self.session.value(name)
+        shape = (self.config.batch_size, self.config.hidden_size) if value_there is None else np.shape(value_there)
         index = tuple(data.draw(st.integers(-size, size - 1)) for size in shape)
         phase, t = self.session.position.phase, self.session.position.t
-        refused = (name == "h" and (self.session.value("h") is None or phase == "backward")) or (
-            name == "h_prev" and self.run.value(self.tick, "logits", t) is not None
+        refused = (
+            (name == "h" and (self.session.value("h") is None or phase == "backward"))
+            or (name == "h_prev" and self.run.value(self.tick, "logits", t) is not None)
+            or (name in values and (value_there is None or self.run.lines[offset - 1][1] != name))
         )
         if refused:
             with pytest.raises(TuiGruError):
                 self.session.edit(name, index, value)
         else:
+            self.change(name, index, value)
+            self.session.edit(name, index, value)
+
+    @rule(data=st.data(), value=st.floats(-3, 3, width=16))
+    def edit_a_value(self, data, value):
+        """Of this batch or the next, where it has just been computed; or a gradient, once it is complete."""
+        lines, parameters = self.run.lines, parameter_names(self.config.reset)
+        batch = min(self.tick // self.run.N + data.draw(st.integers(0, 1)), BATCHES - 1)
+        offset = data.draw(st.sampled_from(range(1, self.run.N - len(parameters) + 1)))
+        self.session.seek(batch * self.run.N + offset)
+        self.go(batch * self.run.N + offset)
+        _, offset = self.run.position(self.tick)
+        name = lines[offset - 1][1]
+        if offset == self.run.N - len(parameters):
+            name = data.draw(st.sampled_from([f"d{name}" for name in parameters]))
+        elif name in ("loss", "earlier") or name.removeprefix("d") in parameters:
+            return
+        value = -value if name == "y_hat" and value < 0 else value
+        index = tuple(data.draw(st.integers(-size, size - 1)) for size in np.shape(self.session.value(name)))
+        if name != "h" or lines[offset - 1][0] != "backward":
             self.change(name, index, value)
             self.session.edit(name, index, value)
 
@@ -290,6 +325,32 @@ class SessionMachine(RuleBasedStateMachine):
         self.session.switch(self.branch)
         self.go(min(self.tick, self.branches[self.branch].newest))
 
+    @rule(data=st.data(), new=st.sampled_from(("warm", "main", "main~1", "main~9", "two words", "")))
+    def rename(self, data, new):
+        old = data.draw(st.sampled_from(sorted(self.branches)))
+        taken = {*self.branches, *(target for _, target, *_ in self.undone)} - {old}
+        if new in taken or new.split() != [new]:
+            with pytest.raises(TuiGruError):
+                self.session.rename_branch(old, new)
+            return
+        self.session.rename_branch(old, new)
+        self.branches = {new if name == old else name: line for name, line in self.branches.items()}
+        self.branch = new if self.branch == old else self.branch
+        for stack in (self.done, self.undone):
+            stack[:] = [(*(new if name == old else name for name in change[:2]), *change[2:]) for change in stack]
+
+    @rule(data=st.data())
+    def delete(self, data):
+        name = data.draw(st.sampled_from(sorted(self.branches)))
+        if name == self.branch:
+            with pytest.raises(TuiGruError, match="switch to another"):
+                self.session.delete_branch(name)
+            return
+        self.session.delete_branch(name)
+        del self.branches[name]
+        for stack in (self.done, self.undone):
+            stack[:] = [change for change in stack if name not in change[:2]]
+
     # What changes nothing
 
     @rule(length=st.integers(0, 5), seed=st.integers(0, 3))
@@ -313,6 +374,17 @@ class SessionMachine(RuleBasedStateMachine):
         assert position.phase == (self.run.lines[offset - 1][0] if offset else "start")
 
     @invariant()
+    def forks_where_the_model_does(self):
+        older = []
+        for fork, (name, line) in zip(self.session.snapshot().forks, self.branches.items(), strict=True):
+            shared = [parted(each.stretches, line.stretches) for _, each in older]
+            source = older[shared.index(max(shared))][0] if older else None
+            assert (fork.name, fork.source, fork.tick, fork.newest) == (name, source, max(shared, default=0), line.newest)
+            losses = self._run(line.changes).loss_so_far(line.newest)
+            assert same(fork.loss, losses[-1] if losses else None)
+            older.append((name, line))
+
+    @invariant()
     def shows_what_the_model_does(self):
         session, run, tick = self.session, self.run, self.tick
         for (name, t), value in everything(session).items():
@@ -326,6 +398,12 @@ class SessionMachine(RuleBasedStateMachine):
     def teardown(self):
         for snapshot, values in getattr(self, "kept", ()):
             assert all(same(snapshot.value(name, t), value) for (name, t), value in values.items())
+
+
+def parted(one, other):
+    """The tick to which two branches have the same in force."""
+    ticks = {stretch: stretch[0] for stretch in (*one, *other)}
+    return min(tick for stretch, tick in ticks.items() if stretch not in one or stretch not in other)
 
 
 def copied(values):
@@ -343,3 +421,30 @@ def test_a_session_is_what_a_plain_run_is():
             suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
+def test_an_edit_of_any_value_is_what_a_plain_run_makes_of_it(model):
+    """Of the second batch, line by line, and of its gradients: what can be read there, and at the end of the batch after."""
+    session = Session(**model, learning_rate=0.3)
+    session.learning = True
+    plain = Run(session.config, ((0, "learning", True),), batches=1)
+    complete = plain.N - len(parameter_names(session.config.reset))
+    lines = [
+        (offset, name) for offset, (phase, name, _) in enumerate(plain.lines[:complete], 1) if phase in ("forward", "backward")
+    ]
+    lines += [(complete, f"d{name}") for name in parameter_names(session.config.reset)]
+    for offset, name in lines:
+        tick = plain.N + offset
+        accumulates = name[1:] in parameter_names(session.config.reset) and offset != complete
+        if name in ("earlier", "h") or accumulates:
+            continue
+        session.seek(tick)
+        index = tuple(size - 1 for size in np.shape(session.value(name)))
+        session.edit(name, index, 0.375)
+        run = Run(session.config, ((0, "learning", True), (tick, name, index, 0.375)), batches=4)
+        for place in (tick, 3 * run.N):
+            session.seek(place)
+            for (each, t), value in everything(session).items():
+                assert same(value, run.value(place, each, t)), (name, offset, each, t)
+        session.undo()

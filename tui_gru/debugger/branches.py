@@ -9,6 +9,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.errors import TuiGruError
 
 MAIN = "main"
+LONGEST_NAME = 40
 
 
 @dataclass(frozen=True, eq=False)
@@ -98,9 +99,48 @@ class Branches:
 
     def switched(self, name: str) -> Branches:
         """Another branch is current."""
+        self._check(name)
+        return replace(self, current=name)
+
+    def renamed(self, old: str, new: str) -> Branches:
+        """A branch has another name, in the changes that can be undone and redone as well."""
+        self._check(old)
+        if not new.isprintable() or new.split() != [new] or len(new) > LONGEST_NAME:
+            raise TuiGruError(f"a name of a branch is one word of at most {LONGEST_NAME} characters, not {new!r}")
+        if new == old:
+            return self
+        if new in self.named:
+            raise TuiGruError(f"there is a branch {new!r} already; choose another name")
+        if any(new == change.target for change in self.undone):
+            raise TuiGruError(f"{new!r} is the name of a branch that redo would bring back; choose another name")
+
+        def name(was: str) -> str:
+            return new if was == old else was
+
+        def changes(were: tuple[Change, ...]) -> tuple[Change, ...]:
+            return tuple(replace(change, source=name(change.source), target=name(change.target)) for change in were)
+
+        named = {name(each): branch for each, branch in self.named.items()}
+        return Branches(named, name(self.current), changes(self.done), changes(self.undone))
+
+    def without(self, name: str) -> Branches:
+        """A branch is gone, and with it the undoing and redoing of the changes that were made on it or led to it.
+
+        What others share with it stays. The current branch cannot go.
+        """
+        self._check(name)
+        if name == self.current:
+            raise TuiGruError(f"you are on {name}, so it cannot be deleted; switch to another branch first")
+
+        def others(changes: tuple[Change, ...]) -> tuple[Change, ...]:
+            return tuple(change for change in changes if name not in (change.source, change.target))
+
+        named = {each: branch for each, branch in self.named.items() if each != name}
+        return Branches(named, self.current, others(self.done), others(self.undone))
+
+    def _check(self, name: str) -> None:
         if name not in self.named:
             raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(self.named)}")
-        return replace(self, current=name)
 
     def _free_name(self) -> str:
         root = self.current.split("~")[0]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tui_gru.debugger.conditions import Condition
+from tui_gru.debugger.conditions import Condition, Expression
 from tui_gru.debugger.expression_values import Array
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.position import position_of
@@ -38,7 +38,7 @@ class WholeBatch:
     before: Mapping[str, Column]
 
     @classmethod
-    def of(cls, condition: Condition, ticks: Sequence[int], like: Moment) -> WholeBatch | None:
+    def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> WholeBatch | None:
         """For all batches that learn, or do not, as the one of `like` and the one before it; None where it cannot be done."""
         if not condition.names:  # nothing that would be laid out over the moments
             return None
@@ -67,10 +67,21 @@ class WholeBatch:
         Raises ConditionError where it cannot be evaluated at one of them, without saying at which.
         """
         shape = len(taken), len(self.ticks)
+        return np.broadcast_to(condition.over_columns(*self._columns(taken)), shape[0] * shape[1]).reshape(shape)
+
+    def values(self, expression: Expression, taken: Sequence[Sequence[Array]]) -> Array:
+        """The values at each of the ticks of each of the batches taken, one after the other, (batches · ticks, …).
+
+        Raises ConditionError where it cannot be evaluated at one of them, UnevenSliceError where its shape is not always the same.
+        """
+        count = len(taken) * len(self.ticks)
+        values = expression.evaluate(expression.moments(*self._columns(taken), count))
+        return np.broadcast_to(values, (count, *values.shape[1:]))
+
+    def _columns(self, taken: Sequence[Sequence[Array]]) -> tuple[dict[str, Array], dict[str, Array]]:
         columns = [self._joined(pieces) for pieces in zip(*taken, strict=True)]
         now = dict(zip(self.now, columns, strict=False))
-        before = dict(zip(self.before, columns[len(self.now) :], strict=True))
-        return np.broadcast_to(condition.over_columns(now, before), shape[0] * shape[1]).reshape(shape)
+        return now, dict(zip(self.before, columns[len(self.now) :], strict=True))
 
     def _joined(self, pieces: Sequence[Array]) -> Array:
         """A column of all batches: one row for each of their ticks."""

@@ -27,6 +27,11 @@ class Budget:
     def enter(self, history: History) -> None:
         self._histories.add(history)
 
+    def bound(self, limit: int) -> None:
+        """Set another limit, and keep to it at once."""
+        self.limit = limit
+        self.take(0)
+
     def take(self, size: int) -> None:
         """Count `size` more bytes; thin checkpoints where that is too much."""
         self._used += size
@@ -89,6 +94,11 @@ class History:
         """The last checkpoint at or before `batch`: its batch and its bytes. None if there is none."""
         index = min((batch - self._aligned) // self.spacing, len(self._rows) - 1)
         return (self._aligned + index * self.spacing, self._rows[index]) if index >= 0 else None
+
+    def at(self, batch: int) -> bytes | None:
+        """The checkpoint of a batch; None where it has none."""
+        index, off = divmod(batch - self._aligned, self.spacing)
+        return self._rows[index] if not off and 0 <= index < len(self._rows) else None
 
     def checkpoints(self) -> tuple[range, Sequence[bytes]]:
         """The batches of all checkpoints, and their bytes."""

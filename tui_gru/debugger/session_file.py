@@ -10,7 +10,6 @@ goes with the process that held it.
 from __future__ import annotations
 
 import os
-import secrets
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
@@ -111,13 +110,29 @@ def reading(path: Path) -> Iterator[SessionFile]:
         yield _checked(path, connection)
 
 
+@contextmanager
+def glancing(path: Path) -> Iterator[SessionFile]:
+    """As `reading`, without looking at all of its pages first: for a few facts, each of which has a hash of its own."""
+    identify(path)
+    with reading_errors(path), closing(_connect(path, "ro")) as connection:
+        connection.execute("BEGIN")
+        yield SessionFile(path, connection)
+
+
+def remove(path: Path) -> None:
+    """Delete a session of this version that nobody has open. Raises `SessionFileError`; any other file is left as it is."""
+    with writing_errors(path), _claimed(path) as session:
+        if session is not None:
+            path.unlink()
+
+
 def replace(path: Path, fill: Fill) -> int:
     """Put a new session file, written by `fill`, in the place of `path`: all of it or, where that fails, nothing. Its inode.
 
     `fill` is given the new file and the one that is there, if any. That is only replaced if it is a session of this version, and
     nobody else can have it open meanwhile.
     """
-    new = path.with_name(f".{secrets.token_hex(8)}.tui-gru-saving")
+    new = path.with_name(f".{os.urandom(8).hex()}.tui-gru-saving")
     try:
         with writing_errors(path), _claimed(path) as old:
             _write_new(new, old, fill)

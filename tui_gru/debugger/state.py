@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
-
-import numpy as np
 
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.steps import Stride
@@ -27,8 +24,3 @@ class State:
     stop_on_nan: bool = False
     samples: tuple[Sample, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)
-
-
-def this_machine() -> str:
-    """What the last bits of a product may depend on, as people name it."""
-    return f"NumPy {np.__version__} on {platform.system()} {platform.machine()}"

@@ -12,14 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.branches import Branch, Branches, Change
+from tui_gru.debugger.divergence import DivergedError
 from tui_gru.debugger.encoding import unpack
 from tui_gru.debugger.history import COLUMNS, Budget
+from tui_gru.debugger.machine import this_machine
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.records import Records
-from tui_gru.debugger.segment import Action, DivergedError, Memory, Segment, Settings
+from tui_gru.debugger.segment import Action, Memory, Segment, Settings
 from tui_gru.debugger.session_errors import damaged
 from tui_gru.debugger.session_file import SessionFile
-from tui_gru.debugger.state import State, this_machine
+from tui_gru.debugger.state import State
 from tui_gru.debugger.steps import Stride
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config
@@ -117,7 +119,6 @@ class _Reader:
         number = fact["first_batch"]
         earlier = () if before is None or not self._program.earlier else _Earlier(before, number)
         segment = Segment(fact["start"], number, first, settings, self._memory, Action(**fact["action"]), earlier)
-        segment.machine = self._machine
         self._restore_history(at, segment)
         return segment
 
@@ -155,7 +156,7 @@ class _Reader:
         checkpoints = [unpack(data)["row"].tobytes() for _, data in self._file.arrays(f"checkpoints/{at}")]
         if len(columns["loss"]) != fact["length"] or len(checkpoints) != fact["checkpoints"]:
             raise damaged(self._file.path, f"history/{at}")
-        segment.history.restore(columns, fact["spacing"], checkpoints)
+        segment.restore(columns, fact["spacing"], checkpoints, self._machine)
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays = self._array(f"sample/{fact['at']}")

@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from tui_gru.debugger.branches import Branch, Change
 from tui_gru.debugger.encoding import pack, to_json
 from tui_gru.debugger.history import COLUMNS, History
+from tui_gru.debugger.machine import this_machine
 from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.session_file import SessionFile
-from tui_gru.debugger.state import State, this_machine
+from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.record import BatchRecord
 from tui_gru.engine.sampling import Sample
@@ -51,6 +52,7 @@ class StateWriter:
         self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
+        self._kept: Mapping[str, Any] | None = None
         self._grown: set[Segment] = set()
 
     def write(self, file: SessionFile, state: State) -> None:
@@ -68,11 +70,17 @@ class StateWriter:
             self._write_changes(file, "undone", state.branches.undone)
             self._write_samples(file, state.samples)
             self._write_place(file, state)
+            self._write_kept(file, state.kept)
 
     def write_kept(self, file: SessionFile, kept: Mapping[str, Any]) -> None:
         """Write what a front end wants to find again, and nothing else."""
         with file.transaction():
+            self._write_kept(file, kept)
+
+    def _write_kept(self, file: SessionFile, kept: Mapping[str, Any]) -> None:
+        if kept is not self._kept:
             file.put_fact("kept", to_json(kept))
+            self._kept = kept
 
     def _put(self, file: SessionFile, key: str, value: Any) -> None:
         """Write a fact that may have been written before, if it is another now."""
@@ -88,7 +96,6 @@ class StateWriter:
             "history_memory": state.branches.timeline.memory.budget.limit,
         }
         file.put_fact("run", to_json({**run, "machine": this_machine()}))
-        file.put_fact("kept", to_json(state.kept))
         self._text = state.config.text
 
     def _write_place(self, file: SessionFile, state: State) -> None:

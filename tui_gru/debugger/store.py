@@ -16,10 +16,10 @@ from tui_gru.debugger import session_file
 from tui_gru.debugger.session_errors import SessionFileError, UnwritableSessionError, missing, reason
 from tui_gru.debugger.session_file import Fill, SessionFile
 from tui_gru.debugger.state import State
-from tui_gru.debugger.state_reader import read_state
 from tui_gru.debugger.state_writer import StateWriter
 
 SUFFIX = ".tui-gru"
+LONGEST_NAME = 200  # bytes
 
 FilePath = str | os.PathLike[str]
 
@@ -29,18 +29,34 @@ def sessions_folder() -> Path:
     return user_state_path("tui-gru", appauthor=False) / "sessions"
 
 
+def automatic_folder() -> Path:
+    """Where sessions are recorded to that were given no name. The oldest of these go (`own_sessions.prune`)."""
+    return sessions_folder() / "automatic"
+
+
 def session_path(name: FilePath) -> Path:
-    """The file of a session: a path as it is; for a bare name, one in `sessions_folder`."""
-    path = Path(name).expanduser()
-    if path.name == os.fspath(name) and path.suffix != SUFFIX:
-        return sessions_folder() / f"{path.name}{SUFFIX}"
-    return path
+    """The file of a session: a path as it is; for a bare name, one in `sessions_folder`, or one recorded automatically."""
+    path = _expanded(name)
+    if path.name != os.fspath(name) or path.suffix == SUFFIX:
+        return path
+    file = f"{path.name}{SUFFIX}"
+    named, automatic = sessions_folder() / file, automatic_folder() / file
+    return automatic if not os.path.exists(named) and os.path.exists(automatic) else named
 
 
-def load(path: FilePath) -> State:
+def load(path: FilePath, history_memory: int | None = None) -> State:
     """The session in a file. Raises `SessionFileError`; the file is left as it is."""
     with session_file.reading(_real(path)) as file:
-        return read_state(file)
+        return _read(file, history_memory)
+
+
+def _read(file: SessionFile, history_memory: int | None) -> State:
+    from tui_gru.debugger.state_reader import read_state  # late: a recording that begins reads nothing
+
+    state = read_state(file)
+    if history_memory is not None:
+        state.branches.timeline.memory.budget.bound(history_memory)
+    return state
 
 
 def save(state: State, path: FilePath) -> None:
@@ -52,11 +68,25 @@ def _real(path: FilePath) -> Path:
     try:
         return Path(os.path.realpath(Path(path).expanduser()))
     except (TypeError, ValueError, RuntimeError):
-        raise SessionFileError(f"{path!r} is no name of a file; give one such as math{SUFFIX}") from None
+        raise _no_name(path) from None
+
+
+def _expanded(name: FilePath) -> Path:
+    try:
+        path = Path(name).expanduser()
+    except (TypeError, ValueError, RuntimeError):  # ~nobody/file
+        raise _no_name(name) from None
+    if not os.fspath(name) or "\0" in path.name or len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise _no_name(name)
+    return path
+
+
+def _no_name(name: FilePath) -> SessionFileError:
+    return SessionFileError(f"{name!r} is no name of a file; give one such as math{SUFFIX}")
 
 
 def _put(path: Path, fill: Fill) -> int:
-    if path.parent == _real(sessions_folder()):
+    if path.parent in (_real(sessions_folder()), _real(automatic_folder())):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -88,7 +118,7 @@ class Recorder:
         return cls(_real(path), lambda old: state)
 
     @classmethod
-    def resume(cls, path: FilePath) -> Self:
+    def resume(cls, path: FilePath, history_memory: int | None = None) -> Self:
         """Go on from what is in the file (`begun`): nobody else has it in between. Raises `SessionFileError`."""
         at = _real(path)
         session_file.identify(at)
@@ -96,7 +126,7 @@ class Recorder:
         def left(old: SessionFile | None) -> State:
             if old is None:
                 raise missing(at)
-            return read_state(old)
+            return _read(old, history_memory)
 
         return cls(at, left)
 

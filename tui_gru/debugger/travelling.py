@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
@@ -21,6 +22,10 @@ from tui_gru.debugger.timeline import Change, Timeline
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.record import BatchRecord
 
+if TYPE_CHECKING:
+    from tui_gru.debugger.checked_run import CheckWatch, Tally
+    from tui_gru.debugger.conditions import Condition
+
 Progress = Callable[[Position], None]
 
 
@@ -31,6 +36,8 @@ class Travelling(Surviving):
         self.config, self.epochs = state.config, state.epochs
         self.program: Program = program_of(state.config)
         self.stop_on_nan = state.stop_on_nan
+        self.checked: Tally | None = None
+        self._done: tuple[Timeline | None, range] = (None, range(0))  # the batches of a timeline that have been checked
         self._branches, self._stride = state.branches, state.stride
         self._interrupted = threading.Event()
         self._moment = self._timeline.moment(state.tick)
@@ -56,6 +63,21 @@ class Travelling(Surviving):
         return self._timeline.position(self._timeline.ruler("epoch").tick(self.epochs))
 
     @property
+    def check_every_batch(self) -> bool:
+        """Whether each batch that a run finishes is compared with PyTorch's autograd; a run stops where they do not agree.
+
+        What has come of it is in `checked`. It takes ten to twenty times as long as training the batch.
+        """
+        return self.checked is not None
+
+    @check_every_batch.setter
+    def check_every_batch(self, value: bool) -> None:
+        from tui_gru.debugger.checked_run import Tally  # late, as all that is not needed to begin with
+
+        self.checked = (self.checked or Tally()) if value else None
+        self._done = self._done if value else (None, range(0))
+
+    @property
     def _timeline(self) -> Timeline:
         return self._branches.timeline
 
@@ -79,7 +101,7 @@ class Travelling(Surviving):
         target, cut = stride.target(ruler, count)
         before = self._stride
         with self._under_way():
-            reached = self._go(target, progress)
+            reached = self._walk(target, progress)
         cut = cut or reached.tick != target
         self._stride = before if cut and reached.tick == here else stride.gone(count, reached.tick, cut)
         return reached
@@ -144,6 +166,10 @@ class Travelling(Surviving):
         finally:
             self._interrupted.clear()
 
+    def _walk(self, tick: int, progress: Progress | None) -> Position:
+        """Go where steps lead."""
+        return self._go(tick, progress)
+
     def _go(self, tick: int, progress: Progress | None) -> Position:
         """Go to the last place at or before `tick`, or to where the run ends or is stopped; stay where a way back is stopped."""
         here, end, timeline = self.position, self.end, self._timeline
@@ -151,27 +177,39 @@ class Travelling(Surviving):
         ahead = tick > here.tick
         watch = self._watch(ahead)
         tick = self._stopped(watch, tick)
-        reached = timeline.moment(tick, self._monitor(watch, progress)).position.tick
+        monitor = self._monitor(watch, progress)
+        if ahead and self.checked is not None:
+            tick = self._checked(tick, monitor)
+        reached = timeline.moment(tick, monitor).position.tick
         if reached == tick or reached > here.tick:
             self._stand(self._branches, self._stopped(watch, reached))
         return self.position
 
     def _search(self, source: str, forwards: bool, progress: Progress | None) -> bool:
-        from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
+        condition = self._compiled(source)
         from tui_gru.debugger.search import search_back, search_forward
 
         search = search_forward if forwards else search_back
-        if not isinstance(source, str):
-            raise TuiGruError(f"a condition is a text such as loss < 0.5, not {source!r}")
-        condition = compile_condition(source, readable_names(self.config.reset))
         with self._under_way():
             watch = self._watch(forwards)
-            found = search(condition, self._timeline, self.position.tick, self.end, self._monitor(watch, progress))
+            monitor = self._monitor(watch, progress)
+            checks = self._check_watch(None) if forwards else None
+            found = search(condition, self._timeline, self.position.tick, self.end, either(monitor, checks))
             tick = self._stopped(watch, found.tick)
+            if checks is not None:
+                tick = self._checked_whole(checks, tick)
             self._stand(self._branches, tick)
         if found.error is not None and tick == found.tick:
             raise found.error
         return found.matched and tick == found.tick
+
+    def _compiled(self, source: str) -> Condition:
+        """A condition, checked. Raises `TuiGruError`."""
+        from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
+
+        if not isinstance(source, str):
+            raise TuiGruError(f"a condition is a text such as loss < 0.5, not {source!r}")
+        return compile_condition(source, readable_names(self.config.reset))
 
     def _stand(self, branches: Branches, tick: int) -> None:
         """Be at a place of a branch."""
@@ -189,6 +227,49 @@ class Travelling(Surviving):
         self.notice = "stopped here: the loss or a weight is not finite (NaN or infinite)"
         return place
 
+    def _checked(self, tick: int, monitor: Monitor) -> int:
+        """Check every batch that is finished on the way to `tick`; `tick`, or the end of the one where the way is broken off."""
+        ticks, timeline, reached = self.program.ticks, self._timeline, -1
+        first, last = self.position.tick // ticks, tick // ticks - 1
+        checks = self._check_watch(last)
+        assert checks is not None
+        visit = either(monitor, checks)
+
+        def see(batch: int, record: BatchRecord) -> bool:
+            nonlocal reached
+            reached = batch
+            return visit(batch, record)
+
+        if timeline.walk(first, last, see):
+            tick = min(tick, timeline.end_of(reached))
+        self._take_note(checks, tick)
+        return tick
+
+    def _check_watch(self, last: int | None) -> CheckWatch | None:
+        if self.checked is None:
+            return None
+        from tui_gru.debugger.checked_run import CheckWatch
+
+        timeline, done = self._done
+        done = done if timeline is self._timeline else range(0)
+        return CheckWatch(self._timeline, self.position.tick // self.program.ticks, last, self.checked, done)
+
+    def _checked_whole(self, checks: CheckWatch, tick: int) -> int:
+        """Check what a search that led to `tick` has passed over; `tick`, or the end of the first batch that does not agree."""
+        for batch in checks.missed(tick):
+            if self._interrupted.is_set():
+                break
+            if checks.sees(batch, self._timeline.record(batch)):
+                tick = min(tick, self._timeline.end_of(batch))
+                break
+        self._take_note(checks, tick)
+        return tick
+
+    def _take_note(self, checks: CheckWatch, tick: int) -> None:
+        self.checked, self._done = checks.tally(tick), (self._timeline, checks.done(tick))
+        if checks.problem and tick >= self._timeline.end_of(checks.stopped_at):
+            self.notice = checks.problem
+
     def _monitor(self, watch: FiniteWatch | None, progress: Progress | None) -> Monitor:
         ticks = self.program.ticks
 
@@ -203,3 +284,8 @@ class Travelling(Surviving):
         here = self.position
         timeline = self._timeline.changed(here, settings, change, action)
         self._stand(self._branches.changed(timeline, here.tick), here.tick)
+
+
+def either(monitor: Monitor, checks: CheckWatch | None) -> Monitor:
+    """Stops where either does; what is not finite is not checked."""
+    return monitor if checks is None else lambda batch, record: monitor(batch, record) or checks.sees(batch, record)

@@ -1,0 +1,132 @@
+"""A replay that is not what the run was, in as little as one bit that no loss depends on, is noticed, and the place is named."""
+
+from contextlib import closing
+
+import numpy as np
+import pytest
+
+from tui_gru import Session
+from tui_gru.debugger import session_file, state_writer
+from tui_gru.debugger.divergence import DivergedError, different
+from tui_gru.debugger.encoding import pack, unpack
+from tui_gru.debugger.machine import this_machine
+from tui_gru.engine.trainer import Trainer
+
+IDLE = 4  # the character of the vocabulary that the text does not have: no loss depends on its rows of Wz, Wr and Wh
+BATCHES = 301
+
+
+def trained(**options):
+    session = Session(vocabulary="hatMx", **{"history_memory": 20000, **options})
+    session.learning = True
+    session.step("batch", BATCHES)
+    return session
+
+
+def history(session):
+    return session._timeline.segments[-1].history
+
+
+def flip(array):
+    """The last bit of its first number."""
+    array.reshape(-1)[:1].view("u4")[...] ^= 1
+
+
+@pytest.fixture
+def fault(monkeypatch):
+    """Has the engine make a mistake of one bit whenever it computes a batch of the epoch from these weights on."""
+
+    def plant(session, number):
+        spoilt = session._timeline.record(number).parameters.flat.copy()
+        run = Trainer.run
+
+        def otherwise(self, record, batch, parameters, *arguments, **options):
+            run(self, record, batch, parameters, *arguments, **options)
+            if np.array_equal(parameters.flat, spoilt):
+                record.updated = record.updated.copy()
+                flip(record.updated["Wz"][IDLE])
+
+        monkeypatch.setattr(Trainer, "run", otherwise)
+
+    return plant
+
+
+def forget(session):
+    session._timeline.memory.records._kept.clear()
+
+
+def place(batch):
+    return f"batch {batch % 3 + 1} of epoch {batch // 3 + 1} "
+
+
+@pytest.mark.parametrize("number", [100, 101, 150, 239])
+def test_a_fault_in_a_replay_is_named_at_the_next_checkpoint(fault, number):
+    session = trained()
+    spacing = history(session).spacing
+    assert 1 < spacing < 50
+    here = session.position
+    fault(session, number)
+    forget(session)
+    after = next(batch for batch in history(session).checkpoints()[0] if batch > number)
+    with pytest.raises(DivergedError, match=f"replay of {place(after)}begins with 1 of .* does not compute the same way twice"):
+        session.run_back_until("any(z > 9)")
+    assert session.position == here
+    forget(session)
+    assert session.run_back_until("loss < 0") is False  # the numbers of every batch are the same
+
+
+def test_a_fault_that_a_loss_depends_on_is_named_at_once(monkeypatch):
+    session = trained()
+    forget(session)
+    at = 5 * history(session).spacing + 4
+    weights, run = session._timeline.record(at).parameters.flat.copy(), Trainer.run
+    forget(session)
+
+    def otherwise(self, record, batch, parameters, *arguments, **options):
+        run(self, record, batch, parameters, *arguments, **options)
+        if np.array_equal(parameters.flat, weights):
+            record.loss = np.nextafter(record.loss, 9)
+
+    monkeypatch.setattr(Trainer, "run", otherwise)
+    with pytest.raises(DivergedError, match=f"replay of {place(at)}has the loss"):
+        session.seek((at + 1) * session.program.ticks)
+
+
+@pytest.mark.parametrize("machine", ["", "NumPy 9.9 on Mars"])
+@pytest.mark.parametrize("which", [0, 7, -1])
+def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tmp_path, monkeypatch, which, machine):
+    path = tmp_path / "a.tui-gru"
+    session = trained()
+    session.seek("e1 b1 t1")
+    if machine:
+        monkeypatch.setattr(state_writer, "this_machine", lambda: machine)
+    session.save(path)
+    with closing(session_file._connect(path, "rw")) as connection:
+        file = session_file.SessionFile(path, connection)
+        number, data = list(file.arrays("checkpoints/0"))[which]
+        row = unpack(data)["row"].copy()
+        flip(session._timeline.record(0).parameters.like(row[:-4])["Wz"][IDLE])
+        file.put_arrays("checkpoints/0", [(number, pack({"row": row}))])
+    again = Session.open(path)
+    here = again.position
+    why = f"{machine}, and this machine, {this_machine()}" if machine else f"{this_machine()}, as this one is"
+    with pytest.raises(DivergedError) as error:
+        again.seek((number + 2) * again.program.ticks)
+    assert f"the replay of {place(number)}begins with 1 of" in str(error.value)
+    assert f"it was recorded with {why}" in str(error.value)
+    assert again.position == here
+
+
+def test_an_unharmed_file_is_proven_once(tmp_path, monkeypatch):
+    session = trained()
+    session.save(tmp_path / "a.tui-gru")
+    again = Session.open(tmp_path / "a.tui-gru")
+    assert again.run_back_until("any(z > 9)") is False
+    assert not again._timeline.segments[-1]._unproven
+
+
+def test_numbers_that_are_none_are_no_difference_and_a_sign_is():
+    one = np.array([0.0, np.nan, 1.0, np.inf], np.float32)
+    other = np.array([-0.0, -np.nan, np.nextafter(np.float32(1), np.float32(2)), np.inf], np.float32)
+    assert different(one, other).tolist() == [True, False, True, False]
+    assert not different(one, one).any()

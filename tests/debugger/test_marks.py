@@ -1,0 +1,144 @@
+"""Marks, the way back from a jump, and the last condition."""
+
+import pytest
+
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger.conditions import ConditionError
+from tui_gru.debugger.marks import Mark
+
+
+def forked():
+    """A session on a branch, with marks on it and on main."""
+    session = Session()
+    session.step("batch", 3)
+    session.mark("m")
+    session.seek("b2 t1")
+    session.learning = True
+    session.step("op", 3)
+    session.mark("B")
+    session.mark("a")
+    return session
+
+
+def test_a_mark_is_a_place_on_a_branch():
+    session = forked()
+    here, there = session.position, session._branches.named["main"].newest
+    assert session.branch == "main~1"
+    assert session.marks == (Mark("a", "main~1", here.tick), Mark("m", "main", there), Mark("B", "main~1", here.tick))
+    assert session.snapshot().marks == session.marks
+    assert session.jump("m").tick == there
+    assert session.branch == "main"
+    assert session.jump("B") == here
+    assert session.branch == "main~1"
+    session.mark("m")
+    session.delete_mark("a")
+    assert session.marks == (Mark("m", "main~1", here.tick), Mark("B", "main~1", here.tick))
+
+
+def test_one_jumps_back_to_where_one_was_and_again():
+    session = Session()
+    with pytest.raises(TuiGruError, match="there is no place to jump back to yet"):
+        session.jump("'")
+    session.seek(50)
+    session.learning = True
+    jumps = (
+        lambda: session.seek(300),
+        lambda: session.run_until("t == 1"),
+        lambda: session.run_back_until("t == 2"),
+        session.next_match,
+    )
+    for jump in jumps:
+        here = session.position
+        jump()
+        there = session.position
+        assert there != here
+        assert session.jump("'") == here
+        assert session.jump("'") == there
+    here = session.position
+    session.seek(session.position)
+    assert session.jump("'") != here
+    session.step("batch", 2)
+    session.seek(60)
+    session.learning_rate = 0.5
+    session.step("op", 2)
+    here, branch = session.position, session.branch
+    session.switch("main")
+    assert session.jump("'") == here
+    assert session.branch == branch
+    session.jump("'")
+    assert session.branch == "main"
+
+
+@pytest.mark.parametrize("letter", ["", "1", "ab", "é", "ſ", "'", None, 3])
+def test_a_mark_is_a_letter(letter):
+    session = Session()
+    with pytest.raises(TuiGruError, match="a mark is a letter, a to z or A to Z, not"):
+        session.mark(letter)
+
+
+def test_a_mark_that_there_is_not_is_said():
+    session = Session()
+    with pytest.raises(TuiGruError, match="there is no mark a; m and a letter sets one"):
+        session.jump("a")
+    session.mark("b")
+    with pytest.raises(TuiGruError, match="there is no mark a; there are b"):
+        session.delete_mark("a")
+
+
+def test_a_mark_on_a_branch_that_was_undone_waits_for_it():
+    session = forked()
+    place = session.position
+    session.undo()
+    with pytest.raises(TuiGruError, match="mark B is on the branch main~1, which has been undone"):
+        session.jump("B")
+    session.redo()
+    session.seek(0)
+    assert session.jump("B") == place
+
+
+def test_marks_and_the_last_condition_survive_the_process(tmp_path):
+    session = forked()
+    session.run_until("loss > 0")
+    session.save(tmp_path / "it.tui-gru")
+    other = Session.open(tmp_path / "it.tui-gru")
+    assert (other.marks, other.last_condition) == (session.marks, "loss > 0")
+    assert other.jump("m") == session.jump("m")
+    assert other.next_match(False) == session.next_match(False)
+    assert other.position == session.position
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        3, {}, [3], [{"letter": "a"}], [{"letter": "1", "branch": "main", "tick": 3}], [{"letter": "a", "branch": 1, "tick": 3}],
+        [{"letter": "a", "branch": "main", "tick": -1}], [{"letter": "a", "branch": "main", "tick": True}],
+    ],
+)  # fmt: skip
+def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
+    session = Session()
+    session.keep("marked", kept)
+    session.keep("last_condition", ["loss"])
+    session.save(tmp_path / "it.tui-gru")
+    other = Session.open(tmp_path / "it.tui-gru")
+    assert (other.marks, other.last_condition) == ((), "")
+    assert "what was kept as marked cannot be read and is left out; what was kept as last_condition cannot be read" in other.notice
+
+
+def test_the_last_condition_is_searched_for_again():
+    session = Session()
+    with pytest.raises(TuiGruError, match="no condition has been asked for yet; t asks for one"):
+        session.next_match()
+    with pytest.raises(ConditionError):
+        session.run_until("loss <")
+    assert session.last_condition == ""
+    places = []
+    session.run_until("t == 1")
+    for _ in range(3):
+        places.append(session.position.tick)
+        assert session.next_match()
+    assert places == [10, 112, 214]
+    assert session.last_condition == "t == 1"
+    assert session.next_match(False)
+    assert session.position.tick == 214
+    session.run_back_until("loss > 0")
+    assert session.last_condition == "loss > 0"

@@ -1,0 +1,79 @@
+"""Marks: places of branches, kept under letters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any
+
+from tui_gru.engine.errors import TuiGruError
+
+_LETTER = re.compile("[a-zA-Z]")
+
+
+@dataclass(frozen=True)
+class Mark:
+    """A place, and the letter under which it is kept."""
+
+    letter: str
+    branch: str
+    tick: int
+
+
+@dataclass(frozen=True)
+class Marks:
+    """All marks of a session, by letter. Immutable."""
+
+    by_letter: Mapping[str, Mark] = field(default_factory=dict)
+
+    @property
+    def sorted(self) -> tuple[Mark, ...]:
+        """a to z, then A to Z."""
+        return tuple(self.by_letter[letter] for letter in sorted(self.by_letter, key=str.swapcase))
+
+    def get(self, letter: str) -> Mark:
+        """Raises `TuiGruError` where there is none."""
+        check_letter(letter)
+        if letter not in self.by_letter:
+            there = f"there are {' '.join(mark.letter for mark in self.sorted)}" if self.by_letter else "m and a letter sets one"
+            raise TuiGruError(f"there is no mark {letter}; {there}")
+        return self.by_letter[letter]
+
+    def with_mark(self, mark: Mark) -> Marks:
+        check_letter(mark.letter)
+        return Marks({**self.by_letter, mark.letter: mark})
+
+    def without(self, letter: str) -> Marks:
+        """Raises `TuiGruError` where there is none."""
+        self.get(letter)
+        return Marks({each: mark for each, mark in self.by_letter.items() if each != letter})
+
+    def with_branch(self, old: str, new: str | None) -> Marks:
+        """The marks on branch `old` are on `new`; they are gone where that is None."""
+        moved = {each: replace(mark, branch=new or "") if mark.branch == old else mark for each, mark in self.by_letter.items()}
+        return Marks({each: mark for each, mark in moved.items() if mark.branch})
+
+    def to_data(self) -> list[dict[str, Any]]:
+        """As something that JSON can hold."""
+        return [asdict(mark) for mark in self.sorted]
+
+    @classmethod
+    def from_data(cls, data: Any) -> Marks:
+        """From what `to_data` gave, checked. Raises `ValueError` where it is something else."""
+        marks = cls()
+        if not isinstance(data, list):
+            raise ValueError("these are no marks")
+        for one in data:
+            if not isinstance(one, Mapping) or set(one) != {each.name for each in fields(Mark)}:
+                raise ValueError("this is no mark")
+            mark = Mark(**one)
+            if not isinstance(mark.branch, str) or type(mark.tick) is not int or mark.tick < 0:
+                raise ValueError("this is no place")
+            marks = marks.with_mark(mark)
+        return marks
+
+
+def check_letter(letter: Any) -> None:
+    if not isinstance(letter, str) or not _LETTER.fullmatch(letter):
+        raise TuiGruError(f"a mark is a letter, a to z or A to Z, not {letter!r}")

@@ -1,0 +1,42 @@
+"""Going on with a session: in its own file, in a copy of it, or, where neither can be written, in memory; it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tui_gru.debugger.own_sessions import free_path
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.session_errors import SessionFileError, SessionInUseError, UnwritableSessionError
+from tui_gru.debugger.surviving import REOPENED
+
+IN_MEMORY = "not recorded, it goes on in memory"
+
+
+def reopened(path: Path, history_memory: int | None = None) -> Session:
+    """The session in a file, recorded to it. Raises `SessionFileError` where it cannot be read, or is open elsewhere."""
+    try:
+        return Session.open(path, record=True, history_memory=history_memory)
+    except UnwritableSessionError as error:
+        session = Session.open(path, history_memory=history_memory)
+        session.notice = f"{IN_MEMORY}: {error}"
+        return session
+
+
+def copied(path: Path, history_memory: int | None = None) -> Session:
+    """A copy of the session in a file, recorded beside it under a name of its own. Raises `SessionFileError` as `reopened`."""
+    session, to = Session.open(path, history_memory=history_memory), free_path(path)
+    left = session.notice
+    record(session, to)
+    if session.recording is not None:
+        session.notice = f"a copy of {path.stem}, recorded as {to.stem}: {left.removeprefix(REOPENED)}"
+    return session
+
+
+def record(session: Session, path: Path) -> None:
+    """Record a session to a file; where that cannot be written, it goes on in memory. Raises `SessionInUseError`."""
+    try:
+        session.record_to(path)
+    except SessionInUseError:
+        raise
+    except SessionFileError as error:
+        session.notice = f"{IN_MEMORY}: {error}"
