@@ -1,0 +1,304 @@
+"""The check of the batch one is in: at any moment, in every way a model can be, and never a trace of it in the run."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+import pytest
+
+from tests.debugger.acting import portrait
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger.state_writer import pack_record
+from tui_gru.engine import backward
+from tui_gru.engine.config import CARRIES, DTYPES, RESETS
+from tui_gru.engine.reference import DELTAS, VALUES
+
+TEXT = "the cat sat on the mat; the rat sat on"
+WAYS = list(product(RESETS, CARRIES, DTYPES))
+
+
+def model(**options):
+    sizes = {"hidden_size": 3, "batch_size": 2, "seq_length": 4, "learning_rate": 0.3}
+    return Session(**{"text": TEXT, **sizes, **options})
+
+
+def learning(batches=2, **options):
+    session = model(**options)
+    session.learning = True
+    session.step("batch", batches)
+    return session
+
+
+@pytest.mark.parametrize(("reset", "carry", "dtype"), WAYS)
+def test_everything_agrees_at_any_moment_and_the_run_is_untouched(reset, carry, dtype):
+    session = learning(reset=reset, carry=carry, dtype=dtype)
+    start = session.position.tick
+    for ticks in (0, 1, session.program.loss_tick + 7, session.program.backward_end + 2):
+        session.seek(start + ticks)
+        before = portrait(session)
+        report = session.check()
+        assert portrait(session) == before
+        assert report.agrees
+        assert not report.copied
+        assert report.notes == ()
+        assert report.position == session.position
+        gradients = [f"d{name}" for name in session.snapshot().record.parameters.names]
+        assert [row.name for row in report.rows] == [*gradients, *DELTAS[reset], *VALUES[reset], "loss"]
+        assert all((row.slopes is not None) == (row.name in (*gradients, *DELTAS[reset])) for row in report.rows)
+        assert report.summary.startswith(f"all {len(report.rows)} arrays agree: the largest difference is ")
+        assert report.summary.endswith("; finite differences on 2 entries of each, chosen with seed 0")
+
+
+@pytest.mark.parametrize(("reset", "carry", "dtype"), WAYS)
+def test_a_batch_that_does_not_learn_is_checked_on_a_copy(reset, carry, dtype):
+    session = model(reset=reset, carry=carry, dtype=dtype)
+    session.step("batch")
+    session.step("timestep")
+    before, record = portrait(session), session.snapshot().record
+    whole = pack_record(record)
+    report = session.check(entries=1)
+    assert report.agrees
+    assert report.copied
+    assert "a copy of it was given a backward pass" in report.notes[0]
+    assert "finite differences on 1 entry of each" in report.summary
+    assert portrait(session) == before
+    assert (pack_record(record), record.deltas) == (whole, None)
+    learned = learning(1, reset=reset, carry=carry, dtype=dtype, learning_rate=0.0)
+    learned.step("timestep")
+    same = {row.name: row.whole.ours for row in learned.check(entries=0).rows}
+    assert {row.name: row.whole.ours for row in report.rows} == same
+
+
+def test_the_summary_and_the_worst_say_where_it_is(monkeypatch):
+    session = learning(dtype="float64")
+    row = {row.name: row for row in session.check().rows}
+    assert row["dUh"].whole.checked == 9
+    assert row["dUh"].slopes.checked == 2
+
+    def wrong(*arguments):
+        gradients = right(*arguments)
+        arguments[2].Uh[1, 2] += 0.5
+        return gradients
+
+    right = backward.recurrent_gradients
+    monkeypatch.setattr(backward, "recurrent_gradients", wrong)
+    session = learning(1, dtype="float64")
+    report = session.check(entries=0)
+    assert not report.agrees
+    assert report.worst.name == "dUh"
+    assert report.place(report.worst.worst) == "dUh[1, 2]"
+    assert (
+        report.summary == f"1 of {len(report.rows)} arrays do not agree, least of all dUh: autograd differs by 5.0e-1 at dUh[1, 2]"
+    )
+    assert [row.name for row in report.rows if row.wrong] == ["dUh"]
+    assert float(report.written(report.worst.whole.ours)) == session.gradient("Uh")[1, 2]
+
+
+def test_places_are_written_as_on_the_screen():
+    session = learning()
+    report = session.check(entries=0)
+    (dz,) = [row.whole for row in report.rows if row.name == "dz"]
+    t, row, unit = dz.index
+    assert report.place(dz) == f"dz t {t + 1}, row {row + 1}, unit {unit + 1}"
+    (logits,) = [row.whole for row in report.rows if row.name == "logits"]
+    assert report.place(logits).split(", ")[2] in [f"“{char}”" for char in session.config.vocabulary] + ["character 1"]
+    (term3,) = [row.whole for row in report.rows if row.name == "term3"]
+    assert report.place(term3) == f"term3 t {term3.index[0] + 1}"
+    number = float(np.float32(0.1))
+    assert report.written(number) == "0.1"
+
+
+@pytest.mark.parametrize(
+    ("place", "edit", "spoilt"),
+    [
+        ("e1 b2 t2", ("Wy", (0, 0), 2.0), {"logits", "y_hat", "term1", "term2", "term3", "loss"}),
+        ("e1 b2 t2", ("Uz", (0, 0), 2.0), {"az", "z", "h"}),
+        ("e1 b2 t2", ("h", (0, 0), 2.0), {"h", "logits"}),
+        ("h_tilde", ("h_tilde", (0, 0), 0.9), None),
+        ("dz", ("dz", (0, 0), 0.9), None),
+        ("dz", ("Uz", (0, 0), 2.0), None),
+        ("dby", ("dWz", (0, 0), 0.9), None),
+    ],
+)
+def test_a_batch_changed_in_its_middle_says_what_cannot_agree(place, edit, spoilt):
+    session = learning()
+    if place.startswith("e"):
+        session.seek(place)
+    else:
+        session.seek(session.program.ticks + session.program.tick_of(place, 0))
+    session.edit(*edit)
+    session.step("batch")
+    report = session.check()
+    assert report.agrees, report.summary
+    excused = {row.name for row in report.rows if row.excuse}
+    assert excused
+    if spoilt is not None:
+        assert excused <= spoilt
+        assert not {name for name in excused if name[0] == "d"}
+    assert f"{edit[0]} was changed in the middle of this batch, so " in report.notes[0]
+    assert all(not row.agrees for row in report.rows if row.excuse)
+    session.step("batch")
+    assert session.check().notes == ()
+
+
+@pytest.mark.parametrize("learns", [True, False])
+@pytest.mark.parametrize("edit", [("Wz", (0, 0), 2.0), ("h", (0, 0), 2.0), ("Wy", (1, 1), 2.0)])
+def test_a_change_at_the_end_of_a_batch_is_no_part_of_it(learns, edit):
+    session = learning() if learns else model()
+    session.step("batch")
+    session.edit(*edit)
+    report = session.check()
+    assert report.agrees
+    assert not any(row.excuse for row in report.rows)
+    if learns:
+        session.step("op", -3)
+        session.edit(*edit)
+        report = session.check()
+        assert report.agrees
+        assert not any(row.excuse for row in report.rows)
+
+
+def test_a_text_or_a_rate_changed_on_the_way_excuses_nothing():
+    session = learning()
+    session.seek("e1 b2 t2")
+    session.edit("text", 11, "m")
+    session.learning_rate = 0.9
+    report = session.check()
+    assert report.agrees
+    assert not any(row.excuse for row in report.rows)
+
+
+def test_nothing_can_be_said_where_nothing_is_finite():
+    session = learning()
+    session.edit("Wy", (0, 0), 3e38)
+    session.step("batch", 3)
+    with pytest.raises(TuiGruError, match="NaN or Inf"):
+        session.check()
+
+
+def test_a_check_that_was_taken_up_is_of_that_moment():
+    session = learning()
+    check = session.batch_check()
+    where = session.position
+    session.step("batch", 3)
+    session.edit("Wz", (0, 0), 3.0)
+    session.step("batch", 200)
+    late, session = check.run(), learning()
+    assert late.position == where
+    assert [row.whole for row in late.rows] == [row.whole for row in session.check().rows]
+
+
+# Every batch
+
+
+@pytest.mark.parametrize(("reset", "carry"), product(RESETS, CARRIES))
+def test_every_batch_that_is_finished_is_checked(reset, carry):
+    session, plain = model(reset=reset, carry=carry), learning(0, reset=reset, carry=carry)
+    session.learning = session.check_every_batch = True
+    plain.step("batch", 7)
+    session.step("timestep", 2)
+    assert session.checked.batches == 0
+    session.step("batch")
+    assert session.checked.batches == 1
+    session.step("batch", 3)
+    session.step("timestep", 3)
+    session.step("op", -2)
+    assert session.checked.batches == 4
+    session.run_until("batch == 2 and t == 1")
+    session.seek(plain.position)
+    assert session.checked.batches == 7
+    assert session.notice == ""
+    assert 0 < session.checked.worst < 1e-5
+    assert session.checked.place
+    for name in plain.snapshot().record.parameters.names:
+        np.testing.assert_array_equal(session.parameter(name), plain.parameter(name))
+    assert session.snapshot().checked is session.checked
+
+
+def test_what_was_run_before_is_checked_when_it_is_gone_through_again():
+    session = learning(5)
+    session.seek(0)
+    session.check_every_batch = True
+    session.step("batch", 3)
+    assert session.checked.batches == 3
+    session.check_every_batch = True
+    assert session.checked.batches == 3
+    session.check_every_batch = False
+    assert session.checked is None
+    session.step("batch", 1)
+
+
+def test_no_batch_is_checked_twice():
+    session = learning(0)
+    session.check_every_batch = True
+    session.step("batch", 3)
+    session.step("batch", -2)
+    session.step("batch", 4)
+    assert session.checked.batches == 5
+    session.edit("Wz", (0, 0), 0.5)
+    session.step("batch", 2)
+    assert session.checked.batches == 7
+
+
+def test_what_is_run_to_a_breakpoint_is_checked_too():
+    session, plain = learning(0), learning(0)
+    session.check_every_batch = True
+    for each in (session, plain):
+        each.break_at("h", condition="epoch == 1 and batch == 1")
+        assert each.continue_()
+        assert (each.position.epoch, each.position.batch) == (1, 1)
+    assert session.checked.batches == 5
+    assert session.notice == plain.notice
+    session.step("batch")
+    assert session.checked.batches >= 5
+
+
+def test_it_stops_at_the_first_batch_that_does_not_agree(monkeypatch):
+    session = model()
+    session.learning = session.check_every_batch = True
+    right, calls = backward.backward_batch, []
+
+    def wrong(parameters, activations, deltas):
+        right(parameters, activations, deltas)
+        calls.append(1)
+        deltas.dz[1, 0, 2] += len(calls) == 5
+
+    monkeypatch.setattr(backward, "backward_batch", wrong)
+    session.step("batch", 50)
+    assert len(calls) == 5
+    assert session.checked.batches == 6
+    assert session.position == session._timeline.position(6 * session.program.ticks)
+    assert session.notice.startswith("stopped: batch 2 of epoch 2 does not agree with PyTorch: dz differs by ")
+    assert session.notice.endswith("at dz t 2, row 1, unit 3 (autograd)")
+    session.step("op")
+    assert session.notice == ""
+
+
+def test_what_cannot_be_checked_is_passed_over():
+    session = model()
+    session.check_every_batch = True
+    session.step("batch", 3)
+    assert session.checked.batches == 0
+    session.learning = True
+    session.seek("e2 b2 t1")
+    session.edit("Wy", (0, 0), 2.0)
+    session.step("batch", 3)
+    assert session.notice == ""
+    assert session.checked.batches == 4
+    session.edit("Wy", (0, 0), 1e38)
+    session.step("batch", 3)
+    assert session.notice == ""
+
+
+def test_a_checked_run_can_be_interrupted():
+    session = model()
+    session.learning = session.check_every_batch = True
+
+    def progress(position):
+        if position.number == 4:
+            session.interrupt()
+
+    session.step("batch", 10**6, progress=progress)
+    assert session.checked.batches == 4
+    assert session.position.number == 4
