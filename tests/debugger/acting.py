@@ -1,13 +1,16 @@
 """Sessions driven at random, and what can be read of them: for the tests of sessions that survive."""
 
+import os
 import random
+import sys
 from contextlib import contextmanager
+from pathlib import Path
 
 import numpy as np
 
 from tui_gru import Session, TuiGruError
+from tui_gru.debugger.divergence import DivergedError
 from tui_gru.debugger.moment import readable_names
-from tui_gru.debugger.segment import DivergedError
 from tui_gru.debugger.session_errors import SessionFileError
 from tui_gru.debugger.state_writer import pack_record
 
@@ -38,6 +41,7 @@ def portrait(session):
     values = {name: bits(session.value(name)) for name in readable_names(session.config.reset)}
     return {
         "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
+        "forks": shown.forks,
         "place": (session.position, session.newest, session.branch, session.branches, session._stride),
         "settings": (session.learning, session.learning_rate, session.stop_on_nan, session._settings.once),
         "values": values,
@@ -48,6 +52,7 @@ def portrait(session):
         "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),
         "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],
         "kept": session.kept("marks"),
+        "stops": (session.stops, session.marks, session.last_condition),
     }
 
 
@@ -80,9 +85,17 @@ def act(session, rng):
         session.redo,
         session.redo,
         lambda: session.switch(rng.choice(session.branches)),
+        lambda: session.rename_branch(rng.choice(session.branches), rng.choice(["warm", "cold", "main", "main~1"])),
+        lambda: session.delete_branch(rng.choice(session.branches)),
         lambda: session.sample(session.config.vocabulary[:2], 3, temperature=rng.choice([0, 1.0]), seed=rng.randrange(9)),
         lambda: session.run_back_until("loss < 1.3"),
         lambda: session.keep("marks", {"a": session.position.tick}),
+        lambda: session.mark(rng.choice("abC")),
+        lambda: session.jump(rng.choice("abC'")),
+        lambda: session.break_at(rng.choice(["h", "loss", "dWz"]), condition=rng.choice(["", "any(h > 0.8)"]), hits="%7"),
+        lambda: session.watch("loss > 1.4", stops=True),
+        lambda: session.delete_stop(rng.choice(session.stops.all).id if session.stops.all else 1),
+        session.reverse_continue,
     ]
     try:
         rng.choice(verbs)()
@@ -107,3 +120,14 @@ def act_for_ever(path, seed):
         print(count, flush=True)
         act(session, rng)
         count += 1
+
+
+def acts_for_ever(folder):
+    """As `act_for_ever`, a process of its own for each seed that is read from standard input, once it has said its id."""
+    for line in sys.stdin:
+        child = os.fork()
+        if not child:
+            print(os.getpid(), flush=True)
+            act_for_ever(Path(folder) / f"{int(line)}.tui-gru", int(line))
+        os.waitpid(child, 0)
+        print("gone", flush=True)

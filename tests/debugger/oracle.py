@@ -118,8 +118,16 @@ class Run:
         else:
             (index, value), name = arguments, kind
             t = self._t(offset)
-            array = {"h": record.activations.h, "h_prev": record.activations.h_prev}.get(name)
-            (parameters[name] if array is None else array[t])[index] = value
+            if name in parameters.names:
+                parameters[name][index] = value
+            elif name[1:] in parameters.names:
+                record.gradients[name[1:]][index] = value
+                record.grad_norm = float(np.sqrt(float(np.dot(record.gradients.flat, record.gradients.flat))))
+            elif record.array(name)[t : t + 1][(0, *index)] != value:
+                record.array(name)[t : t + 1][(0, *index)] = value
+                if name == "y_hat":
+                    with np.errstate(all="ignore"):
+                        record.activations.log_p[t][index] = np.log(record.array(name)[t][index])
         record.learning_rate = self._rate
         learn = offset > self.loss_tick or self._learns(batch)
         self._trainer.resume(record, parameters, self._resume(offset), learn=learn, earlier=self._earlier(batch))

@@ -9,8 +9,8 @@ import pytest
 import tui_gru
 from tests.debugger.oracle import Run, everything, same
 from tui_gru.debugger import records
+from tui_gru.debugger.divergence import DivergedError
 from tui_gru.debugger.moment import readable_names
-from tui_gru.debugger.segment import DivergedError
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.steps import LEVELS
 from tui_gru.engine.errors import TuiGruError
@@ -351,7 +351,7 @@ def test_states_are_edited_where_that_means_something():
         (("Wz", (0, 0.5), 1.0), "whole number"),
         (("Wz", 1.0), "whole number|4 x 2"), (("lr", -1), "negative"), (("lr", "fast"), "number"), (("text", 20, "a"), "0 to 19"),
         (("text", 0, "ab"), "vocabulary"), (("text", 0, "z"), "vocabulary"), (("text", -1, "a"), "0 to 19"),
-        (("z", (0, 0), 1.0), "Wz"),
+        (("z", (0, 0), 1.0), "just after its line"), (("loss", 1.0), "cannot be changed"), (("logits", (0, 9), 1.0), "2 x 4"),
         (("Wz", (0, 0)), "shape|number"),
     ],
 )  # fmt: skip

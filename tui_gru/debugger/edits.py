@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
 from tui_gru.debugger.moment import Moment, unknown_name
 from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.timeline import Change
@@ -17,6 +18,7 @@ from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import Array, Parameters, parameter_names
 from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.replacing import replace_gradient, replace_value
 from tui_gru.engine.trainer import Trainer
 
 STATES = ("h", "h_prev")
@@ -24,7 +26,7 @@ STATES = ("h", "h_prev")
 
 @dataclass(frozen=True)
 class Edit:
-    """One change: a parameter's or a state's cell, the learning rate (`index` empty), or a character of the text."""
+    """One change: a number of a parameter, a value or a gradient, the learning rate (`index` empty), or a character of the text."""
 
     name: str
     index: tuple[int, ...]
@@ -35,6 +37,11 @@ def action(edit: Edit) -> Action:
     """An edit that has been planned, as the action that it is."""
     value = edit.value if edit.name == "text" else float(edit.value)
     return Action("edit", {"name": edit.name, "index": list(edit.index), "value": value})
+
+
+def changes_numbers(action: Action) -> bool:
+    """Whether an action has put another number in the place of one that was computed, or may have been used already."""
+    return action.kind == "edit" and action.args["name"] not in ("text", "learning_rate")
 
 
 def nothing(record: BatchRecord, parameters: Parameters) -> None:
@@ -51,14 +58,16 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
     if edit.name in STATES:
         return settings, _state(edit, here)
     if edit.name in parameter_names(config.reset):
-        _check_index(edit, here.parameters[edit.name])
-        value = _number(edit, here.program.config)
+        check_index(edit, here.parameters[edit.name])
+        value = checked_number(edit, here.program.config)
 
         def change(record: BatchRecord, parameters: Parameters) -> None:
             parameters[edit.name][edit.index] = value
 
         return settings, change
-    known = (*parameter_names(config.reset), *STATES, "learning_rate", "text")
+    if edit.name in (*values_of(config.reset), *gradients_of(config.reset)):
+        return settings, _computed(edit, here)
+    known = (*parameter_names(config.reset), *values_of(config.reset), *gradients_of(config.reset), "learning_rate", "text")
     raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
 
 
@@ -74,11 +83,33 @@ def _state(edit: Edit, here: Moment) -> Change:
         if here.executed("logits", t):
             raise TuiGruError("h_prev has been used at this place already; change h, or step back to the start of the timestep")
         at = t
-    _check_index(edit, here.record.activations.states[at])
-    value = _number(edit, here.program.config)
+    check_index(edit, here.record.activations.states[at])
+    value = checked_number(edit, here.program.config)
 
     def change(record: BatchRecord, parameters: Parameters) -> None:
         record.activations.states[at][edit.index] = value
+
+    return change
+
+
+def _computed(edit: Edit, here: Moment) -> Change:
+    """A value or a delta of the timestep, or a gradient: just after its line, before anything has read it."""
+    gradient = edit.name in gradients_of(here.program.config.reset)
+    t = None if gradient else here.position.t
+    array = here.value(edit.name)
+    if array is None:
+        raise TuiGruError(f"{edit.name} has not been computed at this place yet; step over its line first")
+    if here.position.offset != offset_of(here.program, edit.name, t):
+        where = "at the end of the backward pass" if gradient else "just after its line"
+        raise TuiGruError(f"{edit.name} can only be changed {where}, before it is used; go there first")
+    check_index(edit, np.asarray(array))
+    value = checked_number(edit, here.program.config)
+
+    def change(record: BatchRecord, parameters: Parameters) -> None:
+        if t is None:
+            replace_gradient(record, edit.name[1:], edit.index, value)
+        else:
+            replace_value(record, edit.name, t, edit.index, value)
 
     return change
 
@@ -103,7 +134,8 @@ def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Chang
     return replace(settings, trainer=trainer), change
 
 
-def _check_index(edit: Edit, array: Array) -> None:
+def check_index(edit: Edit, array: Array) -> None:
+    """Raises `TuiGruError` where the array has no such cell."""
     shape = array.shape
     if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
         raise TuiGruError(
@@ -111,7 +143,8 @@ def _check_index(edit: Edit, array: Array) -> None:
         )
 
 
-def _number(edit: Edit, config: Config) -> float:
+def checked_number(edit: Edit, config: Config) -> float:
+    """The value, rounded to the config's dtype. Raises `TuiGruError` where it is no finite number."""
     try:
         with np.errstate(over="ignore"):
             value = float(np.dtype(config.dtype).type(float(edit.value)))

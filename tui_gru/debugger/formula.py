@@ -15,7 +15,8 @@ SCREEN = {
 LATEX = {
     "h_tilde": r"\tilde{h}", "h_prev": "h_{t-1}", "logits": "o", "y_hat": r"\hat{y}", "dh_future": r"\overleftarrow{dh}",
     "term1": r"\ell^{(1)}", "term2": r"\ell^{(2)}", "term3": r"\ell^{(3)}", "dh_tilde": r"d\tilde{h}", "dh_prev": "dh_{t-1}",
-    "dlogits": "do", "learning_rate": r"\eta",
+    "dlogits": "do", "learning_rate": r"\eta", "loss": r"\mathcal{L}", "grad_norm": r"\lVert\nabla\rVert",
+    "max_weight": r"\max|\theta|",
 }  # fmt: skip
 FUNCTIONS = {
     "sigmoid": ("σ", r"\sigma"),

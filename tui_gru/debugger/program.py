@@ -5,6 +5,7 @@ The listing, stepping, breakpoints, the written-out matrices and the explanation
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -151,6 +152,31 @@ class Program:
         self.backward_end = self.loss_tick + self.seq_length * len(self.backward) + len(self.earlier)
         self.ticks = self.backward_end + len(self.update)
 
+    @cached_property
+    def lines(self) -> Mapping[str, Line]:
+        """Every line that has a formula, by what it computes. An update's line has the name of its parameter."""
+        every = (*self.forward, self.loss, *self.backward, *self.update)
+        return {line.target: line for line in every}
+
+    @cached_property
+    def parts(self) -> Mapping[Formula, str]:
+        """The parts of lines that are recorded under a name of their own: (1 − z), r⊙h_prev, pre-activations, paths, products."""
+        formula = {name: line.formula for name, line in self.lines.items() if line.formula is not None}
+        h_prev, z, h_tilde = Name("h_prev"), Name("z"), Name("h_tilde")
+        parts: dict[Formula, str] = {_ONE - z: "one_minus_z", (_ONE - z) * h_tilde: "new", log(Name("y_hat")): "log_p"}
+        if self.config.reset == "after":
+            m = h_prev @ Name("Uh") + Name("bhn")
+            parts |= {m: "hUh", Name("r") * m: "rh"}
+        else:
+            rh = Name("r") * h_prev
+            parts |= {rh: "rh", rh @ Name("Uh"): "hUh", h_prev @ Name("Uz"): "hUz", h_prev @ Name("Ur"): "hUr"}
+        for gate, name in (("z", "az"), ("r", "ar"), ("h_tilde", "ah")):
+            parts[formula[gate].children[0]] = name
+        parts[formula["dh"].terms[0]] = "dh_output"
+        paths = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
+        parts |= dict(zip(formula["dh_prev"].terms, paths, strict=True))
+        return parts
+
     def line_at(self, k: int) -> tuple[Line, int]:
         """The line that tick k of a batch executes, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
         last = self.seq_length - 1
@@ -181,6 +207,11 @@ class Program:
         if phase == "backward":
             return self.loss_tick + (last - t) * len(self.backward) + index + 1
         return self.backward_end - len(self.earlier) + index + 1
+
+    def last_loss(self, tick: int) -> int:
+        """The newest batch whose loss has been computed by a tick; −1 if none."""
+        number, k = divmod(tick - 1, self.ticks)
+        return number if k + 1 >= self.loss_tick else number - 1
 
     @cached_property
     def _index(self) -> dict[str, tuple[str, int]]:

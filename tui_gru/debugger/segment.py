@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tui_gru.debugger.divergence import different, diverged
 from tui_gru.debugger.history import Budget, History
 from tui_gru.debugger.records import Kept, Records
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import Array, Parameters
 from tui_gru.engine.record import Activations, BatchRecord
 from tui_gru.engine.trainer import Trainer
@@ -52,16 +53,11 @@ class Memory:
     records: Records
 
 
-class DivergedError(TuiGruError):
-    """A replay computed something else than the original run did."""
-
-
 class Segment:
     """Batches from `first_batch` on, run from that batch's record. Batches are counted through all epochs.
 
     `start` is the tick at which it takes over; `earlier` (carry `notebook`) holds the activations of the epoch's batches before
-    the first, the latest first. What it has computed never changes. `machine` names the one that computed it, if it was another run
-    of this program.
+    the first, the latest first. What it has computed never changes: a replay that passes a checkpoint is compared with it.
     """
 
     def __init__(
@@ -76,12 +72,20 @@ class Segment:
     ) -> None:
         config = settings.trainer.config
         self.start, self.first_batch, self.settings = start, first_batch, settings
-        self.action, self.machine = action, ""
+        self.action, self.machine, self._unproven = action, "", set[int]()
         self._first = Kept(first, earlier)
         self._num_batches, self._notebook = config.num_batches, config.carry == "notebook"
         self.history = History(first_batch, memory.budget, config.num_batches if self._notebook else 1)
         self.history.add(first)
         self._records, self._stretch = memory.records, memory.records.new_stretch()
+
+    def restore(self, columns: Mapping[str, NDArray[np.float64]], spacing: int, rows: Sequence[bytes], machine: str) -> None:
+        """Take over what this segment computed in another run of this program, on `machine`; `columns` and `rows` as in `History`.
+
+        No replay begins at one of these checkpoints until another has passed it.
+        """
+        self.history.restore(columns, spacing, rows)
+        self.machine, self._unproven = machine, set(self.history.checkpoints()[0])
 
     @property
     def first(self) -> BatchRecord:
@@ -98,7 +102,7 @@ class Segment:
 
         The batch before it is at hand afterwards, too.
         """
-        at, found = self._nearest(batch, self.history.before(batch - 1))
+        at, found = self._nearest(batch, self._proven(batch - 1))
         if at == batch and isinstance(found, Kept):
             return at, found.record
         return self._run(at, found, batch, self._records.run, monitor)
@@ -112,7 +116,7 @@ class Segment:
             stopped = batch >= first and visit(batch, record)
             return stopped
 
-        at, found = self._nearest(first, self.history.before(first))
+        at, found = self._nearest(first, self._proven(first))
         if isinstance(found, Kept) and (see(at, found.record) or at == last):
             return stopped
         self._run(at, found, last, 0, see)
@@ -122,6 +126,12 @@ class Segment:
         """The first batch that is replayed on the way to `batch` when nothing is at hand."""
         checkpoint = self.history.before(batch)
         return self.first_batch if checkpoint is None else checkpoint[0]
+
+    def _proven(self, batch: int) -> tuple[int, bytes] | None:
+        """The checkpoint at or before `batch` to begin at: the one before it, where it has not been proven yet."""
+        checkpoint = self.history.before(batch)
+        unproven = checkpoint is not None and checkpoint[0] in self._unproven
+        return self.history.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
 
     def _nearest(self, batch: int, checkpoint: tuple[int, bytes] | None) -> tuple[int, Kept | bytes]:
         """What to go on from to get to `batch`: the end of batch `at`, kept at hand, or the checkpoint before `at`."""
@@ -147,6 +157,8 @@ class Segment:
             state = trainer.carried(in_epoch, state)
             if history.is_due(batch):
                 history.keep(batch, parameters.flat, state)
+            elif (checkpoint := history.at(batch)) is not None:
+                self._prove(batch, checkpoint, parameters, state)
             trainer.run(
                 record,
                 in_epoch,
@@ -163,6 +175,9 @@ class Segment:
                 break
             batch, parameters, state = batch + 1, record.updated, record.activations.states[-1]
             earlier = self._with(kept, batch)
+        if (checkpoint := history.at(batch + 1)) is not None:
+            state = trainer.carried((batch + 1) % self._num_batches, record.activations.states[-1])
+            self._prove(batch + 1, checkpoint, record.updated, state)
         for number, one in recent:
             self._records.keep(self._stretch, number, one)
         return batch, record
@@ -186,9 +201,17 @@ class Segment:
         for name, now in (("loss", record.loss), ("grad_norm", record.grad_norm)):
             noted = float(self.history.column(name)[batch - self.first_batch])
             if noted != now and not (math.isnan(noted) and math.isnan(now)):
-                recorded = f"it was recorded with {self.machine}, and this machine does not compute the same numbers"
-                why = recorded if self.machine else "this machine does not compute the same way twice"
-                raise DivergedError(
-                    f"the replay of batch {batch % self._num_batches + 1} of epoch {batch // self._num_batches + 1} has the {name} "
-                    f"{now!r}, but the run had {noted!r}: {why}"
-                )
+                raise diverged(self._epoch_and_batch(batch), f"has the {name} {now!r}, but the run had {noted!r}", self.machine)
+
+    def _prove(self, batch: int, checkpoint: bytes, parameters: Parameters, state: Array) -> None:
+        """Compare the state with which a replay comes to a batch with the checkpoint there."""
+        if checkpoint != parameters.flat.tobytes() + state.tobytes():
+            now = np.concatenate((parameters.flat, state.ravel()))
+            differ = different(np.frombuffer(checkpoint, now.dtype), now)
+            if differ.any():
+                what = f"begins with {int(differ.sum())} of {now.size} numbers other than those of the checkpoint there"
+                raise diverged(self._epoch_and_batch(batch), what, self.machine)
+        self._unproven.discard(batch)
+
+    def _epoch_and_batch(self, batch: int) -> tuple[int, int]:
+        return divmod(batch, self._num_batches)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
+from tui_gru.debugger.comparing import Comparing
 from tui_gru.debugger.edits import Edit
+from tui_gru.debugger.explaining import Explaining
 from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import unknown_name
 from tui_gru.debugger.position import Position
@@ -18,7 +22,6 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.debugger.travelling import Travelling
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
@@ -27,11 +30,15 @@ from tui_gru.engine.parameters import Array, parameter_names
 from tui_gru.engine.sampling import sample
 from tui_gru.engine.trainer import Trainer
 
+if TYPE_CHECKING:
+    from tui_gru.debugger.checking import Check, Report
+    from tui_gru.debugger.what_if import WhatIf
+
 HISTORY_MEMORY = 256 * 2**20
 ALIASES = {"lr": "learning_rate"}
 
 
-class Session(Travelling):
+class Session(Explaining, Comparing):
     """A training run that can be stepped, forwards and backwards in time.
 
     Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run there; without it a run
@@ -94,7 +101,7 @@ class Session(Travelling):
             previous=timeline.record(position.number - 1) if position.number else None,
             learning=settings.learning,
             learning_rate=settings.learning_rate,
-            losses=timeline.column("loss", 0, self._last_finished()),
+            losses=timeline.column("loss", 0, self.program.last_loss(branches.newest)),
             newest=self.newest,
             last=self.end,
             branch=branches.current,
@@ -104,12 +111,28 @@ class Session(Travelling):
             samples=self.samples,
             changed=timeline.changed_at(position.tick),
             notice=self.notice,
+            forks=self._forks.of(branches),
+            other=self._other(),
+            stops=self.stops,
+            watched=self._watched(),
+            log=self._log,
+            marks=self.marks,
+            hits=self._hits,
+            checked=self.checked,
         )
 
-    def _last_finished(self) -> int:
-        """The newest batch whose loss has been reached; −1 if none."""
-        number, k = divmod(self._branches.newest - 1, self.program.ticks)
-        return number if k + 1 >= self.program.loss_tick else number - 1
+    def batch_check(self) -> Check:
+        """The check of the batch one is in, taken up now; `run` it in any thread. It reads only, and never changes the training."""
+        from tui_gru.debugger.checking import take_up
+
+        return take_up(self._timeline, self._moment)
+
+    def check(self, *, entries: int = 2, seed: int = 0) -> Report:
+        """Compare everything in the batch one is in with PyTorch's autograd, and with finite differences; imports torch.
+
+        Of a batch that does not learn a copy is given a backward pass. Raises `TuiGruError` where a number is not finite.
+        """
+        return self.batch_check().run(entries=entries, seed=seed)
 
     # Changing the future
 
@@ -139,8 +162,9 @@ class Session(Travelling):
 
     @recorded
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
-        """Change a cell of a parameter, of h or of h_prev, a character of the text (its 0-based place), or the rate (no index).
+        """Change a number of a parameter, a value or a gradient, a character of the text (its 0-based place), or the rate.
 
+        h and h_prev can be changed as long as they are not used, a weight at any time, another value only just after its line.
         In the past this forks a branch; the old future stays. Returns the position.
         """
         if value is None:
@@ -149,6 +173,30 @@ class Session(Travelling):
         settings, change = edits.plan(edit, self._moment, self._settings)
         self._change(settings, change, edits.action(edit))
         return self.position
+
+    def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
+        """What would come of another number in this batch: a parameter, a value or delta of timestep `t`, or a gradient.
+
+        Neither the run nor a branch is touched. Raises `TuiGruError` for what cannot be changed or is not computed yet.
+        """
+        from tui_gru.debugger.what_if import what_if
+
+        return what_if(self._timeline, self._moment, Edit(name, edits.as_index(index), value), t)
+
+    def adopt(self, what: WhatIf) -> Position:
+        """Make a what-if so: go to just after the line that wrote the number, and edit it there, which forks in the past."""
+        there = self._timeline.moment(self._timeline.place(what.tick))
+        name = "h" if what.name == "h_prev" and what.tick else what.name
+        if what.name == "h_prev" and what.t == 0 and what.tick and not self._carried(what.now.position.batch):
+            raise TuiGruError("this batch begins with h = 0, which is no number of the run; change h after a timestep instead")
+        now = there.value(name)
+        if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
+            raise TuiGruError("the run has been changed since this was asked; ask again")
+        self.seek(what.tick)
+        return self.edit(name, what.index, what.value)
+
+    def _carried(self, batch: int) -> bool:
+        return batch > 0 and self.config.carry != "reset"
 
     @recorded
     def undo(self) -> bool:
@@ -165,17 +213,21 @@ class Session(Travelling):
         """The names of all branches; the first is `main`."""
         return self._branches.names
 
-    @property
-    def branch(self) -> str:
-        """The name of the branch one is on."""
-        return self._branches.current
+    @recorded
+    def rename_branch(self, old: str, new: str) -> None:
+        """Give a branch another name, of one word."""
+        self._branches = self._branches.renamed(old, new)
+        self._rename_compared(old, new)
+        self._move_marks(old, new)
 
     @recorded
-    def switch(self, name: str) -> Position:
-        """Go to another branch, to the same place in time, or its newest if it has not come so far."""
-        branches = self._branches.switched(name)
-        self._stand(branches, branches.timeline.place(min(self.position.tick, branches.newest)))
-        return self.position
+    def delete_branch(self, name: str) -> None:
+        """Delete a branch that one is not on, for good. Branches that have left it keep the past that they share with it.
+
+        The marks on it go, too.
+        """
+        self._branches = self._branches.without(name)
+        self._move_marks(name, None)
 
     def _restore(self, restored: tuple[Branches, int] | None) -> bool:
         if restored is not None:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.flow import Flow, flow
+from tui_gru.debugger.forks import Fork
+from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.other import Other
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Line, Program
+from tui_gru.debugger.stops import LogLine, Stops, Watched
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.loss import tutorial_term1
@@ -19,13 +25,21 @@ from tui_gru.engine.parameters import Array
 from tui_gru.engine.record import BatchRecord
 from tui_gru.engine.sampling import Sample
 
+if TYPE_CHECKING:
+    from tui_gru.debugger.checked_run import Tally
+
+NO_STOPS = Stops()
+
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
     """One moment of a session. Values are read through `value`, which gives None for what has not been computed yet.
 
     `previous` is the record of the batch before (None in the first), `losses` the loss of every batch run so far on this branch,
-    `learning` whether batches learn from here on, `changed` the names changed since the line here was executed.
+    `learning` whether batches learn from here on, `changed` the names changed since the line here was executed, `forks` where
+    each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
+    the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
+    come of checking every batch (None where that is off).
     """
 
     config: Config
@@ -45,6 +59,14 @@ class Snapshot:
     samples: tuple[Sample, ...]
     changed: frozenset[str] = frozenset()
     notice: str = ""
+    forks: tuple[Fork, ...] = ()
+    stops: Stops = NO_STOPS
+    watched: tuple[Watched, ...] = ()
+    log: tuple[LogLine, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    hits: tuple[int, ...] = ()
+    other: Other | None = None
+    checked: Tally | None = None
 
     @property
     def position(self) -> Position:
@@ -90,15 +112,40 @@ class Snapshot:
 
     def last_step(self, name: str) -> Array | None:
         """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""
-        record = self.record if name in self.moment.updated_names else self.previous
-        if record is None or record.gradients is None:
-            return None
-        rate = record.gradients.flat.dtype.type(record.learning_rate)
-        with np.errstate(all="ignore"):
-            return np.asarray(-(rate * record.gradients[name]))
+        return last_step(self.moment, self.previous, name)
+
+    @property
+    def minus(self) -> str:
+        """The branch whose numbers have been taken from these; empty where these are the numbers themselves."""
+        return ""
+
+    def flow(self, row: int | None = None) -> tuple[Flow | None, ...]:
+        """How the gradient flows back, timestep by timestep, in all rows or in one; None for those not reached yet."""
+        if row not in self._flows:
+            self._flows[row] = flow(self.moment, row)
+        return self._flows[row]
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the gradient that the first timestep hands on runs into earlier batches (carry `notebook`), or is cut there."""
+        return bool(self.program.earlier) and self.position.batch > 0
+
+    @cached_property
+    def _flows(self) -> dict[int | None, tuple[Flow | None, ...]]:
+        return {}
 
     @property
     def finite(self) -> bool:
         """Whether the loss, where it is there, and all parameters are finite."""
         loss = self.value("loss")
         return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.parameters.flat).all())
+
+
+def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
+    """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+    record = moment.record if name in moment.updated_names else previous
+    if record is None or record.gradients is None:
+        return None
+    rate = record.gradients.flat.dtype.type(record.learning_rate)
+    with np.errstate(all="ignore"):
+        return np.asarray(-(rate * record.gradients[name]))

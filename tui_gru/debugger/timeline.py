@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.changeable import gradients_of, values_of
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
@@ -109,6 +110,15 @@ class Timeline:
             learned[max(batch - first, 0) :] = learns
         return learned
 
+    def learned_before(self, batch: int) -> int | None:
+        """The last batch before `batch` that ends with backward and update; None if none does."""
+        upto = batch
+        for first, learns in reversed(self._runs):
+            if learns and first < upto:
+                return upto - 1
+            upto = min(upto, first)
+        return None
+
     def record(self, batch: int) -> BatchRecord:
         """The finished record of a batch, counted through all epochs."""
         return self.segments[self._owner(batch)].record(batch)[1]
@@ -135,10 +145,11 @@ class Timeline:
 
     def changed_in(self, batch: int) -> bool:
         """Whether a segment takes over within a batch, so that its finished record does not hold for all its places."""
-        return batch in self._changed_batches
+        return batch in self.changed_batches
 
     @cached_property
-    def _changed_batches(self) -> frozenset[int]:
+    def changed_batches(self) -> frozenset[int]:
+        """The batches within which a segment takes over."""
         return frozenset(segment.first_batch for segment in self.segments if segment.start > 0)
 
     def _owner(self, batch: int) -> int:
@@ -151,6 +162,9 @@ class Timeline:
 
     def column(self, name: str, first: int, last: int) -> NDArray[np.float64]:
         """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run; read-only."""
+        kept = self._columns.get(name)
+        if kept is not None and kept[0] == (first, last):
+            return kept[1]
         pieces = []
         for segment, end in zip(self.segments, (*self._first_batches[1:], sys.maxsize), strict=True):
             low, high = max(first, segment.first_batch), min(last + 1, end)
@@ -160,7 +174,25 @@ class Timeline:
             return pieces[0]
         joined = np.concatenate(pieces) if pieces else np.empty(0)
         joined.flags.writeable = False
+        if len(joined) == last + 1 - first:  # all of them have been run, so that it stays as it is
+            self._columns[name] = (first, last), joined
         return joined
+
+    @cached_property
+    def _columns(self) -> dict[str, tuple[tuple[int, int], NDArray[np.float64]]]:
+        """What was put together last of each name: a screen asks for the same again at every step within a batch."""
+        return {}
+
+    def loss(self, batch: int) -> float:
+        """The loss of a batch that has been run."""
+        segment = self.segments[self._owner(batch)]
+        return float(segment.history.column("loss")[batch - segment.first_batch])
+
+    def parted(self, other: Timeline) -> int:
+        """The tick to which this timeline and another are the same."""
+        mine, theirs = self.segments, other.segments
+        shared = bisect_left(range(min(len(mine), len(theirs))), True, key=lambda i: mine[i] is not theirs[i])
+        return min((segments[shared].start for segments in (mine, theirs) if shared < len(segments)), default=sys.maxsize)
 
     def changed(self, at: Position, settings: Settings, change: Change, action: Action) -> Timeline:
         """The timeline that goes on from `at` with other settings, after `change` has been made to the record and parameters.
@@ -178,14 +210,21 @@ class Timeline:
         return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, action, earlier)))
 
     def changed_at(self, tick: int) -> frozenset[str]:
-        """The parameters, states and rate that were changed at a tick, after the line there had been executed with others."""
+        """What was changed at a tick: parameters, values, gradients, the rate; the line there had been executed with others."""
         i = bisect_left(self._starts, tick)
         if i in (0, len(self.segments)) or self._starts[i] != tick:
             return frozenset()
         position, here = self.position(tick), self.moment(tick)
         before = replace(here, record=self.segments[i - 1].record(position.number)[1])
-        names = (*parameter_names(self.program.config.reset), "h", "h_prev", "learning_rate")
+        reset = self.program.config.reset
+        names = (*parameter_names(reset), *values_of(reset), *gradients_of(reset), "learning_rate")
         return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
+
+    def common(self, other: Timeline) -> int:
+        """How many of the first segments two timelines have in common."""
+        pairs = zip(self.segments, other.segments, strict=False)
+        shorter = min(len(self.segments), len(other.segments))
+        return next((i for i, (mine, theirs) in enumerate(pairs) if mine is not theirs), shorter)
 
     def earlier(self, batch: int) -> tuple[Activations, ...]:
         """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""

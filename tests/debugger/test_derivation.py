@@ -1,0 +1,148 @@
+"""A derivation as it is written: what is opened, digits that add up, long sums, text and LaTeX."""
+
+from decimal import Decimal
+
+import numpy as np
+import pytest
+
+from tui_gru import Session
+from tui_gru.debugger.derivation import MOST, Form, as_text, first_opened, laid_out, short
+from tui_gru.debugger.derivation_latex import as_latex
+from tui_gru.debugger.origin import Expansion, Node, given
+
+TEXT = "abcdefghijklmnopqrstuvwxyz the quick brown fox"
+
+
+def leaf(value, label="x"):
+    return Node(label, value, lambda: given("set"), exact=True)
+
+
+def total(*values, kind="sum"):
+    terms = tuple(map(leaf, values))
+    return Node("s", Expansion(kind, terms).combined, lambda: Expansion(kind, terms), exact=True)
+
+
+def decimal(written):
+    return Decimal(written.replace("−", "-"))
+
+
+def add_up(rows, path=()):
+    """The terms at `path`, as they are written, added up exactly."""
+    below = [row for row in rows if len(row.path) == len(path) + 1 and row.path[:-1] == path]
+    return sum((decimal(row.written) for row in below), Decimal(0))
+
+
+@pytest.mark.parametrize("place", ["e1 b1 t2", "e2 b1 t3"])
+@pytest.mark.parametrize("name", ["h", "dh", "term2", "Wz", "dUh", "dh_prev"])
+def test_the_terms_of_a_sum_add_up_as_they_are_written(name, place):
+    session = Session(text=TEXT, hidden_size=20, learning_rate=0.5)
+    session.learning = True
+    session.seek(place)
+    session.step("batch")
+    for index in list(np.ndindex(*np.shape(session.value(name))))[:4]:
+        root = session.explain(name, index)
+        rows = laid_out(root, frozenset())
+        terms = [*(row.node.contribution for row in rows[1:] if row.node is not None)]
+        form = Form.of([root.value, *terms])
+        assert add_up(rows) == decimal(form.write(root.value))
+
+
+def test_small_numbers_share_an_exponent_so_that_they_add_up():
+    rows = laid_out(total(1.25e-9, -4e-11), frozenset())
+    assert [row.written for row in rows[1:]] == ["+1.250000e-09", "−0.040000e-09"]
+    assert rows[0].written == "+1.210000e-09"
+
+
+def test_rounding_is_said_where_the_sum_was_rounded():
+    terms = (leaf(1.0), leaf(1e-7))
+    root = Node("s", 1.0, lambda: Expansion("sum", terms), exact=True)
+    assert [(row.label, row.written) for row in laid_out(root, frozenset())[1:]] == [
+        ("x", "+1.0000000"), ("x", "+0.0000001"), ("rounding", "−0.0000001")
+    ]  # fmt: skip
+
+
+def test_a_long_sum_shows_the_largest_first_and_the_rest_in_one_row():
+    values = [(-1) ** i * i / 8 for i in range(1, 41)]
+    root = total(*values)
+    rows = laid_out(root, frozenset())
+    assert [decimal(row.written) for row in rows[1 : MOST + 1]] == sorted(map(Decimal, values), key=abs, reverse=True)[:MOST]
+    assert rows[-1].label == f"… {40 - MOST} smaller terms"
+    assert add_up(rows) == decimal(rows[0].written)
+    assert len(laid_out(root, frozenset({(-1,)}))) == 41
+
+
+def test_the_shares_are_parts_of_the_magnitudes():
+    rows = laid_out(total(3.0, -1.0), frozenset())
+    assert [row.share for row in rows[1:]] == [0.75, 0.25]
+    assert [row.share for row in laid_out(total(3.0, -1.0, kind="product"), frozenset())[1:]] == [None, None]
+
+
+def test_what_opens_at_first_is_the_parts_of_the_line_then_its_numbers():
+    session = Session()
+    session.step("timestep", 2)
+    root = session.explain("h", (1, 0))
+    labels = [row.label for row in laid_out(root, first_opened(root, 6)) if row.opened]
+    assert labels == ["h[row 2, unit 1]", "z⊙hₜ₋₁", "(1 − z)⊙h̃"]
+    labels = [row.label for row in laid_out(root, first_opened(root)) if row.opened]
+    assert labels == [
+        "h[row 2, unit 1]", "z⊙hₜ₋₁", "z[row 2, unit 1]", "hₜ₋₁ Uz", "(1 − z)⊙h̃", "1 − z", "h̃[row 2, unit 1]"
+    ]  # fmt: skip
+    assert first_opened(root, 2) == frozenset()
+
+
+def test_opening_a_number_of_another_batch_is_left_to_the_person():
+    session = Session()
+    session.learning = True
+    session.step("batch", 2)
+    rows = laid_out(session.explain("Wz", (0, 0)), frozenset())
+    assert rows[1].made == "from the update of epoch 1, batch 1"
+    assert rows[1].node is not None
+    assert "terms" not in vars(rows[1].node.expansion)  # not looked for yet
+
+
+def test_as_text():
+    session = Session()
+    session.step("timestep", 2)
+    root = session.explain("h", (1, 0))
+    assert as_text(root, frozenset(), "epoch 1 · batch 1 · t 2").splitlines() == [
+        "h[row 2, unit 1] = +0.7663648    epoch 1 · batch 1 · t 2",
+        "h = z⊙hₜ₋₁ + (1 − z)⊙h̃",
+        "h[row 2, unit 1]  +0.7663648        −0.0184 + 0.7848",
+        "├   z⊙hₜ₋₁        −0.0184352    2%  0.1361 · −0.1355",
+        "├ + (1 − z)⊙h̃     +0.7847999   98%  0.8639 · 0.9084",
+        "└   rounding      +0.0000001        of the sum, and of the digits shown",
+    ]
+
+
+def test_as_latex():
+    session = Session()
+    session.step("timestep", 2)
+    root = session.explain("h", (1, 0))
+    written = as_latex(root, first_opened(root, 8), "epoch 1")
+    assert written.startswith("% epoch 1\n\\begin{align*}\n")
+    assert written.count("\\\\\n") == 3
+    assert r"(1 - z) \odot \tilde{h} &= \left(1 - z\right) \cdot {\tilde{h}}^{(2)}_{2,1} = " in written
+    assert written.count("{") == written.count("}")
+
+
+@pytest.mark.parametrize(
+    "name", ["z", "r", "h_tilde", "y_hat", "term1", "term3", "loss", "dlogits", "dz", "dWz", "by", "grad_norm"]
+)
+def test_every_kind_of_derivation_is_valid_latex_and_text(name):
+    session = Session()
+    session.learning = True
+    session.step("batch")
+    index = (0,) * np.ndim(session.value(name))
+    root = session.explain(name, index)
+    written = as_latex(root, first_opened(root), "")
+    assert written.count("{") == written.count("}")
+    assert written.count(r"\left(") == written.count(r"\right)")
+    assert "rounding" not in written
+    assert root.label in as_text(root, first_opened(root), "here")
+
+
+@pytest.mark.parametrize(
+    ("value", "written"), [(3.0, "3"), (-0.25, "−0.2500"), (1.5e-5, "1.500e−05"), (float("nan"), "nan"), (float("-inf"), "−inf")]
+)
+def test_short_numbers(value, written):
+    assert short(value) == written

@@ -1,0 +1,34 @@
+"""The reading half of a session that asks where numbers come from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.debugger.edits import as_index
+from tui_gru.debugger.origin import Node, Number
+from tui_gru.debugger.travelling import Travelling
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.explainer import Explainer
+
+
+class Explaining(Travelling):
+    """Nothing that is asked here changes anything."""
+
+    def explain(self, name: str, index: Any = (), t: int | None = None) -> Node:
+        """Where entry `index` of `name` comes from, at timestep `t` (0-based; default: the position's), as of the position.
+
+        `explain("h", (1, 0)).terms` are what it is the sum of, and each can be asked in turn. Raises `TuiGruError`.
+        """
+        number = Number(name, as_index(index), t, self.position.tick)
+        return self._explainer.explain(number)
+
+    def origin(self, number: Number) -> Node:
+        """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError`."""
+        return self._explainer.explain(number)
+
+    @property
+    def _explainer(self) -> Explainer:
+        from tui_gru.debugger.explainer import Explainer  # late: nobody asks before the first picture
+
+        return Explainer(self._timeline)
