@@ -4,10 +4,8 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 
@@ -179,10 +177,8 @@ def test_ascii_is_chosen_where_the_locale_is_not_utf8(locale, encoding, utf8):
 def screen(monkeypatch):
     """The calls that reach the screen, which is not opened."""
     calls = []
-    for name, verb in (("app", "run"), ("screenshot", "take")):
-        module = ModuleType(name)
-        setattr(module, verb, lambda *arguments, **options: calls.append((arguments, options)))
-        monkeypatch.setitem(sys.modules, f"tui_gru.tui.{name}", module)
+    monkeypatch.setattr("tui_gru.tui.app.run", lambda *arguments, **options: calls.append((arguments, options)))
+    monkeypatch.setattr("tui_gru.tui.screenshot.take", lambda *arguments, **options: calls.append((arguments, options)))
     monkeypatch.setattr("tui_gru.cli.commands.require_terminal", lambda: None)
     monkeypatch.setattr("tui_gru.cli.commands.speaks_utf8", lambda environ, encoding: False)
     return calls
@@ -190,14 +186,20 @@ def screen(monkeypatch):
 
 def test_the_debugger_is_opened_on_the_tutorial(run, screen):
     assert run() == (0, "", "")
-    assert screen == [((Config(),), {"theme": None, "ascii": True, "keys": None, "learn": False})]
+    (((session,), options),) = screen
+    assert (session.config, session.learning, session.stop_on_nan, session.recording) == (Config(), False, True, None)
+    assert options == {"theme": None, "ascii": True, "keys": None}
 
 
 def test_the_debuggers_options_reach_it(run, screen, tmp_path):
     keymap = tmp_path / "keys.toml"
     keymap.touch()
-    assert run("--seed", "7", "--learn", "--theme", "nord", "--no-ascii", "--keymap", str(keymap))[0] == 0
-    assert screen == [((Config(seed=7),), {"theme": "nord", "ascii": False, "keys": keymap, "learn": True})]
+    arguments = ("--seed", "7", "--learn", "--theme", "nord", "--no-ascii", "--keymap", str(keymap), "--history-memory", "2")
+    assert run(*arguments)[0] == 0
+    (((session,), options),) = screen
+    assert (session.config, session.learning) == (Config(seed=7), True)
+    assert session._state().branches.timeline.memory.budget.limit == 2 * 2**20
+    assert options == {"theme": "nord", "ascii": False, "keys": keymap}
 
 
 def test_a_screenshot_is_asked_for(run, screen, tmp_path):

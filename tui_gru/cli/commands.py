@@ -5,17 +5,23 @@ from __future__ import annotations
 import os
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
-from tui_gru.cli.model import chosen_config, model_options, number, whole_number
+from tui_gru.cli.model import chosen_config, given_model, model_options, number, whole_number
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.session import Session
 
 NAME = "tui-gru"
 COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
@@ -30,6 +36,14 @@ def screen_size(value: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
+def memory_size(value: str | int) -> int:
+    """Bytes, from MiB as a plain number, or 512K, 64M, 1G, as a click type."""
+    match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,3})?)\s*([kmg]?)(?:i?b)?", str(value), re.IGNORECASE | re.ASCII)
+    if match is None:
+        raise click.BadParameter(f"{value!r} is not a size such as 64 (MiB), 64M or 1G")
+    return int(float(match[1]) * 2 ** {"k": 10, "m": 20, "g": 30}[match[2].lower() or "m"])
+
+
 theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
 
 
@@ -40,6 +54,7 @@ theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugg
 Examples:
   tui-gru                                     the tutorial's GRU
   tui-gru --file poem.txt --hidden-size 64    your own text
+  tui-gru --session poem --file poem.txt      a session with a name, to be gone on with: tui-gru --session poem
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
   tui-gru sample --epochs 700                 train, then write
 
@@ -54,22 +69,82 @@ Options of the model may stand before a subcommand or after it.""",
 @click.option(
     "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
 )
+@click.option("--session", metavar="NAME|PATH", help="Go on with a session, or begin one of this name; last: the newest.")
+@click.option("--copy", is_flag=True, help="Go on in a copy of the session, and leave it as it is.")
+@click.option("--record/--no-record", default=True, help="Record a session without a name, too; the newest 20 stay. Default yes.")
+@click.option(
+    "--history-memory", type=memory_size, metavar="SIZE", help="What the past may take: 64M, 1G, or MiB; default 256 MiB."
+)
 @click.version_option(__version__, message=f"{NAME} %(version)s")
 @click.pass_context
-def program(context: click.Context, learn: bool, theme: str | None, ascii_only: bool | None, keymap: Path | None) -> None:
+def program(
+    context: click.Context,
+    learn: bool,
+    theme: str | None,
+    ascii_only: bool | None,
+    keymap: Path | None,
+    session: str | None,
+    copy: bool,
+    record: bool,
+    history_memory: int | None,
+) -> None:
     """Step through the training of a GRU in this terminal, forwards and backwards in time.
 
     Without options it is the tutorial's: two units that learn MathMathMathMathMath. Press ? inside for the keys.
+    What is done is recorded as it happens; `tui-gru sessions` lists what can be gone on with.
     """
     if context.invoked_subcommand is not None:
         return
-    config = chosen_config()
+    if copy and session is None:
+        raise TuiGruError("--copy is a copy of a session; name it with --session")
+    make = _session(session, copy, record, history_memory, learn)
     require_terminal()
     from tui_gru.cli.screen import open_debugger
 
     if ascii_only is None:
         ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
-    open_debugger(config, theme=theme, ascii=ascii_only, keymap=keymap, learn=learn)
+    open_debugger(make, theme=theme, ascii=ascii_only, keymap=keymap)
+
+
+def _session(name: str | None, copy: bool, record: bool, history_memory: int | None, learn: bool) -> Callable[[], Session]:
+    """What makes the session that is asked for. What can be wrong with an old one is found out at once."""
+    if name is not None:
+        from tui_gru.cli.sessions import found, reopened
+
+        path = found(name)
+        if path is not None:
+            said = click.get_current_context().get_parameter_source("learn") is not ParameterSource.DEFAULT
+            given = given_model() | ({"learn": learn} if said else {})
+            old = reopened(path, given, copy=copy, history_memory=history_memory)
+            return lambda: old
+        if copy:
+            raise TuiGruError(f"there is no session {name} to copy; `{NAME} sessions` lists those there are")
+    config = chosen_config()
+
+    def begin() -> Session:
+        from tui_gru.tui.app import new_session
+
+        session = new_session(config, learn=learn, record=record and name is None, history_memory=history_memory)
+        if name is None:
+            return session
+        from tui_gru.cli.sessions import begun
+
+        return begun(session, name)
+
+    return begin
+
+
+@program.command(short_help="List the sessions that can be gone on with.", epilog="Example: tui-gru --session last")
+def sessions() -> None:
+    """List the sessions in your own folder, the newest first: when each was written, where it was left, and its branches.
+
+    Those that begin with a date were recorded without being given a name: the newest 20 of them stay. The branch that one is on
+    comes first.
+    """
+    from tui_gru.cli.sessions import table
+
+    for line in table():
+        click.echo(line)
 
 
 @program.command(

@@ -31,16 +31,17 @@ def given_as(option: str, field: str) -> Iterator[None]:
 
 
 def _of_engine(error: TuiGruError) -> str:
-    message = _FIELD.sub(lambda field: _typed(field[0]), str(error))
+    message = _FIELD.sub(lambda field: option_name(field[0]), str(error))
     if error.option is None:
         return message
-    option = _typed(error.option)
+    option = option_name(error.option)
     if message.startswith(f"{error.option} "):  # "seed must be" reads on as "--seed must be"
         return option + message.removeprefix(error.option)
     return message if message.startswith(f"{option} ") else f"{option}: {message}"
 
 
-def _typed(field: str) -> str:
+def option_name(field: str) -> str:
+    """An option as it is typed, by the name of the field that it sets."""
     return f"-{field}" if len(field) == 1 else "--" + field.replace("_", "-")
 
 

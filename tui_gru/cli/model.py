@@ -23,9 +23,9 @@ def whole_number(value: str | int) -> int:
     try:
         number = int(value)
     except ValueError:
-        raise click.BadParameter(f"{_short(value)} is not a whole number") from None
+        raise click.BadParameter(f"{shortened(value)} is not a whole number") from None
     if abs(number) >= 2**64:
-        raise click.BadParameter(f"{_short(value)} is too large a number")
+        raise click.BadParameter(f"{shortened(value)} is too large a number")
     return number
 
 
@@ -34,10 +34,11 @@ def number(value: str | float) -> float:
     try:
         return float(value)
     except ValueError:
-        raise click.BadParameter(f"{_short(value)} is not a number") from None
+        raise click.BadParameter(f"{shortened(value)} is not a number") from None
 
 
-def _short(value: object) -> str:
+def shortened(value: object) -> str:
+    """A value as a message quotes it."""
     text = str(value)
     return repr(text if len(text) <= 40 else text[:39] + "…")
 
@@ -85,19 +86,32 @@ def model_options(command: Command) -> Command:
     return command
 
 
+def given_model() -> dict[str, Any]:
+    """What this command line says of the model, by option; `file` is the text in it. Raises `TuiGruError`."""
+    options = _given_options()
+    if "file" in options:
+        options["file"] = _read(Path(options["file"]))
+    return options
+
+
 def chosen_config() -> Config:
     """The config that the options of this command line ask for. Raises `TuiGruError`."""
-    options = dict(_given(click.get_current_context()))
-    if "text" in options and "file" in options:
-        raise TuiGruError("--text and --file are both given; keep one of them")
-    for field in ("text", "vocabulary"):
-        _check_decoded(field, options.get(field, ""))
+    options = _given_options()
     # The text is too short for the sizes: that is about what was given, and the tutorial's text was not.
     blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
     with given_as(blamed, field="text"):
         if "file" in options:
             options["text"] = _read(Path(options.pop("file")))
         return Config.of(**options)
+
+
+def _given_options() -> dict[str, Any]:
+    options = dict(_given(click.get_current_context()))
+    if "text" in options and "file" in options:
+        raise TuiGruError("--text and --file are both given; keep one of them")
+    for field in ("text", "vocabulary"):
+        _check_decoded(field, options.get(field, ""))
+    return options
 
 
 def _check_decoded(field: str, value: str) -> None:

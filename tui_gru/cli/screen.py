@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from tui_gru.engine.config import Config
 
+if TYPE_CHECKING:
+    from tui_gru.debugger.session import Session
 
-def open_debugger(config: Config, *, theme: str | None, ascii: bool, keymap: Path | None, learn: bool) -> None:
-    """Run the debugger in this terminal until it is quit."""
+
+def open_debugger(make: Callable[[], Session], *, theme: str | None, ascii: bool, keymap: Path | None) -> None:
+    """Run the debugger on the session that `make` gives, in this terminal, until it is quit."""
     gc.disable()  # until the first picture (TuiGruApp.on_ready): what is made before that stays
     from tui_gru.tui.app import run
 
-    run(config, theme=theme, ascii=ascii, keys=keymap, learn=learn)
+    run(make(), theme=theme, ascii=ascii, keys=keymap)
 
 
 def draw(config: Config, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None) -> None:

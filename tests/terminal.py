@@ -1,0 +1,100 @@
+"""The program in a terminal of its own, as a shell starts it, and what is to be seen there."""
+
+from __future__ import annotations
+
+import errno
+import os
+import pty
+import select
+import signal
+import subprocess
+import termios
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pyte
+
+from tests.process import PROGRAM
+
+PATIENCE = 60  # seconds until a program that does not answer is given up
+
+
+class Terminal:
+    """A pseudo-terminal with the program in it; `output` is all that it has written, `screen` what that looks like."""
+
+    def __init__(self, *arguments: str, size: tuple[int, int] = (100, 30)) -> None:
+        self.master, self.slave = pty.openpty()
+        columns, rows = size
+        termios.tcsetwinsize(self.slave, (rows, columns))
+        self.before = termios.tcgetattr(self.slave)
+        self.output = b""
+        self._screen = pyte.Screen(columns, rows)
+        self._stream = pyte.ByteStream(self._screen)
+        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        self.process = subprocess.Popen(
+            [*PROGRAM, *arguments],
+            stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment, start_new_session=True,
+        )  # fmt: skip
+
+    @property
+    def screen(self) -> str:
+        """The rows of the screen, as text."""
+        return "\n".join(self._screen.display)
+
+    def type(self, keys: str) -> None:
+        """Send keys, as the terminal does."""
+        data = keys.encode()
+        while data:
+            if select.select([], [self.master], [], 0.05)[1]:
+                data = data[os.write(self.master, data[:256]) :]
+            self._read(0)
+
+    def resize(self, columns: int, rows: int) -> None:
+        """Make the window another size."""
+        self._screen.resize(rows, columns)
+        termios.tcsetwinsize(self.slave, (rows, columns))
+        self.process.send_signal(signal.SIGWINCH)
+        self._read(0)
+
+    def wait(self, done: str | Callable[[], Any]) -> None:
+        """Read what the program writes until a text is to be seen, or until `done()`."""
+        deadline = time.monotonic() + PATIENCE
+        while not (done in self.screen if isinstance(done, str) else done()):
+            assert time.monotonic() < deadline, f"{done} did not come:\n{self.screen}"
+            self._read(0.05)
+
+    def wait_for_the_end(self) -> int:
+        """Read until the program has ended and the terminal is as it was; its exit code."""
+        self.wait(lambda: self.process.poll() is not None)
+        self.wait(self.restored)
+        return int(self.process.returncode)
+
+    def restored(self) -> bool:
+        """Whether the terminal is as it was before."""
+        self._read(0)
+        return termios.tcgetattr(self.slave)[:4] == self.before[:4] and self.output.rfind(b"\x1b[?1049l") > self.output.rfind(
+            b"\x1b[?1049h"
+        )
+
+    def _read(self, seconds: float) -> None:
+        if select.select([self.master], [], [], seconds)[0]:
+            try:
+                data = os.read(self.master, 65536)
+            except OSError as error:
+                if error.errno != errno.EIO:  # nobody is at the other end any more
+                    raise
+                return
+            self.output += data
+            self._stream.feed(data)
+
+    def kill(self) -> None:
+        """End the program without a word."""
+        self.process.kill()
+        self.process.wait()
+
+    def close(self) -> None:
+        if self.process.poll() is None:
+            self.kill()
+        os.close(self.master)
+        os.close(self.slave)

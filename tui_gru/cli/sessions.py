@@ -1,0 +1,91 @@
+"""Sessions by name: the one that a command line asks for, and the list of all."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tui_gru.cli.failures import option_name
+from tui_gru.cli.model import shortened
+from tui_gru.debugger import opening, own_sessions
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.session_errors import SessionInUseError
+from tui_gru.debugger.store import sessions_folder
+from tui_gru.engine.errors import TuiGruError
+
+
+def found(name: str) -> Path | None:
+    """The file of a session that is there, to be reopened; None where it is to be begun."""
+    path = own_sessions.find(name)
+    return path if os.path.lexists(path) else None
+
+
+def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
+    """The session in a file, recorded to the same file or to a copy. `given` is what the command line says of its model.
+
+    Raises `TuiGruError` where it says something else than the session does, or where the session cannot be opened.
+    """
+    if given:
+        _check_same(Session.open(path), path, given)
+    try:
+        return opening.copied(path, history_memory) if copy else opening.reopened(path, history_memory)
+    except SessionInUseError:
+        _ask_for_a_copy(path)
+    return opening.copied(path, history_memory)
+
+
+def begun(session: Session, name: str) -> Session:
+    """A session that is new, recorded under a name from here on."""
+    path = own_sessions.find(name)
+    if path.parent != sessions_folder() and not path.parent.is_dir():
+        raise TuiGruError(f"there is no folder {path.parent}; make it first", option="session")
+    opening.record(session, path)
+    return session
+
+
+def table() -> Iterator[str]:
+    """The lines of a list of all sessions, the newest first."""
+    sessions = own_sessions.listed()
+    if not sessions:
+        yield f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` begins one"
+        return
+    rows = [("SESSION", "WRITTEN", "SIZE", "LEFT AT", "BRANCHES")]
+    for each in sessions:
+        written = datetime.fromtimestamp(each.written).strftime("%Y-%m-%d %H:%M")
+        rows.append((each.name, written, _size(each.size), each.place, ", ".join(each.branches)))
+    widths = [max(len(row[i]) for row in rows if i != 3 or row[4]) for i in range(4)]
+    for name, written, size, place, branches in rows:
+        yield f"{name:<{widths[0]}}  {written:<{widths[1]}}  {size:>{widths[2]}}  {place:<{widths[3]}}  {branches}".rstrip()
+
+
+def _said(value: Any) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    return shortened(value) if isinstance(value, str) else str(value)
+
+
+def _size(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB" if size >= 2**20 else f"{-(-size // 2**10)} KiB"
+
+
+def _ask_for_a_copy(path: Path) -> None:
+    if sys.stdin is None or not sys.stdin.isatty():
+        raise SessionInUseError(f"{path.stem} is open in another tui-gru; --copy opens a copy of it") from None
+    if not click.confirm(f"{path.stem} is open in another tui-gru. Open a copy of it?", default=True):
+        raise click.exceptions.Exit(0) from None
+
+
+def _check_same(session: Session, path: Path, given: Mapping[str, Any]) -> None:
+    """What is said of the model along with a session must be what it is."""
+    its: dict[str, Any] = {**vars(session.config), "file": session.config.text, "learn": session.learning}
+    others = [
+        f"{option_name(field)} is {_said(its[field])}, not {_said(value)}" for field, value in given.items() if its[field] != value
+    ]
+    if others:
+        raise TuiGruError(f"in the session {path.stem} {'; '.join(others)}: leave it out, or name another session")
