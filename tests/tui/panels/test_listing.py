@@ -1,6 +1,10 @@
+from dataclasses import replace
+
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start
+from tui_gru.debugger.stops import Breakpoint, Stops
+from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
@@ -13,18 +17,25 @@ class Heard(Listing):
 
     def __init__(self):
         super().__init__()
-        self.chosen = []
+        self.chosen, self.beside = [], []
 
     def on_listing_line_chosen(self, message):
         self.chosen.append(message.line.target)
+
+    def on_listing_gutter_chosen(self, message):
+        self.beside.append(message.line.target)
+
+
+def with_stops(snapshot, *breakpoints):
+    return replace(snapshot, stops=Stops(breakpoints))
 
 
 def lines_of(panel):
     return [panel.render_line(y).text.rstrip() for y in range(panel.content_size.height)]
 
 
-async def shown(pilot, panel, snapshot, **options):
-    panel.show(snapshot, View(), **options)
+async def shown(pilot, panel, snapshot):
+    panel.show(snapshot, View())
     await pilot.pause()
     await pilot.pause()
     return lines_of(panel)
@@ -42,7 +53,7 @@ async def test_at_the_start_the_arrow_is_at_the_top(board):
 async def test_the_line_just_executed(board):
     panel = Heard()
     async with board(panel).run_test(size=(60, 40)) as pilot:
-        lines = await shown(pilot, panel, at("h_tilde", 1), breakpoints=frozenset({"r", "h_tilde"}))
+        lines = await shown(pilot, panel, with_stops(at("h_tilde", 1), Breakpoint(1, "r"), Breakpoint(2, "h_tilde")))
         assert lines[3:8] == [
             "       for t in 1…3:                    t 2",
             " │       z = σ(x Wz + hₜ₋₁ Uz + bz)",
@@ -102,6 +113,51 @@ async def test_a_click_chooses_a_line_and_a_heading_none(board):
         await shown(pilot, panel, at("by"))
         await pilot.click(panel, offset=(12, 10))
         assert panel.chosen == ["z", "by"]
+
+
+async def test_a_click_beside_a_line_is_for_its_breakpoint(board):
+    panel = Heard()
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        await shown(pilot, panel, start())
+        for x, y in ((2, 4), (3, 5), (4, 6), (2, 3)):
+            await pilot.click(panel, offset=(x, 1 + y))
+        assert panel.beside == ["z", "r"]
+        assert panel.chosen == ["h_tilde"]
+
+
+STOPS = (
+    Breakpoint(1, "z"),
+    Breakpoint(2, "r", enabled=False),
+    Breakpoint(3, "h_tilde", condition="any(h > 0.9)"),
+    Breakpoint(4, "h", hits="%5"),
+    Breakpoint(5, "logits", log="{loss}"),
+    Breakpoint(6, "y_hat", log="{loss}", enabled=False),
+    Breakpoint(7, "term1", condition="loss < 1", enabled=False),
+    Breakpoint(8, "", condition="loss < 1"),
+)
+
+
+@pytest.mark.parametrize(("glyphs", "signs"), [(UNICODE, "●○◐◐◆◇○ "), (ASCII, "*o%%+-o ")], ids=["unicode", "ascii"])
+async def test_each_kind_of_stop_has_a_sign(board, glyphs, signs):
+    panel = Heard()
+    async with board(panel, glyphs=glyphs).run_test(size=(60, 40)) as pilot:
+        lines = await shown(pilot, panel, with_stops(at("h", 1), *STOPS))
+        assert "".join(line[0] for line in lines[4:12]) == signs
+        colours = [next(iter(panel.render_line(y))).style.color for y in range(4, 11)]
+        on, off = panel.palette.warning.color, panel.palette.dim.color
+        assert colours == [on, off, on, on, on, off, off]
+
+
+async def test_of_several_stops_on_a_line_the_one_that_stops_is_seen(board):
+    panel = Heard()
+    stops = (Breakpoint(1, "z", log="{z}"), Breakpoint(2, "z", condition="t == 1"), Breakpoint(3, "z", enabled=False))
+    async with board(panel).run_test(size=(60, 40)) as pilot:
+        for count, sign in ((1, "◆"), (2, "◐"), (3, "◐")):
+            assert (await shown(pilot, panel, with_stops(start(), *stops[:count])))[4][0] == sign
+        await pilot.hover(panel, offset=(2, 1 + 4))
+        assert panel.tooltip.plain.split("\n") == ["log point 1 on z: {z}", "breakpoint 2 on z if t == 1", "breakpoint 3 on z, off"]
+        await pilot.hover(panel, offset=(2, 1 + 5))
+        assert panel.tooltip.plain == "click for a breakpoint"
 
 
 async def test_a_line_that_is_cut_is_said_under_the_mouse(board):

@@ -18,9 +18,11 @@ from textual.message import Message
 from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.program import Line, Row
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.stops import Breakpoint
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
+from tui_gru.tui.panels.stop_signs import described, foremost, sign_of
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import boxes
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
@@ -37,33 +39,37 @@ _WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
 
 @dataclass(frozen=True)
 class State:
-    """What is to be seen of a row besides its text: a breakpoint, the arrow, that it was executed or never will be."""
+    """What is to be seen of a row besides its text: the sign of its stop, the arrow, that it was executed or never will be."""
 
-    stopped: bool
+    stop: str
+    disabled: bool
     arrow: bool
     passed: bool
     idle: bool
 
 
 class Listing(Panel):
-    """The rows of the program's table. It scrolls by itself, so that the arrow is in view.
-
-    `breakpoints` holds the targets of the lines that have one.
-    """
+    """The rows of the program's table, each with the sign of its breakpoint. It scrolls by itself, so that the arrow is in view."""
 
     class LineChosen(Message):
-        """A line was clicked."""
+        """A line was clicked, on its text."""
 
         def __init__(self, line: Line) -> None:
             self.line = line
             super().__init__()
 
-    breakpoints: frozenset[str] = frozenset()
+    class GutterChosen(Message):
+        """A line was clicked beside its text, where its breakpoint is."""
+
+        def __init__(self, line: Line) -> None:
+            self.line = line
+            super().__init__()
+
     _snapshot: Snapshot | None = None
 
-    def show(self, snapshot: Snapshot, view: View, breakpoints: frozenset[str] = frozenset()) -> None:
-        """Draw this snapshot from now on, with these breakpoints."""
-        self._snapshot, self.breakpoints = snapshot, breakpoints
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Draw this snapshot from now on."""
+        self._snapshot = snapshot
         self._say_shapes()
         self.refresh_content()
         self._follow()
@@ -78,8 +84,10 @@ class Listing(Panel):
         learns = snapshot.learning or snapshot.record.gradients is not None
         lines = []
         for index, row in enumerate(rows):
+            stop = foremost(stops_on(snapshot, row.line)) if row.line is not None else None
             state = State(
-                stopped=row.line is not None and row.line.target in self.breakpoints,
+                stop=sign_of(stop, self.palette.glyphs) if stop is not None else " ",
+                disabled=stop is not None and not stop.enabled,
                 arrow=index == arrow,
                 passed=index < arrow and row.line is not None and row.line.phase == phase,
                 idle=index > loss and not learns,
@@ -129,23 +137,37 @@ class Listing(Panel):
         index = offset.y + self.scroll_offset.y
         return self._snapshot.program.rows[index] if index < len(self._snapshot.program.rows) else None
 
+    def _in_gutter(self, event: events.MouseEvent) -> bool:
+        offset = event.get_content_offset(self)
+        return offset is not None and offset.x < _GUTTER - 1
+
     def on_click(self, event: events.Click) -> None:
         row = self._row_at(event)
         if row is not None and row.line is not None:
-            self.post_message(self.LineChosen(row.line))
+            self.post_message((self.GutterChosen if self._in_gutter(event) else self.LineChosen)(row.line))
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """A line that is cut is said in full."""
+        """A line that is cut is said in full; beside it, what its stops are."""
         row = self._row_at(event)
+        said = self._said_of(row, self._in_gutter(event)) if row is not None else ""
+        self.tooltip = Content(transliterate(said, self.palette.glyphs)) if said else None
+
+    def _said_of(self, row: Row, in_gutter: bool) -> str:
         width = self.scrollable_content_region.width
-        whole = row is None or _GUTTER + cell_len(_indented(row, width)) <= width
-        self.tooltip = None if row is None or whole else Content(transliterate(row.text, self.palette.glyphs))
+        if in_gutter and row.line is not None and self._snapshot is not None:
+            return "\n".join(map(described, stops_on(self._snapshot, row.line))) or "click for a breakpoint"
+        return row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
 
 
 def arrow_row(snapshot: Snapshot) -> int:
     """The row of the line just executed; at the start the first."""
     target = snapshot.line.target if snapshot.line is not None else None
     return next((i for i, row in enumerate(snapshot.program.rows) if row.line is not None and row.line.target == target), 0)
+
+
+def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:
+    """The breakpoints and log points of a line."""
+    return tuple(stop for stop in snapshot.stops.breakpoints if stop.line == line.target)
 
 
 def rows_until_loss(rows: tuple[Row, ...]) -> int:
@@ -171,13 +193,13 @@ def _written(palette: Palette, text: str, width: int, state: State, value: str) 
     spare = room - cell_len(written)
     value = value if cell_len(value) < spare else ""
     tail = " " * (spare - cell_len(value)) + value
-    stop = glyphs.breakpoint if state.stopped else " "
+    ink = palette.dim if state.disabled else palette.warning
     if state.arrow:
-        mark = Style.combine([palette.line, Style(color=palette.warning.color)])
-        return Segment(stop, mark), Segment(f"{glyphs.arrow} {written}{tail}", palette.line)
+        mark = Style.combine([palette.line, Style(color=ink.color)])
+        return Segment(state.stop, mark), Segment(f"{glyphs.arrow} {written}{tail}", palette.line)
     trail = Segment(f"{glyphs.axis_vertical if state.passed else ' '} ", palette.dim)
     body = [Segment(written, palette.dim)] if state.idle else _coloured(palette, written)
-    return Segment(stop, palette.warning), trail, *body, Segment(tail, palette.dim)
+    return Segment(state.stop, ink), trail, *body, Segment(tail, palette.dim)
 
 
 def _coloured(palette: Palette, text: str) -> list[Segment]:

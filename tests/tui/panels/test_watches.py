@@ -1,0 +1,115 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.tui.panels.sessions import at
+from tui_gru.debugger.stops import Stops, Watch, Watched
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.panels.watches import Watches
+from tui_gru.tui.view import View
+
+LOSS, H = Watch(1, "loss", stops=True), Watch(2, "h")
+MATRIX = np.array([[0.25, -0.5], [0.125, 1e-5]], np.float32)
+
+
+def watching(snapshot, *watched):
+    return replace(snapshot, stops=Stops((), tuple(each.watch for each in watched)), watched=watched)
+
+
+def lines_of(panel, count):
+    return [panel.render_line(y).text.rstrip() for y in range(count)]
+
+
+async def shown(pilot, panel, snapshot):
+    panel.show(snapshot, View())
+    await pilot.pause()
+    await pilot.pause()
+    return lines_of(panel, panel.content_size.height)
+
+
+@pytest.fixture
+def panel():
+    watches = Watches()
+    watches.styles.width, watches.styles.height = 48, "auto"
+    return watches
+
+
+async def test_a_row_a_watch_and_one_that_stops_has_its_sign(board, panel):
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        moment = watching(at("h", 1), Watched(LOSS, None), Watched(H, MATRIX, MATRIX))
+        assert await shown(pilot, panel, moment) == ["● loss  ·", "  h     [[+0.25 -0.50] [+0.12 +1e-5]]"]
+        assert panel.size.height == 2
+        off = replace(LOSS, enabled=False)
+        assert await shown(pilot, panel, watching(at("h", 1), Watched(off), Watched(H, MATRIX, MATRIX))) == [
+            "  h  [[+0.25 -0.50] [+0.12 +1e-5]]"
+        ]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(1.2602, "+1.2602"), (3.0, "3"), (True, "true"), (False, "false"), ("\n", "⏎"), (float("nan"), "nan"), (1e30, "+1.0e30")],
+)
+async def test_a_single_value(board, panel, value, said):
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        assert await shown(pilot, panel, watching(at("loss"), Watched(LOSS, value, value))) == [f"● loss  {said}"]
+
+
+async def test_what_a_line_has_changed_is_shown_as_old_and_new_while_one_is_at_it(board, panel):
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        changed = Watched(LOSS, 1.25, 1.5)
+        assert await shown(pilot, panel, watching(at("loss"), changed)) == ["● loss  +1.5000 → +1.2500"]
+        styles = [segment.style.color for segment in panel.render_line(0) if segment.text.strip()]
+        warning, accent, dim = (getattr(panel.palette, name).color for name in ("warning", "accent", "dim"))
+        assert styles[:5] == [warning, accent, dim, dim, accent]
+        assert await shown(pilot, panel, watching(at("dlogits", 2), changed)) == ["● loss  +1.2500"]
+        assert await shown(pilot, panel, watching(at("loss"), replace(changed, before=None))) == ["● loss  +1.2500"]
+
+
+async def test_of_a_matrix_the_changed_elements_are_lit_where_the_old_ones_do_not_fit(board, panel):
+    before = MATRIX.copy()
+    before[0, 1] = 0.75
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        assert await shown(pilot, panel, watching(at("h", 1), Watched(H, MATRIX, before))) == ["  h  [[+0.25 -0.50] [+0.12 +1e-5]]"]
+        lit = [segment.text for segment in panel.render_line(0) if segment.style.color == panel.palette.accent.color]
+        assert lit[0] == "h"
+        assert [text.strip() for text in lit[1:]] == ["-0.50"]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (np.linspace(-1, 2, 60, dtype=np.float32).reshape(6, 10), "6×10, -1.00 … +2.00"),
+        (np.array([np.nan] * 30 + [1.5]), "31, +1.50 … +1.50, 30 not finite"),
+        (np.full((3, 9), np.inf), "3×9, none finite"),
+        (np.zeros((5, 9), bool), "5×9, 0 true"),
+        (np.array([[True, False], [False, False]]), "[[1 0] [0 0]]"),
+        (np.array(["M", "h"]), "[M h]"),
+        (np.zeros((0, 2)), "[]"),
+    ],
+)
+async def test_an_array_that_does_not_fit_is_described(board, panel, value, said):
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        assert await shown(pilot, panel, watching(at("h", 1), Watched(H, value, value))) == [f"  h  {said}"]
+
+
+async def test_an_error_is_said_and_cut_to_the_panel(board, panel):
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        error = "column 12: h has 4 values; use any(...) or all(...)"
+        lines = await shown(pilot, panel, watching(at("h", 1), Watched(H, error=error)))
+        assert lines == ["  h  h has 4 values; use any(...) or all(..…"]
+
+
+async def test_a_long_expression_leaves_room_for_its_value(board, panel):
+    long = Watch(3, "max(abs(dh_prev)) / max(abs(dh)) + min(abs(dlogits))")
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        lines = await shown(pilot, panel, watching(at("h", 1), Watched(long, 0.5, 0.5), Watched(H, MATRIX, MATRIX)))
+        assert lines[0] == "  max(abs(dh_prev)) / max(abs(dh))…  +0.5000"
+        assert lines[1] == "  h      [[+0.25 -0.50] [+0.12 +1e-5]]".replace("h      ", "h" + " " * (44 - 2 - 1 - 29))
+
+
+async def test_in_ascii(board, panel):
+    async with board(panel, glyphs=ASCII).run_test(size=(60, 12)) as pilot:
+        value = np.linspace(-1, 2, 60).reshape(6, 10)
+        lines = await shown(pilot, panel, watching(at("loss"), Watched(LOSS, 1.25, 1.5), Watched(H, value, value)))
+        assert lines == ["* loss  +1.5000 > +1.2500", "  h     6x10, -1.00 ~ +2.00"]

@@ -1,0 +1,119 @@
+"""The `:` line's commands for stops, and the errors that name a column."""
+
+import pytest
+
+from tests.tui.test_main_screen import driving
+from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.commands import execute
+from tui_gru.tui.panels.stop_signs import command_of
+
+BREAKS = {
+    "break h_tilde": Breakpoint(1, "h_tilde"),
+    "break h\u0303": Breakpoint(1, "h_tilde"),
+    "break h~": Breakpoint(1, "h_tilde"),
+    "break y\u0302": Breakpoint(1, "y_hat"),
+    "break o": Breakpoint(1, "logits"),
+    "break dhₜ₋₁": Breakpoint(1, "dh_prev"),
+    "b  loss  if  loss < 1 ": Breakpoint(1, "loss", condition="loss < 1"),
+    "break if loss < 1": Breakpoint(1, "", condition="loss < 1"),
+    "break h hits %5": Breakpoint(1, "h", hits="%5"),
+    "break h hits >3 if any(h > 0.9)": Breakpoint(1, "h", condition="any(h > 0.9)", hits=">3"),
+    "break loss log {loss:.3f} if you like, hits or log": Breakpoint(1, "loss", log="{loss:.3f} if you like, hits or log"),
+    "break y_hat if t == 1 hits >1 log ŷ {y_hat[0]}": Breakpoint(
+        1, "y_hat", condition="t == 1", hits=">1", log="ŷ {y_hat[0]}"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("typed", BREAKS)
+async def test_break(typed):
+    async with driving((80, 24)) as d:
+        execute(d.screen, typed)
+        assert d.session.stops.breakpoints == (BREAKS[typed],)
+        execute(d.screen, command_of(BREAKS[typed]))
+        assert d.session.stops.breakpoints[1] == Breakpoint(**{**vars(BREAKS[typed]), "id": 2})
+
+
+@pytest.mark.parametrize(
+    ("typed", "made"),
+    [
+        ("watch loss", Watch(1, "loss")),
+        ("w max(abs(h))  stop", Watch(1, "max(abs(h))", stops=True)),
+        ("watch h[0, 1] > 0.5 stop", Watch(1, "h[0, 1] > 0.5", stops=True)),
+    ],
+)
+async def test_watch(typed, made):
+    async with driving((80, 24)) as d:
+        execute(d.screen, typed)
+        assert d.session.stops.watches == (made,)
+        execute(d.screen, command_of(made))
+        assert d.session.stops.watches[1].expression == made.expression
+
+
+@pytest.mark.parametrize(
+    ("typed", "at", "said"),
+    [
+        ("break hh", "hh", "no line computes 'hh'; did you mean"),
+        ("break h if any(h >> 0.9)", "h >>", "not allowed"),
+        ("  :break h if any(hh > 0.9)", "hh", "hh"),
+        ("break h if loss = 1", "= 1", "=="),
+        ("b h hits 5x", "5x", "hit count"),
+        ("break h hits %0", "0", "never stops"),
+        ("break h if t == 1 log z {zz}", "zz", "zz"),
+        ("break h log {z", "{z", "never closed"),
+        ("break h if t == 1 if t == 2", "if t == 2", "twice"),
+        ("break h if hits 3", "hits", "what comes after if"),
+        ("watch hh + 1", "hh", "hh"),
+        ("watch h[0, 9] +", "+", "ends too early"),
+        ("break #1 z", "#1", "watch #1"),
+    ],
+)
+async def test_an_error_names_the_column_of_what_was_typed(typed, at, said):
+    async with driving((80, 24)) as d:
+        d.session.watch("loss")
+        with pytest.raises(TuiGruError, match=r"^column") as caught:
+            execute(d.screen, typed)
+        assert said in str(caught.value)
+        column = int(str(caught.value).split(":")[0].split()[1])
+        assert column - 1 in range(typed.index(at), typed.index(at) + len(at) + 1), str(caught.value)
+        assert d.session.stops.breakpoints == ()
+        assert len(d.session.stops.watches) == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("break h if", "what comes after if"),
+        ("watch", "name what to watch"),
+        ("watch stop", "name what to watch"),
+        ("delete", "name which"),
+        ("delete 9", "no breakpoint or watch 9"),
+        ("delete q", "no mark q"),
+        ("enable x", "'x' is no number"),
+        ("mark 1", "letter"),
+        ("jump", "name which"),
+        ("watch #9 loss", "no breakpoint or watch 9"),
+    ],
+)
+async def test_what_cannot_be_done_is_said(typed, said):
+    async with driving((80, 24)) as d:
+        with pytest.raises(TuiGruError, match=said):
+            execute(d.screen, typed)
+
+
+async def test_change_enable_disable_delete():
+    async with driving((80, 24)) as d:
+        for typed in ("break h", "watch loss", "mark a"):
+            execute(d.screen, typed)
+        execute(d.screen, "break #1 z if t == 2")
+        assert d.session.stops.breakpoints == (Breakpoint(1, "z", condition="t == 2"),)
+        execute(d.screen, "watch #2 max(h) stop")
+        assert d.session.stops.watches == (Watch(2, "max(h)", stops=True),)
+        execute(d.screen, "disable 1 #2")
+        assert not any(stop.enabled for stop in d.session.stops.all)
+        execute(d.screen, "enable 2")
+        assert [stop.enabled for stop in d.session.stops.all] == [False, True]
+        execute(d.screen, "delete 1, 2 a")
+        assert d.session.stops.all == ()
+        assert d.session.marks == ()

@@ -1,0 +1,277 @@
+"""Breakpoints, watches, marks and continue on the main screen, driven by keys as a person would."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.log import Log
+from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.panels.watches import Watches
+
+
+async def command(d: Driver, text: str) -> None:
+    await d.type(":", *(("space" if char == " " else char) for char in text), "enter")
+
+
+def target(d: Driver) -> str:
+    line = d.session.position.line
+    return "" if line is None else line.target
+
+
+async def test_b_breaks_on_the_line_at_work_and_c_runs_to_it() -> None:
+    async with driving() as d:
+        await d.type("b")
+        assert "no line" in d.says
+        assert d.session.stops.breakpoints == ()
+        await d.type("o", "o", "o", "b")
+        assert d.session.stops.breakpoints == (Breakpoint(1, "h_tilde"),)
+        assert "h̃" in d.says
+        await d.type("c")
+        assert (target(d), d.where) == ("h_tilde", (0, 0, 1, "forward"))
+        assert "stopped" in d.says
+        await d.type("2", "c")
+        assert (target(d), d.where) == ("h_tilde", (0, 1, 0, "forward"))
+        await d.type("C", "C")
+        assert d.where == (0, 0, 1, "forward")
+        await d.type("b")
+        assert d.session.stops.breakpoints == ()
+        assert ":break h_tilde" in d.says
+        await d.type("C")
+        assert d.session.position.tick == 0
+        assert "beginning" in d.says
+
+
+async def test_b_on_a_line_with_a_condition_opens_the_list_at_it() -> None:
+    async with driving() as d:
+        await command(d, "break loss")
+        await command(d, "break h if any(h > 0.9)")
+        await d.type("4", "o", "b")
+        assert len(d.session.stops.breakpoints) == 2
+        shown = d.screen.query_one(StopsList)
+        assert shown.chosen == Breakpoint(2, "h", condition="any(h > 0.9)")
+        assert "d deletes it" in d.says
+
+
+async def test_a_stop_on_a_condition_says_why() -> None:
+    async with driving() as d:
+        d.session.epochs = 30
+        await command(d, "break h if any(h > 0.9)")
+        await d.type("l", "c")
+        assert target(d) == "h"
+        assert (d.session.value("h") > 0.9).any()
+        assert "stopped" in d.says
+        assert "h > 0.9" in d.says
+
+
+async def test_continue_to_the_end_of_a_run_that_nothing_stops_says_so() -> None:
+    async with driving() as d:
+        d.session.epochs = 2
+        await command(d, "break if loss < 0")
+        await d.type("c")
+        assert d.session.position == d.session.end
+        assert "nothing stopped" in d.says
+
+
+async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_there_is_one() -> None:
+    async with driving() as d:
+        assert d.screen.check_action("match", (1,)) is None
+        await d.type("]")
+        assert d.session.position.tick == 0
+        await command(d, "until t == 1")
+        assert d.screen.check_action("match", (1,)) is True
+        first = d.session.position
+        await d.type("]", "]")
+        assert d.session.position.number == first.number + 2
+        await d.type("[")
+        assert d.session.position.number == first.number + 1
+        await d.type("2", "[")
+        assert d.session.position.tick == 0
+        assert d.says == "'t == 1' did not hold before"
+
+
+@pytest.mark.parametrize("letter", ["a", "q", "s", "c", "m", "Q", "N"])
+async def test_a_mark_takes_any_letter_whatever_its_key_does(letter: str) -> None:
+    async with driving() as d:
+        await d.type("n", "s", "m")
+        assert d.screen.query_one(BottomLine).prefix == "m"
+        assert "letter" in d.says
+        await d.type(letter)
+        place = d.session.position
+        assert [(mark.letter, mark.tick) for mark in d.session.marks] == [(letter, place.tick)]
+        assert d.says == f"{letter} marks e1 b2 t1"
+        assert d.screen.query_one(BottomLine).prefix == ""
+        await d.type("3", "n", "'")
+        assert f"({letter})" in d.says
+        await d.type(letter)
+        assert d.session.position == place
+        await d.type("'", "'")
+        assert d.session.position.number == 3
+
+
+async def test_what_is_no_letter_marks_nothing_and_escape_forgets() -> None:
+    async with driving() as d:
+        await d.type("s", "m", "5")
+        assert "letter" in d.says
+        await d.type("s")
+        assert d.where == (0, 0, 1, "forward")  # the 5 was no count
+        await d.type("m", "escape")
+        assert (d.says, d.screen.query_one(BottomLine).prefix) == ("", "")
+        await d.type("a", "'", "x")
+        assert "no mark x" in d.says
+        await d.type("m", "enter", "n")
+        assert d.session.marks == ()
+        assert d.where == (0, 1, 2, "loss")
+
+
+async def test_w_watches_and_the_panel_is_there_while_something_is_watched() -> None:
+    async with driving() as d:
+        assert not d.screen.query(Watches)
+        await d.type("w", *"loss", "space", *"stop", "enter")
+        assert d.session.stops.watches == (Watch(1, "loss", stops=True),)
+        await d.pilot.pause()
+        panel = d.screen.query_one(Watches)
+        assert panel.region.height == 3
+        assert panel.region.bottom == d.screen.query_one("#body").region.bottom
+        await d.type("l", "c")
+        assert target(d) == "loss"
+        assert d.session.position.number == 1  # the first loss is none that has changed
+        assert "→" in panel.render_line(0).text
+        await command(d, "disable 1")
+        await d.pilot.pause()
+        assert not panel.display
+        await command(d, "enable 1")
+        await d.pilot.pause()
+        assert panel.display
+
+
+async def test_a_log_point_writes_and_does_not_stop() -> None:
+    async with driving() as d:
+        d.session.epochs = 1
+        assert not d.screen.query(Log)
+        await command(d, "break loss log loss {loss:.4f}")
+        await d.pilot.pause()
+        assert d.screen.query_one(Log).region.height == 3
+        await d.type("c")
+        assert d.session.position == d.session.end
+        for _ in range(3):
+            await d.pilot.pause()
+        log = d.screen.query_one(Log)
+        assert log.region.height == 5
+        assert [log.render_line(y).text.split()[:4] for y in range(2)] == [["e1", "b1", "t3", "loss"], ["e1", "b2", "t3", "loss"]]
+        assert "1.2602" in log.render_line(0).text
+
+
+async def test_a_click_beside_a_line_sets_and_deletes_its_breakpoint() -> None:
+    async with driving() as d:
+        for expected in ((Breakpoint(1, "z"),), ()):
+            await d.pilot.click(Listing, offset=(2, 1 + 4))
+            await d.pilot.pause()
+            assert d.session.stops.breakpoints == expected
+            assert d.session.position.tick == 0
+        await d.pilot.click(Listing, offset=(12, 1 + 4))
+        await d.pilot.pause()
+        assert target(d) == "z"
+
+
+async def test_the_list_enables_edits_and_deletes() -> None:
+    async with driving() as d:
+        for text in ("break h if any(h > 0.9)", "watch loss", "mark a"):
+            await command(d, text)
+        await d.type("3", "n", "B")
+        shown = d.screen.query_one(StopsList)
+        assert d.screen.focused is shown
+        await d.type("space")
+        assert d.session.stops.breakpoints[0].enabled is False
+        await d.type("e")
+        line = d.screen.query_one(CommandLine)
+        assert line.value == "break #1 h if any(h > 0.9)"
+        await d.type("backspace", "escape")
+        assert d.screen.focused is shown
+        await d.type("enter", *["backspace"] * 4, *"0.5)", "enter")
+        assert d.session.stops.breakpoints == (Breakpoint(1, "h", condition="any(h > 0.5)", enabled=False),)
+        await d.type("down", "e")
+        assert line.value == "watch #2 loss"
+        await d.type("escape", "d")
+        assert d.session.stops.watches == ()
+        assert "watch loss" in d.says
+        assert shown.chosen == d.session.marks[0]
+        await d.type("enter")
+        assert d.session.position.tick == 0
+        await d.type("delete")
+        assert d.session.marks == ()
+        await d.type("escape")
+        assert not d.screen.query(StopsList)
+
+
+async def test_marks_lists_the_marks() -> None:
+    async with driving() as d:
+        for text in ("break h", "mark b", "mark a", "marks"):
+            await command(d, text)
+        assert d.screen.query_one(StopsList).chosen == d.session.marks[0]
+        await command(d, "stops")
+        assert d.screen.query_one(StopsList).chosen == d.session.stops.breakpoints[0]
+
+
+@pytest.mark.parametrize(("size", "pages"), [((160, 50), 1), ((120, 36), 2), ((80, 24), 4), ((40, 12), 5)])
+async def test_on_a_small_screen_watches_and_log_have_the_last_page(size: tuple[int, int], pages: int) -> None:
+    async with driving(size) as d:
+        await command(d, "watch h")
+        assert d.says == ("watching h · v turns to its page" if pages > 2 else "watching h")
+        await command(d, "break h log {h[0]}")
+        await d.pilot.pause()
+        assert d.screen.pages == pages
+        for _ in range(pages - 1):
+            await d.type("v")
+        if pages < 3:
+            await d.type("v")
+        await d.pilot.pause()
+        panels = [d.screen.query_one(Watches), d.screen.query_one(Log)]
+        assert all(panel.region.height >= 3 for panel in panels)
+        assert all(d.screen.region.contains_region(panel.region) for panel in panels)
+        await command(d, "stops")
+        await d.pilot.pause()
+        assert d.screen.query_one(StopsList).region.height >= 3
+
+
+async def test_the_log_is_zoomed_to_the_whole_screen() -> None:
+    async with driving((120, 36)) as d:
+        await command(d, "break loss log {loss}")
+        await d.type("9", "n")
+        d.screen.query_one(Log).focus()
+        await d.type("z")
+        await d.pilot.pause()
+        assert d.screen.query_one(Log).region.height > 30
+        await d.type("z")
+        await d.pilot.pause()
+        assert d.screen.query_one(Log).region.height == 8
+
+
+async def test_the_page_of_the_last_watch_goes_with_it() -> None:
+    async with driving((80, 24)) as d:
+        await command(d, "watch h")
+        await d.type("v", "v", "v")
+        await d.pilot.pause()
+        assert d.screen.query_one(Watches).region
+        await command(d, "delete 1")
+        await d.pilot.pause()
+        assert d.screen.query_one("#blackboard").region
+        assert d.screen.pages == 3
+
+
+async def test_stops_are_not_touched_while_a_run_goes_on() -> None:
+    async with driving() as d:
+        await command(d, "break if loss < 0")
+        await d.type("B")
+        for key in "99999999n":
+            await d.pilot.press(key)
+        assert d.screen.running
+        await d.pilot.press("d")
+        assert len(d.session.stops.breakpoints) == 1
+        await d.pilot.press("escape")
+        await d.type()
+        assert len(d.session.stops.breakpoints) == 1

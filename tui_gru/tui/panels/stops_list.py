@@ -1,0 +1,236 @@
+"""Everything that stops a run or marks a place, in one list: breakpoints, watches, marks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+
+from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.marks import Mark
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.tui.characters import cut
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.panels.stop_signs import clauses, place_of, sign_of
+from tui_gru.tui.panels.watched_value import just_changed, written_value
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, from_rows, pad, text, vstack
+from tui_gru.tui.widgets.overlay import Overlay
+
+Entry = Breakpoint | Watch | Mark
+
+#: From this width on, a breakpoint shows its line whole; before, only what the line computes.
+_WIDE = 90
+#: From this width on, the columns of breakpoints, watches and marks are the same.
+_ALIGNED = 60
+#: The arrow and the sign before the columns, and blanks between them.
+_LEAD, _GAP = 4, 2
+_FIRST_STEPS = (
+    ("b", "a breakpoint on this line"),
+    (":break h if any(h > 0.9)", "stop where it holds"),
+    (":break loss log {loss:.3f}", "write, without stopping"),
+    (":watch loss stop", "stop when it changes"),
+    ("m a", "mark this place; ' a returns"),
+)
+
+
+class StopsList(Overlay):
+    """A cursor goes through it; what is done with the entry under it is for the screen to do."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", "Up", show=False),
+        Binding("down", "move(1)", "Down", show=False),
+        Binding("home", "move(-9999)", "First", show=False),
+        Binding("end", "move(9999)", "Last", show=False),
+        Binding("space", "choose('toggled')", "Enable or disable", show=False),
+        Binding("e,enter", "choose('opened')", "Edit, or go to", show=False),
+        Binding("d,delete", "choose('deleted')", "Delete", show=False),
+    ]
+
+    class Chosen(Message):
+        """Something is to be done with an entry: `verb` is toggled, opened or deleted."""
+
+        def __init__(self, verb: str, entry: Entry) -> None:
+            super().__init__()
+            self.verb, self.entry = verb, entry
+
+    def __init__(self, *, at: int | str | None = None) -> None:
+        """`at` is the id of the stop, or the letter of the mark, that the cursor begins at."""
+        super().__init__()
+        self._snapshot: Snapshot | None = None
+        self._entries: tuple[Entry, ...] = ()
+        self._cursor = 0
+        self._at = at
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        at = self._at if self.chosen is None else _key(self.chosen)
+        self._snapshot, self._at = snapshot, None
+        stops = snapshot.stops
+        self._entries = (*stops.breakpoints, *stops.watches, *snapshot.marks)
+        keys = [_key(entry) for entry in self._entries]
+        self._cursor = keys.index(at) if at in keys else max(min(self._cursor, len(keys) - 1), 0)
+        self._changed()
+
+    @property
+    def chosen(self) -> Entry | None:
+        """The entry under the cursor; None in an empty list."""
+        return self._entries[self._cursor] if self._entries else None
+
+    # Drawing
+
+    def build(self, width: int, height: int) -> Box:
+        if self._snapshot is None:
+            return EMPTY
+        if not self._entries:
+            return self._first_steps(width)
+        palette = self.palette
+        id_column = max(len(str(_key(entry))) for entry in self._entries) + _GAP
+        common = self._name_column(self._entries, width)
+        parts = []
+        for kind, title in ((Breakpoint, "breakpoints"), (Watch, "watches"), (Mark, "marks")):
+            group = tuple(entry for entry in self._entries if isinstance(entry, kind))
+            if group:
+                column = common if width >= _ALIGNED else self._name_column(group, width)
+                rows = [self._row(entry, id_column, column, width) for entry in group]
+                parts.append(vstack(text(palette, title, palette.dim), from_rows(rows)))
+        return clip(palette, vstack(*parts, gap=1), width, 10**6)
+
+    def _name_column(self, entries: tuple[Entry, ...], width: int) -> int:
+        widest = max(cell_len(self._called(entry, width)) for entry in entries)
+        return min(widest + _GAP, max(width * 2 // 5, 10))
+
+    def _first_steps(self, width: int) -> Box:
+        p = self.palette
+        head = text(p, "nothing to stop at yet", p.dim)
+        keys = [text(p, key, p.keyword) for key, _ in _FIRST_STEPS]
+        what = [text(p, said, p.plain) for _, said in _FIRST_STEPS]
+        beside = columns(vstack(*keys), vstack(*what))
+        if beside.width > width:
+            under = (vstack(key, pad(said, left=2)) for key, said in zip(keys, what, strict=True))
+            return clip(p, vstack(head, *under), width, 10**6)
+        return vstack(head, beside, gap=1)
+
+    def _called(self, entry: Entry, width: int) -> str:
+        assert self._snapshot is not None
+        if isinstance(entry, Watch):
+            name = entry.expression
+        elif isinstance(entry, Mark):
+            name = place_of(position_of(self._snapshot.program, entry.tick))
+        elif not entry.line:
+            name = "anywhere"
+        else:
+            whole = (row.line.text for row in self._snapshot.program.rows if row.line and row.line.target == entry.line)
+            name = next(whole, entry.line) if width >= _WIDE else screen_name(entry.line)
+        return transliterate(name, self.palette.glyphs)
+
+    def _row(self, entry: Entry, id_column: int, name_column: int, width: int) -> Row:
+        palette, glyphs = self.palette, self.palette.glyphs
+        here = entry is self.chosen
+        sign = " " if isinstance(entry, Mark) else sign_of(entry, glyphs)
+        enabled = isinstance(entry, Mark) or entry.enabled
+        ink = palette.line if here else palette.plain if enabled else palette.dim
+        name = cut(self._called(entry, width), name_column - _GAP, glyphs)
+        room = width - _LEAD - id_column - name_column
+        return (
+            Segment(f"{glyphs.arrow if here else ' '} ", palette.accent),
+            Segment(f"{sign} ", palette.warning if enabled else palette.dim),
+            Segment(str(_key(entry)).ljust(id_column), palette.keyword if enabled else palette.dim),
+            Segment(name, ink),
+            Segment(" " * (name_column - cell_len(name))),
+            *self._details(entry, max(room, 0), width >= _ALIGNED),
+        )
+
+    def _details(self, entry: Entry, room: int, aligned: bool) -> Row:
+        assert self._snapshot is not None
+        palette = self.palette
+        if isinstance(entry, Mark):
+            line = position_of(self._snapshot.program, entry.tick).line
+            words = [f"after {screen_name(line.target)}" if line is not None else "the beginning"]
+            if entry.branch != self._snapshot.branch:
+                words.append(f"on {entry.branch}")
+            return (Segment(transliterate(", ".join(words), palette.glyphs), palette.dim),)
+        if isinstance(entry, Watch):
+            return self._watched(entry, room, aligned)
+        row: list[Segment] = []
+        for keyword, said in clauses(entry):
+            row += [Segment(f"{keyword} ", palette.keyword), Segment(f"{transliterate(said, palette.glyphs)}  ", palette.plain)]
+        return tuple(row)
+
+    def _watched(self, watch: Watch, room: int, aligned: bool) -> Row:
+        assert self._snapshot is not None
+        palette = self.palette
+        lead: Row = (Segment("stop  ", palette.keyword),) if watch.stops else ()
+        if not lead and aligned and any(other.stops for other in self._snapshot.stops.watches):
+            lead = (Segment(" " * len("stop  ")),)
+        room -= sum(len(segment.text) for segment in lead)
+        found = next((watched for watched in self._snapshot.watched if watched.watch.id == watch.id), None)
+        if found is None or not watch.enabled:
+            return lead
+        return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(self._snapshot, found)))
+
+    def _changed(self) -> None:
+        self.set_titles("stops, watches and marks", self._hints())
+        self.refresh_content()
+        self._follow()
+
+    def _hints(self) -> str:
+        entry = self.chosen
+        if entry is None:
+            return "esc closes"
+        if isinstance(entry, Mark):
+            hints = ["enter goes there", "d delete", "esc closes"]
+        else:
+            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", "esc closes"]
+        while len(" · ".join(hints)) > max(self.size.width - 6, 0) and len(hints) > 1:
+            hints.pop()
+        return " · ".join(hints)
+
+    # The cursor
+
+    def action_move(self, by: int) -> None:
+        if not self._entries:
+            self.scroll_relative(y=by, animate=False)
+        self._cursor = min(max(self._cursor + by, 0), max(len(self._entries) - 1, 0))
+        self._changed()
+
+    def action_choose(self, verb: str) -> None:
+        if (entry := self.chosen) is not None:
+            self.post_message(self.Chosen(verb, entry))
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        row = -1 if offset is None else offset.y + self.scroll_offset.y
+        rows = [self._row_of(index) for index in range(len(self._entries))]
+        if row in rows:
+            self._cursor = rows.index(row)
+            self._changed()
+
+    def _row_of(self, index: int) -> int:
+        """The row of an entry: under its group's title, which has a blank row before it."""
+        kinds = list(dict.fromkeys(map(type, self._entries)))
+        return index + 2 * kinds.index(type(self._entries[index])) + 1
+
+    def _follow(self) -> None:
+        height = self.scrollable_content_region.height
+        if self._entries and height > 0:
+            row = self._row_of(self._cursor)
+            top = row - 1 if height > 1 else row  # with what is above it: a group's title
+            self.scroll_to(y=min(max(self.scroll_offset.y, row + 1 - height), top), animate=False, immediate=True, force=True)
+
+    def _set_virtual_size(self, size: Size) -> None:
+        super()._set_virtual_size(size)
+        self._follow()
+
+    def on_resize(self) -> None:
+        self._changed()
+
+
+def _key(entry: Entry) -> int | str:
+    return entry.letter if isinstance(entry, Mark) else entry.id

@@ -1,0 +1,54 @@
+"""The watches: each expression with its value as of now, and the one before where it has just changed."""
+
+from __future__ import annotations
+
+from rich.cells import cell_len
+from rich.segment import Segment
+
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.stops import Watched
+from tui_gru.tui.characters import cut
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.panels.watched_value import just_changed, written_value
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
+from tui_gru.tui.widgets.panel import Panel
+
+#: The part of the width that expressions may take, at most, and the cells before and after them.
+_PART, _LEAD, _GAP = 0.5, 2, 2
+
+
+class Watches(Panel):
+    """A row a watch, so that nothing moves while one steps. A watch that stops has its sign before it."""
+
+    _watched: tuple[tuple[Watched, bool], ...] = ()  # each with whether it has just changed
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        rows = len(self._watched)
+        self._watched = tuple((watched, just_changed(snapshot, watched)) for watched in snapshot.watched if watched.watch.enabled)
+        self.set_titles("watches", "B edits")
+        self.refresh_content()
+        if rows != len(self._watched):
+            self.refresh(layout=True)
+
+    def build(self, width: int, height: int) -> Box:
+        if not self._watched:
+            return EMPTY
+        half = max(int(width * _PART) - _LEAD, 4)
+        widest = max(cell_len(transliterate(watched.watch.expression, self.palette.glyphs)) for watched, _ in self._watched)
+        return from_rows(self._row(watched, fresh, min(widest, half), width) for watched, fresh in self._watched)
+
+    def _row(self, watched: Watched, fresh: bool, column: int, width: int) -> Row:
+        """An expression, at least `column` cells of it; its value begins after the column, or nearer or further as it has to."""
+        palette, glyphs = self.palette, self.palette.glyphs
+        expression = transliterate(watched.watch.expression, glyphs)
+        room = max(width - _LEAD - _GAP, 0)
+        value = written_value(palette, watched, max(room - min(cell_len(expression), column), 0), fresh=fresh)
+        room -= sum(cell_len(segment.text) for segment in value)
+        name = cut(expression, room, glyphs)
+        return (
+            Segment(f"{glyphs.breakpoint if watched.watch.stops else ' '} ", palette.warning),
+            Segment(name, palette.accent if fresh else palette.keyword),
+            Segment(" " * (_GAP + max(min(column, room) - cell_len(name), 0))),
+            *value,
+        )

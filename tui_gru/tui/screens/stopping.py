@@ -1,0 +1,224 @@
+"""A screen on which runs stop where one wants: breakpoints, watches, continue, matches of a condition, and marks to jump to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+from textual.containers import Container
+
+from tui_gru.debugger.marks import Mark
+from tui_gru.debugger.session import Session
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.panels.listing import Listing, stops_on
+from tui_gru.tui.panels.stop_signs import command_of, described, place_of, plain
+from tui_gru.tui.screens.looking import LookingScreen
+from tui_gru.tui.view import Shows
+
+if TYPE_CHECKING:
+    from tui_gru.tui.panels.stops_list import StopsList
+
+#: A letter that a key waits for: the sign before the message, and the message.
+_LETTERS = {"mark": ("m", "a letter marks this place · esc forgets"), "jump": ("'", "a letter jumps to its mark")}
+
+
+class StoppingScreen(LookingScreen):
+    """Subclasses also open the `:` line (`action_command`)."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._letter_for = ""
+        self._ever_watching = False
+
+    async def action_command(self, text: str) -> None:
+        """Open the `:` line with `text`."""
+        raise NotImplementedError
+
+    # Breakpoints and watches
+
+    def change_stops(self, change: Callable[[Session], object]) -> None:
+        """Do something to the session's stops or marks, which takes no time, and show it. Raises `TuiGruError`."""
+        if self.running:
+            raise TuiGruError("a run is under way; esc stops it")
+        self.session.notice = ""
+        change(self.session)
+        self.show_now()
+
+    def add_breakpoint(self, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
+        self.change_stops(lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
+        made = described(self.session.stops.breakpoints[-1])
+        self.say(f"{made} · {'c runs on, and it writes' if log else 'c runs to it'}")
+
+    def add_watch(self, expression: str, *, stops: bool) -> None:
+        self.change_stops(lambda session: session.watch(expression, stops=stops))
+        self.say(f"watching {expression}{' · v turns to its page' if self._small else ''}")
+
+    def change_stop(self, id: int, **changes: Any) -> None:
+        self.change_stops(lambda session: session.change_stop(id, **changes))
+
+    def delete_stop(self, id: int) -> None:
+        """Delete a stop, and say how to have it back."""
+        command = command_of(self.session.stops.get(id))
+        self.change_stops(lambda session: session.delete_stop(id))
+        self.say(f"deleted; made again by :{command}")
+
+    def toggle_breakpoint(self, target: str) -> None:
+        """A breakpoint on a line; a plain one that is there is deleted, and one that says more is shown in the list."""
+        line = next(row.line for row in self.session.program.rows if row.line is not None and row.line.target == target)
+        there = stops_on(self.snapshot, line)
+        if not there:
+            self.add_breakpoint(target)
+        elif (bare := next(filter(plain, there), None)) is not None:
+            self.delete_stop(bare.id)
+        else:
+            self.list_stops(at=there[0].id)
+            self.say(f"{described(there[0])} · d deletes it, e edits it, space turns it {'off' if there[0].enabled else 'on'}")
+
+    def action_breakpoint(self) -> None:
+        if self.snapshot.line is None:
+            self.say("no line has been executed yet; o executes one, or click beside a line of the program", warning=True)
+        else:
+            self.toggle_breakpoint(self.snapshot.line.target)
+
+    def on_listing_gutter_chosen(self, event: Listing.GutterChosen) -> None:
+        if not self.running:
+            self.toggle_breakpoint(event.line.target)
+
+    # Runs that stop
+
+    def action_continue(self, direction: int) -> None:
+        self._run_on(
+            (self.session.continue_ if direction > 0 else self.session.reverse_continue),
+            "came to the end; nothing stopped the run" if direction > 0 else "came to the beginning; nothing stopped the way back",
+        )
+
+    def action_match(self, direction: int) -> None:
+        way = "further on" if direction > 0 else "before"
+        self._run_on(
+            lambda progress: self.session.next_match(direction > 0, progress=progress),
+            f"{self.session.last_condition!r} did not hold {way}",
+        )
+
+    def _run_on(self, verb: Callable[[Any], bool], otherwise: str) -> None:
+        """Do it as often as was typed, while it stops at something."""
+        count = self.take_count()
+
+        def run(progress: Any) -> None:
+            stopped = all(verb(progress) for _ in range(count))
+            if not stopped and not self.session.notice:
+                self.session.notice = otherwise
+
+        self.do(run, batches=None)
+
+    # Marks: a key, and then a letter
+
+    def action_letter(self, purpose: str) -> None:
+        """Wait for the letter of a mark to set or to jump to."""
+        self.take_count()
+        self._letter_for = purpose
+        sign, message = _LETTERS[purpose]
+        if purpose == "jump":
+            marks = " ".join(mark.letter for mark in self.snapshot.marks)
+            message = f"{message}{f' ({marks})' if marks else '; none is set yet'} · ' to where one was · esc forgets"
+        self.show_prefix(sign)
+        self.say(message)
+
+    def show_prefix(self, prefix: str) -> None:
+        """Show what has been typed of a verb that needs more."""
+        raise NotImplementedError
+
+    def on_key(self, event: events.Key) -> None:
+        """The letter that is waited for, whatever else the key does."""
+        purpose, self._letter_for = self._letter_for, ""
+        if not purpose:
+            return
+        self.show_prefix("")
+        self.say("")
+        if event.key == "escape" or event.is_printable:
+            event.stop()
+            event.prevent_default()
+        if event.is_printable and event.character is not None:
+            try:
+                (self.mark if purpose == "mark" else self.jump)(event.character)
+            except TuiGruError as error:
+                self.say(str(error), warning=True)
+
+    def mark(self, letter: str) -> None:
+        """Mark this place. Raises `TuiGruError`."""
+        self.change_stops(lambda session: session.mark(letter))
+        self.say(f"{letter} marks {place_of(self.session.position)}")
+
+    def jump(self, letter: str) -> None:
+        """Go to the place of a mark, or with `'` to where one was before the last jump."""
+        self.do(lambda progress: self.session.jump(letter, progress=progress))
+
+    def delete_mark(self, letter: str) -> None:
+        self.change_stops(lambda session: session.delete_mark(letter))
+
+    # The list, and the panels
+
+    def action_stops(self) -> None:
+        self.list_stops()
+
+    def list_stops(self, *, marks: bool = False, at: int | str | None = None) -> None:
+        """Lay the list of breakpoints, watches and marks over the blackboard."""
+        from tui_gru.tui.panels.stops_list import StopsList  # late, as all that the first picture does not need
+
+        if marks:
+            at = next((mark.letter for mark in self.snapshot.marks), None)
+        self.run_worker(self.lay(StopsList(at=at)))
+
+    async def on_stops_list_chosen(self, event: StopsList.Chosen) -> None:
+        entry = event.entry
+        try:
+            if event.verb == "deleted":
+                self.delete_mark(entry.letter) if isinstance(entry, Mark) else self.delete_stop(entry.id)
+            elif isinstance(entry, Mark):
+                if event.verb == "opened":
+                    self.jump(entry.letter)
+            elif event.verb == "toggled":
+                self.change_stop(entry.id, enabled=not entry.enabled)
+            else:
+                await self.action_command(command_of(entry, id=True))
+        except TuiGruError as error:
+            self.say(str(error), warning=True)
+
+    def stop_panels(self) -> Iterator[Shows]:
+        """The panels of watches and of the log, made when there is first something in them, and hidden when there no longer is."""
+        snapshot = self.snapshot
+        watches = any(watch.enabled for watch in snapshot.stops.watches)
+        logs = bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
+        if not (watches or logs or self._ever_watching):
+            return
+        from tui_gru.tui.panels.log import Log  # late, too
+        from tui_gru.tui.panels.watches import Watches
+
+        self._ever_watching = True
+        kinds: tuple[tuple[type[Watches] | type[Log], bool], ...] = ((Watches, watches), (Log, logs))
+        for kind, needed in kinds:
+            panel = next(iter(self.query(kind)), None)
+            if panel is None and needed:
+                panel = kind()
+                self.query_one("#program", Container).mount(panel, after=0 if kind is Watches else -1)
+            if panel is not None:
+                panel.set_class(not needed, "-empty")
+                yield panel
+        self.set_class(watches or logs, "-watching")
+        if self.page > self.pages:  # there was a page for them alone
+            self.action_page()
+
+    @property
+    def pages(self) -> int:
+        """On a small screen, watches and log have a page of their own, after the others."""
+        return super().pages + (self._small and self.has_class("-watching"))
+
+    @property
+    def _small(self) -> bool:
+        return self.has_class("-narrow") or self.has_class("-tiny")
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None dims a key that does not apply now."""
+        if action == "match":
+            return True if self.session.last_condition else None
+        return super().check_action(action, parameters)
