@@ -1,85 +1,216 @@
-"""The program in a terminal of its own, as a shell starts it."""
+"""The program in a real terminal: what the parser of keys makes of bytes, sizes, signals, and sessions that are killed."""
 
 from __future__ import annotations
 
-import os
-import pty
-import select
 import signal
-import subprocess
-import sys
-import termios
-import time
+from contextlib import closing
 
+import numpy as np
 import pytest
 
-PATIENCE = 60  # seconds until a program that does not answer is given up
-
-
-class Terminal:
-    """A pseudo-terminal with the program in it."""
-
-    def __init__(self) -> None:
-        self.master, self.slave = pty.openpty()
-        termios.tcsetwinsize(self.slave, (30, 100))
-        self.before = termios.tcgetattr(self.slave)
-        self.output = b""
-        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tui_gru"],
-            stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment, start_new_session=True,
-        )  # fmt: skip
-
-    def read_until(self, done) -> None:
-        """Read what the program writes until `done()`."""
-        deadline = time.monotonic() + PATIENCE
-        while not done():
-            assert time.monotonic() < deadline, self.output[-2000:]
-            if select.select([self.master], [], [], 0.05)[0]:
-                self.output += os.read(self.master, 65536)
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        os.close(self.master)
-        os.close(self.slave)
+from tests.debugger.acting import assert_same
+from tests.terminal import Terminal
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.store import automatic_folder, session_path
 
 
 @pytest.fixture
-def terminal():
-    terminal = Terminal()
-    terminal.read_until(lambda: b"training loop" in terminal.output)
-    yield terminal
-    terminal.end()
+def start():
+    """Starts the program in a terminal of its own, with arguments."""
+    terminals = []
+
+    def start(*arguments, until="training loop", **options):
+        terminal = Terminal(*arguments, **options)
+        terminals.append(terminal)
+        terminal.wait(until)
+        return terminal
+
+    yield start
+    for terminal in terminals:
+        terminal.close()
 
 
-def restored(terminal: Terminal) -> bool:
-    return termios.tcgetattr(terminal.slave)[:4] == terminal.before[:4] and b"\x1b[?1049l" in terminal.output
+# Signals
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_to_end_restores_the_terminal(terminal, number):
+@pytest.mark.parametrize("running", [False, True], ids=["idle", "running"])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_signal_to_end_restores_the_terminal(start, number, running):
+    terminal = start()
+    if running:
+        terminal.type("l999999e")
+        terminal.wait("esc stops")
     terminal.process.send_signal(number)
-    terminal.read_until(lambda: terminal.process.poll() is not None)
-    terminal.read_until(lambda: restored(terminal))
-    assert terminal.process.returncode == 128 + number
+    assert terminal.wait_for_the_end() == 128 + number
 
 
-def test_a_run_can_be_interrupted_and_left(terminal):
-    os.write(terminal.master, b"l999999e")
-    terminal.read_until(lambda: b"running" in terminal.output)
-    os.write(terminal.master, b"\x03")
-    os.write(terminal.master, b"q")
-    terminal.read_until(lambda: terminal.process.poll() is not None)
-    terminal.read_until(lambda: restored(terminal))
-    assert terminal.process.returncode == 0
+def test_a_run_can_be_interrupted_and_left(start):
+    terminal = start()
+    terminal.type("l999999e")
+    terminal.wait("esc stops")
+    terminal.type("\x03")
+    terminal.wait(lambda: "esc stops" not in terminal.screen)
+    terminal.type("\x03")
+    terminal.wait("nothing is running; q quits")
+    terminal.type("q")
+    assert terminal.wait_for_the_end() == 0
 
 
-def test_pasted_keys_are_not_typed(terminal):
-    os.write(terminal.master, b"\x1b[200~n\nN:q!\n\x1b[201~")
-    os.write(terminal.master, b"s")
-    terminal.read_until(lambda: b"forward" in terminal.output)
+# Keys
+
+
+def test_pasted_keys_are_not_typed(start):
+    terminal = start()
+    terminal.type("\x1b[200~n\nN:q!\n\x1b[201~")
+    terminal.type("s")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
     assert terminal.process.poll() is None
-    assert b"update" not in terminal.output.partition(b"forward")[2]
-    os.write(terminal.master, b"q")
-    terminal.read_until(lambda: terminal.process.poll() is not None)
+    terminal.type("q")
+    assert terminal.wait_for_the_end() == 0
+
+
+def test_what_is_pasted_into_a_command_waits_for_enter(start):
+    terminal = start()
+    terminal.type(":")
+    terminal.wait("a command, such as")
+    terminal.type("\x1b[200~step 2 batch\nquit\nN:q!\n\x1b[201~")
+    terminal.wait("step 2 batch")
+    assert terminal.process.poll() is None
+    assert "epoch 1 · batch 1/3 · start" in terminal.screen
+    terminal.type("\r")
+    terminal.wait("epoch 1 · batch 2/3 · ")
+    assert terminal.process.poll() is None
+
+
+def test_escape_and_a_letter_at_once_are_two_keys(start):
+    terminal = start()
+    terminal.type(":")
+    terminal.wait("a command, such as")
+    terminal.type("\x1bs")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    assert "a command, such as" not in terminal.screen
+    terminal.type("9\x1bs")  # the count is forgotten
+    terminal.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
+
+
+def test_a_command_typed_at_once_is_no_row_of_verbs(start):
+    terminal = start("--session", "math")
+    terminal.type(":set Wz[0,1] 0.75 zzzqqq")
+    terminal.wait("set Wz[0,1] 0.75 zzzqqq")
+    terminal.type("\x7f" * 7 + "\r999")  # what comes right after enter is no part of the command
+    terminal.wait(lambda: terminal.process.poll() is not None or terminal.type("q"))
+    assert terminal.wait_for_the_end() == 0
+    session = Session.open(session_path("math"))
+    assert session.kept("commands") == ["set Wz[0,1] 0.75"]
+    assert session.parameter("Wz")[0, 1] == np.float32(0.75)
+    assert session.position.tick == 0
+
+
+def test_an_arrow_is_one_key_however_slowly_it_comes(start):
+    terminal = start()
+    terminal.type("\x1b[C")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.type("\x1b[C\x1b[C\x1b[D")
+    terminal.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
+
+
+def test_a_key_that_is_held_down_is_kept_up_with(start):
+    terminal = start()
+    terminal.type("l" + "o" * 1500)
+    terminal.wait(lambda: "batch 1/3 · start" not in terminal.screen)
+    terminal.wait(lambda: terminal.type("E") or "epoch 1 · batch 1/3 · start" in terminal.screen)
+    terminal.type("n")
+    terminal.wait("epoch 1 · batch 1/3 · update")
+    terminal.type("q")
+    assert terminal.wait_for_the_end() == 0
+
+
+def test_a_storm_of_sizes_is_survived_while_it_runs(start):
+    terminal = start()
+    terminal.type("l999999e")
+    terminal.wait("esc stops")
+    for columns, rows in [(1, 1), (200, 60), (2, 1), (1, 40), (300, 1), (40, 12), (9, 9), (1, 1), (80, 24)] * 12:
+        terminal.resize(columns, rows)
+    terminal.resize(1, 1)
+    terminal.type("\x1b")
+    terminal.resize(100, 30)
+    terminal.wait(lambda: "training loop" in terminal.screen and "esc stops" not in terminal.screen)
+    terminal.type("o")
+    terminal.wait("epoch")
+    terminal.type("q")
+    assert terminal.wait_for_the_end() == 0
+
+
+# Sessions
+
+
+def test_what_was_to_be_seen_is_there_after_a_kill(start):
+    path = session_path("math")
+    terminal = start("--session", "math", size=(160, 50))
+    terminal.type("l3n")
+    terminal.wait("epoch 1 · batch 3/3 · ")
+    terminal.type("2N")
+    terminal.wait("epoch 1 · batch 1/3 · ")
+    terminal.type(":set Wz[0,1] 0.5\r")
+    terminal.wait("branch main~1")
+    terminal.type("p")
+    terminal.wait("fed back")
+    terminal.type("n")
+    terminal.wait("epoch 1 · batch 2/3 · ")
+    terminal.kill()
+
+    left = Session.open(path)
+    assert (left.position.number, left.branch, left.branches) == (1, "main~1", ("main", "main~1"))
+    assert left.kept("commands") == ["set Wz[0,1] 0.5"]
+    assert len(left.samples) == 2
+    again = start("--session", "math", size=(160, 50), until="reopened where it was left: epoch 1 · batch 2 · t 3 on main~1")
+    again.wait("branch main~1")
+    again.type("u")
+    again.wait("epoch 1 · batch 1/3 · ")
+    again.type(":\x1b[A")
+    again.wait("set Wz[0,1] 0.5")
+    again.type("\x1b")
+    again.wait(lambda: "set Wz" not in again.screen)
+    again.type("q")
+    assert again.wait_for_the_end() == 0
+    assert Session.open(path).branches == ("main",)
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
+
+
+def test_a_run_without_a_name_survives_a_kill_too(start):
+    terminal = start("--learn")
+    terminal.type("5n")
+    terminal.wait("epoch 2 · batch 2/3 · ")
+    terminal.kill()
+    again = start("--session", "last", until="reopened where it was left: epoch 2 · batch 2 · t 3")
+    again.type("o")
+    again.wait("epoch 2 · batch 3/3 · t 1/3 · forward")
+    again.process.send_signal(signal.SIGTERM)
+    assert again.wait_for_the_end() == 128 + signal.SIGTERM
+    twin = Session()
+    twin.learning = True
+    twin.step("batch", 5)
+    twin.step("op")
+    (file,) = automatic_folder().iterdir()
+    left = Session.open(file)
+    assert left.position == twin.position
+    assert np.array_equal(left.parameter("Wz"), twin.parameter("Wz"))
+
+
+def test_a_second_one_on_a_session_asks_for_a_copy(start):
+    first = start("--session", "math")
+    first.type("s")
+    first.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    second = start("--session", "math", until="math is open in another tui-gru. Open a copy of it? [Y/n]")
+    assert "training loop" not in second.screen
+    second.type("y\r")
+    second.wait("a copy of math, recorded as math-2: epoch 1 · batch 1 · t 1 on main")
+    second.type("s")
+    second.wait("epoch 1 · batch 1/3 · t 2/3 · forward")
+    for terminal in (first, second):
+        terminal.type("q")
+        assert terminal.wait_for_the_end() == 0
+    assert Session.open(session_path("math")).position.t == 0
+    with closing(Session.open(session_path("math-2"), record=True)) as copy:
+        assert copy.position.t == 1
+        assert_same(copy, Session.open(session_path("math-2")))

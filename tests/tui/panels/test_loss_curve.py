@@ -11,6 +11,7 @@ def moment_of(losses, number=0, branch="main"):
     return SimpleNamespace(
         losses=np.asarray(losses, float),
         branch=branch,
+        other=None,
         position=SimpleNamespace(number=number),
         program=SimpleNamespace(num_batches=3),
     )
@@ -37,7 +38,7 @@ async def test_the_series_is_always_that_of_the_snapshot(board):
     async with board(curve).run_test(size=(60, 12)):
         for losses, number, branch in history:
             curve.show(moment_of(losses, number, branch), View())
-            np.testing.assert_array_equal(curve._series.values, losses)
+            np.testing.assert_array_equal(curve._series.envelope.values, losses)
 
 
 async def test_what_goes_on_is_not_taken_over_again(board):
@@ -45,9 +46,9 @@ async def test_what_goes_on_is_not_taken_over_again(board):
     losses = np.sin(np.arange(100_000) * 0.01)
     async with board(curve).run_test(size=(60, 12)):
         curve.show(moment_of(losses[:-1], 99_998), View())
-        series = curve._series
+        series = curve._series.envelope
         curve.show(moment_of(losses, 99_999), View())
-        assert curve._series is series
+        assert curve._series.envelope is series
         version = curve._version
         curve.show(moment_of(losses, 99_999), View())
         assert curve._version == version
@@ -73,3 +74,25 @@ async def test_before_the_first_loss_it_says_how_to_get_one(board, moment, writt
         assert "no batch finished yet: n runs one" in written(curve)
         assert str(curve.border_title) == "loss so far"
         assert curve.border_subtitle is None
+
+
+async def test_two_branches_have_two_curves_and_a_legend(board, written):
+    curve = LossCurve()
+    first, second = np.linspace(2, 1, 50), np.linspace(1, 2, 60)
+    snapshot = moment_of(first, 10, "main~1")
+    async with board(curve).run_test(size=(60, 12)) as pilot:
+        curve.show(snapshot, View())
+        await pilot.pause()
+        alone = written(curve)
+        snapshot.other = SimpleNamespace(name="main", losses=second)
+        curve.show(snapshot, View())
+        await pilot.pause()
+        assert curve._other.envelope.values.tolist() == second.tolist()
+        assert "main~1" in curve.border_title
+        inks = {segment.style for strip in curve._strips for segment in strip}
+        assert {curve.palette.gate, curve.palette.second} <= inks
+        assert written(curve) != alone
+        snapshot.other = None
+        curve.show(snapshot, View())
+        await pilot.pause()
+        assert written(curve) == alone

@@ -1,0 +1,172 @@
+"""The list of branches: the tree it draws, and what enter, r and d ask for."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+
+from tests.tui.test_main_screen import driving
+from tests.tui.test_surviving import command
+from tui_gru.debugger.forks import Fork
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.panels.branch_list import BranchList, tree
+from tui_gru.tui.view import View
+
+
+@cache
+def branched() -> Snapshot:
+    """main, two that have left it, and one that has left one of these."""
+    session = Session()
+    session.learning = True
+    session.step("batch", 30)
+    session.seek("e4 b2 t3")
+    session.edit("Wz", (0, 1), 0.5)
+    session.step("batch", 20)
+    session.seek("e6 b1 t1")
+    session.learning_rate = 0.5
+    session.step("batch", 40)
+    session.switch("main")
+    session.seek("e2 b3 t2")
+    session.edit("h", (0, 0), 0.5)
+    session.step("op")
+    session.switch("main~1")
+    session.rename_branch("main~2", "faster-but-with-a-name-that-is-long")
+    return session.snapshot()
+
+
+@pytest.mark.parametrize("size", [(100, 12), (60, 9), (38, 8)])
+def test_the_tree_of_branches(board, snap_compare, size):
+    panel = BranchList()
+    app = board(panel)
+    app.prepare = lambda: (panel.show(branched(), View()), panel.focus())
+    assert snap_compare(app, terminal_size=size)
+
+
+@pytest.mark.parametrize("width", [200, 100, 64, 63, 50, 40, 30, 20, 8, 1])
+@pytest.mark.parametrize("glyphs", [None, ASCII], ids=["unicode", "ascii"])
+async def test_nothing_is_wider_than_the_panel(board, written, width, glyphs):
+    panel = BranchList()
+    app = board(panel, **({} if glyphs is None else {"glyphs": glyphs}))
+    app.prepare = lambda: panel.show(branched(), View())
+    async with app.run_test(size=(width, 12)) as pilot:
+        await pilot.pause()
+        said = written(panel)
+        assert all(len(line) <= max(width - 4, 0) for line in said.splitlines())
+        assert not panel.virtual_size.width or panel.virtual_size.width <= max(width - 4, 0)
+        if glyphs is ASCII:
+            assert said.isascii()
+        if width >= 64:
+            assert "faster-but-with-a-name-that-is-long"[: min(35, width - 60)] in said
+
+
+def test_a_branch_comes_after_the_one_it_has_left_in_the_order_of_time():
+    forks = [
+        Fork("main", None, 0, 90, 1.0), Fork("b", "main", 50, 60, 1.0), Fork("a", "main", 10, 20, 1.0),
+        Fork("c", "a", 15, 30, None), Fork("d", "a", 12, 30, None),
+    ]  # fmt: skip
+    assert [(twig.stem, twig.fork.name) for twig in tree(forks)] == [
+        ("", "main"), ("├─ ", "a"), ("│  ├─ ", "d"), ("│  └─ ", "c"), ("└─ ", "b"),
+    ]  # fmt: skip
+
+
+# On the screen
+
+
+async def forked(d):
+    await d.type("l", "3n", "2N")
+    await command(d, "set Wz[0,1] 0.5")
+    await d.type("4n", "J")
+    assert d.session.branches == ("main", "main~1")
+    return d.screen.query_one(BranchList)
+
+
+async def test_enter_goes_to_a_branch_and_j_and_escape_leave_the_list():
+    async with driving() as d:
+        panel = await forked(d)
+        assert panel.chosen == d.session.branch == "main~1"
+        await d.type("up", "enter")
+        assert d.session.branch == "main"
+        assert panel.has_focus
+        await d.type("down", "down", "down", "enter")
+        assert d.session.branch == "main~1"
+        await d.type("home", "enter", "end")
+        assert (d.session.branch, panel.chosen) == ("main", "main~1")
+        await d.type("n", "J")
+        assert not d.screen.query(BranchList)
+        await command(d, "branches")
+        assert d.screen.query_one(BranchList).chosen == "main"
+        await d.type("escape")
+        assert not d.screen.query(BranchList)
+
+
+async def test_r_renames_on_the_command_line():
+    async with driving() as d:
+        panel = await forked(d)
+        await d.type("r", *"warm", "enter")
+        assert d.session.branches == ("main", "warm")
+        assert panel.has_focus
+        assert panel.chosen == d.session.branch == "warm"
+        await d.type("r", "escape", "up", "enter")
+        assert d.session.branch == "main"
+        await command(d, "rename warm main")
+        assert "there is a branch 'main' already" in d.says
+        await command(d, "rename warm")
+        assert "rename main~1 warmer" in d.says
+
+
+async def test_d_deletes_when_y_says_so():
+    async with driving() as d:
+        panel = await forked(d)
+        await d.type("d")
+        assert "you are on main~1" in d.says
+        await d.type("up", "enter", "down", "d")
+        assert d.says == "delete main~1 with its 4 batches, for good? y/n"
+        await d.type("n")
+        assert (d.says, d.session.branches) == ("main~1 stays", ("main", "main~1"))
+        where = d.session.position
+        await d.type("d", "s")  # anything but y is no, and nothing else
+        assert (d.session.position, d.session.branches) == (where, ("main", "main~1"))
+        await d.type("y", "d", "y")
+        assert (d.says, d.session.branches) == ("main~1 is deleted", ("main",))
+        assert panel.chosen == "main"
+
+
+async def test_the_command_asks_too():
+    async with driving() as d:
+        await forked(d)
+        await d.type("escape")
+        await command(d, "branch main")
+        await command(d, "delete-branch main~7")
+        assert "there is no branch 'main~7'; there are: main, main~1" in d.says
+        await command(d, "delete-branch main~1")
+        assert "y/n" in d.says
+        await d.type("y")
+        assert d.session.branches == ("main",)
+
+
+async def test_a_click_singles_out_a_branch():
+    async with driving() as d:
+        panel = await forked(d)
+        assert panel.chosen == "main~1"
+        await d.pilot.click(panel, offset=(8, 2))
+        assert panel.chosen == "main"
+
+
+async def test_a_list_that_is_long_keeps_the_one_singled_out_in_view():
+    async with driving((80, 24)) as d:
+        await d.type("5n")
+        for i in range(30):
+            d.session.seek(i + 1)
+            d.session.edit("Wz", (0, 0), float(i))
+            d.session.switch("main")
+        d.screen.show_now()
+        await d.type("J", "end")
+        panel = d.screen.query_one(BranchList)
+        assert len(d.session.branches) == 31
+        await d.pilot.pause()
+        assert panel.scroll_offset.y + panel.scrollable_content_region.height == 32
+        await d.type("home")
+        assert panel.scroll_offset.y == 0

@@ -1,0 +1,255 @@
+"""The time line alone: what is drawn where, and which ticks are asked for."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from tests.tui.panels.conftest import tutorial
+from tui_gru.debugger.forks import Fork
+from tui_gru.debugger.marks import Mark
+from tui_gru.debugger.position import position_of
+from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.remarkable import partings, remarkable
+from tui_gru.tui.panels.time_columns import loss_columns
+from tui_gru.tui.panels.time_line import TimeLine
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.envelope import Envelope
+from tui_gru.tui.widgets.time_scale import TimeScale
+
+BATCH = 60  # the ticks of a batch in `columns` below
+
+
+def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **options):
+    """The snapshot of a tutorial's run of so many batches, looked at from `here` (a tick), with signs where they are told to be."""
+    snapshot = tutorial(("batch", batches), learning=learning, **options).snapshot()
+    ticks = snapshot.program.ticks
+    if here is not None:
+        snapshot = replace(snapshot, moment=replace(snapshot.moment, position=position_of(snapshot.program, here)))
+    return replace(
+        snapshot,
+        marks=tuple(Mark(letter, "main", (place + 1) * ticks) for place, letter in enumerate(marks) if letter != " "),
+        hits=tuple(batch * ticks for batch in hits),
+        forks=(
+            Fork("main", None, 0, snapshot.newest.tick, None),
+            *(Fork(name, "main", n * ticks, 10**9, None) for name, n in forks),
+        ),
+    )
+
+
+def long_run(batches=20_000, here=9_000, **more):
+    """Of a run that is not run: its losses fall, and are not finite at one place."""
+    snapshot = run(1, **more)
+    ticks = snapshot.program.ticks
+    losses = 1 + np.cos(np.arange(batches) * 0.9) * 0.3 + 2 * np.exp(-np.arange(batches) / 4000)
+    losses[batches // 3] = np.nan
+    place = position_of(snapshot.program, here * ticks)
+    marks = (Mark("a", "main", 2000 * ticks), Mark("b", "main", 12_000 * ticks), Mark("c", "another", 5000 * ticks))
+    forks = (Fork("main", None, 0, batches * ticks, 1.0), Fork("slower", "main", 15_000 * ticks, batches * ticks, 1.0))
+    return replace(
+        snapshot,
+        losses=losses,
+        newest=position_of(snapshot.program, batches * ticks),
+        moment=replace(snapshot.moment, position=place),
+        marks=marks,
+        hits=(6000 * ticks, 6010 * ticks, 18_500 * ticks),
+        forks=forks,
+    )
+
+
+@pytest.fixture
+def lines():
+    """The rows that a time line draws, as text."""
+
+    def read(line):
+        return [line.render_line(y).text for y in range(line.content_size.height)]
+
+    return read
+
+
+async def drawn(board, lines, snapshot, size=(80, 2), *, height=None, glyphs=UNICODE):
+    line = TimeLine()
+    line.styles.height = height or size[1]
+    async with board(line, glyphs=glyphs).run_test(size=size) as pilot:
+        line.show(snapshot, View())
+        await pilot.pause()
+        return lines(line)
+
+
+def columns(losses, span, width, newest=None):
+    return loss_columns(Envelope(losses), TimeScale(span, width), BATCH, span if newest is None else newest)
+
+
+def test_a_batch_takes_all_of_its_columns():
+    shown = columns([3.0, 1.0, 2.0], 3 * BATCH, 31)
+    assert shown.heights.tolist() == [1.0] * 11 + [0.0] * 10 + [0.5] * 10
+    assert not shown.broken.any()
+
+
+def test_of_many_batches_in_a_column_it_is_the_middle():
+    losses = np.tile([1.0, 3.0], 500)
+    losses[600:] = 0.0
+    heights = columns(losses, 1000 * BATCH, 11).heights
+    assert heights[:5].tolist() == [1.0] * 5
+    assert heights[8:].tolist() == [0.0] * 3
+
+
+def test_what_is_not_finite_and_what_is_not_there_is_told_apart():
+    shown = columns([1.0, np.nan, 2.0], 5 * BATCH, 6, newest=4 * BATCH)
+    assert shown.broken.tolist() == [False, True, False, False, False, False]
+    assert np.isnan(shown.heights).tolist() == [False, True, False, True, True, True]
+    assert shown.reached == 5
+    many = columns(np.where(np.arange(1000) == 500, np.inf, 1.0), 1000 * BATCH, 11)
+    assert np.flatnonzero(many.broken).tolist() == [5]
+
+
+@pytest.mark.parametrize("losses", [[], [1.0], [1.0, 1.0], [np.nan]])
+def test_no_losses_or_equal_ones_are_no_trouble(losses):
+    assert not (columns(losses, 2 * BATCH, 10).heights != 0.5)[: len(losses)].any() or np.isnan(losses).any()
+
+
+async def test_it_says_where_one_is_and_what_has_been_reached(board, lines):
+    snapshot = run(2, learning=False)
+    curve, scale = await drawn(board, lines, snapshot)
+    at = scale.index("▲")
+    assert scale[at:].startswith("▲ e1 b2 loss")
+    assert at == TimeScale(2 * snapshot.program.ticks, 78).column(snapshot.position.tick)
+    assert set(curve[:39]) == {"▁"}
+    assert set(curve[40:]) == {"█"}
+    assert scale.startswith("╵e1")
+    assert "╵b2" in scale
+    third, _ = await drawn(board, lines, replace(run(2), losses=np.array([1.0])))
+    assert set(third[40:]) == {"─"}  # it has come so far, but no loss is known
+    begun, scale = await drawn(board, lines, tutorial(("timestep", 1)).snapshot())
+    assert begun.strip("─") == "╌" * begun.count("╌") != ""
+    assert "▲ e1 b1 t1" in scale
+
+
+async def test_at_the_right_edge_the_place_is_to_the_left(board, lines):
+    _, scale = await drawn(board, lines, run(30))
+    assert scale.endswith("e10 b3 update ▲")
+
+
+async def test_signs_that_collide_are_seen_by_rank_and_all_are_described(board, lines):
+    snapshot = run(30, 60, marks=" " * 14 + "k", hits=(15, 20), forks=[("slower", 15), ("wide", 20), ("too", 20), ("main~1", 26)])
+    line = TimeLine()
+    async with board(line).run_test(size=(80, 2)) as pilot:
+        line.show(snapshot, View())
+        await pilot.pause()
+        _, scale = lines(line)
+        tick = snapshot.program.ticks
+        at = {n: line.scale.column(n * tick) for n in (15, 20, 26)}
+        assert [scale[x] for x in at.values()] == ["k", "╰", "╰"]
+        assert scale[at[20] :].startswith("╰wide +1")
+        assert scale[at[26] :].startswith("╰main~1")
+        assert "slower" not in scale
+        words = line.describe(line.tick_of(at[15])).splitlines()
+        assert words[0].startswith("e5 b3 update · loss 1.")
+        assert words[1:] == ["mark k", "slower parts from main here", "a run stopped here"]
+        assert line.describe(20 * tick).splitlines()[1:] == [
+            "wide parts from main here",
+            "too parts from main here",
+            "a run stopped here",
+        ]
+
+
+async def test_what_one_stands_on_is_shown_beside(board, lines):
+    snapshot = run(30, marks=" " * 9 + "k")
+    here = position_of(snapshot.program, 10 * snapshot.program.ticks)
+    _, scale = await drawn(board, lines, replace(snapshot, moment=replace(snapshot.moment, position=here)))
+    assert "▲ k e4 b1 update" in scale
+
+
+async def test_in_one_row_the_signs_lie_on_the_curve(board, lines):
+    snapshot = run(30, 10 * 57, marks="    m", hits=(20,), forks=[("slower", 25)])
+    [curve] = await drawn(board, lines, snapshot, (80, 1))
+    assert [sign for sign in curve if sign in "▲m●╰"] == ["m", "▲", "●", "╰"]
+    assert len(curve) == 78
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 4, 12, 300])
+@pytest.mark.parametrize("height", [1, 2, 3])
+async def test_every_width_can_be_drawn(board, lines, width, height):
+    rows = await drawn(board, lines, long_run(), (width, height))
+    assert all(len(row) == max(width - 2, 0) for row in rows)
+    assert width < 3 or any("▲" in row for row in rows)
+
+
+async def test_in_ascii_it_is_ascii(board, lines):
+    rows = await drawn(board, lines, long_run(), (120, 2), glyphs=ASCII)
+    assert all(row.isascii() and len(row) == 118 for row in rows)
+    assert "?" not in "".join(rows)
+    assert "\\slower" in rows[1]
+
+
+def test_marks_of_other_branches_are_here_in_the_past_that_is_shared():
+    snapshot = run(30, forks=[("slower", 20)])
+    tick = snapshot.program.ticks
+    marks = (
+        Mark("a", "slower", 20 * tick),
+        Mark("b", "slower", 20 * tick + 1),
+        Mark("c", "gone", tick),
+        Mark("d", "main", 25 * tick),
+    )
+    assert [place.name for place in remarkable(replace(snapshot, marks=marks)) if place.kind == "mark"] == ["a", "d"]
+    assert [place.name for place in remarkable(replace(snapshot, forks=())) if place.kind == "fork"] == []
+
+
+def test_a_branch_parts_where_it_or_the_present_one_has_left():
+    forks = [
+        Fork("main", None, 0, 900, None),
+        Fork("a", "main", 100, 800, None),
+        Fork("b", "main", 500, 800, None),
+        Fork("aa", "a", 300, 700, None),
+        Fork("ab", "a", 60, 700, None),
+        Fork("ac", "aa", 300, 700, None),
+    ]
+    assert dict(partings(forks, "main")) == {"a": 100, "b": 500, "aa": 100, "ab": 60, "ac": 100}
+    assert dict(partings(forks, "aa")) == {"main": 100, "a": 300, "b": 100, "ab": 60, "ac": 300}
+    assert dict(partings(forks, "b")) == {"main": 500, "a": 100, "aa": 100, "ab": 60, "ac": 100}
+
+
+async def test_the_curve_is_worked_out_again_only_where_it_differs(board):
+    line, snapshot = TimeLine(), long_run()
+    async with board(line).run_test(size=(120, 2)) as pilot:
+        line.show(snapshot, View())
+        await pilot.pause()
+        line.render_line(0)
+        shown = line._columns[1]
+        line.show(replace(snapshot, moment=replace(snapshot.moment, position=position_of(snapshot.program, 77))), View())
+        line.render_line(0)
+        assert line._columns[1] is shown
+        line.show(replace(snapshot, losses=snapshot.losses[:-1]), View())
+        line.render_line(0)
+        assert line._columns[1] is not shown
+
+
+class Picture:
+    """A page with the time line of one snapshot, and a rule of digits over it."""
+
+    def __init__(self, snapshot, height=2, **options):
+        self.snapshot, self.height, self.options = snapshot, height, options
+
+    def on(self, board):
+        line = TimeLine()
+        line.styles.height = self.height
+        app = board(line, **self.options)
+        app.prepare = lambda: line.show(self.snapshot, View())
+        return app
+
+
+@pytest.mark.parametrize(
+    ("picture", "width"),
+    [
+        pytest.param(lambda: Picture(tutorial().snapshot()), 118, id="start"),
+        pytest.param(lambda: Picture(run(5, 130, hits=(1,))), 118, id="short"),
+        pytest.param(lambda: Picture(long_run()), 158, id="long"),
+        pytest.param(lambda: Picture(long_run(epochs=10_000)), 158, id="with-an-end"),
+        pytest.param(lambda: Picture(long_run(), height=1), 80, id="narrow"),
+        pytest.param(lambda: Picture(long_run(), glyphs=ASCII), 158, id="ascii"),
+        pytest.param(lambda: Picture(long_run(), theme="whiteboard"), 158, id="whiteboard"),
+    ],
+)
+def test_pictures(snap_compare, board, picture, width):
+    page = picture()
+    assert snap_compare(page.on(board), terminal_size=(width, page.height))

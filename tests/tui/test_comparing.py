@@ -1,0 +1,253 @@
+"""Two branches on the main screen: both losses, and one minus the other in every matrix."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.content import Content
+from textual.pilot import Pilot
+
+from tui_gru.debugger.session import Session
+from tui_gru.tui.app import TuiGruApp
+from tui_gru.tui.commands import execute
+from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.gates import Gates, ValueMatrix
+from tui_gru.tui.panels.header import Header
+from tui_gru.tui.panels.line_at_work import LineAtWork
+from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.panels.loss_terms import LossTerms
+from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.panel import Panel
+
+
+def forked(**options: Any) -> Session:
+    """Two branches of 12 batches; one is at ŷ of t 2 in batch 9, on the one where a weight was changed after batch 5."""
+    session = Session(**options)
+    session.learning = True
+    session.step("batch", 12)
+    session.seek(5 * session.program.ticks)
+    session.edit("Wh", (3, 0), -1.5)
+    session.step("batch", 7)
+    predicted = session.program.tick_of("y_hat", 1)
+    assert predicted is not None
+    session.seek(8 * session.program.ticks + predicted)
+    return session
+
+
+def app_of(session: Session, glyphs: Glyphs = UNICODE) -> TuiGruApp:
+    return TuiGruApp(session, glyphs=glyphs)
+
+
+class Eye:
+    """Looks at the panels of a session of two branches."""
+
+    def __init__(self, pilot: Pilot[None], screen: MainScreen) -> None:
+        self.pilot, self.screen, self.session = pilot, screen, screen.session
+
+    async def press(self, *keys: str) -> None:
+        for key in keys:
+            await self.pilot.press(key)
+            await until_idle(self.pilot)
+        await self.pilot.pause()
+
+    async def order(self, command: str) -> None:
+        execute(self.screen, command)
+        await until_idle(self.pilot)
+        await self.pilot.pause()
+
+    def written(self, panel: Panel) -> str:
+        panel.render_line(0)
+        return "\n".join(strip.text for strip in panel._strips)
+
+    def panel(self, kind: type[Panel]) -> str:
+        return self.written(self.screen.query_one(kind))
+
+    def gate(self, name: str) -> ValueMatrix:
+        return next(m for m in self.screen.query_one(Gates).query(ValueMatrix) if m.value_name == name)
+
+    @property
+    def matrices(self) -> list[str]:
+        return [self.written(p) for p in (*self.screen.query(ValueMatrix), *self.screen.query("LossTerms, Softmax, Overview"))]  # type: ignore[arg-type]
+
+    @property
+    def header(self) -> str:
+        return self.screen.query_one(Header).render_line(0).text
+
+    @property
+    def says(self) -> str:
+        return self.screen.query_one(BottomLine).message
+
+    @property
+    def legend(self) -> str:
+        return Content.from_markup(str(self.screen.query_one(LossCurve).border_title)).plain
+
+
+@asynccontextmanager
+async def looking(session: Session | None = None, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Eye]:
+    app = app_of(session or forked())
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        yield Eye(pilot, screen)
+
+
+async def test_the_key_goes_round_differences_values_and_neither() -> None:
+    async with looking() as eye:
+        before, work = eye.matrices, eye.panel(LineAtWork)
+        assert "compared" not in eye.header
+        assert eye.legend == "loss so far"
+        await eye.press("equals_sign")
+        assert eye.session.comparing == "main"
+        assert all(shown != were for shown, were in zip(eye.matrices, before, strict=True))
+        assert "compared with main" in eye.header
+        assert eye.legend == "loss  ─ main~1  ⋯ main"
+        assert eye.panel(LineAtWork) == work
+        await eye.press("equals_sign")
+        assert eye.matrices == before
+        assert "compared with main" in eye.header
+        assert eye.legend == "loss  ─ main~1  ⋯ main"
+        await eye.press("equals_sign")
+        assert eye.matrices == before
+        assert eye.session.comparing is None
+        assert "compared" not in eye.header
+        assert eye.legend == "loss so far"
+
+
+async def test_every_matrix_shows_this_branch_minus_the_other() -> None:
+    async with looking() as eye:
+        session = eye.session
+        names = ("z", "h", "y_hat", "term1", "Wz")
+        here, tick = {name: session.value(name) for name in names}, session.position.tick
+        await eye.order("compare main")
+        session.switch("main")
+        assert session.position.tick == tick
+        d = {name: np.subtract(here[name], session.value(name), dtype=float) for name in names if here[name] is not None}
+        session.switch("main~1")
+        for name in ("z", "h"):
+            shown = eye.written(eye.gate(name))
+            assert all(numbers.wide(x).strip() in shown for x in d[name].ravel())
+            assert str(eye.gate(name).border_title) == f"{name} − {name} main"
+            assert eye.gate(name).kind == "signed"
+        assert all(numbers.wide(x).strip() in eye.panel(Softmax) for x in d["y_hat"].ravel())
+        assert all(numbers.compact(x).strip() in eye.panel(Overview) for x in d["Wz"].ravel())
+        assert str(eye.screen.query_one(Softmax).border_title) == "ŷ − ŷ main"
+        assert str(eye.screen.query_one(Overview).border_title) == "weights − main"
+        assert str(eye.screen.query_one(LossTerms).border_title) == "terms of the loss − main"
+
+
+async def test_the_exact_difference_is_under_the_cursor() -> None:
+    async with looking() as eye:
+        await eye.press("equals_sign")
+        gate = eye.gate("z")
+        gate.focus()
+        await eye.press("down")
+        assert gate.values is not None
+        assert gate.values.dtype == np.float64
+        assert str(gate.border_subtitle) in (
+            f"row 2, unit 1 = {numbers.exact(gate.values[1, 0])}",
+            numbers.exact(gate.values[1, 0]),
+        )
+
+
+async def test_commands_name_the_branch_and_end_it() -> None:
+    async with looking() as eye:
+        await eye.order("compare nowhere")
+        assert "there is no branch 'nowhere'" in eye.says
+        await eye.order("compare main")
+        assert "main~1 minus main" in eye.says
+        await eye.press("equals_sign")
+        await eye.order("compare main")  # named again, it shows differences again
+        assert eye.screen.view.differences
+        await eye.order("compare off")
+        assert eye.session.comparing is None
+        await eye.order("compare")
+        assert eye.session.comparing == "main"
+
+
+async def test_with_one_branch_the_key_says_why_not() -> None:
+    async with looking(Session()) as eye:
+        await eye.press("equals_sign")
+        assert "only this branch" in eye.says
+        assert eye.session.comparing is None
+
+
+async def test_switching_turns_the_signs_round() -> None:
+    async with looking() as eye:
+        await eye.press("equals_sign")
+        values = eye.gate("z").values
+        await eye.order("branch main")
+        assert "compared with main~1" in eye.header
+        assert values is not None
+        assert eye.gate("z").values is not None
+        np.testing.assert_array_equal(eye.gate("z").values, -values)
+        assert eye.legend == "loss  ─ main  ⋯ main~1"
+
+
+async def test_a_branch_that_is_deleted_or_undone_is_compared_with_no_more() -> None:
+    async with looking() as eye:
+        before = eye.matrices
+        await eye.press("equals_sign")
+        await eye.order("branch main")
+        eye.session.delete_branch("main~1")
+        eye.screen.show_now()
+        await eye.pilot.pause()
+        assert "compared" not in eye.header
+        assert str(eye.gate("z").border_title) == "z  update"
+        assert eye.legend == "loss so far"
+    async with looking() as eye:
+        await eye.press("equals_sign", "u")
+        assert "compared" not in eye.header
+        await eye.press("U")
+        assert "compared with main" in eye.header
+        assert eye.matrices != before
+
+
+async def test_beyond_the_other_branch_s_end_there_are_dots_and_it_is_said() -> None:
+    session = forked()
+    session.seek(12 * session.program.ticks)
+    session.step("timestep", 1)
+    async with looking(session) as eye:
+        await eye.press("equals_sign")
+        assert "main has not come so far" in eye.says
+        assert "which has not come so far" in eye.header
+        assert not any(digit in eye.written(eye.gate("z")) for digit in "0123456789")
+
+
+@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24), (40, 12), (10, 3)])
+async def test_every_size_compares(size: tuple[int, int]) -> None:
+    async with looking(size=size) as eye:
+        await eye.press("equals_sign", "o", "v", "n", "v", "o", "equals_sign", "s", "equals_sign", "o")
+        assert eye.session.comparing is None
+
+
+async def test_a_large_model_compares_as_well() -> None:
+    text = "the quick brown fox jumps over the lazy dog " * 12
+    session = forked(text=text, hidden_size=24, batch_size=4, seq_length=8)
+    async with looking(session) as eye:
+        await eye.press("equals_sign", "x")
+        assert "that differ most of" in str(eye.screen.query_one(Softmax).border_subtitle)
+        assert eye.gate("h").values is not None
+
+
+@pytest.mark.parametrize("keys", [(), ("equals_sign",)], ids=["differences", "values"])
+def test_pictures(snap_compare: Any, keys: tuple[str, ...]) -> None:
+    session = forked()
+    session.mark("k")
+    session.compare("main")
+    assert snap_compare(app_of(session), press=keys, terminal_size=(160, 50))
+
+
+def test_ascii_picture(snap_compare: Any) -> None:
+    session = forked()
+    session.compare("main")
+    assert snap_compare(app_of(session, ASCII), terminal_size=(120, 36))

@@ -1,0 +1,294 @@
+"""Sessions on the screen: saved, opened, copied and recorded, and laid out as they were left."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.debugger.acting import untouched
+from tests.tui.test_main_screen import Driver
+from tui_gru.debugger.session import Session
+from tui_gru.debugger.session_file import VERSION
+from tui_gru.debugger.state_writer import StateWriter
+from tui_gru.debugger.store import session_path
+from tui_gru.engine.config import Config
+from tui_gru.engine.trainer import Trainer
+from tui_gru.tui.app import make_app, new_session
+from tui_gru.tui.layout import Layout
+from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.gates import Gates
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.screenshot import until_idle
+
+
+@asynccontextmanager
+async def driving(session: Session | None = None, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
+    app = make_app(Config.of() if session is None else session)
+    async with app.run_test(size=size) as pilot:
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        await pilot.pause()
+        yield Driver(pilot, screen)
+        screen.session.close()
+
+
+async def command(d: Driver, text: str) -> None:
+    """Type a command, and wait until it is done."""
+    await d.type(":")
+    line = d.screen.query_one(CommandLine)
+    line.value = text
+    await d.type("enter")
+    await until_idle(d.pilot)
+    await d.pilot.pause()
+    d.session = d.screen.session
+
+
+def saved(name: str, *steps: Any) -> Session:
+    session = Session()
+    for level, count in steps:
+        session.step(level, count)
+    session.save(session_path(name))
+    return session
+
+
+# Layout and commands
+
+
+async def test_a_session_is_laid_out_as_it_was_left() -> None:
+    path = session_path("math")
+    session = Session()
+    session.record_to(path)
+    async with driving(session, (80, 24)) as d:
+        await d.type("s", "v", "r", "r", "+", "x", "x")
+        d.screen.set_focus(d.screen.query_one(Samples))
+        await d.type("z")
+        await command(d, "go e2 b1 t1")
+        await command(d, "nonsense")
+        left = Layout.of(d.screen)
+        assert (left.page, left.row, left.speed, left.weights, left.zoomed) == (2, 1, 3, "changes", "Samples")
+    async with driving(Session.open(path), (80, 24)) as d:
+        assert Layout.of(d.screen) == left
+        assert isinstance(d.screen.maximized, Samples)
+        assert d.says.startswith("reopened where it was left: epoch 2 · batch 1 · t 1 on main")
+        assert not d.screen.playing
+        await d.type(":", "up")
+        assert d.screen.query_one(CommandLine).value == "nonsense"
+        await d.type("up")
+        assert d.screen.query_one(CommandLine).value == "go e2 b1 t1"
+
+
+async def test_the_layout_is_written_when_it_changes_and_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    session, kept = Session(), []
+    keep = Session.keep
+    monkeypatch.setattr(Session, "keep", lambda self, *args, **options: (kept.append(args[0]), keep(self, *args, **options)))
+    async with driving(session) as d:
+        await d.type("s", "o", "n", "N", "tab", "2", "escape")
+        assert kept == []
+        await d.type("r")
+        assert kept == ["layout"]
+        await d.type("s", "o", "R")
+        assert kept == ["layout", "layout"]
+
+
+@pytest.mark.parametrize(
+    "kept",
+    [
+        None, [], "layout", {"page": "2"}, {"row": 17, "page": 99, "speed": -5}, {"row": -1, "zoomed": "Nothing"},
+        {"weights": "none of these", "parameter": "Q", "alone": 3}, {"row": True, "speed": 1.5}, {"later": {"version": 2}},
+    ],
+    ids=str,
+)  # fmt: skip
+async def test_a_layout_that_makes_no_sense_is_no_layout(kept: Any) -> None:
+    session = Session()
+    session.keep("layout", kept)
+    session.keep("commands", [1, "s", None] if kept else kept)
+    async with driving(session) as d:
+        assert Layout.of(d.screen) == Layout(speed=0 if kept == {"row": 17, "page": 99, "speed": -5} else 2)
+        await d.type(":", "up")
+        assert d.screen.query_one(CommandLine).value == ("s" if kept else "")
+
+
+async def test_only_the_newest_commands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_gru.tui.screens.surviving.MOST_COMMANDS", 3)
+    async with driving() as d:
+        for i in range(5):
+            await command(d, f"go {i}")
+        assert d.session.kept("commands") == ["go 2", "go 3", "go 4"]
+
+
+# Files
+
+
+async def test_what_is_opened_is_recorded_from_there_on() -> None:
+    left = saved("math", ("batch", 2))
+    async with driving() as d:
+        await d.type("s")
+        await command(d, "open math")
+        assert d.session.position == left.position
+        assert "reopened where it was left" in d.says
+        assert d.session.recording == session_path("math")
+        await d.type("n", "r")
+        again = Session.open(session_path("math"))
+        assert again.position == d.session.position
+        assert Layout.read(again.kept("layout")).row == 0
+        await command(d, "open math")
+        assert "is this session" in d.says
+    assert [path.name for path in session_path("math").parent.iterdir()] == ["math.tui-gru"]
+
+
+async def test_opening_another_ends_the_recording_of_the_first() -> None:
+    saved("second", ("epoch", 2))
+    first = Session()
+    first.record_to(session_path("first"))
+    async with driving(first) as d:
+        await d.type("s", "z")
+        await command(d, "open second")
+        assert d.screen.maximized is not None  # a session that was never laid out is shown as the one before it
+        await d.type("z")
+        await command(d, "open first")
+        await d.pilot.pause()
+        assert d.screen.maximized is not None
+        assert d.session.position == first.position
+        assert first.recording is None
+
+
+async def test_saving_says_where_and_goes_on_where_it_was(tmp_path: Path) -> None:
+    session = Session()
+    session.record_to(session_path("here"))
+    async with driving(session) as d:
+        await d.type("n")
+        await command(d, "save there")
+        assert d.says == f"saved to {session_path('there')}; `open there` goes on from there"
+        await d.type("n")
+        assert d.session.recording == session_path("here")
+        await command(d, f"save {tmp_path}/a.tui-gru")
+        await command(d, "save here")
+        assert d.says == f"saved to {session_path('here')}"
+        await command(d, "save")
+        assert "name a session, or a file" in d.says
+        await command(d, f"save {tmp_path}/no/where.tui-gru")
+        assert "cannot be written" in d.says
+    assert Session.open(session_path("there")).position.number == 0
+    assert Session.open(tmp_path / "a.tui-gru").position.number == 1
+
+
+async def test_a_session_in_use_is_opened_as_a_copy_only() -> None:
+    left = saved("math", ("batch", 2))
+    with closing(Session.open(session_path("math"), record=True)):
+        async with driving() as d:
+            here = d.session
+            await command(d, "open math")
+            assert d.session is here
+            assert "is open in another tui-gru; `open math copy` opens a copy of it" in d.says
+            await command(d, "open math copy")
+            assert "a copy of math, recorded as math-2" in d.says
+            assert d.session.position == left.position
+            assert d.session.recording == session_path("math-2")
+
+
+@pytest.mark.parametrize("kind", ["truncated", "flipped", "future", "foreign", "missing", "name"])
+async def test_what_cannot_be_opened_is_said_and_changes_nothing(kind: str) -> None:
+    saved("math", ("batch", 2))
+    path = session_path("math")
+    good = path.read_bytes()
+    at = good.index(b'"tick"')
+    bad = {
+        "truncated": good[: len(good) // 2],
+        "flipped": good[:at] + b"#" + good[at + 1 :],
+        "future": good[:60] + (VERSION + 1).to_bytes(4, "big") + good[64:],
+        "foreign": b"a text that is no session at all\n" * 40,
+    }.get(kind, good)
+    path.write_bytes(bad)
+    words = {
+        "truncated": "is damaged", "flipped": "is damaged at", "future": "use a newer one", "foreign": "is not a tui-gru session",
+        "missing": "there is no file", "name": "is no name of a file",
+    }  # fmt: skip
+    async with driving() as d:
+        await d.type("s")
+        here = d.session
+        with untouched(path):
+            await command(d, {"missing": "open nothing", "name": f"open {'x' * 300}"}.get(kind, "open math"))
+        assert words[kind] in d.says
+        assert d.session is here
+        await d.type("s")
+        assert here.position.t == 1
+
+
+async def test_a_full_disk_is_said_and_the_walk_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving(new_session(Config.of(), record=True)) as d:
+        await d.type("s")
+        assert d.session.recording is not None
+
+        def full(*_: Any) -> None:
+            raise sqlite3.OperationalError("database or disk is full")
+
+        monkeypatch.setattr(StateWriter, "write", full)
+        await d.type("n")
+        assert "no longer recorded to" in d.says
+        assert "database or disk is full; it goes on in memory" in d.says
+        await d.type("n")
+        assert d.session.position.number == 1
+        assert d.says == ""
+
+
+async def test_no_state_folder_is_said_and_the_walk_goes_on(own_state_folder: Path) -> None:
+    own_state_folder.rmdir()
+    own_state_folder.write_text("a file")
+    async with driving(new_session(Config.of(), record=True)) as d:
+        await d.type("s")
+        assert "not recorded, it goes on in memory" in d.says
+        await d.type("r", "s")
+        assert d.session.position.t == 1
+        assert d.says == ""
+
+
+async def test_a_debugger_that_is_not_told_to_records_nowhere(own_state_folder: Path) -> None:
+    async with driving() as d:
+        await d.type("s", "r", "n", "p")
+    assert not list(own_state_folder.iterdir())
+
+
+# Divergence
+
+
+async def test_a_replay_that_diverges_is_said_with_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    session = Session(vocabulary="hatMx", history_memory=20000)
+    session.learning = True
+    session.step("batch", 300)
+    run = Trainer.run
+
+    def otherwise(self: Any, record: Any, *arguments: Any, **options: Any) -> None:
+        run(self, record, *arguments, **options)
+        record.updated = record.updated.copy()
+        record.updated["Wz"][4, 0] = np.nextafter(record.updated["Wz"][4, 0], np.float32(9))
+
+    async with driving(session) as d:
+        here = d.session.position
+        monkeypatch.setattr(Trainer, "run", otherwise)
+        await command(d, "back any(z > 9)")
+        assert "the replay of batch " in d.says
+        assert "begins with 1 of " in d.says
+        assert d.session.position == here
+        monkeypatch.undo()
+        await d.type("s")
+        assert d.session.position > here
+
+
+async def test_the_screen_shows_other_panels_after_opening_another_model() -> None:
+    large = Session(text="abcdefghij" * 9, hidden_size=12, batch_size=3, seq_length=4)
+    large.step("batch", 2)
+    large.keep("layout", Layout(row=2, parameter="Wy", zoomed="Gates").keep())
+    large.save(session_path("large"))
+    async with driving() as d:
+        await command(d, "open large")
+        await d.pilot.pause()
+        assert np.array_equal(d.screen.snapshot.parameter("Wy"), large.parameter("Wy"))
+        assert d.screen.view.row == 2
+        assert d.screen.query(Gates)

@@ -1,0 +1,71 @@
+"""How a person has laid the screen out, as something that is kept with a session."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+from tui_gru.engine.parameters import parameter_names
+from tui_gru.tui.panels.weights import MODES, Weights
+from tui_gru.tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui_gru.tui.screens.looking import LookingScreen
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What is singled out, shown and zoomed. `row` is 0-based, None where all are alike; `zoomed` is a panel by its kind."""
+
+    page: int = 1
+    row: int | None = None
+    speed: int = 2
+    weights: str = MODES[0]
+    parameter: str = "Wz"
+    zoomed: str = ""
+
+    @classmethod
+    def of(cls, screen: LookingScreen) -> Self:
+        """As the screen is now."""
+        weights, zoomed = screen.query_one(Weights), screen.maximized
+        return cls(
+            screen.page,
+            screen.view.row,
+            screen.speed,
+            weights.mode,
+            weights.chosen,
+            "" if zoomed is None else type(zoomed).__name__,
+        )
+
+    @classmethod
+    def read(cls, kept: Any) -> Self:
+        """One that was kept with a session. What makes no sense in it is left as it is at first."""
+        layout = cls()
+        if not isinstance(kept, dict):
+            return layout
+        known = {name: kept[name] for name, value in asdict(layout).items() if name in kept and _alike(kept[name], value)}
+        return cls(**known)
+
+    def keep(self) -> dict[str, Any]:
+        """As a value of JSON."""
+        return asdict(self)
+
+    def apply(self, screen: LookingScreen) -> None:
+        """Lay the screen out like this, as far as it can be."""
+        config, weights = screen.snapshot.config, screen.query_one(Weights)
+        if weights.mode != self.weights and self.weights in MODES:
+            weights.mode = self.weights
+        if self.parameter in parameter_names(config.reset):
+            weights.chosen = self.parameter
+        screen.turn_to(self.page)
+        screen.set_speed(self.speed)
+        screen.single_out(self.row if self.row is None or 0 <= self.row < config.batch_size else None)
+        panels = (panel for panel in screen.query(Panel) if type(panel).__name__ == self.zoomed)
+        if (zoomed := next(panels, None)) is not None:
+            screen.maximize(zoomed)
+        elif screen.maximized is not None:
+            screen.minimize()
+
+
+def _alike(kept: Any, value: Any) -> bool:
+    return type(kept) is type(value) or (value is None and type(kept) is int) or (kept is None and value is None)

@@ -1,0 +1,184 @@
+"""The branches as a tree: where each has left another, how far it has come, and its last loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.geometry import Size
+from textual.message import Message
+
+from tui_gru.debugger.forks import Fork
+from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program import Program
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.characters import cut
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
+from tui_gru.tui.widgets.overlay import Overlay
+
+HEAD = ("branch", "left its source at", "newest", "loss")
+SHORT_HEAD = ("branch", "left at", "newest", "loss")
+_GAP, _SHORT_GAP = 3, 2
+_FULL = 64  # cells, from which on a place is said with its phase
+_MARKS = 4
+_LEAST = 8  # cells of a name
+
+
+@dataclass(frozen=True)
+class Twig:
+    """A branch in its place of the tree; `stem` is what is drawn before its name."""
+
+    fork: Fork
+    stem: str
+
+
+def tree(forks: Sequence[Fork], source: str | None = None, stem: str = "") -> list[Twig]:
+    """The branches that have left `source`, in the order of time, each followed by those that have left it."""
+    twigs: list[Twig] = []
+    children = sorted((fork for fork in forks if fork.source == source), key=lambda fork: fork.tick)
+    for fork in children:
+        last = fork is children[-1]
+        own, under = ("", "") if source is None else (f"{stem}{'└─ ' if last else '├─ '}", f"{stem}{'   ' if last else '│  '}")
+        twigs += [Twig(fork, own), *tree(forks, fork.name, under)]
+    return twigs
+
+
+class BranchList(Overlay):
+    """Enter goes to the branch singled out, `r` renames it, `d` deletes it; what that means is for the screen."""
+
+    class Chosen(Message):
+        """Something is to be done with a branch: `switch`, `rename` or `delete`."""
+
+        def __init__(self, verb: str, name: str) -> None:
+            super().__init__()
+            self.verb, self.name = verb, name
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", "Before", show=False, id="branches.before"),
+        Binding("down", "move(1)", "After", show=False, id="branches.after"),
+        Binding("home", "move(-1000000)", "First", show=False, id="branches.first"),
+        Binding("end", "move(1000000)", "Last", show=False, id="branches.last"),
+        Binding("enter", "choose('switch')", "Go to this branch", show=False, id="branches.switch"),
+        Binding("r", "choose('rename')", "Rename it", show=False, id="branches.rename"),
+        Binding("d", "choose('delete')", "Delete it", show=False, id="branches.delete"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._snapshot: Snapshot | None = None
+        self._twigs: list[Twig] = []
+        self._at = ""  # the name of the branch singled out
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        before = self._index
+        self._snapshot, self._twigs = snapshot, tree(snapshot.forks)
+        names = [twig.fork.name for twig in self._twigs]
+        if not self._at:
+            self._at = snapshot.branch
+        elif self._at not in names:  # renamed or deleted: what stands in its place
+            self._at = names[min(before, len(names) - 1)]
+        self.refresh_content()
+        self._follow()
+
+    @property
+    def chosen(self) -> str:
+        """The name of the branch singled out."""
+        return self._at
+
+    @property
+    def _index(self) -> int:
+        return next((i for i, twig in enumerate(self._twigs) if twig.fork.name == self._at), 0)
+
+    def action_move(self, by: int) -> None:
+        if self._twigs:
+            self._single_out(min(max(self._index + by, 0), len(self._twigs) - 1))
+
+    def action_choose(self, verb: str) -> None:
+        if self._at:
+            self.post_message(self.Chosen(verb, self._at))
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        row = -1 if offset is None else offset.y + self.scroll_offset.y - 1
+        if 0 <= row < len(self._twigs):
+            self._single_out(row)
+
+    def _single_out(self, index: int) -> None:
+        self._at = self._twigs[index].fork.name
+        self.refresh_content()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Keep the branch singled out in view, and with the first the line above it."""
+        height, row = self.scrollable_content_region.height, self._index + 1
+        if height > 0:
+            top = min(max(self.scroll_offset.y, row + 1 - height), row if row > 1 else 0)
+            self.scroll_to(y=top, animate=False, immediate=True, force=True)
+
+    def _set_virtual_size(self, size: Size) -> None:
+        super()._set_virtual_size(size)
+        self._follow()
+
+    def build(self, width: int, height: int) -> Box:
+        snapshot, palette = self._snapshot, self.palette
+        if snapshot is None:
+            return EMPTY
+        self.call_next(self.set_titles, "branches", "enter goes there · r renames · d deletes" if width >= 48 else None)
+        short = width < _FULL
+        table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
+        widths = [max(cell_len(row[i]) for row in table) for i in range(4)]
+        gap = _SHORT_GAP if short else _GAP
+        if _MARKS + sum(widths) + 3 * gap > width:  # then how far it has come is left out
+            table, widths = [(*row[:2], row[3]) for row in table], [*widths[:2], widths[3]]
+        widths[0] = max(min(widths[0], width - _MARKS - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
+        rows = [_line(palette, " " * _MARKS, table[0], widths, gap, palette.dim, palette.dim)]
+        for twig, cells in zip(self._twigs, table[1:], strict=True):
+            here, chosen = twig.fork.name == snapshot.branch, twig.fork.name == self._at
+            marks = f"{'▸' if chosen else ' '} {'▶' if here else ' '} "
+            name = palette.cursor if chosen and self.has_focus else palette.strong if here else palette.plain
+            rows.append(_line(palette, marks, cells, widths, gap, name, palette.plain))
+        return clip(palette, from_rows(rows), width, len(rows))
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.refresh_content()
+
+
+def _cells(program: Program, twig: Twig, short: bool) -> tuple[str, ...]:
+    fork = twig.fork
+    left = "" if fork.source is None else _place(program, fork.tick, short)
+    return f"{twig.stem}{fork.name}", left, _place(program, fork.newest, short), "" if fork.loss is None else f"{fork.loss:.4f}"
+
+
+def _place(program: Program, tick: int, short: bool) -> str:
+    """A place as `go to` takes it, and in which phase it is."""
+    at = position_of(program, tick)
+    if not tick:
+        return "the start"
+    place = f"e{at.epoch + 1} b{at.batch + 1} t{at.t + 1}"
+    return place if short else f"{place} {at.phase}"
+
+
+def _line(palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style) -> Row:
+    """One row of the table: the stem dim, the name in its own style, the loss to the right."""
+    glyphs = palette.glyphs
+    first, *others = (cut(transliterate(cell, glyphs), width, glyphs) for cell, width in zip(cells, widths, strict=True))
+    bare = first.lstrip(transliterate("│├└─ ", glyphs)) or first
+    filled = [other + " " * (width - cell_len(other)) for other, width in zip(others, widths[1:], strict=True)]
+    filled[-1] = others[-1].rjust(widths[-1])
+    return (
+        Segment(transliterate(marks, glyphs), palette.accent),
+        Segment(first[: len(first) - len(bare)], palette.dim),
+        Segment(bare, name),
+        Segment(" " * (widths[0] - cell_len(first))),
+        *(Segment(" " * gap + other, ink) for other in filled),
+    )

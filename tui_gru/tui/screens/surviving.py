@@ -1,0 +1,121 @@
+"""A screen whose session survives it: saved, opened and recorded, with the layout and what was typed on the `:` line."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.debugger.session import Session
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.layout import Layout
+from tui_gru.tui.runs import Finished
+from tui_gru.tui.screens.looking import LookingScreen
+
+if TYPE_CHECKING:
+    from tui_gru.tui.panels.command_line import CommandLine
+
+MOST_COMMANDS = 200
+
+
+class SurvivingScreen(LookingScreen):
+    """Keeps what is to be found again with the session, and lays the screen out as a session was left."""
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._laid_out: Session | None = None  # whose layout this is
+        self._layout = Layout()
+
+    @property
+    def typed(self) -> list[str]:
+        """The commands typed in this session, the newest last."""
+        kept = self.session.kept("commands", [])
+        return [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
+
+    # Files
+
+    def save(self, name: str) -> None:
+        """Write the session to a file; it goes on being recorded where it was."""
+
+        def save(_: Any) -> None:
+            from tui_gru.debugger.store import session_path
+
+            path = session_path(name)
+            self.session.save(path)
+            here = self.session.recording == path.resolve()
+            self.session.notice = f"saved to {path}" if here else f"saved to {path}; `open {name}` goes on from there"
+
+        self.do(save, batches=None)
+
+    def open(self, name: str, *, copy: bool = False) -> None:
+        """Go on in the session of a file, or in a copy of it, in place of this one."""
+
+        def open_(_: Any) -> None:
+            session = _opened(name, copy, self.session)
+            if session is not self.session:
+                self.session.close()
+                self.session = session
+
+        self.do(open_, batches=None)
+
+    # What is kept
+
+    def on_mount(self) -> None:
+        self.lay_out()
+        if self.session.notice:
+            self.say(self.session.notice)
+
+    def on_finished(self, event: Finished) -> None:
+        if self.session is not self._laid_out:
+            self.call_after_refresh(self.lay_out)
+
+    def on_idle(self) -> None:
+        self.keep_layout()
+
+    def lay_out(self) -> None:
+        """Lay the screen out as the session was left, with the commands that were typed in it."""
+        self._laid_out = self.session
+        kept = self.session.kept("layout")
+        if kept is not None:
+            self._layout = Layout.read(kept)
+            self._layout.apply(self)
+        self.remember(self.typed)
+
+    def keep_layout(self) -> None:
+        """Have the layout kept with the session, if it is another than before."""
+        if self.session is not self._laid_out or not self.is_mounted:
+            return
+        layout = Layout.of(self)
+        if layout != self._layout:
+            self._layout = layout
+            self._keep("layout", layout.keep())
+
+    def on_command_line_entered(self, event: CommandLine.Entered) -> None:
+        if event.command:
+            self._keep("commands", [*self.typed, event.command][-MOST_COMMANDS:])
+
+    def remember(self, commands: list[str]) -> None:
+        """Have these at hand on the `:` line."""
+        from tui_gru.tui.panels.command_line import CommandLine
+
+        for line in self.query(CommandLine):
+            line.history = list(commands)
+
+    def _keep(self, name: str, value: Any) -> None:
+        notice = self.session.notice
+        self.session.keep(name, value, begin=False)
+        if self.session.notice not in ("", notice):
+            self.say(self.session.notice, warning=True)
+
+
+def _opened(name: str, copy: bool, now: Session) -> Session:
+    """The session of a name or path, instead of `now`. Raises `TuiGruError`, and then nothing has changed."""
+    from tui_gru.debugger import opening, own_sessions
+    from tui_gru.debugger.session_errors import SessionInUseError
+
+    path = own_sessions.find(name)
+    if not copy and now.recording is not None and path.resolve() == now.recording:
+        now.notice = f"{path} is this session"
+        return now
+    try:
+        return opening.copied(path) if copy else opening.reopened(path)
+    except SessionInUseError:
+        raise TuiGruError(f"{path} is open in another tui-gru; `open {name} copy` opens a copy of it") from None
