@@ -13,24 +13,36 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.characters import sign, visible_text, widest
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
+from tui_gru.tui.panels import gradient_flow
+from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.refs import Cell, Ref
 from tui_gru.tui.widgets.written import kept
 
 
-class Sequence(Panel):
+class Sequence(SnapshotPanel):
     """Batch rows × timesteps, the current column between marks. A prediction is coloured by the probability of its target."""
 
-    _snapshot: Snapshot | None = None
     _view = View()
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Draw this snapshot from now on."""
         self._snapshot, self._view = snapshot, view
-        self.set_titles("sequence")
+        self.caption()
         self.refresh_content()
+
+    def on_resize(self) -> None:
+        self.caption()
+
+    def caption(self) -> None:
+        if self._snapshot is None:
+            return
+        flows = self._snapshot.flow(self._view.row)
+        on = gradient_flow.going_on(self._snapshot, flows)
+        legend = gradient_flow.legend(self.size.width) if any(flows) else None
+        self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend)
 
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
@@ -60,16 +72,21 @@ class _Layout:
         return self.cell + 2 + self.gap
 
 
-def _layout(snapshot: Snapshot, width: int, height: int) -> _Layout:
-    """The most telling layout that fits; where none fits whole, the timesteps around this one."""
+def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = False) -> _Layout:
+    """The most telling layout that fits; where none fits whole, the timesteps around this one.
+
+    `numbered`: there will be numbers below the columns.
+    """
     rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
     char = widest(snapshot.corpus.vocabulary)
     word = "row " if width >= 30 else ""
     label = len(f"{word}{rows}") + 1
     roomy = 2 * rows <= height
     text = 2 * steps * char + 5
+    wide = max(2 * char + 1, numbers.UNIT - 1)
     forms = (
-        ("pair", 2, max(2 * char + 1, numbers.UNIT - 1), 2),
+        ("pair", 2, wide, 2),
+        *((("pair", 1, wide, 2),) if numbered else ()),
         ("pair", 1, 2 * char + 1, 1),
         ("over", 2, char, 0),
         ("input", 1, char, 0),
@@ -85,10 +102,15 @@ def _layout(snapshot: Snapshot, width: int, height: int) -> _Layout:
 
 
 def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    """The batch, and under it how the gradient flows back through it, once it does."""
+    flows = snapshot.flow(row)
     note = _break(palette, snapshot, row, width)
     headed = height > 2
-    room = max(height - headed - (1 if note and height > 4 else 0), 1)
-    layout = _layout(snapshot, width, room)
+    below = _flow_lines(snapshot, width, height) if any(flows) else 0
+    if below:
+        note = ()
+    room = max(height - headed - below - (1 if note and height > 4 else 0), 1)
+    layout = _layout(snapshot, width, room, numbered=below > 0)
     columns = _columns(palette, snapshot, layout.steps)
     lines: list[Row] = [_heading(palette, snapshot, layout)] if headed else []
     for i in kept(snapshot.config.batch_size, max(room // layout.lines, 1), row):
@@ -96,9 +118,33 @@ def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, 
             lines.append((Segment(" " * (layout.label + 1)), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
         else:
             lines += _row(palette, snapshot, layout, columns, i, row)
+    if below > _MOST_LINES:
+        lines += [(), *gradient_flow.table(palette, snapshot, flows, width, height - len(lines) - 1)]
+    elif below:
+        lines += gradient_flow.columns(
+            palette, snapshot, flows,
+            label=layout.label, cell=layout.cell + 2, gap=layout.gap, steps=layout.steps, lines=below,
+        )  # fmt: skip
     if note and len(lines) < height:
         lines += [(), note] if len(lines) + 1 < height else [note]
     return from_rows(lines)
+
+
+#: Under the columns the flow takes so many lines at most; where there are many more, it is a table.
+_MOST_LINES = 3
+_TABLE = 96  # cells that the table takes at least
+
+
+def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
+    """How many lines are for the flow of the gradient; 0 where there is no room for it."""
+    rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
+    table = min(steps, 8) + 4
+    if width >= _TABLE and height >= min(rows, 8) + 1 + table:
+        return max(height - 1 - 2 * rows, table) if 2 * rows + 1 + table <= height else table
+    with_probabilities = height - 1 - 2 * rows
+    if with_probabilities >= 2:
+        return min(with_probabilities, _MOST_LINES)
+    return _MOST_LINES if height >= 6 else 2 if height >= 4 else 0
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
@@ -127,10 +173,13 @@ def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
 
 @dataclass(frozen=True)
 class _Column:
-    """One timestep of the batch: the characters of its rows, and the probability given to each target (None: not computed)."""
+    """One timestep of the batch: characters and targets of its rows, the indices of both, and the targets' probabilities."""
 
+    t: int
     inputs: list[str]
     targets: list[str]
+    given: list[int]
+    wanted: list[int]
     probabilities: list[float] | None
     ink: Style
     fresh: bool
@@ -147,14 +196,17 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
             for ids in (activations.inputs, activations.targets)
         )
         y_hat = snapshot.value("y_hat", t)
-        given = None if y_hat is None else y_hat[np.arange(len(y_hat)), activations.targets[t]].tolist()
+        probabilities = None if y_hat is None else y_hat[np.arange(len(y_hat)), activations.targets[t]].tolist()
         here = t == current
         marks = ("‹" if snapshot.position.phase == "backward" else "▐", "▌") if here else (" ", " ")
         columns.append(
             _Column(
+                t,
                 inputs,
                 targets,
-                given,
+                activations.inputs[t].tolist(),
+                activations.targets[t].tolist(),
+                probabilities,
                 ink=palette.accent if here else palette.plain if snapshot.moment.begun(t) else palette.dim,
                 fresh=here and line is not None and line.target == "y_hat",
                 marks=(transliterate(marks[0], palette.glyphs), transliterate(marks[1], palette.glyphs)),
@@ -179,9 +231,12 @@ def _row(
         tint = ink if p is None else _tint(palette, p, quiet, column.fresh)
         if layout.form == "pair":
             arrow = transliterate("→", palette.glyphs)
-            first += _marked(palette, column, layout.cell, Segment(f"{char}{arrow}", ink), Segment(target, tint))
+            read, sought = Ref("x", (index, column.given[index]), column.t), Ref("y", (index, column.wanted[index]), column.t)
+            pair = Cell.of(char, ink, read), Segment(arrow, ink), Cell.of(target, tint, sought)
+            first += _marked(palette, column, layout.cell, *pair)
             first.append(gap)
-            number = Segment(palette.glyphs.blank, palette.blank) if p is None else Segment(numbers.unit(p), tint)
+            ref = Ref("y_hat", (index, column.wanted[index]), column.t)
+            number = Segment(palette.glyphs.blank, palette.blank) if p is None else Cell.of(numbers.unit(p), tint, ref)
             second += [*_centred(layout.cell + 2, number), gap]
         else:
             first += _marked(palette, column, layout.cell, Segment(char, ink if layout.lines == 2 else tint))

@@ -1,0 +1,181 @@
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from tests.tui.panels.sessions import large, tutorial
+from tui_gru.debugger.checked_run import Tally
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.panels.check_report import CheckReport
+from tui_gru.tui.panels.check_table import Table, folded
+from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.view import View
+
+P = palette_for(BLACKBOARD)
+PLAIN = palette_for(BLACKBOARD, ASCII)
+
+
+@cache
+def checked(make=tutorial, wrong=None, learning=True, **options):
+    """A report and the snapshot it is of; in array `wrong` the last entry is made wrong."""
+    session = make(**options)
+    session.learning = learning
+    session.step("batch")
+    check = session.batch_check()
+    if wrong is not None:
+        record = check.record.copy()
+        array = record.gradients[wrong[1:]] if wrong[1:] in record.gradients.names else record.array(wrong)
+        array[(-1,) * array.ndim] += 0.25
+        check = replace(check, record=record)
+    return check.run(), session.snapshot()
+
+
+def drawn(report, width=108, height=46, cursor=None, top=0, tally=None, palette=P):
+    """The lines of the table, with the cursor at the worst."""
+    shown = Table(report)
+    cursor = shown.rows.index(report.worst) if cursor is None else cursor
+    return [line.rstrip() for line in shown.draw(palette, tally, cursor, top, width, height)[1].text.splitlines()]
+
+
+def test_a_row_for_every_array_with_all_its_numbers():
+    report, _ = checked()
+    lines = drawn(report, height=80)
+    assert lines[0].startswith("✓ all 41 arrays agree: the largest difference is ")
+    assert "finite differences on 2 entries of each, chosen with seed 0" in " ".join(" ".join(lines[:3]).split())
+    for row in report.rows:
+        (line,) = [line for line in lines if line[2:].startswith(f"{row.name} ") and "✓" in line]
+        words = line.removeprefix("▸ ").split()
+        assert words[1:2] == ["✓"]
+        assert report.written(row.whole.ours) in words
+        assert f"{row.whole.theirs:.10g}" in words
+        assert line.count("✓") == (1 if row.slopes is None else 2)
+        if row.name.startswith("dU"):
+            assert f"[{row.whole.index[0]}, {row.whole.index[1]}]" in line
+
+
+def test_the_row_under_the_cursor_is_told_in_full():
+    report, _ = checked()
+    cursor = [row.name for row in report.rows].index("dUh")
+    row = report.rows[cursor]
+    text = " ".join(" ".join(drawn(report, cursor=cursor)[-5:]).split())
+    assert f"dUh, all 4 entries against PyTorch’s autograd: {row.whole.absolute:.1e}".replace("e-0", "e-") in text
+    assert f"ours {np.float32(row.whole.ours)!s}, theirs {row.whole.theirs!r}" in text
+    assert "dUh, 2 of 4 entries against finite differences" in text
+    assert "explain" in text
+
+
+@pytest.mark.parametrize("wrong", ["dUr", "dah", "dby"])
+def test_what_does_not_agree_comes_first_and_is_named(wrong):
+    report, _ = checked(wrong=wrong)
+    lines = drawn(report)
+    assert lines[0].startswith(f"✗ 1 of 41 arrays do not agree, least of all {wrong}: ")
+    table = [line for line in lines if "e-" in line and line.lstrip("▸ ").startswith("d")]
+    assert next(line for line in lines if line.startswith("▸ ")).startswith(f"▸ {wrong}")
+    assert lines.index(next(line for line in lines if line.startswith("▸ "))) == lines.index("") + 2
+    assert "✗" in next(line for line in lines if line.startswith("▸ "))
+    assert "this does not agree" in " ".join(lines)
+    assert len(table) > 10
+
+
+def test_a_batch_that_does_not_learn_is_said_to_be_a_copy():
+    report, _ = checked(learning=False)
+    assert "this batch does not learn: a copy of it was given a backward pass" in " ".join(drawn(report))
+
+
+def test_what_came_of_every_batch():
+    report, _ = checked()
+    tally = Tally(120, 2e-7, "dUh[0, 1]", 7)
+    text = " ".join(" ".join(drawn(report, tally=tally)).split())
+    assert "every batch is checked: 120 batches so far, the largest difference 2.0e-7 at dUh[0, 1] of epoch 3, batch 2" in text
+    assert "every batch is checked from here on" in " ".join(drawn(report, tally=Tally()))
+    assert "1 batch so far" in " ".join(drawn(report, tally=replace(tally, batches=1)))
+
+
+@pytest.mark.parametrize("cursor", [0, 20, 40])
+def test_the_row_under_the_cursor_is_in_sight(cursor):
+    report, _ = checked()
+    name = report.rows[cursor].name
+    for top in (0, 10, 39):
+        for height in (5, 12, 20):
+            assert any(line.lstrip("▸ ").startswith(f"{name} ") for line in drawn(report, 76, height, cursor, top))
+
+
+@pytest.mark.parametrize(("make", "dtype"), [(tutorial, "float32"), (large, "float32"), (tutorial, "float64")])
+@pytest.mark.parametrize("palette", [P, PLAIN], ids=["unicode", "ascii"])
+def test_every_size(make, dtype, palette):
+    report, _ = checked(make, dtype=dtype)
+    for width, height in ((36, 4), (60, 10), (76, 14), (108, 46), (150, 60)):
+        lines = drawn(report, width, height, palette=palette)
+        assert len(lines) <= height
+        assert max(map(len, lines)) <= width
+        if palette is PLAIN and make is tutorial:
+            assert all(line.isascii() for line in lines)
+            assert "?" not in "".join(lines)
+            assert sum(" ok " in line for line in lines) >= (height > 5)
+
+
+def test_a_click_finds_the_row():
+    report, _ = checked()
+    shown = Table(report)
+    lines = shown.draw(P, None, 0, 0, 108, 46)[1].text.splitlines()
+    for y, line in enumerate(lines):
+        row = shown.row_at(y)
+        if row is not None:
+            assert line[2:].startswith(f"{report.rows[row].name} ")
+    assert [shown.row_at(y) for y in (-1, 0, 999)] == [None] * 3
+    assert shown.row_at(lines.index(next(line for line in lines if line[2:].startswith("dz ")))) is not None
+
+
+def test_text_is_folded_between_words():
+    assert folded("one two  three", 7) == ["one two", "three"]
+    assert folded("", 7) == []
+
+
+def evened(report):
+    """With differences that are the same on every machine: what is left of rounding is not."""
+
+    def even(comparison, i):
+        if comparison is None:
+            return None
+        if not comparison.agrees:
+            theirs = round(comparison.theirs, 4)
+            return replace(comparison, ours=theirs + 0.25, theirs=theirs, absolute=0.25, relative=5.5, allowed=1e-5)
+        ours, difference = round(comparison.ours, 4), (i % 9 + 1) * 1e-9
+        index = tuple(i % 2 for _ in comparison.index)
+        even = {"ours": ours, "theirs": ours + difference, "absolute": difference, "relative": 10 * difference}
+        return replace(comparison, index=index, allowed=1e-5, **even)
+
+    rows = [replace(row, whole=even(row.whole, i), slopes=even(row.slopes, i + 4)) for i, row in enumerate(report.rows)]
+    return replace(report, rows=tuple(rows))
+
+
+PICTURES = {
+    "tutorial": ({}, (112, 48), {}, True),
+    "wrong": ({"wrong": "dah"}, (80, 24), {"theme": "whiteboard"}, True),
+    "copy-in-float64": ({"learning": False, "dtype": "float64"}, (140, 24), {}, True),
+    "tiny": ({}, (40, 6), {}, True),
+    "ascii": ({}, (80, 18), {"glyphs": ASCII}, True),
+    "waiting": ({}, (60, 5), {}, False),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(snap_compare, board, name):
+    arguments, size, options, there = PICTURES[name]
+    report, snapshot = checked(**arguments)
+    report, panel = evened(report), CheckReport(report.position)
+
+    class Scene(board):
+        CSS = board.CSS + "CheckReport { width: 1fr; height: 1fr; }"
+
+    app = Scene(panel, **options)
+
+    def prepare():
+        panel.show(snapshot, View())
+        panel._spinner.pause()
+        if there:
+            panel.show_report(report)
+
+    app.prepare = prepare
+    assert snap_compare(app, terminal_size=size)

@@ -1,0 +1,146 @@
+import pytest
+
+from tests.tui.panels.sessions import at, every_line, large, start, tutorial
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.panels.gradient_flow import LETTERS, legend, stacked, table
+from tui_gru.tui.panels.sequence import Sequence, sequence
+from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
+
+P = palette_for(BLACKBOARD)
+
+
+def lines_of(snapshot, width=56, height=6, row=None, palette=P):
+    return [line.rstrip() for line in sequence(palette, snapshot, row, width, height).text.splitlines()]
+
+
+def test_under_each_timestep_that_was_reached_stands_its_norm():
+    snapshot = at("dh_prev", 1)
+    heading, *_, norms, bars, paths = lines_of(snapshot)
+    second, third = snapshot.flow()[1:]
+    assert norms.split() == ["‖dh‖", "┃", "·", numbers.unit(second.dh), numbers.unit(third.dh)]
+    for flow in (second, third):
+        assert norms.index(numbers.unit(flow.dh)) == pytest.approx(heading.index(f"t {flow.t + 1}"), abs=2)
+    assert len(bars.split("┃")[1].split()) == 2
+    assert [len(part) for part in paths.split("┃")[1].split()] == [5, 5]
+
+
+def test_the_shares_are_there_once_their_line_has_been_executed():
+    assert lines_of(at("dar", 1))[-1].split("┃")[1].split() == lines_of(at("dh_prev", 2))[-1].split("┃")[1].split()
+    assert len(lines_of(at("dh_prev", 0))[-1].split("┃")[1].split()) == 3
+
+
+@pytest.mark.parametrize("snapshot", [start(), at("y_hat", 1), at("loss"), at("loss", learning=False), at("z", 1, batch=1)])
+def test_nothing_flows_before_the_backward_pass(snapshot):
+    assert not any("‖dh‖" in line for line in lines_of(snapshot))
+
+
+def test_it_stays_through_the_update():
+    assert any("‖dh‖" in line for line in lines_of(at("Wz")))
+
+
+@pytest.mark.parametrize(
+    ("shares", "drawn"), [((1, 0, 0, 0), "cccccccc"), ((0.5, 0.25, 0.125, 0.125), "cccchhzr"), (None, " " * 8)]
+)
+def test_a_bar_is_divided_by_the_shares(shares, drawn):
+    segments = stacked(P, shares, 8)
+    assert "".join(segment.text for segment in segments) == drawn
+    assert len({segment.style for segment in segments}) == len(segments)
+
+
+@pytest.mark.parametrize("width", range(1, 30))
+def test_the_cells_of_a_bar_are_all_given_away(width):
+    shares = (0.37, 0.01, 0.31, 0.31)
+    drawn = "".join(segment.text for segment in stacked(P, shares, width))
+    assert len(drawn) == width
+    for letter, share in zip(LETTERS, shares, strict=True):
+        assert abs(drawn.count(letter) - share * width) < 1
+    assert drawn == "".join(sorted(drawn, key=LETTERS.index))
+
+
+def test_the_carry_cuts_it_or_lets_it_through(board):
+    for carry, batch, end in (("detach", 1, "┃"), ("reset", 1, "┃"), ("notebook", 0, "┃"), ("notebook", 1, "←")):
+        assert end in lines_of(at("dh_prev", 0, batch=batch, carry=carry))[-1]
+    snapshot = at("dh_prev", 0, batch=1, carry="notebook")
+    on = numbers.unit(snapshot.flow()[0].handed_on)
+    text = "\n".join(lines_of(snapshot, 150, 40))
+    assert f"← {on} goes on into the batches before" in text
+    assert "goes on into" in "\n".join(lines_of(at("dh_prev", 1, batch=1, carry="notebook"), 150, 40))
+    assert "the epoch begins here" in "\n".join(lines_of(at("dh_prev", 1, carry="notebook"), 150, 40))
+    assert "h starts anew with every batch" in "\n".join(lines_of(at("dh_prev", 1, carry="reset"), 150, 40))
+
+
+def test_where_there_is_room_every_number_is_there():
+    snapshot = at("dh_prev", 1)
+    rows = ["".join(segment.text for segment in row) for row in table(P, snapshot, snapshot.flow(), 140, 20)]
+    for flow, row in zip(reversed(snapshot.flow()), rows[1:], strict=False):
+        if flow is None:
+            assert row.split() == ["t", "1", "·"]
+            continue
+        shown = [numbers.unit(x).strip() for x in (flow.dh, flow.from_output, flow.from_future, flow.handed_on)]
+        assert [word for word in row.split() if word in shown] == shown
+        assert row.split()[-8::2] == [f"{share * 100:.1f}" for share in flow.shares]
+    assert "the state is carried over by value" in rows[-1]
+
+
+def test_a_row_singled_out_has_a_flow_of_its_own():
+    snapshot = at("dh_prev", 0)
+    for row in (0, 1):
+        assert numbers.unit(snapshot.flow(row)[2].dh) in lines_of(snapshot, row=row)[-3]
+    assert lines_of(snapshot, row=0)[-3:] != lines_of(snapshot, row=1)[-3:]
+
+
+@pytest.mark.parametrize("make", [tutorial, large])
+@pytest.mark.parametrize("palette", [P, palette_for(BLACKBOARD, ASCII)], ids=["unicode", "ascii"])
+def test_every_size(make, palette):
+    for t in (0, 1):
+        snapshot = at("dh_prev", t, batch=1, make=make)
+        for width, height in ((10, 2), (20, 3), (36, 4), (38, 6), (56, 6), (56, 7), (78, 10), (100, 20), (160, 50)):
+            box = sequence(palette, snapshot, 1, width, height)
+            assert box.height <= height
+            if width >= 36:
+                assert box.width <= width
+            if palette.glyphs is ASCII and make is tutorial:
+                assert box.text.isascii()
+                assert "?" not in box.text
+
+
+def test_what_is_not_finite_is_shown():
+    options = {"learning_rate": 1e38, "batch": 5}
+    for snapshot in (at("dh_prev", 0, **options), at("dh_prev", 1, **options)):
+        assert lines_of(snapshot)
+
+
+def test_every_line_can_be_drawn():
+    for snapshot in every_line(carry="notebook"):
+        assert len(lines_of(snapshot)) <= 6
+
+
+def test_the_legend_is_as_long_as_there_is_room():
+    assert [len(legend(width)) <= width - 6 for width in range(28, 80)] == [True] * 52
+    assert legend(80).startswith("shares")
+
+
+PICTURES = {
+    "tutorial": (at("dh_prev", 0), (60, 8), {}),
+    "on-the-way": (at("dz", 1), (60, 8), {"theme": "whiteboard"}),
+    "table": (at("dh_prev", 0, batch=1, carry="notebook"), (150, 16), {}),
+    "large": (at("dh_prev", 9, batch=1, make=large), (40, 8), {}),
+    "large-table": (at("dh_prev", 3, batch=1, make=large), (130, 40), {}),
+    "ascii": (at("dh_prev", 0, batch=1, carry="notebook"), (60, 8), {"glyphs": ASCII}),
+    "ansi": (at("dh_prev", 0), (60, 8), {"theme": "ansi-dark"}),
+}
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(snap_compare, board, name):
+    snapshot, size, options = PICTURES[name]
+    panel = Sequence()
+
+    class Scene(board):
+        CSS = board.CSS + "Sequence { width: 1fr; height: 1fr; }"
+
+    app = Scene(panel, **options)
+    app.prepare = lambda: panel.show(snapshot, View())
+    assert snap_compare(app, terminal_size=size)
