@@ -8,15 +8,17 @@ import signal
 import sys
 import threading
 from collections.abc import Iterable, Mapping
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from platformdirs import user_config_path
+from textual import events
 from textual.app import App, SystemCommand
 from textual.screen import Screen
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keys import VERBS
@@ -36,8 +38,13 @@ class TuiGruApp(App[None]):
     ) -> None:
         super().__init__()
         self.session = session
+        self.main: MainScreen | None = None  # it may go on in another session
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
         self.own_keys = dict(own_keys or {})
+        self._bound = {key for keys in self.own_keys.values() for key in keys.split(",")}
+        self._opening = {
+            key for verb in VERBS if verb.action.startswith("command(") for key in self.own_keys.get(verb.id, verb.keys).split(",")
+        }
         self.animation_level = "none"
         register_themes(self)
         name = checked_theme(self, theme or BLACKBOARD.name)
@@ -46,13 +53,14 @@ class TuiGruApp(App[None]):
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)
-        return MainScreen(self.session)
+        self.main = MainScreen(self.session)
+        return self.main
 
     def on_mount(self) -> None:
         """Leave the terminal as it was when the process is told to end."""
         loop = asyncio.get_running_loop()
         if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
-            for number in (signal.SIGTERM, signal.SIGHUP):
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
                 loop.add_signal_handler(number, self._leave, number)
 
     def _leave(self, number: int) -> None:
@@ -60,6 +68,21 @@ class TuiGruApp(App[None]):
             if isinstance(screen, MainScreen):
                 screen.session.interrupt()
         self.exit(return_code=128 + number)
+
+    async def on_event(self, event: events.Event) -> None:
+        """Two kinds of keys are dealt with before the next is looked at, since that is for what has the focus by then.
+
+        Alt and a letter is what escape and a letter soon after it are to a terminal: it is taken as these. And a key that opens
+        the `:` line opens it before what is typed behind it can be taken for verbs.
+        """
+        if isinstance(event, events.Key) and not event.is_forwarded and isinstance(self.screen, MainScreen):
+            if event.key.startswith("alt+") and event.key not in self._bound and event.character:
+                await self._check_bindings("escape")
+                event = events.Key(event.character, event.character)
+            taken = self.screen.asking or (self.focused is not None and self.focused.check_consume_key(event.key, event.character))
+            if event.key in self._opening and not taken and await self._check_bindings(event.key):
+                return
+        await super().on_event(event)
 
     def on_ready(self) -> None:
         gc.freeze()
@@ -76,14 +99,32 @@ class TuiGruApp(App[None]):
         return mend(super().export_screenshot(title=title, simplify=simplify))
 
 
-def make_app(
-    config: Config, *, theme: str | None = None, ascii: bool = False, keys: Path | None = None, learn: bool = False
-) -> TuiGruApp:
-    """The app on a fresh session, not yet running. Raises `TuiGruError` for a bad theme or key file."""
-    own_keys = _own_keys(keys)
-    session = Session(**{name: getattr(config, name) for name in config.__dataclass_fields__})
+def new_session(config: Config, *, learn: bool = False, record: bool = False, history_memory: int | None = None) -> Session:
+    """A session from its beginning, as the debugger opens it; with `record`, recorded in the person's folder once it is used."""
+    memory = HISTORY_MEMORY if history_memory is None else history_memory
+    session = Session(**{name: getattr(config, name) for name in config.__dataclass_fields__}, history_memory=memory)
     session.stop_on_nan = True
     session.learning = learn
+    if record:
+        session.record_later(partial(_automatic_path, config.text))
+    return session
+
+
+def _automatic_path(text: str) -> Path:
+    from tui_gru.debugger.own_sessions import automatic_path  # late, as all that has to do with files
+
+    return automatic_path(text, date.today())
+
+
+def make_app(
+    on: Config | Session, *, theme: str | None = None, ascii: bool = False, keys: Path | None = None, learn: bool = False
+) -> TuiGruApp:
+    """The app on a session, or on a fresh one that is recorded nowhere; not yet running.
+
+    Raises `TuiGruError` for a bad theme or key file.
+    """
+    own_keys = _own_keys(keys)
+    session = on if isinstance(on, Session) else new_session(on, learn=learn)
     return TuiGruApp(session, theme=theme, glyphs=ASCII if ascii else None, own_keys=own_keys)
 
 
@@ -96,9 +137,20 @@ def _own_keys(path: Path | None) -> dict[str, str]:
     return keymap.load(place)
 
 
-def run(config: Config, *, theme: str | None, ascii: bool, keys: Path | None, learn: bool = False) -> None:
-    """Run the debugger in this terminal until it is quit."""
-    app = make_app(config, theme=theme, ascii=ascii, keys=keys, learn=learn)
+def run(session: Session, *, theme: str | None, ascii: bool, keys: Path | None) -> None:
+    """Run the debugger on a session in this terminal until it is quit."""
+    app = make_app(session, theme=theme, ascii=ascii, keys=keys)
     app.run()
+    _put_away(app.session if app.main is None else app.main.session)
     if app.return_code:
         raise SystemExit(app.return_code)
+
+
+def _put_away(session: Session) -> None:
+    """End its recording. One that was automatic may be one too many."""
+    recorded = session.recording
+    session.close()
+    if recorded is not None:
+        from tui_gru.debugger.own_sessions import prune
+
+        prune()

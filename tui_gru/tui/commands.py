@@ -6,11 +6,15 @@ import ast
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.expression_text import ConditionError
+from tui_gru.debugger.origin import Number
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import stop_commands
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -38,7 +42,10 @@ def execute(screen: MainScreen, typed: str) -> None:
         return
     for command in COMMANDS:
         if name in command.names:
-            command.run(screen, rest.strip())
+            try:
+                command.run(screen, rest.strip())
+            except ConditionError as error:  # its column is counted from the arguments' first
+                raise ConditionError(error.reason, error.column + typed.rindex(rest.strip())) from None
             return
     raise TuiGruError(f"there is no command {name!r}; there are: {', '.join(command.names[0] for command in COMMANDS)}")
 
@@ -78,6 +85,23 @@ def _set(screen: MainScreen, rest: str) -> None:
     screen.edit(name, tuple(int(part) for part in index.split(",")) if index else None, _value(value))
 
 
+def _why(screen: MainScreen, rest: str) -> None:
+    match = re.fullmatch(r"(\w+)\s*(?:\[([\d,\s]+)\])?(?:\s+t\s*(\d+))?", rest)
+    if match is None:
+        raise TuiGruError(f"write it as h[1,0], Wz[3,0], loss, or z[0,1] t 2 for another timestep, not {rest!r}")
+    index = tuple(int(part) for part in match[2].split(",")) if match[2] else ()
+    screen.ask(Number(match[1], index, None if match[3] is None else int(match[3]) - 1, screen.snapshot.position.tick))
+
+
+def _what_if(screen: MainScreen, rest: str) -> None:
+    match = re.fullmatch(r"(\w+)\s*(?:\[([\d,\s]+)\])?\s*=?\s*(\S+)(?:\s+t\s*(\d+))?", rest)
+    value = _value(match[3]) if match is not None else ""
+    if match is None or isinstance(value, str):
+        raise TuiGruError(f"write it as z[0,1] 0.5, Wz[3,0] -1, or h[1,0] 0 t 2 for another timestep, not {rest!r}")
+    index = tuple(int(part) for part in match[2].split(",")) if match[2] else ()
+    screen.suppose(match[1], index, value, None if match[4] is None else int(match[4]) - 1)
+
+
 def _value(text: str) -> str | float:
     try:
         value = ast.literal_eval(text)
@@ -90,6 +114,16 @@ def _learning(screen: MainScreen, rest: str) -> None:
     if rest not in ("", "on", "off"):
         raise TuiGruError(f"learning takes on or off, not {rest!r}")
     screen.set_learning({"on": True, "off": False}.get(rest))
+
+
+def _check(screen: MainScreen, rest: str) -> None:
+    choices = {"every": None, "every on": True, "every off": False}
+    if not rest:
+        screen.call_later(screen.action_check)
+    elif " ".join(rest.split()) in choices:
+        screen.check_every(choices[" ".join(rest.split())])
+    else:
+        raise TuiGruError(f"check takes nothing, or every on, every off; not {rest!r}")
 
 
 def _sample(screen: MainScreen, rest: str) -> None:
@@ -114,26 +148,89 @@ def _sample(screen: MainScreen, rest: str) -> None:
     )
 
 
-def _file(rest: str) -> Path:
+def _compare(screen: MainScreen, rest: str) -> None:
+    screen.compare(None if rest == "off" else rest)
+
+
+def _branches(screen: MainScreen) -> None:
+    screen.call_next(screen.action_branches)
+
+
+def _rename(screen: MainScreen, rest: str) -> None:
+    names = rest.split()
+    if len(names) != 2:
+        raise TuiGruError(f"rename takes a branch and its new name, each of one word, not {rest!r}: rename main~1 warmer")
+    screen.rename(*names)
+
+
+def _open(screen: MainScreen, rest: str) -> None:
+    name, _, last = rest.rpartition(" ")
+    copy = last == "copy" and bool(name.strip()) and not Path(rest).expanduser().exists()
+    screen.open(_named(name.strip() if copy else rest, "open walk"), copy=copy)
+
+
+def _named(rest: str, usage: str) -> str:
+    """What a command names, a session of its own folder or a path."""
     if not rest:
-        raise TuiGruError("name a file: save walk.tui-gru, open walk.tui-gru")
-    return Path(rest).expanduser()
+        raise TuiGruError(f"name a session, or a file: {usage}")
+    return rest
+
+
+def _export(screen: MainScreen, rest: str, *, overwrite: bool = False) -> None:
+    if not rest:
+        raise TuiGruError("name a file: export here.txt, export here.tex, export here.svg")
+    from tui_gru.tui.exporting import export  # late: it draws on panels that are not there before they are asked for
+
+    path = Path(rest).expanduser()
+    screen.say(f"wrote {export(screen, path, overwrite=overwrite)} to {path}")
 
 
 COMMANDS = (
-    Command(("save",), "save FILE", "write this session, its branches and its past", lambda screen, rest: screen.save(_file(rest))),
-    Command(("open",), "open FILE", "open a session where it was left", lambda screen, rest: screen.open(_file(rest))),
+    Command(
+        ("save",),
+        "save walk",
+        "write this session, its branches and its past, to a name or a file",
+        lambda screen, rest: screen.save(_named(rest, "save walk")),
+    ),
+    Command(("open",), "open walk copy", "open a session, or a copy of it, where it was left", _open),
+    Command(("export",), "export here.tex", "write the derivation, the panel in focus or the screen: .txt, .tex, .svg", _export),
+    Command(("export!",), "export! here.tex", "the same over a file that exists", partial(_export, overwrite=True)),
     Command(("step", "s"), "step 3 batch", "step, a negative count back in time: line, timestep, phase, batch, epoch", _step),
     Command(("go", "g"), "go e3 b2 t1", "go to a place: e3 b2 t1, 50%, +100, -2e, or a tick", _go),
     Command(("until",), "until loss < 0.5", "run until a condition holds: any(z > 0.9), epoch == 3, isnan(loss)", _until),
     Command(("back",), "back loss > 1", "back in time until a condition holds", _back),
+    Command(
+        ("break", "b"),
+        "break h if any(h > 0.9) hits %5",
+        "stop on a line, on a condition, at a hit count; log TEMPLATE only writes",
+        stop_commands.break_,
+    ),
+    Command(("watch", "w"), "watch max(abs(h)) stop", "show a value; stop: runs stop when it changes", stop_commands.watch),
+    Command(("stops",), "stops", "the list of breakpoints, watches and marks", lambda screen, rest: screen.list_stops()),
+    Command(("delete", "d"), "delete 3", "delete a breakpoint or watch by its number, a mark by its letter", stop_commands.delete),
+    Command(("enable",), "enable 3", "enable a breakpoint or watch", stop_commands.enable),
+    Command(("disable",), "disable 3", "disable it, and keep it", stop_commands.disable),
+    Command(("continue", "c"), "continue", "run to the next stop", lambda screen, rest: screen.action_continue(1)),
+    Command(("reverse",), "reverse", "back in time to the last stop", lambda screen, rest: screen.action_continue(-1)),
+    Command(("mark", "m"), "mark a", "mark this place", stop_commands.mark),
+    Command(("jump",), "jump a", "to a mark; jump ' goes back to where one was", stop_commands.jump),
+    Command(("marks",), "marks", "the list, at the marks", lambda screen, rest: screen.list_stops(marks=True)),
     Command(("sgd", "a"), "sgd", "finish this batch, backward, update", lambda screen, rest: screen.action_sgd()),
     Command(("learning", "l"), "learning on", "whether batches end with backward and update", _learning),
     Command(("set",), "set Wz[0,1] 0.5", "change a weight, h, learning_rate, or a character of the text", _set),
+    Command(("why", "explain"), "why h[1,0]", "where a number comes from; t 2 after it for another timestep", _why),
+    Command(("what-if", "whatif"), "what-if z[0,1] 0.5", "what would follow in this batch from another number", _what_if),
     Command(("sample", "p"), "sample Ma 10 0.8 tutorial", "sample: primer, length, temperature, sampler", _sample),
+    Command(("check", "k"), "check every on", "check this batch against PyTorch, or every batch while training", _check),
     Command(("undo", "u"), "undo", "undo the last change", lambda screen, rest: screen.action_undo()),
     Command(("redo",), "redo", "redo it", lambda screen, rest: screen.action_redo()),
+    Command(("branches",), "branches", "the list of branches", lambda screen, rest: _branches(screen)),
     Command(("branch",), "branch main~1", "go to another branch", lambda screen, rest: screen.switch(rest)),
+    Command(("compare",), "compare main", "show how this branch differs from another; off ends it", _compare),
+    Command(("rename",), "rename main~1 warmer", "give a branch another name", _rename),
+    Command(
+        ("delete-branch",), "delete-branch main~1", "delete a branch, when asked", lambda screen, rest: screen.ask_to_delete(rest)
+    ),
     Command(
         ("theme",), "theme whiteboard", "blackboard, whiteboard, ansi-dark, ansi-light", lambda screen, rest: screen.set_theme(rest)
     ),

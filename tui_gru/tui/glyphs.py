@@ -20,6 +20,10 @@ class Glyphs:
     y_hat: str
     arrow: str
     breakpoint: str
+    breakpoint_sometimes: str
+    breakpoint_off: str
+    log_point: str
+    log_point_off: str
     times: str
     by: str
     total: str
@@ -57,6 +61,10 @@ UNICODE = Glyphs(
     y_hat="ŷ",
     arrow="▶",
     breakpoint="●",
+    breakpoint_sometimes="◐",
+    breakpoint_off="○",
+    log_point="◆",
+    log_point_off="◇",
     times="⊙",
     by="×",
     total="Σ",
@@ -90,6 +98,10 @@ ASCII = Glyphs(
     y_hat="y^",
     arrow=">",
     breakpoint="*",
+    breakpoint_sometimes="%",
+    breakpoint_off="o",
+    log_point="+",
+    log_point_off="-",
     times="*",
     by="x",
     total="S",
@@ -145,6 +157,9 @@ _TEXT = {
     "└": "+",
     "│": "|",
     "─": "-",
+    "╌": "_",
+    "╵": "'",
+    "╰": "\\",
     "▐": "[",
     "▌": "]",
     "‹": "<",
@@ -158,11 +173,14 @@ _TEXT = {
     "η": "n",
     "▲": "^",
     "▼": "v",
-    "○": "o",
-    "◆": "*",
-    "◇": "o",
+    "▾": "v",
+    "√": "v",
     "✓": "v",
     "█": "#",
+    "‖": "|",
+    "┃": "|",
+    "━": "=",
+    "✗": "x",
 }
 
 

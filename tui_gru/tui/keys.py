@@ -27,7 +27,7 @@ class Verb:
         return Binding(self.keys, self.action, self.label, show=bool(self.label), id=self.id, tooltip=self.help)
 
 
-_STEP, _LEARN, _GO, _LOOK, _ELSE = "Step", "Learn", "Go", "Look", "And"
+_STEP, _LEARN, _GO, _STOP, _LOOK, _ELSE = "Step", "Learn", "Go", "Stop", "Look", "And"
 
 VERBS = (
     Verb("step.line", "o", "step('op', 1)", "line", "one line of the program", _STEP, 1),
@@ -54,6 +54,7 @@ VERBS = (
         _LEARN,
         3,
     ),
+    Verb("check", "k", "check", "check", "check this batch against PyTorch and finite differences", _LEARN, 7),
     Verb("sample", "p", "sample", "sample", "sample text with the weights of this moment", _LEARN, 3),
     Verb("undo", "u", "undo", "undo", "undo the last change", _LEARN, 7),
     Verb("redo", "U", "redo", "", "redo it", _LEARN),
@@ -62,10 +63,23 @@ VERBS = (
     Verb("until", "t", "command('until ')", "until", "run until a condition holds: loss < 0.5", _GO, 6),
     Verb("back.until", "T", "command('back ')", "", "back in time until a condition holds", _GO),
     Verb("stop", "escape", "escape", "", "stop a run, leave a panel, forget a count", _GO),
+    Verb("explain", "enter", "explain", "explain", "where the number under the cursor comes from", _LOOK, 4),
+    Verb("continue", "c", "continue(1)", "continue", "run to the next breakpoint or changed watch", _STOP, 3),
+    Verb("back.continue", "C", "continue(-1)", "", "back in time to the last one", _STOP),
+    Verb("breakpoint", "b", "breakpoint", "break", "breakpoint on the line at work; again deletes it", _STOP, 4),
+    Verb("watch", "w", "command('watch ')", "watch", "watch an expression: max(abs(h))", _STOP, 6),
+    Verb("stops", "B", "stops", "", "list, edit, delete breakpoints, watches, marks", _STOP),
+    Verb("match.next", "right_square_bracket", "match(1)", "", "next match of the last condition", _STOP),
+    Verb("match.back", "left_square_bracket", "match(-1)", "", "the match before", _STOP),
+    Verb("mark", "m", "letter('mark')", "", "mark this place: m a", _STOP),
+    Verb("jump", "apostrophe", "letter('jump')", "", "jump to a mark: ' a; '' goes back", _STOP),
+    Verb("suppose", "i", "suppose", "", "another number in its place: what would follow, and enter keeps it", _LOOK),
     Verb("row", "r", "row(1)", "row", "single out the next row of the batch", _LOOK, 6),
     Verb("row.back", "R", "row(-1)", "", "single out the row before", _LOOK),
     Verb("weights", "x", "weights", "", "weights, gradients, or the change of the last step", _LOOK),
+    Verb("branches", "J", "branches", "", "the list of branches: go to one, rename it, delete it", _LOOK),
     Verb("page", "v", "page", "view", "the next page of panels, on a small screen", _LOOK, 5),
+    Verb("compare", "equals_sign", "compare", "", "compare with another branch: differences, values, neither", _LOOK),
     Verb("zoom", "z", "zoom", "zoom", "the panel in focus on the whole screen, and back", _LOOK, 6),
     Verb("panel.next", "tab", "focus_panel(1)", "", "next panel", _LOOK),
     Verb("panel.back", "shift+tab", "focus_panel(-1)", "", "panel before", _LOOK),

@@ -30,6 +30,7 @@ async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -
         for key in single_keys(keys):
             await pilot.press(key)
             await until_idle(pilot)
+        await until_checked(pilot)
         await pilot.pause()
         return app.export_screenshot(title="tui-gru")
 
@@ -38,6 +39,13 @@ async def until_idle(pilot: Pilot[None]) -> None:
     """Wait until no run is under way."""
     screen = pilot.app.screen
     while isinstance(screen, MainScreen) and screen.running:
+        await pilot.pause(0.02)
+
+
+async def until_checked(pilot: Pilot[None]) -> None:
+    """Wait until a check that is waited for has come out."""
+    screen = pilot.app.screen
+    while isinstance(screen, MainScreen) and screen.checking:
         await pilot.pause(0.02)
 
 

@@ -10,9 +10,13 @@ from tui_gru.debugger.snapshot import Snapshot
 
 @dataclass(frozen=True)
 class View:
-    """`row` is the batch row singled out, 0-based; None shows all rows alike."""
+    """`row` is the batch row singled out, 0-based; None shows all rows alike.
+
+    `differences`: where two branches are compared, matrices show this one minus the other, not this one's own numbers.
+    """
 
     row: int | None = None
+    differences: bool = True
 
 
 @runtime_checkable

@@ -54,8 +54,8 @@ async def test_a_cell_is_named_as_people_count(board, moment):
     chosen = []
 
     class Page(board):
-        def on_matrix_view_cell_chosen(self, event):
-            chosen.append((event.matrix.value_name, event.row, event.column))
+        def on_number_asked(self, event):
+            chosen.append((event.ref.name, *event.ref.index))
 
     async with Page(gates).run_test(size=(200, 6)) as pilot:
         gates.show(moment("computed"), View(row=1))

@@ -1,9 +1,12 @@
 """The four panels together, as pictures."""
 
+from dataclasses import replace
+
 import pytest
 from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, large, start
+from tui_gru.debugger.stops import Breakpoint, Stops
 from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.line_at_work import LineAtWork
 from tui_gru.tui.panels.listing import Listing
@@ -38,9 +41,9 @@ def scene(snapshot, row=None, *, small=False, theme="blackboard", glyphs=UNICODE
         app = Scene(*content, theme=theme, glyphs=glyphs)
 
         def prepare():
-            listing.show(snapshot, View(row), breakpoints=frozenset({"r"}))
-            for panel in (sequence, terms, line):
-                panel.show(snapshot, View(row))
+            stopped = replace(snapshot, stops=Stops((Breakpoint(1, "r"),)))
+            for panel in (listing, sequence, terms, line):
+                panel.show(stopped, View(row))
 
         app.prepare = prepare
         return app

@@ -5,6 +5,7 @@ from tui_gru.engine.parameters import parameter_names
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, Weights
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.refs import Ref
 
 
 def compact(array):
@@ -74,31 +75,28 @@ async def test_the_mode_goes_round(board, moment):
         assert seen == list(zip(["weights", "gradients", "changes", "all"], titles, strict=True))
 
 
-async def test_one_parameter_alone_and_back(board, moment, written):
+async def test_a_cursor_goes_from_number_to_number_over_all_matrices(board, moment):
     weights, snapshot = Weights(), moment("sgd")
-    chosen = []
+    asked = []
 
     class Page(board):
-        def on_matrix_view_cell_chosen(self, event):
-            chosen.append((event.matrix.value_name, event.row, event.column))
+        def on_number_asked(self, event):
+            asked.append(event.ref)
 
-    async with Page(weights).run_test(size=(78, 13)) as pilot:
+    async with Page(weights).run_test(size=(78, 42)) as pilot:
         weights.show(snapshot, View())
-        weights.query_one(Overview).focus()
-        await pilot.press(">", ">", "enter")
-        matrix = weights.query_one(ParameterMatrix)
-        assert pilot.app.focused is matrix
-        assert not weights.query_one(Overview).display
-        assert str(matrix.border_title).startswith("Wz  Wr  ‹Wh›  Uz")
-        assert numbers.wide(snapshot.parameter("Wh")[2, 0]) in written(matrix)
-        await pilot.press("down", "right")
-        assert str(matrix.border_subtitle) == f"Wh, a → unit 2 = {numbers.exact(snapshot.parameter('Wh')[1, 1])}"
-        weights.action_cycle_mode()
-        await pilot.press("enter", "<", "<", "<", "enter")
-        assert chosen == [("dWh", 1, 1), ("dby", 0, 1)]
-        assert str(matrix.border_title).endswith("Wy  ‹dby›")
-        await pilot.press("escape")
-        assert pilot.app.focused is weights.query_one(Overview)
+        overview = weights.query_one(Overview)
+        overview.focus()
+        overview.pointed = Ref("Wz", (0, 1))
+        await pilot.press("down", "enter")
+        assert overview._border_subtitle.plain == f"Wz[“a”, unit 2] = {numbers.exact(snapshot.parameter('Wz')[1, 1])}"
+        await pilot.press("right", "enter")
+        await pilot.press("left", "down", "down", "down", "enter", "up", "enter")
+        assert asked == [Ref("Wz", (1, 1)), Ref("Wr", (1, 0)), Ref("Uz", (0, 1)), Ref("Wz", (3, 1))]
+        for _ in range(20):
+            await pilot.press("down")
+        await pilot.press("enter")
+        assert asked[-1] == Ref("Uz", (1, 1), change=True)
 
 
 async def test_a_large_model_is_a_heat_map_at_a_time(board, moment):
@@ -110,7 +108,7 @@ async def test_a_large_model_is_a_heat_map_at_a_time(board, moment):
         assert matrix.display
         assert not matrix.as_numbers
         matrix.focus()
-        await pilot.press("escape", *"<")
+        await pilot.press("<")
         assert matrix.display
         assert str(matrix.border_title).endswith("‹by›")
         assert len(str(matrix.border_title)) <= 34

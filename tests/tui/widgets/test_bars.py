@@ -7,6 +7,7 @@ from rich.cells import cell_len
 
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bar, bars
 
 P = palette_for(BLACKBOARD)
@@ -53,3 +54,13 @@ def test_bar(part, drawn):
 
 def test_ascii_bar():
     assert bar(palette_for(BLACKBOARD, ASCII), 0.5, 4) == "##  "
+
+
+def test_signed_bars_are_as_long_as_their_values_are_large_and_coloured_by_sign():
+    box = bars(P, [0.5, -0.25, 0.0], ["a", "b", "c"], 40, full=0.5, write=numbers.wide, signed=True)
+    lengths = [line.count("█") for line in box.text.splitlines()]
+    assert lengths[0] == 2 * lengths[1] > lengths[2] == 0
+    inks = [[segment.style for segment in row if "█" in segment.text] for row in box.rows]
+    assert inks == [[P.positive], [P.negative], []]
+    zero = next(segment for segment in box.rows[2] if segment.text == numbers.wide(0.0))
+    assert zero.style == P.dim

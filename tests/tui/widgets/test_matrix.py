@@ -3,7 +3,9 @@ import pytest
 from textual.containers import Horizontal
 
 from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
+from tui_gru.tui.widgets.refs import Ref, refs_of
 
 SMALL = np.array([[0.7565, -0.3472], [-0.1355, 0.76641524]], np.float32)
 LARGE = (np.sin(np.arange(64 * 48).reshape(64, 48) * 0.37) * 2.2).astype(np.float32)
@@ -27,8 +29,8 @@ class Listener:
         post = matrix.post_message
 
         def keep(message):
-            if isinstance(message, MatrixView.CellMoved):
-                self.messages.append((type(message).__name__, message.row, message.column))
+            if isinstance(message, NumberAsked):
+                self.messages.append(message.ref)
             return post(message)
 
         matrix.post_message = keep
@@ -82,8 +84,13 @@ async def test_cursor_says_the_exact_number(board):
         matrix.focus()
         await pilot.press("down", "right", "right", "enter")
         assert matrix._border_subtitle.plain == "[1, 1] = +0.76641524"
-        assert listener.messages == [("CellMoved", 1, 0), ("CellMoved", 1, 1), ("CellChosen", 1, 1)]
+        assert listener.messages == []
+        matrix.refs = refs_of("h")
+        await pilot.press("enter")
+        assert listener.messages == [Ref("h", (1, 1))]
         matrix.show_array(None)
+        await pilot.press("enter")
+        assert len(listener.messages) == 1
         assert matrix._border_subtitle.plain == "[1, 1] = ·"
         matrix.show_array(SMALL[:1])
         assert matrix.cursor == (0, 1)
@@ -115,11 +122,12 @@ async def test_the_mouse_chooses_what_it_points_at(board):
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         matrix.show_array(SMALL)
         listener = Listener(matrix)
+        matrix.refs = refs_of("h")
         await pilot.pause()
         await pilot.click(matrix, offset=(2 + 10, 2))
         assert matrix.cursor == (1, 1)
         await pilot.click(matrix, offset=(2 + 10, 2), times=2)
-        assert ("CellChosen", 1, 1) in listener.messages
+        assert listener.messages == [Ref("h", (1, 1))]
         before = matrix.cursor
         await pilot.click(matrix, offset=(30, 4))
         assert matrix.cursor == before

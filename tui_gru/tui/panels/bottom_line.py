@@ -17,6 +17,8 @@ from tui_gru.tui.themes import palette_of
 KEY_SIGNS = {
     "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
     "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
+    "right_square_bracket": "]", "left_square_bracket": "[", "apostrophe": "'",
+    "equals_sign": "=",
 }  # fmt: skip
 
 

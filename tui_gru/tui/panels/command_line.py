@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
+from textual.events import Key
 from textual.message import Message
 from textual.widgets import Input
 
@@ -13,9 +14,8 @@ class CommandLine(Input):
     """Opens over the last row; Enter does the command, Escape leaves it. A pasted text is one line, and is not done until Enter."""
 
     DEFAULT_CSS = """
-    CommandLine { display: none; dock: bottom; height: 1; border: none; padding: 0 1; background: $panel; }
+    CommandLine { dock: bottom; height: 1; border: none; padding: 0 1; background: $panel; }
     CommandLine:focus { border: none; }
-    CommandLine.-open { display: block; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape", "leave", "Leave", show=False),
@@ -43,12 +43,23 @@ class CommandLine(Input):
         """Begin a command with `text`."""
         self.value, self.cursor_position = text, len(text)
         self._at = len(self.history)
-        self.add_class("-open")
-        self.focus()
+        self.display = True
+        self.screen.set_focus(self)  # at once: the next key may be waiting already
 
     def close(self) -> None:
-        self.remove_class("-open")
+        self.display = False
         self.value = ""
+        self.screen.set_focus(None)
+
+    async def on_key(self, event: Key) -> None:
+        """All keys take effect in the order in which they were typed: none that waits behind enter becomes part of the command."""
+        bindings = self._bindings.key_to_bindings.get(event.key, ())
+        if bindings or not self.display:
+            event.stop()
+            event.prevent_default()
+        for binding in bindings:
+            if self.display:
+                await self.run_action(binding.action)
 
     def action_leave(self) -> None:
         self.close()
@@ -61,8 +72,7 @@ class CommandLine(Input):
         self.value = self.history[self._at] if self._at < len(self.history) else ""
         self.cursor_position = len(self.value)
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.stop()
+    async def action_submit(self) -> None:
         command = self.value.strip()
         if command and self.history[-1:] != [command]:
             self.history.append(command)

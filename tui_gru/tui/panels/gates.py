@@ -11,8 +11,10 @@ from textual.containers import Grid
 
 from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.matrix import MatrixView
+from tui_gru.tui.widgets.refs import refs_of
 
 FORWARD = ("z", "r", "h_tilde", "h", "h_prev")
 #: What stands in the place of each on the way back; the last is what later timesteps hand down to dh.
@@ -35,24 +37,30 @@ class ValueMatrix(MatrixView):
 
     def __init__(self, value_name: str, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self.value_name = value_name
+        self.value_name, self.minus = value_name, ""
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        name = self.value_name
+        name, self.minus = self.value_name, snapshot.minus
+        self.refs = refs_of(name)
         self.show_array(
             snapshot.value(name),
-            kind="unit" if name in _GATES else "signed",
+            kind="unit" if name in _GATES and not self.minus else "signed",
             shape=(snapshot.config.batch_size, snapshot.config.hidden_size),
-            scale=1.0 if name in _BOUNDED else None,
+            scale=1.0 if name in _BOUNDED and not self.minus else None,
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
         )
 
     def _caption(self) -> None:
-        """The title has a word beside the name where there is room for both."""
+        """The title has a word beside the name, or the branch that is compared with, where there is room for both."""
         name, word = screen_name(self.value_name), _WORDS.get(self.value_name, "")
-        titled = f"{name}  {word}"
-        self.title = titled if word and cell_len(titled) <= self.outer_size.width - 6 else name
+        if self.minus:
+            titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
+        else:
+            titles = [f"{name}  {word}", name] if word else [name]
+        room = self.outer_size.width - 6
+        glyphs = self.palette.glyphs
+        self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])
         super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:

@@ -113,6 +113,8 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     elif behind:
         part = int(100 * snapshot.position.tick / snapshot.newest.tick)
         items.append(_Item(f"{palette.glyphs.target_end} at {part} % of the run", palette.accent, 5))
+    if snapshot.checked is not None:
+        items.append(_Item(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3))
     learns = snapshot.learning
     items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
     items.append(_Item(f"η {snapshot.learning_rate:g}", palette.dim, 0))
@@ -120,6 +122,10 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
     if len(snapshot.branches) > 1:
         items.append(_Item(f"branch {snapshot.branch}", palette.plain, 3))
+    if snapshot.other is not None:
+        items.append(_Item(f"compared with {snapshot.other.name}", palette.second, 5))
+        if snapshot.other.moment is None:
+            items.append(_Item("which has not come so far", palette.second, 1))
     label, loss = _loss(snapshot)
     if loss is not None:
         items.append(_Item(f"{label} ", palette.dim, 6, numbers.wide(loss).strip().removeprefix("+")))

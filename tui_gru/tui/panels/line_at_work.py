@@ -12,12 +12,12 @@ from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operands
+from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.panels.tokens import Limits, Sign, Token
 from tui_gru.tui.panels.worked_entry import WorkedEntry
 from tui_gru.tui.panels.written_line import Writer, drawn, elided, fitted
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
-from tui_gru.tui.widgets.panel import Panel
 
 _WELCOME = "The training loop of a GRU, before its first line. Step, and watch every number come into being."
 _KEYS = (
@@ -35,19 +35,22 @@ _EARLIER = (
 _UNDERFLOW = "ŷ is 0 somewhere: y⊙log ŷ as the tutorial writes it is not finite here; ① is taken from o itself"
 
 
-class LineAtWork(Panel):
+class LineAtWork(SnapshotPanel):
     """The formula of the line with a matrix for every name, its result, and one entry of it worked out."""
 
-    _snapshot: Snapshot | None = None
     _view = View()
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Draw this snapshot from now on."""
         self._snapshot, self._view = snapshot, view
-        line = snapshot.line
-        self.set_titles("the line at work" if line is None else line.text, _changed_since(snapshot))
-        self.set_class(line is not None, "-fresh")
+        self.caption()
+        self.set_class(snapshot.line is not None, "-fresh")
         self.refresh_content()
+
+    def caption(self) -> None:
+        if (snapshot := self._snapshot) is not None:
+            title = "the line at work" if snapshot.line is None else snapshot.line.text
+            self.set_titles(title, self.point_out() or _changed_since(snapshot))
 
     def build(self, width: int, height: int) -> Box:
         snapshot = self._snapshot

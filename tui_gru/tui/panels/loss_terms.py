@@ -7,34 +7,38 @@ import math
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
-from rich.style import Style
 
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.characters import sign, widest
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
+from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hstack, spans, text, vstack
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.refs import Cell, Ref, refs_of
 from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of
 
 _TARGETS = ("term1", "term2", "term3", "loss")
 _GAP = 2
 
 
-class LossTerms(Panel):
+class LossTerms(SnapshotPanel):
     """① and ② of this timestep, ③ of every timestep, and the loss. What is not computed yet is blank."""
 
-    _snapshot: Snapshot | None = None
     _view = View()
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Draw this snapshot from now on."""
         self._snapshot, self._view = snapshot, view
-        self.set_titles("loss, term by term", f"t {snapshot.position.t + 1}")
+        self.caption()
         self.set_class(snapshot.line is not None and snapshot.line.target in _TARGETS, "-fresh")
         self.refresh_content()
+
+    def caption(self) -> None:
+        if (snapshot := self._snapshot) is not None:
+            title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
+            self.set_titles(title, self.point_out() or f"t {snapshot.position.t + 1}")
 
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
@@ -62,7 +66,7 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
         if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 <= width:
             first = matrix(
                 palette, snapshot.value("term1"), shape=(rows, columns), fresh=_fresh(snapshot, "term1"), row=row,
-                compact=compact, column_labels=labels,
+                compact=compact, column_labels=labels, refs=refs_of("term1"),
             )  # fmt: skip
             return _beside(palette, snapshot, first, _second(palette, snapshot, row, None, compact))
     return None
@@ -88,7 +92,7 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, h
             style = palette.fresh(style) if _fresh(snapshot, "term1") and row in (None, i) else style
             char = transliterate(sign(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
             label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
-            lines.append((label, Segment(numbers.wide(value), style)))
+            lines.append((label, Cell.of(numbers.wide(value), style, Ref("term1", (i, targets[i])))))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
     note = Segment(f" {shape[0]}{palette.glyphs.by}{shape[1]}", palette.dim)
     box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
@@ -104,7 +108,8 @@ def _second(palette: Palette, snapshot: Snapshot, row: int | None, height: int |
     column = None if values is None else values[:, np.newaxis]
     shape = (snapshot.config.batch_size, 1)
     fresh = _fresh(snapshot, "term2")
-    return matrix(palette, column, shape=shape, fresh=fresh, row=row, compact=compact, elide=(height, None))
+    refs = refs_of("term2")
+    return matrix(palette, column, shape=shape, fresh=fresh, row=row, compact=compact, elide=(height, None), refs=refs)
 
 
 def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Box:
@@ -122,14 +127,15 @@ def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
             parts.append(text(palette, palette.glyphs.ellipsis, palette.dim))
             continue
         label = (f"t {i + 1} ", palette.dim)
-        parts.append(spans(palette, label, _number(palette, snapshot.value("term3", i), _fresh(snapshot, "term3") and i == t)))
+        fresh = _fresh(snapshot, "term3") and i == t
+        parts.append(spans(palette, label, _number(palette, snapshot.value("term3", i), fresh, Ref("term3", (), i))))
     return hstack(_sign(palette, snapshot, 2), hstack(*parts, gap=_GAP))
 
 
 def _loss(palette: Palette, snapshot: Snapshot) -> Box:
     fresh = _fresh(snapshot, "loss")
     name = ("loss", palette.accent if fresh else palette.plain)
-    return spans(palette, name, (" = mean of ③ = ", palette.dim), _number(palette, snapshot.value("loss"), fresh))
+    return spans(palette, name, (" = mean of ③ = ", palette.dim), _number(palette, snapshot.value("loss"), fresh, Ref("loss")))
 
 
 def _badge(palette: Palette, snapshot: Snapshot) -> Box:
@@ -148,8 +154,8 @@ def _sign(palette: Palette, snapshot: Snapshot, index: int) -> Box:
     return text(palette, palette.glyphs.terms[index], palette.accent if _fresh(snapshot, _TARGETS[index]) else palette.dim)
 
 
-def _number(palette: Palette, value: float | None, fresh: bool) -> tuple[str, Style]:
+def _number(palette: Palette, value: float | None, fresh: bool, ref: Ref) -> Segment:
     if value is None:
-        return palette.glyphs.blank.ljust(numbers.WIDE), palette.blank
-    style = palette.accent if fresh else palette.strong
-    return numbers.wide(value), style if math.isfinite(value) else palette.warning
+        return Segment(palette.glyphs.blank.ljust(numbers.WIDE), palette.blank)
+    style = palette.accent if fresh else palette.strong if value else palette.dim
+    return Cell.of(numbers.wide(value), style if math.isfinite(value) else palette.warning, ref)

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.formula import Difference, Formula, Name, Number, Times, screen_name
+from tui_gru.debugger.naming import axes_of
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.parameters import Array
+from tui_gru.tui.widgets.refs import Ref, Refs, refs_of
 from tui_gru.tui.widgets.written import Kind
 
 _KINDS: dict[str, Kind] = {"x": "onehot", "y": "onehot", "z": "unit", "r": "unit", "y_hat": "unit"}
-_OVER_VOCABULARY = ("x", "y", "logits", "y_hat", "term1", "dlogits")
 
 #: Parts of lines that the engine records as well, under names of its own.
 _RECORDED: dict[Formula, tuple[str, Kind]] = {
@@ -28,7 +29,7 @@ class Operand:
     """One matrix (rows, columns), or one number (). `rows` and `columns` say what these count: row, unit, character or timestep.
 
     `picks` is, for one-hot rows, the index of the 1 in each. A `setting` is a number that was given, not computed: it is written
-    with the digits it has.
+    with the digits it has. `refs`: which number of the run each entry is.
     """
 
     label: str
@@ -38,6 +39,7 @@ class Operand:
     kind: Kind = "signed"
     picks: tuple[int, ...] = ()
     setting: bool = False
+    refs: Refs | None = None
 
     @property
     def is_number(self) -> bool:
@@ -45,7 +47,8 @@ class Operand:
 
     @property
     def T(self) -> Operand:
-        return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows)
+        refs = None if self.refs is None else lambda i, j, given=self.refs: given(j, i)
+        return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs)
 
 
 class Operands:
@@ -64,22 +67,21 @@ class Operands:
     def _read(self, name: str) -> Operand:
         if name == "term3":  # the loss is taken over those of all timesteps
             every = [self.snapshot.value(name, t) for t in range(self.snapshot.config.seq_length)]
-            return Operand(screen_name(name), np.array([every]), "", "timestep")
+            return Operand(screen_name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref("term3", (), j))
         return self._operand(name, self.snapshot.value(name))
 
     def _operand(self, name: str, value: Any) -> Operand:
-        values, label = np.asarray(value), screen_name(name)
-        if values.ndim == 0:
-            return Operand(label, values, setting=name == "learning_rate")
-        if name == "term2":
-            return Operand(label, values.reshape(-1, 1), "row")
-        parameter = name.removeprefix("d")
-        if parameter[0] in "WUb":
-            columns = "character" if parameter in ("Wy", "by") else "unit"
-            rows = {"b": "", "U": "unit"}.get(parameter[0], "unit" if parameter == "Wy" else "character")
-            return Operand(label, np.atleast_2d(values), rows, columns)
-        columns = "character" if name in _OVER_VOCABULARY else "unit"
-        return Operand(label, values, "row", columns, _KINDS.get(name, "signed"), self._picks(name))
+        values, label, axes, refs = np.asarray(value), screen_name(name), axes_of(name), refs_of(name)
+        match axes:
+            case ():
+                return Operand(label, values, setting=name == "learning_rate", refs=refs)
+            case ("row",):
+                return Operand(label, values.reshape(-1, 1), "row", refs=refs)
+            case (columns,):
+                return Operand(label, np.atleast_2d(values), "", columns, refs=refs)
+            case (rows, columns):
+                return Operand(label, values, rows, columns, _KINDS.get(name, "signed"), self._picks(name), refs=refs)
+        raise ValueError(name)
 
     def _picks(self, name: str) -> tuple[int, ...]:
         if name not in ("x", "y"):
@@ -106,9 +108,9 @@ class Operands:
         target = self.line.target
         if self.line.op == "+=":
             sofar = self.snapshot.gradient_before(target.removeprefix("d"))
-            return None if sofar is None else self._operand(target, sofar)
+            return None if sofar is None else replace(self._operand(target, sofar), refs=None)
         if self.line.op == "-=":
-            return self._operand(target, self.snapshot.record.parameters[target])
+            return replace(self._operand(target, self.snapshot.record.parameters[target]), refs=None)
         return None
 
     @property

@@ -12,6 +12,7 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.config import Config
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
+from tui_gru.tui.widgets.refs import Refs, refs_of
 from tui_gru.tui.widgets.written import ENTRIES, Array, matrix, scale_of
 
 #: More numbers than this are no picture any more.
@@ -33,14 +34,18 @@ class Sheet:
             return False
         return line.target == (f"d{parameter}" if self.sign == "d" else parameter)
 
+    def refs(self, parameter: str) -> Refs:
+        """Which number of the run each entry is."""
+        return refs_of(f"d{parameter}") if self.sign == "d" else refs_of(parameter, change=self.sign == "Δ")
+
     def there(self, snapshot: Snapshot) -> bool:
         """Whether it is computed for any parameter."""
         return any(self.read(snapshot, name) is not None for name in snapshot.record.parameters.names)
 
 
-WEIGHTS = Sheet("weights", "", Snapshot.parameter)
-GRADIENTS = Sheet("gradients", "d", Snapshot.gradient)
-CHANGES = Sheet("last change", "Δ", Snapshot.last_step)
+WEIGHTS = Sheet("weights", "", lambda snapshot, name: snapshot.parameter(name))
+GRADIENTS = Sheet("gradients", "d", lambda snapshot, name: snapshot.gradient(name))
+CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(name))
 
 
 def fits(config: Config, width: int) -> bool:
@@ -62,10 +67,10 @@ class _Entry:
     picked: bool
 
 
-def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool, chosen: str = "") -> Box:
+def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool) -> Box:
     """The matrices of one sheet: W over U for each gate, then what makes the output, and the biases.
 
-    `chosen` is a parameter to mark. The names that the line just executed reads are picked out.
+    The names that the line just executed reads are picked out.
     """
     line = snapshot.line
     entries = []
@@ -75,19 +80,20 @@ def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, comp
         picked = fresh or (line is not None and kind.sign + name in line.reads)
         shape = (1, *parameter.shape)[-2:]
         data = None if array is None else array.tobytes()
-        entries.append(_Entry(name, (shape[0], shape[1]), data, parameter.dtype.str, fresh, picked))
-    return _drawn(palette, kind.sign, tuple(entries), width, compact, chosen)
+        entries.append(_Entry(name, (shape[0], shape[1]), data, (parameter if array is None else array).dtype.str, fresh, picked))
+    return _drawn(palette, kind, tuple(entries), width, compact)
 
 
 @lru_cache(maxsize=16)
-def _drawn(palette: Palette, sign: str, entries: tuple[_Entry, ...], width: int, compact: bool, chosen: str) -> Box:
+def _drawn(palette: Palette, kind: Sheet, entries: tuple[_Entry, ...], width: int, compact: bool) -> Box:
     arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
     boxes = {}
     for entry, array in zip(entries, arrays, strict=True):
-        box = matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact)
-        ink = palette.cursor if entry.name == chosen else palette.accent if entry.picked else palette.dim
-        title = text(palette, sign + entry.name, ink)
+        refs = kind.refs(entry.name)
+        box = matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs)
+        ink = palette.accent if entry.picked else palette.dim
+        title = text(palette, kind.sign + entry.name, ink)
         above = entry.name[0] in "WU" and entry.name != "Wy"
         boxes[entry.name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
     gates = [_column(boxes[f"W{gate}"], boxes[f"U{gate}"], leading=1) for gate in "zrh"]

@@ -9,11 +9,13 @@ from rich.cells import cell_len
 
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.characters import visible, widest
+from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bars
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, columns, hstack, quieted, text, vstack
-from tui_gru.tui.widgets.panel import Panel
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.refs import Ref
+from tui_gru.tui.widgets.written import Array, scale_of
 
 _GAP = 2
 #: The least width of rows that stand side by side: with bars, and with numbers alone.
@@ -32,7 +34,7 @@ class _Plan:
     leading: int
 
 
-class Softmax(Panel):
+class Softmax(SnapshotPanel):
     """ŷ at the position's timestep, a block of bars for each row of the batch.
 
     A vocabulary that has no room is shown as the likeliest characters and the target. Where even those of all rows have none,
@@ -41,17 +43,17 @@ class Softmax(Panel):
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self._snapshot: Snapshot | None = None
         self._view = View()
+        self._full = 1.0
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         self._snapshot, self._view = snapshot, view
         self.set_class(self._fresh(snapshot), "-fresh")
-        self._caption()
+        self.caption()
         self.refresh_content()
 
     def on_resize(self) -> None:
-        self._caption()
+        self.caption()
 
     def build(self, width: int, height: int) -> Box:
         snapshot = self._snapshot
@@ -59,6 +61,7 @@ class Softmax(Panel):
             return EMPTY
         plan = self._plan(snapshot, width, height)
         y_hat, targets = snapshot.value("y_hat"), snapshot.value("target")
+        self._full = scale_of(y_hat) if snapshot.minus else 1.0
         each = (width - _GAP * (plan.across - 1)) // plan.across
         blocks = []
         for row in plan.rows:
@@ -89,6 +92,10 @@ class Softmax(Panel):
             target=None if target is None else shown.index(target),
             fresh=self._fresh(snapshot),
             word=alone,
+            refs=[Ref("y_hat", (row, i)) for i in shown if i is not None],
+            full=self._full,
+            write=numbers.wide if snapshot.minus else numbers.unit,
+            signed=bool(snapshot.minus),
         )
         return hstack(name, drawn)
 
@@ -110,15 +117,17 @@ class Softmax(Panel):
             return _Plan((self._view.row,), 1, min(max(height, 1), vocabulary), 0)
         return _Plan(rows, max(most), min(_FEWEST, vocabulary), 0)
 
-    def _caption(self) -> None:
+    def caption(self) -> None:
         snapshot = self._snapshot
         if snapshot is None or not self.is_attached:
             return
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         notes = [f"t {snapshot.position.t + 1}"]
         if plan.count < snapshot.config.vocab_size:
-            notes.append(f"the likeliest {plan.count} of {snapshot.config.vocab_size}")
-        self.set_titles("ŷ  softmax", " · ".join(notes))
+            which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
+            notes.append(f"{which} of {snapshot.config.vocab_size}")
+        title = f"ŷ − ŷ {snapshot.minus}" if snapshot.minus else "ŷ  softmax"
+        self.set_titles(title, self.point_out() or " · ".join(notes))
 
     @staticmethod
     def _fresh(snapshot: Snapshot) -> bool:
@@ -126,7 +135,7 @@ class Softmax(Panel):
 
 
 def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
-    """The characters to show, as indices: all of them, or the likeliest with the target among them.
+    """The characters to show, as indices: all of them, or the likeliest (of differences the largest) with the target among them.
 
     None stands for one that is not known before ŷ is: its place is kept.
     """
@@ -134,7 +143,7 @@ def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int)
         return list(range(vocabulary))
     if y_hat is None:
         return [*([] if target is None else [target]), *[None] * (count - (target is not None))]
-    likeliest: list[int | None] = np.argsort(-y_hat, kind="stable")[:count].tolist()
+    likeliest: list[int | None] = np.argsort(-np.abs(y_hat), kind="stable")[:count].tolist()
     if target is not None and target not in likeliest:
         likeliest[-1] = target
     return likeliest

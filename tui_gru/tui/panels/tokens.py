@@ -14,6 +14,7 @@ from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Box, bracket, from_rows, hstack, pad, text, titled
+from tui_gru.tui.widgets.refs import Cell
 from tui_gru.tui.widgets.written import ENTRIES, kept, matrix
 
 #: One-hot rows over more characters than this are written as the characters they pick.
@@ -79,7 +80,8 @@ class Matrix:
     def box(self, palette: Palette, limits: Limits, row: int | None) -> Box:
         operand = self.operand
         if operand.is_number:
-            return text(palette, self._number, palette.accent if self.fresh else None)
+            ink = palette.accent if self.fresh else palette.plain
+            return from_rows([(Cell.of(self._number, ink, None if operand.refs is None else operand.refs(0, 0)),)])
         if self._as_characters(limits):
             box = self._characters(palette, limits, row)
         else:
@@ -92,6 +94,7 @@ class Matrix:
                 focus=self.focus,
                 compact=limits.compact,
                 elide=(limits.rows, limits.columns),
+                refs=operand.refs,
             )
         if not limits.labels:
             return box

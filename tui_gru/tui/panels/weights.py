@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.cells import cell_len
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
@@ -12,10 +13,10 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.tui.characters import visible
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, WEIGHTS, Sheet, fits, sheet
+from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
 from tui_gru.tui.widgets.matrix import MatrixView
-from tui_gru.tui.widgets.panel import Panel
 
 _SHEETS = {"weights": (WEIGHTS,), "gradients": (GRADIENTS,), "changes": (CHANGES,), "all": (WEIGHTS, GRADIENTS, CHANGES)}
 #: Columns between two sheets side by side.
@@ -24,20 +25,16 @@ _GAP = 4
 MODES = ("all", "weights", "gradients", "changes")
 
 
-class Overview(Panel):
+class Overview(SnapshotPanel):
     """All parameters of a small model, as compact matrices; as many sheets of them as fit."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._snapshot: Snapshot | None = None
-        self._mode, self._chosen = "all", ""
+        self._mode = "all"
+        self._titled = "", ""
 
-    def show(self, snapshot: Snapshot, mode: str, chosen: str) -> None:
-        self._snapshot, self._mode, self._chosen = snapshot, mode, chosen
-        self.refresh_content()
-
-    def watch_has_focus(self, has_focus: bool) -> None:
-        super().watch_has_focus(has_focus)
+    def show(self, snapshot: Snapshot, mode: str) -> None:
+        self._snapshot, self._mode = snapshot, mode
         self.refresh_content()
 
     def build(self, width: int, height: int) -> Box:
@@ -65,18 +62,23 @@ class Overview(Panel):
             if together.height <= height:
                 shown, left_out = together, others[count:]
         self._caption("weights", f"x: {left_out[0].name}" if left_out else "")
-        if GRADIENTS not in others and shown.height + 1 < height:
+        if GRADIENTS not in others and not snapshot.minus and shown.height + 1 < height:
             how = "they come with the backward phase" if snapshot.learning else "a takes an SGD step, l turns learning on"
             shown = vstack(shown, text(self.palette, f"no gradients yet: {how}", self.palette.dim), gap=1)
         return shown
 
     def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
-        return sheet(self.palette, snapshot, kind, width, compact=compact, chosen=self._chosen if self.has_focus else "")
+        return sheet(self.palette, snapshot, kind, width, compact=compact)
 
     def _caption(self, title: str, note: str = "") -> None:
         """What is shown is known when it is built; the border is not to change while it is drawn."""
-        note = "< > choose, enter opens" if self.has_focus else note
-        self.call_next(self.set_titles, title, note or None)
+        self._titled = title, note
+        self.call_next(self.caption)
+
+    def caption(self) -> None:
+        title, note = self._titled
+        title += f" − {self._snapshot.minus}" if self._snapshot is not None and self._snapshot.minus else ""
+        self.set_titles(title, self.point_out() or note or None)
 
 
 class ParameterMatrix(MatrixView):
@@ -84,13 +86,14 @@ class ParameterMatrix(MatrixView):
 
     def __init__(self) -> None:
         super().__init__()
-        self.parameter, self._sign = "", ""
+        self.parameter, self._sign, self._minus = "", "", ""
         self._names: tuple[str, ...] = ()
         self._vocabulary = ""
 
     def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
         self.parameter, self._sign, self._vocabulary = name, kind.sign, snapshot.config.vocabulary
-        self._names = parameter_names(snapshot.config.reset)
+        self._names, self._minus = parameter_names(snapshot.config.reset), snapshot.minus
+        self.refs = kind.refs(name)
         shape = snapshot.record.parameters[name].shape
         self.show_array(
             kind.read(snapshot, name),
@@ -98,18 +101,14 @@ class ParameterMatrix(MatrixView):
             fresh=kind.fresh(snapshot, name),
         )
 
-    @property
-    def value_name(self) -> str:
-        """The name that is explained when one of its numbers is asked about."""
-        return f"d{self.parameter}" if self._sign == "d" else self.parameter
-
     def _caption(self) -> None:
         """The title is a list of all parameters, the shown one marked; it begins later where that would be cut off."""
-        room = self.outer_size.width - 6
+        minus = f"− {self._minus}:  " if self._minus else ""
+        room = self.outer_size.width - 6 - cell_len(minus)
         names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in self._names]
         shown = self._names.index(self.parameter) if self._names else 0
         first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
-        self.title = "  ".join(names[first:])
+        self.title = minus + "  ".join(names[first:])
         super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:
@@ -124,8 +123,8 @@ class ParameterMatrix(MatrixView):
 class Weights(Container):
     """All parameters: values, gradients and what the last SGD step has changed.
 
-    `mode` is what is shown: weights, gradients, changes, or all that fits. `<` and `>` choose a
-    parameter, enter shows it alone, escape all of them. A large model is always shown one parameter at a time.
+    `mode` is what is shown: weights, gradients, changes, or all that fits. `<` and `>` choose the
+    parameter of a large model, which is shown one at a time.
     """
 
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
@@ -133,15 +132,12 @@ class Weights(Container):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("less_than_sign", "choose(-1)", "Previous parameter", show=False, id="weights.previous"),
         Binding("greater_than_sign", "choose(1)", "Next parameter", show=False, id="weights.next"),
-        Binding("enter", "alone(True)", "One parameter", show=False, id="weights.alone"),
-        Binding("escape", "alone(False)", "All parameters", show=False, id="weights.all"),
     ]
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.mode = "all"
         self.chosen = "Wz"
-        self.alone = False
         self._snapshot: Snapshot | None = None
         self._overview, self._matrix = Overview(), ParameterMatrix()
 
@@ -166,15 +162,6 @@ class Weights(Container):
             self.chosen = names[(names.index(self.chosen) + by) % len(names)]
             self._update()
 
-    def action_alone(self, alone: bool) -> None:
-        self.alone = alone
-        self._update()
-
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        if action == "alone":
-            return self._roomy and parameters[0] is not self.alone
-        return True
-
     def on_resize(self) -> None:
         self._update()
 
@@ -187,7 +174,7 @@ class Weights(Container):
 
     @property
     def _one_at_a_time(self) -> bool:
-        return self.alone or not self._roomy
+        return not self._roomy
 
     def _update(self) -> None:
         snapshot, single = self._snapshot, self._one_at_a_time
@@ -199,6 +186,6 @@ class Weights(Container):
             kind = WEIGHTS if self.mode == "all" else _SHEETS[self.mode][0]
             self._matrix.show(snapshot, kind, self.chosen)
         else:
-            self._overview.show(snapshot, self.mode, self.chosen)
+            self._overview.show(snapshot, self.mode)
         if focused:
             (self._matrix if single else self._overview).focus()

@@ -46,8 +46,9 @@ class HelpPanel(Panel):
         groups = [self._group(group) for group in GROUPS]
         commands = self._commands()
         if width >= 130:
-            half = vstack(groups[0], *groups[1:2], gap=1), vstack(*groups[2:], commands, gap=1)
-            return columns(*half, gap=4)
+            halves = [(vstack(*groups[:i], gap=1), vstack(*groups[i:], gap=1)) for i in range(1, len(groups))]
+            shortest = min(halves, key=lambda half: max(box.height for box in half))
+            return vstack(columns(*shortest, gap=4), commands, gap=1)
         return vstack(*groups, commands, gap=1)
 
     def _group(self, group: str) -> Box:

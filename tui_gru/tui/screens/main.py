@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions
@@ -28,11 +26,17 @@ from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.time_line import TimeLine
 from tui_gru.tui.panels.weights import Weights
-from tui_gru.tui.screens.walking import WalkingScreen
+from tui_gru.tui.screens.branching import BranchingScreen
+from tui_gru.tui.screens.checking import CheckingScreen
+from tui_gru.tui.screens.comparing import ComparingScreen
+from tui_gru.tui.screens.explaining import ExplainingScreen
+from tui_gru.tui.screens.stopping import StoppingScreen
+from tui_gru.tui.screens.supposing import SupposingScreen
+from tui_gru.tui.screens.surviving import SurvivingScreen
 from tui_gru.tui.themes import checked_theme
-from tui_gru.tui.view import Shows, View
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.view import Shows
 
 if TYPE_CHECKING:
     from tui_gru.tui.panels.command_line import CommandLine
@@ -40,29 +44,24 @@ if TYPE_CHECKING:
 WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"})
 
 
-class MainScreen(WalkingScreen):
+class MainScreen(
+    ExplainingScreen, SupposingScreen, StoppingScreen, BranchingScreen, ComparingScreen, CheckingScreen, SurvivingScreen
+):
     """Holds the session and what one looks at. Every verb ends in `show_now`."""
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [*keys.BINDINGS, ("ctrl+c", "interrupt", "")]
-    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
-        (0, "-tiny"),
-        (60, "-narrow"),
-        (100, "-normal"),
-        (150, "-wide"),
-    ]
-    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
-        self.view = View()
-        self._page = 1
         self._due = False
+        self._came_from: Widget | None = None  # what had the focus before the command line
 
     def compose(self) -> ComposeResult:
         yield Header()
         with Container(id="body"):
-            yield Listing()
+            with Container(id="program"):
+                yield Listing()
             with Container(id="blackboard"):
                 with Container(id="top"):
                     yield Sequence()
@@ -75,15 +74,11 @@ class MainScreen(WalkingScreen):
                 with Container(id="bottom"):
                     yield Weights()
                     yield Samples()
+        yield TimeLine()
         yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
 
     def on_mount(self) -> None:
-        # The classes that Textual sets at the first resize, at once: otherwise everything would be laid out twice.
-        for breakpoints, cells in (
-            (self.HORIZONTAL_BREAKPOINTS, self.app.size.width),
-            (self.VERTICAL_BREAKPOINTS, self.app.size.height),
-        ):
-            self.add_class([name for least, name in breakpoints if least <= cells][-1])
+        self.size_up()
         self._show()
         if self.snapshot.config.carry == "notebook":
             self.say("carry notebook: gradients run on into the epoch's earlier batches, so its cost grows with their square")
@@ -99,23 +94,32 @@ class MainScreen(WalkingScreen):
             self._due = True
             self.call_later(self._show)
 
+    def show_view(self) -> None:
+        self._show()
+
     def _show(self) -> None:
         self._due = False
         for panel in self._panels():
-            panel.show(self.snapshot, self.view)
+            panel.show(self.seen_by(panel), self.view)
         self.query_one(BottomLine).refresh()
 
     def _panels(self) -> Iterator[Shows]:
         panels: tuple[type[Widget], ...] = (
-            Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples,
+            Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples, TimeLine,
         )  # fmt: skip
         for kind in panels:
             panel = self.query_one(kind)
             assert isinstance(panel, Shows)
             yield panel
+        yield from self.stop_panels()
+        if self.overlay is not None:
+            yield self.overlay
 
     def show_count(self, count: int) -> None:
-        self.query_one(BottomLine).prefix = str(count) if count else ""
+        self.show_prefix(str(count) if count else "")
+
+    def show_prefix(self, prefix: str) -> None:
+        self.query_one(BottomLine).prefix = prefix
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something on the last row, until the next key."""
@@ -154,26 +158,6 @@ class MainScreen(WalkingScreen):
     def set_learning(self, value: bool | None) -> None:
         """Learning on or off; None turns it over."""
         self.do(lambda _: setattr(self.session, "learning", not self.session.learning if value is None else value))
-
-    def switch(self, branch: str) -> None:
-        self.do(lambda _: self.session.switch(branch))
-
-    def save(self, path: Path) -> None:
-        """Write the session to a file."""
-
-        def save(_: Any) -> None:
-            self.session.save(path)
-            self.session.notice = f"saved to {path}"
-
-        self.do(save, batches=None)
-
-    def open(self, path: Path) -> None:
-        """Go on in the session of a file, in place of this one."""
-
-        def open_(_: Any) -> None:
-            self.session = Session.open(path)
-
-        self.do(open_, batches=None)
 
     def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
         """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
@@ -215,55 +199,20 @@ class MainScreen(WalkingScreen):
     def action_newest(self) -> None:
         self.go(self.snapshot.newest.tick)
 
-    def action_row(self, direction: int) -> None:
-        rows = self.snapshot.config.batch_size
-        now = -1 if self.view.row is None else self.view.row
-        row = (now + 1 + direction) % (rows + 1) - 1
-        self.view = replace(self.view, row=None if row < 0 else row)
-        self._show()
-
-    def action_weights(self) -> None:
-        self.query_one(Weights).action_cycle_mode()
-
-    def action_page(self) -> None:
-        self.remove_class(f"-page-{self._page}")
-        self._page = self._page % self._pages + 1
-        self.add_class(f"-page-{self._page}")
-
-    @property
-    def _pages(self) -> int:
-        """How many pages a screen of this size has: as many as main.tcss makes of it."""
-        if self.has_class("-tiny"):
-            return 4
-        return 3 if self.has_class("-narrow") else 1 if self.has_class("-tall") else 2
-
-    def action_zoom(self) -> None:
-        if self.maximized is not None:
-            self.minimize()
-        elif (target := self._zoomable()) is not None:
-            self.maximize(target)
-
-    def _zoomable(self) -> Widget | None:
-        focused = self.focused
-        return focused if isinstance(focused, Panel) else self.query_one(LineAtWork)
-
-    def action_focus_panel(self, direction: int) -> None:
-        if direction > 0:
-            self.focus_next()
-        else:
-            self.focus_previous()
-
     async def action_command(self, text: str) -> None:
         from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
 
+        if not isinstance(self.focused, CommandLine):
+            self._came_from = self.focused
         if not self.query(CommandLine):
             await self.mount(CommandLine())
+            self.remember(self.typed)
         self.query_one(CommandLine).open(text)
 
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
         from tui_gru.tui.commands import execute
 
-        self.set_focus(None)
+        self.set_focus(self._came_from)
         self.say("")
         try:
             execute(self, event.command)
@@ -271,10 +220,13 @@ class MainScreen(WalkingScreen):
             self.say(str(error), warning=True)
 
     def on_command_line_left(self) -> None:
-        self.set_focus(None)
+        self.set_focus(self._came_from)
 
     def on_listing_line_chosen(self, event: Listing.LineChosen) -> None:
         self.do(lambda progress: self.session.run_to(event.line.target, progress=progress))
+
+    def on_time_line_sought(self, event: TimeLine.Sought) -> None:
+        self.go(event.tick)
 
     def action_help(self) -> None:
         from tui_gru.tui.screens.help import HelpScreen
@@ -287,15 +239,19 @@ class MainScreen(WalkingScreen):
         return getattr(self.app, "own_keys", {})
 
     def action_escape(self) -> None:
-        """Stop what runs; else close what is open: a count, play, a zoomed panel, the focus, the message."""
+        """Stop what runs; else close what is open: a count, play, a zoomed panel, an overlay, the focus, the message."""
         if self.running:
             self.session.interrupt()
+        elif self.withdraw():
+            pass
         elif self.counting:
             self.take_count()
         elif self.playing:
             self.pause()
         elif self.maximized is not None:
             self.minimize()
+        elif self.overlay is not None:
+            self.lift()
         elif self.focused is not None:
             self.set_focus(None)
         else:
@@ -316,12 +272,12 @@ class MainScreen(WalkingScreen):
         if self.running:
             return True if action in WHILE_RUNNING else None
         if action == "page":
-            return True if self._pages > 1 else None
+            return True if self.pages > 1 else None
         if action == "undo":
             return True if self.snapshot.can_undo else None
         if action == "redo":
             return True if self.snapshot.can_redo else None
-        return True
+        return super().check_action(action, parameters)
 
     def _applies(self, verb: Verb) -> bool:
         _, action, parameters = actions.parse(verb.action)

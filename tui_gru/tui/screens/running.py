@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from textual import work
 from textual.screen import Screen
@@ -23,6 +24,7 @@ class RunningScreen(Screen[None]):
         super().__init__()
         self.session = session
         self._run: Run | None = None
+        self._then: Callable[[], None] | None = None
         self._batch_seconds = 0.0  # the most that a batch has cost lately
 
     def say(self, message: str, *, warning: bool = False) -> None:
@@ -38,12 +40,16 @@ class RunningScreen(Screen[None]):
         """Whether a thread is at work on the session, which then is not to be touched."""
         return self._run is not None
 
-    def do(self, verb: Verb, *, batches: int | None = 1) -> None:
-        """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known."""
+    def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None) -> None:
+        """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known.
+
+        Once it is done, and shown, `then` is called, unless it could not be done.
+        """
         if self.running:
             return
         self.say("")
         self.session.notice = ""
+        self._then = then
         if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
             self._do_at_once(verb, batches)
         else:
@@ -57,8 +63,9 @@ class RunningScreen(Screen[None]):
             verb(None)
         except TuiGruError as error:
             self.say(str(error), warning=True)
+            self._then = None
         self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / max(batches, 1))
-        self.show_now()
+        self._shown_and_done()
 
     @work(thread=True, exclusive=True, exit_on_error=True)
     def _work(self, verb: Verb) -> None:
@@ -73,4 +80,12 @@ class RunningScreen(Screen[None]):
         self._batch_seconds *= FADING
         self.say(event.problem, warning=True)
         self.refresh_bindings()
+        if event.problem:
+            self._then = None
+        self._shown_and_done()
+
+    def _shown_and_done(self) -> None:
+        then, self._then = self._then, None
         self.show_now()
+        if then is not None:
+            then()

@@ -21,7 +21,7 @@ class WalkingScreen(RunningScreen):
         self._count = 0
         self._last_walk = ("timestep", 1)
         self._play: Timer | None = None
-        self._speed = 2
+        self.speed = 2
 
     def show_count(self, count: int) -> None:
         """Show the count typed so far; 0 is none."""
@@ -65,20 +65,24 @@ class WalkingScreen(RunningScreen):
         if self._play is not None:
             self.pause()
         else:
-            self._play = self.set_interval(1 / SPEEDS[self._speed], self._play_on)
+            self._play = self.set_interval(1 / SPEEDS[self.speed], self._play_on)
             self.say(self._pace)
 
     def action_speed(self, change: int) -> None:
-        self._speed = min(max(self._speed + change, 0), len(SPEEDS) - 1)
+        self.set_speed(self.speed + change)
         if self._play is not None:
             self.pause()
             self.action_play()
         else:
-            self.say(f"play takes {SPEEDS[self._speed]} steps a second")
+            self.say(f"play takes {SPEEDS[self.speed]} steps a second")
+
+    def set_speed(self, speed: int) -> None:
+        """Which of `SPEEDS` play takes, the nearest there is."""
+        self.speed = min(max(speed, 0), len(SPEEDS) - 1)
 
     @property
     def _pace(self) -> str:
-        return f"playing · {SPEEDS[self._speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
+        return f"playing · {SPEEDS[self.speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
 
     def _play_on(self) -> None:
         if self.running:

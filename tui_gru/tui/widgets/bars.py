@@ -12,6 +12,7 @@ from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Box, from_rows
+from tui_gru.tui.widgets.refs import Cell, Ref
 
 _WORD = " target"
 #: The shortest bar worth drawing; in less room the numbers stand alone.
@@ -29,10 +30,13 @@ def bars(
     write: Callable[[float], str] = numbers.unit,
     fresh: bool = False,
     word: bool = True,
+    signed: bool = False,
+    refs: Sequence[Ref] | None = None,
 ) -> Box:
     """A bar for each label, its value at the right. The target is between two markers; `word` names it where there is room.
 
-    `values` None is what is not computed yet: dots. `full` is the value of a bar of full length.
+    `values` None is what is not computed yet: dots. `full` is the value of a bar of full length. `signed`: a bar is as long as its
+    value is large, in the colour of its sign; a zero is quiet. `refs` says which number of the run each value is.
     """
     names = [transliterate(label, palette.glyphs) for label in labels]
     name_width = max(map(cell_len, names), default=0)
@@ -58,10 +62,14 @@ def bars(
             row.append(Segment(palette.glyphs.blank.center(number_width), palette.blank))
         else:
             value = float(values[index])
-            row.append(Segment(bar(palette, value / full, length), ink))
             number = palette.fresh(palette.plain) if fresh else name_style
+            if signed:
+                ink = palette.negative if value < 0 else palette.positive
+                number = number if value else palette.dim
+            row.append(Segment(bar(palette, abs(value / full) if signed else value / full, length), ink))
             row.append(Segment(" "))
-            row.append(Segment(write(value), number if math.isfinite(value) else palette.warning))
+            ink = number if math.isfinite(value) else palette.warning
+            row.append(Cell.of(write(value), ink, None if refs is None else refs[index]))
         row.append(Segment(f" {palette.glyphs.target_end}" if chosen else "  ", palette.target))
         row.append(Segment((_WORD if chosen else " " * len(_WORD)) if word else "", palette.target))
         rows.append(row)

@@ -13,6 +13,7 @@ from textual.strip import Strip
 
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
+from tui_gru.tui.widgets.refs import Cell
 
 Row = tuple[Segment, ...]
 
@@ -55,10 +56,14 @@ def text(palette: Palette, content: str, style: Style | None = None) -> Box:
     return from_rows([(Segment(line, style),) for line in lines])
 
 
-def spans(palette: Palette, *parts: tuple[str, Style] | str) -> Box:
-    """One row of differently styled pieces: `spans(p, ("ŷ", p.accent), " = softmax(o)")`."""
-    pairs = [(part, palette.plain) if isinstance(part, str) else part for part in parts]
-    return from_rows([tuple(Segment(transliterate(content, palette.glyphs), style) for content, style in pairs)])
+def spans(palette: Palette, *parts: tuple[str, Style] | str | Segment) -> Box:
+    """One row of differently styled pieces: `spans(p, ("ŷ", p.accent), " = softmax(o)")`; a segment is taken as it is."""
+    return from_rows([tuple(part if isinstance(part, Segment) else _written(palette, part) for part in parts)])
+
+
+def _written(palette: Palette, part: tuple[str, Style] | str) -> Segment:
+    content, style = (part, palette.plain) if isinstance(part, str) else part
+    return Segment(transliterate(content, palette.glyphs), style)
 
 
 def operator(palette: Palette, sign: str, style: Style | None = None) -> Box:
@@ -225,5 +230,10 @@ def grid(rows: Iterable[Sequence[Box]], *, gap: int = 1, leading: int = 0) -> Bo
 
 def quieted(palette: Palette, box: Box) -> Box:
     """The box without its colours, as what stands beside the one that is singled out."""
-    rows = (tuple(Segment(s.text, palette.quiet(s.style) if s.style else None) for s in row) for row in box.rows)
+    rows = (tuple(_quiet(palette, segment) for segment in row) for row in box.rows)
     return replace(box, rows=tuple(rows))
+
+
+def _quiet(palette: Palette, segment: Segment) -> Segment:
+    style = palette.quiet(segment.style) if segment.style else None
+    return Cell.of(segment.text, style, segment.ref if isinstance(segment, Cell) else None)

@@ -8,14 +8,15 @@ import numpy as np
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
-from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_gru.tui.widgets.boxes import Box
+from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
 from tui_gru.tui.widgets.numbers import exact
 from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.refs import Refs
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
 
 
@@ -39,24 +40,11 @@ class MatrixView(Panel):
 
     cursor: reactive[tuple[int, int]] = reactive((0, 0))
 
-    class CellMoved(Message):
-        """The cursor moved to another entry."""
-
-        def __init__(self, matrix: MatrixView, row: int, column: int) -> None:
-            super().__init__()
-            self.matrix, self.row, self.column = matrix, row, column
-
-        @property
-        def control(self) -> MatrixView:
-            return self.matrix
-
-    class CellChosen(CellMoved):
-        """Enter or a double click asks about this entry."""
-
     def __init__(self, name: str = "", *, id: str | None = None, classes: str | None = None) -> None:
-        """`name` is the title in the border."""
+        """`name` is the title in the border. `refs`, once it is set, says which number of the run each entry is."""
         super().__init__(id=id, classes=classes)
         self.title = name
+        self.refs: Refs | None = None
         self.values: Array | None = None
         self.shape = (1, 1)
         self.kind: Kind = "signed"
@@ -170,6 +158,11 @@ class MatrixView(Panel):
         columns = self.shape[1]
         return min(columns * (ENTRIES[self.kind, False].width + 1) + 1, max(container.width, CELL))
 
+    def plain_text(self) -> str:
+        """All entries in full, a row a line."""
+        rows = [] if self.values is None else [" ".join(exact(x) for x in row) for row in self.values]
+        return "".join(f"{line}\n" for line in (self.heading, "", *rows))
+
     # The cursor
 
     def validate_cursor(self, cursor: tuple[int, int]) -> tuple[int, int]:
@@ -184,7 +177,6 @@ class MatrixView(Panel):
             self.refresh_line(new[0])
             self.scroll_to_region(Region(CELL * new[1], new[0], 2 * CELL - 1, 1), animate=False, force=True)
         self._caption()
-        self.post_message(self.CellMoved(self, *new))
 
     def _caption(self) -> None:
         """Title and, in the border below, the number under the cursor; without the focus, what a heat map lacks."""
@@ -223,7 +215,8 @@ class MatrixView(Panel):
         self.cursor = (self.cursor[0], 0 if direction < 0 else self.shape[1] - 1)
 
     def action_choose(self) -> None:
-        self.post_message(self.CellChosen(self, *self.cursor))
+        if self.refs is not None and self.values is not None:
+            self.post_message(NumberAsked(self.refs(*self.cursor)))
 
     def on_click(self, event: events.Click) -> None:
         offset = event.get_content_offset(self)

@@ -71,6 +71,16 @@ class Panel(ScrollView, can_focus=True):
     def _border_text(self, text: str | Content | None) -> Content | None:
         return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text
 
+    @property
+    def heading(self) -> str:
+        """The title in the border, as plain text."""
+        return str(self._titles[0] or "")
+
+    def plain_text(self) -> str:
+        """All of the content, beyond what is in view as well, under the title."""
+        self._ensure_built()
+        return "".join(f"{line.rstrip()}\n" for line in (self.heading, "", *(strip.text for strip in self._strips)))
+
     # Textual's part.
 
     def on_mount(self) -> None:
@@ -111,6 +121,10 @@ class Panel(ScrollView, can_focus=True):
         wanted = Size(width if width > room.width else 0, len(strips) if len(strips) > room.height else 0)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
+
+    def watch_show_vertical_scrollbar(self) -> None:
+        """The bar may come after the scrolling, of which it then does not know."""
+        self.vertical_scrollbar.position = self.scroll_y
 
     def _set_virtual_size(self, size: Size) -> None:
         self.virtual_size = size

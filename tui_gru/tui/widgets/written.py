@@ -16,6 +16,7 @@ from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Box, Row, bracket, from_rows
+from tui_gru.tui.widgets.refs import Cell, Refs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -104,13 +105,15 @@ def matrix(
     row_labels: Sequence[str] | None = None,
     elide: tuple[int | None, int | None] = (None, None),
     focus: tuple[int | None, int | None] = (None, None),
+    refs: Refs | None = None,
 ) -> Box:
     """A matrix (or a vector, as one row) with tall brackets around it.
 
     `values` None is what is not computed yet: dots in the given `shape`. `scale` is the |x| of the strongest colour,
     by default the array's largest. `fresh` is what was just computed; a zero in it stays quiet. `row` singles one
     row out: the others turn quiet. `cursor` marks one entry. `elide` gives the most rows and columns to show, marked
-    entries and the row and column in `focus` among them; the full shape is then written beside the matrix.
+    entries and the row and column in `focus` among them; the full shape is then written beside the matrix. `refs` says which
+    number of the run each entry is, for a cursor to point at.
     """
     table = None if values is None else np.atleast_2d(values)
     rows, columns = table.shape if table is not None else (shape or (1, 1))
@@ -126,7 +129,7 @@ def matrix(
 
     def cell(i: int, j: int) -> Segment:
         if table is None:
-            return Segment(dot, palette.blank)
+            return Cell.of(dot, palette.blank, None if refs is None else refs(i, j))
         value = table[i, j]
         style = entry_style(palette, kind, float(value), scale)
         if cursor == (i, j):
@@ -135,7 +138,7 @@ def matrix(
             style = palette.quiet(style)
         elif fresh and value != 0:
             style = palette.fresh(style)
-        return Segment(entry.write(value).rjust(width), style)
+        return Cell.of(entry.write(value).rjust(width), style, None if refs is None else refs(i, j))
 
     gap = Segment(" ")
     lines: list[Row] = []

@@ -1,0 +1,97 @@
+"""What is on screen, written to a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.tui.test_main_screen import driving
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.commands import execute
+from tui_gru.tui.panels.gates import ValueMatrix
+from tui_gru.tui.panels.loss_terms import LossTerms
+
+
+async def test_a_derivation_as_text_and_latex(tmp_path: Path) -> None:
+    async with driving() as d:
+        await d.type("s", "enter")
+        for name in ("a.txt", "a.tex"):
+            execute(d.screen, f"export {tmp_path / name}")
+        assert "wrote the derivation" in d.says
+        assert (tmp_path / "a.txt").read_text("utf-8").startswith("③ = +")
+        assert r"\begin{align*}" in (tmp_path / "a.tex").read_text("utf-8")
+
+
+@pytest.mark.parametrize("count", range(1, 10))
+async def test_every_line_as_latex_has_its_numbers(tmp_path: Path, count: int) -> None:
+    async with driving() as d:
+        await d.type(f"{count}o")
+        execute(d.screen, f"export {tmp_path / 'a.tex'}")
+        written = (tmp_path / "a.tex").read_text("utf-8")
+        assert written.count("{") == written.count("}")
+        assert written.count(r"\begin{pmatrix}") == written.count(r"\end{pmatrix}")
+        line = d.screen.snapshot.line
+        assert line is not None
+        value = d.session.value(line.target)
+        assert f"{float(np.ravel(value)[0]):.4f}"[:6] in written
+
+
+async def test_all_lines_of_the_backward_pass_as_latex(tmp_path: Path) -> None:
+    async with driving(reset="after") as d:
+        await d.type("l", "n")
+        for tick in range(d.session.program.loss_tick, d.session.program.ticks + 1):
+            d.session.seek(tick)
+            d.screen.show_now()
+            execute(d.screen, f"export! {tmp_path / 'a.tex'}")
+
+
+async def test_a_panel_and_the_screen_as_text(tmp_path: Path) -> None:
+    async with driving() as d:
+        await d.type("n")
+        execute(d.screen, f"export {tmp_path / 'screen.txt'}")
+        screen = (tmp_path / "screen.txt").read_text("utf-8").splitlines()
+        assert len(screen) == 50
+        assert "training loop" in screen[1]
+        d.screen.set_focus(d.screen.query_one(LossTerms))
+        execute(d.screen, f"export {tmp_path / 'terms.txt'}")
+        assert (tmp_path / "terms.txt").read_text("utf-8").startswith("loss, term by term\n\n")
+        assert f"{d.session.loss:.4f}" in (tmp_path / "terms.txt").read_text("utf-8")
+        d.screen.set_focus(d.screen.query(ValueMatrix).first())
+        execute(d.screen, f"export {tmp_path / 'z.txt'}")
+        table = np.loadtxt((tmp_path / "z.txt").read_text("utf-8").splitlines()[2:], dtype=np.float32)
+        np.testing.assert_array_equal(table, d.session.value("z"))
+
+
+async def test_the_screen_as_a_picture(tmp_path: Path) -> None:
+    async with driving() as d:
+        execute(d.screen, f"export {tmp_path / 'a.svg'}")
+        assert (tmp_path / "a.svg").read_text("utf-8").startswith("<svg")
+
+
+@pytest.mark.parametrize(
+    ("typed", "word"),
+    [
+        ("export", "name a file"),
+        ("export a.pdf", "a.txt"),
+        ("export nowhere/a.txt", "cannot be written"),
+        ("export a.tex", "no formula"),
+    ],
+)
+async def test_what_cannot_be_exported_says_why(typed: str, word: str) -> None:
+    async with driving() as d:
+        with pytest.raises(TuiGruError) as error:
+            execute(d.screen, typed)
+        assert word in str(error.value)
+
+
+async def test_a_file_that_is_there_is_left_unless_asked(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("mine", "utf-8")
+    async with driving() as d:
+        with pytest.raises(TuiGruError, match="exists and is left as it is"):
+            execute(d.screen, f"export {path}")
+        assert path.read_text("utf-8") == "mine"
+        execute(d.screen, f"export! {path}")
+        assert path.read_text("utf-8") != "mine"

@@ -1,0 +1,110 @@
+"""Another number in the place of the one under the cursor, on the main screen."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.gates import ValueMatrix
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.widgets.refs import Ref
+
+
+def panel(d: Driver) -> WhatIfPanel:
+    overlay = d.screen.overlay
+    assert isinstance(overlay, WhatIfPanel)
+    return overlay
+
+
+async def retype(d: Driver, value: str) -> None:
+    """Put another value at the end of the command that was begun."""
+    line = d.screen.query_one(CommandLine)
+    line.value = f"{line.value.rpartition(' ')[0]} "
+    line.cursor_position = len(line.value)
+    await d.type(value, "enter")
+
+
+async def test_a_gate_is_supposed_otherwise_and_nothing_has_happened() -> None:
+    async with driving() as d:
+        await d.type("l", "n", "S", "s", "s", "N", "s", "o")
+        z = d.session.value("z").copy()
+        d.screen.set_focus(d.screen.query(ValueMatrix).first())
+        await d.type("right", "i")
+        assert d.screen.query_one(CommandLine).value == f"what-if z[0, 1] {z[0, 1]}"
+        await retype(d, "0.9")
+        what_if = panel(d).what_if
+        assert (what_if.name, what_if.index, what_if.value) == ("z", (0, 1), np.float32(0.9))
+        text = panel(d).plain_text()
+        assert "what if z[row 1, unit 2] at t 2 were 0.9000?" in text
+        assert f"loss  {what_if.losses[0]:.4f} → {what_if.losses[1]:.4f}" in text
+        np.testing.assert_array_equal(d.session.value("z"), z)
+        await d.type("escape")
+        assert d.screen.overlay is None
+        assert d.session.branches == ("main",)
+
+
+async def test_kept_it_is_an_edit_and_a_branch() -> None:
+    async with driving() as d:
+        await d.type("l", "3n", "2N")
+        d.screen.set_focus(d.screen.query_one(Overview))
+        d.screen.query_one(Overview).pointed = Ref("Wz", (3, 0))
+        await d.type("n", "s", "i")
+        await retype(d, "0.5")
+        then = panel(d).what_if.losses[1]
+        await d.type("enter")
+        assert d.session.branch == "main~1"
+        assert "new branch main~1" in d.says
+        await d.type("n")
+        assert d.session.parameter("Wz")[3, 0] != 0.5  # it has learned since
+        await d.type("S", "S", "S")
+        d.session.seek(panel_loss_tick(d))
+        assert d.session.loss == then
+        assert d.session.switch("main") is not None
+
+
+def panel_loss_tick(d: Driver) -> int:
+    """The tick of the loss of the batch one is in."""
+    return d.session.position.number * d.session.program.ticks + d.session.program.loss_tick
+
+
+async def test_a_character_of_the_text_is_changed_from_the_cursor() -> None:
+    async with driving() as d:
+        await d.type("s")
+        d.screen.set_focus(d.screen.query_one(Sequence))
+        d.screen.query_one(Sequence).pointed = Ref("x", (1, 3), 1)
+        await d.type("i")
+        assert d.screen.query_one(CommandLine).value == "set text[4] M"
+        await retype(d, "t")
+        assert d.screen.snapshot.corpus.text[:6] == "Mathta"
+
+
+async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:
+    async with driving() as d:
+        await d.type("s", "o", "o", "o", "o", "enter", "down", "down", "i")
+        assert d.screen.query_one(CommandLine).value.startswith("what-if z[0, 0] 0.")
+
+
+@pytest.mark.parametrize(
+    ("keys", "word"),
+    [
+        (("i",), "put the cursor on a number first"),
+        ((":", *"what-if", "space", *"z", "enter"), "write it as z[0,1] 0.5"),
+        ((":", *"what-if", "space", *"z[0,1]", "space", *"0.5", "enter"), "has not been computed here yet"),
+        ((":", *"what-if", "space", *"x[0,1]", "space", *"0.5", "enter"), "is what goes in"),
+    ],
+)
+async def test_what_cannot_be_supposed_says_why(keys: tuple[str, ...], word: str) -> None:
+    async with driving() as d:
+        await d.type(*keys)
+        assert word in d.says
+
+
+@pytest.mark.parametrize("size", [(160, 50), (80, 24), (40, 12)])
+async def test_what_would_follow_fits_the_screen(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("l", "s", ":", *"what-if", "space", *"Wz[0,1]", "space", *"0.5", "enter")
+        assert panel(d).virtual_size.width <= panel(d).size.width

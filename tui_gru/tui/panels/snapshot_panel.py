@@ -1,0 +1,24 @@
+"""A panel of a snapshot's numbers, each of which can be pointed at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.widgets.cells import CellPanel
+from tui_gru.tui.widgets.refs import Ref
+
+
+class SnapshotPanel(CellPanel):
+    """Subclasses keep what they were given to show in `_snapshot`."""
+
+    _snapshot: Snapshot | None = None
+
+    def read(self, ref: Ref) -> Any:
+        if self._snapshot is None:
+            return None
+        return self._snapshot.last_step(ref.name) if ref.change else self._snapshot.value(ref.name, ref.t)
+
+    @property
+    def vocabulary(self) -> str:
+        return "" if self._snapshot is None else self._snapshot.corpus.vocabulary

@@ -1,0 +1,110 @@
+"""What another number would come to: the loss, and all that would differ in the batch, name by name."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from textual.binding import Binding, BindingType
+from textual.message import Message
+
+from tui_gru.debugger.derivation import short
+from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.naming import spoken, spoken_index
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.what_if import Difference, WhatIf
+from tui_gru.tui.characters import cut
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.bars import bar
+from tui_gru.tui.widgets.boxes import Box, clip, from_rows
+from tui_gru.tui.widgets.overlay import Overlay
+
+BAR = 12
+
+
+class WhatIfPanel(Overlay):
+    """Nothing of it has happened, until enter keeps it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "keep", "Keep", show=False, id="what_if.keep")]
+
+    class Kept(Message):
+        """A person wants the change to be made."""
+
+        def __init__(self, what_if: WhatIf) -> None:
+            super().__init__()
+            self.what_if = what_if
+
+    def __init__(self, what_if: WhatIf, vocabulary: str) -> None:
+        super().__init__()
+        self.what_if, self._vocabulary = what_if, vocabulary
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """It is of the batch that it was asked in, and stays as it is."""
+
+    def on_mount(self) -> None:
+        super().on_mount()
+        at = f" at t {self.what_if.t + 1}" if self.what_if.t is not None else ""
+        named = spoken(self.what_if.name, self.what_if.index, self._vocabulary)
+        self.set_titles(f"what if {named}{at} were {short(self.what_if.value)}?", "enter keeps it · esc leaves all as it is")
+
+    def build(self, width: int, height: int) -> Box:
+        palette, what_if = self.palette, self.what_if
+        before, after = what_if.losses
+        since = " from the beginning of the batch on" if what_if.t is None and not what_if.name.startswith("d") else ""
+        lines = [
+            self._line((f"it is {short(what_if.was)}{since}", palette.dim)),
+            self._line(
+                ("loss  ", palette.plain), (short(before), palette.strong), (" → ", palette.dim), (short(after), palette.accent),
+                ("   ", palette.plain),
+                (numbers.wide(after - before).strip(), palette.signed((after > before) - (after < before))),
+            ),
+            [],
+        ]  # fmt: skip
+        if not what_if.differences:
+            lines.append(self._line(("nothing else in this batch would differ", palette.dim)))
+        rows = [self._told(difference) for difference in what_if.differences]
+        wide = [max((cell_len(row[column]) for row in rows), default=0) for column in range(3)]
+        most = max((abs(d.change) for d in what_if.differences if d.change == d.change), default=0.0)
+        for difference, row in zip(what_if.differences, rows, strict=True):
+            lines.append(self._difference(difference, row, wide, most, width))
+        written = from_rows(lines)
+        return clip(palette, written, width, written.height)
+
+    def _told(self, d: Difference) -> tuple[str, str, str]:
+        """The name, its timestep, and where in it the largest difference is."""
+        glyphs = self.palette.glyphs
+        where = spoken_index(d.name, d.index, self._vocabulary)
+        return (
+            transliterate(screen_name(d.name), glyphs),
+            "" if d.t is None else f"t {d.t + 1}",
+            transliterate(where + (f" and {d.entries - 1} more" if d.entries > 1 else ""), glyphs),
+        )
+
+    def _difference(self, d: Difference, row: tuple[str, str, str], wide: list[int], most: float, width: int) -> list[Segment]:
+        palette, glyphs = self.palette, self.palette.glyphs
+        cells = [text + " " * (room - cell_len(text)) for text, room in zip(row, wide, strict=True)]
+        line = [Segment(f"{cells[0]}  ", palette.accent), Segment(f"{cells[1]}  ", palette.plain)]
+        change = numbers.wide(d.change)
+        told = transliterate(f"  {numbers.wide(d.before)} → {numbers.wide(d.after)}", glyphs)
+        ink = palette.signed(d.change / most if most else 0.0)
+        tail = [
+            Segment("  "),
+            Segment(change, ink),
+            Segment(" "),
+            Segment(bar(palette, abs(d.change) / most if most else 0.0, BAR), palette.gate),
+        ]
+        room = width - sum(segment.cell_length for segment in (*line, *tail)) - cell_len(told)
+        if room < 8:  # the change says more than where it is
+            spare = width - sum(segment.cell_length for segment in (*line, *tail[:2])) - cell_len(told)
+            return [*line, *([Segment(told)] if spare >= 0 else []), *tail[:2]]
+        where = cut(cells[2], min(room, wide[2]), glyphs)
+        return [*line, Segment(where + " " * (min(room, wide[2]) - cell_len(where)), palette.dim), Segment(told), *tail]
+
+    def _line(self, *parts: tuple[str, object]) -> list[Segment]:
+        return [Segment(transliterate(text, self.palette.glyphs), style) for text, style in parts]  # type: ignore[arg-type]
+
+    def action_keep(self) -> None:
+        self.post_message(self.Kept(self.what_if))

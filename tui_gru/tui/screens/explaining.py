@@ -1,0 +1,122 @@
+"""A screen on which any number can be asked where it comes from, and followed there."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.naming import axes_of
+from tui_gru.debugger.origin import Node, Number
+from tui_gru.debugger.position import position_of
+from tui_gru.tui.screens.looking import LookingScreen
+from tui_gru.tui.widgets.cells import CellPanel, NumberAsked
+from tui_gru.tui.widgets.matrix import MatrixView
+
+if TYPE_CHECKING:
+    from tui_gru.tui.panels.origin import Leaf, OriginPanel
+
+
+class ExplainingScreen(LookingScreen):
+    """The debugger goes along: a number that is followed is stood at where it was computed."""
+
+    _trail: tuple[Leaf, ...] = ()
+
+    def on_number_asked(self, event: NumberAsked) -> None:
+        ref = event.ref
+        self.ask(Number(ref.name, ref.index, ref.t, self.snapshot.position.tick))
+
+    def ask(self, number: Number) -> None:
+        """Lay the derivation of a number over the blackboard; where one is there already, it is come back to."""
+        self._derive(number, follow=False)
+
+    def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
+        self._derive(event.number, follow=True)
+
+    def _derive(self, number: Number, *, follow: bool) -> None:
+        from tui_gru.tui.panels.origin import Leaf  # late, as all that the first picture does not need
+
+        found: list[Leaf] = []
+
+        def derive(progress: object) -> None:
+            root = self.session.origin(number)
+            while follow and root.expansion.kind == "copy" and root.terms[0].number is not None:
+                root = self.session.origin(root.terms[0].number)  # what is only handed on is followed to where it was computed
+            assert root.number is not None
+            tick = root.number.tick if root.expansion.tick is None else root.expansion.tick
+            if follow:
+                self.session.seek(tick)
+            _work_out(root)
+            found.append(Leaf.of(root, position_of(self.session.program, tick)))
+
+        self.do(derive, then=lambda: self._turn_to(found))
+
+    def _turn_to(self, found: list[Leaf]) -> None:
+        if not found:
+            return
+        panel = self._origin
+        if panel is None:
+            from tui_gru.tui.panels.origin import OriginPanel
+
+            self._trail = ()
+            self.run_worker(self.lay(OriginPanel(found[0])), exclusive=True, group="overlay")
+        else:
+            self._trail = (*self._trail, panel.leaf)
+            panel.turn_to(found[0])
+
+    def on_origin_panel_left(self) -> None:
+        """Back to the derivation before, and to where it was computed."""
+        panel = self._origin
+        if panel is None:
+            return
+        if not self._trail:
+            self.lift()
+            return
+        *earlier, leaf = self._trail
+        self._trail = tuple(earlier)
+        self.do(lambda progress: self.session.seek(leaf.place), then=lambda: panel.turn_to(leaf))
+
+    def on_origin_panel_opened(self, event: OriginPanel.Opened) -> None:
+        panel = self._origin
+        if panel is not None:
+            self.do(lambda progress: _work_out(event.node), then=lambda: panel.open_at(event.path))
+
+    async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+        """When it last changed by more than what is typed: a search back in time, ready to be completed."""
+        number = event.number
+        entry = f"[{', '.join(map(str, number.index))}]" if number.index else ""
+        await self.run_action(f"command({f'back abs({number.name}{entry} - prev({number.name}){entry}) > '!r})")
+
+    def on_origin_panel_copied(self, event: OriginPanel.Copied) -> None:
+        self.app.copy_to_clipboard(event.text)
+        self.say(f"copied as {event.kind}: {len(event.text.splitlines())} lines")
+
+    @property
+    def _origin(self) -> OriginPanel | None:
+        from tui_gru.tui.panels.origin import OriginPanel
+
+        return self.overlay if isinstance(self.overlay, OriginPanel) else None
+
+    def action_explain(self) -> None:
+        """Enter without a cell in focus: the result of the line at work, or what has the focus."""
+        focused = self.focused
+        if isinstance(focused, MatrixView):
+            focused.action_choose()
+        elif isinstance(focused, CellPanel):
+            focused.action_ask()
+        else:
+            self._explain_line()
+
+    def _explain_line(self) -> None:
+        """The result of the line just executed, in the row that is looked at."""
+        line, snapshot = self.snapshot.line, self.snapshot
+        if line is None or line.formula is None:
+            self.say("nothing is computed here yet: step on, then enter says where a number comes from", warning=True)
+            return
+        row = self.view.row or 0
+        index = tuple(row if axis == "row" else 0 for axis in axes_of(line.target))
+        self.ask(Number(line.target, index, None, snapshot.position.tick))
+
+
+def _work_out(node: Node) -> None:
+    """Have the terms of a node, and what stands beside each of them, ready to be drawn."""
+    for term in node.terms:
+        term.expansion  # noqa: B018 - kept once it has been asked for

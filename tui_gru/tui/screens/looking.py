@@ -1,0 +1,117 @@
+"""A screen of panels that one looks around on: a row singled out, pages, zoom, focus, and an overlay on the blackboard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from textual.containers import Container
+from textual.widget import Widget
+
+from tui_gru.debugger.session import Session
+from tui_gru.tui.panels.line_at_work import LineAtWork
+from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.screens.walking import WalkingScreen
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.panel import Panel
+
+
+class LookingScreen(WalkingScreen):
+    """Subclasses say how the panels are drawn again where only the way one looks has changed (`show_view`)."""
+
+    HORIZONTAL_BREAKPOINTS = [  # noqa: RUF012 - as Textual declares it
+        (0, "-tiny"),
+        (60, "-narrow"),
+        (100, "-normal"),
+        (150, "-wide"),
+    ]
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self.view = View()
+        self.page = 1
+
+    def show_view(self) -> None:
+        """Draw the snapshot again, as it is looked at now."""
+        raise NotImplementedError
+
+    def size_up(self) -> None:
+        """Set the classes that Textual sets at the first resize, at once: otherwise everything would be laid out twice."""
+        for breakpoints, cells in (
+            (self.HORIZONTAL_BREAKPOINTS, self.app.size.width),
+            (self.VERTICAL_BREAKPOINTS, self.app.size.height),
+        ):
+            self.add_class([name for least, name in breakpoints if least <= cells][-1])
+
+    # An overlay: a panel that covers the blackboard until it is lifted
+
+    @property
+    def overlay(self) -> Overlay | None:
+        """What covers the blackboard, if anything does."""
+        return next(iter(self.query(Overlay)), None)
+
+    async def lay(self, overlay: Overlay) -> None:
+        """Cover the blackboard with a panel; the listing and the header stay in view. It is given every snapshot, and the focus."""
+        board = self.query_one("#blackboard", Container)
+        for earlier in self.query(Overlay):
+            await earlier.remove()
+        await board.mount(overlay)
+        board.add_class("-covered")
+        overlay.show(self.snapshot, self.view)
+        overlay.focus()
+
+    def lift(self) -> None:
+        """Uncover the blackboard."""
+        for overlay in self.query(Overlay):
+            overlay.remove()
+        self.query_one("#blackboard").remove_class("-covered")
+        self.set_focus(None)
+
+    # Keys
+
+    def action_row(self, direction: int) -> None:
+        rows = self.snapshot.config.batch_size
+        now = -1 if self.view.row is None else self.view.row
+        row = (now + 1 + direction) % (rows + 1) - 1
+        self.single_out(None if row < 0 else row)
+
+    def single_out(self, row: int | None) -> None:
+        """Single out a row of the batch, 0-based; None looks at all alike."""
+        self.view = replace(self.view, row=row)
+        self.show_view()
+
+    def action_weights(self) -> None:
+        self.query_one(Weights).action_cycle_mode()
+
+    def action_page(self) -> None:
+        self.turn_to(self.page + 1)
+
+    def turn_to(self, page: int) -> None:
+        """Show a page of panels, counted from 1; the first where there is no such page."""
+        self.remove_class(f"-page-{self.page}")
+        self.page = page if 1 <= page <= self.pages else 1
+        self.add_class(f"-page-{self.page}")
+
+    @property
+    def pages(self) -> int:
+        """How many pages a screen of this size has: as many as main.tcss makes of it."""
+        if self.has_class("-tiny"):
+            return 4
+        return 3 if self.has_class("-narrow") else 1 if self.has_class("-tall") else 2
+
+    def action_zoom(self) -> None:
+        if self.maximized is not None:
+            self.minimize()
+        elif (target := self._zoomable()) is not None:
+            self.maximize(target)
+
+    def _zoomable(self) -> Widget | None:
+        focused = self.focused
+        return focused if isinstance(focused, Panel) else self.query_one(LineAtWork)
+
+    def action_focus_panel(self, direction: int) -> None:
+        if direction > 0:
+            self.focus_next()
+        else:
+            self.focus_previous()

@@ -1,0 +1,94 @@
+"""A screen on which one can suppose another number, see what would follow from it, and make it so."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.origin import Number
+from tui_gru.tui.screens.looking import LookingScreen
+from tui_gru.tui.widgets.cells import CellPanel
+from tui_gru.tui.widgets.matrix import MatrixView
+from tui_gru.tui.widgets.refs import Ref
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.what_if import WhatIf
+    from tui_gru.tui.panels.what_if import WhatIfPanel
+
+
+class SupposingScreen(LookingScreen):
+    """Subclasses open the `:` line with a command begun (`action_command`)."""
+
+    async def action_command(self, text: str) -> None:
+        """Begin a command."""
+        raise NotImplementedError
+
+    async def action_suppose(self) -> None:
+        """Begin the command that puts another number in the place of the one under the cursor."""
+        ref = self._under_cursor()
+        if ref is None:
+            self.say("put the cursor on a number first: tab goes from panel to panel, the arrows to a number", warning=True)
+            return
+        if ref.name in ("x", "y"):
+            await self.action_command(self._character(ref))
+            return
+        value = self.snapshot.value(ref.name, ref.t)
+        if value is None:
+            self.say(f"{ref.name} is not computed here yet; step on to where it is", warning=True)
+            return
+        entry = f"[{', '.join(map(str, ref.index))}]" if ref.index else ""
+        t = "" if ref.t is None or ref.t == self.snapshot.position.t else f" t {ref.t + 1}"
+        number = value[ref.index] if ref.index else value
+        await self.action_command(f"what-if {ref.name}{entry} {number}{t}")
+
+    def _character(self, ref: Ref) -> str:
+        """The command that changes a character of the text."""
+        snapshot = self.snapshot
+        t = snapshot.position.t if ref.t is None else ref.t
+        place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == "y")
+        return f"set text[{place}] {snapshot.corpus.text[place]}"
+
+    def _under_cursor(self) -> Ref | None:
+        """The number of this moment that the cursor is on."""
+        from tui_gru.tui.panels.origin import OriginPanel
+
+        focused = self.focused
+        if isinstance(focused, OriginPanel):
+            number = focused.number
+            return None if number is None else self._here(number)
+        if isinstance(focused, MatrixView):
+            return None if focused.refs is None else focused.refs(*focused.cursor)
+        if isinstance(focused, CellPanel):
+            return None if focused.spot is None else focused.spot.ref
+        return None
+
+    def _here(self, number: Number) -> Ref | None:
+        """A number of a derivation, if it is of the batch that one is in."""
+        same = (number.tick - 1) // self.snapshot.program.ticks == self.snapshot.position.number
+        return Ref(number.name, number.index, number.t) if same else None
+
+    def suppose(self, name: str, index: tuple[int, ...], value: float, t: int | None) -> None:
+        """Show what would follow in this batch from another number. `t` is 0-based, None for the position's."""
+        found: list[WhatIf] = []
+        self.do(lambda _: found.append(self.session.what_if(name, index, value, t)), then=lambda: self._show_what_if(found[0]))
+
+    def _show_what_if(self, what_if: WhatIf) -> None:
+        from tui_gru.tui.panels.what_if import WhatIfPanel
+
+        panel = WhatIfPanel(what_if, self.snapshot.corpus.vocabulary)
+        self.run_worker(self.lay(panel), exclusive=True, group="overlay")
+
+    def on_what_if_panel_kept(self, event: WhatIfPanel.Kept) -> None:
+        """Go to where the number was computed, and change it there; in the past this starts a branch."""
+        what_if = event.what_if
+        before = self.session.branch
+
+        def keep(progress: object) -> None:
+            self.session.adopt(what_if)
+
+        def say() -> None:
+            branch = self.session.branch
+            old = "" if branch == before else f", on the new branch {branch}; the old future stays on {before}"
+            self.say(f"{what_if.name} is {what_if.value:g} from here on{old}")
+
+        self.lift()
+        self.do(keep, then=say)

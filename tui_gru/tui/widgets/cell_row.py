@@ -1,0 +1,69 @@
+"""One row of the screen, cell by cell, into which signs and words are put where there is room."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+
+class CellRow:
+    """A row of `width` blank cells. What is put later covers what was there; nothing sticks out of the row."""
+
+    def __init__(self, width: int) -> None:
+        self.width = width
+        self._signs = [" "] * width
+        self._inks: list[Style | None] = [None] * width
+        self._taken = [False] * width
+
+    def copy(self) -> CellRow:
+        twin = CellRow(self.width)
+        twin._signs, twin._inks, twin._taken = self._signs.copy(), self._inks.copy(), self._taken.copy()
+        return twin
+
+    def at(self, x: int) -> str:
+        """What is in a cell."""
+        return self._signs[x]
+
+    def free(self, x: int, width: int) -> bool:
+        """Whether these cells are all in the row, and nothing has been put there, not even a blank."""
+        return x >= 0 and x + width <= self.width and not any(self._taken[x : x + width])
+
+    def put(self, x: int, text: str, ink: Style) -> None:
+        """Write a text from column x on. A character two cells wide is cut off whole, or covered whole."""
+        for sign in text:
+            width = cell_len(sign)
+            if width == 0:
+                if 0 < x <= self.width:
+                    self._signs[x - 1] += sign
+            elif x >= 0 and x + width <= self.width:
+                self._uncover(x, width)
+                self._signs[x : x + width] = [sign, *[""] * (width - 1)]
+                self._inks[x : x + width] = [ink] * width
+                self._taken[x : x + width] = [True] * width
+            x += width
+
+    def fill(self, x: int, signs: Sequence[str], ink: Style) -> None:
+        """Write signs of one cell each from column x on."""
+        self._signs[x : x + len(signs)] = signs
+        self._inks[x : x + len(signs)] = [ink] * len(signs)
+        self._taken[x : x + len(signs)] = [True] * len(signs)
+
+    def strip(self) -> Strip:
+        segments: list[Segment] = []
+        start = 0
+        for end in range(1, self.width + 1):
+            if end == self.width or self._inks[end] is not self._inks[start]:
+                segments.append(Segment("".join(self._signs[start:end]), self._inks[start]))
+                start = end
+        return Strip(segments, self.width)
+
+    def _uncover(self, x: int, width: int) -> None:
+        """Blank what would be left of a wide character half covered."""
+        if self._signs[x] == "":
+            self._signs[x - 1] = " "
+        if x + width < self.width and self._signs[x + width] == "":
+            self._signs[x + width] = " "

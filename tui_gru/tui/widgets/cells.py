@@ -1,0 +1,164 @@
+"""Panels whose numbers can be pointed at: each cell knows which number of the run it writes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
+
+import numpy as np
+from textual import events
+from textual.binding import Binding, BindingType
+from textual.message import Message
+from textual.reactive import reactive
+from textual.strip import Strip
+
+from tui_gru.debugger.naming import spoken
+from tui_gru.tui.widgets.numbers import exact
+from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.refs import Cell, Ref
+
+
+@dataclass(frozen=True)
+class Spot:
+    """Where a cell stands in the content of its panel."""
+
+    ref: Ref
+    x: int
+    y: int
+    width: int
+
+
+class NumberAsked(Message):
+    """A person asks where a number comes from."""
+
+    def __init__(self, ref: Ref) -> None:
+        super().__init__()
+        self.ref = ref
+
+
+class CellPanel(Panel):
+    """A panel with a cursor on its cells. The border shows the number in full; enter or a double click asks about it."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "point(0, -1)", "Up", show=False, id="cells.up"),
+        Binding("down", "point(0, 1)", "Down", show=False, id="cells.down"),
+        Binding("left", "point(-1, 0)", "Left", show=False, id="cells.left"),
+        Binding("right", "point(1, 0)", "Right", show=False, id="cells.right"),
+        Binding("enter", "ask", "Explain", show=False, id="cells.ask"),
+    ]
+
+    pointed: reactive[Ref | None] = reactive(None)
+    _spots: Sequence[Spot] = ()
+    _spots_of: Sequence[Strip] = ()
+
+    def read(self, ref: Ref) -> Any:
+        """The array or number that a ref is an entry of; None where it is not computed yet."""
+        raise NotImplementedError
+
+    @property
+    def vocabulary(self) -> str:
+        """What characters are named by."""
+        raise NotImplementedError
+
+    @property
+    def spots(self) -> Sequence[Spot]:
+        """The cells of the content, row by row."""
+        self._ensure_built()
+        if self._spots_of is not self._strips:
+            self._spots_of, self._spots = self._strips, tuple(self._find_spots())
+        return self._spots
+
+    def _find_spots(self) -> Iterator[Spot]:
+        for y, strip in enumerate(self._strips):
+            x = 0
+            for segment in strip:
+                if isinstance(segment, Cell):
+                    yield Spot(segment.ref, x, y, segment.cell_length)
+                x += segment.cell_length
+
+    @property
+    def spot(self) -> Spot | None:
+        """The cell under the cursor: the one pointed at, else the first."""
+        spots = self.spots
+        here = next((spot for spot in spots if spot.ref == self.pointed), None)
+        if here is None and self.pointed is not None:  # it may be of another timestep by now
+            pointed = replace(self.pointed, t=None)
+            here = next((spot for spot in spots if replace(spot.ref, t=None) == pointed), None)
+        return here or (spots[0] if spots else None)
+
+    def describe(self, ref: Ref) -> str:
+        """`h[row 2, unit 1] = 0.7663647532463074`."""
+        value = self.read(ref)
+        written = self.palette.glyphs.blank if value is None else exact(np.asarray(value)[ref.index])
+        sign = "Δ" if ref.change else ""
+        return f"{sign}{spoken(ref.name, ref.index, self.vocabulary)} = {written}"
+
+    def render_line(self, y: int) -> Strip:
+        strip = super().render_line(y)
+        spot = self.spot if self.has_focus else None
+        if spot is None or spot.y != self.scroll_offset.y + y:
+            return strip
+        x = spot.x - self.scroll_offset.x
+        parts = [strip.crop(0, x), strip.crop(x, x + spot.width).apply_style(self.palette.cursor), strip.crop(x + spot.width)]
+        return Strip.join(parts)
+
+    def point_out(self) -> str | None:
+        """What the border says of the number under the cursor; None without the focus."""
+        spot = self.spot if self.has_focus else None
+        if spot is None:
+            return None
+        described = self.describe(spot.ref)
+        room = self.outer_size.width - 6  # corners, and the gaps around a border's text
+        return described if len(described) <= room else described.partition(" = ")[2]
+
+    def caption(self) -> None:
+        """Set the border's texts anew; a subclass has the number under the cursor in it (`point_out`)."""
+
+    def watch_has_focus(self, has_focus: bool) -> None:
+        super().watch_has_focus(has_focus)
+        self.caption()
+        self.refresh()
+
+    def watch_pointed(self) -> None:
+        self.caption()
+        self.refresh()
+
+    def action_point(self, across: int, down: int) -> None:
+        """Go to the nearest cell in a direction."""
+        here = self.spot
+        if here is None:
+            return
+        ahead = [spot for spot in self.spots if _is_ahead(here, spot, across, down)]
+        if ahead:
+            nearest = min(ahead, key=lambda spot: _distance(here, spot, across))
+            self.pointed = nearest.ref
+            self.scroll_to(y=min(max(self.scroll_offset.y, nearest.y + 1 - self.content_size.height), nearest.y), animate=False)
+
+    def action_ask(self) -> None:
+        spot = self.spot
+        if spot is not None and self.read(spot.ref) is not None:
+            self.post_message(NumberAsked(spot.ref))
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        if offset is None:
+            return
+        x, y = offset.x + self.scroll_offset.x, offset.y + self.scroll_offset.y
+        hit = next((spot for spot in self.spots if spot.y == y and spot.x <= x < spot.x + spot.width), None)
+        if hit is not None:
+            self.pointed = hit.ref
+            if event.chain == 2:
+                self.action_ask()
+
+
+def _is_ahead(here: Spot, spot: Spot, across: int, down: int) -> bool:
+    if across:
+        return spot.y == here.y and (spot.x - here.x) * across > 0
+    return (spot.y - here.y) * down > 0
+
+
+def _distance(here: Spot, spot: Spot, across: int) -> int:
+    """Along a row the next; from row to row what is nearest, a row being as far as four columns."""
+    aside = abs((2 * spot.x + spot.width) - (2 * here.x + here.width)) // 2
+    return aside if across else aside + 4 * abs(spot.y - here.y)

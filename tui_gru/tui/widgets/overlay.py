@@ -1,0 +1,17 @@
+"""A panel that covers the blackboard until it is lifted: a list, a report, a derivation."""
+
+from __future__ import annotations
+
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.panel import Panel
+
+
+class Overlay(Panel):
+    """The screen shows it every snapshot, as the panels under it, and lifts it on escape. Keys that it does not bind go on up."""
+
+    DEFAULT_CSS = "Overlay { height: 1fr; width: 1fr; }"
+
+    def show(self, snapshot: Snapshot, view: View) -> None:
+        """Draw this snapshot from now on."""
+        raise NotImplementedError
