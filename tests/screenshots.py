@@ -33,10 +33,20 @@ class Picture:
         return out
 
 
+def typed(command: str) -> str:
+    """The keys that type a command on the `:` line and do it."""
+    return f": {' '.join('space' if char == ' ' else char for char in command)} enter"
+
+
 PICTURES = (
     Picture("main", "p l 40n s 6o"),
     Picture("backward", "l n n s s s 12o"),
-    Picture("trained", "l 900e : s a m p l e space M a space 1 0 space 0 . 0 enter"),
+    Picture("trained", f"l 900e {typed('sample Ma 10 0.0')}"),
+    Picture("origin", "l n n s o o o o enter"),
+    Picture("change", f"l n {typed('why Wz[3,0]')} down down down down enter > down enter"),
+    Picture("check", "l 2n k"),
+    Picture("stops", f"{typed('watch max(abs(h))')} {typed('break h if any(h > 0.95)')} l c c m a 5n"),
+    Picture("branches", f"l 40e {typed('go e20')} {typed('set Wz[0,1] 0.5')} 20e ="),
     Picture("narrow", "s s o o o", (80, 24)),
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),

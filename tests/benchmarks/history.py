@@ -62,16 +62,19 @@ def stepping() -> None:
 
 def searching(batches: int = 3000, rounds: int = 5) -> None:
     """Searches through a whole run, against running it; the best of some rounds in turn."""
-    times: dict[str, list[float]] = {"run": [], "until": [], "back": []}
+    times: dict[str, list[float]] = {"run": [], "until": [], "back": [], "stops": []}
     for _ in range(rounds):
-        run, search = learning(epochs=batches // 3), learning(epochs=batches // 3)
+        run, search, stops = (learning(epochs=batches // 3) for _ in range(3))
+        stops.break_at("h", condition=TENSOR)
         times["run"].append(milliseconds(lambda run=run: run.step("epoch", batches // 3)))  # type: ignore[misc]
         times["until"].append(milliseconds(lambda search=search: search.run_until(TENSOR)))  # type: ignore[misc]
         times["back"].append(milliseconds(lambda search=search: search.run_back_until(TENSOR)))  # type: ignore[misc]
+        times["stops"].append(milliseconds(stops.continue_))
     best = {name: min(each) for name, each in times.items()}
     show("running forward, a batch, history kept", f"{best['run'] / batches:.3f} ms", "at most 0.13")
     show(f"run until {TENSOR}, against running", f"{best['until'] / best['run']:.2f} times", "at most 1.2")
     show(f"run back until {TENSOR}, against running", f"{best['back'] / best['run']:.2f} times", "at most 1.2")
+    show(f"continue, a breakpoint on {TENSOR}, against running", f"{best['stops'] / best['run']:.2f} times", "at most 1.2")
 
 
 def seeking(name: str, batches: int, memory: int, targets: tuple[int, int], **options: Any) -> None:
@@ -92,6 +95,14 @@ def seeking(name: str, batches: int, memory: int, targets: tuple[int, int], **op
     session.seek(session.newest)
     backwards = milliseconds(lambda: session.run_back_until(SCALAR))
     show(f"{name}: run back until {SCALAR}, nowhere", f"{backwards:.1f} ms", "at most 100")
+    session.seek(session.newest)
+    session.break_at("dWz", condition=SCALAR)
+    backwards = milliseconds(session.reverse_continue)
+    show(f"{name}: reverse-continue, dWz where {SCALAR}", f"{backwards:.1f} ms", "at most 100")
+    session.seek(session.newest)
+    session.break_at("loss", hits="5")
+    backwards = milliseconds(session.reverse_continue)
+    show(f"{name}: reverse-continue to the fifth loss", f"{backwards:.1f} ms", "at most 100")
 
 
 def main(long: int = 10**6, large: int = 10**5) -> None:
