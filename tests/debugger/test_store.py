@@ -331,7 +331,7 @@ def test_what_was_acknowledged_survives_a_kill(forking, seed):
     while said[-1] != "gone\n":
         said.append(process.stdout.readline())
         assert said[-1], "the process that begins the others has ended"
-    acknowledged = int([each for each in said[:-1] if each.endswith("\n")][-1])
+    acknowledged = int(said[-2])
     again = portrait(Session.open(path))
     assert again in (portrait(acted(seed, count)) for count in (acknowledged, acknowledged + 1))
     with closing(Session.open(path, record=True)) as session:
