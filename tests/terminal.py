@@ -64,6 +64,12 @@ class Terminal:
             assert time.monotonic() < deadline, f"{done} did not come:\n{self.screen}"
             self._read(0.05)
 
+    def rest(self, seconds: float) -> None:
+        """Read what the program writes for a while."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self._read(0.01)
+
     def wait_for_the_end(self) -> int:
         """Read until the program has ended and the terminal is as it was; its exit code."""
         self.wait(lambda: self.process.poll() is not None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,10 +13,15 @@ from tui_gru.engine.config import Config
 if TYPE_CHECKING:
     from tui_gru.debugger.session import Session
 
+#: How long the terminal may take, in ms, between an escape and the rest of a key's sequence. Textual's own 100 are for lines slower
+#: than any now, and every `esc` waits for as long.
+ESCAPE_DELAY = 40
+
 
 def open_debugger(make: Callable[[], Session], *, theme: str | None, ascii: bool, keymap: Path | None) -> None:
     """Run the debugger on the session that `make` gives, in this terminal, until it is quit."""
     gc.disable()  # until the first picture (TuiGruApp.on_ready): what is made before that stays
+    os.environ.setdefault("ESCDELAY", str(ESCAPE_DELAY))  # before Textual is imported, which reads it then
     from tui_gru.tui.app import run
 
     run(make(), theme=theme, ascii=ascii, keys=keymap)
