@@ -46,7 +46,7 @@ PICTURES = (
     Picture("change", f"l n {typed('why Wz[3,0]')} down down down down enter > down enter"),
     Picture("check", "l 2n k"),
     Picture("stops", f"{typed('watch max(abs(h))')} {typed('break h if any(h > 0.95)')} l c c m a 5n"),
-    Picture("branches", f"l 40e {typed('go e20')} {typed('set Wz[0,1] 0.5')} 20e ="),
+    Picture("branches", f"l 40e {typed('go e20')} {typed('set Wh[2,0] -1')} 20e ="),
     Picture("narrow", "s s o o o", (80, 24)),
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),

@@ -31,7 +31,8 @@ class Terminal:
         self.output = b""
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
-        environment = {**os.environ, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of another terminal
+        environment = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
         self.process = subprocess.Popen(
             [*PROGRAM, *arguments],
             stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment, start_new_session=True,
