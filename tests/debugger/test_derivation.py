@@ -8,6 +8,7 @@ import pytest
 from tui_gru import Session
 from tui_gru.debugger.derivation import MOST, Form, as_text, first_opened, laid_out, short
 from tui_gru.debugger.derivation_latex import as_latex
+from tui_gru.debugger.formula import latex_text
 from tui_gru.debugger.origin import Expansion, Node, given
 
 TEXT = "abcdefghijklmnopqrstuvwxyz the quick brown fox"
@@ -139,6 +140,18 @@ def test_every_kind_of_derivation_is_valid_latex_and_text(name):
     assert written.count(r"\left(") == written.count(r"\right)")
     assert "rounding" not in written
     assert root.label in as_text(root, first_opened(root), "here")
+
+
+def test_characters_that_latex_reads_as_commands_are_escaped():
+    session = Session(text=r"a_b%c&d#e$f{g}h\i^j~k" * 3)
+    session.step("timestep")
+    backslash = session.config.vocabulary.index("\\")
+    written = as_latex(session.explain("x", (0, backslash)), frozenset(), "")
+    assert r"\text{“a” is read here" in written
+    session.seek("e1 b1 t3")
+    written = as_latex(session.explain("y", (0, 0)), frozenset(), "")
+    assert r"\text{“\%” is to be predicted here" in written
+    assert latex_text("\\ _{}^~") == r"\text{\textbackslash{} \_\{\}\textasciicircum{}\textasciitilde{}}"
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.loss_terms import LossTerms
+from tui_gru.tui.panels.weights import Overview
 
 
 async def test_a_derivation_as_text_and_latex(tmp_path: Path) -> None:
@@ -35,7 +36,7 @@ async def test_every_line_as_latex_has_its_numbers(tmp_path: Path, count: int) -
         line = d.screen.snapshot.line
         assert line is not None
         value = d.session.value(line.target)
-        assert f"{float(np.ravel(value)[0]):.4f}"[:6] in written
+        assert f"{float(np.ravel(value)[0]):z.4f}"[:6] in written
 
 
 async def test_all_lines_of_the_backward_pass_as_latex(tmp_path: Path) -> None:
@@ -45,6 +46,22 @@ async def test_all_lines_of_the_backward_pass_as_latex(tmp_path: Path) -> None:
             d.session.seek(tick)
             d.screen.show_now()
             execute(d.screen, f"export! {tmp_path / 'a.tex'}")
+
+
+async def test_small_numbers_keep_their_digits_in_latex(tmp_path: Path) -> None:
+    async with driving(learning_rate=1e-4) as d:
+        await d.type("l", "n")
+        line = d.session.program.tick_of("daz", 0)
+        assert line is not None
+        d.session.seek(line)
+        d.screen.show_now()
+        execute(d.screen, f"export {tmp_path / 'a.tex'}")
+        smallest = min(np.abs(d.session.value("daz")).ravel())
+        largest = max(np.abs(d.session.value("daz")).ravel())
+        assert 0 < smallest < largest < 0.1
+        written = (tmp_path / "a.tex").read_text("utf-8")
+        assert f"{largest:.{3 - int(np.floor(np.log10(largest)))}f}" in written
+        assert "-0.0000 " not in written
 
 
 async def test_a_panel_and_the_screen_as_text(tmp_path: Path) -> None:
@@ -62,6 +79,45 @@ async def test_a_panel_and_the_screen_as_text(tmp_path: Path) -> None:
         execute(d.screen, f"export {tmp_path / 'z.txt'}")
         table = np.loadtxt((tmp_path / "z.txt").read_text("utf-8").splitlines()[2:], dtype=np.float32)
         np.testing.assert_array_equal(table, d.session.value("z"))
+
+
+async def test_a_panel_as_latex(tmp_path: Path) -> None:
+    async with driving() as d:
+        await d.type("l", "n")
+        for panel, names in (
+            (LossTerms, [r"\ell^{(1)} &= ", r"{\ell^{(3)}}^{(2)} &= ", r"\mathcal{L} &= 1.2602"]),
+            (ValueMatrix, [r"  z &= \begin{pmatrix} "]),
+            (Overview, ["W_{z} &= ", "b_{y} &= "]),
+        ):
+            d.screen.set_focus(d.screen.query(panel).first())
+            execute(d.screen, f"export! {tmp_path / 'a.tex'}")
+            written = (tmp_path / "a.tex").read_text("utf-8")
+            assert [name for name in names if name not in written] == []
+            assert written.count("{") == written.count("}")
+        assert "wrote the panel weights" in d.says
+
+
+async def test_what_is_compared_is_a_difference_in_latex_too(tmp_path: Path) -> None:
+    async with driving() as d:
+        await d.type("l", "2n")
+        d.session.step("batch", -1)
+        d.session.edit("Wz", (0, 0), 9)
+        d.screen.show_now()
+        await d.type("=")
+        d.screen.set_focus(d.screen.query(Overview).first())
+        execute(d.screen, f"export {tmp_path / 'a.tex'}")
+        assert r"W_{z} - {W_{z}}_{\text{main}} &= " in (tmp_path / "a.tex").read_text("utf-8")
+
+
+async def test_a_panel_as_a_picture(tmp_path: Path) -> None:
+    async with driving() as d:
+        await d.type("n")
+        d.screen.set_focus(d.screen.query_one(LossTerms))
+        execute(d.screen, f"export {tmp_path / 'a.svg'}")
+        picture = (tmp_path / "a.svg").read_text("utf-8")
+        assert "loss" in picture
+        assert f"{d.session.loss:.4f}" in picture
+        assert "training" not in picture
 
 
 async def test_the_screen_as_a_picture(tmp_path: Path) -> None:

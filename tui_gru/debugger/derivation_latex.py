@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from tui_gru.debugger.derivation import DIGITS, Path, laid_out
+from tui_gru.debugger.formula import latex_text
 from tui_gru.debugger.origin import Node
 
 LATEX = {"sigmoid": r"\sigma", "tanh": r"\tanh", "log": r"\log", "exp": r"\exp"}
@@ -26,7 +27,7 @@ def _equation(node: Node) -> str:
     value = _number(node.value)
     if not node.terms:
         note = node.expansion.note
-        return rf"  {node.latex} &= {value}" + (rf" && \text{{{note}}}" if note else "")
+        return rf"  {node.latex} &= {value}" + (f" && {latex_text(note)}" if note else "")
     product = node.expansion.kind == "product"
     names = _combined(node, [_named(term, inside=product) for term in node.terms])
     numbers = _combined(node, [_numbered(term) for term in node.terms])
@@ -35,7 +36,7 @@ def _equation(node: Node) -> str:
 
 def _named(term: Node, *, inside: bool) -> str:
     """A term by its name; in parentheses where it is a sum inside a product."""
-    name = term.latex or rf"\text{{{term.label}}}"
+    name = term.latex or latex_text(term.label)
     return rf"\left({name}\right)" if inside and term.number is None and len(term.terms) > 1 else name
 
 

@@ -26,6 +26,16 @@ FUNCTIONS = {
 }
 
 
+_ESCAPED = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def latex_text(words: str) -> str:
+    """Words in a formula of LaTeX, whatever characters are in them."""
+    return rf"\text{{{words.translate(_ESCAPED)}}}"
+
+
 def screen_name(name: str) -> str:
     """A name as it is written on screen: h_tilde is h̃, logits is o."""
     return SCREEN.get(name, name)

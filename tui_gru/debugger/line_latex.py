@@ -1,8 +1,9 @@
-"""A line of the program in LaTeX, with a matrix of numbers in the place of every name."""
+"""A line of the program in LaTeX, with a matrix of numbers in the place of every name; and values by themselves."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -41,6 +42,15 @@ def line_latex(snapshot: Snapshot) -> str | None:
         rf"  {line.latex.replace('=', '&=', 1)} \\",
         rf"  {_matrix(_value(snapshot, line.target))} &= {_before(snapshot, line)}{numbers.latex}",
     ]
+    return _aligned(snapshot, rows)
+
+
+def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
+    """Values, each a name in LaTeX and an array, one under the other."""
+    return _aligned(snapshot, [" \\\\\n".join(rf"  {name} &= {_matrix(value)}" for name, value in values)])
+
+
+def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
     p = snapshot.position
     place = f"% epoch {p.epoch + 1}, batch {p.batch + 1}, t {p.t + 1}"
     return "\n".join([place, r"\begin{align*}", *rows, r"\end{align*}"]) + "\n"
@@ -77,10 +87,18 @@ def _value(snapshot: Snapshot, name: str) -> Any:
 def _matrix(value: Any) -> str:
     if np.ndim(value) == 0:
         return f"{float(value):.{DIGITS + 2}g}"
-    rows = [_elided([f"{x:.{DIGITS}f}" for x in row], r"\cdots") for row in np.atleast_2d(np.asarray(value))]
+    array = np.atleast_2d(np.asarray(value))
+    places = _decimals(array)
+    rows = [_elided([f"{x:z.{places}f}" for x in row], r"\cdots") for row in array]
     if len(rows) > MOST:
         rows = [*rows[: MOST - 1], [r"\vdots"] * len(rows[0])]
     return r"\begin{pmatrix} " + r" \\ ".join(" & ".join(row) for row in rows) + r" \end{pmatrix}"
+
+
+def _decimals(array: Any) -> int:
+    """Decimals that give the largest entry `DIGITS` significant digits, and every entry as many decimals as that."""
+    largest = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+    return DIGITS if largest == 0 else max(DIGITS, DIGITS - 1 - math.floor(math.log10(largest)))
 
 
 def _elided(entries: list[str], dots: str) -> list[str]:

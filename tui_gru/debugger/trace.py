@@ -28,7 +28,7 @@ class Trace:
         check_epochs(epochs)
         if not 0 <= from_epoch < max(epochs, 1):
             raise TuiGruError(
-                f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: the run has {epochs} epochs, counted from 0",
+                f"from_epoch must be from 0 to {max(epochs, 1) - 1}, not {from_epoch}: epochs count from 0, and epochs is {epochs}",
                 option="from_epoch",
             )
         self.config, self.epochs, self.from_epoch, self.learn = config, epochs, from_epoch, learn

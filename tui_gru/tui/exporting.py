@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from io import StringIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rich.console import Console
 from textual.app import App
+from textual.strip import Strip, StripRenderable
 
-from tui_gru.debugger.line_latex import line_latex
+from tui_gru.debugger.formula import Name, latex_text
+from tui_gru.debugger.line_latex import line_latex, values_latex
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.svg import mend
 from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.refs import Ref
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -21,8 +27,8 @@ SUFFIXES = (".txt", ".tex", ".svg")
 def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
     """Write to `path`, whose suffix says how, and return what was written. Raises `TuiGruError`; a file that is there stays.
 
-    `.txt` is the derivation, the panel in focus or the screen, the first there is; `.tex` the derivation or the line at work;
-    `.svg` the screen.
+    It is the derivation, the panel in focus or the screen, the first there is; as `.tex`, which a screen cannot be, the
+    derivation, the values of the panel in focus, or the line at work.
     """
     if path.suffix not in SUFFIXES:
         raise TuiGruError(f"export writes {', '.join(SUFFIXES)}, and {path.name!r} is none: name it {path.stem}.txt, say")
@@ -38,26 +44,51 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
 
 
 def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
-    overlay = screen.overlay
+    overlay, focused = screen.overlay, screen.focused
     derivation = overlay if isinstance(overlay, OriginPanel) else None
-    if suffix == ".svg":
-        return "the screen", screen.app.export_screenshot(title="tui-gru")
-    if suffix == ".tex":
-        if derivation is not None:
-            return "the derivation", derivation.text(latex=True)
-        line = line_latex(screen.snapshot)
-        if line is None:
-            raise TuiGruError("there is no formula at work here to write as LaTeX; step on, or ask a number with enter")
-        return "the line at work", line
-    if derivation is not None:
-        return "the derivation", derivation.text()
-    focused = screen.focused
-    if isinstance(focused, Panel):
-        return f"the panel {focused.heading}", focused.plain_text()
-    return "the screen", _screen_text(screen.app)
+    panel = derivation or (focused if isinstance(focused, Panel) else None)
+    what = "the derivation" if derivation else f"the panel {panel.heading}" if panel else "the screen"
+    match suffix:
+        case ".svg":
+            return what, _picture(screen.app, panel)
+        case ".txt":
+            return what, derivation.text() if derivation else panel.plain_text() if panel else _text(_drawn(screen.app))
+    if derivation:
+        return what, derivation.text(latex=True)
+    if panel and (values := panel.shown()):
+        minus = next((seen.minus for each in panel.ancestors_with_self if (seen := screen.seen_by(each)).minus), "")
+        return what, values_latex(screen.snapshot, [(_named(ref, minus), value) for ref, value in values])
+    line = line_latex(screen.snapshot)
+    if line is None:
+        raise TuiGruError("there is no formula at work here to write as LaTeX; step on, or ask a number with enter")
+    return "the line at work", line
 
 
-def _screen_text(app: App[None]) -> str:
-    """The rows of the screen, as they are drawn."""
-    strips = app.screen._compositor.render_strips()
+def _named(ref: Ref, minus: str) -> str:
+    """`\\Delta W_z`, `{h}^{(2)}`, or `z - z_{main}` where another branch is compared with."""
+    name = Name(ref.name).latex
+    name = f"{{{name}}}^{{({ref.t + 1})}}" if ref.t is not None else name
+    name = rf"\Delta {name}" if ref.change else name
+    return f"{name} - {{{name}}}_{{{latex_text(minus)}}}" if minus else name
+
+
+def _drawn(app: App[None]) -> list[Strip]:
+    return app.screen._compositor.render_strips()
+
+
+def _text(strips: list[Strip]) -> str:
     return "".join(f"{strip.text.rstrip()}\n" for strip in strips)
+
+
+def _picture(app: App[None], panel: Panel | None) -> str:
+    """The screen as SVG, or as much of it as a panel takes."""
+    if panel is None:
+        return app.export_screenshot(title="tui-gru")
+    x, y, width, height = panel.region
+    strips = [strip.crop(x, x + width) for strip in _drawn(app)[y : y + height]]
+    console = Console(
+        width=width, height=height, file=StringIO(), force_terminal=True, color_system="truecolor", record=True,
+        legacy_windows=False, safe_box=False,
+    )  # fmt: skip
+    console.print(StripRenderable(strips, width))
+    return mend(console.export_svg(title=panel.heading))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -55,8 +56,7 @@ def fits(config: Config, width: int) -> bool:
     return config.parameter_count <= MOST_ENTRIES and widest <= width
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(NamedTuple):
     """What one parameter's matrix looks like, by its contents: so that a sheet can be drawn once for all that look alike."""
 
     name: str

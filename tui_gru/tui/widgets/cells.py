@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from textual import events
@@ -19,8 +19,7 @@ from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Cell, Ref
 
 
-@dataclass(frozen=True)
-class Spot:
+class Spot(NamedTuple):
     """Where a cell stands in the content of its panel."""
 
     ref: Ref
@@ -76,6 +75,10 @@ class CellPanel(Panel):
                 if isinstance(segment, Cell):
                     yield Spot(segment.ref, x, y, segment.cell_length)
                 x += segment.cell_length
+
+    def shown(self) -> Sequence[tuple[Ref, Any]]:
+        refs = {(spot.ref.name, spot.ref.t, spot.ref.change): spot.ref for spot in self.spots}
+        return [(ref, value) for ref in refs.values() if (value := self.read(ref)) is not None]
 
     @property
     def spot(self) -> Spot | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
 from textual import events
@@ -16,7 +17,7 @@ from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
 from tui_gru.tui.widgets.numbers import exact
 from tui_gru.tui.widgets.panel import Panel
-from tui_gru.tui.widgets.refs import Refs
+from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
 
 
@@ -87,6 +88,9 @@ class MatrixView(Panel):
     def name_cell(self, row: int, column: int) -> str:
         """What the border calls an entry; a subclass may know better names than two 0-based indices."""
         return f"[{row}, {column}]"
+
+    def shown(self) -> Sequence[tuple[Ref, Any]]:
+        return [] if self.values is None or self.refs is None else [(self.refs(0, 0), self.values)]
 
     # Drawing
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.style import Style
 from textual.content import Content
@@ -14,6 +15,7 @@ from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.widgets.boxes import Box
+from tui_gru.tui.widgets.refs import Ref
 
 
 class Panel(ScrollView, can_focus=True):
@@ -81,6 +83,10 @@ class Panel(ScrollView, can_focus=True):
         self._ensure_built()
         return "".join(f"{line.rstrip()}\n" for line in (self.heading, "", *(strip.text for strip in self._strips)))
 
+    def shown(self) -> Sequence[tuple[Ref, Any]]:
+        """The values whose numbers are shown, each once, with a ref of one of its entries; none in a panel of other things."""
+        return ()
+
     # Textual's part.
 
     def on_mount(self) -> None:
@@ -119,7 +125,9 @@ class Panel(ScrollView, can_focus=True):
         # Content that fits takes the size of the room, whatever its own: so a new size, which lays out the whole
         # screen again, is set only where scrolling changes. Not while drawing, though.
         wanted = Size(width if width > room.width else 0, len(strips) if len(strips) > room.height else 0)
-        if wanted != self.virtual_size:
+        now = self.virtual_size
+        scrolls = now.width > room.width or now.height > room.height
+        if wanted != now and (scrolls or wanted != Size(0, 0)):
             self.call_next(self._set_virtual_size, wanted)
 
     def watch_show_vertical_scrollbar(self) -> None:
