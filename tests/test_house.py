@@ -76,6 +76,54 @@ def test_the_front_door_is_light(arguments):
     assert not floor_of(loaded, "tui") | floor_of(loaded, "debugger")
 
 
+FIRST_STEP = """
+import os
+os.environ["XDG_STATE_HOME"] = "{state}"
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app, new_session
+app = make_app(new_session(Config.of(), record={record}))
+def step_and_leave():
+    app.screen.action_step("timestep", 1)
+    app.screen.call_after_refresh(lambda: app.call_after_refresh(app.exit))
+app.call_after_refresh(step_and_leave)
+app.run(headless=True)
+assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
+"""
+#: What the first picture and the first step do without; what opens it, or asks for it, imports it.
+LATE = {
+    "debugger": (
+        "checked_run checking conditions counting derivation derivation_latex differences edits explainer expressions "
+        "flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader stop_search tallies "
+        "trace triggers watching what_if"
+    ),
+    "engine": ("reference sampling torch_loading"),
+    "tui": (
+        "commands exporting keymap screenshot stop_commands svg screens.help panels.branch_list panels.check_report "
+        "panels.command_line panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches "
+        "panels.what_if"
+    ),
+}
+FILES = {"debugger": "own_sessions session_file state_writer store"}
+
+
+def modules_of(named):
+    return {f"tui_gru.{floor}.{name}" for floor, names in named.items() for name in names.split()}
+
+
+@pytest.mark.parametrize("record", [False, True], ids=["plain", "recorded"])
+def test_what_the_first_step_does_not_need_is_not_loaded(record, tmp_path):
+    loaded = loaded_by(FIRST_STEP.format(state=tmp_path, record=record))
+    assert "numpy" in loaded
+    assert not loaded & {"torch", "html"}
+    assert not modules_of(LATE) & loaded
+    assert (modules_of(FILES) <= loaded) is ("sqlite3" in loaded) is record
+
+
+def test_what_is_late_is_there():
+    there = {".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES}
+    assert modules_of(LATE) | modules_of(FILES) <= there
+
+
 @pytest.mark.parametrize("arguments", [["trace"], ["sample"]])
 def test_the_tutorial_runs_without_torch(arguments):
     loaded = loaded_by(f"from tui_gru.cli.program import main; main({arguments})")

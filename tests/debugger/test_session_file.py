@@ -211,6 +211,32 @@ def test_an_interrupted_save_leaves_what_was_there(path, monkeypatch):
         acted(1, 5).save(path)
 
 
+def test_all_of_a_file_is_on_the_disk_before_it_has_its_name(path, monkeypatch):
+    synchronised, replace = [], os.replace
+
+    def put(new, old):
+        assert synchronised == [new.stat().st_ino]
+        replace(new, old)
+
+    def synchronise(handle):
+        synchronised.append(os.fstat(handle).st_ino)
+
+    monkeypatch.setattr(os, "fsync", synchronise)
+    monkeypatch.setattr(os, "replace", put)
+    Session().save(path)
+    assert synchronised == [path.stat().st_ino, path.parent.stat().st_ino]
+
+
+def test_a_disk_that_does_not_take_the_file_fails_the_save(path, monkeypatch):
+    def fail(handle):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(UnwritableSessionError, match="No space left on device; save it elsewhere"):
+        Session().save(path)
+    assert not list(path.parent.iterdir())
+
+
 def test_saving_again_replaces_and_keeps_the_permissions(path):
     acted(1, 9).save(path)
     path.chmod(0o600)

@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
 from tui_gru.debugger.moment import Moment, unknown_name
 from tui_gru.debugger.segment import Action, Settings
-from tui_gru.debugger.timeline import Change
+from tui_gru.debugger.timeline import Change, nothing
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
@@ -42,10 +42,6 @@ def action(edit: Edit) -> Action:
 def changes_numbers(action: Action) -> bool:
     """Whether an action has put another number in the place of one that was computed, or may have been used already."""
     return action.kind == "edit" and action.args["name"] not in ("text", "learning_rate")
-
-
-def nothing(record: BatchRecord, parameters: Parameters) -> None:
-    """The change that only changes settings."""
 
 
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.edits import as_index
-from tui_gru.debugger.origin import Node, Number
 from tui_gru.debugger.travelling import Travelling
 
 if TYPE_CHECKING:
     from tui_gru.debugger.explainer import Explainer
+    from tui_gru.debugger.origin import Node, Number
 
 
 class Explaining(Travelling):
@@ -20,6 +19,9 @@ class Explaining(Travelling):
 
         `explain("h", (1, 0)).terms` are what it is the sum of, and each can be asked in turn. Raises `TuiGruError`.
         """
+        from tui_gru.debugger.edits import as_index
+        from tui_gru.debugger.origin import Number
+
         number = Number(name, as_index(index), t, self.position.tick)
         return self._explainer.explain(number)
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tui_gru.debugger.branches import Branch, Branches
 from tui_gru.debugger.timeline import Timeline
 
 
-@dataclass(frozen=True)
-class Fork:
+class Fork(NamedTuple):
     """A branch that left `source` at `tick` and has come as far as the tick `newest`; `loss` is the last one on it.
 
     The past before `tick` is that of `source`. The branch that all others come from has the source None and the tick 0; `loss` is

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from typing import NamedTuple
 
 from tui_gru.debugger.formula import Formula, Name, Number, Reduce, log, screen_name, sigmoid, softmax, tanh
 from tui_gru.engine.config import Config
@@ -47,8 +48,7 @@ class Line:
         return tuple(dict.fromkeys(self.formula.names())) if self.formula is not None else ()
 
 
-@dataclass(frozen=True)
-class Row:
+class Row(NamedTuple):
     """A row of the listing: a line, or the heading of a loop over `counter` (epoch, batch or t). `indent` counts levels."""
 
     text: str

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.comparing import Comparing
-from tui_gru.debugger.edits import Edit
 from tui_gru.debugger.explaining import Explaining
 from tui_gru.debugger.history import Budget
 from tui_gru.debugger.moment import unknown_name
@@ -21,13 +19,12 @@ from tui_gru.debugger.segment import Action, Memory, Settings
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
-from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.timeline import Timeline, nothing
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.parameters import Array, parameter_names
-from tui_gru.engine.sampling import sample
 from tui_gru.engine.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -85,6 +82,8 @@ class Session(Explaining, Comparing):
     @recorded
     def sample(self, primer: str, length: int = 10, *, sampler: str = "fed-back", temperature: float = 1.0, seed: int = 0) -> str:
         """Sample text with the parameters of this moment: the primer and `length` characters. Never changes the training."""
+        from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
+
         drawn = sample(self.config, self._moment.parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed)
         self.samples = (*self.samples[-63:], drawn)
         return drawn.text
@@ -146,7 +145,7 @@ class Session(Explaining, Comparing):
     def learning(self, value: bool) -> None:
         if bool(value) != self._settings.learning:
             settings = replace(self._settings, learning=bool(value), once=None)
-            self._change(settings, edits.nothing, Action("learning", {"value": bool(value)}))
+            self._change(settings, nothing, Action("learning", {"value": bool(value)}))
 
     @property
     def learning_rate(self) -> float:
@@ -158,7 +157,7 @@ class Session(Explaining, Comparing):
     def learning_rate(self, value: float) -> None:
         rate = check_learning_rate("learning_rate", value)
         if rate != self._settings.learning_rate:
-            self._change(replace(self._settings, learning_rate=rate), edits.nothing, Action("learning_rate", {"value": rate}))
+            self._change(replace(self._settings, learning_rate=rate), nothing, Action("learning_rate", {"value": rate}))
 
     @recorded
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
@@ -167,9 +166,11 @@ class Session(Explaining, Comparing):
         h and h_prev can be changed as long as they are not used, a weight at any time, another value only just after its line.
         In the past this forks a branch; the old future stays. Returns the position.
         """
+        from tui_gru.debugger import edits
+
         if value is None:
             index, value = None, index
-        edit = Edit(ALIASES.get(name, name), edits.as_index(index), value)
+        edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
         settings, change = edits.plan(edit, self._moment, self._settings)
         self._change(settings, change, edits.action(edit))
         return self.position
@@ -179,9 +180,10 @@ class Session(Explaining, Comparing):
 
         Neither the run nor a branch is touched. Raises `TuiGruError` for what cannot be changed or is not computed yet.
         """
+        from tui_gru.debugger import edits
         from tui_gru.debugger.what_if import what_if
 
-        return what_if(self._timeline, self._moment, Edit(name, edits.as_index(index), value), t)
+        return what_if(self._timeline, self._moment, edits.Edit(name, edits.as_index(index), value), t)
 
     def adopt(self, what: WhatIf) -> Position:
         """Make a what-if so: go to just after the line that wrote the number, and edit it there, which forks in the past."""

@@ -136,11 +136,13 @@ def replace(path: Path, fill: Fill) -> int:
     try:
         with writing_errors(path), _claimed(path) as old:
             _write_new(new, old, fill)
+            _synchronise(new)
             if path.exists():
                 shutil.copymode(path, new)
             inode = new.stat().st_ino
             os.replace(new, path)
-            _sync_folder(path.parent)
+            with suppress(OSError):  # where folders cannot be
+                _synchronise(path.parent)
             return inode
     finally:
         new.unlink(missing_ok=True)
@@ -239,7 +241,9 @@ def _claimed(path: Path) -> Iterator[SessionFile | None]:
 
 def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
     with closing(_connect(path, "rwc")) as connection:
-        connection.execute("PRAGMA journal_mode = MEMORY")  # a file that is not finished is thrown away
+        # A file that is not finished is thrown away: it is enough that all of it is on the disk before it has its name.
+        connection.execute("PRAGMA journal_mode = MEMORY")
+        connection.execute("PRAGMA synchronous = OFF")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
         connection.execute(f"PRAGMA user_version = {VERSION}")
         for statement in SCHEMA:
@@ -247,11 +251,10 @@ def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
         fill(SessionFile(path, connection), old)
 
 
-def _sync_folder(folder: Path) -> None:
-    """Make a renaming last through a power cut, where folders can be synchronised."""
-    with suppress(OSError):
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
+def _synchronise(path: Path) -> None:
+    """Make what has been written to a file, or a renaming in a folder, last through a power cut."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.flow import Flow, flow
 from tui_gru.debugger.forks import Fork
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.moment import Moment
@@ -23,10 +22,11 @@ from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.loss import tutorial_term1
 from tui_gru.engine.parameters import Array
 from tui_gru.engine.record import BatchRecord
-from tui_gru.engine.sampling import Sample
 
 if TYPE_CHECKING:
     from tui_gru.debugger.checked_run import Tally
+    from tui_gru.debugger.flow import Flow
+    from tui_gru.engine.sampling import Sample
 
 NO_STOPS = Stops()
 
@@ -122,8 +122,15 @@ class Snapshot:
     def flow(self, row: int | None = None) -> tuple[Flow | None, ...]:
         """How the gradient flows back, timestep by timestep, in all rows or in one; None for those not reached yet."""
         if row not in self._flows:
+            from tui_gru.debugger.flow import flow  # late: the first picture has none
+
             self._flows[row] = flow(self.moment, row)
         return self._flows[row]
+
+    @property
+    def flowing(self) -> bool:
+        """Whether the gradient has begun to flow back through this batch."""
+        return self.moment.learned and self.moment.executed("dh", self.program.seq_length - 1)
 
     @property
     def goes_on(self) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.steps import Stride
 from tui_gru.engine.config import Config
-from tui_gru.engine.sampling import Sample
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Sample
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -26,7 +26,9 @@ from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.record import BatchRecord
-from tui_gru.engine.sampling import Sample
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Sample
 
 PIECE = 256  # batches whose numbers are written together
 MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # of one segment

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from tui_gru.engine.errors import TuiGruError
 
@@ -118,8 +118,7 @@ class Watched:
     error: str = ""
 
 
-@dataclass(frozen=True, order=True)
-class LogLine:
+class LogLine(NamedTuple):
     """A line that breakpoint `id` wrote at a tick."""
 
     tick: int

@@ -24,6 +24,10 @@ from tui_gru.engine.trainer import Resume
 Change = Callable[[BatchRecord, Parameters], None]
 
 
+def nothing(record: BatchRecord, parameters: Parameters) -> None:
+    """The change that only changes settings."""
+
+
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """An immutable chain of segments. Changing the future at a position gives another timeline that shares the past."""

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger import edits
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.finite import FiniteWatch
 from tui_gru.debugger.moment import readable_names
@@ -18,7 +17,7 @@ from tui_gru.debugger.segment import Action, Monitor, Settings
 from tui_gru.debugger.state import State
 from tui_gru.debugger.steps import Stride, check_level
 from tui_gru.debugger.surviving import Surviving, recorded
-from tui_gru.debugger.timeline import Change, Timeline
+from tui_gru.debugger.timeline import Change, Timeline, nothing
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.record import BatchRecord
 
@@ -123,7 +122,7 @@ class Travelling(Surviving):
             for _ in range(count):
                 batch, end = self.position.tick // self.program.ticks, self.end
                 if not self._timeline.learns(batch) and (end is None or batch <= end.number):
-                    self._change(replace(self._settings, once=batch), edits.nothing, Action("sgd"))
+                    self._change(replace(self._settings, once=batch), nothing, Action("sgd"))
                 self._go((batch + 1) * self.program.ticks, progress)
                 if self._interrupted.is_set() or self.notice:
                     break

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,8 +15,7 @@ from tui_gru.engine.parameters import Array, Parameters
 from tui_gru.engine.record import Activations, BatchRecord, Deltas
 
 
-@dataclass(frozen=True)
-class Resume:
+class Resume(NamedTuple):
     """Where in a batch the computation goes on; what lies before is in the record already and stays.
 
     `phase` is forward, backward or update; `t` the timestep, of which `done` lines have been executed; `updated` names the

@@ -16,6 +16,7 @@ from typing import Any
 from platformdirs import user_config_path
 from textual import events
 from textual.app import App, SystemCommand
+from textual.driver import Driver
 from textual.screen import Screen
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
@@ -23,7 +24,6 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.svg import mend
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 
 
@@ -50,6 +50,14 @@ class TuiGruApp(App[None]):
         name = checked_theme(self, theme or BLACKBOARD.name)
         self.set_reactive(App.theme, name)  # nothing has been styled yet, so there is nothing to style again
         self.stylesheet.set_variables(self.get_css_variables())
+
+    def get_driver_class(self) -> type[Driver]:
+        usual = super().get_driver_class()
+        if usual.__name__ != "LinuxDriver":  # there is none on Windows
+            return usual
+        from tui_gru.tui.driver import PromptDriver
+
+        return PromptDriver
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)
@@ -96,6 +104,8 @@ class TuiGruApp(App[None]):
                 yield SystemCommand(f"{verb.group}: {verb.help}", verb.id, partial(screen.run_action, verb.action))
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
+        from tui_gru.tui.svg import mend  # late: few take pictures
+
         return mend(super().export_screenshot(title=title, simplify=simplify))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.cells import cell_len
 
@@ -11,8 +11,7 @@ from rich.cells import cell_len
 H_TILDE = "h\u0303"
 
 
-@dataclass(frozen=True)
-class Glyphs:
+class Glyphs(NamedTuple):
     """One rendition of every sign, each one cell wide; only `h_tilde` and `y_hat` take two in ASCII."""
 
     name: str
@@ -186,7 +185,7 @@ _TEXT = {
 
 def _translation(glyphs: Glyphs) -> dict[int, str]:
     table = {ord(sign): plain for sign, plain in _TEXT.items()}
-    for name, sign in vars(UNICODE).items():
+    for name, sign in UNICODE._asdict().items():
         plain = getattr(glyphs, name)
         if name in ("name", "h_tilde", "bar", "column"):
             continue

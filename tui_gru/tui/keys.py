@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from textual.binding import Binding
 
 
-@dataclass(frozen=True)
-class Verb:
+class Verb(NamedTuple):
     """`id` is what a key file remaps, `action` what the main screen does, `label` the word beside the key in the footer.
 
     Without a label it is not in the footer. `rank` orders the footer: what does not fit is dropped, the highest rank first.

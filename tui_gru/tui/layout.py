@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.tui.panels.weights import MODES, Weights
@@ -13,8 +12,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.screens.looking import LookingScreen
 
 
-@dataclass(frozen=True)
-class Layout:
+class Layout(NamedTuple):
     """What is singled out, shown and zoomed. `row` is 0-based, None where all are alike; `zoomed` is a panel by its kind."""
 
     page: int = 1
@@ -43,12 +41,12 @@ class Layout:
         layout = cls()
         if not isinstance(kept, dict):
             return layout
-        known = {name: kept[name] for name, value in asdict(layout).items() if name in kept and _alike(kept[name], value)}
+        known = {name: kept[name] for name, value in layout._asdict().items() if name in kept and _alike(kept[name], value)}
         return cls(**known)
 
     def keep(self) -> dict[str, Any]:
         """As a value of JSON."""
-        return asdict(self)
+        return self._asdict()
 
     def apply(self, screen: LookingScreen) -> None:
         """Lay the screen out like this, as far as it can be."""

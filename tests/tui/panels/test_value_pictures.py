@@ -19,6 +19,7 @@ def page(board):
         CSS = """
         Screen { background: $background; }
         Gates { height: 5; }
+        .-narrow ValueMatrix { padding: 0; }
         Horizontal { height: 1fr; }
         Horizontal > * { width: 1fr; height: 1fr; }
         Weights { width: 2fr; }
@@ -31,6 +32,7 @@ def page(board):
             self.snapshot, self.view = snapshot, view
 
         def on_mount(self):
+            self.screen.set_class(self.size.width < 100, "-narrow")
             for panel in self.panels:
                 panel.show(self.snapshot, self.view)
 

@@ -77,12 +77,9 @@ class Gates(Grid):
     Gates {
         grid-size: 5;
         ValueMatrix { width: 1fr; height: 1fr; }
-        &.-narrow ValueMatrix { padding: 0; }
     }
     """
 
-    #: Below this width a panel has no room for a margin beside its numbers.
-    NARROW: ClassVar[int] = 19
     #: The least outer size of a panel that shows something.
     LEAST: ClassVar[tuple[int, int]] = (15, 4)
 
@@ -98,8 +95,8 @@ class Gates(Grid):
 
     def on_resize(self, event: events.Resize) -> None:
         columns = self._columns(event.size.width, event.size.height)
-        self.styles.grid_size_columns = columns
-        self.set_class(event.size.width // columns < self.NARROW, "-narrow")
+        if columns != self.styles.grid_size_columns:  # even the same again would have all laid out once more
+            self.styles.grid_size_columns = columns
 
     def _columns(self, width: int, height: int) -> int:
         least_width, least_height = self.LEAST

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
@@ -26,8 +26,7 @@ _NAME = "tui-gru"
 _EXCERPT = 8
 
 
-@dataclass(frozen=True)
-class _Item:
+class _Item(NamedTuple):
     """A piece of the line, `value` standing out of it. What is needed most has the room first."""
 
     content: str

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -37,8 +37,7 @@ _WIDE = 40
 _WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
 
 
-@dataclass(frozen=True)
-class State:
+class State(NamedTuple):
     """What is to be seen of a row besides its text: the sign of its stop, the arrow, that it was executed or never will be."""
 
     stop: str
@@ -70,6 +69,7 @@ class Listing(Panel):
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Draw this snapshot from now on."""
         self._snapshot = snapshot
+        self.virtual_size = Size(0, len(snapshot.program.rows))  # known before it is built: so it scrolls from the first layout on
         self._say_shapes()
         self.refresh_content()
         self._follow()

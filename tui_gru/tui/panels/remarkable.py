@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from tui_gru.debugger.forks import Fork
 from tui_gru.debugger.snapshot import Snapshot
 
 
-@dataclass(frozen=True)
-class Remarkable:
+class Remarkable(NamedTuple):
     """A place: `kind` is mark, stop or fork, `name` the letter of a mark or the branch that parts here, `note` says it in words."""
 
     tick: int

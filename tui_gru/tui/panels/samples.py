@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.tui.characters import visible
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -15,6 +16,9 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, pad, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.written import ENTRIES
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Draw, Sample
 
 _SAMPLERS = {"fed-back": "fed back"}
 _LABEL = max(map(len, _SAMPLERS.values())) + 2

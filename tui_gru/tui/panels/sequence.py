@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -13,7 +13,6 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.characters import sign, visible_text, widest
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
-from tui_gru.tui.panels import gradient_flow
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
@@ -39,9 +38,12 @@ class Sequence(SnapshotPanel):
     def caption(self) -> None:
         if self._snapshot is None:
             return
-        flows = self._snapshot.flow(self._view.row)
-        on = gradient_flow.going_on(self._snapshot, flows)
-        legend = gradient_flow.legend(self.size.width) if any(flows) else None
+        on, legend = "", None
+        if self._snapshot.flowing:
+            from tui_gru.tui.panels import gradient_flow  # late: the first picture has none
+
+            on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row))
+            legend = gradient_flow.legend(self.size.width)
         self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend)
 
     def build(self, width: int, height: int) -> Box:
@@ -50,8 +52,7 @@ class Sequence(SnapshotPanel):
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view.row, width, height), width, height)
 
 
-@dataclass(frozen=True)
-class _Layout:
+class _Layout(NamedTuple):
     """How a batch is laid out: `form` pair writes M→a, over writes the target under the input, input leaves it out.
 
     A row takes `lines`; with pairs the second is for the probability of the target. A column is `cell` wide between its
@@ -103,10 +104,9 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
 
 def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     """The batch, and under it how the gradient flows back through it, once it does."""
-    flows = snapshot.flow(row)
     note = _break(palette, snapshot, row, width)
     headed = height > 2
-    below = _flow_lines(snapshot, width, height) if any(flows) else 0
+    below = _flow_lines(snapshot, width, height) if snapshot.flowing else 0
     if below:
         note = ()
     room = max(height - headed - below - (1 if note and height > 4 else 0), 1)
@@ -118,13 +118,8 @@ def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, 
             lines.append((Segment(" " * (layout.label + 1)), Segment(palette.glyphs.vertical_ellipsis, palette.dim)))
         else:
             lines += _row(palette, snapshot, layout, columns, i, row)
-    if below > _MOST_LINES:
-        lines += [(), *gradient_flow.table(palette, snapshot, flows, width, height - len(lines) - 1)]
-    elif below:
-        lines += gradient_flow.columns(
-            palette, snapshot, flows,
-            label=layout.label, cell=layout.cell + 2, gap=layout.gap, steps=layout.steps, lines=below,
-        )  # fmt: skip
+    if below:
+        lines += _flow(palette, snapshot, row, layout, below, width, height - len(lines))
     if note and len(lines) < height:
         lines += [(), note] if len(lines) + 1 < height else [note]
     return from_rows(lines)
@@ -145,6 +140,17 @@ def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
     if with_probabilities >= 2:
         return min(with_probabilities, _MOST_LINES)
     return _MOST_LINES if height >= 6 else 2 if height >= 4 else 0
+
+
+def _flow(palette: Palette, snapshot: Snapshot, row: int | None, layout: _Layout, lines: int, width: int, room: int) -> list[Row]:
+    """How the gradient flows back, in so many lines under the columns; where these are many, in a table that takes the room."""
+    from tui_gru.tui.panels import gradient_flow  # late, too
+
+    flows = snapshot.flow(row)
+    if lines > _MOST_LINES:
+        return [(), *gradient_flow.table(palette, snapshot, flows, width, room - 1)]
+    label, cell = layout.label, layout.cell + 2
+    return gradient_flow.columns(palette, snapshot, flows, label=label, cell=cell, gap=layout.gap, steps=layout.steps, lines=lines)
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
@@ -171,8 +177,7 @@ def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
     return (*segments, Segment(f" {palette.glyphs.ellipsis}" if more else "", palette.dim))
 
 
-@dataclass(frozen=True)
-class _Column:
+class _Column(NamedTuple):
     """One timestep of the batch: characters and targets of its rows, the indices of both, and the targets' probabilities."""
 
     t: int

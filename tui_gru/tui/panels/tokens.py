@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from rich.cells import cell_len
 from rich.segment import Segment
@@ -21,8 +22,7 @@ from tui_gru.tui.widgets.written import ENTRIES, kept, matrix
 ONEHOT = 12
 
 
-@dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """How much of every matrix is shown: at most so many rows and columns, in short numbers or full, with its name above."""
 
     columns: int | None = None
@@ -155,7 +155,7 @@ class Fence:
         return replace(self, inner=tuple(each for each in self.inner if each in tokens))
 
     def box(self, palette: Palette, limits: Limits, row: int | None) -> Box:
-        bare = replace(limits, labels=False)
+        bare = limits._replace(labels=False)
         height = max((each.size(bare)[1] for each in self.inner), default=1)
         pair = bracket(palette, from_rows([()] * height, axis=(height - 1) // 2), palette.plain)
         side = 0 if self.opening else 1

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tui_gru.debugger.differences import differences
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.loss_terms import LossTerms
@@ -21,8 +20,11 @@ class ComparingScreen(LookingScreen):
 
     def seen_by(self, panel: object) -> Snapshot:
         """What a panel is given to draw."""
-        shows_differences = self.view.differences and isinstance(panel, OF_DIFFERENCES)
-        return differences(self.snapshot) if shows_differences else self.snapshot
+        if self.snapshot.other is None or not (self.view.differences and isinstance(panel, OF_DIFFERENCES)):
+            return self.snapshot
+        from tui_gru.debugger.differences import differences  # late, as all that the first picture does not need
+
+        return differences(self.snapshot)
 
     def compare(self, name: str | None) -> None:
         """Compare with a branch; with the empty name, the nearest; None ends it."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.naming import axes_of
-from tui_gru.debugger.origin import Node, Number
 from tui_gru.debugger.position import position_of
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel, NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.origin import Node, Number
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
 
 
@@ -21,8 +21,12 @@ class ExplainingScreen(LookingScreen):
     _trail: tuple[Leaf, ...] = ()
 
     def on_number_asked(self, event: NumberAsked) -> None:
-        ref = event.ref
-        self.ask(Number(ref.name, ref.index, ref.t, self.snapshot.position.tick))
+        self._ask_about(event.ref.name, event.ref.index, event.ref.t)
+
+    def _ask_about(self, name: str, index: tuple[int, ...], t: int | None) -> None:
+        from tui_gru.debugger.origin import Number  # late, as all that the first picture does not need
+
+        self.ask(Number(name, index, t, self.snapshot.position.tick))
 
     def ask(self, number: Number) -> None:
         """Lay the derivation of a number over the blackboard; where one is there already, it is come back to."""
@@ -107,13 +111,13 @@ class ExplainingScreen(LookingScreen):
 
     def _explain_line(self) -> None:
         """The result of the line just executed, in the row that is looked at."""
-        line, snapshot = self.snapshot.line, self.snapshot
+        line = self.snapshot.line
         if line is None or line.formula is None:
             self.say("nothing is computed here yet: step on, then enter says where a number comes from", warning=True)
             return
         row = self.view.row or 0
         index = tuple(row if axis == "row" else 0 for axis in axes_of(line.target))
-        self.ask(Number(line.target, index, None, snapshot.position.tick))
+        self._ask_about(line.target, index, None)
 
 
 def _work_out(node: Node) -> None:

@@ -37,12 +37,9 @@ class LookingScreen(WalkingScreen):
         raise NotImplementedError
 
     def size_up(self) -> None:
-        """Set the classes that Textual sets at the first resize, at once: otherwise everything would be laid out twice."""
-        for breakpoints, cells in (
-            (self.HORIZONTAL_BREAKPOINTS, self.app.size.width),
-            (self.VERTICAL_BREAKPOINTS, self.app.size.height),
-        ):
-            self.add_class([name for least, name in breakpoints if least <= cells][-1])
+        """Set the classes that Textual sets at the first resize, before there are panels, which it would have styled twice."""
+        sizes = (self.HORIZONTAL_BREAKPOINTS, self.app.size.width), (self.VERTICAL_BREAKPOINTS, self.app.size.height)
+        self.add_class(*([name for least, name in breakpoints if least <= cells][-1] for breakpoints, cells in sizes))
 
     # An overlay: a panel that covers the blackboard until it is lifted
 

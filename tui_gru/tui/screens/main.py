@@ -58,6 +58,7 @@ class MainScreen(
         self._came_from: Widget | None = None  # what had the focus before the command line
 
     def compose(self) -> ComposeResult:
+        self.size_up()
         yield Header()
         with Container(id="body"):
             with Container(id="program"):
@@ -78,7 +79,6 @@ class MainScreen(
         yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
 
     def on_mount(self) -> None:
-        self.size_up()
         self._show()
         if self.snapshot.config.carry == "notebook":
             self.say("carry notebook: gradients run on into the epoch's earlier batches, so its cost grows with their square")

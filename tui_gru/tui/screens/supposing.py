@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.origin import Number
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.refs import Ref
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.origin import Number
     from tui_gru.debugger.what_if import WhatIf
     from tui_gru.tui.panels.what_if import WhatIfPanel
 

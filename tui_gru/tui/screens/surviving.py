@@ -94,10 +94,10 @@ class SurvivingScreen(LookingScreen):
 
     def remember(self, commands: list[str]) -> None:
         """Have these at hand on the `:` line."""
-        from tui_gru.tui.panels.command_line import CommandLine
+        if lines := self.query("CommandLine"):
+            from tui_gru.tui.panels.command_line import CommandLine
 
-        for line in self.query(CommandLine):
-            line.history = list(commands)
+            lines.only_one(CommandLine).history = list(commands)
 
     def _keep(self, name: str, value: Any) -> None:
         notice = self.session.notice

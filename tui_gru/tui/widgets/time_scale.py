@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,8 +18,7 @@ _LABEL = 12
 _BARE, _TIMESTEP = 4, 6
 
 
-@dataclass(frozen=True)
-class TimeScale:
+class TimeScale(NamedTuple):
     """The ticks 0 … `span` over `width` columns: the first column is tick 0, the last one `span`."""
 
     span: int

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from rich.cells import cell_len
@@ -25,8 +24,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 Kind = Literal["signed", "unit", "onehot"]
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """How an entry of one kind is written, and into how many cells."""
 
     width: int
