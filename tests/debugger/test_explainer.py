@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from tests.debugger.deriving import TEXT, assert_adds_up, learning
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.explainer import COUNTED, Explainer
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.origin import Number
 
-TEXT = "abcacbabcbacbabcaabc"
 MODELS = [
     {},
     {"text": TEXT, "hidden_size": 3, "seq_length": 4, "reset": "after", "seed": 5},
@@ -19,13 +19,6 @@ MODELS = [
     {"text": TEXT, "hidden_size": 2, "batch_size": 1, "seq_length": 5, "carry": "reset", "dtype": "float64"},
 ]
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
-FUNCTIONS = ("sigmoid", "tanh", "log", "exp")
-
-
-def learning(**options):
-    session = Session(**{"learning_rate": 0.3, **options})
-    session.learning = True
-    return session
 
 
 def explainer(session):
@@ -46,25 +39,6 @@ def numbers_here(session, t=None):
             yield Number(name, tuple(map(int, index)), t, session.position.tick), float(np.asarray(value)[index])
 
 
-def size(node):
-    """What is added up on the way to a value: of a number that was rounded itself, the number; else all of what it is made of."""
-    if node.exact or not node.terms or not node.expansion.adds:
-        return abs(node.value)
-    return math.fsum(map(size, node.terms))
-
-
-def allowed(node, dtype):
-    """What rounding may leave where a value was computed in this dtype: some units in the last place of what was added up."""
-    eps = float(np.finfo(dtype).eps)
-    kind, sizes = node.expansion.kind, [size(term) for term in node.terms]
-    if kind in FUNCTIONS:
-        return 16 * eps * max(1.0, *sizes)
-    if kind in ("product", "quotient"):
-        cancelled = sum(size(term) / abs(term.value) for term in node.terms if term.value)
-        return 16 * eps * cancelled * abs(node.value) + 1e-36
-    return 16 * eps * (math.fsum(sizes) * abs(node.expansion.scale) + 1e-30)
-
-
 @pytest.mark.parametrize("options", MODELS, ids=str)
 def test_the_terms_of_every_number_add_up_to_it(options):
     session = learning(**options)
@@ -76,9 +50,7 @@ def test_the_terms_of_every_number_add_up_to_it(options):
             root = ask.explain(number)
             assert root.value == value, number
             targets.add(number.name)
-            for node in root.walk(2):
-                if node.terms:
-                    assert abs(node.rounding) <= allowed(node, session.config.dtype), (number, node)
+            assert_adds_up(root, 2, session.config.dtype)
     assert targets == set(readable_names(session.config.reset)) - set(COUNTED)
 
 

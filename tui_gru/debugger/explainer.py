@@ -8,8 +8,9 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from tui_gru.debugger.earlier_batches import EarlierBatches
 from tui_gru.debugger.evaluation import Index
-from tui_gru.debugger.formula import Name, screen_name
+from tui_gru.debugger.formula import Formula, Name
 from tui_gru.debugger.line_terms import LineTerms
 from tui_gru.debugger.moment import WRITTEN_WITH, readable_names, unknown_name
 from tui_gru.debugger.naming import printable, spoken
@@ -17,7 +18,6 @@ from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.backward import gradients_from
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import DRAWN
 from tui_gru.engine.parameters import parameter_names
@@ -34,7 +34,8 @@ class Explainer:
         self._parameters = parameter_names(self._config.reset)
         self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
         self._moment = lru_cache(maxsize=16)(timeline.moment)
-        self._lines = LineTerms(timeline.program, self._vocabulary, self._moment, self._node)
+        self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
+        self._lines = LineTerms(timeline.program, self._vocabulary, self._moment, self._node, self._part)
 
     def explain(self, number: Number) -> Node:
         """The number and where it comes from. Raises `TuiGruError` where there is no such number at that place."""
@@ -92,12 +93,14 @@ class Explainer:
         tick = self._batch(number) * self._program.ticks + offset
         if (edit := self._edit(number, tick)) is not None:
             return edit
-        line = self._program.lines.get(name)
-        node = line.formula if line is not None else next(part for part, of in self._program.parts.items() if of == name)
-        assert node is not None
-        expansion = self._lines.formula(node, number.index, tick, t)
-        text = line.text if line is not None else f"{screen_name(name)} = {node.text}"
-        return replace(expansion, tick=tick, formula=text)
+        formula, text = self._program.made_by(name)
+        return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
+
+    def _part(self, part: Formula, name: str, index: Index, tick: int, t: int) -> Expansion:
+        """How a recorded part of a line was made, by the first line that it stands in."""
+        offset = self._program.tick_of(self._program.written_with[name], t)
+        assert offset is not None
+        return self._lines.formula(part, index, self._batch_of(tick) * self._program.ticks + offset, t)
 
     def _state_before(self, number: Number) -> Expansion:
         t, batch = self._t(number), self._batch(number)
@@ -174,12 +177,11 @@ class Explainer:
         terms = [self._share(line, number.index, number.tick, t) for t in range(last, last - done, -1)]
         if self._program.earlier and offset >= self._program.backward_end and name not in ("Wy", "by"):
             tick = batch * self._program.ticks + self._program.backward_end
-            record = self._moment(number.tick).record
-            assert record.gradients is not None
-            own = float(gradients_from(record, 0)[name][number.index])
-            rest = float(record.gradients[name][number.index]) - own
-            note = "the gradient runs on through the epoch's earlier batches, which add this"
-            terms.append(Node("earlier batches", rest, lambda: given(note), latex=r"\text{earlier batches}"))
+            earlier = self._earlier(tick).terms(number.name, number.index)
+            if earlier:
+                every = Expansion("sum", earlier, note="the gradient runs on through the epoch's earlier batches")
+                label = "earlier batches"
+                terms.append(Node(label, every.combined, lambda: every, latex=rf"\text{{{label}}}"))
         return Expansion("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
 
     def _share(self, line: Line, index: Index, tick: int, t: int) -> Node:
@@ -192,6 +194,10 @@ class Explainer:
             return replace(self._lines.formula(line.formula, index, tick, t), tick=at, formula=line.text)
 
         return Node(f"t {t + 1}", value, expand, latex=rf"\left({line.formula.latex}\right)_{{t={t + 1}}}")
+
+    def _earlier_batches(self, tick: int) -> EarlierBatches:
+        """Those before the batch whose gradient is complete at `tick`."""
+        return EarlierBatches(self._timeline, self._moment(tick), self._node, self._part)
 
     def _gradient_norm(self, number: Number) -> Expansion:
         record = self._moment(number.tick).record

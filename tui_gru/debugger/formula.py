@@ -58,6 +58,12 @@ class Formula:
     def latex(self) -> str:
         raise NotImplementedError
 
+    def walk(self) -> Iterator[Formula]:
+        """The node and every node under it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
     def names(self) -> Iterator[str]:
         """Every name in it, from left to right."""
         for child in self.children:

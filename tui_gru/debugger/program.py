@@ -177,6 +177,20 @@ class Program:
         parts |= dict(zip(formula["dh_prev"].terms, paths, strict=True))
         return parts
 
+    @cached_property
+    def written_with(self) -> Mapping[str, str]:
+        """The line that writes a name which has no line of its own: the first in which that part stands."""
+        inside = {line.target: frozenset(line.formula.walk()) for line in self.lines.values() if line.formula is not None}
+        parts = {name: next(line for line, nodes in inside.items() if part in nodes) for part, name in self.parts.items()}
+        return {"dh_future": "dlogits"} | parts
+
+    def made_by(self, name: str) -> tuple[Formula, str]:
+        """The formula that computes a name, of a line or of a part of one, and how it is written."""
+        if (line := self.lines.get(name)) is not None and line.formula is not None:
+            return line.formula, line.text
+        formula = next(part for part, of in self.parts.items() if of == name)
+        return formula, f"{screen_name(name)} = {formula.text}"
+
     def line_at(self, k: int) -> tuple[Line, int]:
         """The line that tick k of a batch executes, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
         last = self.seq_length - 1
