@@ -93,6 +93,26 @@ def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     assert letter.expansion.note == "“M” is read here: character 1 of the text"
 
 
+@pytest.mark.parametrize("options", MODELS, ids=str)
+def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(options):
+    session = learning(**options)
+    initial = {name: session.parameter(name).copy() for name in ("Wz", "Uh", "by")}
+    session.step("batch", 3)
+    for name, first in initial.items():
+        index = (1,) * first.ndim
+        node = session.explain(name, index)
+        for _ in range(3):
+            assert_adds_up(node, 2, session.config.dtype)
+            old, step = node.terms
+            assert (old.label, step.sign) == (f"prev({node.label.removeprefix('prev(').rstrip(')')})", -1)
+            node = old
+        assert node.value == first[index]
+        assert not node.terms
+        assert node.expansion.note == (
+            "biases begin at 0" if name == "by" else f"an initial weight, drawn with seed {session.config.seed}"
+        )
+
+
 def test_the_gradient_that_flows_back_is_followed_over_timesteps():
     session = learning()
     session.step("batch")

@@ -158,6 +158,7 @@ class Explainer:
     def _step(self, number: Number, tick: int) -> tuple[Node, ...]:
         """What a parameter was before its update at `tick`, and what that took from it."""
         old = self._node(replace(number, tick=tick - 1))
+        old = replace(old, label=f"prev({old.label})")
         rate = self._node(Number("learning_rate", (), None, tick))
         gradient = self._node(Number(f"d{number.name}", number.index, None, tick))
         formula = self._program.lines[number.name].formula

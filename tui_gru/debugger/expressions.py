@@ -265,7 +265,10 @@ class _Compiler:
         return lambda moments: -operand(moments)
 
     def _subscript(self, node: ast.Subscript) -> Evaluate:
-        value, place = self.value(node.value), self._place(node)
+        return self._picked(self.value(node.value), node)
+
+    def _picked(self, value: Evaluate, node: ast.Subscript) -> Evaluate:
+        place = self._place(node)
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         keys = [(self._slice(i) if isinstance(i, ast.Slice) else self._index(i), self._place(i)) for i in items]
         return lambda moments: values.pick(value(moments), [(key(moments), at) for key, at in keys], place)
@@ -306,6 +309,8 @@ class _Compiler:
         return node.args[0]
 
     def _previous(self, node: ast.expr) -> Evaluate:
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):  # prev(h[0, 1]) is prev(h)[0, 1]
+            return self._picked(self._previous(node.value), node)
         if not isinstance(node, ast.Name):
             raise self._error(node, "prev takes a name, as in prev(h)[0, 1]")
         name = self._name(node)

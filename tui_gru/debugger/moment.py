@@ -156,7 +156,8 @@ class Moment:
 def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
     """The value of `name` one round earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
 
-    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before.
+    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before. Before the
+    first batch, where `previous` is the record that the run began with, there are the initial weights and nothing else.
     """
     program, t = moment.program, moment.position.t
     if name in BACKWARD_NAMES:
@@ -169,6 +170,8 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
         return moment.value(name, before)
     if previous is None:
         return None
+    if moment.position.number == 0:
+        return frozen(previous.parameters[name]) if name in parameter_names(program.config.reset) else None
     end = position_of(program, moment.position.number * program.ticks)
     return Moment(program, end, previous, moment.vocabulary).value(name, last)
 

@@ -127,6 +127,10 @@ class Timeline:
         """The finished record of a batch, counted through all epochs."""
         return self.segments[self._owner(batch)].record(batch)[1]
 
+    def before(self, batch: int) -> BatchRecord:
+        """The finished record of the batch before; of the first batch, its own with the parameters that the run began with."""
+        return self.record(batch - 1) if batch else self.segments[0].first
+
     def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
         """Show `visit` the finished records of the batches `first` … `last` (None: without end) until it returns True."""
         last = sys.maxsize if last is None else last
