@@ -92,7 +92,7 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits explainer "
+        "by_hand checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits explainer "
         "expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader stop_search "
         "tallies trace triggers watching what_if"
     ),

@@ -129,7 +129,7 @@ class LineTerms:
     def _log(self, argument: Formula, index: Index, tick: int, t: int) -> Expansion:
         """log ŷ; from the logits where float has no ŷ this small, as it is computed everywhere."""
         y_hat = self.entry(argument, index, tick, t)
-        if y_hat.value > 1e-30:
+        if y_hat.value > 1e-30 or self.numbers(tick, t).value(f.log(argument), index) == -math.inf:
             return Expansion("log", (y_hat,))
         softmax = self._program.lines["y_hat"].formula
         assert isinstance(softmax, f.Apply)
