@@ -151,6 +151,19 @@ def test_a_module_says_what_it_is_and_takes_torch_only_when_needed(path):
     assert "torch.optim" not in imports(tree, inside_functions=True)  # it loads dynamo, a second of waiting
 
 
+FORMULAS = {"Sum", "Difference", "Product", "Times", "Quotient", "Apply", "Reduce", "Transpose"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_formulas_are_written_in_the_program_and_nowhere_else(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    imported = {a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "tui_gru.debugger.formula" for a in n.names}
+    matched = {id(n.cls) for n in nodes if isinstance(n, ast.MatchClass)}
+    made = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and id(n.func) not in matched}
+    assert path.name == "program.py" or not made & imported & FORMULAS
+
+
 def imports(tree, *, inside_functions):
     """The modules that a file imports, at its top level or anywhere."""
     found, nodes = set(), [tree]

@@ -349,3 +349,8 @@ def test_nesting_is_refused_deep_in_the_stack() -> None:
     used = len(inspect.stack(0))
     with pytest.raises(ConditionError, match="nested"):
         call_at(sys.getrecursionlimit() - used - 100, "-" * 990 + "1")
+
+
+@pytest.mark.parametrize(("spelled", "name"), [("h̃", "h_tilde"), ("o", "logits"), ("dh̃", "dh_tilde"), ("η", "learning_rate")])
+def test_a_name_may_be_spelled_as_on_the_screen(spelled, name):
+    assert compile_condition(f"max({spelled}) > 0", (*NAMES, "dh_tilde", "learning_rate", "h_tilde", "logits")).names == {name}

@@ -13,6 +13,7 @@ import numpy as np
 
 from tui_gru.debugger.changeable import gradients_of
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.naming import OVER_VOCABULARY
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action
@@ -141,7 +142,7 @@ def entry(comparison: Comparison, config: Config) -> str:
         return f"[{', '.join(map(str, index))}]"
     words = [f"t {index[0] + 1}"] + [f"row {row + 1}" for row in index[1:2]]
     for i in index[2:]:
-        char = config.vocabulary[i] if name in ("logits", "y_hat", "term1", "dlogits") else ""
+        char = config.vocabulary[i] if name in OVER_VOCABULARY else ""
         words.append(f"“{char}”" if char.isprintable() and char.strip() else f"{'character' if char else 'unit'} {i + 1}")
     return ", ".join(words)
 

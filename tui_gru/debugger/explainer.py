@@ -13,7 +13,7 @@ from tui_gru.debugger.earlier_batches import EarlierBatches
 from tui_gru.debugger.evaluation import Index
 from tui_gru.debugger.formula import Formula, Name
 from tui_gru.debugger.line_terms import LineTerms
-from tui_gru.debugger.moment import WRITTEN_WITH, Moment, readable_names, unknown_name
+from tui_gru.debugger.moment import Moment, readable_names, unknown_name
 from tui_gru.debugger.naming import printable, spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
@@ -96,7 +96,7 @@ class Explainer:
     def _computed(self, number: Number) -> Expansion:
         """What a line computes for a timestep, or a part of it that has a name."""
         name, t = number.name, self._t(number)
-        offset = self._program.tick_of(WRITTEN_WITH.get(name, name), t)
+        offset = self._program.tick_of(name, t)
         assert offset is not None
         tick = self._batch(number) * self._program.ticks + offset
         if (edit := self._by_hand.expansion(number, tick)) is not None:
@@ -106,7 +106,7 @@ class Explainer:
 
     def _part(self, part: Formula, name: str, index: Index, tick: int, t: int) -> Expansion:
         """How a recorded part of a line was made, by the first line that it stands in."""
-        offset = self._program.tick_of(self._program.written_with[name], t)
+        offset = self._program.tick_of(name, t)
         assert offset is not None
         return self._lines.formula(part, index, self._batch_of(tick) * self._program.ticks + offset, t)
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 
 from tui_gru.debugger import expression_values as values
 from tui_gru.debugger.expression_text import ConditionError, ExpressionText
 from tui_gru.debugger.expression_values import Array, Moments, Operation, Verdict
+from tui_gru.debugger.formula import SCREEN
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
@@ -22,7 +24,7 @@ Read: TypeAlias = Callable[[str], object]
 
 FUNCTIONS = (*values.REDUCTIONS, *values.ELEMENTWISE, "prev")
 
-_SPELLINGS = {"ŷ": "y_hat", "h̃": "h_tilde", "o": "logits"}
+_SPELLINGS = {normalize("NFKC", spelled): name for name, spelled in SCREEN.items()}
 """Names as the screen spells them, in the normal form (NFKC) to which Python's parser brings every name."""
 
 _CHAIN_ADVICE = "write the two comparisons apart, as in all(a < b) and all(b < c)"

@@ -23,6 +23,7 @@ FUNCTIONS = {
     "tanh": ("tanh", r"\tanh"),
     "softmax": ("softmax", r"\mathrm{softmax}"),
     "log": ("log", r"\log"),
+    "exp": ("exp", r"\exp"),
 }
 
 
@@ -93,6 +94,11 @@ class Formula:
         """What it is the sum of: itself, unless it is a sum."""
         return (self,)
 
+    @property
+    def fenced(self) -> tuple[Formula, ...]:
+        """The factors that stand in parentheses in it."""
+        return ()
+
     def inside(self, binds: int, *, latex: bool = False) -> str:
         """Its text, in parentheses where it holds together less tightly than its place asks for."""
         text = self.latex if latex else self.text
@@ -149,6 +155,10 @@ class Product(_Pair):
     binds = 2
 
     @property
+    def fenced(self) -> tuple[Formula, ...]:
+        return tuple(factor for factor in self.children if factor.binds < 3)
+
+    @property
     def text(self) -> str:
         return f"{self.left.inside(3)} {self.right.inside(3)}"
 
@@ -161,6 +171,10 @@ class Times(_Pair):
     """A product element by element, or of a number and a matrix."""
 
     binds = 2
+
+    @property
+    def fenced(self) -> tuple[Formula, ...]:
+        return tuple(factor for factor in self.children if factor.binds < 2)
 
     @property
     def text(self) -> str:

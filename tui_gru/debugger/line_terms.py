@@ -75,8 +75,8 @@ class LineTerms:
                 return self.formula(argument, index[::-1], tick, t)
             case f.Apply("softmax", argument):
                 return self._softmax(argument, index, tick, t)
-            case f.Apply("log", argument):
-                return self._log(argument, index, tick, t)
+            case f.Apply("log"):
+                return self._log(node, index, tick, t)
             case f.Apply(function, argument):
                 return Expansion(function, tuple(entry(part) for part in argument.terms))
             case f.Reduce():
@@ -126,10 +126,10 @@ class LineTerms:
         total = Node("Σ exp", math.fsum(p.value for p in powers), lambda: over, latex=r"\sum \exp")
         return Expansion("quotient", (powers[chosen], total))
 
-    def _log(self, argument: Formula, index: Index, tick: int, t: int) -> Expansion:
+    def _log(self, node: f.Apply, index: Index, tick: int, t: int) -> Expansion:
         """log ŷ; from the logits where float has no ŷ this small, as it is computed everywhere."""
-        y_hat = self.entry(argument, index, tick, t)
-        if y_hat.value > 1e-30 or self.numbers(tick, t).value(f.log(argument), index) == -math.inf:
+        y_hat = self.entry(node.argument, index, tick, t)
+        if y_hat.value > 1e-30 or self.numbers(tick, t).value(node, index) == -math.inf:
             return Expansion("log", (y_hat,))
         softmax = self._program.lines["y_hat"].formula
         assert isinstance(softmax, f.Apply)

@@ -18,10 +18,6 @@ from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
 COUNTERS = ("epoch", "batch", "t")
 SCALARS = ("loss", "grad_norm", "max_weight", "learning_rate")
 INPUTS = ("x", "y", "h_prev", "char", "target")  # there as soon as a timestep begins
-WRITTEN_WITH = {
-    "az": "z", "ar": "r", "ah": "h_tilde", "dh_future": "dlogits", "dh_output": "dh",
-    "dh_carry": "dh_prev", "dh_candidate": "dh_prev", "dh_update": "dh_prev", "dh_reset": "dh_prev",
-}  # fmt: skip
 
 
 @cache
@@ -44,7 +40,7 @@ class Moment:
 
     def executed(self, name: str, t: int) -> bool:
         """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
-        tick = self.program.tick_of(WRITTEN_WITH.get(name, name), t)
+        tick = self.program.tick_of(name, t)
         return tick is not None and tick <= self.position.offset
 
     def begun(self, t: int) -> bool:

@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.debugger.columns import Batch, WholeBatch
 from tui_gru.debugger.conditions import Condition, ConditionError, Expression
 from tui_gru.debugger.expression_values import Array
-from tui_gru.debugger.moment import INPUTS, WRITTEN_WITH, Moment, value_before
+from tui_gru.debugger.moment import INPUTS, Moment, value_before
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
@@ -51,7 +51,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
         elif name[1:] in parameters:
             ticks.add(program.tick_of(name, 0))
         else:
-            ticks.update(program.tick_of(WRITTEN_WITH.get(name, name), t) for t in range(T))
+            ticks.update(program.tick_of(name, t) for t in range(T))
     computed = ticks - {None}
     if not computed:
         computed = set(begins) if "t" in names else {1}
