@@ -92,9 +92,9 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "checked_run checking conditions counting derivation derivation_latex differences edits explainer expressions "
-        "flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader stop_search tallies "
-        "trace triggers watching what_if"
+        "by_hand checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits explainer "
+        "expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader stop_search "
+        "tallies trace triggers watching what_if"
     ),
     "engine": ("reference sampling torch_loading"),
     "tui": (
@@ -149,6 +149,19 @@ def test_a_module_says_what_it_is_and_takes_torch_only_when_needed(path):
     assert ast.get_docstring(tree)
     assert not {name for name in imports(tree, inside_functions=False) if name.partition(".")[0] == "torch"}
     assert "torch.optim" not in imports(tree, inside_functions=True)  # it loads dynamo, a second of waiting
+
+
+FORMULAS = {"Sum", "Difference", "Product", "Times", "Quotient", "Apply", "Reduce", "Transpose"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_formulas_are_written_in_the_program_and_nowhere_else(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree))
+    imported = {a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "tui_gru.debugger.formula" for a in n.names}
+    matched = {id(n.cls) for n in nodes if isinstance(n, ast.MatchClass)}
+    made = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and id(n.func) not in matched}
+    assert path.name == "program.py" or not made & imported & FORMULAS
 
 
 def imports(tree, *, inside_functions):

@@ -26,7 +26,7 @@ CONDITIONS = (
     "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)", "any(prev(dh_carry) > 0.1)",
     "Wz[0, 0] > 0.2", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(prev(by) > 0.1)", "any(dUh > prev(dUh))",
     "any(dWy > 0.2) and any(dz > 0)", "abs(az[0, 0]) > 1 and x[0, 0] == 0", "learning_rate > 0.1", "any(dh_future != 0)",
-    "any(z > 0.5) and any(dr > 0) and Wz[0, 0] < 9", "max_weight > prev(max_weight)",
+    "Uz[0, 0] != prev(Uz[0, 0])", "any(z > 0.5) and any(dr > 0) and Wz[0, 0] < 9", "max_weight > prev(max_weight)",
 )  # fmt: skip
 
 
@@ -287,6 +287,8 @@ class Run:
             return self.value(tick, name, t + 1) if t + 1 < T else self.value(end, name, 0) if batch else None
         if name in (*FORWARD_NAMES, "char", "target", "t"):
             return self.value(tick, name, t - 1) if t else self.value(end, name, T - 1) if batch else None
+        if name in parameter_names(self.config.reset) and not batch:
+            return self.value(0, name)
         return self.value(end, name, T - 1) if batch else None
 
 

@@ -113,6 +113,7 @@ def value(source: str) -> object:
         ("prev(loss) > loss", True),
         ("all(prev(z) - z == 1)", True),
         ("prev(z)[0, 0] == 1.25", True),
+        ("prev(z[0, 0]) == 1.25", True),
         # characters
         ("char[0] == 'M'", True),
         ("any(char == 'a') and char[1] != 'M'", True),
@@ -173,7 +174,8 @@ def test_accepted(source: str, expected: bool) -> None:
         ("any(z, 1)", 1, "any takes one value"),
         ("any()", 1, "any takes one value"),
         ("max(**z)", 1, "max takes one value"),
-        ("prev(z[0])", 6, "prev takes a name"),
+        ("prev(z[0][1])", 6, "prev takes a name"),
+        ("prev(z + 1)", 6, "prev takes a name"),
         ("prev(prev(z))", 6, "prev takes a name"),
         # what the language has not
         ("z.T", 1, "an attribute is not allowed here"),
@@ -347,3 +349,8 @@ def test_nesting_is_refused_deep_in_the_stack() -> None:
     used = len(inspect.stack(0))
     with pytest.raises(ConditionError, match="nested"):
         call_at(sys.getrecursionlimit() - used - 100, "-" * 990 + "1")
+
+
+@pytest.mark.parametrize(("spelled", "name"), [("h̃", "h_tilde"), ("o", "logits"), ("dh̃", "dh_tilde"), ("η", "learning_rate")])
+def test_a_name_may_be_spelled_as_on_the_screen(spelled, name):
+    assert compile_condition(f"max({spelled}) > 0", (*NAMES, "dh_tilde", "learning_rate", "h_tilde", "logits")).names == {name}

@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 
+from tests.debugger.deriving import TEXT, assert_adds_up, learning
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.explainer import COUNTED, Explainer
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.origin import Number
 
-TEXT = "abcacbabcbacbabcaabc"
 MODELS = [
     {},
     {"text": TEXT, "hidden_size": 3, "seq_length": 4, "reset": "after", "seed": 5},
@@ -19,13 +19,6 @@ MODELS = [
     {"text": TEXT, "hidden_size": 2, "batch_size": 1, "seq_length": 5, "carry": "reset", "dtype": "float64"},
 ]
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
-FUNCTIONS = ("sigmoid", "tanh", "log", "exp")
-
-
-def learning(**options):
-    session = Session(**{"learning_rate": 0.3, **options})
-    session.learning = True
-    return session
 
 
 def explainer(session):
@@ -46,25 +39,6 @@ def numbers_here(session, t=None):
             yield Number(name, tuple(map(int, index)), t, session.position.tick), float(np.asarray(value)[index])
 
 
-def size(node):
-    """What is added up on the way to a value: of a number that was rounded itself, the number; else all of what it is made of."""
-    if node.exact or not node.terms or not node.expansion.adds:
-        return abs(node.value)
-    return math.fsum(map(size, node.terms))
-
-
-def allowed(node, dtype):
-    """What rounding may leave where a value was computed in this dtype: some units in the last place of what was added up."""
-    eps = float(np.finfo(dtype).eps)
-    kind, sizes = node.expansion.kind, [size(term) for term in node.terms]
-    if kind in FUNCTIONS:
-        return 16 * eps * max(1.0, *sizes)
-    if kind in ("product", "quotient"):
-        cancelled = sum(size(term) / abs(term.value) for term in node.terms if term.value)
-        return 16 * eps * cancelled * abs(node.value) + 1e-36
-    return 16 * eps * (math.fsum(sizes) * abs(node.expansion.scale) + 1e-30)
-
-
 @pytest.mark.parametrize("options", MODELS, ids=str)
 def test_the_terms_of_every_number_add_up_to_it(options):
     session = learning(**options)
@@ -76,9 +50,7 @@ def test_the_terms_of_every_number_add_up_to_it(options):
             root = ask.explain(number)
             assert root.value == value, number
             targets.add(number.name)
-            for node in root.walk(2):
-                if node.terms:
-                    assert abs(node.rounding) <= allowed(node, session.config.dtype), (number, node)
+            assert_adds_up(root, 2, session.config.dtype)
     assert targets == set(readable_names(session.config.reset)) - set(COUNTED)
 
 
@@ -119,6 +91,26 @@ def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     assert (daz.number.name, dz.number.name) == ("daz", "dz")
     letter = ask.explain(Number("x", (0, 3), 0, session.position.tick))
     assert letter.expansion.note == "“M” is read here: character 1 of the text"
+
+
+@pytest.mark.parametrize("options", MODELS, ids=str)
+def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(options):
+    session = learning(**options)
+    initial = {name: session.parameter(name).copy() for name in ("Wz", "Uh", "by")}
+    session.step("batch", 3)
+    for name, first in initial.items():
+        index = (1,) * first.ndim
+        node = session.explain(name, index)
+        for _ in range(3):
+            assert_adds_up(node, 2, session.config.dtype)
+            old, step = node.terms
+            assert (old.label, step.sign) == (f"prev({node.label.removeprefix('prev(').rstrip(')')})", -1)
+            node = old
+        assert node.value == first[index]
+        assert not node.terms
+        assert node.expansion.note == (
+            "biases begin at 0" if name == "by" else f"an initial weight, drawn with seed {session.config.seed}"
+        )
 
 
 def test_the_gradient_that_flows_back_is_followed_over_timesteps():

@@ -12,6 +12,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import Parameters
+from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, PART_NAMES
 from tui_gru.engine.trainer import Trainer
 
 FUNCTIONS = {
@@ -103,6 +104,24 @@ def test_every_backward_line_computes_what_was_recorded(run):
         else:
             got, expected = sum(each), record.gradients[line.target[1:]]
         np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-13, err_msg=line.text)
+
+
+def test_every_part_of_a_line_computes_what_was_recorded_under_its_name(run):
+    config, program, record = run
+    for part, name in program.parts.items():
+        for t in range(config.seq_length):
+            got = reader(config, record, t)(part)
+            np.testing.assert_allclose(got, record.array(name)[t], rtol=1e-9, atol=1e-13, err_msg=f"{name} = {part.text}")
+        assert part in set(program.lines[program.written_with[name]].formula.walk())
+
+
+def test_the_parts_are_all_that_is_recorded_and_has_no_line_of_its_own(run):
+    config, program, _ = run
+    named = {*readable_names(config.reset), *PART_NAMES} - {"x", "y", "h_prev", "dh_future"}
+    parts = {name for name in named if name in BACKWARD_NAMES or name in FORWARD_NAMES or name in PART_NAMES} - set(program.lines)
+    assert parts - set(program.parts.values()) <= ({"hUz", "hUr"} if config.reset == "after" else set())
+    assert set(program.written_with) == {*program.parts.values(), "dh_future"}
+    assert set(program.factors.values()) == {"one_minus_z", "rh" if config.reset == "before" else "hUh"}
 
 
 def test_what_comes_from_the_future_is_what_the_timestep_after_hands_back(run):

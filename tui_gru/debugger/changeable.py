@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from functools import cache
 
-from tui_gru.debugger.moment import WRITTEN_WITH
 from tui_gru.debugger.program import Program
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.engine.replacing import REPLACEABLE
@@ -32,6 +31,6 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
         return program.backward_end if name in gradients_of(program.config.reset) else 0
     if name == "h_prev":
         return t * len(program.forward)
-    offset = program.tick_of(WRITTEN_WITH.get(name, name), t)
+    offset = program.tick_of(name, t)
     assert offset is not None
     return offset

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tui_gru.debugger.changeable import gradients_of
-from tui_gru.debugger.edits import changes_numbers
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.naming import OVER_VOCABULARY
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action
@@ -142,7 +142,7 @@ def entry(comparison: Comparison, config: Config) -> str:
         return f"[{', '.join(map(str, index))}]"
     words = [f"t {index[0] + 1}"] + [f"row {row + 1}" for row in index[1:2]]
     for i in index[2:]:
-        char = config.vocabulary[i] if name in ("logits", "y_hat", "term1", "dlogits") else ""
+        char = config.vocabulary[i] if name in OVER_VOCABULARY else ""
         words.append(f"“{char}”" if char.isprintable() and char.strip() else f"{'character' if char else 'unit'} {i + 1}")
     return ", ".join(words)
 
@@ -183,12 +183,12 @@ def take_up(timeline: Timeline, here: Moment) -> Check:
     trainer = Trainer(settings.trainer.config, settings.trainer.corpus)  # of its own, since it may be in another thread
     record, changes = here.record, []
     for before, segment in pairwise(timeline.segments):
-        if begin < segment.start <= here.position.tick and changes_numbers(segment.action):
+        if begin < segment.start <= here.position.tick and segment.action.edited:
             offset = segment.start - begin
             if _is_after_all(offset, segment.action, here):
                 record = before.record(number)[1]  # all that is compared was computed before the change
                 break
-            changes.append((offset, str(segment.action.args["name"])))
+            changes += [(offset, name) for name in segment.action.edited]
     return Check(here.position, record, timeline.earlier(number), trainer, _excuses(here.program, changes))
 
 
@@ -196,7 +196,7 @@ def _is_after_all(offset: int, action: Action, here: Moment) -> bool:
     """Whether a change comes after everything of the batch that is compared: it is meant for the next one."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
-    return offset >= end and action.args["name"] not in gradients_of(program.config.reset)
+    return offset >= end and not set(action.edited) & set(gradients_of(program.config.reset))
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from unicodedata import combining
 
+from tui_gru.debugger.formula import FUNCTIONS
 from tui_gru.debugger.origin import Node, Number
 
 Path = tuple[int, ...]  # which term of which term, from the root
@@ -17,7 +18,6 @@ MOST = 12  # terms of a sum in the order of the line; of more, the largest come 
 FEW = 4  # terms, at most, of what is opened without being asked for
 DIGITS = 7  # that a float32 has
 SIGNS = {"sum": "+", "product": "·", "quotient": "/"}
-FUNCTIONS = {"sigmoid": "σ", "tanh": "tanh", "log": "log", "exp": "exp"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +173,7 @@ def _made(node: Node) -> str:
             return f"√ of {len(values)} squares"
     total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(_joined(values))
     if expansion.kind in FUNCTIONS:
-        return f"{FUNCTIONS[expansion.kind]}({total})"
+        return f"{FUNCTIONS[expansion.kind][0]}({total})"
     if expansion.scale != 1:
         sign = "−" if expansion.scale < 0 else ""
         total = f"{sign}({total})" + (f" / {len(values)}" if abs(expansion.scale) != 1 else "")

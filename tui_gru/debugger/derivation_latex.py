@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 
 from tui_gru.debugger.derivation import DIGITS, Path, laid_out
-from tui_gru.debugger.formula import latex_text
+from tui_gru.debugger.formula import FUNCTIONS, latex_text
 from tui_gru.debugger.origin import Node
-
-LATEX = {"sigmoid": r"\sigma", "tanh": r"\tanh", "log": r"\log", "exp": r"\exp"}
 
 
 def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:
@@ -64,8 +62,8 @@ def _combined(node: Node, terms: list[str]) -> str:
     total = terms[0] if node.terms[0].sign > 0 else f"-{terms[0]}"
     for term, written in zip(node.terms[1:], terms[1:], strict=True):
         total += f" {'-' if term.sign < 0 else '+'} {written}"
-    if expansion.kind in LATEX:
-        return rf"{LATEX[expansion.kind]}\left({total}\right)"
+    if expansion.kind in FUNCTIONS:
+        return rf"{FUNCTIONS[expansion.kind][1]}\left({total}\right)"
     if expansion.scale == 1:
         return total
     over = rf"\frac{{1}}{{{len(terms)}}}" if abs(expansion.scale) != 1 else ""

@@ -39,11 +39,6 @@ def action(edit: Edit) -> Action:
     return Action("edit", {"name": edit.name, "index": list(edit.index), "value": value})
 
 
-def changes_numbers(action: Action) -> bool:
-    """Whether an action has put another number in the place of one that was computed, or may have been used already."""
-    return action.kind == "edit" and action.args["name"] not in ("text", "learning_rate")
-
-
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
     """The settings and the change that make an edit at a moment. Raises `TuiGruError` where it makes no sense."""
     config = settings.trainer.config

@@ -24,10 +24,10 @@ from tui_gru.debugger.formula import (
     Transpose,
 )  # fmt: skip
 from tui_gru.debugger.moment import Moment
+from tui_gru.engine.record import PART_NAMES
 
 Index = tuple[Any, ...]  # of whole numbers and slices, one for each axis
 EVERY = slice(None)
-RECORDED_ONLY = frozenset({"rh", "one_minus_z", "new", "hUz", "hUr", "hUh", "log_p"})  # parts that no other room reads by name
 
 
 class Numbers:
@@ -39,7 +39,7 @@ class Numbers:
 
     def read(self, name: str, t: int | None = None) -> Any:
         """What a name stands for, in the dtype it was computed in: (B, ·), (·), or a number."""
-        if name in RECORDED_ONLY:
+        if name in PART_NAMES:
             return self.moment.record.array(name)[self.t]
         return self.moment.value(name, self.t if t is None else t)
 

@@ -8,16 +8,16 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from tui_gru.debugger.by_hand import ByHand
+from tui_gru.debugger.earlier_batches import EarlierBatches
 from tui_gru.debugger.evaluation import Index
-from tui_gru.debugger.formula import Name, screen_name
+from tui_gru.debugger.formula import Formula, Name
 from tui_gru.debugger.line_terms import LineTerms
-from tui_gru.debugger.moment import WRITTEN_WITH, readable_names, unknown_name
+from tui_gru.debugger.moment import Moment, readable_names, unknown_name
 from tui_gru.debugger.naming import printable, spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
-from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.backward import gradients_from
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import DRAWN
 from tui_gru.engine.parameters import parameter_names
@@ -33,8 +33,10 @@ class Explainer:
         self._config = timeline.program.config
         self._parameters = parameter_names(self._config.reset)
         self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
-        self._moment = lru_cache(maxsize=16)(timeline.moment)
-        self._lines = LineTerms(timeline.program, self._vocabulary, self._moment, self._node)
+        self._by_hand = ByHand(timeline, self._node)
+        self._after, self._before = lru_cache(maxsize=16)(timeline.moment), lru_cache(maxsize=16)(timeline.moment_before)
+        self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
+        self._lines = LineTerms(timeline.program, self._vocabulary, self._before, self._found, self._part)
 
     def explain(self, number: Number) -> Node:
         """The number and where it comes from. Raises `TuiGruError` where there is no such number at that place."""
@@ -45,7 +47,7 @@ class Explainer:
         known = readable_names(self._config.reset)
         if number.name not in known or number.name in COUNTED:
             raise TuiGruError(unknown_name(number.name, tuple(n for n in known if n not in COUNTED)))
-        value = self._moment(number.tick).value(number.name, number.t)
+        value = self._moment(number).value(number.name, number.t)
         if value is None:
             raise TuiGruError(f"{number.name} is not computed yet at this place; step on to where it is")
         shape = np.shape(value)
@@ -56,12 +58,19 @@ class Explainer:
     # Numbers of the run
 
     def _node(self, number: Number, sign: int = 1) -> Node:
-        value = self._lines.numbers(number.tick, self._t(number)).entry(number.name, number.index, number.t)
+        value = float(np.asarray(self._moment(number).value(number.name, number.t))[number.index])
         label = spoken(number.name, number.index, self._vocabulary)
         return Node(label, value, partial(self._expand, number), number, sign, exact=True, latex=_latex(number))
 
+    def _found(self, number: Number, sign: int = 1) -> Node:
+        """A number as the line that is executed at its tick finds it, before anything was changed there by hand."""
+        return self._node(replace(number, before=self._by_hand.at(number.tick)), sign)
+
+    def _moment(self, number: Number) -> Moment:
+        return (self._before if number.before else self._after)(number.tick)
+
     def _t(self, number: Number) -> int:
-        return self._moment(number.tick).position.t if number.t is None else number.t
+        return self._timeline.position(number.tick).t if number.t is None else number.t
 
     def _expand(self, number: Number) -> Expansion:
         name = number.name
@@ -77,7 +86,7 @@ class Explainer:
             case "dh_future":
                 return self._from_future(number)
             case "learning_rate":
-                return given("the learning rate that was set")
+                return given(self._by_hand.rate(number) or "the learning rate that the run began with")
             case "grad_norm":
                 return self._gradient_norm(number)
             case "max_weight":
@@ -87,23 +96,25 @@ class Explainer:
     def _computed(self, number: Number) -> Expansion:
         """What a line computes for a timestep, or a part of it that has a name."""
         name, t = number.name, self._t(number)
-        offset = self._program.tick_of(WRITTEN_WITH.get(name, name), t)
+        offset = self._program.tick_of(name, t)
         assert offset is not None
         tick = self._batch(number) * self._program.ticks + offset
-        if (edit := self._edit(number, tick)) is not None:
+        if (edit := self._by_hand.expansion(number, tick)) is not None:
             return edit
-        line = self._program.lines.get(name)
-        node = line.formula if line is not None else next(part for part, of in self._program.parts.items() if of == name)
-        assert node is not None
-        expansion = self._lines.formula(node, number.index, tick, t)
-        text = line.text if line is not None else f"{screen_name(name)} = {node.text}"
-        return replace(expansion, tick=tick, formula=text)
+        formula, text = self._program.made_by(name)
+        return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
+
+    def _part(self, part: Formula, name: str, index: Index, tick: int, t: int) -> Expansion:
+        """How a recorded part of a line was made, by the first line that it stands in."""
+        offset = self._program.tick_of(name, t)
+        assert offset is not None
+        return self._lines.formula(part, index, self._batch_of(tick) * self._program.ticks + offset, t)
 
     def _state_before(self, number: Number) -> Expansion:
         t, batch = self._t(number), self._batch(number)
         if t > 0:
             return self._copy(replace(number, name="h", t=t - 1), f"h at t {t}")
-        if (edit := self._edit(number, batch * self._program.ticks + 1)) is not None:
+        if (edit := self._by_hand.expansion(number, batch * self._program.ticks)) is not None:
             return edit
         if batch % self._program.num_batches == 0:
             return given("every epoch begins with h = 0")
@@ -126,12 +137,15 @@ class Explainer:
     def _character(self, number: Number) -> Expansion:
         t, batch = self._t(number), self._batch(number) % self._program.num_batches
         row = number.index[0]
-        moment = self._moment(number.tick)
+        moment = self._moment(number)
         corpus = self._timeline.segment_at(number.tick).settings.trainer.corpus
         place = corpus.position_in_text(batch, t, row) + (number.name == "y")
         char = printable(str(moment.value("char" if number.name == "x" else "target", t)[row]))
         role = "read" if number.name == "x" else "to be predicted"
-        return given(f"“{char}” is {role} here: character {place + 1} of the text", tick=number.tick)
+        loaded = self._batch(number) * self._program.ticks + t * len(self._program.forward)  # just before the timestep began
+        by_hand = self._by_hand.character(place, replace(number, tick=loaded, before=False))
+        note = f"“{char}” is {role} here: character {place + 1} of the text"
+        return given(f"{note}, {by_hand}" if by_hand else note, tick=number.tick)
 
     # Parameters and gradients
 
@@ -139,10 +153,10 @@ class Explainer:
         name, (batch, offset) = number.name, self._place(number)
         update = self._program.tick_of(name)
         assert update is not None
-        here = self._moment(number.tick)
+        here = self._moment(number)
         learned: int | None = batch if here.learned and offset >= update else self._timeline.learned_before(batch)
         tick = 0 if learned is None else learned * self._program.ticks + update
-        if (edit := self._edit(number, tick)) is not None:
+        if (edit := self._by_hand.expansion(number, tick)) is not None:
             return edit
         if learned is None:
             drawn = f"an initial weight, drawn with seed {self._config.seed}" if name in DRAWN else "biases begin at 0"
@@ -155,8 +169,9 @@ class Explainer:
     def _step(self, number: Number, tick: int) -> tuple[Node, ...]:
         """What a parameter was before its update at `tick`, and what that took from it."""
         old = self._node(replace(number, tick=tick - 1))
-        rate = self._node(Number("learning_rate", (), None, tick))
-        gradient = self._node(Number(f"d{number.name}", number.index, None, tick))
+        old = replace(old, label=f"prev({old.label})")
+        rate = self._found(Number("learning_rate", (), None, tick))
+        gradient = self._found(Number(f"d{number.name}", number.index, None, tick))
         formula = self._program.lines[number.name].formula
         assert formula is not None
         value = rate.value * gradient.value
@@ -171,15 +186,19 @@ class Explainer:
         assert first is not None
         done = min((offset - first) // len(self._program.backward) + 1, self._program.seq_length)
         tick = batch * self._program.ticks + first + (done - 1) * len(self._program.backward)
-        terms = [self._share(line, number.index, number.tick, t) for t in range(last, last - done, -1)]
-        if self._program.earlier and offset >= self._program.backward_end and name not in ("Wy", "by"):
-            tick = batch * self._program.ticks + self._program.backward_end
-            record = self._moment(number.tick).record
-            assert record.gradients is not None
-            own = float(gradients_from(record, 0)[name][number.index])
-            rest = float(record.gradients[name][number.index]) - own
-            note = "the gradient runs on through the epoch's earlier batches, which add this"
-            terms.append(Node("earlier batches", rest, lambda: given(note), latex=r"\text{earlier batches}"))
+        complete = batch * self._program.ticks + self._program.backward_end
+        if offset >= self._program.backward_end and (edit := self._by_hand.expansion(number, complete)) is not None:
+            return edit
+        on = self._program.earlier and offset >= self._program.backward_end and name not in ("Wy", "by")
+        if on:
+            tick = complete
+        terms = [self._share(line, number.index, tick, t) for t in range(last, last - done, -1)]
+        if on:
+            earlier = self._earlier(tick).terms(number.name, number.index)
+            if earlier:
+                every = Expansion("sum", earlier, note="the gradient runs on through the epoch's earlier batches")
+                label = "earlier batches"
+                terms.append(Node(label, every.combined, lambda: every, latex=rf"\text{{{label}}}"))
         return Expansion("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
 
     def _share(self, line: Line, index: Index, tick: int, t: int) -> Node:
@@ -193,8 +212,17 @@ class Explainer:
 
         return Node(f"t {t + 1}", value, expand, latex=rf"\left({line.formula.latex}\right)_{{t={t + 1}}}")
 
+    def _earlier_batches(self, tick: int) -> EarlierBatches:
+        """Those before the batch whose gradient is complete at `tick`."""
+        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part)
+
+    def _found_there(self, number: Number, sign: int) -> Node:
+        """A number of an earlier batch as it was at its end; of the batch whose gradient runs on, as it was found then."""
+        at_end = number.tick == self._timeline.end_of(self._batch(number))
+        return (self._node if at_end else self._found)(number, sign)
+
     def _gradient_norm(self, number: Number) -> Expansion:
-        record = self._moment(number.tick).record
+        record = self._moment(number).record
         assert record.gradients is not None
         terms = []
         for name, gradient in record.gradients.items():
@@ -205,57 +233,22 @@ class Explainer:
         return Expansion("norm", tuple(terms), tick=tick, note="the root of the sum of the squares")
 
     def _largest_weight(self, number: Number) -> Expansion:
-        parameters = self._moment(number.tick).parameters
+        parameters = self._moment(number).parameters
         name = max(parameters.names, key=lambda n: float(np.abs(parameters[n]).max()))
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(np.abs(parameters[name]))), parameters[name].shape))
-        node = self._node(Number(name, where, None, number.tick))
+        node = self._node(replace(number, name=name, index=where))
         return Expansion("copy", (replace(node, sign=-1 if node.value < 0 else 1),), tick=number.tick, note="the largest |weight|")
-
-    # Changes by hand
-
-    def _edit(self, number: Number, since: int) -> Expansion | None:
-        """The last change by hand of this number, from the line that computed it on; None if there was none."""
-        for segment in reversed(self._timeline.segments):
-            if segment.start < since:
-                return None
-            if segment.start <= number.tick and self._edits(segment, number):
-                before = replace(number, tick=segment.start - 1) if segment.start > since else None
-                at = self._timeline.position(segment.start)
-                place = f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}"
-                note = f"set by hand at {place}" + (f"; it was {self._was(before)}" if before is not None else "")
-                return given(note, tick=segment.start)
-        return None
-
-    def _was(self, number: Number) -> str:
-        return f"{self._node(number).value:.6g}"
-
-    def _edits(self, segment: Segment, number: Number) -> bool:
-        args = segment.action.args
-        if segment.action.kind != "edit" or len(args["index"]) != len(number.index):
-            return False
-        shape = np.shape(self._moment(number.tick).value(number.name, number.t))
-        if tuple(i % n for i, n in zip(args["index"], shape, strict=True)) != number.index:
-            return False
-        if args["name"] == number.name and number.name in self._parameters:
-            return True
-        at = self._timeline.position(segment.start)
-        if at.number != self._batch(number):
-            return False
-        # The state before a timestep is the state after the one before it.
-        edited = at.t - 1 if args["name"] == "h_prev" and number.name == "h" else at.t
-        same = args["name"] == number.name or {args["name"], number.name} == {"h", "h_prev"}
-        return same and edited == self._t(number)
 
     # Places
 
     def _batch_of(self, tick: int) -> int:
-        return self._moment(tick).position.number
+        return self._timeline.position(tick).number
 
     def _batch(self, number: Number) -> int:
         return self._batch_of(number.tick)
 
     def _place(self, number: Number) -> tuple[int, int]:
-        position = self._moment(number.tick).position
+        position = self._timeline.position(number.tick)
         return position.number, position.offset
 
 

@@ -9,12 +9,14 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import TypeAlias
+from unicodedata import normalize
 
 import numpy as np
 
 from tui_gru.debugger import expression_values as values
 from tui_gru.debugger.expression_text import ConditionError, ExpressionText
 from tui_gru.debugger.expression_values import Array, Moments, Operation, Verdict
+from tui_gru.debugger.formula import SCREEN
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
@@ -22,7 +24,7 @@ Read: TypeAlias = Callable[[str], object]
 
 FUNCTIONS = (*values.REDUCTIONS, *values.ELEMENTWISE, "prev")
 
-_SPELLINGS = {"ŷ": "y_hat", "h̃": "h_tilde", "o": "logits"}
+_SPELLINGS = {normalize("NFKC", spelled): name for name, spelled in SCREEN.items()}
 """Names as the screen spells them, in the normal form (NFKC) to which Python's parser brings every name."""
 
 _CHAIN_ADVICE = "write the two comparisons apart, as in all(a < b) and all(b < c)"
@@ -265,7 +267,10 @@ class _Compiler:
         return lambda moments: -operand(moments)
 
     def _subscript(self, node: ast.Subscript) -> Evaluate:
-        value, place = self.value(node.value), self._place(node)
+        return self._picked(self.value(node.value), node)
+
+    def _picked(self, value: Evaluate, node: ast.Subscript) -> Evaluate:
+        place = self._place(node)
         items = node.slice.elts if isinstance(node.slice, ast.Tuple) else [node.slice]
         keys = [(self._slice(i) if isinstance(i, ast.Slice) else self._index(i), self._place(i)) for i in items]
         return lambda moments: values.pick(value(moments), [(key(moments), at) for key, at in keys], place)
@@ -306,6 +311,8 @@ class _Compiler:
         return node.args[0]
 
     def _previous(self, node: ast.expr) -> Evaluate:
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):  # prev(h[0, 1]) is prev(h)[0, 1]
+            return self._picked(self._previous(node.value), node)
         if not isinstance(node, ast.Name):
             raise self._error(node, "prev takes a name, as in prev(h)[0, 1]")
         name = self._name(node)

@@ -12,11 +12,9 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.program import PATHS
 from tui_gru.engine.parameters import Array
 from tui_gru.engine.record import BatchRecord
-
-#: The four paths from dh of a timestep to dh of the one before: z keeps the state; through the candidate; through z; through r.
-PATHS = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
 
 
 @dataclass(frozen=True)

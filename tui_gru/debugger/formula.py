@@ -23,6 +23,7 @@ FUNCTIONS = {
     "tanh": ("tanh", r"\tanh"),
     "softmax": ("softmax", r"\mathrm{softmax}"),
     "log": ("log", r"\log"),
+    "exp": ("exp", r"\exp"),
 }
 
 
@@ -58,6 +59,12 @@ class Formula:
     def latex(self) -> str:
         raise NotImplementedError
 
+    def walk(self) -> Iterator[Formula]:
+        """The node and every node under it."""
+        yield self
+        for child in self.children:
+            yield from child.walk()
+
     def names(self) -> Iterator[str]:
         """Every name in it, from left to right."""
         for child in self.children:
@@ -86,6 +93,11 @@ class Formula:
     def terms(self) -> tuple[Formula, ...]:
         """What it is the sum of: itself, unless it is a sum."""
         return (self,)
+
+    @property
+    def fenced(self) -> tuple[Formula, ...]:
+        """The factors that stand in parentheses in it."""
+        return ()
 
     def inside(self, binds: int, *, latex: bool = False) -> str:
         """Its text, in parentheses where it holds together less tightly than its place asks for."""
@@ -143,6 +155,10 @@ class Product(_Pair):
     binds = 2
 
     @property
+    def fenced(self) -> tuple[Formula, ...]:
+        return tuple(factor for factor in self.children if factor.binds < 3)
+
+    @property
     def text(self) -> str:
         return f"{self.left.inside(3)} {self.right.inside(3)}"
 
@@ -155,6 +171,10 @@ class Times(_Pair):
     """A product element by element, or of a number and a matrix."""
 
     binds = 2
+
+    @property
+    def fenced(self) -> tuple[Formula, ...]:
+        return tuple(factor for factor in self.children if factor.binds < 2)
 
     @property
     def text(self) -> str:

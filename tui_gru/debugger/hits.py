@@ -16,7 +16,7 @@ from tui_gru.debugger.moment import value_before
 from tui_gru.debugger.probe import TOGETHER, BatchReader
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
-from tui_gru.debugger.watching import last_computed, previous_record, same
+from tui_gru.debugger.watching import last_computed, same
 from tui_gru.engine.record import BatchRecord
 
 
@@ -99,7 +99,7 @@ class HitFinder:
         return None if last is None else last[1]
 
     def _alone(self, batch: int) -> Hits:
-        previous = previous_record(self._timeline, batch)
+        previous = self._timeline.before(batch)
         return self._one_by_one(batch, self._timeline.record(batch), previous)
 
     def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Hits:

@@ -19,12 +19,20 @@ from tui_gru.engine.parameters import parameter_names
 
 
 class LineTerms:
-    """Reads the program's table. `moment` gives what can be read at a tick, `node` a number of the run as a term with a sign."""
+    """Reads the program's table. `moment` gives what can be read at a tick, `node` a number of the run as a term with a sign.
+
+    `part` says how an entry of a part that is recorded under a name of its own is made: part, name, index, tick and timestep.
+    """
 
     def __init__(
-        self, program: Program, vocabulary: str, moment: Callable[[int], Moment], node: Callable[[Number, int], Node]
+        self,
+        program: Program,
+        vocabulary: str,
+        moment: Callable[[int], Moment],
+        node: Callable[[Number, int], Node],
+        part: Callable[[Formula, str, Index, int, int], Expansion],
     ) -> None:
-        self._program, self._vocabulary, self._moment, self._node = program, vocabulary, moment, node
+        self._program, self._vocabulary, self._moment, self._node, self._part = program, vocabulary, moment, node, part
         parameters = parameter_names(program.config.reset)
         self._timeless = frozenset({*parameters, *(f"d{name}" for name in parameters), "loss", "learning_rate"})
         self._named = frozenset(readable_names(program.config.reset))
@@ -67,8 +75,8 @@ class LineTerms:
                 return self.formula(argument, index[::-1], tick, t)
             case f.Apply("softmax", argument):
                 return self._softmax(argument, index, tick, t)
-            case f.Apply("log", argument):
-                return self._log(argument, index, tick, t)
+            case f.Apply("log"):
+                return self._log(node, index, tick, t)
             case f.Apply(function, argument):
                 return Expansion(function, tuple(entry(part) for part in argument.terms))
             case f.Reduce():
@@ -89,9 +97,9 @@ class LineTerms:
                 Number(name, index[len(index) - len(axes_of(name)) :], None if name in self._timeless else t, tick), sign
             )
         value = float(numbers.value(node, index))
-        return Node(
-            node.text, value, lambda: self.formula(node, index, tick, t), sign=sign, exact=name is not None, latex=node.latex
-        )
+        if name is not None:
+            return Node(node.text, value, lambda: self._part(node, name, index, tick, t), sign=sign, exact=True, latex=node.latex)
+        return Node(node.text, value, lambda: self.formula(node, index, tick, t), sign=sign, latex=node.latex)
 
     def _inner(self, left: Formula) -> str:
         """What a matrix product sums over: units, characters or rows."""
@@ -118,10 +126,10 @@ class LineTerms:
         total = Node("Σ exp", math.fsum(p.value for p in powers), lambda: over, latex=r"\sum \exp")
         return Expansion("quotient", (powers[chosen], total))
 
-    def _log(self, argument: Formula, index: Index, tick: int, t: int) -> Expansion:
+    def _log(self, node: f.Apply, index: Index, tick: int, t: int) -> Expansion:
         """log ŷ; from the logits where float has no ŷ this small, as it is computed everywhere."""
-        y_hat = self.entry(argument, index, tick, t)
-        if y_hat.value > 1e-30:
+        y_hat = self.entry(node.argument, index, tick, t)
+        if y_hat.value > 1e-30 or self.numbers(tick, t).value(node, index) == -math.inf:
             return Expansion("log", (y_hat,))
         softmax = self._program.lines["y_hat"].formula
         assert isinstance(softmax, f.Apply)

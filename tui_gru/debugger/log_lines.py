@@ -14,7 +14,6 @@ from tui_gru.debugger.stops import LogLine
 from tui_gru.debugger.tallies import Tallies
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
-from tui_gru.debugger.watching import previous_record
 
 
 def lines_between(
@@ -44,7 +43,7 @@ def merged(old: Sequence[LogLine], new: Sequence[LogLine], most: int) -> tuple[L
 
 def _rendered(trigger: Trigger, timeline: Timeline, moment: Moment) -> str:
     assert trigger.log is not None
-    previous = previous_record(timeline, moment.position.number) if trigger.log.previous else None
+    previous = timeline.before(moment.position.number) if trigger.log.previous else None
     try:
         return trigger.log.render(moment.value, partial(value_before, moment, previous))
     except ConditionError as error:

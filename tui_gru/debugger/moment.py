@@ -18,10 +18,6 @@ from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
 COUNTERS = ("epoch", "batch", "t")
 SCALARS = ("loss", "grad_norm", "max_weight", "learning_rate")
 INPUTS = ("x", "y", "h_prev", "char", "target")  # there as soon as a timestep begins
-WRITTEN_WITH = {
-    "az": "z", "ar": "r", "ah": "h_tilde", "dh_future": "dlogits", "dh_output": "dh",
-    "dh_carry": "dh_prev", "dh_candidate": "dh_prev", "dh_update": "dh_prev", "dh_reset": "dh_prev",
-}  # fmt: skip
 
 
 @cache
@@ -44,7 +40,7 @@ class Moment:
 
     def executed(self, name: str, t: int) -> bool:
         """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
-        tick = self.program.tick_of(WRITTEN_WITH.get(name, name), t)
+        tick = self.program.tick_of(name, t)
         return tick is not None and tick <= self.position.offset
 
     def begun(self, t: int) -> bool:
@@ -156,7 +152,8 @@ class Moment:
 def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
     """The value of `name` one round earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
 
-    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before.
+    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before. Before the
+    first batch, where `previous` is the record that the run began with, there are the initial weights and nothing else.
     """
     program, t = moment.program, moment.position.t
     if name in BACKWARD_NAMES:
@@ -169,6 +166,8 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
         return moment.value(name, before)
     if previous is None:
         return None
+    if moment.position.number == 0:
+        return frozen(previous.parameters[name]) if name in parameter_names(program.config.reset) else None
     end = position_of(program, moment.position.number * program.ticks)
     return Moment(program, end, previous, moment.vocabulary).value(name, last)
 

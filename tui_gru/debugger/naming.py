@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.moment import SCALARS
 
 OVER_VOCABULARY = frozenset({"x", "y", "logits", "y_hat", "term1", "dlogits"})
-SCALARS = frozenset({"term3", "loss", "grad_norm", "max_weight", "learning_rate"})
 
 
 def axes_of(name: str) -> tuple[str, ...]:
     """What each axis of a value counts: row (of the batch), unit, or character; () for a number."""
-    if name in SCALARS:
+    if name in SCALARS or name == "term3":
         return ()
     if name == "term2":
         return ("row",)

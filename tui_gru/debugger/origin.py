@@ -14,12 +14,16 @@ from functools import cached_property
 
 @dataclass(frozen=True)
 class Number:
-    """One number of a run: entry `index` (0-based) of `name`, at timestep `t` where it has one, as it is read at `tick`."""
+    """One number of a run: entry `index` (0-based) of `name`, at timestep `t` where it has one, as it is read at `tick`.
+
+    `before`: as it was before what was changed by hand at that tick.
+    """
 
     name: str
     index: tuple[int, ...]
     t: int | None
     tick: int
+    before: bool = False
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import numpy as np
 from tui_gru.debugger.columns import Batch, WholeBatch
 from tui_gru.debugger.conditions import Condition, ConditionError, Expression
 from tui_gru.debugger.expression_values import Array
-from tui_gru.debugger.moment import INPUTS, WRITTEN_WITH, Moment, value_before
+from tui_gru.debugger.moment import INPUTS, Moment, value_before
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
@@ -51,7 +51,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
         elif name[1:] in parameters:
             ticks.add(program.tick_of(name, 0))
         else:
-            ticks.update(program.tick_of(WRITTEN_WITH.get(name, name), t) for t in range(T))
+            ticks.update(program.tick_of(name, t) for t in range(T))
     computed = ticks - {None}
     if not computed:
         computed = set(begins) if "t" in names else {1}
@@ -76,18 +76,18 @@ class BatchReader:
 
     def before(self, batch: int, record: BatchRecord) -> BatchRecord | None:
         """The record of the batch before, if it is read; cheap where the batches come one after the other."""
-        if batch == 0 or not self._condition.previous:
+        if not self._condition.previous:
             return None
         seen, previous = self._seen
         self._seen = batch, record
-        return previous if seen == batch - 1 else self._timeline.record(batch - 1)
+        return previous if batch and seen == batch - 1 else self._timeline.before(batch)
 
     def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> WholeBatch | None:
         """How to test all places of a batch at once; None where they have to be tested one by one."""
         learns = record.gradients is not None
         if self._timeline.changed_in(batch):
             return None
-        if self._condition.previous and (previous is None or (previous.gradients is not None) != learns):
+        if self._condition.previous and (batch == 0 or previous is None or (previous.gradients is not None) != learns):
             return None
         if learns not in self._whole:
             like = Moment(self._timeline.program, position_of(self._timeline.program, 0), record, self._vocabulary)
@@ -151,7 +151,7 @@ class Probe:
 
     def _each_alone(self, numbers: Sequence[int]) -> Found | None:
         for batch in reversed(numbers) if self._last else numbers:
-            previous = self._timeline.record(batch - 1) if batch and self._condition.previous else None
+            previous = self._timeline.before(batch) if self._condition.previous else None
             found = self._one_by_one(batch, self._timeline.record(batch), previous)
             if found is not None:
                 return found

@@ -14,6 +14,8 @@ from tui_gru.debugger.formula import Formula, Name, Number, Reduce, log, screen_
 from tui_gru.engine.config import Config
 from tui_gru.engine.parameters import parameter_names
 
+#: The four ways from dh of a timestep to dh of the one before: z keeps the state; through the candidate; through z; through r.
+PATHS = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
 PHASES = ("forward", "loss", "backward", "update")
 
 
@@ -162,20 +164,37 @@ class Program:
     def parts(self) -> Mapping[Formula, str]:
         """The parts of lines that are recorded under a name of their own: (1 − z), r⊙h_prev, pre-activations, paths, products."""
         formula = {name: line.formula for name, line in self.lines.items() if line.formula is not None}
-        h_prev, z, h_tilde = Name("h_prev"), Name("z"), Name("h_tilde")
-        parts: dict[Formula, str] = {_ONE - z: "one_minus_z", (_ONE - z) * h_tilde: "new", log(Name("y_hat")): "log_p"}
+        (az, ar, ah), (_, new) = (formula[name].children[0] for name in ("z", "r", "h_tilde")), formula["h"].terms
+        parts = {az: "az", ar: "ar", ah: "ah", new: "new", new.children[0]: "one_minus_z", formula["term1"].children[1]: "log_p"}
         if self.config.reset == "after":
-            m = h_prev @ Name("Uh") + Name("bhn")
-            parts |= {m: "hUh", Name("r") * m: "rh"}
+            rh = ah.terms[-1]
+            parts |= {rh: "rh", rh.children[1]: "hUh"}
         else:
-            rh = Name("r") * h_prev
-            parts |= {rh: "rh", rh @ Name("Uh"): "hUh", h_prev @ Name("Uz"): "hUz", h_prev @ Name("Ur"): "hUr"}
-        for gate, name in (("z", "az"), ("r", "ar"), ("h_tilde", "ah")):
-            parts[formula[gate].children[0]] = name
+            hUz, hUr, hUh = (a.terms[1] for a in (az, ar, ah))
+            parts |= {hUz: "hUz", hUr: "hUr", hUh: "hUh", hUh.children[0]: "rh"}
         parts[formula["dh"].terms[0]] = "dh_output"
-        paths = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
-        parts |= dict(zip(formula["dh_prev"].terms, paths, strict=True))
-        return parts
+        return parts | dict(zip(formula["dh_prev"].terms, PATHS, strict=True))
+
+    @cached_property
+    def factors(self) -> Mapping[Formula, str]:
+        """Those parts that stand in a product in parentheses, such as r⊙h_prev before Uh: a line can be written with them whole."""
+        nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
+        factors = {factor for node in nodes for factor in node.fenced}
+        return {part: name for part, name in self.parts.items() if part in factors}
+
+    @cached_property
+    def written_with(self) -> Mapping[str, str]:
+        """The line that writes a name which has no line of its own: the first in which that part stands."""
+        inside = {line.target: frozenset(line.formula.walk()) for line in self.lines.values() if line.formula is not None}
+        parts = {name: next(line for line, nodes in inside.items() if part in nodes) for part, name in self.parts.items()}
+        return {"dh_future": "dlogits"} | parts
+
+    def made_by(self, name: str) -> tuple[Formula, str]:
+        """The formula that computes a name, of a line or of a part of one, and how it is written."""
+        if (line := self.lines.get(name)) is not None and line.formula is not None:
+            return line.formula, line.text
+        formula = next(part for part, of in self.parts.items() if of == name)
+        return formula, f"{screen_name(name)} = {formula.text}"
 
     def line_at(self, k: int) -> tuple[Line, int]:
         """The line that tick k of a batch executes, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
@@ -193,8 +212,11 @@ class Program:
         return (*self.earlier, *self.update)[k], last
 
     def tick_of(self, name: str, t: int | None = None) -> int | None:
-        """The tick within a batch at which `name` is computed, for timestep t where the line is in a loop over t."""
-        where = self._index.get(name)
+        """The tick within a batch at which `name` is computed, for timestep t where the line is in a loop over t.
+
+        A part of a line is computed with the line. None for what no line computes.
+        """
+        where = self._index.get(self.written_with.get(name, name))
         if where is None:
             return None
         phase, index = where

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ from tui_gru.engine.trainer import Trainer
 # Sees every batch that is computed on the way, and stops the run by returning True. A record that it is given is only good until
 # it has been given the next but one.
 Monitor = Callable[[int, BatchRecord], bool]
+
+
+SETTINGS = ("text", "learning_rate")  # what can be edited and is no number of a batch
 
 
 @dataclass(frozen=True)
@@ -39,10 +42,23 @@ class Settings:
 
 @dataclass(frozen=True)
 class Action:
-    """What a person did that began a stretch: `begin`, `learning`, `learning_rate`, `sgd` or `edit`, with its arguments."""
+    """What a person did that began a stretch: `begin`, `learning`, `learning_rate`, `sgd` or `edit`, with its arguments.
+
+    The argument `after` of any kind names the numbers that had been changed at the same tick before.
+    """
 
     kind: str
     args: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def edited(self) -> tuple[str, ...]:
+        """The numbers that have been changed where it begins: weights, values and gradients, the last one last."""
+        own = (str(self.args["name"]),) if self.kind == "edit" and self.args["name"] not in SETTINGS else ()
+        return (*self.args.get("after", ()), *own)
+
+    def following(self, before: Action) -> Action:
+        """It, done at the tick at which `before` was done, whose place it takes."""
+        return replace(self, args={**self.args, "after": list(before.edited)}) if before.edited else self
 
 
 @dataclass(frozen=True, eq=False)

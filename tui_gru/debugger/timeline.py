@@ -17,6 +17,7 @@ from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action, Memory, Monitor, Segment, Settings
 from tui_gru.debugger.steps import Ruler
+from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.parameters import Parameters, parameter_names
 from tui_gru.engine.record import Activations, BatchRecord
 from tui_gru.engine.trainer import Resume
@@ -94,6 +95,19 @@ class Timeline:
             position = self.position(self.end_of(batch))
         return Moment(self.program, position, record, segment.settings.trainer.corpus.vocabulary)
 
+    def moment_before(self, tick: int) -> Moment:
+        """The moment at a tick as it was before anything was changed there: as the line that had just been executed found it."""
+        i, position = bisect_left(self._starts, tick), self.position(tick)
+        if i == len(self.segments) or self._starts[i] != tick:
+            return self.moment(tick)
+        if i:
+            record = self.segments[i - 1].record(position.number)[1]
+        else:
+            record = self.segments[0].first.copy()
+            record.parameters = initial_parameters(self.program.config)
+            record.activations.states[0] = 0
+        return Moment(self.program, position, record, self.segment_at(tick).settings.trainer.corpus.vocabulary)
+
     def place(self, tick: int) -> int:
         """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
         places = self.ruler("op")
@@ -126,6 +140,10 @@ class Timeline:
     def record(self, batch: int) -> BatchRecord:
         """The finished record of a batch, counted through all epochs."""
         return self.segments[self._owner(batch)].record(batch)[1]
+
+    def before(self, batch: int) -> BatchRecord:
+        """The finished record of the batch before; of the first batch, its own with the parameters that the run began with."""
+        return self.record(batch - 1) if batch else self.segments[0].first
 
     def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
         """Show `visit` the finished records of the batches `first` … `last` (None: without end) until it returns True."""
@@ -211,6 +229,8 @@ class Timeline:
         learns = at.offset > self.program.loss_tick or settings.learns(at.number)
         settings.trainer.resume(record, parameters, self._resume(at, here), learn=learns, earlier=earlier)
         kept = self.segments[: bisect_left(self._starts, at.tick)]
+        if len(kept) < len(self.segments) and self.segments[len(kept)].start == at.tick:
+            action = action.following(self.segments[len(kept)].action)
         return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, action, earlier)))
 
     def changed_at(self, tick: int) -> frozenset[str]:
@@ -218,8 +238,7 @@ class Timeline:
         i = bisect_left(self._starts, tick)
         if i in (0, len(self.segments)) or self._starts[i] != tick:
             return frozenset()
-        position, here = self.position(tick), self.moment(tick)
-        before = replace(here, record=self.segments[i - 1].record(position.number)[1])
+        here, before = self.moment(tick), self.moment_before(tick)
         reset = self.program.config.reset
         names = (*parameter_names(reset), *values_of(reset), *gradients_of(reset), "learning_rate")
         return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))

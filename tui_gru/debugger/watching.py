@@ -12,7 +12,6 @@ from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.stops import Watch, Watched
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
-from tui_gru.engine.record import BatchRecord
 
 
 def watched(trigger: Trigger, timeline: Timeline, moment: Moment) -> Watched:
@@ -45,12 +44,8 @@ def value_at(trigger: Trigger, timeline: Timeline, tick: int) -> Any:
     """What is watched, at a tick; None where it is not computed yet. Raises `ConditionError` where it cannot be evaluated."""
     assert trigger.watched is not None
     moment = timeline.moment(tick)
-    previous = previous_record(timeline, moment.position.number) if trigger.watched.previous else None
+    previous = timeline.before(moment.position.number) if trigger.watched.previous else None
     return trigger.watched.value(moment.value, partial(value_before, moment, previous))
-
-
-def previous_record(timeline: Timeline, batch: int) -> BatchRecord | None:
-    return timeline.record(batch - 1) if batch else None
 
 
 def last_computed(trigger: Trigger, timeline: Timeline, before: int) -> tuple[int, Any] | None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
-from tui_gru.debugger.edits import Edit, changes_numbers, check_index, checked_number
+from tui_gru.debugger.edits import Edit, check_index, checked_number
 from tui_gru.debugger.moment import Moment, unknown_name
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
@@ -131,7 +131,7 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
     """What lies before an edit of this batch was computed with other numbers, and cannot be computed on."""
     begin = here.position.number * here.program.ticks
     for segment in timeline.segments:
-        if max(begin, tick) < segment.start <= here.position.tick and changes_numbers(segment.action):
+        if max(begin, tick) < segment.start <= here.position.tick and segment.action.edited:
             raise TuiGruError("something was changed in this batch after that line; undo it, or ask for a number computed since")
 
 

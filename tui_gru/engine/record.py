@@ -179,6 +179,7 @@ BACKWARD_NAMES = (
     "dlogits", "dh", "dh_output", "dh_future", "dz", "dr", "dh_tilde", "daz", "dar", "dah", "drh", "dm",
     "dh_prev", "dh_carry", "dh_candidate", "dh_update", "dh_reset",
 )  # fmt: skip
+PART_NAMES = ("rh", "one_minus_z", "new", "hUz", "hUr", "hUh", "log_p")  # parts of the forward lines, kept for those that need them
 _FOREIGN = {"before": "dm", "after": "drh"}  # the delta that a reset convention does not have
 
 
@@ -215,7 +216,7 @@ class BatchRecord:
 
     def array(self, name: str) -> Any:
         """Any recorded array by its name, (T, …), a view. `KeyError` where the batch has none of that name."""
-        if name in FORWARD_NAMES or name in ("rh", "one_minus_z", "new", "hUz", "hUr", "hUh", "log_p"):
+        if name in FORWARD_NAMES or name in PART_NAMES:
             return getattr(self.activations, name)
         if name in BACKWARD_NAMES and self.deltas is not None and name != _FOREIGN[self.activations.config.reset]:
             return getattr(self.deltas, name)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.formula import Difference, Formula, Name, Number, Times, screen_name
+from tui_gru.debugger.formula import Apply, Formula, screen_name
 from tui_gru.debugger.naming import axes_of
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
@@ -15,13 +15,7 @@ from tui_gru.engine.parameters import Array
 from tui_gru.tui.widgets.refs import Ref, Refs, refs_of
 from tui_gru.tui.widgets.written import Kind
 
-_KINDS: dict[str, Kind] = {"x": "onehot", "y": "onehot", "z": "unit", "r": "unit", "y_hat": "unit"}
-
-#: Parts of lines that the engine records as well, under names of its own.
-_RECORDED: dict[Formula, tuple[str, Kind]] = {
-    Times(Name("r"), Name("h_prev")): ("rh", "signed"),
-    Difference(Number("1"), Name("z")): ("one_minus_z", "unit"),
-}
+_KINDS: dict[str, Kind] = {"x": "onehot", "y": "onehot", "z": "unit", "r": "unit", "y_hat": "unit", "one_minus_z": "unit"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,15 +85,18 @@ class Operands:
 
     def recorded(self, part: Formula) -> Operand | None:
         """A part of the line that was recorded as a whole, such as r⊙h before the product with Uh."""
-        if part not in _RECORDED:
+        name = self.snapshot.program.factors.get(part)
+        if name is None:
             return None
-        name, kind = _RECORDED[part]
-        return Operand(part.text, self.snapshot.record.array(name)[self.snapshot.position.t], "row", "unit", kind)
+        values = self.snapshot.record.array(name)[self.snapshot.position.t]
+        rows, columns = axes_of(name)
+        return Operand(part.text, values, rows, columns, _KINDS.get(name, "signed"))
 
     @property
     def activation(self) -> Operand | None:
         """What the line's function was applied to: az, ar or ah; None for other lines."""
-        name = {"z": "az", "r": "ar", "h_tilde": "ah"}.get(self.line.target)
+        formula = self.line.formula
+        name = self.snapshot.program.parts.get(formula.argument) if isinstance(formula, Apply) else None
         return None if name is None else self.read(name)
 
     @property

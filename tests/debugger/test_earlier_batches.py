@@ -1,0 +1,94 @@
+"""Carry `notebook`: what earlier batches of the epoch add to a gradient, followed down to the numbers of each timestep there."""
+
+import numpy as np
+import pytest
+
+from tests.debugger.deriving import TEXT, assert_adds_up, learning
+from tui_gru.engine.backward import gradients_from
+
+MODELS = [
+    {"carry": "notebook"},
+    {"carry": "notebook", "text": TEXT, "hidden_size": 3, "seq_length": 2, "seed": 3},
+    {"carry": "notebook", "text": TEXT, "hidden_size": 3, "seq_length": 3, "reset": "after", "seed": 5},
+    {"carry": "notebook", "text": TEXT, "hidden_size": 2, "seq_length": 2, "reset": "after", "dtype": "float64", "seed": 7},
+]
+
+
+def earlier(session, name, index):
+    """The term of a gradient for the earlier batches; None where there is none."""
+    return next((term for term in session.explain(name, index).terms if term.label == "earlier batches"), None)
+
+
+@pytest.mark.parametrize("options", MODELS, ids=str)
+def test_every_earlier_batch_is_a_term_that_adds_up_down_to_its_deltas(options):
+    session = learning(**options)
+    in_epoch = session.program.num_batches
+    session.step("batch", 2 * in_epoch)  # the last batch of the second epoch
+    for parameter in session._timeline.record(0).parameters.names:
+        name = f"d{parameter}"
+        for index in list(np.ndindex(*session.gradient(parameter).shape))[::3]:
+            node = earlier(session, name, index)
+            if parameter in ("Wy", "by"):
+                assert node is None
+                continue
+            expected = [f"epoch 2 · batch {b}" for b in range(in_epoch - 1, 0, -1)]
+            assert [term.label for term in node.terms] == expected
+            assert [share.label for share in node.terms[0].terms] == [f"t {t}" for t in range(session.config.seq_length, 0, -1)]
+            assert assert_adds_up(session.explain(name, index), 1, session.config.dtype)
+            assert assert_adds_up(node, 5, session.config.dtype)
+
+
+@pytest.mark.parametrize("options", MODELS, ids=str)
+def test_the_earlier_batches_add_what_their_own_timesteps_do_not(options):
+    session = learning(**options)
+    session.step("batch", session.program.num_batches)
+    record = session._timeline.record(session.position.number)
+    own = gradients_from(record, 0)
+    eps = np.finfo(session.config.dtype).eps
+    for name in ("Uz", "Uh", "Wr", "bz"):
+        index = (1,) * record.gradients[name].ndim
+        node = earlier(session, f"d{name}", index)
+        assert node.value == pytest.approx(float(record.gradients[name][index]) - float(own[name][index]), abs=64 * eps)
+        assert node.value != 0
+
+
+def find(node, label):
+    return next(term for term in node.terms if term.label.startswith(label))
+
+
+def test_the_gradient_is_followed_back_into_the_batch_that_it_came_from():
+    session = learning(carry="notebook")
+    session.step("batch", 3)
+    end = session.position
+    last = find(find(earlier(session, "dUz", (0, 1)), "epoch 1 · batch 1"), "t 3")
+    product = last.terms[0]
+    state, delta = product.terms
+    assert (state.number.name, state.number.t, session._timeline.position(state.number.tick).number) == ("h_prev", 2, 0)
+    assert state.value == session._timeline.record(0).activations.h_prev[2][state.number.index]
+    assert delta.number is None  # a delta that no batch of the run has
+    dh = find(find(delta, "dz["), "dh[")
+    assert find(dh, "dh_output").expansion.note == "the loss of an earlier batch is not counted again"
+    handed = find(find(dh, "dh←"), "dhₜ₋₁")
+    assert find(dh, "dh←").expansion.note == "what t 1 of the batch after it hands back"
+    weights = [node for node in handed.walk(3) if node.number is not None and node.number.name[0] == "U"]
+    assert weights
+    for node in weights:
+        assert session._timeline.position(node.number.tick).number == end.number  # the weights as they are now
+    while handed.number is None:  # through batch 2 of the epoch, into the one that one is in
+        dh = find(handed.terms[0], "dh[")
+        handed = find(dh, "dh←").terms[0]
+    assert (handed.number.name, handed.number.t) == ("dh_prev", 0)
+    assert session._timeline.position(handed.number.tick).number == end.number
+    assert handed.value == session._timeline.record(end.number).deltas.flow[0][handed.number.index]
+
+
+def test_weights_changed_in_the_middle_of_the_batch_are_those_that_it_runs_on_with():
+    session = learning(carry="notebook")
+    session.seek("e1 b3 t2")
+    session.edit("Uz", (0, 0), 1.5)
+    session.step("phase", 2)
+    session.edit("Uh", (1, 0), -2.0)  # the update has begun: the gradient was made with what was there before
+    session.step("batch")
+    for name in ("dUz", "dUh", "dWr"):
+        for index in ((0, 0), (1, 1)):
+            assert_adds_up(earlier(session, name, index), 5, session.config.dtype)
