@@ -24,6 +24,7 @@ SPIN = 0.1  # seconds
 class CheckReport(Overlay):
     """Waits with a spinner until it is given a report, then lets one choose among its rows."""
 
+    ASKING = frozenset({"choose", "every"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up", "cursor(-1)", ""),
         ("down", "cursor(1)", ""),

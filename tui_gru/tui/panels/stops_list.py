@@ -44,6 +44,7 @@ _FIRST_STEPS = (
 class StopsList(Overlay):
     """A cursor goes through it; what is done with the entry under it is for the screen to do."""
 
+    ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", show=False),
         Binding("down", "move(1)", "Down", show=False),

@@ -137,6 +137,15 @@ class TimeLine(Widget, can_focus=True):
 
     # Going
 
+    @property
+    def expecting(self) -> bool:
+        """Whether a place that was asked for has not been shown yet."""
+        return self._wanted is not None or self._under_way
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None while a run goes on, which has the session for itself."""
+        return None if getattr(self.screen, "running", False) else True
+
     def _seek(self, tick: int) -> None:
         """Ask to go to a tick; while one is on its way to the screen, only the last of those asked for meanwhile."""
         due, self._wanted = self._wanted is not None, tick

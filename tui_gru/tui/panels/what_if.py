@@ -28,6 +28,7 @@ BAR = 12
 class WhatIfPanel(Overlay):
     """Nothing of it has happened, until enter keeps it."""
 
+    ASKING = frozenset({"keep"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "keep", "Keep", show=False, id="what_if.keep")]
 
     class Kept(Message):

@@ -61,7 +61,7 @@ class ExplainingScreen(LookingScreen):
             from tui_gru.tui.panels.origin import OriginPanel
 
             self._trail = ()
-            self.run_worker(self.lay(OriginPanel(found[0])), exclusive=True, group="overlay")
+            self.cover(OriginPanel(found[0]))
         else:
             self._trail = (*self._trail, panel.leaf)
             panel.turn_to(found[0])

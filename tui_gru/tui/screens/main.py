@@ -55,6 +55,7 @@ class MainScreen(
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._due = False
+        self._time_lines: list[TimeLine] = []
         self._came_from: Widget | None = None  # what had the focus before the command line
 
     def compose(self) -> ComposeResult:
@@ -75,7 +76,8 @@ class MainScreen(
                 with Container(id="bottom"):
                     yield Weights()
                     yield Samples()
-        yield TimeLine()
+        self._time_lines = [TimeLine()]
+        yield from self._time_lines
         yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
 
     def on_mount(self) -> None:
@@ -114,6 +116,15 @@ class MainScreen(
         yield from self.stop_panels()
         if self.overlay is not None:
             yield self.overlay
+
+    @property
+    def expecting(self) -> bool:
+        return super().expecting or any(line.expecting for line in self._time_lines)
+
+    @property
+    def waiting(self) -> int:
+        keyboard = getattr(self.app, "keyboard", None)
+        return 0 if keyboard is None else int(keyboard.waiting)
 
     def show_count(self, count: int) -> None:
         self.show_prefix(str(count) if count else "")

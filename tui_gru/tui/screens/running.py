@@ -40,6 +40,16 @@ class RunningScreen(Screen[None]):
         """Whether a thread is at work on the session, which then is not to be touched."""
         return self._run is not None
 
+    @property
+    def expecting(self) -> bool:
+        """Whether something that was asked for is still to come, which the next key may be for."""
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """How many keys wait for the end of a run."""
+        return 0
+
     def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None) -> None:
         """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known.
 
@@ -73,7 +83,9 @@ class RunningScreen(Screen[None]):
 
     def on_progressed(self, event: Progressed) -> None:
         if self._run is not None:
-            self.say(f"running · {self._run.describe(event.position)} · esc stops")
+            waiting = self.waiting
+            behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
+            self.say(f"running · {self._run.describe(event.position)} · esc stops{behind}")
 
     def on_finished(self, event: Finished) -> None:
         self._run = None

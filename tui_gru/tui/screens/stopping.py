@@ -167,7 +167,7 @@ class StoppingScreen(LookingScreen):
 
         if marks:
             at = next((mark.letter for mark in self.snapshot.marks), None)
-        self.run_worker(self.lay(StopsList(at=at)))
+        self.cover(StopsList(at=at))
 
     async def on_stops_list_chosen(self, event: StopsList.Chosen) -> None:
         entry = event.entry

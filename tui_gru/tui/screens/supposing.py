@@ -75,7 +75,7 @@ class SupposingScreen(LookingScreen):
         from tui_gru.tui.panels.what_if import WhatIfPanel
 
         panel = WhatIfPanel(what_if, self.snapshot.corpus.vocabulary)
-        self.run_worker(self.lay(panel), exclusive=True, group="overlay")
+        self.cover(panel)
 
     def on_what_if_panel_kept(self, event: WhatIfPanel.Kept) -> None:
         """Go to where the number was computed, and change it there; in the past this starts a branch."""
