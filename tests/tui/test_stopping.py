@@ -275,3 +275,23 @@ async def test_stops_are_not_touched_while_a_run_goes_on() -> None:
         await d.pilot.press("escape")
         await d.type()
         assert len(d.session.stops.breakpoints) == 1
+
+
+async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> None:
+    async with driving(learning_rate=3e38) as d:
+        bottom = d.screen.query_one(BottomLine)
+        await command(d, "break h_tilde if t == 1")
+        await d.type("c")
+        assert "stopped" in d.says
+        assert not bottom.warning
+        await command(d, "delete 1")
+        await d.type("l", "50n")
+        assert "not finite" in d.says
+        assert bottom.warning
+        await command(d, "break h if z > 0.5")
+        await d.type("g", "0", "enter", "c")
+        assert "cannot be evaluated" in d.says
+        assert bottom.warning
+        await command(d, "back t == 7")
+        assert "did not hold" in d.says
+        assert not bottom.warning

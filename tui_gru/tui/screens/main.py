@@ -91,7 +91,7 @@ class MainScreen(
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
         self.snapshot = self.session.snapshot()
         if self.session.notice:
-            self.say(self.session.notice, warning=True)
+            self.say_notice()
         if not self._due:
             self._due = True
             self.call_later(self._show)
@@ -138,9 +138,9 @@ class MainScreen(
 
     # Doing
 
-    def go(self, place: str | int) -> None:
-        """Go to a place in time."""
-        self.do(lambda progress: self.session.seek(place, progress=progress), batches=self._distance(place))
+    def go(self, place: str | int, *, along: bool = False) -> None:
+        """Go to a place in time; `along` goes on with the jump before it."""
+        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=self._distance(place))
 
     def _distance(self, place: str | int) -> int | None:
         """About how many batches lie between the newest moment and a place; None where that is not plain."""
@@ -237,7 +237,7 @@ class MainScreen(
         self.do(lambda progress: self.session.run_to(event.line.target, progress=progress))
 
     def on_time_line_sought(self, event: TimeLine.Sought) -> None:
-        self.go(event.tick)
+        self.go(event.tick, along=event.along)
 
     def action_help(self) -> None:
         from tui_gru.tui.screens.help import HelpScreen

@@ -9,6 +9,7 @@ from textual import work
 from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
+from tui_gru.debugger.trouble import Trouble
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
 
@@ -30,6 +31,10 @@ class RunningScreen(Screen[None]):
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something, until the next key."""
         raise NotImplementedError
+
+    def say_notice(self) -> None:
+        """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
+        self.say(self.session.notice, warning=isinstance(self.session.notice, Trouble))
 
     def show_now(self) -> None:
         """Show the session as it is now."""

@@ -99,4 +99,4 @@ class WalkingScreen(RunningScreen):
         if self._play is not None:
             self._play.stop()
             self._play = None
-        self.say(self.session.notice, warning=True)
+        self.say_notice()
