@@ -139,7 +139,7 @@ class Travelling(Surviving):
         all_ahead = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
         ahead = [tick for tick in all_ahead if tick > here and place(tick) == tick]
         if not ahead:
-            raise TuiGruError("learning is off, so this line is stepped over; l turns learning on")
+            raise TuiGruError("learning is off, so this line is stepped over; turn it on to run there")
         with self._under_way():
             return self._go(min(ahead), progress)
 

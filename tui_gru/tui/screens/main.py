@@ -15,6 +15,7 @@ from tui_gru.debugger.session import Session
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import keys
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.keys import Verb
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.gates import Gates
@@ -272,7 +273,7 @@ class MainScreen(
         if self.running:
             self.session.interrupt()
         else:
-            self.say("nothing is running; q quits")
+            self.say(with_keys(self, "nothing is running; <quit> quits"))
 
     def action_quit(self) -> None:
         self.session.interrupt()

@@ -11,6 +11,7 @@ from textual.screen import Screen
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.trouble import Trouble
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
 
 AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
@@ -90,7 +91,7 @@ class RunningScreen(Screen[None]):
         if self._run is not None:
             waiting = self.waiting
             behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
-            self.say(f"running · {self._run.describe(event.position)} · esc stops{behind}")
+            self.say(f"running · {self._run.describe(event.position)} · {sign_of_key(self, 'stop')} stops{behind}")
 
     def on_finished(self, event: Finished) -> None:
         self._run = None
