@@ -93,10 +93,20 @@ class StoppingScreen(LookingScreen):
     # Runs that stop
 
     def action_continue(self, direction: int) -> None:
-        self._run_on(
-            (self.session.continue_ if direction > 0 else self.session.reverse_continue),
-            "came to the end; nothing stopped the run" if direction > 0 else "came to the beginning; nothing stopped the way back",
-        )
+        """Run to the next stop. Where nothing could stop it, a run without an end is not begun: nobody could mean that."""
+        stops = self.snapshot.stops
+        settable = (*stops.breakpoints, *(watch for watch in stops.watches if watch.stops))
+        why = "no breakpoints are set" if not settable else "nothing stopped it" if stops.active else "all breakpoints are off"
+        if direction < 0:
+            self._run_on(self.session.reverse_continue, f"came to the beginning; {why}")
+        elif stops.active or self.snapshot.last is not None:
+            self._run_on(self.session.continue_, f"came to the end; {why}")
+        else:
+            self.take_count()
+            cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
+            if settable:
+                cure = "<stops> lists them, to turn one on"
+            self.say(with_keys(self, f"{why}, so nothing would stop this run · {cure}"), warning=True)
 
     def action_match(self, direction: int) -> None:
         way = "further on" if direction > 0 else "before"
