@@ -74,7 +74,7 @@ async def test_continue_to_the_end_of_a_run_that_nothing_stops_says_so() -> None
         await command(d, "break if loss < 0")
         await d.type("c")
         assert d.session.position == d.session.end
-        assert "nothing stopped" in d.says
+        assert d.says == "came to the end; nothing stopped it"
 
 
 async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_there_is_one() -> None:
@@ -275,3 +275,62 @@ async def test_stops_are_not_touched_while_a_run_goes_on() -> None:
         await d.pilot.press("escape")
         await d.type()
         assert len(d.session.stops.breakpoints) == 1
+
+
+async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> None:
+    async with driving(learning_rate=3e38) as d:
+        bottom = d.screen.query_one(BottomLine)
+        await command(d, "break h_tilde if t == 1")
+        await d.type("c")
+        assert "stopped" in d.says
+        assert not bottom.warning
+        await command(d, "delete 1")
+        await d.type("l", "50n")
+        assert "not finite" in d.says
+        assert bottom.warning
+        await command(d, "break h if z > 0.5")
+        await d.type("g", "0", "enter", "c")
+        assert "cannot be evaluated" in d.says
+        assert bottom.warning
+        await command(d, "back t == 7")
+        assert "did not hold" in d.says
+        assert not bottom.warning
+
+
+async def test_a_run_that_nothing_would_stop_is_not_begun() -> None:
+    async with driving() as d:
+        await d.type("s", "3", "c")
+        assert d.says.startswith("no breakpoints are set, so nothing would stop this run · b sets one here, :break if")
+        assert d.screen.query_one(BottomLine).warning
+        assert not d.screen.counting
+        assert d.where == (0, 0, 0, "forward")
+        await command(d, "watch loss")  # it shows, and stops nothing
+        await d.type("c")
+        assert "no breakpoints are set" in d.says
+        await command(d, "break h")
+        await command(d, "disable 2")
+        await d.type("c")
+        assert d.says == "all breakpoints are off, so nothing would stop this run · B lists them, to turn one on"
+        assert d.where == (0, 0, 0, "forward")
+        await d.type("C")
+        assert d.session.position.tick == 0
+        assert d.says == "came to the beginning; all breakpoints are off"
+
+
+async def test_a_run_that_nothing_stops_goes_to_its_end_where_it_has_one() -> None:
+    async with driving() as d:
+        d.session.epochs = 2
+        d.screen.show_now()
+        await d.type("c")
+        assert d.session.position == d.session.end
+        assert d.says == "came to the end; no breakpoints are set"
+
+
+async def test_a_run_that_only_writes_goes_on() -> None:
+    async with driving() as d:
+        await command(d, "break loss log {loss:.3f}")
+        await d.pilot.press("c")
+        while len(d.screen.query(Log)) == 0 or not d.screen.running:
+            await d.pilot.pause(0.01)
+        await d.type("escape")
+        assert len(d.session.snapshot().log) > 0

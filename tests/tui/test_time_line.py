@@ -94,7 +94,7 @@ async def test_dragging_goes_along_and_no_further_than_the_run_has_come() -> Non
 async def test_many_moves_between_two_pictures_are_one_seek(monkeypatch: pytest.MonkeyPatch) -> None:
     async with pointing() as hand:
         sought = []
-        monkeypatch.setattr(hand.screen, "go", sought.append)
+        monkeypatch.setattr(hand.screen, "go", lambda tick, along: sought.append(tick))
         for tick in range(100, 200):
             hand.line._seek(tick)
         await hand.settled()
@@ -173,3 +173,42 @@ async def test_pointing_says_the_place_and_its_loss() -> None:
         loss = hand.screen.snapshot.losses[(place - 1) // hand.session.program.ticks]
         assert str(hand.line.tooltip).endswith(f" · loss {loss:.4f}")
         assert hand.tick == hand.session.newest.tick
+
+
+async def test_a_drag_is_one_jump_and_a_click_is_one() -> None:
+    async with pointing() as hand:
+        begun = hand.tick
+        for target in (60, 100):
+            await hand.pilot.mouse_down(TimeLine, offset=hand.at(20))
+            for column in (21, 40, target):
+                await hand.pilot.hover(TimeLine, offset=hand.at(column))
+                await hand.settled()
+            await hand.pilot.mouse_up(TimeLine, offset=hand.at(target))
+            await hand.settled()
+            dragged = hand.tick
+            assert dragged == hand.line.scale.tick(target)
+            hand.session.jump("'")
+            assert hand.tick == begun
+            hand.session.jump("'")
+            begun = dragged
+            assert hand.tick == dragged
+            hand.screen.show_now()
+            await hand.settled()
+        await hand.click(30)
+        await hand.click(50)
+        hand.session.jump("'")
+        assert hand.tick == hand.line.scale.tick(30)
+
+
+async def test_keys_after_a_drag_are_jumps_of_their_own() -> None:
+    async with pointing() as hand:
+        await hand.pilot.mouse_down(TimeLine, offset=hand.at(20))
+        await hand.pilot.hover(TimeLine, offset=hand.at(40))
+        await hand.settled()
+        await hand.pilot.mouse_up(TimeLine, offset=hand.at(40))
+        hand.line.focus()
+        dragged = hand.tick
+        await hand.press("home")
+        assert hand.tick == 0
+        hand.session.jump("'")
+        assert hand.tick == dragged

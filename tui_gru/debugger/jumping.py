@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from tui_gru.debugger.marks import Mark, Marks, check_letter
@@ -11,6 +11,7 @@ from tui_gru.debugger.position import Position
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
 from tui_gru.debugger.travelling import Progress, Travelling
+from tui_gru.debugger.trouble import Trouble, joined
 from tui_gru.engine.errors import TuiGruError
 
 MARKS, CONDITION, LEFT = "marked", "last_condition", "left"  # the names under which they are kept with the session
@@ -35,7 +36,7 @@ class Jumping(Travelling):
             return read(kept)
         except (TypeError, ValueError, RecursionError):
             said = f"what was kept as {name} cannot be read and is left out"
-            self.notice = f"{self.notice}; {said}" if self.notice else said
+            self.notice = joined(self.notice, Trouble(said))
             return default
 
     # Marks
@@ -62,11 +63,11 @@ class Jumping(Travelling):
             mark = self._marks.get(letter)
             where, what = (mark.branch, mark.tick), f"mark {letter}"
         elif self._left is None:
-            raise TuiGruError("there is no place to jump back to yet; a jump, a search or g leaves one")
+            raise TuiGruError("there is no place to jump back to yet; a jump, a search or go leaves one")
         else:
             where, what = self._left, "the place before the last jump"
         if where[0] not in self._branches.named:
-            raise TuiGruError(f"{what} is on the branch {where[0]}, which has been undone; U may bring it back")
+            raise TuiGruError(f"{what} is on the branch {where[0]}, which has been undone; redo may bring it back")
         return self._jump(*where, progress)
 
     @recorded
@@ -103,8 +104,9 @@ class Jumping(Travelling):
             if (self._branches.current, self.position.tick) != here:
                 self._leave(here)
 
-    def seek(self, place: str | Position | int, *, progress: Progress | None = None) -> Position:
-        with self._leaving():
+    def seek(self, place: str | Position | int, *, progress: Progress | None = None, along: bool = False) -> Position:
+        """As `Travelling.seek`; `along` goes on with the jump before it, so that one jumps back to where that began."""
+        with nullcontext() if along else self._leaving():
             return super().seek(place, progress=progress)
 
     @recorded

@@ -8,6 +8,7 @@ from tui_gru.debugger.own_sessions import free_path
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.session_errors import SessionFileError, SessionInUseError, UnwritableSessionError
 from tui_gru.debugger.surviving import REOPENED
+from tui_gru.debugger.trouble import Trouble
 
 IN_MEMORY = "not recorded, it goes on in memory"
 
@@ -18,7 +19,7 @@ def reopened(path: Path, history_memory: int | None = None) -> Session:
         return Session.open(path, record=True, history_memory=history_memory)
     except UnwritableSessionError as error:
         session = Session.open(path, history_memory=history_memory)
-        session.notice = f"{IN_MEMORY}: {error}"
+        session.notice = Trouble(f"{IN_MEMORY}: {error}")
         return session
 
 
@@ -39,4 +40,4 @@ def record(session: Session, path: Path) -> None:
     except SessionInUseError:
         raise
     except SessionFileError as error:
-        session.notice = f"{IN_MEMORY}: {error}"
+        session.notice = Trouble(f"{IN_MEMORY}: {error}")

@@ -9,6 +9,7 @@ from tui_gru.debugger.position import Position
 from tui_gru.debugger.stops import Breakpoint
 from tui_gru.debugger.surviving import recorded
 from tui_gru.debugger.travelling import Progress, either
+from tui_gru.debugger.trouble import Trouble, joined
 from tui_gru.debugger.writing import Writing
 
 # Searching is imported once there is something to stop at.
@@ -93,5 +94,6 @@ class Stopping(Writing):
         if halt is not None and tick_there == tick:
             from tui_gru.debugger.stop_words import why
 
-            self.notice = "; ".join(filter(None, (why(halt, self._timeline), self.notice)))
+            said = why(halt, self._timeline)
+            self.notice = joined(said if halt.error is None else Trouble(said), self.notice)
             self._note_hit(tick)

@@ -11,6 +11,7 @@ from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.state import State
+from tui_gru.debugger.trouble import Trouble, joined
 from tui_gru.engine.errors import TuiGruError
 
 # SQLite and JSON are imported when a session is first written or read: they would be a tenth of the start.
@@ -58,7 +59,7 @@ class Surviving(ABC):
         state = load(path, history_memory) if recorder is None else recorder.begun
         session._begin(state)
         session._recorder = recorder
-        session.notice = "; ".join(filter(None, (f"{REOPENED}{session.left_at}", session.notice)))
+        session.notice = joined(f"{REOPENED}{session.left_at}", session.notice)
         return session
 
     @property
@@ -164,7 +165,7 @@ class Surviving(ABC):
 
     def _heed(self, trouble: str) -> None:
         if trouble:
-            self._recorder, self.notice = None, trouble
+            self._recorder, self.notice = None, Trouble(trouble)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from tui_gru.debugger.state import State
 from tui_gru.debugger.steps import Stride, check_level
 from tui_gru.debugger.surviving import Surviving, recorded
 from tui_gru.debugger.timeline import Change, Timeline, nothing
+from tui_gru.debugger.trouble import Trouble
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.record import BatchRecord
 
@@ -138,7 +139,7 @@ class Travelling(Surviving):
         all_ahead = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
         ahead = [tick for tick in all_ahead if tick > here and place(tick) == tick]
         if not ahead:
-            raise TuiGruError("learning is off, so this line is stepped over; l turns learning on")
+            raise TuiGruError("learning is off, so this line is stepped over; turn it on to run there")
         with self._under_way():
             return self._go(min(ahead), progress)
 
@@ -223,7 +224,7 @@ class Travelling(Surviving):
         place = watch.place(tick) if watch is not None else None
         if place is None:
             return tick
-        self.notice = "stopped here: the loss or a weight is not finite (NaN or infinite)"
+        self.notice = Trouble("stopped here: the loss or a weight is not finite (NaN or infinite)")
         return place
 
     def _checked(self, tick: int, monitor: Monitor) -> int:
@@ -267,7 +268,7 @@ class Travelling(Surviving):
     def _take_note(self, checks: CheckWatch, tick: int) -> None:
         self.checked, self._done = checks.tally(tick), (self._timeline, checks.done(tick))
         if checks.problem and tick >= self._timeline.end_of(checks.stopped_at):
-            self.notice = checks.problem
+            self.notice = Trouble(checks.problem)
 
     def _monitor(self, watch: FiniteWatch | None, progress: Progress | None) -> Monitor:
         ticks = self.program.ticks

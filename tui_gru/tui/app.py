@@ -22,6 +22,7 @@ from textual.screen import Screen
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
+from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
@@ -39,12 +40,10 @@ class TuiGruApp(App[None]):
         super().__init__()
         self.session = session
         self.main: MainScreen | None = None  # it may go on in another session
+        self.keyboard = Keyboard(self)
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
         self.own_keys = dict(own_keys or {})
         self._bound = {key for keys in self.own_keys.values() for key in keys.split(",")}
-        self._opening = {
-            key for verb in VERBS if verb.action.startswith("command(") for key in self.own_keys.get(verb.id, verb.keys).split(",")
-        }
         self.animation_level = "none"
         register_themes(self)
         name = checked_theme(self, theme or BLACKBOARD.name)
@@ -78,19 +77,27 @@ class TuiGruApp(App[None]):
         self.exit(return_code=128 + number)
 
     async def on_event(self, event: events.Event) -> None:
-        """Two kinds of keys are dealt with before the next is looked at, since that is for what has the focus by then.
+        """Keys, and what is pasted between them, are dealt with one after the other.
 
-        Alt and a letter is what escape and a letter soon after it are to a terminal: it is taken as these. And a key that opens
-        the `:` line opens it before what is typed behind it can be taken for verbs.
+        Alt and a letter is what escape and a letter soon after it are to a terminal: it is taken as these.
         """
-        if isinstance(event, events.Key) and not event.is_forwarded and isinstance(self.screen, MainScreen):
-            if event.key.startswith("alt+") and event.key not in self._bound and event.character:
-                await self._check_bindings("escape")
-                event = events.Key(event.character, event.character)
-            taken = self.screen.asking or (self.focused is not None and self.focused.check_consume_key(event.key, event.character))
-            if event.key in self._opening and not taken and await self._check_bindings(event.key):
-                return
-        await super().on_event(event)
+        if not isinstance(event, (events.Key, events.Paste)) or event.is_forwarded:
+            await super().on_event(event)
+            return
+        self.app_focus = True
+        if isinstance(event, events.Key) and event.key.startswith("alt+") and event.character and self._no_chord(event.key):
+            self.keyboard.put(events.Key("escape", "\x1b"))
+            event = events.Key(event.character, event.character)
+        self.keyboard.put(event)
+
+    def _no_chord(self, key: str) -> bool:
+        return isinstance(self.screen, MainScreen) and key not in self._bound
+
+    def on_fence(self, event: Fence) -> None:
+        event.passed.set()
+
+    def on_unmount(self) -> None:
+        self.keyboard.close()
 
     def on_ready(self) -> None:
         gc.freeze()

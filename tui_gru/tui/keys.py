@@ -70,8 +70,8 @@ VERBS = (
     Verb("stops", "B", "stops", "", "list, edit, delete breakpoints, watches, marks", _STOP),
     Verb("match.next", "right_square_bracket", "match(1)", "", "next match of the last condition", _STOP),
     Verb("match.back", "left_square_bracket", "match(-1)", "", "the match before", _STOP),
-    Verb("mark", "m", "letter('mark')", "", "mark this place: m a", _STOP),
-    Verb("jump", "apostrophe", "letter('jump')", "", "jump to a mark: ' a; '' goes back", _STOP),
+    Verb("mark", "m", "letter('mark')", "", "mark this place, under the letter typed next", _STOP),
+    Verb("jump", "apostrophe", "letter('jump')", "", "jump to the mark of the letter typed next; ' goes back", _STOP),
     Verb("suppose", "i", "suppose", "", "another number in its place: what would follow, and enter keeps it", _LOOK),
     Verb("row", "r", "row(1)", "row", "single out the next row of the batch", _LOOK, 6),
     Verb("row.back", "R", "row(-1)", "", "single out the row before", _LOOK),
@@ -87,6 +87,7 @@ VERBS = (
     Verb("quit", "q", "quit", "quit", "quit", _ELSE, 4),
 )
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))
+KEYS = {verb.id: verb.keys for verb in VERBS}
 BINDINGS = [*(verb.binding for verb in VERBS), *COUNTS]
 GROUPS = tuple(dict.fromkeys(verb.group for verb in VERBS))
 

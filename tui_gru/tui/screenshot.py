@@ -36,9 +36,9 @@ async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -
 
 
 async def until_idle(pilot: Pilot[None]) -> None:
-    """Wait until no run is under way."""
-    screen = pilot.app.screen
-    while isinstance(screen, MainScreen) and screen.running:
+    """Wait until no key waits and no run is under way."""
+    app = pilot.app
+    while (isinstance(app, TuiGruApp) and app.keyboard.busy) or (isinstance(app.screen, MainScreen) and app.screen.running):
         await pilot.pause(0.02)
 
 

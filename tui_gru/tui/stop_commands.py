@@ -85,14 +85,14 @@ def jump(screen: StoppingScreen, rest: str) -> None:
 def _names(rest: str, example: str) -> list[str]:
     names = rest.replace(",", " ").split()
     if not names:
-        raise TuiGruError(f"name which, as in {example}; B lists all")
+        raise TuiGruError(f"name which, as in {example}; :stops lists all")
     return names
 
 
 def _number(name: str) -> int:
     number = name.removeprefix("#")
     if not number.isdecimal():
-        raise TuiGruError(f"{name!r} is no number of a breakpoint or watch; B lists all")
+        raise TuiGruError(f"{name!r} is no number of a breakpoint or watch; :stops lists all")
     return int(number)
 
 

@@ -11,21 +11,9 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.key_signs import key_sign
 from tui_gru.tui.keys import Verb
 from tui_gru.tui.themes import palette_of
-
-KEY_SIGNS = {
-    "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
-    "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
-    "right_square_bracket": "]", "left_square_bracket": "[", "apostrophe": "'",
-    "equals_sign": "=",
-}  # fmt: skip
-
-
-def key_sign(keys: str) -> str:
-    """Keys as people know them: `full_stop` is `.`, of `s,right` the first."""
-    first = keys.split(",")[0]
-    return KEY_SIGNS.get(first, first)
 
 
 class BottomLine(Widget):

@@ -62,6 +62,7 @@ class BranchList(Overlay):
             super().__init__()
             self.verb, self.name = verb, name
 
+    ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Before", show=False, id="branches.before"),
         Binding("down", "move(1)", "After", show=False, id="branches.after"),

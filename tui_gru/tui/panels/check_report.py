@@ -13,6 +13,7 @@ from tui_gru.debugger.checking import Report, Row
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
+from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.check_table import Table, waiting
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, clip
@@ -24,6 +25,7 @@ SPIN = 0.1  # seconds
 class CheckReport(Overlay):
     """Waits with a spinner until it is given a report, then lets one choose among its rows."""
 
+    ASKING = frozenset({"choose", "every"})
     BINDINGS: ClassVar[list[BindingType]] = [
         ("up", "cursor(-1)", ""),
         ("down", "cursor(1)", ""),
@@ -135,6 +137,6 @@ class CheckReport(Overlay):
             return
         title = f"check · epoch {at.epoch + 1:,} · batch {at.batch + 1:,}/{snapshot.program.num_batches:,}"
         if at.number != snapshot.position.number:
-            title += " · k checks this one"
+            title += with_keys(self, " · <check> checks this one")
         state = "on" if snapshot.checked is not None else "off"
-        self.set_titles(title, f"space: every batch ({state}) · esc")
+        self.set_titles(title, f"space: every batch ({state}) · {sign_of_key(self, 'stop')}")

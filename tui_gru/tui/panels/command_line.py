@@ -61,6 +61,10 @@ class CommandLine(Input):
             if self.display:
                 await self.run_action(binding.action)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None for what has to wait while a run goes on."""
+        return None if action == "submit" and getattr(self.screen, "running", False) else True
+
     def action_leave(self) -> None:
         self.close()
         self.post_message(self.Left())

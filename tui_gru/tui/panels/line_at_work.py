@@ -10,6 +10,7 @@ import numpy as np
 from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -20,12 +21,12 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 
 _WELCOME = "The training loop of a GRU, before its first line. Step, and watch every number come into being."
-_KEYS = (
-    ("o", "a line"),
-    ("s", "a timestep"),
-    ("n", "a batch"),
-    ("a", "an SGD step: this batch to its end, backward and update"),
-    ("?", "all keys; a capital goes the same way back in time"),
+_FIRST = (
+    ("step.line", "a line"),
+    ("step.timestep", "a timestep"),
+    ("step.batch", "a batch"),
+    ("learn.sgd", "an SGD step: this batch to its end, backward and update"),
+    ("help", "all keys; a capital goes the same way back in time"),
 )
 _EARLIER = (
     "The state came into this batch with its history, so the gradient runs on: back through the batches before, to the first of "
@@ -58,7 +59,12 @@ class LineAtWork(SnapshotPanel):
             return EMPTY
         line = snapshot.line
         if line is None:
-            return clip(self.palette, _welcome(self.palette, width), width, height)
+            return clip(
+                self.palette,
+                _welcome(self.palette, width, [(sign_of_key(self, verb), what) for verb, what in _FIRST]),
+                width,
+                height,
+            )
         if line.formula is None:
             return clip(self.palette, _paragraph(self.palette, _EARLIER, width), width, height)
         written = written_out(self.palette, snapshot, line, self._view, width, height)
@@ -117,8 +123,8 @@ def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
     return text(palette, f"{palette.glyphs.not_finite} {_UNDERFLOW}", palette.warning)
 
 
-def _welcome(palette: Palette, width: int) -> Box:
-    keys = grid([(text(palette, key, palette.accent), text(palette, verb)) for key, verb in _KEYS], gap=2)
+def _welcome(palette: Palette, width: int, first: list[tuple[str, str]]) -> Box:
+    keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
     return vstack(_paragraph(palette, _WELCOME, width), keys)
 
 

@@ -7,6 +7,7 @@ from textual.style import Style as TextStyle
 
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.loss_series import LossSeries
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
@@ -61,7 +62,7 @@ class LossCurve(Panel):
         return Content.assemble(*((transliterate(what, palette.glyphs), TextStyle.from_rich_style(ink)) for what, ink in parts))
 
     def build(self, width: int, height: int) -> Box:
-        hint = "no batch finished yet: n runs one"
+        hint = with_keys(self, "no batch finished yet: <step.batch> runs one")
         second = self._other.envelope if self._names else None
         plot = curve(
             self.palette, self._series.envelope, width, height, here=self._here, every=self._epoch, second=second, placeholder=hint

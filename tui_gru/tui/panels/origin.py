@@ -49,6 +49,7 @@ class Leaf:
 class OriginPanel(Overlay):
     """Draws one `Leaf`, and asks the screen to follow a number, or to work out the terms of one that lies far."""
 
+    ASKING = frozenset({"open", "follow", "back", "changes"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", show=False, id="origin.up"),
         Binding("down", "move(1)", "Down", show=False, id="origin.down"),

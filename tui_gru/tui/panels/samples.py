@@ -11,6 +11,7 @@ from rich.style import Style
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.characters import visible
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, pad, text, vstack
@@ -44,7 +45,7 @@ class Samples(Panel):
     def build(self, width: int, height: int) -> Box:
         palette = self.palette
         if not self._samples:
-            return clip(palette, text(palette, "p draws a sample", palette.dim), width, height)
+            return clip(palette, text(palette, with_keys(self, "<sample> draws a sample"), palette.dim), width, height)
         *older, newest = self._samples
         lines = [_text(palette, newest, width, palette.strong, most=max(height // 2, 1))]
         if newest.draws:

@@ -18,6 +18,7 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.stop_signs import clauses, place_of, sign_of
 from tui_gru.tui.panels.watched_value import just_changed, written_value
 from tui_gru.tui.view import View
@@ -33,17 +34,19 @@ _ALIGNED = 60
 #: The arrow and the sign before the columns, and blanks between them.
 _LEAD, _GAP = 4, 2
 _FIRST_STEPS = (
-    ("b", "a breakpoint on this line"),
+    ("breakpoint", "a breakpoint on this line"),
     (":break h if any(h > 0.9)", "stop where it holds"),
     (":break loss log {loss:.3f}", "write, without stopping"),
     (":watch loss stop", "stop when it changes"),
-    ("m a", "mark this place; ' a returns"),
+    ("mark", "mark this place, under a letter"),
+    ("jump", "and a letter: back to its mark"),
 )
 
 
 class StopsList(Overlay):
     """A cursor goes through it; what is done with the entry under it is for the screen to do."""
 
+    ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1)", "Up", show=False),
         Binding("down", "move(1)", "Down", show=False),
@@ -109,7 +112,7 @@ class StopsList(Overlay):
     def _first_steps(self, width: int) -> Box:
         p = self.palette
         head = text(p, "nothing to stop at yet", p.dim)
-        keys = [text(p, key, p.keyword) for key, _ in _FIRST_STEPS]
+        keys = [text(p, key if key.startswith(":") else sign_of_key(self, key), p.keyword) for key, _ in _FIRST_STEPS]
         what = [text(p, said, p.plain) for _, said in _FIRST_STEPS]
         beside = columns(vstack(*keys), vstack(*what))
         if beside.width > width:
@@ -181,13 +184,13 @@ class StopsList(Overlay):
         self._follow()
 
     def _hints(self) -> str:
-        entry = self.chosen
+        entry, closes = self.chosen, with_keys(self, "<stop> closes")
         if entry is None:
-            return "esc closes"
+            return closes
         if isinstance(entry, Mark):
-            hints = ["enter goes there", "d delete", "esc closes"]
+            hints = ["enter goes there", "d delete", closes]
         else:
-            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", "esc closes"]
+            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", closes]
         while len(" · ".join(hints)) > max(self.size.width - 6, 0) and len(hints) > 1:
             hints.pop()
         return " · ".join(hints)

@@ -46,10 +46,11 @@ class TimeLine(Widget, can_focus=True):
     ]
 
     class Sought(Message):
-        """Somebody wants to go to a tick."""
+        """Somebody wants to go to a tick; `along`: as a part of the jump before."""
 
-        def __init__(self, tick: int) -> None:
+        def __init__(self, tick: int, *, along: bool = False) -> None:
             super().__init__()
+            self.along = along
             self.tick = tick
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
@@ -63,6 +64,7 @@ class TimeLine(Widget, can_focus=True):
         self._drawn: tuple[object, list[Strip]] | None = None
         self._asked: int | None = None  # the column last asked for, from where the next key goes on
         self._under_way = False  # what was asked for has not been shown yet
+        self._grasped: int | None = None  # where one was when the mouse button was pressed, while a drag goes on
         self._wanted: int | None = None  # the tick to go to once what is on its way has been drawn
 
     def show(self, snapshot: Snapshot, view: View) -> None:
@@ -137,6 +139,15 @@ class TimeLine(Widget, can_focus=True):
 
     # Going
 
+    @property
+    def expecting(self) -> bool:
+        """Whether a place that was asked for has not been shown yet."""
+        return self._wanted is not None or self._under_way
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None while a run goes on, which has the session for itself."""
+        return None if getattr(self.screen, "running", False) else True
+
     def _seek(self, tick: int) -> None:
         """Ask to go to a tick; while one is on its way to the screen, only the last of those asked for meanwhile."""
         due, self._wanted = self._wanted is not None, tick
@@ -147,7 +158,7 @@ class TimeLine(Widget, can_focus=True):
         tick, self._wanted = self._wanted, None
         if tick is not None and self._snapshot is not None and tick != self._snapshot.position.tick:
             self._under_way = True
-            self.post_message(self.Sought(tick))
+            self.post_message(self.Sought(tick, along=self._grasped not in (None, self._snapshot.position.tick)))
 
     def action_move(self, columns: int) -> None:
         """Go a column on; where that is no other place, as far as it takes."""
@@ -159,12 +170,12 @@ class TimeLine(Widget, can_focus=True):
         tick = self.tick_of(self._asked)
         if (tick - here) * columns <= 0:
             tick = here + columns
-        self._seek(min(max(tick, 0), self._snapshot.newest.tick))
+        self._go_to(min(max(tick, 0), self._snapshot.newest.tick))
 
     def action_end(self, newest: bool) -> None:
         if self._snapshot is not None:
             self._asked = None
-            self._seek(self._snapshot.newest.tick if newest else 0)
+            self._go_to(self._snapshot.newest.tick if newest else 0)
 
     def action_next(self, direction: int) -> None:
         """Go to the next place with a sign."""
@@ -173,7 +184,11 @@ class TimeLine(Widget, can_focus=True):
             ahead = [sign.tick for sign in self._signs if (sign.tick - here) * direction > 0]
             if ahead:
                 self._asked = None
-                self._seek(min(ahead) if direction > 0 else max(ahead))
+                self._go_to(min(ahead) if direction > 0 else max(ahead))
+
+    def _go_to(self, tick: int) -> None:
+        self._grasped = None
+        self._seek(tick)
 
     def on_blur(self) -> None:
         self._asked = None
@@ -183,6 +198,7 @@ class TimeLine(Widget, can_focus=True):
     def on_mouse_down(self, event: events.MouseDown) -> None:
         if event.button == 1 and self._snapshot is not None:
             self.capture_mouse()
+            self._grasped = self._snapshot.position.tick
             self._asked = None
             self._seek(self._tick_under(event))
             event.stop()

@@ -9,6 +9,7 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import Watched
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.watched_value import just_changed, written_value
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
@@ -26,7 +27,7 @@ class Watches(Panel):
     def show(self, snapshot: Snapshot, view: View) -> None:
         rows = len(self._watched)
         self._watched = tuple((watched, just_changed(snapshot, watched)) for watched in snapshot.watched if watched.watch.enabled)
-        self.set_titles("watches", "B edits")
+        self.set_titles("watches", with_keys(self, "<stops> edits"))
         self.refresh_content()
         if rows != len(self._watched):
             self.refresh(layout=True)

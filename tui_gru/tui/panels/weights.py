@@ -12,6 +12,7 @@ from textual.containers import Container
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.tui.characters import visible
+from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, WEIGHTS, Sheet, fits, sheet
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
@@ -61,9 +62,13 @@ class Overview(SnapshotPanel):
             together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
             if together.height <= height:
                 shown, left_out = together, others[count:]
-        self._caption("weights", f"x: {left_out[0].name}" if left_out else "")
+        self._caption("weights", f"{sign_of_key(self, 'weights')}: {left_out[0].name}" if left_out else "")
         if GRADIENTS not in others and not snapshot.minus and shown.height + 1 < height:
-            how = "they come with the backward phase" if snapshot.learning else "a takes an SGD step, l turns learning on"
+            how = (
+                "they come with the backward phase"
+                if snapshot.learning
+                else with_keys(self, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
+            )
             shown = vstack(shown, text(self.palette, f"no gradients yet: {how}", self.palette.dim), gap=1)
         return shown
 

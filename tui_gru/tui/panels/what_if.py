@@ -16,6 +16,7 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.what_if import Difference, WhatIf
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bar
@@ -28,6 +29,7 @@ BAR = 12
 class WhatIfPanel(Overlay):
     """Nothing of it has happened, until enter keeps it."""
 
+    ASKING = frozenset({"keep"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("enter", "keep", "Keep", show=False, id="what_if.keep")]
 
     class Kept(Message):
@@ -48,7 +50,10 @@ class WhatIfPanel(Overlay):
         super().on_mount()
         at = f" at t {self.what_if.t + 1}" if self.what_if.t is not None else ""
         named = spoken(self.what_if.name, self.what_if.index, self._vocabulary)
-        self.set_titles(f"what if {named}{at} were {short(self.what_if.value)}?", "enter keeps it · esc leaves all as it is")
+        self.set_titles(
+            f"what if {named}{at} were {short(self.what_if.value)}?",
+            with_keys(self, "enter keeps it · <stop> leaves all as it is"),
+        )
 
     def build(self, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if

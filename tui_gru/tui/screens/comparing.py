@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.softmax import Softmax
@@ -34,7 +35,7 @@ class ComparingScreen(LookingScreen):
         def compare(_: object) -> None:
             other, here = self.session.compare(name), self.session.branch
             self.view = replace(self.view, differences=True)
-            shown = f"{here} minus {other} in matrices · both losses in the curve · = shows values"
+            shown = f"{here} minus {other} in matrices · both losses in the curve · {sign_of_key(self, 'compare')} shows values"
             said.append("compared with no other branch" if other is None else shown)
 
         self.do(compare)
@@ -51,6 +52,7 @@ class ComparingScreen(LookingScreen):
         elif self.view.differences:
             self.view = replace(self.view, differences=False)
             self.show_view()
-            self.say(f"values of {self.session.branch} in matrices · both losses in the curve · = compares no more")
+            shown = f"values of {self.session.branch} in matrices · both losses in the curve"
+            self.say(f"{shown} · {sign_of_key(self, 'compare')} compares no more")
         else:
             self.compare(None)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.naming import axes_of
 from tui_gru.debugger.position import position_of
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel, NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
@@ -61,7 +62,7 @@ class ExplainingScreen(LookingScreen):
             from tui_gru.tui.panels.origin import OriginPanel
 
             self._trail = ()
-            self.run_worker(self.lay(OriginPanel(found[0])), exclusive=True, group="overlay")
+            self.cover(OriginPanel(found[0]))
         else:
             self._trail = (*self._trail, panel.leaf)
             panel.turn_to(found[0])
@@ -113,7 +114,10 @@ class ExplainingScreen(LookingScreen):
         """The result of the line just executed, in the row that is looked at."""
         line = self.snapshot.line
         if line is None or line.formula is None:
-            self.say("nothing is computed here yet: step on, then enter says where a number comes from", warning=True)
+            self.say(
+                with_keys(self, "nothing is computed here yet: step on, then <explain> says where a number comes from"),
+                warning=True,
+            )
             return
         row = self.view.row or 0
         index = tuple(row if axis == "row" else 0 for axis in axes_of(line.target))

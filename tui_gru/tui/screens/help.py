@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
 from tui_gru.tui.commands import COMMANDS
+from tui_gru.tui.key_signs import key_signs
 from tui_gru.tui.keys import GROUPS, VERBS
-from tui_gru.tui.panels.bottom_line import KEY_SIGNS
 from tui_gru.tui.widgets.boxes import Box, columns, pad, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
@@ -28,6 +28,9 @@ class HelpScreen(ModalScreen[None]):
     def __init__(self, keymap: Mapping[str, str]) -> None:
         super().__init__()
         self._keymap = keymap
+        for verb in ("help", "stop", "quit"):
+            if verb in keymap:
+                self._bindings.bind(keymap[verb], "dismiss", show=False)
 
     def compose(self) -> ComposeResult:
         yield HelpPanel(self._keymap)
@@ -54,7 +57,7 @@ class HelpPanel(Panel):
     def _group(self, group: str) -> Box:
         p = self.palette
         verbs = [verb for verb in VERBS if verb.group == group]
-        signs = [" ".join(KEY_SIGNS.get(key, key) for key in self._keymap.get(verb.id, verb.keys).split(",")) for verb in verbs]
+        signs = [" ".join(key_signs(self._keymap.get(verb.id, verb.keys))) for verb in verbs]
         keys = vstack(*(text(p, sign, p.keyword) for sign in signs))
         what = vstack(*(text(p, verb.help, p.plain) for verb in verbs))
         return vstack(text(p, group, p.strong), columns(pad(keys, right=max(0, 10 - keys.width)), what))

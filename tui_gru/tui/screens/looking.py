@@ -31,6 +31,11 @@ class LookingScreen(WalkingScreen):
         super().__init__(session)
         self.view = View()
         self.page = 1
+        self._coming: Overlay | None = None  # it is being laid
+
+    @property
+    def expecting(self) -> bool:
+        return self._coming is not None or super().expecting
 
     def show_view(self) -> None:
         """Draw the snapshot again, as it is looked at now."""
@@ -48,8 +53,20 @@ class LookingScreen(WalkingScreen):
         """What covers the blackboard, if anything does."""
         return next(iter(self.query(Overlay)), None)
 
+    def cover(self, overlay: Overlay) -> None:
+        """Have the blackboard covered with a panel; the keys that are typed meanwhile are for it."""
+        self._coming = overlay
+        self.run_worker(self.lay(overlay), exclusive=True, group="overlay")
+
     async def lay(self, overlay: Overlay) -> None:
         """Cover the blackboard with a panel; the listing and the header stay in view. It is given every snapshot, and the focus."""
+        try:
+            await self._lay(overlay)
+        finally:
+            if self._coming is overlay:
+                self._coming = None
+
+    async def _lay(self, overlay: Overlay) -> None:
         board = self.query_one("#blackboard", Container)
         for earlier in self.query(Overlay):
             await earlier.remove()

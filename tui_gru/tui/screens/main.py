@@ -15,6 +15,7 @@ from tui_gru.debugger.session import Session
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import keys
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.keys import Verb
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.gates import Gates
@@ -55,6 +56,7 @@ class MainScreen(
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._due = False
+        self._time_lines: list[TimeLine] = []
         self._came_from: Widget | None = None  # what had the focus before the command line
 
     def compose(self) -> ComposeResult:
@@ -75,7 +77,8 @@ class MainScreen(
                 with Container(id="bottom"):
                     yield Weights()
                     yield Samples()
-        yield TimeLine()
+        self._time_lines = [TimeLine()]
+        yield from self._time_lines
         yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
 
     def on_mount(self) -> None:
@@ -89,7 +92,7 @@ class MainScreen(
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
         self.snapshot = self.session.snapshot()
         if self.session.notice:
-            self.say(self.session.notice, warning=True)
+            self.say_notice()
         if not self._due:
             self._due = True
             self.call_later(self._show)
@@ -115,6 +118,15 @@ class MainScreen(
         if self.overlay is not None:
             yield self.overlay
 
+    @property
+    def expecting(self) -> bool:
+        return super().expecting or any(line.expecting for line in self._time_lines)
+
+    @property
+    def waiting(self) -> int:
+        keyboard = getattr(self.app, "keyboard", None)
+        return 0 if keyboard is None else int(keyboard.waiting)
+
     def show_count(self, count: int) -> None:
         self.show_prefix(str(count) if count else "")
 
@@ -127,9 +139,9 @@ class MainScreen(
 
     # Doing
 
-    def go(self, place: str | int) -> None:
-        """Go to a place in time."""
-        self.do(lambda progress: self.session.seek(place, progress=progress), batches=self._distance(place))
+    def go(self, place: str | int, *, along: bool = False) -> None:
+        """Go to a place in time; `along` goes on with the jump before it."""
+        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=self._distance(place))
 
     def _distance(self, place: str | int) -> int | None:
         """About how many batches lie between the newest moment and a place; None where that is not plain."""
@@ -226,7 +238,7 @@ class MainScreen(
         self.do(lambda progress: self.session.run_to(event.line.target, progress=progress))
 
     def on_time_line_sought(self, event: TimeLine.Sought) -> None:
-        self.go(event.tick)
+        self.go(event.tick, along=event.along)
 
     def action_help(self) -> None:
         from tui_gru.tui.screens.help import HelpScreen
@@ -261,7 +273,7 @@ class MainScreen(
         if self.running:
             self.session.interrupt()
         else:
-            self.say("nothing is running; q quits")
+            self.say(with_keys(self, "nothing is running; <quit> quits"))
 
     def action_quit(self) -> None:
         self.session.interrupt()

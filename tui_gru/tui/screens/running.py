@@ -9,7 +9,9 @@ from textual import work
 from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
+from tui_gru.debugger.trouble import Trouble
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
 
 AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
@@ -31,6 +33,10 @@ class RunningScreen(Screen[None]):
         """Say something, until the next key."""
         raise NotImplementedError
 
+    def say_notice(self) -> None:
+        """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
+        self.say(self.session.notice, warning=isinstance(self.session.notice, Trouble))
+
     def show_now(self) -> None:
         """Show the session as it is now."""
         raise NotImplementedError
@@ -39,6 +45,16 @@ class RunningScreen(Screen[None]):
     def running(self) -> bool:
         """Whether a thread is at work on the session, which then is not to be touched."""
         return self._run is not None
+
+    @property
+    def expecting(self) -> bool:
+        """Whether something that was asked for is still to come, which the next key may be for."""
+        return False
+
+    @property
+    def waiting(self) -> int:
+        """How many keys wait for the end of a run."""
+        return 0
 
     def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None) -> None:
         """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known.
@@ -73,7 +89,9 @@ class RunningScreen(Screen[None]):
 
     def on_progressed(self, event: Progressed) -> None:
         if self._run is not None:
-            self.say(f"running · {self._run.describe(event.position)} · esc stops")
+            waiting = self.waiting
+            behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
+            self.say(f"running · {self._run.describe(event.position)} · {sign_of_key(self, 'stop')} stops{behind}")
 
     def on_finished(self, event: Finished) -> None:
         self._run = None

@@ -11,6 +11,7 @@ from textual.containers import Container
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.listing import Listing, stops_on
 from tui_gru.tui.panels.stop_signs import command_of, described, place_of, plain
 from tui_gru.tui.screens.looking import LookingScreen
@@ -19,8 +20,8 @@ from tui_gru.tui.view import Shows
 if TYPE_CHECKING:
     from tui_gru.tui.panels.stops_list import StopsList
 
-#: A letter that a key waits for: the sign before the message, and the message.
-_LETTERS = {"mark": ("m", "a letter marks this place · esc forgets"), "jump": ("'", "a letter jumps to its mark")}
+#: What is said while a letter is waited for.
+_LETTERS = {"mark": "a letter marks this place", "jump": "a letter jumps to its mark"}
 
 
 class StoppingScreen(LookingScreen):
@@ -40,7 +41,7 @@ class StoppingScreen(LookingScreen):
     def change_stops(self, change: Callable[[Session], object]) -> None:
         """Do something to the session's stops or marks, which takes no time, and show it. Raises `TuiGruError`."""
         if self.running:
-            raise TuiGruError("a run is under way; esc stops it")
+            raise TuiGruError(with_keys(self, "a run is under way; <stop> stops it"))
         self.session.notice = ""
         change(self.session)
         self.show_now()
@@ -48,11 +49,12 @@ class StoppingScreen(LookingScreen):
     def add_breakpoint(self, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
         self.change_stops(lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
         made = described(self.session.stops.breakpoints[-1])
-        self.say(f"{made} · {'c runs on, and it writes' if log else 'c runs to it'}")
+        self.say(f"{made} · {sign_of_key(self, 'continue')} {'runs on, and it writes' if log else 'runs to it'}")
 
     def add_watch(self, expression: str, *, stops: bool) -> None:
         self.change_stops(lambda session: session.watch(expression, stops=stops))
-        self.say(f"watching {expression}{' · v turns to its page' if self._small else ''}")
+        page = sign_of_key(self, "page")
+        self.say(f"watching {expression}{f' · {page} turns to its page' if self._small else ''}")
 
     def change_stop(self, id: int, **changes: Any) -> None:
         self.change_stops(lambda session: session.change_stop(id, **changes))
@@ -77,7 +79,10 @@ class StoppingScreen(LookingScreen):
 
     def action_breakpoint(self) -> None:
         if self.snapshot.line is None:
-            self.say("no line has been executed yet; o executes one, or click beside a line of the program", warning=True)
+            self.say(
+                with_keys(self, "no line has been executed yet; <step.line> executes one, or click beside a line of the program"),
+                warning=True,
+            )
         else:
             self.toggle_breakpoint(self.snapshot.line.target)
 
@@ -88,10 +93,20 @@ class StoppingScreen(LookingScreen):
     # Runs that stop
 
     def action_continue(self, direction: int) -> None:
-        self._run_on(
-            (self.session.continue_ if direction > 0 else self.session.reverse_continue),
-            "came to the end; nothing stopped the run" if direction > 0 else "came to the beginning; nothing stopped the way back",
-        )
+        """Run to the next stop. Where nothing could stop it, a run without an end is not begun: nobody could mean that."""
+        stops = self.snapshot.stops
+        settable = (*stops.breakpoints, *(watch for watch in stops.watches if watch.stops))
+        why = "no breakpoints are set" if not settable else "nothing stopped it" if stops.active else "all breakpoints are off"
+        if direction < 0:
+            self._run_on(self.session.reverse_continue, f"came to the beginning; {why}")
+        elif stops.active or self.snapshot.last is not None:
+            self._run_on(self.session.continue_, f"came to the end; {why}")
+        else:
+            self.take_count()
+            cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
+            if settable:
+                cure = "<stops> lists them, to turn one on"
+            self.say(with_keys(self, f"{why}, so nothing would stop this run · {cure}"), warning=True)
 
     def action_match(self, direction: int) -> None:
         way = "further on" if direction > 0 else "before"
@@ -117,12 +132,12 @@ class StoppingScreen(LookingScreen):
         """Wait for the letter of a mark to set or to jump to."""
         self.take_count()
         self._letter_for = purpose
-        sign, message = _LETTERS[purpose]
+        message = _LETTERS[purpose]
         if purpose == "jump":
             marks = " ".join(mark.letter for mark in self.snapshot.marks)
-            message = f"{message}{f' ({marks})' if marks else '; none is set yet'} · ' to where one was · esc forgets"
-        self.show_prefix(sign)
-        self.say(message)
+            message = f"{message}{f' ({marks})' if marks else '; none is set yet'} · ' to where one was"
+        self.show_prefix(sign_of_key(self, purpose))
+        self.say(f"{message} · {sign_of_key(self, 'stop')} forgets")
 
     def show_prefix(self, prefix: str) -> None:
         """Show what has been typed of a verb that needs more."""
@@ -167,7 +182,7 @@ class StoppingScreen(LookingScreen):
 
         if marks:
             at = next((mark.letter for mark in self.snapshot.marks), None)
-        self.run_worker(self.lay(StopsList(at=at)))
+        self.cover(StopsList(at=at))
 
     async def on_stops_list_chosen(self, event: StopsList.Chosen) -> None:
         entry = event.entry

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.matrix import MatrixView
@@ -26,7 +27,10 @@ class SupposingScreen(LookingScreen):
         """Begin the command that puts another number in the place of the one under the cursor."""
         ref = self._under_cursor()
         if ref is None:
-            self.say("put the cursor on a number first: tab goes from panel to panel, the arrows to a number", warning=True)
+            self.say(
+                with_keys(self, "put the cursor on a number first: <panel.next> goes from panel to panel, the arrows to a number"),
+                warning=True,
+            )
             return
         if ref.name in ("x", "y"):
             await self.action_command(self._character(ref))
@@ -75,7 +79,7 @@ class SupposingScreen(LookingScreen):
         from tui_gru.tui.panels.what_if import WhatIfPanel
 
         panel = WhatIfPanel(what_if, self.snapshot.corpus.vocabulary)
-        self.run_worker(self.lay(panel), exclusive=True, group="overlay")
+        self.cover(panel)
 
     def on_what_if_panel_kept(self, event: WhatIfPanel.Kept) -> None:
         """Go to where the number was computed, and change it there; in the past this starts a branch."""

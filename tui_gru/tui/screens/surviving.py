@@ -61,7 +61,7 @@ class SurvivingScreen(LookingScreen):
     def on_mount(self) -> None:
         self.lay_out()
         if self.session.notice:
-            self.say(self.session.notice)
+            self.say_notice()
 
     def on_finished(self, event: Finished) -> None:
         if self.session is not self._laid_out:
@@ -103,7 +103,7 @@ class SurvivingScreen(LookingScreen):
         notice = self.session.notice
         self.session.keep(name, value, begin=False)
         if self.session.notice not in ("", notice):
-            self.say(self.session.notice, warning=True)
+            self.say_notice()
 
 
 def _opened(name: str, copy: bool, now: Session) -> Session:

@@ -6,6 +6,7 @@ from textual.timer import Timer
 
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.running import RunningScreen
 
 SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
@@ -82,7 +83,8 @@ class WalkingScreen(RunningScreen):
 
     @property
     def _pace(self) -> str:
-        return f"playing · {SPEEDS[self.speed]} {self._last_walk[0]}s a second · + - speed · space pauses"
+        steps = f"playing · {SPEEDS[self.speed]} {self._last_walk[0]}s a second"
+        return with_keys(self, f"{steps} · <play.faster> <play.slower> speed · <play> pauses")
 
     def _play_on(self) -> None:
         if self.running:
@@ -99,4 +101,4 @@ class WalkingScreen(RunningScreen):
         if self._play is not None:
             self._play.stop()
             self._play = None
-        self.say(self.session.notice, warning=True)
+        self.say_notice()

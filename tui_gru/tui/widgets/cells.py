@@ -39,6 +39,7 @@ class NumberAsked(Message):
 class CellPanel(Panel):
     """A panel with a cursor on its cells. The border shows the number in full; enter or a double click asks about it."""
 
+    ASKING = frozenset({"ask"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "point(0, -1)", "Up", show=False, id="cells.up"),
         Binding("down", "point(0, 1)", "Down", show=False, id="cells.down"),

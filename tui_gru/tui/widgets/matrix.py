@@ -27,6 +27,7 @@ class MatrixView(Panel):
     Arrow keys move a cursor while the view has the focus; the border says the exact number under it.
     """
 
+    ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("up", "move(-1, 0)", "Up", show=False, id="matrix.up"),
         Binding("down", "move(1, 0)", "Down", show=False, id="matrix.down"),

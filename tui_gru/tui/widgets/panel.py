@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.style import Style
 from textual.content import Content
@@ -43,6 +43,9 @@ class Panel(ScrollView, can_focus=True):
         &:ansi { background: ansi_default; color: ansi_default; }
     }
     """
+
+    #: Actions that ask something of the session, which a run has for itself.
+    ASKING: ClassVar[frozenset[str]] = frozenset()
 
     _version = 0
     _ground = Style()
@@ -86,6 +89,10 @@ class Panel(ScrollView, can_focus=True):
     def shown(self) -> Sequence[tuple[Ref, Any]]:
         """The values whose numbers are shown, each once, with a ref of one of its entries; none in a panel of other things."""
         return ()
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None for what has to wait while a run goes on."""
+        return None if action in self.ASKING and getattr(self.screen, "running", False) else True
 
     # Textual's part.
 

@@ -1,0 +1,76 @@
+"""Whatever names a key names the one that the person has."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.tui.test_main_screen import Driver
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
+from tui_gru.tui.key_signs import key_sign, key_signs
+from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.screens.help import HelpPanel, HelpScreen
+from tui_gru.tui.widgets.panel import Panel
+
+OWN = {
+    "step.line": "f1", "step.batch": "f2", "step.timestep": "f3", "learn.sgd": "f4", "learn.toggle": "f5", "help": "f6",
+    "sample": "f7",
+    "stops": "f8", "check": "f9", "weights": "f10", "quit": "f11", "play": "f12", "play.faster": "ctrl+f", "play.slower": "ctrl+g",
+    "stop": "ctrl+x", "compare": "ctrl+l", "explain": "ctrl+e", "panel.next": "ctrl+n", "continue": "ctrl+r", "page": "ctrl+v",
+    "mark": "ctrl+k", "jump": "ctrl+j", "breakpoint": "ctrl+b",
+}  # fmt: skip
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> Path:
+    file = tmp_path / "keys.toml"
+    file.write_text("[keys]\n" + "".join(f'"{verb}" = "{key}"\n' for verb, key in OWN.items()))
+    return file
+
+
+def test_keys_are_written_as_people_know_them() -> None:
+    assert key_sign("full_stop") == "."
+    assert key_sign("s,right") == "s"
+    assert key_signs("s,right") == ["s", "→"]
+
+
+async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
+    app = make_app(Config.of(), keys=keys)
+    async with app.run_test(size=(160, 50)) as pilot:
+        screen: Any = app.screen
+        d = Driver(pilot, screen)
+        written = "\n".join(panel.plain_text() + str(panel.border_subtitle) for panel in screen.query(Panel))
+        for verb in ("step.line", "step.timestep", "step.batch", "learn.sgd", "help", "sample"):
+            assert OWN[verb] in written
+        await d.type("ctrl+b")
+        assert "f1 executes one" in d.says
+        await d.type("ctrl+e")
+        assert "ctrl+e says" in d.says
+        await d.type("i")
+        assert "ctrl+n goes from panel to panel" in d.says
+        await d.type("f1", "ctrl+b")
+        assert "ctrl+r runs to it" in d.says
+        await d.type("f12")
+        assert "ctrl+f ctrl+g speed · f12 pauses" in d.says
+        await d.type("f12", "ctrl+c")
+        assert "f11 quits" in d.says
+        await d.type("ctrl+k")
+        assert "ctrl+x forgets" in d.says
+        await d.type("a", "ctrl+j")
+        assert "ctrl+x forgets" in d.says
+        await d.type("ctrl+x", "f8")
+        assert "ctrl+x closes" in str(screen.overlay.border_subtitle)
+        screen.suppose("z", (0, 0), 0.5, None)
+        await pilot.pause()
+        await pilot.pause()
+        assert "ctrl+x" in str(screen.query_one(WhatIfPanel).border_subtitle)
+        await d.type("ctrl+x", "f6")
+        help_ = app.screen
+        assert isinstance(help_, HelpScreen)
+        shown = help_.query_one(HelpPanel).plain_text()
+        assert all(key in shown for key in OWN.values())
+        await d.type("f6")
+        assert app.screen is screen

@@ -1,0 +1,174 @@
+"""Keys that come faster than they can be dealt with: each is dealt with in its turn, and none is lost."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+from textual import events
+
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.tui import keyboard
+from tui_gru.tui.panels.branch_list import BranchList
+from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.screenshot import single_keys, until_idle
+
+NAMES = {":": "colon", "?": "question_mark", " ": "space", "[": "left_square_bracket", "]": "right_square_bracket"}
+SIGNS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "right": None, "down": None, "backspace": "\x7f"}
+
+
+def burst(d: Driver, *tokens: str) -> None:
+    """All at once, as a terminal sends what was typed while the program was busy."""
+    for key in single_keys(tokens):
+        d.pilot.app.post_message(events.Key(NAMES.get(key, key), SIGNS.get(key, key)))
+
+
+async def settled(d: Driver) -> None:
+    async with asyncio.timeout(15):
+        await d.pilot.pause()
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+
+
+def make_slow(d: Driver, monkeypatch: pytest.MonkeyPatch, seconds: float) -> list[int]:
+    """Every step is a run in a thread that takes so long; the steps."""
+    steps: list[int] = []
+    step = d.session.step
+
+    def slow(level: str, count: int = 1, **options: Any) -> Any:
+        steps.append(count)
+        time.sleep(seconds)
+        return step(level, count, **options)
+
+    monkeypatch.setattr(d.session, "step", slow)
+    monkeypatch.setattr("tui_gru.tui.screens.running.AT_ONCE", -1.0)
+    return steps
+
+
+async def test_keys_that_come_while_a_run_goes_on_wait_for_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keyboard, "LAG", 60.0)
+    async with driving() as d:
+        make_slow(d, monkeypatch, 0.002)
+        burst(d, "l", "o" * 30, "n", "s", "O")
+        await settled(d)
+        here = d.session.position
+        d.session.step("batch", -1)
+        assert (here.epoch, here.batch, here.t, here.phase) == (0, 1, 0, "forward")
+        assert here.line is not None
+        assert here.line.target == "term2"
+
+
+async def test_a_key_comes_to_what_the_key_before_it_has_opened() -> None:
+    async with driving() as d:
+        d.session.break_at("h")
+        d.session.break_at("z")
+        burst(d, "o", "B", "down", "d", "escape", "o")
+        await settled(d)
+        assert [stop.line for stop in d.session.stops.breakpoints] == ["h"]
+        assert d.screen.overlay is None
+        assert d.session.position.tick == 2
+        burst(d, "o", "enter", "down", "down")
+        await settled(d)
+        panel = d.screen.query_one(OriginPanel)
+        assert panel.leaf.cursor == 2
+        burst(d, "J", "escape", "?", "o", "escape", "B", "escape", "O")
+        await settled(d)
+        assert d.pilot.app.screen is d.screen
+        assert not d.screen.query(BranchList)
+        assert d.session.position.tick == 2
+
+
+async def test_a_command_is_done_before_the_key_behind_it() -> None:
+    async with driving() as d:
+        burst(d, ":", *"go e3 b2 t1", "enter", "s", ":", *"stops", "enter", "escape", "S", "g", *"e1 b1 t1", "enter", "n")
+        await settled(d)
+        assert d.where == (0, 0, 2, "loss")
+        assert not d.screen.query(StopsList)
+        assert d.screen.query_one(CommandLine).history == ["go e3 b2 t1", "stops", "go e1 b1 t1"]
+
+
+async def test_tab_and_what_is_typed_behind_it() -> None:
+    async with driving() as d:
+        burst(d, "n", "tab", "tab", "escape", "right", "right", "n")
+        await settled(d)
+        assert d.session.position.batch == 1
+        assert d.screen.focused is None
+
+
+async def test_esc_reaches_a_run_at_once_and_what_waits_is_forgotten() -> None:
+    async with driving() as d:
+        burst(d, "l", "999999e")
+        while not d.screen.running:
+            await d.pilot.pause(0.01)
+        burst(d, "s", "s", "n", ":", *"quit", "enter")
+        await d.pilot.pause(0.1)
+        assert d.screen.running
+        assert not d.screen.query(CommandLine)
+        burst(d, "escape")
+        await settled(d)
+        assert d.where[2:] == (2, "update")
+        assert d.pilot.app.is_running
+        assert d.pilot.app.return_code is None
+
+
+async def test_keys_that_have_nothing_to_do_with_a_run_do_not_wait_for_it() -> None:
+    async with driving() as d:
+        burst(d, "l", "999999e")
+        while not d.screen.running:
+            await d.pilot.pause(0.01)
+        burst(d, "r")
+        async with asyncio.timeout(10):
+            while d.screen.view.row is None:
+                await d.pilot.pause(0.01)
+        assert d.screen.running
+        burst(d, "?")
+        async with asyncio.timeout(10):
+            while d.pilot.app.screen is d.screen:
+                await d.pilot.pause(0.01)
+        burst(d, "escape", "escape")
+        await settled(d)
+
+
+async def test_a_key_that_is_held_down_stops_soon_after_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving() as d:
+        steps = make_slow(d, monkeypatch, 0.1)
+        burst(d, "s" * 100, "n")
+        await settled(d)
+        assert steps.count(1) < 20
+        assert d.session.position.phase == "loss"
+
+
+async def test_a_key_pressed_again_is_not_held_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving() as d:
+        steps = make_slow(d, monkeypatch, 0.2)
+        for _ in range(4):
+            burst(d, "s")
+            await asyncio.sleep(0.09)
+        await settled(d)
+        assert len(steps) == 4
+
+
+async def test_what_waits_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving() as d:
+        burst(d, "l", "999999e")
+        while not d.screen.running:
+            await d.pilot.pause(0.01)
+        burst(d, "s", "n")
+        async with asyncio.timeout(10):
+            while "2 keys wait" not in d.says:
+                await d.pilot.pause(0.05)
+        burst(d, "escape")
+        await settled(d)
+
+
+async def test_a_paste_comes_in_its_turn() -> None:
+    async with driving() as d:
+        d.pilot.app.post_message(events.Key("colon", ":"))
+        d.pilot.app.post_message(events.Paste("step 2 batch"))
+        burst(d, "enter")
+        await settled(d)
+        assert d.session.position.batch == 1

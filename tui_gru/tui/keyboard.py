@@ -1,0 +1,199 @@
+"""Keys in the order in which they were typed: each is dealt with, to its end, before the next is looked at."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from textual import actions, events
+from textual._callback import invoke
+from textual.app import App
+from textual.dom import DOMNode
+from textual.message import Message
+from textual.message_pump import MessagePump
+from textual.screen import Screen
+
+from tui_gru.tui.screens.running import RunningScreen
+
+SLICE = 0.03  # seconds after which keys that wait let the screen be drawn
+AGAIN = 0.005  # seconds until it is looked again whether a key that waits may be dealt with
+REPEAT = 0.07  # seconds: the same key again within that is a key held down
+LAG = 0.3  # seconds that a key held down may have waited for runs
+PATIENCE = 0.5  # seconds for what a panel has asked to come to the screen
+STOPPING = frozenset({"escape", "interrupt"})
+
+
+class Fence(Message):
+    """Comes to the app behind all that was asked before it, the way that it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.passed = asyncio.Event()
+
+
+class _Typed(NamedTuple):
+    """A key or a paste; whether the key was held down, and how long keys had waited for runs before it."""
+
+    event: events.Key | events.Paste
+    held: bool
+    waited: float
+
+
+class Keyboard:
+    """Textual hands a key from queue to queue, to what has the focus and up to the app, and meanwhile takes the next.
+
+    So a key could come before what an earlier one had opened, or while what it had started went on, and be lost. Here a key
+    that does not apply while a run goes on waits for its end; one that stops the run reaches it at once, and those that wait
+    are forgotten. Of a key held down, those are left out that would be done long after it was let go.
+    """
+
+    def __init__(self, app: App[Any]) -> None:
+        self._app = app
+        self._typed: deque[_Typed] = deque()
+        self._task: asyncio.Task[None] | None = None
+        self._newest = ("", 0.0)  # the newest key and when it came
+        self._last = ""  # the key dealt with last
+        self._screen: Screen[Any] | None = None  # where it was dealt with
+        self._waited = 0.0
+
+    @property
+    def waiting(self) -> int:
+        """How many keys wait for those before them, or for a run."""
+        return len(self._typed)
+
+    @property
+    def busy(self) -> bool:
+        """Whether a key waits or is being dealt with."""
+        return self._task is not None and not self._task.done()
+
+    def put(self, event: events.Key | events.Paste) -> None:
+        """Take a key, to be dealt with in its turn."""
+        screen = self._app.screen
+        if isinstance(event, events.Key):
+            if isinstance(screen, RunningScreen) and screen.running and self._stops(event.key):
+                self._typed.clear()
+                screen.session.interrupt()
+                return
+            now = time.monotonic()
+            held = self._newest[0] == event.key and now - self._newest[1] < REPEAT
+            self._newest = event.key, now
+            self._typed.append(_Typed(event, held, self._waited))
+        else:
+            self._typed.append(_Typed(event, False, self._waited))
+        if not self.busy:
+            self._task = asyncio.create_task(self._deal(), name="keyboard")
+
+    def close(self) -> None:
+        """Deal with no more."""
+        self._typed.clear()
+        if self._task is not None:
+            self._task.cancel()
+
+    async def _deal(self) -> None:
+        begun = time.perf_counter()
+        try:
+            while self._typed:
+                await self._wait_for_turn()
+                if not self._typed:
+                    break
+                typed = self._typed.popleft()
+                if typed.held and self._waited - typed.waited > LAG:
+                    continue
+                await self._deal_with(typed.event)
+                if time.perf_counter() - begun > SLICE:
+                    await asyncio.sleep(0)
+                    begun = time.perf_counter()
+        except Exception as error:
+            self._typed.clear()
+            self._app._handle_exception(error)
+
+    async def _wait_for_turn(self) -> None:
+        """Until the first of the keys that wait may be dealt with, or none waits any more."""
+        begun = time.perf_counter()
+        while self._typed and not self._may(self._typed[0].event):
+            await asyncio.sleep(AGAIN)
+        if (waited := time.perf_counter() - begun) > 2 * AGAIN:
+            self._waited += waited
+
+    def _may(self, event: events.Key | events.Paste) -> bool:
+        screen = self._app.screen
+        if not isinstance(screen, RunningScreen):
+            return True
+        again = isinstance(event, events.Key) and event.key == self._last
+        if screen.expecting and not again:
+            return False
+        return not screen.running or isinstance(event, events.Paste) or self._applies(event)
+
+    def _applies(self, event: events.Key) -> bool:
+        """Whether a key has something to do as things are, or nothing at any time."""
+        focused = self._app.focused
+        if focused is not None and focused.check_consume_key(event.key, event.character):
+            return True
+        bound = self._bound_to(event.key)
+        return not bound or any(node.check_action(name, parameters) for node, name, parameters in bound)
+
+    def _stops(self, key: str) -> bool:
+        return any(name in STOPPING for _, name, _ in self._bound_to(key))
+
+    def _bound_to(self, key: str) -> list[tuple[DOMNode, str, tuple[object, ...]]]:
+        found = []
+        for node, bindings in self._app.screen._modal_binding_chain:
+            for binding in bindings.key_to_bindings.get(key, ()):
+                _, name, parameters = actions.parse(binding.action)
+                found.append((node, name, parameters))
+        return found
+
+    # One key
+
+    async def _deal_with(self, event: events.Key | events.Paste) -> None:
+        app, screen = self._app, self._app.screen
+        if screen is not self._screen:
+            self._screen = screen
+            await self._fence(screen)  # until it is there, and has its focus
+        focused = app.focused or screen
+        if isinstance(event, events.Paste):
+            focused._forward_event(event)
+            await self._fence(focused)
+            return
+        self._last = event.key
+        if screen.maximized is not None and event.key == "escape" and app.escape_to_minimize:
+            screen.minimize()
+            return
+        screen._clear_tooltip()
+        if await app._check_bindings(event.key, priority=True):
+            return
+        by = await self._offered(event, focused) or await self._bound(event.key)
+        if by is not None and not isinstance(by, (App, Screen)):
+            await self._fence(by)
+
+    async def _offered(self, event: events.Key, focused: DOMNode) -> MessagePump | None:
+        """Offer a key to what has the focus, and to all that this is in. What has kept it for itself."""
+        event._set_forwarded()
+        for node in focused.ancestors_with_self:
+            if isinstance(node, App):
+                break
+            with node._context():
+                for _, method in node._get_dispatch_methods("on_key", event):
+                    await invoke(method, event)
+            if event._stop_propagation:
+                return node
+        return None
+
+    async def _bound(self, key: str) -> DOMNode | None:
+        """Do what a key is bound to. What it was bound by."""
+        for node, bindings in self._app.screen._modal_binding_chain:
+            for binding in bindings.key_to_bindings.get(key, ()):
+                if not binding.priority and await self._app.run_action(binding.action, node):
+                    return node
+        return None
+
+    async def _fence(self, node: MessagePump) -> None:
+        """Until all that this has asked for so far has come up to the screen, and been dealt with there."""
+        fence = Fence()
+        if node.is_attached and node.post_message(fence):
+            with suppress(TimeoutError):
+                async with asyncio.timeout(PATIENCE):
+                    await fence.passed.wait()
