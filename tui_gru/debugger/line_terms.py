@@ -9,8 +9,9 @@ from dataclasses import replace
 import numpy as np
 
 from tui_gru.debugger import formula as f
+from tui_gru.debugger.entries import Term, made_of
 from tui_gru.debugger.evaluation import EVERY, Index, Numbers
-from tui_gru.debugger.formula import Formula, Name, Product, Times, Transpose
+from tui_gru.debugger.formula import Formula, Name, Product, Transpose
 from tui_gru.debugger.moment import Moment, readable_names
 from tui_gru.debugger.naming import axes_of, printable
 from tui_gru.debugger.origin import Expansion, Node, Number, given
@@ -44,46 +45,38 @@ class LineTerms:
     def formula(self, node: Formula, index: Index, tick: int, t: int) -> Expansion:
         """How one entry of a formula is made."""
         numbers = self.numbers(tick, t)
+        if isinstance(node, f.Apply) and node.function in ("log", "softmax"):
+            return (self._log if node.function == "log" else self._softmax)(node, index, tick, t)
+        made = made_of(node, index, numbers)
+        terms = tuple(self._term(node, made.term(k), k, tick, t) for k in range(made.size))
+        return self._noted(node, index, Expansion(made.kind, terms, made.scale))
 
-        def entry(part: Formula, at: Index = index, sign: int = 1) -> Node:
-            return self.entry(part, at, tick, t, sign)
+    def _term(self, node: Formula, term: Term, k: int, tick: int, t: int) -> Node:
+        nodes = [self.entry(part.formula, part.at, tick, t if part.t is None else part.t, part.sign) for part in term]
+        if len(nodes) == 2:
+            assert isinstance(node, Product)
+            return _times((nodes[0], nodes[1]), f"{node.text} at {self._spoken(self._inner(node.left), k)}")
+        return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
+    def _noted(self, node: Formula, index: Index, made: Expansion) -> Expansion:
+        """The same with a word on what its terms do not say."""
         match node:
-            case f.Sum(parts):
-                return Expansion("sum", tuple(entry(part) for part in parts))
-            case f.Difference(left, right):
-                return Expansion("sum", (*(entry(part) for part in left.terms), *(entry(part, sign=-1) for part in right.terms)))
-            case Times():
-                return Expansion("product", tuple(entry(part) for part in _factors(node)))
-            case f.Quotient(left, right):
-                return Expansion("quotient", (entry(left), entry(right)))
+            case Transpose(argument):
+                return self._noted(argument, index[::-1], made)
             case Product(Name("x"), right):
-                pick = int(numbers.read("x")[index[0]].argmax())
-                char = printable(self._vocabulary[pick])
-                return Expansion("copy", (entry(right, (pick, index[1])),), note=f"“{char}” picks row {pick + 1} of {right.text}")
-            case Product(Transpose(Name("x")), right):
-                rows = [int(row) for row in np.flatnonzero(numbers.read("x")[:, index[0]])]
-                if not rows:
-                    return given(f"no row reads “{printable(self._vocabulary[index[0]])}” at this timestep")
-                return Expansion("sum", tuple(entry(right, (row, index[1])) for row in rows))
-            case Product(left, right):
-                pairs = [(entry(left, (index[0], k)), entry(right, (k, index[1]))) for k in range(numbers.inner(node))]
-                inner = self._inner(left)
-                terms = [_times(pair, f"{node.text} at {self._spoken(inner, k)}") for k, pair in enumerate(pairs)]
-                return Expansion("sum", tuple(terms), note=f"over {inner}s")
-            case f.Transpose(argument):
-                return self.formula(argument, index[::-1], tick, t)
-            case f.Apply("softmax", argument):
-                return self._softmax(argument, index, tick, t)
-            case f.Apply("log"):
-                return self._log(node, index, tick, t)
-            case f.Apply(function, argument):
-                return Expansion(function, tuple(entry(part) for part in argument.terms))
+                pick = made.terms[0].number
+                assert pick is not None
+                char = printable(self._vocabulary[pick.index[0]])
+                return replace(made, note=f"“{char}” picks row {pick.index[0] + 1} of {right.text}")
+            case Product(Transpose(Name("x"))):
+                return made if made.terms else given(f"no row reads “{printable(self._vocabulary[index[0]])}” at this timestep")
+            case Product(left):
+                return replace(made, note=f"over {self._inner(left)}s")
             case f.Reduce():
-                return self._reduced(node, index, tick, t)
+                return replace(made, note=f"{node.kind} over {node.over}")
             case f.Number():
                 return given("the number of rows times timesteps" if "·" in node.value else "")
-        raise TypeError(node)
+        return made
 
     def entry(self, node: Formula, index: Index, tick: int, t: int, sign: int = 1) -> Node:
         """One entry of a part of a line: a number of the run where it has a name, else a value with terms of its own."""
@@ -110,14 +103,14 @@ class LineTerms:
     def _spoken(self, axis: str, k: int) -> str:
         return f"“{printable(self._vocabulary[k])}”" if axis == "character" else f"{axis} {k + 1}"
 
-    def _softmax(self, argument: Formula, index: Index, tick: int, t: int) -> Expansion:
+    def _softmax(self, node: f.Apply, index: Index, tick: int, t: int) -> Expansion:
         row, chosen = index
-        logits = np.asarray(self.numbers(tick, t).value(argument, (row, EVERY)))
+        logits = np.asarray(self.numbers(tick, t).value(node.argument, (row, EVERY)))
         top = int(logits.argmax())
 
         def power(column: int) -> Node:
-            o = self.entry(argument, (row, column), tick, t)
-            largest = self.entry(argument, (row, top), tick, t, sign=-1)
+            o = self.entry(node.argument, (row, column), tick, t)
+            largest = self.entry(node.argument, (row, top), tick, t, sign=-1)
             value = math.exp(o.value - largest.value)
             return Node(f"exp({o.label} − max)", value, lambda: Expansion("exp", (o, largest)), latex=rf"\exp({o.latex} - \max)")
 
@@ -137,25 +130,6 @@ class LineTerms:
         log_total = float(np.log(np.exp(logits - logits.max()).sum()) + logits.max())
         rest = Node("log Σ exp(o)", log_total, lambda: given("over the vocabulary"), sign=-1, latex=r"\log \sum \exp o")
         return Expansion("sum", (self.entry(softmax.argument, index, tick, t), rest), note="o − log Σ exp(o): ŷ is too small")
-
-    def _reduced(self, node: f.Reduce, index: Index, tick: int, t: int) -> Expansion:
-        numbers = self.numbers(tick, t)
-        if node.over == "the timesteps":
-            assert isinstance(node.argument, Name)
-            name = node.argument.name
-            terms = tuple(self._node(Number(name, (), at, tick), 1) for at in range(self._program.seq_length))
-            terms = tuple(replace(term, label=f"{term.label} at t {i + 1}") for i, term in enumerate(terms))
-        else:
-            rows = node.over == "the rows"
-            count = numbers.shape(node.argument)[0 if rows else -1]
-            terms = tuple(self.entry(node.argument, (k, *index) if rows else (*index, k), tick, t) for k in range(count))
-        scale = node.sign / (1 if node.kind == "sum" else len(terms))
-        return Expansion("sum", terms, scale=scale, note=f"{node.kind} over {node.over}")
-
-
-def _factors(node: Formula) -> tuple[Formula, ...]:
-    """What a product element by element is made of."""
-    return (*_factors(node.left), *_factors(node.right)) if isinstance(node, Times) else (node,)
 
 
 def _times(pair: tuple[Node, Node], label: str) -> Node:

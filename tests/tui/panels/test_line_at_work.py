@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, tutorial
+from tui_gru.debugger.entries import Part
 from tui_gru.debugger.session import Session
 from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
 from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.panels.worked_entry import WorkedEntry
+from tui_gru.tui.panels.worked_entry import WorkedEntry, number
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
@@ -91,6 +92,26 @@ def test_the_worked_entry_says_the_recorded_preactivation_and_result():
         f"  σ → {snapshot.value('z')[1, 0]:.4f}",
         "  the letter M picks row 4 of Wz",
     ]
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
+    session = tutorial(reset=reset)
+    session.learning = True
+    session.step("batch")
+    for _ in range(session.program.ticks):
+        session.step("op")
+        snapshot = session.snapshot()
+        operands = Operands(snapshot, snapshot.line)
+        worked = WorkedEntry(operands, 1)
+        index = worked._index(operands.result, *worked._place(operands.result))
+        node = session.explain(snapshot.line.target, index)
+        if snapshot.line.op == "+=":
+            node = node.terms[-1]  # the share of this timestep
+        known = {number(abs(each.value)) for each in node.walk(5)} | {f"{snapshot.learning_rate:g}", str(len(node.terms))}
+        for piece in worked._summands(Part(snapshot.line.formula, index)):
+            for written in re.findall(r"[0-9]+(?:\.[0-9]+)?(?:e−?[0-9]+)?", piece):
+                assert written in known, (snapshot.line.text, piece)
 
 
 def test_a_gradient_grows_by_a_share():

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tui_gru.debugger.evaluation import Numbers
 from tui_gru.debugger.formula import Apply, Formula, screen_name
 from tui_gru.debugger.naming import axes_of
 from tui_gru.debugger.program import Line
@@ -51,6 +52,7 @@ class Operands:
     def __init__(self, snapshot: Snapshot, line: Line) -> None:
         self.snapshot, self.line = snapshot, line
         self._known: dict[str, Operand] = {}
+        self.numbers = Numbers(snapshot.moment, snapshot.position.t)
 
     def read(self, name: str) -> Operand:
         """What `name` stands for on the right-hand side."""

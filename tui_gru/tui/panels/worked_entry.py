@@ -10,20 +10,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.formula import (
-    FUNCTIONS,
-    Apply,
-    Difference,
-    Formula,
-    Name,
-    Number,
-    Product,
-    Quotient,
-    Reduce,
-    Sum,
-    Times,
-    Transpose,
-)  # fmt: skip
+from tui_gru.debugger.entries import Made, Part, made_of
+from tui_gru.debugger.evaluation import Numbers
+from tui_gru.debugger.formula import FUNCTIONS, Apply, Difference, Name, Number, Reduce, Sum, Times, Transpose
 from tui_gru.tui.characters import visible
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -67,7 +56,7 @@ class WorkedEntry:
         assert line.formula is not None
         result, before = operands.result, operands.before
         i, j = self._place(result)
-        terms = self._terms(line.formula, i, j)
+        terms = self._summands(Part(line.formula, self._index(result, i, j)))
         if line.op == "+=":
             terms = [number(before.values[i, j]) if before is not None else "0", *terms]
         if line.op == "-=" and before is not None:
@@ -103,12 +92,20 @@ class WorkedEntry:
                 used += cell_len(written)
         return from_rows(lines)
 
+    @property
+    def _numbers(self) -> Numbers:
+        return self.operands.numbers
+
     # Which entry
 
     def _place(self, result: Operand) -> tuple[int, int]:
         given, target = self.operands.given(self.row), self.operands.target(self.row)
         i = {"row": self.row, "character": given}.get(result.rows, 0)
         return i, target if result.columns == "character" else 0
+
+    def _index(self, result: Operand, i: int, j: int) -> tuple[int, ...]:
+        """The place in the array, which has no axis for rows or columns of which there is but one."""
+        return tuple(at for axis, at in ((result.rows, i), (result.columns, j)) if axis)
 
     def _where(self, result: Operand, i: int, j: int) -> str:
         return ", ".join(self._named(what, index) for what, index in ((result.rows, i), (result.columns, j)) if what)
@@ -129,80 +126,62 @@ class WorkedEntry:
 
     # What it is made of
 
-    def _terms(self, node: Formula, i: int, j: int) -> list[str]:
-        """The summands of entry (i, j) of a formula."""
-        match node:
-            case Sum(parts):
-                return [term for part in parts for term in self._terms(part, i, j)]
-            case Difference(left, right):
-                return [*self._terms(left, i, j), *map(_negated, self._terms(right, i, j))]
-            case Product(Name("x"), right):
-                return [self._factor(right, self.operands.read("x").picks[i], j)]
-            case Product(Transpose(Name("x")), right):
-                rows = [k for k, pick in enumerate(self.operands.read("x").picks) if pick == i]
-                return _shortened(len(rows), lambda k: self._factor(right, rows[k], j)) or ["0"]
-            case Product(left, right):
-                return _shortened(self._inner(right), lambda k: self._multiplied(left, right, (i, k), (k, j)))
-            case Apply("sigmoid" | "tanh", argument):
-                return self._terms(argument, i, j)
-            case Apply("softmax", argument):
-                return self._softmax(argument, i, j)
-            case Reduce():
-                return self._reduced(node, i, j)
-            case _:
-                return [self._factor(node, i, j)]
+    def _summands(self, part: Part) -> list[str]:
+        """What one entry is the sum of: itself, where it is a number."""
+        node = part.formula
+        if isinstance(node, Name | Number):
+            return self._signed(part, [self._factor(part)])
+        made = made_of(node, part.at, self._numbers)
+        match made.kind:
+            case "product":
+                terms = ["·".join(self._factor(made.term(k)[0]) for k in range(made.size))]
+            case "quotient":
+                terms = [" / ".join(self._factor(made.term(k)[0]) for k in range(2))]
+            case "softmax":
+                terms = [f"e^{self._factor(made.term(part.at[1])[0])} / ({' + '.join(self._each(made, 'e^'))})"]
+            case "sum" | "sigmoid" | "tanh" if made.over:
+                terms = self._each(made) or ["0"]
+            case "sum" | "sigmoid" | "tanh":
+                terms = [each for k in range(made.size) for each in self._summands(made.term(k)[0])]
+            case "copy":
+                terms = [self._factor(made.term(0)[0])]
+            case function:
+                terms = [f"{FUNCTIONS[function][0]} {self._factor(made.term(0)[0])}"]
+        if isinstance(node, Reduce) and node.kind == "mean":
+            terms = [f"{'−' if made.scale < 0 else ''}({' '.join(joined(terms))}) / {made.size}"]
+        return self._signed(part, terms)
 
-    def _factor(self, node: Formula, i: int, j: int) -> str:
-        """Entry (i, j) of a formula as a factor: one number, or something in parentheses."""
-        recorded = self.operands.recorded(node) if isinstance(node, Times) else None
-        if recorded is not None:
-            return number(recorded.values[i, j])
+    def _signed(self, part: Part, terms: list[str]) -> list[str]:
+        return terms if part.sign > 0 else [_negated(term) for term in terms]
+
+    def _each(self, made: Made, before: str = "") -> list[str]:
+        """The terms of a sum over an axis, the first and the last where there are many; of ① those that count."""
+        chosen: Sequence[int] = range(made.size)
+        if made.over == "the vocabulary" and made.kind == "sum" and made.size > LONGEST:
+            chosen = [k for k in chosen if self._value(made.term(k)[0]) != 0]
+        return _shortened(len(chosen), lambda k: "·".join(f"{before}{self._factor(part)}" for part in made.term(chosen[k])))
+
+    def _factor(self, part: Part) -> str:
+        """One entry as a factor: one number, or something in parentheses."""
+        node = part.formula
         match node:
-            case Name(name):
-                operand = self.operands.read(name)
-                if operand.setting:
-                    return f"{operand.values:g}"
-                return number(operand.values[i if operand.rows else 0, j])
-            case Number(value):
-                return self.operands.number(value)
             case Transpose(argument):
-                return self._factor(argument, j, i)
-            case Times(left, right):
-                return self._multiplied(left, right, (i, j), (i, j))
-            case Quotient(left, right):
-                return f"{self._factor(left, i, j)} / {self._factor(right, i, j)}"
-            case Apply(function, argument):
-                return f"{FUNCTIONS[function][0]} {self._factor(argument, i, j)}"
-            case _:
-                return f"({' '.join(joined(self._terms(node, i, j)))})"
+                return self._factor(part._replace(formula=argument, at=part.at[::-1]))
+            case Name("learning_rate"):
+                return f"{self._value(part):g}"
+            case Name() | Number():
+                return number(self._value(part))
+            case Times() if self._numbers.part(node) is not None:
+                return number(self._value(part))
+            case Sum() | Difference():
+                return f"({' '.join(joined(self._summands(part)))})"
+        return self._summands(part)[0]
 
-    def _multiplied(self, left: Formula, right: Formula, at: tuple[int, int], other: tuple[int, int]) -> str:
-        return f"{self._factor(left, *at)}·{self._factor(right, *other)}"
-
-    def _inner(self, right: Formula) -> int:
-        """The number of terms of a matrix product, by its right factor."""
-        if isinstance(right, Transpose):
-            assert isinstance(right.argument, Name)
-            return int(self.operands.read(right.argument.name).values.shape[1])
-        assert isinstance(right, Name)
-        return len(self.operands.read(right.name).values)
-
-    def _softmax(self, argument: Formula, i: int, j: int) -> list[str]:
-        assert isinstance(argument, Name)
-        count = self.operands.read(argument.name).values.shape[1]
-        every = _shortened(count, lambda k: f"e^{self._factor(argument, i, k)}")
-        return [f"e^{self._factor(argument, i, j)} / ({' + '.join(every)})"]
-
-    def _reduced(self, node: Reduce, i: int, j: int) -> list[str]:
-        assert isinstance(node.argument, Name)
-        values = self.operands.read(node.argument.name).values
-        entries = values[:, j] if node.over == "the rows" else values[min(i, len(values) - 1)]
-        if node.over == "the vocabulary" and len(entries) > LONGEST:
-            entries = entries[entries != 0]
-        terms = _shortened(len(entries), lambda k: number(entries[k])) or ["0"]
-        if node.kind == "sum":
-            return terms
-        return [f"{'−' if node.sign < 0 else ''}({' '.join(joined(terms))}) / {len(entries)}"]
+    def _value(self, part: Part) -> float:
+        """An entry as it was recorded."""
+        if isinstance(part.formula, Name):
+            return self._numbers.entry(part.formula.name, part.at, part.t)
+        return float(self._numbers.value(part.formula, part.at))
 
 
 def _negated(term: str) -> str:
