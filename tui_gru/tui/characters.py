@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from rich.cells import cell_len
@@ -57,3 +57,35 @@ def cut(text: str, width: int, glyphs: Glyphs) -> str:
             break
         kept += char
     return kept + transliterate("…", glyphs) if width > 0 else ""
+
+
+def folded(content: str, width: int) -> list[str]:
+    """The text in lines of at most `width` cells, broken between words; a word that is longer, where the line ends."""
+    lines: list[str] = []
+    for word in content.split():
+        if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
+            lines[-1] += f" {word}"
+            continue
+        while cell_len(word) > width > 1:
+            part, word = split(word, width)
+            lines.append(part)
+        lines.append(word)
+    return lines
+
+
+def split(text: str, width: int) -> tuple[str, str]:
+    """What fits into `width` cells, and the rest."""
+    used = 0
+    for i, char in enumerate(text):
+        used += cell_len(char)
+        if used > width:
+            return text[: max(i, 1)], text[max(i, 1) :]
+    return text, ""
+
+
+def fitting(hints: Sequence[str], width: int) -> str:
+    """As many hints as fit into a border, the first in any case."""
+    shown = list(hints)
+    while len(shown) > 1 and cell_len(" · ".join(shown)) > width:
+        shown.pop()
+    return " · ".join(shown)

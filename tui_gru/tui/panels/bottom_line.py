@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import key_sign
 from tui_gru.tui.keys import Verb
 from tui_gru.tui.themes import palette_of
+
+MOST_LINES = 4
 
 
 class BottomLine(Widget):
@@ -33,18 +37,40 @@ class BottomLine(Widget):
         self._verbs, self._keys_of, self._applies = verbs, keys_of, applies
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message, of one line, until `say('')`."""
+        """Show a message until `say('')`: in one line, or in as many as it takes where the screen is narrow."""
         self.warning = warning
         self.message = " ".join(message.split())
+        self._make_room()
+
+    def watch_prefix(self) -> None:
+        self._make_room()
+
+    def on_resize(self) -> None:
+        self._make_room()
+
+    def _make_room(self) -> None:
+        lines = min(max(len(self._lines()), 1), MOST_LINES)
+        if self.styles.height is None or self.styles.height.value != lines:
+            self.styles.height = lines
+
+    def _lines(self) -> list[str]:
+        room = self.app.size.width - 1 - self._margin
+        message = transliterate(self.message, palette_of(self.app).glyphs)
+        return [message] if cell_len(message) <= room else folded(message, max(room - 1, 1))
+
+    @property
+    def _margin(self) -> int:
+        return cell_len(self.prefix) + 2 if self.prefix else 0
 
     def render_line(self, y: int) -> Strip:
         width, palette = self.size.width, palette_of(self.app)
-        segments = [Segment(f" {self.prefix} ", palette.accent)] if self.prefix else []
+        segments = [Segment(" " * self._margin)] if y else [Segment(f" {self.prefix} ", palette.accent)] if self.prefix else []
         if self.message:
-            text = transliterate(f" {self.message}", palette.glyphs)
+            lines = self._lines()
+            text = f" {lines[y]}" if y < len(lines) else ""
             segments.append(Segment(text, palette.warning if self.warning else palette.plain))
             strip = Strip(segments)
-            if strip.cell_length > width:
+            if strip.cell_length > width or (y == self.size.height - 1 and len(lines) > y + 1):
                 strip = Strip([*strip.crop(0, width - 1), Segment(palette.glyphs.ellipsis, palette.dim)])
         else:
             strip = Strip([*segments, *self._hints(width - sum(s.cell_length for s in segments))])

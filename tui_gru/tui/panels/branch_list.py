@@ -18,7 +18,7 @@ from tui_gru.debugger.forks import Fork
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import cut
+from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
@@ -27,6 +27,7 @@ from tui_gru.tui.widgets.overlay import Overlay
 
 HEAD = ("branch", "left its source at", "newest", "loss")
 SHORT_HEAD = ("branch", "left at", "newest", "loss")
+HINTS = ("enter goes there", "r renames", "d deletes")
 _GAP, _SHORT_GAP = 3, 2
 _FULL = 64  # cells, from which on a place is said with its phase
 _MARKS = 4
@@ -133,7 +134,7 @@ class BranchList(Overlay):
         snapshot, palette = self._snapshot, self.palette
         if snapshot is None:
             return EMPTY
-        self.call_next(self.set_titles, "branches", "enter goes there · r renames · d deletes" if width >= 48 else None)
+        self.call_next(self.set_titles, "branches", fitting(HINTS, width - 2))
         short = width < _FULL
         table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
         widths = [max(cell_len(row[i]) for row in table) for i in range(4)]

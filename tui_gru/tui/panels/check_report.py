@@ -13,7 +13,8 @@ from tui_gru.debugger.checking import Report, Row
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
-from tui_gru.tui.key_signs import sign_of_key, with_keys
+from tui_gru.tui.characters import fitting
+from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.check_table import Table, waiting
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, clip
@@ -139,4 +140,5 @@ class CheckReport(Overlay):
         if at.number != snapshot.position.number:
             title += with_keys(self, " · <check> checks this one")
         state = "on" if snapshot.checked is not None else "off"
-        self.set_titles(title, f"space: every batch ({state}) · {sign_of_key(self, 'stop')}")
+        hints = f"space: every batch ({state})", with_keys(self, "<stop>")
+        self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))

@@ -9,6 +9,7 @@ from tui_gru.debugger.checked_run import Tally
 from tui_gru.debugger.checking import DIFFERENCES, Report, entry, scientific
 from tui_gru.debugger.checking import Row as Compared
 from tui_gru.engine.reference import Comparison
+from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows, spans, vstack
@@ -175,14 +176,3 @@ def _every(checked: Tally | None, report: Report) -> str:
     count = "1 batch" if checked.batches == 1 else f"{checked.batches:,} batches"
     where = f"{checked.place} of epoch {epoch + 1}, batch {batch + 1}"
     return f"every batch is checked: {count} so far, the largest difference {scientific(checked.worst)} at {where}"
-
-
-def folded(content: str, width: int) -> list[str]:
-    """The text in lines of at most `width`, broken between words."""
-    lines: list[str] = []
-    for word in content.split():
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    return lines

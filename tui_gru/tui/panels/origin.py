@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -11,6 +10,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Size
 from textual.message import Message
 
 from tui_gru.debugger.derivation import Path, Row, as_text, first_opened, laid_out
@@ -18,14 +18,13 @@ from tui_gru.debugger.derivation_latex import as_latex
 from tui_gru.debugger.origin import Node, Number
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import cut
+from tui_gru.tui.characters import fitting
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.panels.derivation_row import Columns, in_full, line
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
 from tui_gru.tui.widgets.overlay import Overlay
 
-BAR, MADE = 8, 40  # cells of the bar of a share, and those that what a value is made of should have before there is one
 HINTS = ("enter follows", "right opens", "backspace back", "> largest term", "d last changed", "y copies", "Y as LaTeX")
 
 
@@ -136,10 +135,9 @@ class OriginPanel(Overlay):
         self._caption()
 
     def _caption(self) -> None:
-        hints = list(HINTS)
-        while len(hints) > 1 and len(" · ".join(hints)) > self.outer_size.width - 6:
-            hints.pop()
-        self.set_titles(f"where does {self.leaf.root.label} come from?", " · ".join(hints))
+        room = self.outer_size.width - 6
+        title = f"where does {self.leaf.root.label} come from?"
+        self.set_titles(title if cell_len(title) <= room else self.leaf.root.label, fitting(HINTS, room))
 
     def on_resize(self) -> None:
         self._caption()
@@ -150,54 +148,23 @@ class OriginPanel(Overlay):
         if not self._rows:
             return EMPTY
         palette, root = self.palette, self.leaf.root
-        labels = [f"{row.guides}{_joining(row)}{row.label}" for row in self._rows]
-        wide = min(max(map(cell_len, labels)), max(width - 34, 12))
-        digits = max(len(row.written) for row in self._rows)
+        columns = Columns.of(self._rows, width)
         lines: list[list[Segment]] = []
         if self._head:
             value = f"= {self._rows[0].written.removeprefix('+')}"
             lines.append(self._spread(root.label, value, place_of(self.leaf.place), width))
             lines += [[Segment(transliterate(root.expansion.formula, palette.glyphs), palette.keyword)], []]
-        for index, (row, label) in enumerate(zip(self._rows, labels, strict=True)):
-            lines.append(list(self._line(row, label, wide, digits, width, here=index == self.leaf.cursor)))
+        for index, row in enumerate(self._rows):
+            here = index == self.leaf.cursor
+            lines.append(list(line(palette, row, columns, palette.cursor if here and self.has_focus else self._ink(row))))
+            if here:
+                lines += ([Segment(f"  {part}", palette.plain)] for part in in_full(palette, row, columns))
         return from_rows(lines)
-
-    def _line(self, row: Row, label: str, wide: int, digits: int, width: int, *, here: bool) -> Iterable[Segment]:
-        palette, glyphs = self.palette, self.palette.glyphs
-        named = cut(transliterate(label, glyphs), wide, glyphs)
-        at = len(transliterate(row.guides, glyphs)) if named.startswith(transliterate(row.guides, glyphs)) else 0
-        ink = palette.cursor if here and self.has_focus else self._ink(row)
-        yield Segment(named[:at], palette.dim)
-        yield Segment(named[at:] + " " * (wide - cell_len(named)), ink)
-        written = transliterate(f"  {row.written:>{digits}}", glyphs)
-        yield Segment(written, palette.strong if row.opened else palette.plain)
-        used = wide + 2 + digits
-        bar_width = BAR if width - used > MADE + BAR else 0
-        yield from self._share(row, bar_width)
-        used += 8 + bar_width
-        made = cut(transliterate(f"{self._opener(row)}{row.made}", glyphs), max(width - used, 0), glyphs)
-        yield Segment(made, palette.dim)
 
     def _ink(self, row: Row) -> Style:
         if row.node is None:
             return self.palette.dim
         return self.palette.accent if row.node.number is not None else self.palette.plain
-
-    def _share(self, row: Row, length: int) -> Iterable[Segment]:
-        if row.share is None:
-            yield Segment(" " * (length + 8))
-            return
-        yield Segment(f" {row.share:>4.0%} ", self.palette.plain)
-        yield Segment(bar(self.palette, row.share, length), self.palette.gate)
-        yield Segment("  ")
-
-    def _opener(self, row: Row) -> str:
-        """A sign before what can be opened."""
-        if row.node is None:
-            return "▸ " if row.path[-1:] == (-1,) else "  "
-        if row.node.expansion.kind == "given":
-            return "  "
-        return "▾ " if row.opened else "▸ "
 
     def _spread(self, name: str, value: str, place: str, width: int) -> list[Segment]:
         palette, glyphs = self.palette, self.palette.glyphs
@@ -214,10 +181,21 @@ class OriginPanel(Overlay):
         """Rows above the tree: the number, its line, and a blank; none on a small screen."""
         return 3 if self.content_size.height >= ROOMY else 0
 
+    @property
+    def _in_full(self) -> int:
+        """How many lines there are under the row of the cursor, of what is cut off in it."""
+        row, width = self._rows[self.leaf.cursor], self.scrollable_content_region.width
+        return len(in_full(self.palette, row, Columns.of(self._rows, width)))
+
     def _keep_in_view(self) -> None:
         y = self._head + self.leaf.cursor
-        top = min(max(self.scroll_offset.y, y + 1 - self.content_size.height), y if self.leaf.cursor else 0)
+        end, height = y + 1 + self._in_full, self.scrollable_content_region.height
+        top = min(max(self.scroll_offset.y, end - height), y if self.leaf.cursor else 0)
         self.scroll_to(y=top, animate=False, immediate=True, force=True)
+
+    def _set_virtual_size(self, size: Size) -> None:
+        super()._set_virtual_size(size)
+        self._keep_in_view()
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
@@ -282,6 +260,8 @@ class OriginPanel(Overlay):
         if offset is None:
             return
         index = offset.y + self.scroll_offset.y - self._head
+        if index > self.leaf.cursor:
+            index = max(index - self._in_full, self.leaf.cursor)
         if 0 <= index < len(self._rows):
             self.turn_to(replace(self.leaf, cursor=index))
             if event.chain == 2:
@@ -293,7 +273,3 @@ def place_of(position: Position) -> str:
     if position.tick == 0:
         return "before the first line"
     return f"epoch {position.epoch + 1} · batch {position.batch + 1} · t {position.t + 1} · {position.phase}"
-
-
-def _joining(row: Row) -> str:
-    return f"{row.sign or ' '} " if row.path else ""

@@ -16,7 +16,7 @@ from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import Breakpoint, Watch
-from tui_gru.tui.characters import cut
+from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.stop_signs import clauses, place_of, sign_of
@@ -191,9 +191,7 @@ class StopsList(Overlay):
             hints = ["enter goes there", "d delete", closes]
         else:
             hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", closes]
-        while len(" · ".join(hints)) > max(self.size.width - 6, 0) and len(hints) > 1:
-            hints.pop()
-        return " · ".join(hints)
+        return fitting(hints, max(self.size.width - 6, 0))
 
     # The cursor
 

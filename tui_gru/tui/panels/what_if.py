@@ -14,7 +14,7 @@ from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.naming import spoken, spoken_index
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.what_if import Difference, WhatIf
-from tui_gru.tui.characters import cut
+from tui_gru.tui.characters import cut, fitting, folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.view import View
@@ -46,21 +46,20 @@ class WhatIfPanel(Overlay):
     def show(self, snapshot: Snapshot, view: View) -> None:
         """It is of the batch that it was asked in, and stays as it is."""
 
-    def on_mount(self) -> None:
-        super().on_mount()
+    def on_resize(self) -> None:
         at = f" at t {self.what_if.t + 1}" if self.what_if.t is not None else ""
         named = spoken(self.what_if.name, self.what_if.index, self._vocabulary)
-        self.set_titles(
-            f"what if {named}{at} were {short(self.what_if.value)}?",
-            with_keys(self, "enter keeps it · <stop> leaves all as it is"),
-        )
+        room, value = self.outer_size.width - 6, short(self.what_if.value)
+        title = f"what if {named}{at} were {value}?"
+        hints = "enter keeps it", with_keys(self, "<stop> leaves all as it is")
+        self.set_titles(title if cell_len(title) <= room else f"{named} = {value}?", fitting(hints, room))
 
     def build(self, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
         before, after = what_if.losses
         since = " from the beginning of the batch on" if what_if.t is None and not what_if.name.startswith("d") else ""
         lines = [
-            self._line((f"it is {short(what_if.was)}{since}", palette.dim)),
+            *(self._line((part, palette.dim)) for part in folded(f"it is {short(what_if.was)}{since}", width)),
             self._line(
                 ("loss  ", palette.plain), (short(before), palette.strong), (" → ", palette.dim), (short(after), palette.accent),
                 ("   ", palette.plain),
@@ -74,7 +73,7 @@ class WhatIfPanel(Overlay):
         wide = [max((cell_len(row[column]) for row in rows), default=0) for column in range(3)]
         most = max((abs(d.change) for d in what_if.differences if d.change == d.change), default=0.0)
         for difference, row in zip(what_if.differences, rows, strict=True):
-            lines.append(self._difference(difference, row, wide, most, width))
+            lines += self._difference(difference, row, wide, most, width)
         written = from_rows(lines)
         return clip(palette, written, width, written.height)
 
@@ -88,7 +87,9 @@ class WhatIfPanel(Overlay):
             transliterate(where + (f" and {d.entries - 1} more" if d.entries > 1 else ""), glyphs),
         )
 
-    def _difference(self, d: Difference, row: tuple[str, str, str], wide: list[int], most: float, width: int) -> list[Segment]:
+    def _difference(
+        self, d: Difference, row: tuple[str, str, str], wide: list[int], most: float, width: int
+    ) -> list[list[Segment]]:
         palette, glyphs = self.palette, self.palette.glyphs
         cells = [text + " " * (room - cell_len(text)) for text, room in zip(row, wide, strict=True)]
         line = [Segment(f"{cells[0]}  ", palette.accent), Segment(f"{cells[1]}  ", palette.plain)]
@@ -102,11 +103,11 @@ class WhatIfPanel(Overlay):
             Segment(bar(palette, abs(d.change) / most if most else 0.0, BAR), palette.gate),
         ]
         room = width - sum(segment.cell_length for segment in (*line, *tail)) - cell_len(told)
-        if room < 8:  # the change says more than where it is
-            spare = width - sum(segment.cell_length for segment in (*line, *tail[:2])) - cell_len(told)
-            return [*line, *([Segment(told)] if spare >= 0 else []), *tail[:2]]
+        if room < 8:  # then the change comes first, and under it where it is, and from what to what
+            under = folded(f"{row[2]} {told.strip()}", width - 2)
+            return [[*line, *tail[:2]], *([Segment(f"  {part}", palette.dim)] for part in under)]
         where = cut(cells[2], min(room, wide[2]), glyphs)
-        return [*line, Segment(where + " " * (min(room, wide[2]) - cell_len(where)), palette.dim), Segment(told), *tail]
+        return [[*line, Segment(where + " " * (min(room, wide[2]) - cell_len(where)), palette.dim), Segment(told), *tail]]
 
     def _line(self, *parts: tuple[str, object]) -> list[Segment]:
         return [Segment(transliterate(text, self.palette.glyphs), style) for text, style in parts]  # type: ignore[arg-type]

@@ -5,15 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar
 
+from rich.cells import cell_len
+from rich.segment import Segment
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from tui_gru.tui.characters import fitting, folded
 from tui_gru.tui.commands import COMMANDS
+from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import key_signs
 from tui_gru.tui.keys import GROUPS, VERBS
-from tui_gru.tui.widgets.boxes import Box, columns, pad, text, vstack
+from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
+
+HINTS = ("esc closes", "a number before a key counts: 10s", "capital letters go back in time")
+KEY, LEAST = 10, 20  # cells of a key, and those that what it does has beside it
 
 
 class HelpScreen(ModalScreen[None]):
@@ -41,29 +48,38 @@ class HelpPanel(Panel):
         super().__init__()
         self._keymap = keymap
 
-    def on_mount(self) -> None:
-        super().on_mount()
-        self.set_titles("keys", "esc closes · a number before a key counts: 10s · capital letters go back in time")
+    def on_resize(self) -> None:
+        self.set_titles("keys", fitting(HINTS, self.outer_size.width - 6))
 
     def build(self, width: int, height: int) -> Box:
-        groups = [self._group(group) for group in GROUPS]
-        commands = self._commands()
         if width >= 130:
+            groups = [self._group(group, width // 2 - 2) for group in GROUPS]
             halves = [(vstack(*groups[:i], gap=1), vstack(*groups[i:], gap=1)) for i in range(1, len(groups))]
             shortest = min(halves, key=lambda half: max(box.height for box in half))
-            return vstack(columns(*shortest, gap=4), commands, gap=1)
-        return vstack(*groups, commands, gap=1)
+            return vstack(columns(*shortest, gap=4), self._commands(width), gap=1)
+        return vstack(*(self._group(group, width) for group in GROUPS), self._commands(width), gap=1)
 
-    def _group(self, group: str) -> Box:
-        p = self.palette
+    def _group(self, group: str, width: int) -> Box:
         verbs = [verb for verb in VERBS if verb.group == group]
         signs = [" ".join(key_signs(self._keymap.get(verb.id, verb.keys))) for verb in verbs]
-        keys = vstack(*(text(p, sign, p.keyword) for sign in signs))
-        what = vstack(*(text(p, verb.help, p.plain) for verb in verbs))
-        return vstack(text(p, group, p.strong), columns(pad(keys, right=max(0, 10 - keys.width)), what))
+        return self._table(group, list(zip(signs, (verb.help for verb in verbs), strict=True)), width, least=KEY)
 
-    def _commands(self) -> Box:
+    def _commands(self, width: int) -> Box:
+        return self._table("Command line", [(f":{command.usage}", command.help) for command in COMMANDS], width)
+
+    def _table(self, title: str, rows: list[tuple[str, str]], width: int, *, least: int = 0) -> Box:
+        """What is typed, and what it does beside it; under it, where that would leave it hardly any room."""
         p = self.palette
-        usage = vstack(*(text(p, f":{command.usage}", p.keyword) for command in COMMANDS))
-        what = vstack(*(text(p, command.help, p.plain) for command in COMMANDS))
-        return vstack(text(p, "Command line", p.strong), columns(usage, what))
+        first = max(least, *(cell_len(transliterate(typed, p.glyphs)) for typed, _ in rows)) + 2
+        beside = width - first >= LEAST
+        lines: list[list[Segment]] = []
+        for typed, what in rows:
+            typed, what = transliterate(typed, p.glyphs), transliterate(what, p.glyphs)
+            said = folded(what, width - first if beside else width - 2)
+            if beside:
+                lines.append([Segment(typed + " " * (first - cell_len(typed)), p.keyword), Segment(said[0], p.plain)])
+            else:
+                lines += ([Segment(part, p.keyword)] for part in folded(typed, width))
+            indent = " " * (first if beside else 2)
+            lines += ([Segment(indent), Segment(part, p.plain)] for part in said[beside:])
+        return vstack(text(p, title, p.strong), from_rows(lines))

@@ -72,6 +72,7 @@ class LookingScreen(WalkingScreen):
             await earlier.remove()
         await board.mount(overlay)
         board.add_class("-covered")
+        self.add_class("-overlaid")
         overlay.show(self.snapshot, self.view)
         overlay.focus()
 
@@ -80,6 +81,7 @@ class LookingScreen(WalkingScreen):
         for overlay in self.query(Overlay):
             overlay.remove()
         self.query_one("#blackboard").remove_class("-covered")
+        self.remove_class("-overlaid")
         self.set_focus(None)
 
     # Keys

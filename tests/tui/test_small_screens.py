@@ -1,0 +1,103 @@
+"""On the smallest screen everything can be read: what does not fit is folded, or scrolls, or is shown where the cursor is."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from tests.tui.test_main_screen import driving
+from tests.tui.test_stopping import command
+from tui_gru.tui.characters import fitting, folded, split
+from tui_gru.tui.commands import COMMANDS
+from tui_gru.tui.keys import VERBS
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.screens.help import HelpPanel
+
+TINY = (40, 12)
+
+
+def words(text: str) -> str:
+    return re.sub(r"\s+", " ", text)
+
+
+def rows(widget: Any) -> list[str]:
+    return [widget.render_line(y).text.rstrip() for y in range(widget.size.height)]
+
+
+def test_text_is_folded_between_words_and_long_words_where_a_line_ends() -> None:
+    assert folded("one two three", 7) == ["one two", "three"]
+    assert folded("abcdefghij kl", 4) == ["abcd", "efgh", "ij", "kl"]
+    assert folded("日本語", 4) == ["日本", "語"]
+    assert split("日本語", 3) == ("日", "本語")
+    assert fitting(("a", "bc", "d"), 6) == "a · bc"
+    assert fitting(("abcdef",), 2) == "abcdef"
+
+
+async def test_a_long_message_takes_as_many_rows_as_it_needs() -> None:
+    async with driving(TINY) as d:
+        bottom = d.screen.query_one(BottomLine)
+        await d.type("c")
+        await d.pilot.pause()
+        assert words(" ".join(rows(bottom))).strip() == d.says
+        assert bottom.size.height == 3
+        await d.type("o")
+        await d.pilot.pause()
+        assert bottom.size.height == 1
+        d.screen.say("x" * 500)
+        await d.pilot.pause()
+        assert bottom.size.height == 4
+        assert rows(bottom)[-1].endswith("⋯")
+
+
+async def test_help_is_folded() -> None:
+    async with driving(TINY) as d:
+        await d.type("?")
+        panel = d.pilot.app.screen.query_one(HelpPanel)
+        shown = words(panel.plain_text())
+        for said in [verb.help for verb in VERBS] + [command.help for command in COMMANDS]:
+            assert said in shown
+        assert panel.virtual_size.width <= panel.size.width
+
+
+@pytest.mark.parametrize("keys", [("B",), ("J",), ("s", "enter"), ("k",)])
+async def test_an_overlay_has_the_whole_of_a_tiny_screen(keys: tuple[str, ...]) -> None:
+    async with driving(TINY) as d:
+        await d.type(*keys)
+        await d.pilot.pause()
+        assert d.screen.overlay is not None
+        assert d.screen.overlay.outer_size.height == 10
+        await d.type("escape")
+        await d.pilot.pause()
+        assert d.screen.query_one(Listing).region.height == 4
+
+
+async def test_what_is_cut_off_in_a_derivation_is_written_out_under_the_cursor() -> None:
+    async with driving(TINY) as d:
+        await d.type("s", "o", "o", "o", "enter", "down", "down")
+        panel: Any = d.screen.overlay
+        shown = rows(panel)
+        here = next(i for i, row in enumerate(shown) if "…" in row and "(r⊙" in row)
+        assert "(r⊙hₜ₋₁) Uh = 0.0362 − 0.0569" in words(" ".join(shown[here + 1 :]))
+        for _ in range(30):
+            panel.action_move(1)
+            await d.pilot.pause()
+            row = panel._head + panel.leaf.cursor - panel.scroll_offset.y
+            assert 0 <= row < panel.content_size.height
+        await d.pilot.click(type(panel), offset=(5, 2))
+        assert panel.leaf.cursor == panel.scroll_offset.y + 1 - panel._head
+
+
+async def test_a_what_if_says_all_there_is_to_say() -> None:
+    async with driving(TINY) as d:
+        await d.type("s", "o", "o", "o")
+        await command(d, "what-if z[0,1] 0.9")
+        await d.pilot.pause()
+        panel = d.screen.query_one(WhatIfPanel)
+        assert panel.heading == "z[row 1, unit 2] = 0.9000?"
+        assert str(panel.border_subtitle) == "enter keeps it"
+        assert "row 1, unit 2 +0.3500 → +0.9000" in words(panel.plain_text())
+        assert "…" not in panel.plain_text()
