@@ -46,6 +46,14 @@ class Leaf:
         return cls(root, place, first_opened(root))
 
 
+class AboutNumber(Message):
+    """Something that a person wants of a number in a derivation."""
+
+    def __init__(self, number: Number) -> None:
+        super().__init__()
+        self.number = number
+
+
 class OriginPanel(Overlay):
     """Draws one `Leaf`, and asks the screen to follow a number, or to work out the terms of one that lies far."""
 
@@ -64,12 +72,8 @@ class OriginPanel(Overlay):
         Binding("Y", "copy(True)", "Copy as LaTeX", show=False, id="origin.copy_latex"),
     ]
 
-    class Followed(Message):
+    class Followed(AboutNumber):
         """A person wants to go to where a number was computed, and see what it is made of."""
-
-        def __init__(self, number: Number) -> None:
-            super().__init__()
-            self.number = number
 
     class Left(Message):
         """A person wants to go back to the derivation before this one."""
@@ -81,12 +85,8 @@ class OriginPanel(Overlay):
             super().__init__()
             self.node, self.path = node, path
 
-    class ChangesAsked(Message):
+    class ChangesAsked(AboutNumber):
         """A person wants to know when a number last changed."""
-
-        def __init__(self, number: Number) -> None:
-            super().__init__()
-            self.number = number
 
     class Copied(Message):
         """The derivation is to be copied."""
@@ -110,7 +110,7 @@ class OriginPanel(Overlay):
         self._lay_out()
         self._caption()
         self.refresh_content()
-        self._keep_in_view()
+        self._follow()
 
     def open_at(self, path: Path) -> None:
         """Open the terms of the node at `path`."""
@@ -213,10 +213,9 @@ class OriginPanel(Overlay):
         """Rows above the tree: the number, its line, and a blank; none on a small screen."""
         return 3 if self.content_size.height >= ROOMY else 0
 
-    def _keep_in_view(self) -> None:
+    def _follow(self) -> None:
         y = self._head + self.leaf.cursor
-        top = min(max(self.scroll_offset.y, y + 1 - self.content_size.height), y if self.leaf.cursor else 0)
-        self.scroll_to(y=top, animate=False, immediate=True, force=True)
+        self.scroll_to_rows(y if self.leaf.cursor else 0, y)
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)
