@@ -9,6 +9,7 @@ from tui_gru import Session
 from tui_gru.debugger.derivation import MOST, Form, as_text, first_opened, laid_out, short
 from tui_gru.debugger.derivation_latex import as_latex
 from tui_gru.debugger.formula import latex_text
+from tui_gru.debugger.naming import joined
 from tui_gru.debugger.origin import Expansion, Node, given
 
 TEXT = "abcdefghijklmnopqrstuvwxyz the quick brown fox"
@@ -159,3 +160,8 @@ def test_characters_that_latex_reads_as_commands_are_escaped():
 )
 def test_short_numbers(value, written):
     assert short(value) == written
+
+
+def test_summands_are_joined_by_their_signs():
+    assert joined(["1", "−2", "3"]) == ["1", "− 2", "+ 3"]
+    assert joined(["−1"]) == ["−1"]

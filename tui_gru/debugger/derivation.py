@@ -10,6 +10,7 @@ from decimal import Decimal
 from unicodedata import combining
 
 from tui_gru.debugger.formula import FUNCTIONS
+from tui_gru.debugger.naming import joined
 from tui_gru.debugger.origin import Node, Number
 
 Path = tuple[int, ...]  # which term of which term, from the root
@@ -171,7 +172,7 @@ def _made(node: Node) -> str:
             return " / ".join(values)
         case "norm":
             return f"√ of {len(values)} squares"
-    total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(_joined(values))
+    total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))
     if expansion.kind in FUNCTIONS:
         return f"{FUNCTIONS[expansion.kind][0]}({total})"
     if expansion.scale != 1:
@@ -195,11 +196,6 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
 def _cells(label: str) -> int:
     """How wide a label is: the tilde of h̃ takes no room of its own."""
     return sum(not combining(char) for char in label)
-
-
-def _joined(values: list[str]) -> list[str]:
-    """Summands with the sign that joins each to those before: `a`, `+ b`, `− c`."""
-    return [*values[:1], *(f"− {value[1:]}" if value.startswith("−") else f"+ {value}" for value in values[1:])]
 
 
 def short(value: float) -> str:

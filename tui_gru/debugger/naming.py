@@ -43,3 +43,9 @@ def _spoken(axis: str, i: int, vocabulary: str) -> str:
 def printable(char: str) -> str:
     """A character that can stand in a line of text: a newline as \\n."""
     return char if char.isprintable() else char.encode("unicode_escape").decode()
+
+
+def joined(terms: Sequence[str]) -> list[str]:
+    """Summands with the sign that joins each to those before: `a`, `+ b`, `− c`."""
+    rest = [f"− {term[1:]}" if term.startswith("−") else f"+ {term}" for term in terms[1:]]
+    return [*terms[:1], *rest]

@@ -104,19 +104,24 @@ Fill = Callable[[SessionFile, SessionFile | None], None]
 @contextmanager
 def reading(path: Path) -> Iterator[SessionFile]:
     """A session file to read from, as it is at this moment. Raises `SessionFileError`; the file is never changed."""
-    identify(path)
-    with reading_errors(path), closing(_connect(path, "ro")) as connection:
-        connection.execute("BEGIN")
+    with _opened(path) as connection:
         yield _checked(path, connection)
 
 
 @contextmanager
 def glancing(path: Path) -> Iterator[SessionFile]:
     """As `reading`, without looking at all of its pages first: for a few facts, each of which has a hash of its own."""
+    with _opened(path) as connection:
+        yield SessionFile(path, connection)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[sqlite3.Connection]:
+    """A session file that reads as it was when it was opened."""
     identify(path)
     with reading_errors(path), closing(_connect(path, "ro")) as connection:
         connection.execute("BEGIN")
-        yield SessionFile(path, connection)
+        yield connection
 
 
 def remove(path: Path) -> None:

@@ -71,18 +71,13 @@ class StopSearch:
         first, last = max(begin - 1, 0) // self._N, max(tick - 1, 0) // self._N
         if self._count_before(last + 1):
             return Halt(tick, broken_off=True)
-        while last >= first:
-            low = max(first, last - BLOCK + 1)
-            batch = next(self._worth_a_look(low, last, latest=True), None)
-            if batch is None:
-                last = low - 1
-                continue
+        while (batch := self._last_worth_a_look(first, last)) is not None:
             last = batch
             if self._known(batch):
                 if halt := self._stop_in(batch, begin - 1, tick - 1, latest=True):
                     return halt
                 last -= 1
-            elif self._look_through(low, last):
+            elif self._look_through(max(first, last - BLOCK + 1), last):
                 return Halt(min(tick, self._timeline.end_of(last)), broken_off=True)
         return Halt(begin)
 
@@ -92,17 +87,12 @@ class StopSearch:
         first, last = after // self._N, max(upto - 1, 0) // self._N
         if self._count_before(last + 1):
             return found
-        while last >= first and len(found) < most:
-            low = max(first, last - BLOCK + 1)
-            batch = next(self._worth_a_look(low, last, latest=True), None)
-            if batch is None:
-                last = low - 1
-                continue
+        while len(found) < most and (batch := self._last_worth_a_look(first, last)) is not None:
             last = batch
             if lookout.known(batch):
                 found += [tick for tick, _ in reversed(lookout.stops_in(batch)) if after < tick <= upto]
                 last -= 1
-            elif self._look_through(low, last):
+            elif self._look_through(max(first, last - BLOCK + 1), last):
                 break
         return found
 
@@ -143,6 +133,15 @@ class StopSearch:
             worth |= lookout.worth_a_look(first, last)
         batches = np.flatnonzero(worth)
         return iter((first + (batches[::-1] if latest else batches)).tolist())
+
+    def _last_worth_a_look(self, first: int, last: int) -> int | None:
+        """The last of the batches `first` … `last` in which something stops for all that is known."""
+        while last >= first:
+            low = max(first, last - BLOCK + 1)
+            if (batch := next(self._worth_a_look(low, last, latest=True), None)) is not None:
+                return batch
+            last = low - 1
+        return None
 
     def _walk(self, first: int, last: int, *, through: bool = False) -> tuple[int, bool]:
         """Go through the batches from `first` on until something may stop in one of them, or, with `through`, up to `last`.

@@ -93,3 +93,15 @@ async def test_auto_height_is_that_of_the_content(board, lines):
     async with board(page).run_test(size=(40, 12)) as pilot:
         await pilot.pause()
         assert page.content_size == Size(16, lines)
+
+
+async def test_rows_are_kept_in_view_with_as_little_scrolling_as_it_takes(board):
+    page = Page("\n".join(f"line {i}" for i in range(20)))
+    async with board(page).run_test(size=(40, 12)) as pilot:
+        await pilot.pause()
+        seen = []
+        for first, last in ((0, 1), (5, 6), (4, 6), (3, 3), (18, 19), (2, 9)):
+            page.scroll_to_rows(first, last)
+            await pilot.pause()
+            seen.append(page.scroll_offset.y)
+        assert seen == [0, 3, 3, 3, 16, 2]

@@ -11,7 +11,6 @@ from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
 from textual.message import Message
 
 from tui_gru.debugger.forks import Fork
@@ -121,14 +120,8 @@ class BranchList(Overlay):
 
     def _follow(self) -> None:
         """Keep the branch singled out in view, and with the first the line above it."""
-        height, row = self.scrollable_content_region.height, self._index + 1
-        if height > 0:
-            top = min(max(self.scroll_offset.y, row + 1 - height), row if row > 1 else 0)
-            self.scroll_to(y=top, animate=False, immediate=True, force=True)
-
-    def _set_virtual_size(self, size: Size) -> None:
-        super()._set_virtual_size(size)
-        self._follow()
+        row = self._index + 1
+        self.scroll_to_rows(row if row > 1 else 0, row)
 
     def build(self, width: int, height: int) -> Box:
         snapshot, palette = self._snapshot, self.palette

@@ -113,16 +113,9 @@ class Listing(Panel):
     # Following the arrow
 
     def _follow(self) -> None:
-        height = self.scrollable_content_region.height
-        if self._snapshot is None or height < 1:
-            return
-        arrow, context = arrow_row(self._snapshot), min(_CONTEXT, (height - 1) // 2)
-        top = min(max(self.scroll_offset.y, arrow + context + 1 - height), arrow - context)
-        self.scroll_to(y=top, animate=False, immediate=True, force=True)
-
-    def _set_virtual_size(self, size: Size) -> None:
-        super()._set_virtual_size(size)
-        self._follow()
+        if self._snapshot is not None:
+            arrow, context = arrow_row(self._snapshot), min(_CONTEXT, (self.scrollable_content_region.height - 1) // 2)
+            self.scroll_to_rows(arrow - context, arrow + context)
 
     def on_resize(self) -> None:
         self._say_shapes()

@@ -6,7 +6,6 @@ from bisect import bisect_right
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual.geometry import Size
 
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.snapshot import Snapshot
@@ -80,10 +79,6 @@ class Log(Panel):
         ahead = len(self._lines) - 1 - self._here
         below = min(ahead, height // 2)
         self.scroll_to(y=max(self._here + below + 1 - height, 0), animate=False, immediate=True, force=True)
-
-    def _set_virtual_size(self, size: Size) -> None:
-        super()._set_virtual_size(size)
-        self._follow()
 
     def on_resize(self) -> None:
         self._follow()

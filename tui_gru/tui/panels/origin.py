@@ -45,6 +45,14 @@ class Leaf:
         return cls(root, place, first_opened(root))
 
 
+class AboutNumber(Message):
+    """Something that a person wants of a number in a derivation."""
+
+    def __init__(self, number: Number) -> None:
+        super().__init__()
+        self.number = number
+
+
 class OriginPanel(Overlay):
     """Draws one `Leaf`, and asks the screen to follow a number, or to work out the terms of one that lies far."""
 
@@ -64,12 +72,8 @@ class OriginPanel(Overlay):
         Binding("Y", "copy(True)", "Copy as LaTeX", show=False, id="origin.copy_latex"),
     ]
 
-    class Followed(Message):
+    class Followed(AboutNumber):
         """A person wants to go to where a number was computed, and see what it is made of."""
-
-        def __init__(self, number: Number) -> None:
-            super().__init__()
-            self.number = number
 
     class Left(Message):
         """A person wants to go back to the derivation before this one."""
@@ -81,12 +85,8 @@ class OriginPanel(Overlay):
             super().__init__()
             self.node, self.path = node, path
 
-    class ChangesAsked(Message):
+    class ChangesAsked(AboutNumber):
         """A person wants to know when a number last changed."""
-
-        def __init__(self, number: Number) -> None:
-            super().__init__()
-            self.number = number
 
     class Copied(Message):
         """The derivation is to be copied."""
@@ -189,9 +189,7 @@ class OriginPanel(Overlay):
 
     def _keep_in_view(self) -> None:
         y = self._head + self.leaf.cursor
-        end, height = y + 1 + self._in_full, self.scrollable_content_region.height
-        top = min(max(self.scroll_offset.y, end - height), y if self.leaf.cursor else 0)
-        self.scroll_to(y=top, animate=False, immediate=True, force=True)
+        self.scroll_to_rows(y if self.leaf.cursor else 0, y + self._in_full)
 
     def _set_virtual_size(self, size: Size) -> None:
         super()._set_virtual_size(size)

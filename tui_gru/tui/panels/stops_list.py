@@ -8,7 +8,6 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
-from textual.geometry import Size
 from textual.message import Message
 
 from tui_gru.debugger.formula import screen_name
@@ -219,15 +218,9 @@ class StopsList(Overlay):
         return index + 2 * kinds.index(type(self._entries[index])) + 1
 
     def _follow(self) -> None:
-        height = self.scrollable_content_region.height
-        if self._entries and height > 0:
-            row = self._row_of(self._cursor)
-            top = row - 1 if height > 1 else row  # with what is above it: a group's title
-            self.scroll_to(y=min(max(self.scroll_offset.y, row + 1 - height), top), animate=False, immediate=True, force=True)
-
-    def _set_virtual_size(self, size: Size) -> None:
-        super()._set_virtual_size(size)
-        self._follow()
+        if self._entries:
+            row, roomy = self._row_of(self._cursor), self.scrollable_content_region.height > 1
+            self.scroll_to_rows(row - roomy, row)  # with what is above it: a group's title
 
     def on_resize(self) -> None:
         self._changed()

@@ -13,6 +13,7 @@ from rich.style import Style
 from tui_gru.debugger.entries import Made, Part, made_of
 from tui_gru.debugger.evaluation import Numbers
 from tui_gru.debugger.formula import FUNCTIONS, Apply, Difference, Name, Number, Reduce, Sum, Times, Transpose
+from tui_gru.debugger.naming import joined
 from tui_gru.tui.characters import visible
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -29,12 +30,6 @@ def number(x: Any) -> str:
     if float(x).is_integer() and abs(x) < 1000:
         return f"{x:.0f}".removeprefix("-" if x == 0 else "").replace("-", "−")
     return numbers.wide(x).strip().removeprefix("+").replace("-", "−")
-
-
-def joined(terms: Sequence[str]) -> list[str]:
-    """Summands with the sign that joins each to those before: `a`, `+ b`, `− c`."""
-    rest = [f"− {term[1:]}" if term.startswith("−") else f"+ {term}" for term in terms[1:]]
-    return [*terms[:1], *rest]
 
 
 def _shortened(count: int, term: Callable[[int], str]) -> list[str]:

@@ -137,7 +137,7 @@ class CellPanel(Panel):
         if ahead:
             nearest = min(ahead, key=lambda spot: _distance(here, spot, across))
             self.pointed = nearest.ref
-            self.scroll_to(y=min(max(self.scroll_offset.y, nearest.y + 1 - self.content_size.height), nearest.y), animate=False)
+            self.scroll_to_rows(nearest.y, nearest.y)
 
     def action_ask(self) -> None:
         spot = self.spot

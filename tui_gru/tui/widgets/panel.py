@@ -143,6 +143,17 @@ class Panel(ScrollView, can_focus=True):
 
     def _set_virtual_size(self, size: Size) -> None:
         self.virtual_size = size
+        self._follow()
+
+    def _follow(self) -> None:
+        """Keep in view what matters, in a panel that has such rows (`scroll_to_rows`); the content has another size now."""
+
+    def scroll_to_rows(self, first: int, last: int) -> None:
+        """Scroll as little as shows the rows `first` … `last`; of more than there is room for, the first."""
+        height = self.scrollable_content_region.height
+        if height > 0:
+            top = min(max(self.scroll_offset.y, last + 1 - height), first)
+            self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
     def _draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
         content = self.build(max(width, 0), max(height, 0))
