@@ -53,7 +53,7 @@ class ExplainingScreen(LookingScreen):
             if follow:
                 self.session.seek(tick)
             _work_out(root)
-            found.append(Leaf.of(root, position_of(self.session.program, tick)))
+            found.append(Leaf.of(root, position_of(self.session.program, tick), self.session.anchor(tick)))
 
         self.do(derive, then=lambda: self._turn_to(found))
 
@@ -75,10 +75,11 @@ class ExplainingScreen(LookingScreen):
         panel = self._origin
         if panel is None:
             return
-        if not self._trail:
+        trail = [leaf for leaf in self._trail if leaf.anchor is None or self.session.holds(leaf.anchor)]
+        if not trail:
             self.lift()
             return
-        *earlier, leaf = self._trail
+        *earlier, leaf = trail
         self._trail = tuple(earlier)
         self.do(lambda progress: self.session.seek(leaf.place), then=lambda: panel.turn_to(leaf))
 

@@ -91,6 +91,14 @@ class LookingScreen(WalkingScreen):
         self.remove_class("-overlaid")
         self.set_focus(None)
 
+    def lift_what_is_gone(self) -> str:
+        """Lift what is of a moment that is no longer there, and say so; the empty text where nothing is."""
+        overlay = self.overlay
+        if overlay is None or overlay.read_at is None or self.session.holds(overlay.read_at):
+            return ""
+        self.lift()
+        return "what was shown is of a moment that is not there any more"
+
     # Keys
 
     def action_row(self, direction: int) -> None:
