@@ -16,6 +16,7 @@ from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.what_if import WhatIfPanel
 from tui_gru.tui.screens.help import HelpPanel
+from tui_gru.tui.widgets.panel import Panel
 
 TINY = (40, 12)
 
@@ -101,3 +102,21 @@ async def test_a_what_if_says_all_there_is_to_say() -> None:
         assert str(panel.border_subtitle) == "enter keeps it"
         assert "row 1, unit 2 +0.3500 → +0.9000" in words(panel.plain_text())
         assert "…" not in panel.plain_text()
+
+
+@pytest.mark.parametrize(
+    ("page", "panels"), [(2, "Sequence LossTerms"), (3, "Softmax LossCurve"), (4, "Overview Samples"), (5, "Watches Log")]
+)
+async def test_every_panel_of_a_tiny_screen_has_room_and_stays_on_it(page: int, panels: str) -> None:
+    async with driving(TINY) as d:
+        await command(d, "watch loss")
+        await command(d, "break loss log {loss:.3f}")
+        await d.type("l", "n", *"v" * (page - 1))
+        await d.pilot.pause()
+        shown = [panel for panel in d.screen.query(Panel) if panel.region]
+        names = [type(panel).__name__.replace("ParameterMatrix", "Overview") for panel in shown]
+        assert sorted(names) == sorted(panels.split())
+        for panel in shown:
+            assert panel.content_size.height >= 1
+            assert panel.region.right <= 40
+            assert panel.region.bottom <= 11

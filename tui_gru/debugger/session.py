@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tui_gru.debugger.anchor import Anchor
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.comparing import Comparing
 from tui_gru.debugger.explaining import Explaining
@@ -119,6 +120,14 @@ class Session(Explaining, Comparing):
             hits=self._hits,
             checked=self.checked,
         )
+
+    def anchor(self, tick: int | None = None) -> Anchor:
+        """This moment, or another of this branch: something to ask `holds` about later."""
+        return Anchor(self._timeline, self.position.tick if tick is None else tick)
+
+    def holds(self, anchor: Anchor) -> bool:
+        """Whether the branch one is on has that moment, and nothing in it has been changed since."""
+        return anchor.holds_in(self._timeline)
 
     def batch_check(self) -> Check:
         """The check of the batch one is in, taken up now; `run` it in any thread. It reads only, and never changes the training."""

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
+from tui_gru.debugger.anchor import Anchor
 from tui_gru.debugger.derivation import Path, Row, as_text, first_opened, laid_out
 from tui_gru.debugger.derivation_latex import as_latex
 from tui_gru.debugger.origin import Node, Number
@@ -39,10 +40,11 @@ class Leaf:
     place: Position
     opened: frozenset[Path]
     cursor: int = 0
+    anchor: Anchor | None = None
 
     @classmethod
-    def of(cls, root: Node, place: Position) -> Leaf:
-        return cls(root, place, first_opened(root))
+    def of(cls, root: Node, place: Position, anchor: Anchor | None = None) -> Leaf:
+        return cls(root, place, first_opened(root), anchor=anchor)
 
 
 class AboutNumber(Message):
@@ -127,6 +129,7 @@ class OriginPanel(Overlay):
         return (as_latex if latex else as_text)(self.leaf.root, self.leaf.opened, place_of(self.leaf.place))
 
     def _lay_out(self) -> None:
+        self.read_at = self.leaf.anchor
         self._rows = laid_out(self.leaf.root, self.leaf.opened)
         self.leaf = replace(self.leaf, cursor=min(self.leaf.cursor, len(self._rows) - 1))
 

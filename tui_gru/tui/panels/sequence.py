@@ -234,9 +234,9 @@ def _row(
         p = None if column.probabilities is None else column.probabilities[index]
         ink = palette.dim if quiet else column.ink
         tint = ink if p is None else _tint(palette, p, quiet, column.fresh)
+        read, sought = Ref("x", (index, column.given[index]), column.t), Ref("y", (index, column.wanted[index]), column.t)
         if layout.form == "pair":
             arrow = transliterate("→", palette.glyphs)
-            read, sought = Ref("x", (index, column.given[index]), column.t), Ref("y", (index, column.wanted[index]), column.t)
             pair = Cell.of(char, ink, read), Segment(arrow, ink), Cell.of(target, tint, sought)
             first += _marked(palette, column, layout.cell, *pair)
             first.append(gap)
@@ -244,8 +244,8 @@ def _row(
             number = Segment(palette.glyphs.blank, palette.blank) if p is None else Cell.of(numbers.unit(p), tint, ref)
             second += [*_centred(layout.cell + 2, number), gap]
         else:
-            first += _marked(palette, column, layout.cell, Segment(char, ink if layout.lines == 2 else tint))
-            second += _marked(palette, column, layout.cell, Segment(target, tint))
+            first += _marked(palette, column, layout.cell, Cell.of(char, ink if layout.lines == 2 else tint, read))
+            second += _marked(palette, column, layout.cell, Cell.of(target, tint, sought))
     if layout.text:
         activations, vocabulary = snapshot.record.activations, snapshot.corpus.vocabulary
         given, wanted = (visible_text(vocabulary[i] for i in ids[:, index]) for ids in (activations.inputs, activations.targets))

@@ -57,6 +57,7 @@ class CheckingScreen(LookingScreen):
             self.say(str(error), warning=True)
             return
         panel = CheckReport(check.position)
+        panel.read_at = self.session.anchor()
         await self.lay(panel)
         self._carry_out_check(panel, check)
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from tui_gru.debugger.naming import axes_of
 from tui_gru.debugger.position import position_of
 from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.panels.line_at_work import LineAtWork
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.loss_curve import LossCurve
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel, NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
@@ -50,7 +53,7 @@ class ExplainingScreen(LookingScreen):
             if follow:
                 self.session.seek(tick)
             _work_out(root)
-            found.append(Leaf.of(root, position_of(self.session.program, tick)))
+            found.append(Leaf.of(root, position_of(self.session.program, tick), self.session.anchor(tick)))
 
         self.do(derive, then=lambda: self._turn_to(found))
 
@@ -72,10 +75,11 @@ class ExplainingScreen(LookingScreen):
         panel = self._origin
         if panel is None:
             return
-        if not self._trail:
+        trail = [leaf for leaf in self._trail if leaf.anchor is None or self.session.holds(leaf.anchor)]
+        if not trail:
             self.lift()
             return
-        *earlier, leaf = self._trail
+        *earlier, leaf = trail
         self._trail = tuple(earlier)
         self.do(lambda progress: self.session.seek(leaf.place), then=lambda: panel.turn_to(leaf))
 
@@ -105,10 +109,25 @@ class ExplainingScreen(LookingScreen):
         focused = self.focused
         if isinstance(focused, MatrixView):
             focused.action_choose()
-        elif isinstance(focused, CellPanel):
+        elif isinstance(focused, CellPanel) and focused.spot is not None:
             focused.action_ask()
-        else:
+        elif isinstance(focused, LossCurve):
+            self._explain_loss()
+        elif focused is None or isinstance(focused, (Listing, LineAtWork)):
             self._explain_line()
+        else:
+            self.say(with_keys(self, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)
+
+    def _explain_loss(self) -> None:
+        """The loss of the batch at which the mark of the curve is; before there is one, that of the batch before."""
+        from tui_gru.debugger.origin import Number  # late, too
+
+        position, ticks = self.snapshot.position, self.snapshot.program.ticks
+        tick = position.tick if self.snapshot.value("loss") is not None else position.number * ticks
+        if tick:
+            self.ask(Number("loss", (), None, tick))
+        else:
+            self.say(with_keys(self, "no batch has come to its loss yet: <step.batch> runs one"), warning=True)
 
     def _explain_line(self) -> None:
         """The result of the line just executed, in the row that is looked at."""

@@ -15,6 +15,8 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.panel import Panel
 
+LOW = 20  # rows
+
 
 class LookingScreen(WalkingScreen):
     """Subclasses say how the panels are drawn again where only the way one looks has changed (`show_view`)."""
@@ -44,7 +46,12 @@ class LookingScreen(WalkingScreen):
     def size_up(self) -> None:
         """Set the classes that Textual sets at the first resize, before there are panels, which it would have styled twice."""
         sizes = (self.HORIZONTAL_BREAKPOINTS, self.app.size.width), (self.VERTICAL_BREAKPOINTS, self.app.size.height)
+        self.on_resize()
         self.add_class(*([name for least, name in breakpoints if least <= cells][-1] for breakpoints, cells in sizes))
+
+    def on_resize(self) -> None:
+        """On a screen as low as this the later pages have no room for the program."""
+        self.set_class(self.app.size.height < LOW, "-low")
 
     # An overlay: a panel that covers the blackboard until it is lifted
 
@@ -83,6 +90,14 @@ class LookingScreen(WalkingScreen):
         self.query_one("#blackboard").remove_class("-covered")
         self.remove_class("-overlaid")
         self.set_focus(None)
+
+    def lift_what_is_gone(self) -> str:
+        """Lift what is of a moment that is no longer there, and say so; the empty text where nothing is."""
+        overlay = self.overlay
+        if overlay is None or overlay.read_at is None or self.session.holds(overlay.read_at):
+            return ""
+        self.lift()
+        return "what was shown is of a moment that is not there any more"
 
     # Keys
 

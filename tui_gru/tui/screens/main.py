@@ -12,6 +12,7 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.session import Session
+from tui_gru.debugger.trouble import joined
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import keys
@@ -91,6 +92,7 @@ class MainScreen(
     def show_now(self) -> None:
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
         self.snapshot = self.session.snapshot()
+        self.session.notice = joined(self.session.notice, self.lift_what_is_gone())
         if self.session.notice:
             self.say_notice()
         if not self._due:
@@ -124,8 +126,7 @@ class MainScreen(
 
     @property
     def waiting(self) -> int:
-        keyboard = getattr(self.app, "keyboard", None)
-        return 0 if keyboard is None else int(keyboard.waiting)
+        return int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))
 
     def show_count(self, count: int) -> None:
         self.show_prefix(str(count) if count else "")

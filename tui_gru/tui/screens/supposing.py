@@ -79,6 +79,7 @@ class SupposingScreen(LookingScreen):
         from tui_gru.tui.panels.what_if import WhatIfPanel
 
         panel = WhatIfPanel(what_if, self.snapshot.corpus.vocabulary)
+        panel.read_at = self.session.anchor()
         self.cover(panel)
 
     def on_what_if_panel_kept(self, event: WhatIfPanel.Kept) -> None:

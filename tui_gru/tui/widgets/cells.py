@@ -107,6 +107,10 @@ class CellPanel(Panel):
         parts = [strip.crop(0, x), strip.crop(x, x + spot.width).apply_style(self.palette.cursor), strip.crop(x + spot.width)]
         return Strip.join(parts)
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None where there is nothing to ask about, too."""
+        return super().check_action(action, parameters) if action != "ask" or self.spot is not None else None
+
     def point_out(self) -> str | None:
         """What the border says of the number under the cursor; None without the focus."""
         spot = self.spot if self.has_focus else None
@@ -140,8 +144,8 @@ class CellPanel(Panel):
             self.scroll_to_rows(nearest.y, nearest.y)
 
     def action_ask(self) -> None:
-        spot = self.spot
-        if spot is not None and self.read(spot.ref) is not None:
+        """Ask about the number under the cursor; where it is not computed yet, the answer says so."""
+        if (spot := self.spot) is not None:
             self.post_message(NumberAsked(spot.ref))
 
     def on_click(self, event: events.Click) -> None:

@@ -220,7 +220,7 @@ class MatrixView(Panel):
         self.cursor = (self.cursor[0], 0 if direction < 0 else self.shape[1] - 1)
 
     def action_choose(self) -> None:
-        if self.refs is not None and self.values is not None:
+        if self.refs is not None:
             self.post_message(NumberAsked(self.refs(*self.cursor)))
 
     def on_click(self, event: events.Click) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tui_gru.debugger.anchor import Anchor
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
@@ -9,6 +10,9 @@ from tui_gru.tui.widgets.panel import Panel
 
 class Overlay(Panel):
     """The screen shows it every snapshot, as the panels under it, and lifts it on escape. Keys that it does not bind go on up."""
+
+    #: The moment that it is of; None where it is of every moment.
+    read_at: Anchor | None = None
 
     DEFAULT_CSS = "Overlay { height: 1fr; width: 1fr; }"
 

@@ -1,0 +1,97 @@
+"""Whatever number of the model the cursor can be put on, enter says where it comes from."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.debugger.origin import Number
+from tui_gru.tui.panels.gates import ValueMatrix
+from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.panels.loss_terms import LossTerms
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.widgets.cells import CellPanel
+from tui_gru.tui.widgets.matrix import MatrixView
+
+SIZES = [(160, 50), (80, 24), (40, 12)]
+
+
+def asked(d: Driver) -> Number:
+    panel = d.screen.overlay
+    assert isinstance(panel, OriginPanel), d.says
+    number = panel.leaf.root.number
+    assert number is not None
+    return number
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["wide", "narrow", "tiny"])
+async def test_every_cell_that_shows_a_number_can_be_asked(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        for keys in ("l", "s", "ooo", "n", "N", "f", "oooo", "f", "ooooooo", "f", "oo", "x", "nooo"):
+            await d.type(*keys)
+            for page in range(d.screen.pages):
+                await d.type(*("v" if page else ""))
+                refs = [s.ref for p in d.screen.query(CellPanel) if p.region for s in p.spots if p.read(s.ref) is not None]
+                for matrix in d.screen.query(MatrixView):
+                    if matrix.region and matrix.values is not None and matrix.refs is not None:
+                        refs += [matrix.refs(i, j) for i in range(matrix.shape[0]) for j in range(matrix.shape[1])]
+                for ref in refs:
+                    node = d.session.origin(Number(ref.name, ref.index, ref.t, d.session.position.tick))
+                    assert node.number is not None
+
+
+@pytest.mark.parametrize("size", SIZES, ids=["wide", "narrow", "tiny"])
+async def test_the_characters_of_the_sequence_can_be_asked_in_every_form(size: tuple[int, int]) -> None:
+    async with driving(size, text="MathMathMathMathMath" * 4, seq_length=12) as d:
+        await d.type("s", *("v" if size[0] == 40 else ""))
+        sequence = d.screen.query_one(Sequence)
+        assert {"x"} <= {spot.ref.name for spot in sequence.spots}
+        sequence.focus()
+        await d.type("enter")
+        assert asked(d).name == "x"
+
+
+async def test_what_is_not_computed_yet_says_so() -> None:
+    async with driving() as d:
+        await d.type("s")
+        for matrix in d.screen.query(ValueMatrix):
+            if matrix.value_name == "h":
+                matrix.focus()
+        await d.type("o", "enter")
+        assert "h is not computed yet at this place" in d.says
+        d.screen.query_one(LossTerms).focus()
+        await d.type("enter")
+        assert "term1 is not computed yet" in d.says
+        d.screen.query_one(Softmax).focus()
+        await d.type("enter")
+        assert "there is no number to ask about here" in d.says
+        assert d.screen.overlay is None
+
+
+async def test_the_curve_asks_for_the_loss_at_its_mark() -> None:
+    async with driving() as d:
+        curve = d.screen.query_one(LossCurve)
+        curve.focus()
+        await d.type("enter")
+        assert d.says == "no batch has come to its loss yet: n runs one"
+        await d.type("n", "enter")
+        assert asked(d) == Number("loss", (), None, d.session.position.tick)
+        value = d.session.loss
+        await d.type("escape", "s")
+        curve.focus()
+        await d.type("enter")
+        panel = d.screen.overlay
+        assert isinstance(panel, OriginPanel)
+        assert panel.leaf.root.value == value
+
+
+async def test_panels_of_other_things_do_not_answer_for_the_line_at_work() -> None:
+    async with driving() as d:
+        await d.type("s", "p")
+        d.screen.query_one(Samples).focus()
+        await d.type("enter")
+        assert d.says == "there is no number to ask about here; tab goes to the next panel"
+        assert d.screen.overlay is None
