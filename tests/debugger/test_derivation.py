@@ -162,6 +162,16 @@ def test_short_numbers(value, written):
     assert short(value) == written
 
 
+def test_a_number_that_stands_in_two_places_is_opened_at_one():
+    session = Session()
+    session.learning = True
+    session.step("batch")
+    root = session.explain("daz", (1, 0), 1)
+    labels = [row.label for row in laid_out(root, first_opened(root, 40)) if row.opened]
+    assert "1 − z" in labels
+    assert labels.count("z[row 2, unit 1]") == 1
+
+
 def test_summands_are_joined_by_their_signs():
     assert joined(["1", "−2", "3"]) == ["1", "− 2", "+ 3"]
     assert joined(["−1"]) == ["−1"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from unicodedata import combining
 
 from tui_gru.debugger.formula import FUNCTIONS
 from tui_gru.debugger.naming import joined
-from tui_gru.debugger.origin import Node, Number
+from tui_gru.debugger.origin import Node
 
 Path = tuple[int, ...]  # which term of which term, from the root
 
@@ -85,7 +85,7 @@ def laid_out(root: Node, opened: frozenset[Path]) -> tuple[Row, ...]:
 def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
     """What is open at first, as far as there are `room` rows: parts of the line, then the numbers that these are made of."""
     opened: set[Path] = set()
-    seen: set[Number | None] = set()
+    seen: set[object] = set()  # numbers, whenever in the batch they are read
     parts: deque[tuple[Path, Node, bool]] = deque([((), root, False)])
     later: deque[tuple[Path, Node, bool]] = deque()
     used = len(root.terms)
@@ -98,11 +98,12 @@ def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
             opened.add(path)
         inner = inner or (node.number is not None and bool(path))
         for i, term in enumerate(node.terms if len(node.terms) <= MOST else ()):
-            if term.number is not None and term.number in seen:
+            same = term.number and (replace(term.number, tick=0), term.value)
+            if same in seen:
                 continue
             wanted = term.expansion.near and term.expansion.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
             if wanted and not (inner and term.number is not None):
-                seen.add(term.number)
+                seen.add(same or term)
                 (parts if term.number is None and not inner else later).append(((*path, i), term, inner))
     return frozenset(opened)
 
