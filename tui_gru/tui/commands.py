@@ -25,6 +25,18 @@ LEVELS = {
 }  # fmt: skip
 
 
+class Arguments(str):
+    """What was typed after the name of a command; `begins` is where in the line, counted from 0."""
+
+    begins: int
+
+    @classmethod
+    def of(cls, rest: str, typed: str) -> Arguments:
+        arguments = cls(rest.strip())
+        arguments.begins = typed.rindex(arguments)
+        return arguments
+
+
 @dataclass(frozen=True)
 class Command:
     """`usage` and `help` are what `?` shows; `run` is given the screen and what was typed after the name."""
@@ -32,7 +44,7 @@ class Command:
     names: tuple[str, ...]
     usage: str
     help: str
-    run: Callable[[MainScreen, str], None]
+    run: Callable[[MainScreen, Arguments], None]
 
 
 def execute(screen: MainScreen, typed: str) -> None:
@@ -42,10 +54,11 @@ def execute(screen: MainScreen, typed: str) -> None:
         return
     for command in COMMANDS:
         if name in command.names:
+            arguments = Arguments.of(rest, typed)
             try:
-                command.run(screen, rest.strip())
+                command.run(screen, arguments)
             except ConditionError as error:  # its column is counted from the arguments' first
-                raise ConditionError(error.reason, error.column + typed.rindex(rest.strip())) from None
+                raise ConditionError(error.reason, error.column + arguments.begins) from None
             return
     raise TuiGruError(f"there is no command {name!r}; there are: {', '.join(command.names[0] for command in COMMANDS)}")
 
@@ -69,12 +82,12 @@ def _go(screen: MainScreen, rest: str) -> None:
         screen.go(rest)
 
 
-def _until(screen: MainScreen, rest: str) -> None:
-    screen.search(rest, forwards=True)
+def _until(screen: MainScreen, rest: Arguments) -> None:
+    screen.search(rest, forwards=True, begins=rest.begins)
 
 
-def _back(screen: MainScreen, rest: str) -> None:
-    screen.search(rest, forwards=False)
+def _back(screen: MainScreen, rest: Arguments) -> None:
+    screen.search(rest, forwards=False, begins=rest.begins)
 
 
 def _set(screen: MainScreen, rest: str) -> None:

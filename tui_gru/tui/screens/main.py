@@ -155,16 +155,6 @@ class MainScreen(
         """The ticks of the whole run: to its end where it has one, else to the newest moment reached."""
         return (self.snapshot.last or self.snapshot.newest).tick
 
-    def search(self, condition: str, *, forwards: bool) -> None:
-        """Run until a condition holds, or back in time until it does."""
-        verb = self.session.run_until if forwards else self.session.run_back_until
-
-        def run(progress: Any) -> None:
-            if not verb(condition, progress=progress) and not self.session.notice:
-                self.session.notice = f"{condition!r} did not hold {'on the way' if forwards else 'before'}"
-
-        self.do(run, batches=None)
-
     def edit(self, name: str, index: tuple[int, ...] | None, value: Any) -> None:
         self.do(lambda _: self.session.edit(name, index, value))
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual.containers import Container
 
+from tui_gru.debugger.expression_text import ConditionError
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
@@ -114,6 +115,20 @@ class StoppingScreen(LookingScreen):
             lambda progress: self.session.next_match(direction > 0, progress=progress),
             f"{self.session.last_condition!r} did not hold {way}",
         )
+
+    def search(self, condition: str, *, forwards: bool, begins: int = 0) -> None:
+        """Run until a condition holds, or back in time until it does. `begins` is where in what was typed it begins, from 0."""
+        verb = self.session.run_until if forwards else self.session.run_back_until
+
+        def run(progress: Any) -> None:
+            try:
+                held = verb(condition, progress=progress)
+            except ConditionError as error:
+                raise ConditionError(error.reason, error.column + begins) from None
+            if not held and not self.session.notice:
+                self.session.notice = f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}"
+
+        self.do(run, batches=None)
 
     def _run_on(self, verb: Callable[[Any], bool], otherwise: str) -> None:
         """Do it as often as was typed, while it stops at something."""

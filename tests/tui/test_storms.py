@@ -1,0 +1,64 @@
+"""The same keys lead to the same place, however large the screen is, whatever the text, and however often it is resized."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+
+import pytest
+from textual import events
+
+from tests.tui.test_main_screen import driving
+from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.widgets.panel import Panel
+
+KEYS = """
+    s o n a l right left up down enter escape B J tab z x v r i escape k O S N u U p equals_sign question_mark escape m a
+    apostrophe a b C escape w h enter y space space home end pagedown
+""".split()  # noqa: SIM905
+SIZES = ((1, 1), (300, 80), (40, 12), (3, 50), (200, 2), (80, 24))
+
+
+async def stormed(size: tuple[int, int], text: str, *, ascii_: bool, theme: str) -> int:
+    """The tick that keys typed faster than they can be dealt with lead to, while the window changes its size."""
+    async with driving(size, text=text) as d:
+        app = d.pilot.app
+        app.glyphs, app.theme = (ASCII if ascii_ else UNICODE), theme  # type: ignore[attr-defined]
+        chance = random.Random(1)
+        for n in range(80):
+            key = chance.choice(KEYS)
+            app.post_message(events.Key(key, key if len(key) == 1 else None))
+            if n % 20 == 10:
+                await d.pilot.resize_terminal(*SIZES[n // 20])
+        for _ in range(3):
+            app.post_message(events.Key("escape", "\x1b"))
+        async with asyncio.timeout(30):
+            await until_idle(d.pilot)
+        await d.pilot.resize_terminal(*size)
+        await d.pilot.pause()
+        for panel in d.screen.query(Panel):
+            room = panel.scrollable_content_region if panel.region else panel.region
+            for y in range(room.height):
+                strip = panel.render_line(y)
+                assert strip.cell_length == room.width
+                assert strip.text.isascii() or not ascii_
+        return d.session.position.tick
+
+
+TEXTS = {
+    "plain": "MathMathMathMathMath",
+    "wide": "日本語[b]日本語テキスト日本語日本",
+    "combining": "e\u0301a\u0303e\u0301o\u0308e\u0301a\u0303xe\u0301",
+    "right-to-left": "שלום עולם שלום עולם",
+    "markup": "[red]x[/red][bold]\\[y]{z}",
+    "control": "a\nb\tc d\re\x07f\u202eabc",
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+async def test_the_same_keys_lead_to_the_same_place(name: str) -> None:
+    text, odd = TEXTS[name], list(TEXTS).index(name) % 2 == 1
+    theme = "whiteboard" if odd else "blackboard"
+    ticks = {await stormed(size, text, ascii_=odd, theme=theme) for size in ((80, 24), (40, 12))}
+    assert len(ticks) == 1
