@@ -90,7 +90,7 @@ async def test_cursor_says_the_exact_number(board):
         assert listener.messages == [Ref("h", (1, 1))]
         matrix.show_array(None)
         await pilot.press("enter")
-        assert len(listener.messages) == 1
+        assert listener.messages == [Ref("h", (1, 1))] * 2  # what is not computed yet is asked too: the answer says so
         assert matrix._border_subtitle.plain == "[1, 1] = ·"
         matrix.show_array(SMALL[:1])
         assert matrix.cursor == (0, 1)
