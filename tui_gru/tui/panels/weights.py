@@ -193,4 +193,4 @@ class Weights(Container):
         else:
             self._overview.show(snapshot, self.mode)
         if focused:
-            (self._matrix if single else self._overview).focus()
+            self.screen.set_focus(self._matrix if single else self._overview)

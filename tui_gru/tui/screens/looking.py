@@ -81,7 +81,7 @@ class LookingScreen(WalkingScreen):
         board.add_class("-covered")
         self.add_class("-overlaid")
         overlay.show(self.snapshot, self.view)
-        overlay.focus()
+        self.set_focus(overlay)  # at once: the next key may be waiting already
 
     def lift(self) -> None:
         """Uncover the blackboard."""
