@@ -92,14 +92,14 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "by_hand checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits explainer "
-        "expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader stop_search "
+        "anchor by_hand checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits "
+        "explainer expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader stop_search "
         "tallies trace triggers watching what_if"
     ),
     "engine": ("reference sampling torch_loading"),
     "tui": (
         "commands exporting keymap screenshot stop_commands svg screens.help panels.branch_list panels.check_report "
-        "panels.command_line panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches "
+        "panels.command_line panels.derivation_row panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches "
         "panels.what_if"
     ),
 }

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.debugger.anchor import Anchor
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.comparing import Comparing
 from tui_gru.debugger.explaining import Explaining
@@ -29,6 +28,7 @@ from tui_gru.engine.parameters import Array, parameter_names
 from tui_gru.engine.trainer import Trainer
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.anchor import Anchor
     from tui_gru.debugger.checking import Check, Report
     from tui_gru.debugger.what_if import WhatIf
 
@@ -123,6 +123,8 @@ class Session(Explaining, Comparing):
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """This moment, or another of this branch: something to ask `holds` about later."""
+        from tui_gru.debugger.anchor import Anchor  # late, too
+
         return Anchor(self._timeline, self.position.tick if tick is None else tick)
 
     def holds(self, anchor: Anchor) -> bool:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from tui_gru.debugger.anchor import Anchor
+from typing import TYPE_CHECKING
+
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.anchor import Anchor
 
 
 class Overlay(Panel):
