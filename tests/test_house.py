@@ -93,8 +93,8 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 LATE = {
     "debugger": (
         "anchor by_hand checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits "
-        "explainer expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader stop_search "
-        "tallies trace triggers watching what_if"
+        "explainer expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader "
+        "stop_search tallies trace triggers watching what_if"
     ),
     "engine": ("reference sampling torch_loading"),
     "tui": (
