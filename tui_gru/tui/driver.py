@@ -1,9 +1,11 @@
-"""Textual's driver for a terminal, with an `esc` that is a key sooner."""
+"""Textual's driver for a terminal, with an `esc` that is a key sooner, and no size that is mistaken for the newest."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import selectors
+import signal
 from codecs import getincrementaldecoder
 from collections.abc import Iterable
 from contextlib import suppress
@@ -23,7 +25,15 @@ class PromptDriver(LinuxDriver):
     """Reads keys as `LinuxDriver` does (textual 8.2), but an escape by itself is a key after `ESCAPE_DELAY`.
 
     `LinuxDriver` looks every tenth of a second whether that delay is over, so that it takes as long whatever the delay.
+    And it reads the size of the terminal in the signal's handler, which the next signal may interrupt: then the older size is
+    told after the newer one, and stays. Here the loop reads it, one after another.
     """
+
+    def start_application_mode(self) -> None:
+        super().start_application_mode()  # type: ignore[no-untyped-call]
+        tell = signal.getsignal(signal.SIGWINCH)
+        assert callable(tell)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGWINCH, tell, signal.SIGWINCH, None)
 
     def run_input_thread(self) -> None:
         parser = XTermParser(self._debug)
