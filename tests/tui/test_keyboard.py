@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -133,7 +135,14 @@ async def test_keys_that_have_nothing_to_do_with_a_run_do_not_wait_for_it() -> N
         await settled(d)
 
 
+def typed_every(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every key come so long after the one before it, however slow the machine is."""
+    clock = SimpleNamespace(monotonic=itertools.count(step=seconds).__next__, perf_counter=time.perf_counter)
+    monkeypatch.setattr(keyboard, "time", clock)
+
+
 async def test_a_key_that_is_held_down_stops_soon_after_it_is_let_go(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed_every(0.03, monkeypatch)
     async with driving() as d:
         steps = make_slow(d, monkeypatch, 0.1)
         burst(d, "s" * 100, "n")
@@ -143,11 +152,10 @@ async def test_a_key_that_is_held_down_stops_soon_after_it_is_let_go(monkeypatch
 
 
 async def test_a_key_pressed_again_is_not_held_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    typed_every(0.09, monkeypatch)
     async with driving() as d:
         steps = make_slow(d, monkeypatch, 0.2)
-        for _ in range(4):
-            burst(d, "s")
-            await asyncio.sleep(0.09)
+        burst(d, "s" * 4)
         await settled(d)
         assert len(steps) == 4
 
