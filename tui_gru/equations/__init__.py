@@ -1,0 +1,1 @@
+"""The language of the model files: parse, infer axes, differentiate, compose, write as text and LaTeX. Knows no arrays."""

@@ -1,0 +1,220 @@
+"""Which axes every name has, inferred from the equations: `z` is (T, B, H), `Wz` is (V, H), `loss` is ().
+
+T counts timesteps, B rows; an input or a state is (T, B, its own axis). A parameter is a matrix where it stands to the right of a
+product, else a vector. In a matrix product the inner axes are the same; element by element, one operand has all axes of the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tui_gru.equations import expression as e
+from tui_gru.equations.errors import Span, did_you_mean
+from tui_gru.equations.expression import Expression
+from tui_gru.equations.names import Symbols
+from tui_gru.equations.page import Line, Page
+from tui_gru.equations.writing import Writer
+
+Axes = tuple[str, ...]
+
+
+def joined_axis(axes: list[str]) -> str:
+    """The axis of what is joined: `H+H`."""
+    return "+".join(axes)
+
+
+def union(axes: list[Axes]) -> Axes:
+    """The axes that any of some operands has, T first, then B."""
+    longest = max(axes, key=len, default=())
+    more = [axis for operand in axes for axis in operand if axis not in longest]
+    every = dict.fromkeys((*longest, *more))
+    return tuple(sorted(every, key=lambda axis: {"T": 0, "B": 1}.get(axis, 2)))
+
+
+def infer_axes(page: Page, *, time: bool = True) -> dict[str, Axes]:
+    """The axes of every input, state, parameter, line and labelled part of a page.
+
+    `time`: whether inputs and states have the axis T (a page of an update rule has none). Raises `EquationError` where axes do not
+    fit, where a name is unknown, and where a size follows from nothing.
+    """
+    return _Inference(page, time).axes
+
+
+class _Inference:
+    """Unification: an axis that is not known yet is `?Wz0`, until a line says which one it is."""
+
+    def __init__(self, page: Page, time: bool) -> None:
+        self._page, self._writer = page, Writer(Symbols(page.symbols))
+        self._same: dict[str, str] = {}
+        self._because: dict[str, tuple[Span, str]] = {}  # of an unknown axis: the place that says what it is
+        own = ("T", "B") if time else ()
+        self._of: dict[str, Axes] = {}
+        for name, given in page.inputs.items():
+            self._of[name] = (*own, given.axis) if given.axis else own
+        for name, state in page.states.items():
+            self._of[name] = self._of[page.before(name)] = (*own, state.axis)
+        for name, axes in page.parameters.items():
+            if axes:
+                self._of[name] = axes
+        self._of |= dict.fromkeys(page.settings, ())
+        for line in page.lines:
+            self._line = line
+            self._read(line)
+        self.axes = {name: tuple(map(self._root, axes)) for name, axes in self._of.items()}
+        self._check_known()
+
+    def _read(self, line: Line) -> None:
+        found = self._infer(line.formula)
+        if line.target in self._of:
+            before = self._of[line.target]
+            if len(before) != len(found) or not all(self._unify(a, b, line.formula) for a, b in zip(before, found, strict=True)):
+                raise self._error(line.formula, f"{self._shown(line.target)} is {self._axes(before)}, but its line gives {self._axes(found)}")
+        self._of[line.target] = found
+
+    def _check_known(self) -> None:
+        unused = [name for name in self._page.parameters if name not in self._of]
+        if unused:
+            raise self._page.error(f"the parameter {unused[0]} is read by no line; use it or take it out", self._declared(unused[0]))
+        for name, axes in self.axes.items():
+            if any(axis.startswith("?") for axis in axes):
+                raise self._page.error(
+                    f"the size of {self._shown(name)} follows from nothing; write its axes, as in {name}({' '.join('V' for _ in axes)})",
+                    self._declared(name),
+                )
+
+    def _declared(self, name: str) -> Span | None:
+        for number, text in enumerate(self._page.text, 1):
+            words = text.partition("#")[0].split()
+            if words[:1] in (["parameters"], ["parameter"]) and any(word.partition("(")[0].strip(",") == name for word in words[1:]):
+                return Span(number, text.index(name, len(words[0])), text.index(name, len(words[0])) + len(name))
+        return None
+
+    def _root(self, axis: str) -> str:
+        while axis in self._same:
+            axis = self._same[axis]
+        return axis
+
+    def _unify(self, a: str, b: str, node: Expression) -> bool:
+        """Make two axes the same one. False where they are two that differ."""
+        a, b = self._root(a), self._root(b)
+        if a == b:
+            return True
+        if not a.startswith("?") and not b.startswith("?"):
+            return False
+        unknown, known = (a, b) if a.startswith("?") else (b, a)
+        self._same[unknown] = known
+        if node.span is not None:
+            self._because[unknown] = node.span, self._writer.text(node)
+        return True
+
+    def _infer(self, node: Expression, *, matrix: bool = False) -> Axes:
+        axes = self._infer_plain(node, matrix)
+        if node.label:
+            self._of[node.label] = axes
+        return axes
+
+    def _infer_plain(self, node: Expression, matrix: bool) -> Axes:
+        match node:
+            case e.Name(name=name):
+                return self._named(node, name, matrix)
+            case e.Number() | e.Size():
+                return ()
+            case e.Product(left=left, right=right):
+                return self._product(node, left, right)
+            case e.Transpose(argument=argument):
+                axes = self._infer(argument, matrix=True)
+                if len(axes) != 2:
+                    raise self._error(node, f"{self._text(argument)} is {self._axes(axes)}; only a matrix can be transposed")
+                return axes[::-1]
+            case e.Reduce(argument=argument, over=over):
+                return self._reduced(node, self._infer(argument), over)
+            case e.Join(parts=parts):
+                inner = [self._infer(part) for part in parts]
+                if any(axes[:-1] != inner[0][:-1] or not axes for axes in inner):
+                    shapes = " and ".join(map(self._axes, inner))
+                    raise self._error(node, f"only matrices with the same rows can be joined; these are {shapes}")
+                return (*inner[0][:-1], joined_axis([self._root(axes[-1]) for axes in inner]))
+            case e.Slice(argument=argument, axes=axes):
+                return (*self._infer(argument)[:-1], joined_axis(list(axes)))
+        return self._elementwise(node, [(child, self._infer(child)) for child in node.children])
+
+    def _named(self, node: Expression, name: str, matrix: bool) -> Axes:
+        if name not in self._of:
+            if name not in self._page.parameters:
+                raise self._unknown(node, name)
+            self._of[name] = tuple(f"?{name}{i}" for i in range(2 if matrix else 1))
+        return self._of[name]
+
+    def _unknown(self, node: Expression, name: str) -> Exception:
+        later = next((line for line in self._page.lines if line.target == name), None)
+        if later is not None and later.span is not None:
+            return self._error(node, f"{self._shown(name)} is computed only in line {later.span.line}; move that line up")
+        known = (*self._of, *self._page.parameters)
+        return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {did_you_mean(name, known)}")
+
+    def _product(self, node: Expression, left: Expression, right: Expression) -> Axes:
+        of_left, of_right = self._infer(left), self._infer(right, matrix=True)
+        if not of_left or len(of_right) != 2 or "T" in of_right:
+            number = next((part for part, axes in ((left, of_left), (right, of_right)) if len(axes) < 2), right)
+            raise self._error(
+                node,
+                f"{self._text(left)} is {self._axes(of_left)}, {self._text(right)} is {self._axes(of_right)}: a matrix product takes "
+                f"a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
+            )
+        if not self._unify(of_left[-1], of_right[0], node):
+            raise self._misfit(node, left, of_left, right, of_right, of_right[0])
+        return (*of_left[:-1], *of_right[1:])
+
+    def _elementwise(self, node: Expression, operands: list[tuple[Expression, Axes]]) -> Axes:
+        widest, of_widest = max(operands, key=lambda operand: len(operand[1]))
+        for operand, axes in operands:
+            for axis in axes:
+                known = [self._root(own) for own in of_widest]
+                if self._root(axis) in known or axis == "T":
+                    continue
+                # An axis that is not known yet is the last one, which is where a vector lies along a matrix.
+                at = next((own for own in reversed(of_widest) if own.startswith("?") or axis.startswith("?")), None)
+                if at is None or not self._unify(axis, at, node):
+                    raise self._misfit(node, operand, axes, widest, of_widest, axis)
+        return union([tuple(map(self._root, axes)) for _, axes in operands])
+
+    def _reduced(self, node: Expression, inner: Axes, over: str) -> Axes:
+        inner = tuple(map(self._root, inner))
+        if over not in inner and inner and inner[-1].startswith("?"):
+            self._unify(inner[-1], over, node)
+            inner = tuple(map(self._root, inner))
+        if over == "P":
+            return ()
+        if over not in inner:
+            raise self._error(node, f"{self._text(node.children[0])} is {self._axes(inner)}, so there is nothing to sum over {over}")
+        return tuple(axis for axis in inner if axis != over)
+
+    # Words
+
+    def _misfit(self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes, axis: str) -> Exception:
+        since = ""
+        for name in right.names() if isinstance(right, e.Name) else left.names():
+            for own in self._of.get(name, ()):
+                if (reason := self._because.get(own)) is not None and name in self._page.parameters:
+                    since = f" since line {reason[0].line}, where {reason[1]} makes it so"
+        return self._error(
+            node,
+            f"{self._text(node)} does not fit: {self._text(left)} is {self._axes(of_left)}, "
+            f"{self._text(right)} is {self._axes(of_right)}{since}",
+        )
+
+    def _error(self, node: Expression, message: str) -> Exception:
+        return self._page.error(message, node.span or self._line.span)
+
+    def _shown(self, name: str) -> str:
+        return name
+
+    def _text(self, node: Expression) -> str:
+        return self._writer.text(node)
+
+    def _axes(self, axes: Axes) -> str:
+        """Axes as a person reads them, without the timesteps: (B, H)."""
+        known = [self._root(axis) for axis in axes if axis != "T"]
+        return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})"
+
+

@@ -1,0 +1,296 @@
+"""The backward pass, derived from the forward lines by reverse-mode differentiation, in the form in which a person writes it.
+
+1. Every line has a gradient line, d + its name. A labelled part has one if more than one place uses its gradient and that is not
+   merely another gradient; else its gradient is written where it is used.
+2. A gradient that is a number (of the terms of the loss: 1/T, −1/(B·T)) is written where it is used.
+3. log(softmax(o)) is one function, whose derivative is a − softmax(o)⊙Σa. A one-hot row sums to 1.
+4. What all terms of a sum share is taken out: a⊙b − a⊙c = a⊙(b − c).
+5. Terms come from the uses nearest the loss first, then in the order of the lines; what comes from the future is last.
+6. Of the lines that can be computed next, parts of the current line come first, then the earliest line's.
+7. A gradient is summed over every axis that its operand lacks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from tui_gru.equations import expression as e
+from tui_gru.equations.axes import Axes, union
+from tui_gru.equations.derivatives import handed_back
+from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.names import split, with_word
+from tui_gru.equations.normal_form import Term, sum_of, terms_of
+from tui_gru.equations.page import Line, Page
+
+
+class Step(NamedTuple):
+    """A line, or a labelled part of one; in `formula` labelled parts are names. `line` is the number of the line."""
+
+    name: str
+    formula: Expression
+    line: int
+    is_part: bool
+
+
+class Use(NamedTuple):
+    """What one reading of a name adds to its gradient: in which step and line it is read, and the term."""
+
+    step: str
+    line: int
+    term: Expression
+
+
+@dataclass(frozen=True)
+class Backward:
+    """The derived lines: `deltas`, one for each gradient of a timestep, in the order in which they can be computed, and
+    `gradients`, what each timestep adds to the gradients of the parameters."""
+
+    deltas: tuple[Line, ...]
+    gradients: tuple[Line, ...]
+
+
+def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
+    """The backward pass of a page. Raises `EquationError` for an operation that has no derivative."""
+    return _Derivation(page, axes).backward
+
+
+def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]]:
+    """The lines taken apart at their labelled parts, in the order of computation; and those parts, whole, by label."""
+    steps: list[Step] = []
+    parts: dict[str, Expression] = {}
+
+    def taken_apart(node: Expression, line: int, *, whole: bool = False) -> Expression:
+        if node.children:
+            inner = e.plain(node).with_children(tuple(taken_apart(child, line) for child in node.children))
+        else:
+            inner = e.plain(node)
+        if whole or not node.label:
+            return inner
+        parts[node.label] = node
+        steps.append(Step(node.label, inner, line, True))
+        return Name(node.label)
+
+    for number, line in enumerate(lines):
+        formula = taken_apart(line.formula, number, whole=True)
+        steps.append(Step(line.target, formula, number, False))
+    return steps, parts
+
+
+class _Derivation:
+    def __init__(self, page: Page, axes: Mapping[str, Axes]) -> None:
+        self._page, self._axes = page, axes
+        self._steps, self._parts = steps_of(page.lines)
+        self._step = {step.name: step for step in self._steps}
+        self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
+        self._state_of = {page.before(state): state for state in page.states}
+        self._nearness = self._near_the_loss()
+        self._uses: dict[str, list[Use]] = {}
+        self._formulas: dict[str, Expression] = {}
+        self._paths: dict[str, str] = {}
+        self._differentiate()
+        self.backward = self._written()
+
+    def _near_the_loss(self) -> dict[int, int]:
+        """How many lines, one reading the other, lead to each line: the more, the nearer it is to the loss."""
+        near: dict[int, int] = {}
+        for step in self._steps:
+            read = [self._step[name].line for name in step.formula.names() if name in self._step]
+            near[step.line] = max([near.get(step.line, 1), *(near[line] + 1 for line in read if line != step.line)])
+        return near
+
+    def _differentiate(self) -> None:
+        """Visit the steps from the last to the first, and hand the gradient of each to what it reads."""
+        end = len(self._steps)
+        self._nearness[end] = max(self._nearness.values(), default=0) + 1
+        given = {name: Name(with_word(f"d{name}", "given")) for name in self._page.outputs}
+        for name, seed in (given or {self._steps[-1].name: e.ONE}).items():
+            self._uses[name] = [Use("given", end, seed)]
+        for step in reversed(self._steps):
+            gradient = self._gathered(step.name)
+            if gradient is None:
+                continue
+            symbol = Name(f"d{step.name}")
+            handed = self._handed(step, symbol)
+            if self._written_in_place(step, gradient, symbol, handed):
+                handed = self._handed(step, gradient)
+            else:
+                self._formulas[symbol.name] = gradient
+            for name, term in handed:
+                self._uses.setdefault(name, []).append(Use(step.name, step.line, term))
+        for name in (*self._page.wanted, *self._state_of, *self._page.parameters):
+            if (gradient := self._gathered(name)) is not None:
+                self._formulas[f"d{name}"] = gradient
+
+    def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, handed: list[tuple[str, Expression]]) -> bool:
+        if not any(True for _ in gradient.names()):
+            return True
+        if not step.is_part:
+            return False
+        count = sum(Counter(term.names())[symbol.name] for _, term in handed)
+        reads_a_gradient = any(name[0] == "d" and name[1:] in self._step for name in gradient.names())
+        return count <= 1 or not reads_a_gradient or isinstance(gradient, Name)
+
+    def _gathered(self, name: str) -> Expression | None:
+        """The gradient of a name: the sum of what its uses add, each with a label of its own where several are left."""
+        uses = sorted(self._uses.get(name, ()), key=lambda use: (-self._nearness[use.line], use.line))
+        future: list[Expression] = [Name(self._page.ahead(name))] if name in self._page.states else []
+        if not uses:
+            return future[0] if future else None
+        gradient = sum_of([term for node in (*(use.term for use in uses), *future) for term in terms_of(node)])
+        if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(uses) + len(future):
+            return gradient
+        paths = [self._path(name, use) for use in uses]
+        parts = [part if isinstance(part, Name) else part.labelled(path) for part, path in zip(gradient.parts, paths, strict=False)]
+        return e.Sum((*parts, *gradient.parts[len(paths) :]))
+
+    def _path(self, name: str, use: Use) -> str:
+        """What a term of a gradient is called: after the label of the line that it comes through, dh_carry."""
+        base = self._state_of.get(name, name)
+        if use.line >= len(self._page.lines):
+            return f"d{base}.{use.step}"
+        line = self._page.lines[use.line]
+        if not line.label:
+            return f"d{name}.{use.step}"
+        suffix = split(line.target)[1]
+        path = with_word(f"d{base}", line.label) if split(base)[1] in (suffix, "") or not suffix else f"d{base}.{line.label}{suffix}"
+        if self._paths.setdefault(path, name) != name:
+            message = f"{path} would be a term of both d{self._paths[path]} and d{name}; give one of the lines another label"
+            raise self._page.error(message, line.span)
+        return path
+
+    # One step
+
+    def _handed(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
+        """What each name that a step reads gets, if the step's value has this gradient."""
+        handed: list[tuple[str, Expression]] = []
+
+        def hand(node: Expression, a: Expression, value: Expression) -> None:
+            if isinstance(node, Name):
+                if node.name not in self._constant:
+                    handed.append((node.name, self._of_parameter(node.name, a)))
+                return
+            if (fused := self._log_of_softmax(node, a)) is not None:
+                hand(*fused)
+                return
+            for child, given in zip(node.children, self._rule(step, node, a, value), strict=True):
+                if any(name not in self._constant for name in child.names()):
+                    hand(child, self._summed(node, child, given), child)
+
+        hand(step.formula, gradient, Name(step.name))
+        return handed
+
+    def _rule(self, step: Step, node: Expression, a: Expression, value: Expression) -> tuple[Expression, ...]:
+        match node:
+            case e.Apply(function="softmax"):
+                along = self._axes_of(node)[-1]
+                inner = e.Reduce(e.Times((a, value)), "sum", along)
+                return (e.Times((value, e.Sum((a, e.Negative(inner))))),)
+            case e.Join(parts=parts):
+                slices, before = [], ()
+                for part in parts:
+                    own = self._axes_of(part)[-1]
+                    slices.append(e.Slice(a, before, (own,)))
+                    before = (*before, own)
+                return tuple(slices)
+        found = handed_back(node, a, value)
+        if found is None:
+            word = getattr(node, "function", type(node).__name__.lower())
+            line = self._page.lines[step.line]
+            raise self._page.error(f"{word} has no derivative here, so the backward pass cannot be derived", node.span or line.span)
+        return found
+
+    def _log_of_softmax(self, node: Expression, a: Expression) -> tuple[Expression, Expression, Expression] | None:
+        """What is under the softmax that `node` is the log of, its gradient (rule 3), and its value; None for any other node."""
+        if not isinstance(node, e.Apply) or node.function != "log" or not isinstance(node.argument, Name):
+            return None
+        step = self._step.get(node.argument.name)
+        if step is None or not isinstance(step.formula, e.Apply) or step.formula.function != "softmax":
+            return None
+        total = self._total(a, self._axes[step.name][-1])
+        under = step.formula.argument
+        return under, e.Sum((a, e.Negative(e.Times((node.argument, total))))), under
+
+    def _total(self, a: Expression, axis: str) -> Expression:
+        """The sum of a gradient over an axis; of a one-hot row that is 1."""
+        first, *others = terms_of(a)
+        if not others and len(first.factors) == 1 and isinstance(factor := first.factors[0], Name):
+            given = self._page.inputs.get(factor.name)
+            if given is not None and given.one_hot and given.axis == axis:
+                return Term(first.coefficient, first.sizes, ()).expression()
+        return e.Reduce(a, "sum", axis)
+
+    def _summed(self, node: Expression, child: Expression, a: Expression) -> Expression:
+        """A gradient summed over the axes that an operand lacks; that of a parameter is summed where it is gathered."""
+        if isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce) or self._only_parameters(child):
+            return a
+        own = self._axes_of(child)
+        for axis in self._axes_of(node):
+            if axis not in own:
+                a = e.Reduce(a, "sum", axis)
+        return a
+
+    def _only_parameters(self, node: Expression) -> bool:
+        return all(name in self._page.parameters for name in node.names())
+
+    def _of_parameter(self, name: str, a: Expression) -> Expression:
+        """What a timestep adds to the gradient of a vector of parameters: a sum over the rows. A product sums over them itself."""
+        if name in self._page.parameters and len(self._axes[name]) < 2:
+            for axis in self._axes_of(a):
+                if axis not in ("T", *self._axes[name]):
+                    a = e.Reduce(a, "sum", axis)
+        return a
+
+    def _axes_of(self, node: Expression) -> Axes:
+        match node:
+            case Name(name=name):
+                return self._axes[name] if name in self._axes else self._axes[self._behind(name)]
+            case e.Product(left=left, right=right):
+                return (*self._axes_of(left)[:-1], *self._axes_of(right)[1:])
+            case e.Transpose(argument=argument):
+                return self._axes_of(argument)[::-1]
+            case e.Reduce(argument=argument, over=over):
+                return tuple(axis for axis in self._axes_of(argument) if axis != over)
+            case e.Join(parts=parts):
+                inner = [self._axes_of(part) for part in parts]
+                return (*inner[0][:-1], "+".join(axes[-1] for axes in inner))
+            case e.Slice(argument=argument, axes=axes):
+                return (*self._axes_of(argument)[:-1], "+".join(axes))
+        return union([self._axes_of(child) for child in node.children])
+
+    def _behind(self, gradient: str) -> str:
+        """The name whose axes a gradient has."""
+        name = gradient[1:]
+        if name in self._axes:
+            return name
+        base, suffix = split(name)
+        return base.rpartition("_")[0] + suffix  # dh_future, dh_given
+
+    # The lines
+
+    def _written(self) -> Backward:
+        """The lines in an order in which they can be computed (rule 6)."""
+        place = {f"d{step.name}": (step.line, i) for i, step in enumerate(self._steps)}
+        last = len(self._steps), 0
+        gradients = {f"d{name}" for name in self._page.parameters}
+        waiting = {name: formula for name, formula in self._formulas.items() if name not in gradients}
+        reads = {name: [n for n in formula.names() if n in waiting] for name, formula in waiting.items()}
+        order: list[str] = []
+        current = -1
+        while waiting:
+            ready = [name for name in waiting if not any(read in waiting for read in reads[name])]
+            name = min(ready, key=lambda name: (place.get(name, last)[0] != current, place.get(name, last)))
+            current = place.get(name, last)[0]
+            order.append(name)
+            del waiting[name]
+        deltas = tuple(Line(name, self._whole(self._formulas[name])) for name in order)
+        adds = [f"d{name}" for name in self._page.parameters if f"d{name}" in self._formulas]
+        return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds))
+
+    def _whole(self, node: Expression) -> Expression:
+        """A formula with the labelled parts of the forward lines written out in it."""
+        if isinstance(node, Name):
+            return self._parts.get(node.name, node)
+        return node.with_children(tuple(self._whole(child) for child in node.children)) if node.children else node

@@ -1,0 +1,170 @@
+"""Models from pieces: an input, layers of a cell in one direction or two, a head and a loss, each from a page of its own.
+
+An instance of a piece is the same page with its names changed, as trees and not as text; a model is one page of all instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tui_gru.equations import expression as e
+from tui_gru.equations.errors import EquationError
+from tui_gru.equations.expression import ONE, Expression, Name
+from tui_gru.equations.names import with_word
+from tui_gru.equations.page import Input, Line, Page, State
+
+LIVE = "live"  # the mask of row lengths: 1 at a timestep that the row has, 0 behind its end
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer in one direction: the suffix of its names, what it reads and what it hands on, and its states."""
+
+    number: int
+    backwards: bool
+    suffix: str
+    reads: str
+    output: str
+    states: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Composed:
+    """A page made of pieces, and its layers in the order of the lines."""
+
+    page: Page
+    layers: tuple[Layer, ...]
+
+
+def compose(
+    source: Page,
+    cell: Page,
+    *,
+    layers: int = 1,
+    bidirectional: bool = False,
+    head: Page | None = None,
+    loss: Page | None = None,
+    lengths: bool = False,
+    input_gradient: bool = False,
+) -> Composed:
+    """A whole model. Without a loss, the gradient of the last layer's output comes from outside.
+
+    `lengths` adds a mask of row lengths, `input_gradient` asks for the gradient of what the first layer reads. Raises
+    `EquationError` where a piece cannot be used as it is, or names clash.
+    """
+    if not cell.states:
+        raise EquationError("a cell needs a state that one timestep leaves to the next; declare one, state h : H", source=cell.source)
+    if not cell.lines:
+        raise EquationError("a cell needs at least one equation", source=cell.source)
+    pieces = [instance(source)]
+    reads = pieces[0].output
+    if lengths:
+        pieces.append(Page(inputs={LIVE: Input("")}))
+    stack: list[Layer] = []
+    directions = (False, True) if bidirectional else (False,)
+    for number in range(layers):
+        outputs = []
+        for backwards in directions:
+            suffix = f"_l{number}{'_reverse' if backwards else ''}" if layers > 1 or bidirectional else ""
+            piece = instance(cell, reads, suffix, backwards=backwards)
+            stack.append(Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states)))
+            pieces.append(_masked(piece) if lengths else piece)
+            outputs.append(piece.output)
+        reads = outputs[0]
+        if bidirectional:
+            reads = f"out_l{number}"
+            pieces.append(Page(lines=(Line(reads, e.Join(tuple(map(Name, outputs))), note="both directions beside each other"),)))
+    if lengths:
+        pieces.append(Page(lines=(Line("out", e.Times((Name(LIVE), Name(reads))), note="0 behind the end of a row"),)))
+        reads = "out"
+    for piece in (head, loss):
+        if piece is not None:
+            pieces.append(instance(piece, reads))
+            reads = pieces[-1].output
+    if loss is None:
+        pieces.append(Page(outputs=(reads,)))
+    page = joined(pieces)
+    if input_gradient:
+        page = replace(page, wanted=tuple(page.inputs)[:1])
+    return Composed(page, tuple(stack))
+
+
+def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool = False) -> Page:
+    """A piece whose names have a suffix, reading the name `reads`; backwards, its states are read from the timestep after."""
+    states = {name + suffix: State(state.axis, state.backwards != backwards) for name, state in piece.states.items()}
+    new = Page(states=states)
+    change = {piece.before(name): new.before(name + suffix) for name in piece.states}
+    if reads:
+        change[piece.reads] = reads
+
+    def name(old: str) -> str:
+        return change.get(old) or old + suffix
+
+    if not suffix and not backwards and (not reads or reads == piece.reads):
+        return piece
+    return replace(
+        piece,
+        states=states,
+        inputs={name(old): given for old, given in piece.inputs.items()},
+        parameters={name(old): axes for old, axes in piece.parameters.items()},
+        symbols={name(old): symbol for old, symbol in piece.symbols.items()},
+        lines=tuple(replace(line, target=name(line.target), formula=renamed(line.formula, name)) for line in piece.lines),
+        outputs=tuple(map(name, piece.outputs)),
+    )
+
+
+def renamed(node: Expression, name: Any) -> Expression:
+    """The same tree, with `name(old)` in the place of every name and label."""
+    if isinstance(node, Name):
+        return replace(node, name=name(node.name))
+    if node.label:
+        node = replace(node, label=name(node.label))
+    return node.with_children(tuple(renamed(child, name) for child in node.children)) if node.children else node
+
+
+def _masked(piece: Page) -> Page:
+    """A layer whose states stay as they are behind the end of a row: `h = live ⊙ h_new + (1 − live) ⊙ h_prev`."""
+    lines: list[Line] = []
+    live = Name(LIVE)
+    for line in piece.lines:
+        if line.target in piece.states:
+            new = with_word(line.target, "new")
+            lines.append(replace(line, target=new))
+            kept = e.Times((e.Sum((ONE, e.Negative(live))), Name(piece.before(line.target))))
+            formula = e.Sum((e.Times((live, Name(new))), kept))
+            line = Line(line.target, formula, label="held", note="the new state, or the old one behind the end of a row")
+        lines.append(line)
+    return replace(piece, lines=tuple(lines))
+
+
+def joined(pieces: Sequence[Page]) -> Page:
+    """One page of several. Raises `EquationError` where two of them use the same name."""
+    owner: dict[str, str] = {}
+    for piece in pieces:
+        own = {*piece.inputs, *piece.states, *piece.parameters, *(line.target for line in piece.lines)}
+        own |= {node.label for line in piece.lines for node in line.formula.walk() if node.label}
+        for name in sorted(own):
+            if name in owner and owner[name] != piece.source:
+                raise EquationError(
+                    f"{name} is a name of {owner[name] or 'the model'} too; choose another one here", source=piece.source
+                )
+            if name in owner:
+                raise EquationError(f"{name} would stand for two things of a model of more than one layer", source=piece.source)
+            owner[name] = piece.source
+
+    def merged(field: str) -> Mapping[str, Any]:
+        return {name: value for piece in pieces for name, value in getattr(piece, field).items()}
+
+    return Page(
+        title=" · ".join(piece.title for piece in pieces if piece.title),
+        inputs=merged("inputs"),
+        states=merged("states"),
+        parameters=merged("parameters"),
+        symbols=merged("symbols"),
+        lines=tuple(line for piece in pieces for line in piece.lines),
+        outputs=tuple(name for piece in pieces for name in piece.outputs),
+    )
+
+

@@ -1,0 +1,31 @@
+"""The functions that a formula can use: how each is written. Their derivatives are in `derivatives`."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Function(NamedTuple):
+    """How a function is written, on screen and in LaTeX, and how many arguments it has."""
+
+    text: str
+    latex: str
+    arity: int = 1
+
+
+FUNCTIONS = {
+    "sigmoid": Function("σ", r"\sigma"),
+    "tanh": Function("tanh", r"\tanh"),
+    "relu": Function("relu", r"\operatorname{relu}"),
+    "clamp": Function("clamp", r"\operatorname{clamp}"),  # to the interval from 0 to 1
+    "softmax": Function("softmax", r"\mathrm{softmax}"),
+    "log": Function("log", r"\log"),
+    "exp": Function("exp", r"\exp"),
+    "sqrt": Function("sqrt", r"\operatorname{sqrt}"),
+    "min": Function("min", r"\min", 2),
+    "max": Function("max", r"\max", 2),
+    # 1 where the argument is above 0, and 1 where it lies between 0 and 1; elsewhere 0. They stand in derived lines.
+    "positive": Function("positive", r"\operatorname{positive}"),
+    "within": Function("within", r"\operatorname{within}"),
+}
+WRITTEN = {function.text: name for name, function in FUNCTIONS.items()} | {name: name for name in FUNCTIONS}

@@ -1,0 +1,103 @@
+"""How names are made of other names: the state before, a gradient, the suffix of a layer and direction."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from unicodedata import normalize
+
+AXES = {"vocabulary": "V", "rows": "B", "timesteps": "T", "units": "H", "inputs": "I", "parameters": "P"}
+WORDS = {axis: word for word, axis in AXES.items()}
+
+_SUFFIX = re.compile(r"_l\d+(?:_reverse)?$")
+_WRITTEN = {"prev": ("ₜ₋₁", "_{t-1}"), "next": ("ₜ₊₁", "_{t+1}")}
+_ACCENTS = {"tilde": ("\u0303", r"\tilde"), "hat": ("\u0302", r"\hat"), "bar": ("\u0304", r"\bar")}
+_ARROWS = {"future": ("←", r"\overleftarrow"), "past": ("→", r"\overrightarrow")}
+_GREEK = {
+    "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "ε": r"\epsilon", "η": r"\eta", "μ": r"\mu", "λ": r"\lambda", "ρ": r"\rho",
+    "σ": r"\sigma",
+}  # fmt: skip
+
+
+def split(name: str) -> tuple[str, str]:
+    """A name without the suffix of its layer and direction, and the suffix: `h_prev_l0` is `h_prev` and `_l0`."""
+    found = _SUFFIX.search(name)
+    return (name[: found.start()], found[0]) if found else (name, "")
+
+
+def with_word(name: str, word: str) -> str:
+    """A name with one more word, in front of the suffix: `h_l0` and `prev` make `h_prev_l0`."""
+    base, suffix = split(name)
+    return f"{base}_{word}{suffix}"
+
+
+def code_name(written: str) -> str:
+    """The name as it is typed in code, of one that may be written as on screen: `h̃` is h_tilde, `hₜ₋₁` is h_prev."""
+    name = normalize("NFD", written)
+    for word, (sign, _) in _WRITTEN.items():
+        name = name.replace(sign, f"_{word}")
+    for words in (_ACCENTS, _ARROWS):
+        for word, (sign, _) in words.items():
+            if sign in name:
+                base, suffix = split(name.replace(sign, ""))
+                name = f"{base}_{word}{suffix}" if not base.endswith(("_prev", "_next")) else f"{base[:-5]}_{word}{base[-5:]}{suffix}"
+    return name
+
+
+class Symbols:
+    """Names as they are written on screen and in LaTeX; `special` has those that a model file gives a symbol of their own."""
+
+    def __init__(self, special: Mapping[str, tuple[str, str]] | None = None) -> None:
+        self._special = dict(special or {})
+        self._text: dict[str, str] = {}
+        self._latex: dict[str, str] = {}
+
+    def text(self, name: str) -> str:
+        """h_tilde is h̃, h_prev_l0 is hₜ₋₁_l0, dlogits is do where logits is written o."""
+        if name not in self._text:
+            base, suffix = split(name)
+            self._text[name] = self._base_text(base) + suffix
+        return self._text[name]
+
+    def latex(self, name: str) -> str:
+        """The same in LaTeX."""
+        if name not in self._latex:
+            base, suffix = split(name)
+            latex = self._base_latex(base)
+            self._latex[name] = rf"{{{latex}}}^{{\mathrm{{{suffix[1:].replace('_', r' ')}}}}}" if suffix else latex
+        return self._latex[name]
+
+    def _base_text(self, name: str) -> str:
+        if name in self._special:
+            return self._special[name][0]
+        stem, _, word = name.rpartition("_")
+        if stem and word in _WRITTEN:
+            return self._base_text(stem) + _WRITTEN[word][0]
+        if stem and word in _ACCENTS:
+            return normalize("NFC", self._base_text(stem) + _ACCENTS[word][0])
+        if stem and word in _ARROWS:
+            return self._base_text(stem) + _ARROWS[word][0]
+        if self._is_gradient(name):
+            return "d" + self._base_text(name[1:])
+        return name
+
+    def _base_latex(self, name: str) -> str:
+        if name in self._special:
+            return self._special[name][1]
+        stem, _, word = name.rpartition("_")
+        if stem and word in _WRITTEN:
+            return self._base_latex(stem) + _WRITTEN[word][1]
+        if stem and word in _ARROWS:
+            return rf"{_ARROWS[word][1]}{{{self._base_latex(stem)}}}"
+        if stem and word in _ACCENTS:
+            return rf"{_ACCENTS[word][1]}{{{self._base_latex(stem)}}}" if not self._is_gradient(stem) else "d" + self._base_latex(name[1:])
+        if self._is_gradient(name) and name[1:] in self._special:
+            return "d" + self._special[name[1:]][1]
+        if "_" in name:
+            return rf"\mathit{{{name}}}".replace("_", r"\_")
+        head, tail = (name[:2], name[2:]) if self._is_gradient(name) else (name[:1], name[1:])
+        head = "".join(_GREEK.get(sign, sign) for sign in head)
+        return f"{head}_{{{tail}}}" if tail else head
+
+    def _is_gradient(self, name: str) -> bool:
+        return len(name) > 1 and name[0] == "d"

@@ -1,0 +1,286 @@
+"""A page of equations: what an equation file says, and how it is read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from fractions import Fraction
+from unicodedata import normalize
+
+from tui_gru.equations.errors import EquationError, Span, did_you_mean
+from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.names import AXES, code_name, with_word
+from tui_gru.equations.parser import Parser, Token, tokens_of
+
+LONGEST = 200_000  # characters of a file
+MOST_LINES = 500  # of formulas in a file
+
+
+@dataclass(frozen=True)
+class Input:
+    """What is read from outside at every timestep: (B, axis), or (B) without an axis. A target is what is to be predicted."""
+
+    axis: str
+    one_hot: bool = False
+    target: bool = False
+
+
+@dataclass(frozen=True)
+class State:
+    """A value that one timestep leaves to the next, (B, axis); `backwards`: that it leaves to the timestep before."""
+
+    axis: str
+    backwards: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """`target op formula`. `label` names the path of the gradient through it; `note` says in a sentence what it is for."""
+
+    target: str
+    formula: Expression
+    op: str = "="
+    label: str = ""
+    note: str = ""
+    span: Span | None = field(default=None, compare=False)
+
+
+@dataclass(frozen=True)
+class Page:
+    """What one file says, or several joined. `parameters` has the axes that are written down, () for those to be inferred.
+
+    `reads` is the name that a piece takes from the piece before it. `outputs` are values whose gradients come from outside: a
+    page without any ends with its loss. `wanted` are inputs whose gradients are asked for. `symbols` has, for a name, how it is
+    written on screen and in LaTeX. `settings` are the numbers of an update rule, with their defaults.
+    """
+
+    title: str = ""
+    source: str = ""
+    reads: str = "x"
+    inputs: Mapping[str, Input] = field(default_factory=dict)
+    states: Mapping[str, State] = field(default_factory=dict)
+    parameters: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    lines: tuple[Line, ...] = ()
+    outputs: tuple[str, ...] = ()
+    wanted: tuple[str, ...] = ()
+    symbols: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    settings: Mapping[str, float] = field(default_factory=dict)
+    text: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    @property
+    def output(self) -> str:
+        """What the piece hands on: its last line, or the input of a piece that has none."""
+        return self.lines[-1].target if self.lines else next(iter(self.inputs))
+
+    def before(self, state: str) -> str:
+        """The name of a state as the timestep that is computed first finds it: h_prev, or h_next of one that runs backwards."""
+        return with_word(state, "next" if self.states[state].backwards else "prev")
+
+    def ahead(self, state: str) -> str:
+        """The name of the gradient that a state gets from the timestep that reads it: dh_future, or dh_past."""
+        return with_word(f"d{state}", "past" if self.states[state].backwards else "future")
+
+    def error(self, message: str, span: Span | None) -> EquationError:
+        """A mistake at a place of this page."""
+        return EquationError(message, span=span).within(self.source, list(self.text))
+
+
+def read_page(text: str, source: str) -> Page:
+    """The page that a file contains. `source` names it in messages. Raises `EquationError` with line and column."""
+    if len(text) > LONGEST:
+        raise EquationError(f"the file has {len(text):,} characters; an equation file has at most {LONGEST:,}", source=source)
+    lines = text.splitlines()
+    try:
+        return _Reader(lines, source).page()
+    except EquationError as error:
+        raise error.within(source, lines) from None
+
+
+_LINE = re.compile(r"\s*(?:(?P<label>[^\W\d]\w*)\s*:(?!=))?\s*(?P<target>[^\s=:−+-]+)\s*(?P<op>−=|-=|\+=|=)(?P<formula>.*)")
+
+
+class _Reader:
+    """Reads the lines of one file, one after the other."""
+
+    def __init__(self, lines: list[str], source: str) -> None:
+        self._text, self._page = lines, Page(source=source, text=tuple(lines))
+        self._inputs: dict[str, Input] = {}
+        self._states: dict[str, State] = {}
+        self._parameters: dict[str, tuple[str, ...]] = {}
+        self._settings: dict[str, float] = {}
+        self._symbols: dict[str, tuple[str, str]] = {}
+        self._behind: dict[str, str] = {}  # the name behind a symbol
+        self._lines: list[Line] = []
+        self._outputs: list[str] = []
+        self._places: dict[str, Span] = {}  # where each name of the file is declared or computed
+        self._words: dict[str, Callable[[list[Token]], None]] = {
+            "reads": self._reads,
+            "input": self._input,
+            "target": self._target,
+            "state": self._state,
+            "parameters": self._parameter_list,
+            "parameter": self._parameter_list,
+            "output": self._output,
+            "setting": self._setting,
+            "symbol": self._symbol,
+        }
+
+    def page(self) -> Page:
+        for number, text in enumerate(self._text, 1):
+            content, _, comment = text.partition("#")
+            if not content.strip():
+                if comment and not self._page.title and not self._lines:
+                    self._page = replace(self._page, title=comment.strip())
+                continue
+            self._statement(content, number, comment.strip())
+        known = {*self._inputs, *self._parameters, *self._settings, *(line.target for line in self._lines)}
+        for name in self._outputs:
+            if name not in known:
+                raise EquationError(f"there is no line that computes {name}; {did_you_mean(name, known)}", span=self._places[f"output {name}"])
+        return replace(
+            self._page,
+            inputs=self._inputs,
+            states=self._states,
+            parameters=self._parameters,
+            settings=self._settings,
+            symbols=self._symbols,
+            lines=tuple(self._lines),
+            outputs=tuple(self._outputs),
+        )
+
+    def _statement(self, content: str, number: int, comment: str) -> None:
+        word = content.split(None, 1)[0]
+        if word in self._words and not re.match(r"\s*\w+\s*(=|:\s*\S+\s*=)", content):
+            at = content.index(word) + len(word)
+            self._words[word](tokens_of(content[at:], number, at))
+            return
+        match = _LINE.fullmatch(content.rstrip())
+        if match is None:
+            span = Span(number, len(content) - len(content.lstrip()), len(content.rstrip()))
+            hint = did_you_mean(word, self._words)
+            raise EquationError(f"this is neither an equation, name = formula, nor a declaration: {hint}", span=span)
+        self._equation(match, number, comment)
+
+    def _equation(self, match: re.Match[str], number: int, comment: str) -> None:
+        if len(self._lines) == MOST_LINES:
+            raise EquationError(f"more than {MOST_LINES} equations in one file", span=Span(number, 0, 1))
+        span = Span(number, match.start("target"), match.end("target"))
+        token = tokens_of(match["target"], number, match.start("target"))
+        if len(token) != 2 or token[0].kind != "name":
+            raise EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span=span)
+        target = self._name(token[0])
+        op = match["op"].replace("−", "-")
+        if target not in self._states and op == "=":
+            self._declare(target, span)
+        elif any(line.target == target for line in self._lines):
+            raise EquationError(f"{target} is computed twice; a line computes each name once", span=span)
+        formula = Parser(tokens_of(match["formula"], number, match.start("formula")), self._behind).formula()
+        for node in formula.walk():
+            if node.label:
+                self._declare(node.label, node.span or span)
+        if isinstance(formula, Expression) and formula.label:
+            raise EquationError(f"the whole line has the name {target} already, so it cannot be called {formula.label}", span=span)
+        self._lines.append(Line(target, formula, op, match["label"] or "", comment, span))
+
+    def _name(self, token: Token) -> str:
+        name = code_name(token.text)
+        return self._behind.get(normalize("NFC", token.text), self._behind.get(name, name))
+
+    def _declare(self, name: str, span: Span) -> None:
+        if name in self._places:
+            raise EquationError(f"{name} is there already, from line {self._places[name].line}; choose another name", span=span)
+        self._places[name] = span
+
+    # Declarations
+
+    def _reads(self, tokens: list[Token]) -> None:
+        if len(tokens) != 2 or tokens[0].kind != "name":
+            raise EquationError("a piece reads one name: reads x", span=tokens[0].span)
+        self._page = replace(self._page, reads=code_name(tokens[0].text))
+
+    def _input(self, tokens: list[Token], target: bool = False) -> None:
+        for name, axes, span in self._items(tokens, "an input is written x : I, or x : one-hot V"):
+            one_hot = axes[:1] == ("one-hot",)
+            axes = axes[1:] if one_hot else axes
+            if len(axes) > 1 or (one_hot and not axes):
+                raise EquationError(f"the input {name} has one axis: {name} : {'one-hot ' if one_hot else ''}V", span=span)
+            self._declare(name, span)
+            self._inputs[name] = Input(axes[0] if axes else "", one_hot, target)
+
+    def _target(self, tokens: list[Token]) -> None:
+        self._input(tokens, target=True)
+
+    def _state(self, tokens: list[Token]) -> None:
+        for name, axes, span in self._items(tokens, "a state is written h : H"):
+            backwards = axes[-1:] == ("backwards",)
+            axes = axes[:-1] if backwards else axes
+            if len(axes) != 1:
+                raise EquationError(f"the state {name} has one axis: {name} : H", span=span)
+            self._declare(name, span)
+            self._states[name] = State(axes[0], backwards)
+            self._declare(with_word(name, "next" if backwards else "prev"), span)
+
+    def _parameter_list(self, tokens: list[Token]) -> None:
+        for name, axes, span in self._items(tokens, "parameters are written Wz bz E(V D)"):
+            self._declare(name, span)
+            self._parameters[name] = axes
+
+    def _output(self, tokens: list[Token]) -> None:
+        for name, axes, span in self._items(tokens, "an output is written by its name alone: output h"):
+            if axes:
+                raise EquationError(f"the axes of the output {name} follow from its line; write output {name}", span=span)
+            self._outputs.append(name)
+            self._places[f"output {name}"] = span
+
+    def _setting(self, tokens: list[Token]) -> None:
+        texts = [token.text for token in tokens]
+        if len(tokens) != 4 or tokens[0].kind != "name" or texts[1] != "=" or tokens[2].kind != "number":
+            raise EquationError("a setting is written setting β = 0.9", span=tokens[0].span)
+        name = self._name(tokens[0])
+        self._declare(name, tokens[0].span)
+        self._settings[name] = float(texts[2])
+
+    def _symbol(self, tokens: list[Token]) -> None:
+        if len(tokens) < 3 or tokens[0].kind != "name":
+            raise EquationError(r"a symbol is written symbol logits o, or with its LaTeX behind: symbol term1 ① \ell", span=tokens[0].span)
+        name = code_name(tokens[0].text)
+        behind = self._text[tokens[0].span.line - 1].partition("#")[0][tokens[0].span.stop :].split(None, 1)
+        self._symbols[name] = behind[0], behind[-1].strip()
+        self._behind[normalize("NFC", behind[0])] = name
+
+    def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], Span]]:
+        """`x : one-hot V, h : H backwards` or `Wz E(V D)`: each name, the words behind it, and where it stands."""
+        found: list[tuple[str, tuple[str, ...], Span]] = []
+        at = 0
+        while tokens[at].kind != "end":
+            token = tokens[at]
+            if token.text == "," and found:
+                at += 1
+                continue
+            if token.kind != "name":
+                raise EquationError(f"there is {token.text!r} where a name is expected: {form}", span=token.span)
+            at += 1
+            axes: list[str] = []
+            if tokens[at].text in (":", "("):
+                closing = ")" if tokens[at].text == "(" else ","
+                at += 1
+                while tokens[at].text != closing and tokens[at].kind != "end":
+                    axes.append(tokens[at].text)
+                    at += 1
+                if closing == ")" and tokens[at].kind == "end":
+                    raise EquationError(f"a bracket is not closed: {form}", span=token.span)
+                at += tokens[at].kind != "end"
+            words = tuple(" ".join(axes).replace("one - hot", "one-hot").split())
+            for word in words:
+                if word not in ("one-hot", "backwards") and not word.isidentifier():
+                    raise EquationError(f"{word!r} is not an axis: {form}", span=token.span)
+            found.append((self._name(token), tuple(AXES.get(word, word) for word in words), token.span))
+        if not found:
+            raise EquationError(f"a name is missing: {form}", span=tokens[at].span)
+        return found
+
+
+def reads_of(page: Page, name: str) -> tuple[Line, ...]:
+    """The lines of a page that read a name."""
+    return tuple(line for line in page.lines if any(isinstance(node, Name) and node.name == name for node in line.formula.walk()))

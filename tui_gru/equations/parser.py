@@ -1,0 +1,225 @@
+"""From the text of a formula to its tree.
+
+    sum      = ["−"] product {("+" | "−") product}
+    product  = matrix {("⊙" | "/") matrix}
+    matrix   = power {["@"] power}                      juxtaposition is the matrix product
+    power    = atom ["^" atom]
+    atom     = number | name ["ᵀ"] | function atom | "(" [label ":"] sum ")" | "[" sum {"," sum} "]"
+             | ("Σ" | "mean") product "over" axis
+
+ASCII spellings: `*` for ⊙, `-` for −, `sigmoid` for σ, `sum` for Σ, `.T` or `'` for ᵀ, `**` for ^.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from unicodedata import normalize
+
+from tui_gru.equations.errors import EquationError, Span, did_you_mean
+from tui_gru.equations.expression import (
+    Apply,
+    Expression,
+    Join,
+    Name,
+    Negative,
+    Number,
+    Power,
+    Product,
+    Quotient,
+    Reduce,
+    Sum,
+    Times,
+    Transpose,
+)
+from tui_gru.equations.functions import FUNCTIONS, WRITTEN
+from tui_gru.equations.names import AXES, code_name
+
+REDUCTIONS = {"Σ": "sum", "∑": "sum", "sum": "sum", "mean": "mean"}
+MINUS, TIMES, POWER, TRANSPOSED = ("−", "-"), ("⊙", "*", "·"), ("^", "**"), ("ᵀ", ".T", "'")
+DEEPEST = 60
+
+_TOKEN = re.compile(
+    r"(?P<number>\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
+    r"|(?P<name>[^\W\dᵀ](?:[\wₜ₋₊₁←→\u0300-\u036f](?<!ᵀ))*)"
+    r"|(?P<sign>\*\*|\.T\b|−=|-=|\+=|\S)"
+)
+
+
+@dataclass(frozen=True)
+class Token:
+    """A number, a name or a sign; `kind` says which of the three, or `end`."""
+
+    kind: str
+    text: str
+    span: Span
+
+
+def tokens_of(text: str, line: int, column: int = 0) -> list[Token]:
+    """The tokens of a text that stands in line `line` from `column` on, and one that marks the end."""
+    found = []
+    for match in _TOKEN.finditer(text):
+        kind = match.lastgroup or "sign"
+        found.append(Token(kind, match[0], Span(line, column + match.start(), column + match.end())))
+    end = column + len(text.rstrip())
+    return [*found, Token("end", "", Span(line, end, end + 1))]
+
+
+class Parser:
+    """Reads one formula. `symbols` gives the names that stand behind symbols of a file's own (o is logits)."""
+
+    def __init__(self, tokens: list[Token], symbols: Mapping[str, str]) -> None:
+        self._tokens, self._at, self._symbols, self._depth = tokens, 0, symbols, 0
+
+    def formula(self) -> Expression:
+        """The whole text as one formula. Raises `EquationError`."""
+        if self._next.kind == "end":
+            raise EquationError("a formula is missing after =", span=self._next.span)
+        tree = self._sum()
+        if self._next.kind != "end":
+            raise self._unexpected("an operator or the end of the line")
+        return tree
+
+    @property
+    def _next(self) -> Token:
+        return self._tokens[self._at]
+
+    def _taken(self) -> Token:
+        self._at += 1
+        return self._tokens[self._at - 1]
+
+    def _sign(self, *signs: str) -> Token | None:
+        """The next token where it is one of these signs."""
+        return self._taken() if self._next.text in signs and self._next.kind != "number" else None
+
+    def _needed(self, *signs: str) -> Token:
+        return self._sign(*signs) or self._fail(" or ".join(signs))
+
+    def _fail(self, expected: str) -> Token:
+        raise self._unexpected(expected)
+
+    def _unexpected(self, expected: str) -> EquationError:
+        found = "the line ends" if self._next.kind == "end" else f"there is {self._next.text!r}"
+        return EquationError(f"{found} where {expected} is expected", span=self._next.span)
+
+    def _sum(self) -> Expression:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise EquationError(f"more than {DEEPEST} brackets inside each other; name parts on lines of their own", span=self._next.span)
+        terms = [self._negative() if self._sign(*MINUS) else self._product()]
+        while sign := self._sign("+", *MINUS):
+            terms.append(self._product() if sign.text == "+" else self._negative())
+        self._depth -= 1
+        return terms[0] if len(terms) == 1 else Sum(tuple(terms), span=_spanned(terms))
+
+    def _negative(self) -> Expression:
+        argument = self._product()
+        return Negative(argument, span=argument.span)
+
+    def _product(self) -> Expression:
+        left = self._matrix()
+        while sign := self._sign(*TIMES, "/"):
+            right = self._matrix()
+            span = _spanned((left, right))
+            if sign.text == "/":
+                left = Quotient(left, right, span=span)
+            elif isinstance(left, Times) and not left.label:
+                left = Times((*left.parts, right), span=span)
+            else:
+                left = Times((left, right), span=span)
+        return left
+
+    def _matrix(self) -> Expression:
+        left = self._power()
+        while self._sign("@") or self._begins_atom():
+            right = self._power()
+            left = Product(left, right, span=_spanned((left, right)))
+        return left
+
+    def _begins_atom(self) -> bool:
+        token = self._next
+        return token.text in ("(", "[") if token.kind == "sign" else token.kind in ("number", "name") and token.text != "over"
+
+    def _power(self) -> Expression:
+        base = self._atom()
+        if self._sign(*POWER):
+            exponent = self._atom()
+            return Power(base, exponent, span=_spanned((base, exponent)))
+        return base
+
+    def _atom(self) -> Expression:
+        token = self._next
+        if token.kind == "number":
+            self._taken()
+            return Number(Fraction(token.text), span=token.span)
+        if token.text == "(":
+            return self._transposed(self._parenthesis())
+        if token.text == "[":
+            return self._join()
+        if token.text in REDUCTIONS:
+            return self._reduction()
+        if token.kind != "name" or token.text == "over":
+            raise self._unexpected("a name, a number or a bracket")
+        self._taken()
+        if token.text in WRITTEN and (self._next.text == "(" or self._begins_atom()):
+            return self._function(token)
+        name = code_name(token.text)
+        return self._transposed(Name(self._symbols.get(normalize("NFC", token.text), self._symbols.get(name, name)), span=token.span))
+
+    def _transposed(self, node: Expression) -> Expression:
+        sign = self._sign(*TRANSPOSED)
+        return node if sign is None else Transpose(node, span=node.span.to(sign.span) if node.span else sign.span)
+
+    def _parenthesis(self) -> Expression:
+        opening = self._taken()
+        label = None
+        if self._next.kind == "name" and self._tokens[self._at + 1].text == ":":
+            label = self._taken()
+            self._taken()
+        inner = self._sum()
+        closing = self._needed(")")
+        inner = replace(inner, span=opening.span.to(closing.span))
+        if label is None:
+            return inner
+        if isinstance(inner, Name):
+            raise EquationError(f"{inner.name} has a name already, so it cannot be called {label.text} as well", span=label.span)
+        return inner.labelled(code_name(label.text))
+
+    def _join(self) -> Expression:
+        opening, parts = self._taken(), [self._sum()]
+        while (sign := self._needed(",", "]")).text == ",":
+            parts.append(self._sum())
+        return Join(tuple(parts), span=opening.span.to(sign.span))
+
+    def _reduction(self) -> Expression:
+        word = self._taken()
+        argument = self._product()
+        self._needed("over")
+        self._sign("the")
+        axis = self._taken()
+        if axis.kind != "name":
+            raise EquationError(f"an axis is expected after over: {', '.join(AXES)}, or the letter of one", span=axis.span)
+        if axis.text not in AXES and len(axis.text) > 1:
+            raise EquationError(f"there is no axis {axis.text!r}; {did_you_mean(axis.text, AXES)}", span=axis.span)
+        return Reduce(argument, REDUCTIONS[word.text], AXES.get(axis.text, axis.text), span=word.span.to(axis.span))
+
+    def _function(self, word: Token) -> Expression:
+        name = WRITTEN[word.text]
+        arity = FUNCTIONS[name].arity
+        if arity == 1:
+            arguments = [self._atom()]
+        else:
+            self._needed("(")
+            arguments = [self._sum()]
+            while self._needed(",", ")").text == ",":
+                arguments.append(self._sum())
+        if len(arguments) != arity:
+            raise EquationError(f"{word.text} takes {arity} arguments, not {len(arguments)}", span=word.span)
+        return Apply(tuple(arguments), name, span=word.span.to(self._tokens[self._at - 1].span))
+
+
+def _spanned(parts: list[Expression] | tuple[Expression, ...]) -> Span | None:
+    first, last = parts[0].span, parts[-1].span
+    return first.to(last) if first is not None else None

@@ -1,0 +1,161 @@
+"""An expression as text, as it stands on screen, and as LaTeX."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from tui_gru.equations import expression as e
+from tui_gru.equations.expression import Expression
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.names import WORDS, Symbols
+
+#: How tightly a node holds its parts together: a node inside one that binds tighter stands in parentheses.
+_BINDS: dict[type[Expression], int] = {e.Sum: 1, e.Negative: 1, e.Times: 2, e.Quotient: 2, e.Product: 2, e.Power: 3}
+_WORD_FUNCTIONS = ("log",)  # written without parentheses around a name
+SIGNS = {"=": "=", "+=": "+=", "-=": "−="}
+_LATEX_SIGNS = {"=": "=", "+=": r"\mathrel{+}=", "-=": r"\mathrel{-}="}
+
+_ESCAPED = str.maketrans(
+    {sign: f"\\{sign}" for sign in "&%$#_{}"} | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+)
+
+
+def latex_text(words: str) -> str:
+    """Words inside a LaTeX formula, whatever characters are in them."""
+    return rf"\text{{{words.translate(_ESCAPED)}}}"
+
+
+def binds(node: Expression) -> int:
+    """How tightly a node holds its parts together, 1 (a sum) to 4 (a name)."""
+    return _BINDS.get(type(node), 4)
+
+
+def bracketed(node: Expression) -> tuple[Expression, ...]:
+    """The factors that stand in parentheses directly inside a node."""
+    limit = {e.Product: 3, e.Times: 2}.get(type(node))
+    return () if limit is None else tuple(child for child in node.children if binds(child) < limit)
+
+
+def decimal(value: Fraction) -> str:
+    """A constant as it is written: 1, 0.5, 0.00001, and 1/3 where it has no end."""
+    if value.denominator == 1:
+        return str(value.numerator)
+    rest = value.denominator
+    for prime in (2, 5):
+        while rest % prime == 0:
+            rest //= prime
+    if rest != 1:
+        return f"{value.numerator}/{value.denominator}"
+    places = 1
+    while (value * 10**places).denominator != 1:
+        places += 1
+    digits = f"{abs(value * 10**places).numerator:0{places + 1}d}"
+    written = f"{digits[:-places]}.{digits[-places:]}" if places <= 6 else f"{float(value):g}"
+    return f"−{written}" if value < 0 and places <= 6 else written
+
+
+class Writer:
+    """Writes expressions with the symbols of one model."""
+
+    def __init__(self, symbols: Symbols) -> None:
+        self.symbols = symbols
+
+    def name(self, name: str) -> str:
+        """A name as it is written on screen."""
+        return self.symbols.text(name)
+
+    def line(self, target: str, op: str, formula: Expression) -> str:
+        """`z = σ(x Wz + hₜ₋₁ Uz + bz)`."""
+        return f"{self.name(target)} {SIGNS[op]} {self.text(formula)}"
+
+    def line_latex(self, target: str, op: str, formula: Expression) -> str:
+        """The same in LaTeX."""
+        return f"{self.symbols.latex(target)} {_LATEX_SIGNS[op]} {self.latex(formula)}"
+
+    def text(self, node: Expression) -> str:
+        """An expression as text."""
+        match node:
+            case e.Name(name=name):
+                return self.name(name)
+            case e.Number(value=value):
+                return decimal(value)
+            case e.Size(axes=axes):
+                return f"({'·'.join(axes)})" if len(axes) > 1 else axes[0]
+            case e.Sum(parts=(first, *rest)):
+                return self._inside(first, 1) + "".join(self._joined(part) for part in rest)
+            case e.Negative(argument=argument):
+                return f"−{self._inside(argument, 2)}"
+            case e.Times(parts=parts):
+                return "⊙".join(self._inside(part, 2) for part in parts)
+            case e.Quotient(left=left, right=right):
+                return f"{self._inside(left, 2)}/{self._inside(right, 4)}"
+            case e.Product(left=left, right=right):
+                return f"{self._factor(left)} {self._factor(right)}"
+            case e.Power(left=left, right=right):
+                return f"{self._inside(left, 4)}^{self._inside(right, 4)}"
+            case e.Transpose(argument=argument):
+                return f"{self._inside(argument, 4)}ᵀ"
+            case e.Join(parts=parts):
+                return f"[{', '.join(map(self.text, parts))}]"
+            case e.Slice(argument=argument, before=before, axes=axes):
+                start = "+".join(before)
+                return f"{self._inside(argument, 4)}[{start or '0'}:{'+'.join((*before, *axes))}]"
+            case e.Reduce(argument=argument, kind=kind, over=over):
+                return f"{'Σ' if kind == 'sum' else 'mean'} {self._inside(argument, 3)} over {over_words(over)}"
+            case e.Apply(parts=parts, function=function):
+                if function in _WORD_FUNCTIONS:
+                    return f"{function} {self._inside(parts[0], 4)}"
+                return f"{FUNCTIONS[function].text}({', '.join(map(self.text, parts))})"
+        raise TypeError(node)
+
+    def latex(self, node: Expression) -> str:
+        """An expression as LaTeX."""
+        match node:
+            case e.Name(name=name):
+                return self.symbols.latex(name)
+            case e.Number(value=value):
+                return decimal(value).replace("−", "-")
+            case e.Size(axes=axes):
+                return "(" + r"\,".join(axes) + ")" if len(axes) > 1 else axes[0]
+            case e.Sum(parts=(first, *rest)):
+                return self._inside(first, 1, latex=True) + "".join(self._joined(part, latex=True) for part in rest)
+            case e.Negative(argument=argument):
+                return f"-{self._inside(argument, 2, latex=True)}"
+            case e.Times(parts=parts):
+                return r" \odot ".join(self._inside(part, 2, latex=True) for part in parts)
+            case e.Quotient(left=left, right=right):
+                return rf"\frac{{{self.latex(left)}}}{{{self.latex(right)}}}"
+            case e.Product(left=left, right=right):
+                return rf"{self._factor(left, latex=True)}\,{self._factor(right, latex=True)}"
+            case e.Power(left=left, right=right):
+                return rf"{{{self._inside(left, 4, latex=True)}}}^{{{self.latex(right)}}}"
+            case e.Transpose(argument=argument):
+                return rf"{{{self._inside(argument, 4, latex=True)}}}^\top"
+            case e.Join(parts=parts):
+                return r"\left[" + r",\; ".join(map(self.latex, parts)) + r"\right]"
+            case e.Slice(argument=argument, before=before, axes=axes):
+                return rf"{{{self._inside(argument, 4, latex=True)}}}_{{[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]}}"
+            case e.Reduce(argument=argument, kind=kind, over=over):
+                sign = r"\sum" if kind == "sum" else r"\operatorname{mean}"
+                return rf"{sign}_{{\text{{{over_words(over)}}}}} {self._inside(argument, 3, latex=True)}"
+            case e.Apply(parts=parts, function=function):
+                return rf"{FUNCTIONS[function].latex}\left({', '.join(map(self.latex, parts))}\right)"
+        raise TypeError(node)
+
+    def _inside(self, node: Expression, tightness: int, *, latex: bool = False) -> str:
+        written = self.latex(node) if latex else self.text(node)
+        return f"({written})" if binds(node) < tightness else written
+
+    def _factor(self, node: Expression, *, latex: bool = False) -> str:
+        return self._inside(node, 2 if isinstance(node, e.Product) else 3, latex=latex)
+
+    def _joined(self, part: Expression, *, latex: bool = False) -> str:
+        minus = "-" if latex else "−"
+        if isinstance(part, e.Negative):
+            return f" {minus} {self._inside(part.argument, 2, latex=latex)}"
+        return f" + {self._inside(part, 1, latex=latex)}"
+
+
+def over_words(axis: str) -> str:
+    """An axis as it is read after over: the vocabulary, the rows, the timesteps, the units, K."""
+    return f"the {WORDS[axis]}" if axis in WORDS else axis
