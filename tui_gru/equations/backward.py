@@ -142,24 +142,31 @@ class _Derivation:
         gradient = sum_of([term for node in (*(use.term for use in uses), *future) for term in terms_of(node)])
         if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(uses) + len(future):
             return gradient
-        paths = [self._path(name, use) for use in uses]
+        paths = self._paths_of(name, uses)
         parts = [part if isinstance(part, Name) else part.labelled(path) for part, path in zip(gradient.parts, paths, strict=False)]
         return e.Sum((*parts, *gradient.parts[len(paths) :]))
 
-    def _path(self, name: str, use: Use) -> str:
-        """What a term of a gradient is called: after the label of the line that it comes through, dh_carry."""
+    def _paths_of(self, name: str, uses: list[Use]) -> list[str]:
+        """What the terms of a gradient are called: after the label of the line that each comes through, dh_carry."""
         base = self._state_of.get(name, name)
-        if use.line >= len(self._page.lines):
-            return f"d{base}.{use.step}"
-        line = self._page.lines[use.line]
-        if not line.label:
-            return f"d{name}.{use.step}"
-        suffix = split(line.target)[1]
-        path = with_word(f"d{base}", line.label) if split(base)[1] in (suffix, "") or not suffix else f"d{base}.{line.label}{suffix}"
-        if self._paths.setdefault(path, name) != name:
-            message = f"{path} would be a term of both d{self._paths[path]} and d{name}; give one of the lines another label"
-            raise self._page.error(message, line.span)
-        return path
+        paths: list[str] = []
+        for use in uses:
+            line = self._page.lines[use.line] if use.line < len(self._page.lines) else None
+            label = line.label if line is not None else ""
+            suffix = split(line.target)[1] if line is not None and label else ""
+            path = with_word(f"d{base}", label or split(use.step)[0]) if suffix == split(base)[1] else f"d{base}_{label or split(use.step)[0]}{suffix}"
+            if path in paths:  # read twice in one line
+                path = with_word(path, use.step)
+            self._claim(path, name, line)
+            paths.append(path)
+        return paths
+
+    def _claim(self, path: str, name: str, line: Line | None) -> None:
+        """Keep a name for a term of a gradient. Raises `EquationError` where it stands for something else."""
+        taken = path in self._axes or path[1:] in self._step or path in map(self._page.ahead, self._page.states)
+        if taken or self._paths.setdefault(path, name) != name:
+            message = f"the term of d{name} through this line would be called {path}, which is taken; give the line another label"
+            raise self._page.error(message, line.span if line is not None else None)
 
     # One step
 

@@ -1,0 +1,209 @@
+"""Everything that is computed in one batch, in arrays made beforehand, time first."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine.compiled import Compiled
+from tui_gru.engine.emission import View, cut
+from tui_gru.engine.operations import Slot
+from tui_gru.engine.weights import Array, Weights
+
+Rounds = list[list[tuple[Array, ...]]]
+
+_ALIGNED = 16  # entries: every array begins at a multiple of 64 bytes
+
+
+@dataclass(frozen=True, eq=False)
+class Beside:
+    """The values of one record beside the deltas of another, as a pass reads them."""
+
+    deltas: BatchRecord
+    views: Mapping[str, tuple[Array, ...]]
+    rounds: Mapping[str, Rounds]
+
+
+class BatchRecord:
+    """One batch: what went in, everything computed, and what came out.
+
+    `record.array("z")` is (T, B, H), a view; every named value and labelled part of the equations is there, and every delta.
+    `before` are the weights that the batch began with. `numbers` has what the update computes once, such as the factor of clipping.
+    `loss`, `grad_norm` (the Euclidean norm of all gradients, NaN without learning) and `max_weight` are numbers.
+    """
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
+        layout, update = compiled.layout, compiled.update
+        floats = {slot: compiled.slot_shape(slot) for slot in compiled.slots if slot.kind != "ids"}
+        vectors = {"gradient": layout.count, "after": layout.size} | dict.fromkeys(update.vectors, layout.count)
+        vectors |= {f"scratch {i}": layout.count for i in range(update.scratch)}
+        sizes = [math.prod(shape) for shape in floats.values()] + list(vectors.values())
+        starts = np.cumsum([0, *(-(-size // _ALIGNED) * _ALIGNED for size in sizes)]).tolist()
+        self.block = np.zeros(starts[-1], compiled.dtype)  # one array for all, so that they can be copied and counted at once
+        pieces = [self.block[start : start + size] for start, size in zip(starts, sizes, strict=False)]
+        self._slots: dict[Slot, Array] = {
+            slot: piece.reshape(shape) for (slot, shape), piece in zip(floats.items(), pieces, strict=False)
+        }
+        self._ids = {slot: np.zeros(compiled.slot_shape(slot), np.intp) for slot in compiled.slots if slot.kind == "ids"}
+        self.vectors = dict(zip(vectors, pieces[len(floats) :], strict=True))
+        self.scratch = [self.vectors[f"scratch {i}"] for i in range(update.scratch)]
+        self.views: dict[str, tuple[Array, ...]] = {}
+        self.rounds: dict[str, Rounds] = {}
+        # Its own memory for the weights after it and for the gradients, there whether it has learned or not.
+        self.own_after, self.own_gradients = Weights(layout, self.vectors["after"]), Weights(layout, self.vectors["gradient"])
+        self.before: Weights = self.own_after
+        self.learned = False
+        self._beside: Beside | None = None
+        self.learning_rate = self.loss = self.grad_norm = self.max_weight = math.nan
+        self.numbers: Mapping[str, float] = {}
+        for name in ("forward", "backward"):
+            self.cut(name)
+            compiled.cut(self.own_after, name)
+        compiled.cut(self.own_gradients, "backward", "G")
+        self._references = self._counted()
+
+    @property
+    def after(self) -> Weights:
+        """The weights after the batch: those before it where it did not learn."""
+        return self.own_after if self.learned else self.before
+
+    @property
+    def gradients(self) -> Weights | None:
+        """The gradients of all parameters; None where the batch did not learn."""
+        return self.own_gradients if self.learned else None
+
+    def array(self, name: str) -> Array:
+        """Any value or delta by its name, (T, …), a view. `KeyError` where the model has none of that name."""
+        operation = self.compiled.schedule.named[name]
+        return self.slot(operation.memory, operation.half)
+
+    def slot(self, slot: Slot, half: int = 0) -> Array:
+        """The memory of a slot; of a state the half that begins `half` timesteps later. `KeyError` for that of a parameter."""
+        array = self._slots[slot]
+        return array if slot.kind != "state" else array[1:] if half else array[:-1]
+
+    def ids(self, name: str) -> NDArray[np.intp]:
+        """The indices (T, B) of the rows of a one-hot input."""
+        return self._ids[self.compiled.schedule.named[f"{name} ids"].memory]
+
+    def vector(self, name: str) -> Weights:
+        """What the update computes besides the weights, such as m_hat, by parameter."""
+        return Weights(self.compiled.layout, self.vectors[name])
+
+    def update_vector(self, target: str) -> Array:
+        """What a line of the update rule computes for all weights, (P), a view: W, m, or a value between such as m_hat."""
+        names = ("W", *self.compiled.model.rule.states)
+        if target not in names:
+            return self.vectors[target]
+        count, i = self.compiled.layout.count, names.index(target)
+        return self.own_after.flat[i * count : (i + 1) * count]
+
+    # States
+
+    def border(self, state: str, *, end: bool) -> Array:
+        """A state (B, ·) as the batch found it, or as it left it; a view."""
+        array = self._slots[self.compiled.schedule.named[state].memory]
+        return array[-1 if end != self.compiled.model.page.states[state].backwards else 0]
+
+    def states(self, *, end: bool) -> Array:
+        """All states as the batch found them, or as it left them, flat one behind the other; memory of its own."""
+        return np.concatenate([self.border(state, end=end).ravel() for state in self.compiled.states])
+
+    def begin_with(self, states: Array) -> None:
+        """Set what the batch begins with: all states, flat one behind the other."""
+        at = 0
+        for state in self.compiled.states:
+            border = self.border(state, end=False)
+            border[...] = states[at : at + border.size].reshape(border.shape)
+            at += border.size
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss and all parameters after the batch are finite."""
+        return math.isfinite(self.loss) and bool(np.isfinite(self.after.parameters).all())
+
+    # Memory
+
+    def cut(self, name: str) -> None:
+        """Cut the arrays that a pass reads, once: whole, and for each round of its loops."""
+        if name not in self.views:
+            self.views[name], self.rounds[name] = self._cut(name, self, ())
+
+    def beside(self, deltas: BatchRecord) -> Beside:
+        """What the pass into an earlier batch reads: the values of this record, and `deltas` for what it writes."""
+        if self._beside is None or self._beside.deltas is not deltas:
+            written = {operation.memory for operation in self.compiled.schedule.phases["backward"].operations}
+            written |= {self.compiled.schedule.named[self.compiled.model.page.ahead(state)].memory for state in self.compiled.states}
+            views, rounds = self._cut("earlier", deltas, written)
+            self._beside = Beside(deltas, {"earlier": views}, {"earlier": rounds})
+        return self._beside
+
+    def _cut(self, name: str, deltas: BatchRecord, written: Collection[Slot]) -> tuple[tuple[Array, ...], Rounds]:
+        code = self.compiled.function(name).code
+        phase = self.compiled.schedule.phases["forward" if name.startswith("forward") else "backward"]
+
+        def cut_view(view: View) -> Array:
+            owner = deltas if view.slot in written else self
+            array = owner._ids[view.slot] if view.slot.kind == "ids" else owner.slot(view.slot, view.half)
+            return cut(view.form, array)
+
+        rounds = [
+            list(zip(*map(cut_view, views), strict=True))[:: phase.ways[loop]]  # an array gives its timesteps one by one
+            for loop, views in code.loops.items()
+        ]
+        return tuple(map(cut_view, code.views["R"])), rounds
+
+    def copy(self) -> BatchRecord:
+        """A record of its own with the same contents; the weights before it are shared, since nothing changes them in place."""
+        twin = BatchRecord(self.compiled)
+        twin.block[...] = self.block
+        for slot, ids in self._ids.items():
+            twin._ids[slot][...] = ids
+        twin.before, twin.learned, twin.learning_rate = self.before, self.learned, self.learning_rate
+        twin.loss, twin.grad_norm, twin.max_weight, twin.numbers = self.loss, self.grad_norm, self.max_weight, self.numbers
+        twin.own_after.updates = self.own_after.updates
+        return twin
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its arrays."""
+        return self.block.nbytes + sum(ids.nbytes for ids in self._ids.values())
+
+    @property
+    def is_read(self) -> bool:
+        """Whether someone else holds one of its arrays or weights, so that it must not be used again."""
+        return self._counted() != self._references
+
+    def _counted(self) -> tuple[int, int, int]:
+        itself = self.before is self.own_after  # of a record that has not been run
+        return sys.getrefcount(self.block), sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
+
+
+class RecordPool:
+    """Records of one compiled model, used again once nobody holds them: fresh memory for each batch costs as much as computing it.
+
+    Python counts references, so that it is known at once when the last one goes.
+    """
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._compiled = compiled
+        self._records: list[BatchRecord] = []
+        self._next = 0
+
+    def take(self) -> BatchRecord:
+        """A record that nobody holds, or a new one. What was computed in it before is still there."""
+        records = self._records
+        for i in range(self._next, self._next + len(records)):
+            record = records[i % len(records)]
+            if sys.getrefcount(record) == 3 and not record.is_read:  # held by the list, by `record`, and by the call
+                self._next = (i + 1) % len(records)
+                return record
+        record = BatchRecord(self._compiled)
+        records.append(record)
+        return record

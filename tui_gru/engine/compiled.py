@@ -1,0 +1,136 @@
+"""A model compiled for its sizes: the functions that compute a batch, and the layout of the memory that they work in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+import numpy as np
+
+from tui_gru.engine.emission import FUNCTIONS, Code, Emission, flat_cutter
+from tui_gru.engine.model import Model, Structure, model_of
+from tui_gru.engine.operations import Operation, Slot
+from tui_gru.engine.scheduling import Schedule
+from tui_gru.engine.weights import Array, Layout, Weights
+
+Pass = Callable[..., None]
+
+
+class Sizes(dict[str, int]):
+    """How many entries each axis has; one of joined axes, H+H, as many as they have together."""
+
+    def __missing__(self, axis: str) -> int:
+        if "+" not in axis:
+            raise KeyError(axis)
+        return sum(self[part] for part in axis.split("+"))
+
+
+@dataclass(frozen=True)
+class Function:
+    """A compiled pass: its code, and the Python function."""
+
+    code: Code
+    run: Pass
+
+
+class Compiled:
+    """A model for one set of sizes. `slots` lists the memory of a record in order; `layout` is that of the weights."""
+
+    def __init__(self, model: Model, sizes: Mapping[str, int], dtype: str) -> None:
+        self.model, self.sizes, self.dtype = model, Sizes(sizes), np.dtype(dtype)
+        self.schedule = Schedule(model.page, model.axes, model.backward, self.sizes)
+        self.layout = Layout({name: self.shape(model.axes[name]) for name in model.parameters}, model.rule.states)
+        self.update = model.rule.compiled(self.layout)
+        operations = [o for phase in self.schedule.phases.values() for o in phase.operations]
+        slots = dict.fromkeys(o.memory for o in (*self.schedule.named.values(), *operations))
+        self.slots = [slot for slot in slots if slot.kind != "parameter"]
+        self.parameter_slots = {slot: self.layout.places[slot.name] for slot in slots if slot.kind == "parameter"}
+        self.states = tuple(model.page.states)
+        self._emission = Emission(self.schedule)
+        self._space: dict[str, object] = dict(FUNCTIONS)
+        T, B = self.sizes["T"], self.sizes["B"]
+        self._space |= {"ones": np.ones(T * B, self.dtype), "ones_rows": np.ones(B, self.dtype)}
+        self.functions: dict[str, Function] = {}
+        self._compile(self._emission.function("forward", "forward"), self._emission.function("backward", "backward"))
+
+    def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
+        """The shape of a value with these axes."""
+        return tuple(self.sizes[axis] for axis in axes)
+
+    def slot_shape(self, slot: Slot) -> tuple[int, ...]:
+        """The shape of a slot's memory: a state has one timestep more, what is used in one round of a loop only has none."""
+        shape = self.shape(slot.axes)
+        if slot.kind == "state":
+            return (shape[0] + 1, *shape[1:])
+        return shape if slot.whole else shape[1:]
+
+    def _compile(self, *codes: Code) -> None:
+        sources = [code.source for code in codes]
+        cutters: list[str] = []
+        for code in codes:
+            for role in "PG":
+                if code.views[role]:
+                    cutters.append(flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots))
+        for name, number in self._emission.constants.items():
+            self._space[name] = np.array(number, self.dtype)  # NumPy takes twice as long with a number of Python's
+        exec(compile("\n\n".join((*sources, *cutters)), f"<{self.model.page.title}>", "exec"), self._space)
+        for code in codes:
+            self.functions[code.name] = Function(code, self._space[code.name])  # type: ignore[arg-type]
+
+    def function(self, name: str) -> Function:
+        """A pass by name, compiled when it is first asked for: forward and backward; `forward_on` and `backward_on`, which go on from
+        the middle of a batch; and `earlier`, which takes the gradient on into an earlier batch."""
+        if name == "earlier" and name not in self.functions:
+            self._compile(self._earlier())
+        if name not in self.functions:
+            self._compile(self._emission.function(name.removesuffix("_on"), name, guarded=True))
+        return self.functions[name]
+
+    def cut(self, weights: Weights, name: str, role: str = "P") -> None:
+        """Cut the views that a pass reads from weights (`role` P) or gradients (G), where that has not been done yet."""
+        if (key := f"{name} {role}") not in weights.views:
+            self.function(name)
+            cutter: Callable[[Array], tuple[Array, ...]] = self._space.get(f"{name}_{role}", _nothing)  # type: ignore[assignment]
+            weights.views[key] = cutter(weights.flat)
+
+    def _earlier(self) -> Code:
+        """The backward pass of a batch whose own loss does not count: all of its gradient comes from the batch after it.
+
+        A derived line that no such gradient reaches is 0, and so is what is computed from it.
+        """
+        operations = self.schedule.phases["backward"].operations
+        lines = {line.target for line in self.schedule.phases["backward"].lines}
+        fed = {self.schedule.named[self.model.page.ahead(state)] for state in self.states}
+        size = -1
+        while size < len(fed):
+            size = len(fed)
+            fed |= {operation for operation in operations if fed.intersection(operation.args)}
+        zero: set[Operation] = set()
+        for operation in operations:
+            are_zero = [arg in zero for arg in operation.args]
+            given = all(are_zero) if operation.kind in ("add", "sub") else any(are_zero)
+            if (operation not in fed and operation.name in lines) or (operation.args and given):
+                zero.add(operation)
+        return self._emission.function("backward", "earlier", zero=frozenset(zero))
+
+    @cached_property
+    def record_bytes(self) -> int:
+        """Memory of one record, bytes."""
+        own = sum(int(np.prod(self.slot_shape(slot))) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot in self.slots)
+        vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
+        return own + vectors * self.dtype.itemsize
+
+
+def _nothing(flat: Array) -> tuple[Array, ...]:
+    return ()
+
+
+@lru_cache(maxsize=16)
+def _compiled(structure: Structure, sizes: tuple[tuple[str, int], ...], dtype: str) -> Compiled:
+    return Compiled(model_of(structure), dict(sizes), dtype)
+
+
+def compiled(structure: Structure, sizes: Mapping[str, int], dtype: str) -> Compiled:
+    """A model compiled for its sizes; made once for each."""
+    return _compiled(structure, tuple(sorted(sizes.items())), dtype)

@@ -1,0 +1,251 @@
+"""One batch of a compiled model: forward, backward, update; and the rest of one, from any line of any timestep on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.operations import Operation, Slot
+from tui_gru.engine.update import Keep
+from tui_gru.engine.weights import Array
+
+Settings = Mapping[str, float]  # of the update rule: learning_rate, β1 …
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The earlier batches of an epoch into which the gradient runs on (carry `notebook`), the latest first; `scratch` takes their
+    deltas, since the records keep those of their own batch."""
+
+    records: Sequence[BatchRecord] = ()
+    scratch: BatchRecord | None = None
+
+
+@dataclass(frozen=True)
+class Point:
+    """A place in a batch: the phase (forward, backward or update), the segment in it, the step through that, and how many lines have
+    been executed in this step. The update has one segment of one step. Parts in `parts` have been computed, too."""
+
+    phase: str
+    segment: int = 0
+    step: int = 0
+    done: int = 0
+    parts: frozenset[str] = field(default=frozenset())
+
+
+def compute(record: BatchRecord, settings: Settings, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+    """Compute a batch whose inputs, first states and `before` are set."""
+    _forward(record)
+    if learn:
+        _backward(record, earlier)
+    _finish(record, settings, learn)
+
+
+def compute_from(record: BatchRecord, at: Point, settings: Settings, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+    """Compute what comes after a place, with the weights in `before`; what lies before it stays as it is.
+
+    Everything is computed again by the same calls on the same shapes, for the same bits; what was there before is put back wherever it
+    is written over.
+    """
+    keep: Keep | None = None
+    if at.phase == "forward":
+        _go_on(record, at)
+        if learn:
+            _backward(record, earlier)
+    elif learn and at.phase == "backward":
+        if not record.learned:
+            _backward(record, earlier)
+        else:
+            _go_on(record, at)
+            _run_into_earlier(record, earlier)
+    elif learn:
+        keep = _executed_updates(record, at.done)
+    _finish(record, settings, learn, keep)
+
+
+def _forward(record: BatchRecord) -> None:
+    compiled = record.compiled
+    compiled.cut(record.before, "forward")
+    compiled.functions["forward"].run(record, record.before, None)
+
+
+def _backward(record: BatchRecord, earlier: Earlier) -> None:
+    compiled = record.compiled
+    compiled.cut(record.before, "backward")
+    for state in compiled.states:
+        flow_into(record, state)[...] = 0
+    compiled.functions["backward"].run(record, record.before, record.own_gradients)
+    _run_into_earlier(record, earlier)
+
+
+def _finish(record: BatchRecord, settings: Settings, learn: bool, keep: Keep | None = None) -> None:
+    """The update, and the numbers that a batch has once."""
+    record.learned = learn
+    if record.compiled.model.structure.loss:
+        record.loss = float(record.array("loss"))
+    record.grad_norm, record.numbers = math.nan, {}
+    if learn:
+        gradient = record.own_gradients.flat
+        update = record.compiled.update
+        record.numbers = update.run(record.before, gradient, record.own_after, record.vectors, record.scratch, settings, keep)
+        norm = record.numbers.get("grad_norm")
+        record.grad_norm = math.sqrt(float(np.dot(gradient, gradient))) if norm is None else norm
+    weights = record.after.parameters
+    record.max_weight = max(float(weights.max()), -float(weights.min()))
+
+
+def flow_into(record: BatchRecord, state: str) -> Array:
+    """The gradient of a state that comes from behind the end of the batch, (B, ·), a view."""
+    page = record.compiled.model.page
+    return record.array(page.ahead(state))[0 if page.states[state].backwards else -1]
+
+
+def flow_out_of(record: BatchRecord, state: str) -> Array:
+    """The gradient of a state that a batch hands on to what lies before it, (B, ·), a view."""
+    page = record.compiled.model.page
+    return record.array(f"d{page.before(state)}")[-1 if page.states[state].backwards else 0]
+
+
+# Into earlier batches
+
+
+def _run_into_earlier(record: BatchRecord, earlier: Earlier) -> None:
+    flows = [flow_out_of(record, state).copy() for state in record.compiled.states]
+    for gain in gains_of_earlier(record, flows, earlier):
+        record.own_gradients.flat += gain
+
+
+def gains_of_earlier(record: BatchRecord, flows: list[Array], earlier: Earlier):  # type: ignore[no-untyped-def]
+    """What each earlier batch adds to the gradients, (P), the same array every time; the deltas of each are in `earlier.scratch`.
+
+    `flows` has the gradient (B, ·) that comes into the latest of them, for each state. They keep the values that they were computed
+    with, and the products use the weights of now. Their own losses are not counted again.
+    """
+    if not earlier.records:
+        return
+    compiled, scratch = record.compiled, earlier.scratch
+    assert scratch is not None
+    compiled.cut(record.before, "earlier")
+    gain = scratch.own_gradients
+    compiled.cut(gain, "earlier", "G")
+    gain.flat[...] = 0
+    for before in earlier.records:
+        for state, flow in zip(compiled.states, flows, strict=True):
+            flow_into(scratch, state)[...] = flow
+        compiled.function("earlier").run(before.beside(scratch), record.before, gain)
+        yield gain.flat
+        flows = [flow_out_of(scratch, state).copy() for state in compiled.states]
+
+
+# From the middle of a batch
+
+
+def _go_on(record: BatchRecord, at: Point) -> None:
+    """Compute the rest of a pass from a place in it."""
+    compiled, phase = record.compiled, record.compiled.schedule.phases[at.phase]
+    name = f"{at.phase}_on"
+    function = compiled.function(name)
+    record.cut(name)
+    compiled.cut(record.before, name)
+    compiled.cut(record.own_gradients, name, "G")
+    T = compiled.sizes["T"]
+    starts: dict[int, int] = {}  # of each loop, the steps that are executed whole
+    kept: dict[Slot, tuple[Array, Array]] = {}
+    for operation in phase.operations:
+        segment = phase.place(operation.line)[0]
+        if operation.loop >= 0:
+            starts[operation.loop] = T if segment < at.segment else at.step if segment == at.segment else 0
+        slot = operation.memory
+        if operation.timed and slot.whole and slot not in kept:
+            part = record.slot(slot, operation.half)
+            way = phase.ways.get(operation.loop) or phase.segments[segment].way
+            done = _executed(record, at, slot)
+            part = part[:done] if way > 0 else part[T - done :]
+            kept[slot] = part, part.copy()
+        elif not operation.timed and slot.kind == "record" and slot not in kept and _executed(record, at, slot):
+            array = record.slot(slot)
+            kept[slot] = array, array.copy()
+
+    def keep(number: int) -> None:
+        slot = phase.operations[number].memory
+        if slot in kept:
+            part, value = kept[slot]
+            part[...] = value
+
+    order = list(dict.fromkeys(operation.loop for operation in phase.operations if operation.loop >= 0))
+    function.run(record, record.before, record.own_gradients, [starts[loop] for loop in order], keep)
+
+
+def _executed(record: BatchRecord, at: Point, slot: Slot) -> int:
+    """At how many timesteps (or, of what is computed once, whether) the value that stays in a slot has been computed at a place."""
+    segment, line = record.compiled.schedule.phases[at.phase].place(slot.line)
+    if segment != at.segment:
+        return record.compiled.sizes["T"] if segment < at.segment else 0
+    return at.step + (line < at.done or slot.name in at.parts)
+
+
+def _executed_updates(record: BatchRecord, done: int) -> Keep:
+    """What puts back, after each line of the update rule, the entries of those parameters for which it has been executed."""
+    compiled = record.compiled
+    rule, layout = compiled.model.rule, compiled.layout
+    executed = rule.lines_of(layout.names)[:done]
+    targets = {line.target for line in executed}
+    numbers, vectors = dict(record.numbers), {}
+    for number, line in enumerate(rule.lines):
+        flat = record.update_vector(line.target) if rule.is_vector(line.target) else None
+        pieces = []
+        for name in layout.names if flat is not None else ():
+            if rule.name_for(line.target, name) in targets:
+                at, shape = layout.places[name]
+                pieces.append((flat[at : at + math.prod(shape)], flat[at : at + math.prod(shape)].copy()))
+        vectors[number] = pieces
+
+    def keep(number: int, value: float = math.nan) -> float:
+        for part, before in vectors[number]:
+            part[...] = before
+        target = rule.lines[number].target
+        return numbers[target] if target in targets and target in numbers else value
+
+    return keep
+
+
+def gradients_so_far(record: BatchRecord, at: Point) -> dict[str, Array]:
+    """The gradients of all parameters at a place in the backward pass: one product over the timesteps whose deltas are there.
+
+    At the end it is, to the bit, the gradient that the update uses (without what carry `notebook` adds from earlier batches); the
+    timesteps' own shares add up to it to about 5e-7 relative in float32.
+    """
+    compiled, phase = record.compiled, record.compiled.schedule.phases["backward"]
+    T = compiled.sizes["T"]
+    values: dict[Operation, Array] = {}
+    found: dict[str, Array] = {}
+
+    def part(operation: Operation, line: int) -> Array:
+        array = record.slot(operation.memory, operation.half)
+        if operation.timed:
+            segment, k = phase.place(line)
+            way = phase.segments[segment].way
+            done = T if segment < at.segment else at.step + (k < at.done) if segment == at.segment else 0
+            array = array[:done] if way > 0 else array[T - done :]
+        return array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(-1)
+
+    for operation in phase.operations:
+        if operation.timed or operation.kind == "turn" or operation.memory.kind != "parameter":
+            continue
+        args = operation.args
+        if operation.kind == "outer":
+            values[operation] = np.dot(part(args[0], operation.line).T, part(args[1], operation.line))
+        elif operation.kind == "rows":
+            rows = part(args[0], operation.line)
+            values[operation] = np.dot(np.ones(len(rows), rows.dtype), rows)
+        else:
+            from tui_gru.engine.operations import ELEMENTWISE
+
+            values[operation] = getattr(np, ELEMENTWISE.get(operation.kind, "positive"))(*(values[arg] for arg in args))
+        if operation.name:
+            found[operation.name[1:]] = values[operation]
+    return found

@@ -1,0 +1,109 @@
+"""A model: what its equations say, before any size is known. Read from the files in `models`, or from a file of the user's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.update import UpdateRule
+from tui_gru.equations.axes import Axes, infer_axes
+from tui_gru.equations.backward import Backward, derive
+from tui_gru.equations.compose import Composed, compose
+from tui_gru.equations.errors import EquationError, did_you_mean
+from tui_gru.equations.names import Symbols
+from tui_gru.equations.page import LONGEST, Page, read_page
+from tui_gru.equations.writing import Writer
+
+FOLDER = Path(__file__).parent.parent / "models"
+KINDS = {"cell": "cells", "head": "heads", "loss": "losses", "update": "updates", "input": "inputs"}
+
+
+@dataclass(frozen=True)
+class Structure:
+    """Of which pieces a model is made; `cell` is the name of one that ships, or the text of a file.
+
+    `input` is one-hot, embedding or dense; `loss` is empty where the gradients of the output come from outside.
+    """
+
+    cell: str = "gru"
+    cell_text: str = ""  # of a file of the user's own, whose name `cell` is then
+    layers: int = 1
+    bidirectional: bool = False
+    input: str = "one-hot"
+    head: str = "linear"
+    loss: str = "cross-entropy"
+    update: str = "sgd"
+    clip: bool = False
+    lengths: bool = False
+
+
+class Model:
+    """The equations of a whole model: forward, derived backward, update; with the axes of every name."""
+
+    def __init__(self, structure: Structure) -> None:
+        self.structure = structure
+        cell = read_page(structure.cell_text, structure.cell) if structure.cell_text else shipped("cell", structure.cell)
+        self.composed: Composed = compose(
+            shipped("input", structure.input),
+            cell,
+            layers=structure.layers,
+            bidirectional=structure.bidirectional,
+            head=shipped("head", structure.head) if structure.head else None,
+            loss=shipped("loss", structure.loss) if structure.loss else None,
+            lengths=structure.lengths,
+        )
+        self.page: Page = self.composed.page
+        self.axes: dict[str, Axes] = infer_axes(self.page)
+        self.rule = UpdateRule([shipped("update", name) for name in (*(("clip",) if structure.clip else ()), structure.update)])
+        self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols}))
+
+    @cached_property
+    def backward(self) -> Backward:
+        """The derived backward pass."""
+        return derive(self.page, self.axes)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of all parameters, in the order of the equations."""
+        return tuple(self.page.parameters)
+
+
+@lru_cache(maxsize=32)
+def model_of(structure: Structure) -> Model:
+    """The model of a structure, read once. Raises `TuiGruError` where a file has a mistake."""
+    try:
+        model = Model(structure)
+        _ = model.backward
+    except EquationError as error:
+        raise TuiGruError(str(error), option="cell") from error
+    return model
+
+
+@lru_cache(maxsize=32)
+def shipped(kind: str, name: str) -> Page:
+    """A piece that ships with the package. Raises `TuiGruError` for a name that there is not."""
+    path = FOLDER / KINDS[kind] / f"{name}.{kind}"
+    if not name or name not in names_of(kind):
+        raise TuiGruError(f"there is no {kind} {name!r}; {did_you_mean(name, names_of(kind))}", option=kind)
+    return read_page(path.read_text(encoding="utf-8"), path.name)
+
+
+def names_of(kind: str) -> tuple[str, ...]:
+    """The names of the pieces of one kind that ship."""
+    return tuple(sorted(path.stem for path in (FOLDER / KINDS[kind]).glob(f"*.{kind}")))
+
+
+def read_file(path: str | Path, option: str) -> str:
+    """The text of an equation file. Raises `TuiGruError` where it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            text = file.read(LONGEST + 1)
+    except OSError as error:
+        raise TuiGruError(f"{path}: {error.strerror or error}", option=option) from None
+    except UnicodeDecodeError:
+        raise TuiGruError(f"{path}: not a text file in UTF-8", option=option) from None
+    if len(text) > LONGEST:
+        raise TuiGruError(f"{path}: an equation file has at most {LONGEST:,} characters", option=option)
+    return text

@@ -1,0 +1,108 @@
+"""Which lines of a model are executed together, timestep by timestep, and in which direction.
+
+A segment is a run of lines that a loop over t executes, from the first timestep to the last or from the last to the first, or lines
+that are executed once. A line that reads what another direction computes needs it at all timesteps, so it opens the next segment.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tui_gru.equations.axes import Axes
+from tui_gru.equations.errors import EquationError
+from tui_gru.equations.page import Line
+
+
+@dataclass(frozen=True)
+class Segment:
+    """`way` is 1 for timesteps from first to last, −1 from last to first, 0 for lines that are executed once."""
+
+    way: int
+    lines: tuple[Line, ...]
+
+    def timestep(self, step: int, length: int) -> int:
+        """The timestep (0-based) of a step (0-based) through `length` timesteps; the last one where lines are executed once."""
+        return step if self.way > 0 else length - 1 - step if self.way else length - 1
+
+    def steps(self, length: int) -> int:
+        """How often its lines are executed in a batch of `length` timesteps."""
+        return length if self.way else 1
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A cycle through a state: the names of the lines and parts on it, and the direction in which it runs."""
+
+    names: frozenset[str]
+    way: int
+
+
+def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> dict[str, Loop]:
+    """For each line that is on a cycle through a state, its loop. `states` maps the name that is read to the line that computes it
+    for the next timestep, and the direction. Raises `EquationError` for a cycle through states of both directions."""
+    inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
+    targets = {line.target for line in lines}
+
+    def source(name: str) -> str:
+        name = states[name][0] if name in states else name
+        return inside.get(name, name)
+
+    reads = {line.target: {source(name) for name in line.formula.names()} & targets for line in lines}
+    reached = {target: _reached(target, reads) for target in reads}
+    found: dict[str, Loop] = {}
+    for target in (target for target in reads if target in reached[target]):
+        if target in found:
+            continue
+        on = {other for other in reached[target] if target in reached[other]}
+        labels = {label for label, line in inside.items() if line in on}
+        read = {name: way for name, (line, way) in states.items() if inside.get(line, line) in on}
+        ways = set(read.values())
+        if len(ways) > 1:
+            raise EquationError(f"{target} depends on a state of the timestep before and on one of the timestep after")
+        loop = Loop(frozenset({*on, *labels, *read}), ways.pop())
+        found |= dict.fromkeys(sorted(on), loop)
+    return found
+
+
+def _reached(start: str, reads: Mapping[str, set[str]]) -> set[str]:
+    seen: set[str] = set()
+    waiting = [start]
+    while waiting:
+        new = reads[waiting.pop()] - seen
+        seen |= new
+        waiting += new
+    return seen
+
+
+def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[str, Axes], default: int) -> tuple[Segment, ...]:
+    """The lines of one phase as segments, in the order of execution. `default` is the direction of lines on no cycle.
+
+    `axes` has the axes of every target; a line without T is executed once.
+    """
+    inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
+    by_target = {line.target: line for line in lines}
+    places: dict[str, tuple[int, int]] = {}
+
+    def way_of(line: Line) -> int:
+        if line.target in loops:
+            return loops[line.target].way
+        return default if line.op == "+=" or "T" in axes[line.target] else 0
+
+    def place(target: str) -> tuple[int, int]:
+        """The level of a line (how often the direction has changed on the way to it), and its direction."""
+        if target not in places:
+            loop = loops.get(target)
+            group = [line for line in lines if loop is not None and loops.get(line.target) == loop] or [by_target[target]]
+            names = {line.target for line in group}
+            before = {inside.get(name, name) for line in group for name in line.formula.names()} & by_target.keys()
+            found = [place(name) for name in sorted(before - names)]
+            way = way_of(by_target[target])
+            if group[0].op == "+=" and found:  # a gradient grows where the last of what it reads is computed
+                way = max(found)[1] or default
+            level = max((above + (other != way) for above, other in found), default=0)
+            places.update(dict.fromkeys(sorted(names), (level, way)))
+        return places[target]
+
+    order = sorted({place(line.target) for line in lines}, key=lambda at: (at[0], at[1] != default, at[1]))
+    return tuple(Segment(at[1], tuple(line for line in lines if places[line.target] == at)) for at in order)
