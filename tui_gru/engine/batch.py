@@ -17,6 +17,7 @@ from tui_gru.engine.weights import Array, Weights
 
 Rounds = list[list[tuple[Array, ...]]]
 
+_UNHELD = 3  # references to a record that only the pool has: from its list, a local name, and the call that counts
 _ALIGNED = 16  # entries: every array begins at a multiple of 64 bytes
 
 
@@ -52,6 +53,7 @@ class BatchRecord:
         }
         self._ids = {slot: np.zeros(compiled.slot_shape(slot), np.intp) for slot in compiled.slots if slot.kind == "ids"}
         self.vectors = dict(zip(vectors, pieces[len(floats) :], strict=True))
+        del pieces  # or they would be counted below
         self.scratch = [self.vectors[f"scratch {i}"] for i in range(update.scratch)]
         self.views: dict[str, tuple[Array, ...]] = {}
         self.rounds: dict[str, Rounds] = {}
@@ -62,6 +64,7 @@ class BatchRecord:
         self._beside: Beside | None = None
         self.learning_rate = self.loss = self.grad_norm = self.max_weight = math.nan
         self.numbers: Mapping[str, float] = {}
+        self._references: tuple[int, ...] = self._counted()
         for name in ("forward", "backward"):
             self.cut(name)
             compiled.cut(self.own_after, name)
@@ -133,7 +136,10 @@ class BatchRecord:
     def cut(self, name: str) -> None:
         """Cut the arrays that a pass reads, once: whole, and for each round of its loops."""
         if name not in self.views:
+            before = self._counted()
             self.views[name], self.rounds[name] = self._cut(name, self, ())
+            added = (now - then for now, then in zip(self._counted(), before, strict=True))
+            self._references = tuple(own + more for own, more in zip(self._references, added, strict=True))
 
     def beside(self, deltas: BatchRecord) -> Beside:
         """What the pass into an earlier batch reads: the values of this record, and `deltas` for what it writes."""
@@ -180,7 +186,7 @@ class BatchRecord:
         """Whether someone else holds one of its arrays or weights, so that it must not be used again."""
         return self._counted() != self._references
 
-    def _counted(self) -> tuple[int, int, int]:
+    def _counted(self) -> tuple[int, ...]:
         itself = self.before is self.own_after  # of a record that has not been run
         return sys.getrefcount(self.block), sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
 
@@ -193,17 +199,18 @@ class RecordPool:
 
     def __init__(self, compiled: Compiled) -> None:
         self._compiled = compiled
-        self._records: list[BatchRecord] = []
-        self._next = 0
+        self._records: list[BatchRecord] = []  # in the order in which they were taken last
 
     def take(self) -> BatchRecord:
         """A record that nobody holds, or a new one. What was computed in it before is still there."""
         records = self._records
-        for i in range(self._next, self._next + len(records)):
-            record = records[i % len(records)]
-            if sys.getrefcount(record) == 3 and not record.is_read:  # held by the list, by `record`, and by the call
-                self._next = (i + 1) % len(records)
-                return record
+        for i in range(len(records) - 1, -1, -1):
+            record = records[i]
+            if sys.getrefcount(record) == _UNHELD:
+                record.before = record.own_after  # so that the weights of the batch before it are not held by it
+                if not record.is_read:
+                    records.append(records.pop(i))
+                    return record
         record = BatchRecord(self._compiled)
         records.append(record)
         return record
