@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -136,18 +137,26 @@ class BatchRecord:
     def cut(self, name: str) -> None:
         """Cut the arrays that a pass reads, once: whole, and for each round of its loops."""
         if name not in self.views:
-            before = self._counted()
-            self.views[name], self.rounds[name] = self._cut(name, self, ())
-            added = (now - then for now, then in zip(self._counted(), before, strict=True))
-            self._references = tuple(own + more for own, more in zip(self._references, added, strict=True))
+            with self._own_references():
+                self.views[name], self.rounds[name] = self._cut(name, self, ())
+
+    @contextmanager
+    def _own_references(self) -> Iterator[None]:
+        """References to its arrays that are made meanwhile are its own, and do not count as someone's reading it."""
+        before = self._counted()
+        yield
+        made = (now - then for now, then in zip(self._counted(), before, strict=True))
+        self._references = tuple(own + more for own, more in zip(self._references, made, strict=True))
 
     def beside(self, deltas: BatchRecord) -> Beside:
         """What the pass into an earlier batch reads: the values of this record, and `deltas` for what it writes."""
         if self._beside is None or self._beside.deltas is not deltas:
             written = {operation.memory for operation in self.compiled.schedule.phases["backward"].operations}
             written |= {self.compiled.schedule.named[self.compiled.model.page.ahead(state)].memory for state in self.compiled.states}
-            views, rounds = self._cut("earlier", deltas, written)
-            self._beside = Beside(deltas, {"earlier": views}, {"earlier": rounds})
+            with self._own_references():
+                views, rounds = self._cut("earlier", deltas, written)
+                self._beside = Beside(deltas, {"earlier": views}, {"earlier": rounds})
+                del views, rounds
         return self._beside
 
     def _cut(self, name: str, deltas: BatchRecord, written: Collection[Slot]) -> tuple[tuple[Array, ...], Rounds]:

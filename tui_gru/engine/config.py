@@ -6,9 +6,15 @@ import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from functools import cached_property
+from pathlib import PurePath
+from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.engine.compiled import Compiled
+    from tui_gru.engine.model import Model, Structure
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
 TUTORIAL_VOCABULARY = "hatM"
@@ -16,15 +22,25 @@ CARRIES = ("detach", "reset", "notebook")
 RESETS = ("before", "after")
 DTYPES = ("float32", "float64")
 SAMPLERS = ("fed-back", "tutorial")
+OPTIMIZERS = ("sgd", "momentum", "adam")
+INITS = ("tutorial", "torch")
+LAYOUTS = ("tutorial", "contiguous")
+MOST_LAYERS = 16
+#: What a text of the user's own begins with, so that it learns; the tutorial's text keeps what the tutorial does.
+OWN_TEXT = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
+_CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Every option of a run. Make one with `Config.of`, which checks it and fills in the vocabulary.
+    """Every option of a run. Make one with `Config.of`, which checks it and fills in what depends on the text.
 
-    `carry` says what becomes of the hidden state between the batches of an epoch: `detach` hands it on by value, `reset`
-    starts each batch from zero, `notebook` hands it on with its gradient. `reset` says whether the reset gate acts on the
-    state `before` the product with Uh (the tutorial, Keras reset_after=False) or `after` it (torch.nn.GRU).
+    `carry` says what happens to the hidden state between the batches of an epoch: `detach` hands it on by value, `reset` starts each
+    batch from zero, `notebook` hands it on with its gradient. `cell` is the name of a cell that ships, or of a file whose text is
+    `cell_text`; `reset` is another way to choose between two of them: whether the reset gate acts on the state `before` the product with
+    Uh (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters; `clip`
+    the largest norm of the gradient, 0 for none. `layout` says how rows are cut: as the tutorial does, or `contiguous`, so that each row
+    goes on where it ended in the batch before.
     """
 
     text: str = TUTORIAL_TEXT
@@ -37,10 +53,19 @@ class Config:
     carry: str = "detach"
     dtype: str = "float32"
     reset: str = "before"
+    cell: str = "gru"
+    cell_text: str = ""
+    layers: int = 1
+    bidirectional: bool = False
+    embedding: int = 0
+    optimizer: str = "sgd"
+    clip: float = 0.0
+    init: str = "tutorial"
+    layout: str = "tutorial"
 
     @classmethod
     def of(cls, *, text: str | None = None, vocabulary: str | None = None, **options: Any) -> Config:
-        """A checked config; what is not given is the tutorial's. Raises `TuiGruError` naming the option and the cure."""
+        """A checked config; what is not given follows from the text. Raises `TuiGruError` naming the option and the cure."""
         text = TUTORIAL_TEXT if text is None else text
         if not isinstance(text, str):
             raise TuiGruError(f"text must be a string, not {type(text).__name__}", option="text")
@@ -48,15 +73,58 @@ class Config:
             vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else "".join(sorted(set(text)))
         elif not isinstance(vocabulary, str):
             vocabulary = _joined(vocabulary)
-        known = {name: value for name, value in options.items() if name in cls.__dataclass_fields__}
-        if unknown := sorted(set(options) - set(known)):
+        if unknown := sorted(set(options) - set(cls.__dataclass_fields__)):
             raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(cls.__dataclass_fields__)}", option=unknown[0])
+        known = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
+        known |= options
+        known |= _cell(known)
         config = cls(text=text, vocabulary=vocabulary, **known)
         config = cls(**{name: _CHECKS.get(name, _same)(name, value) for name, value in asdict(config).items()})
         _check_vocabulary(config)
         _check_length(config)
+        _check_model(config)
         _check_memory(config)
         return config
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The pieces of which the model is made."""
+        from tui_gru.engine.model import Structure
+
+        return Structure(
+            cell=self.cell,
+            cell_text=self.cell_text,
+            layers=self.layers,
+            bidirectional=self.bidirectional,
+            input="embedding" if self.embedding else "one-hot",
+            update=self.optimizer,
+            clip=self.clip > 0,
+        )
+
+    @property
+    def model(self) -> Model:
+        """The equations of the model."""
+        from tui_gru.engine.model import model_of
+
+        return model_of(self.structure)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many entries each axis has: V characters, H units, B rows, T timesteps, D columns of the embedding."""
+        sizes = {"V": self.vocab_size, "H": self.hidden_size, "B": self.batch_size, "T": self.seq_length}
+        return sizes | ({"D": self.embedding} if self.embedding else {})
+
+    @property
+    def compiled(self) -> Compiled:
+        """The model compiled for its sizes."""
+        from tui_gru.engine.compiled import compiled
+
+        return compiled(self.structure, self.sizes, self.dtype)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The numbers of the update rule."""
+        return {**self.model.rule.settings, "limit": self.clip, "learning_rate": self.learning_rate}
 
     @property
     def vocab_size(self) -> int:
@@ -75,15 +143,35 @@ class Config:
 
     @property
     def parameter_count(self) -> int:
-        V, H = self.vocab_size, self.hidden_size
-        return 3 * (V * H + H * H + H) + H * V + V + (3 * H if self.reset == "after" else 0)
+        """How many weights the model has."""
+        return self.compiled.layout.count
 
     @property
     def record_bytes(self) -> int:
         """Memory of one batch with everything that is computed in it, bytes."""
-        itemsize = 8 if self.dtype == "float64" else 4
-        per_row = 7 * self.vocab_size + 31 * self.hidden_size
-        return itemsize * (self.seq_length * self.batch_size * per_row + 3 * self.parameter_count)
+        return self.compiled.record_bytes
+
+
+def _cell(options: dict[str, Any]) -> dict[str, Any]:
+    """The options of the cell, each in agreement with the others."""
+    cell, reset, text = options.get("cell"), options.get("reset"), options.get("cell_text", "")
+    if reset is not None and reset not in _CELL_OF_RESET:
+        if reset == "" and cell is not None:
+            reset = None
+        else:
+            raise TuiGruError(f"reset must be one of {', '.join(RESETS)}, not {reset!r}", option="reset")
+    if cell is None:
+        cell = _CELL_OF_RESET[reset or "before"]
+    if not isinstance(cell, str) or not cell:
+        raise TuiGruError(f"cell must be the name of a cell or of a .cell file, not {cell!r}", option="cell")
+    if cell.endswith(".cell") and not text:
+        from tui_gru.engine.model import read_file
+
+        cell, text = PurePath(cell).name, read_file(cell, "cell")
+    of_cell = next((r for r, name in _CELL_OF_RESET.items() if name == cell and not text), "")
+    if reset is not None and reset != of_cell:
+        raise TuiGruError(f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {cell}; give one of the two", option="reset")
+    return {"cell": cell, "cell_text": text, "reset": of_cell}
 
 
 def _same(name: str, value: Any) -> Any:
@@ -110,6 +198,35 @@ def _positive(name: str, value: Any) -> int:
     return int(value.__index__())
 
 
+def _layers(name: str, value: Any) -> int:
+    layers = _positive(name, value)
+    if layers > MOST_LAYERS:
+        raise TuiGruError(f"{name} must be at most {MOST_LAYERS}, not {layers}", option=name)
+    return layers
+
+
+def _flag(name: str, value: Any) -> bool:
+    if value not in (True, False):
+        raise TuiGruError(f"{name} must be True or False, not {value!r}", option=name)
+    return bool(value)
+
+
+def _not_negative(name: str, value: Any) -> int:
+    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
+        raise TuiGruError(f"{name} must be a whole number, 0 or more, not {value!r}", option=name)
+    return int(value.__index__())
+
+
+def _clip(name: str, value: Any) -> float:
+    try:
+        limit = float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise TuiGruError(f"{name} must be a number, not {value!r}", option=name) from None
+    if not math.isfinite(limit) or limit < 0:
+        raise TuiGruError(f"{name} must be finite and not negative, not {limit}; 0 turns it off", option=name)
+    return limit
+
+
 def _seed(name: str, value: Any) -> int:
     if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**63:
         raise TuiGruError(f"{name} must be a whole number from 0 to 2^63-1, not {value!r}", option=name)
@@ -120,7 +237,7 @@ def check_learning_rate(name: str, value: Any) -> float:
     """`value` as a finite rate ≥ 0, or `TuiGruError`."""
     try:
         rate = float(value)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise TuiGruError(f"{name} must be a number, not {value!r}", option=name) from None
     if not math.isfinite(rate) or rate < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
@@ -144,7 +261,13 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "learning_rate": check_learning_rate,
     "carry": _one_of(CARRIES),
     "dtype": _one_of(DTYPES),
-    "reset": _one_of(RESETS),
+    "layers": _layers,
+    "bidirectional": _flag,
+    "embedding": _not_negative,
+    "optimizer": _one_of(OPTIMIZERS),
+    "clip": _clip,
+    "init": _one_of(INITS),
+    "layout": _one_of(LAYOUTS),
 }
 
 
@@ -178,6 +301,17 @@ def _check_length(config: Config) -> None:
             f"the text has {len(config.text)} characters; {config.batch_size} rows of {config.seq_length} timesteps need "
             f"{_needed(config)} (batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
+        )
+
+
+def _check_model(config: Config) -> None:
+    """The equations can be read and fit each other."""
+    _ = config.model
+    if config.carry == "notebook" and config.bidirectional:
+        raise TuiGruError(
+            "carry notebook runs the gradient on into earlier batches, which a model that also reads backwards does not have; "
+            "use carry detach or reset",
+            option="carry",
         )
 
 

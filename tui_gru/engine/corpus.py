@@ -1,4 +1,4 @@
-"""A text cut into the tutorial's batches of characters."""
+"""A text cut into batches of characters."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from tui_gru.engine.config import Config
 class Corpus:
     """Inputs and targets of an epoch, as indices into the vocabulary.
 
-    `inputs` and `targets` are (num_batches, T, B). The text is cut into sequences of T characters, one after the other, and
-    each run of B sequences is a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1.
+    `inputs` and `targets` are (num_batches, T, B). Layout `tutorial` cuts the text into sequences of T characters, one after the other,
+    and each run of B sequences is a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1. Layout `contiguous` cuts
+    it into B long rows, so that every row of a batch goes on where it ended in the batch before.
     """
 
     def __init__(self, config: Config) -> None:
@@ -20,18 +21,24 @@ class Corpus:
         ids = np.fromiter((index[char] for char in config.text), np.intp, len(config.text))
         self.text, self.vocabulary = config.text, config.vocabulary
         self.num_batches, self._rows, self._length = config.num_batches, config.batch_size, config.seq_length
+        self._contiguous = config.layout == "contiguous"
         self.inputs = self._cut(ids[:-1])  # (num_batches, T, B)
         self.targets = self._cut(ids[1:])  # (num_batches, T, B)
 
     def _cut(self, ids: NDArray[np.intp]) -> NDArray[np.intp]:
         used = ids[: self.num_batches * self._rows * self._length]
-        cut = np.ascontiguousarray(used.reshape(self.num_batches, self._rows, self._length).swapaxes(1, 2))
+        if self._contiguous:
+            batches = used.reshape(self._rows, self.num_batches, self._length).transpose(1, 2, 0)
+        else:
+            batches = used.reshape(self.num_batches, self._rows, self._length).swapaxes(1, 2)
+        cut = np.ascontiguousarray(batches)
         cut.setflags(write=False)
         return cut
 
     def position_in_text(self, batch: int, t: int, row: int) -> int:
         """Where in the text the input character of this cell stands, 0-based; its target stands one further."""
-        return (batch * self._rows + row) * self._length + t
+        sequence = row * self.num_batches + batch if self._contiguous else batch * self._rows + row
+        return sequence * self._length + t
 
     def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> str:
         """The characters of one row of `inputs` or `targets`."""

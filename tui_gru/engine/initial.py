@@ -1,4 +1,4 @@
-"""Initial weights, as the tutorial draws them: standard normal after `torch.manual_seed`, biases zero."""
+"""Initial weights, as the tutorial draws them or as torch's own modules do."""
 
 from __future__ import annotations
 
@@ -7,46 +7,66 @@ from pathlib import Path
 import numpy as np
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.parameters import Array, Parameters
+from tui_gru.engine.model import shipped
+from tui_gru.engine.weights import Array, Weights
 
-DRAWN = ("Wz", "Wr", "Wh", "Uz", "Ur", "Uh", "Wy")  # in this order
-TUTORIAL_SIZES = (4, 2, 1)  # V, H, seed: these draws ship with the package, so that the tutorial starts without torch
-
-
-def initial_parameters(config: Config) -> Parameters:
-    """Fresh parameters of a config. Imports torch unless sizes and seed are the tutorial's (about a second)."""
-    parameters = Parameters.zeros(config)
-    sizes = (config.vocab_size, config.hidden_size, config.seed)
-    draws = shipped() if sizes == TUTORIAL_SIZES else draw(config.vocab_size, config.hidden_size, config.seed)
-    for name in DRAWN:
-        parameters[name][...] = draws[name]
-    return parameters
+#: The draws that ship with the package, so that the tutorial starts without torch: V 4, H 2, seed 1.
+_SHIPPED_SEED, _SHIPPED_SHAPES = 1, [(4, 2)] * 3 + [(2, 2)] * 3 + [(2, 4)]
+_DRAWN_24_BITS = 2.0**-24
 
 
-def shipped() -> dict[str, Array]:
-    """The tutorial's initial weights from the package's data, float32, by name."""
-    data = Path(__file__).with_name("tutorial_weights.bin").read_bytes()
-    V, H, _ = TUTORIAL_SIZES
-    flat = np.frombuffer(data, "<f4").astype(np.float32)
-    draws, start = {}, 0
-    for name in DRAWN:
-        shape = shape_of(name, V, H)
-        draws[name] = flat[start : start + shape[0] * shape[1]].reshape(shape)
-        start += shape[0] * shape[1]
-    return draws
+def initial_weights(config: Config) -> Weights:
+    """Fresh weights of a config. Imports torch (about a second) for `init` tutorial, unless sizes and seed are the tutorial's."""
+    weights = Weights.zeros(config.compiled.layout, config.dtype)
+    if config.init == "torch":
+        _as_torch_modules(config, weights)
+    elif config.seed == _SHIPPED_SEED and [weights[name].shape for name in drawn_names(weights)] == _SHIPPED_SHAPES:
+        at = 0
+        data = np.frombuffer(Path(__file__).with_name("tutorial_weights.bin").read_bytes(), "<f4")
+        for name in drawn_names(weights):
+            weights[name][...] = data[at : at + weights[name].size].reshape(weights[name].shape)
+            at += weights[name].size
+    else:
+        _standard_normal(config, weights)
+    return weights
 
 
-def draw(vocab_size: int, hidden_size: int, seed: int) -> dict[str, Array]:
-    """The weights that `torch.manual_seed(seed)` and one `torch.randn` each give, float32, by name."""
+def drawn_names(weights: Weights) -> tuple[str, ...]:
+    """The parameters that `init` tutorial draws: all matrices, in the order of the equations. Biases begin at zero."""
+    return tuple(name for name, array in weights.items() if array.ndim == 2)
+
+
+def is_drawn(config: Config, name: str) -> bool:
+    """Whether the initial value of a parameter is drawn at random."""
+    return config.init == "torch" or len(config.model.axes[name]) == 2
+
+
+def _standard_normal(config: Config, weights: Weights) -> None:
+    """The weights that `torch.manual_seed(seed)` and one `torch.randn` for each matrix give, as the tutorial draws them."""
     import torch
 
     torch.set_num_threads(1)
-    generator = torch.Generator().manual_seed(seed)
-    return {name: torch.randn(*shape_of(name, vocab_size, hidden_size), generator=generator).numpy() for name in DRAWN}
+    generator = torch.Generator().manual_seed(config.seed)
+    for name in drawn_names(weights):
+        weights[name][...] = torch.randn(*weights[name].shape, generator=generator).numpy()
 
 
-def shape_of(name: str, vocab_size: int, hidden_size: int) -> tuple[int, int]:
-    """The shape of a drawn weight: W (V, H), U (H, H), Wy (H, V)."""
-    if name == "Wy":
-        return hidden_size, vocab_size
-    return (vocab_size if name[0] == "W" else hidden_size), hidden_size
+def _as_torch_modules(config: Config, weights: Weights) -> None:
+    """Uniform draws within ±1/√n, where n is H for the cell (torch.nn.GRU) and the number of inputs for the head (torch.nn.Linear);
+    an embedding is standard normal (torch.nn.Embedding). The uniform draws are those of torch's generator, without torch."""
+    generator = np.random.RandomState(config.seed % 2**32)
+    head = shipped("head", config.structure.head).parameters
+    table = shipped("input", config.structure.input).parameters
+    rows = next((weights[name].shape[0] for name in head if weights[name].ndim == 2), config.hidden_size)
+    for name, array in weights.items():
+        if name in table:
+            array[...] = generator.standard_normal(array.shape)
+        else:
+            bound = (rows if name in head else config.hidden_size) ** -0.5
+            array[...] = (2 * _uniform(generator, array.size).reshape(array.shape) - 1) * bound
+
+
+def _uniform(generator: np.random.RandomState, count: int) -> Array:
+    """Numbers in [0, 1) with 24 bits each, as torch draws them from the same Mersenne twister."""
+    words = np.frombuffer(generator.bytes(4 * count), "<u4")
+    return (words & np.uint32(2**24 - 1)).astype(np.float64) * _DRAWN_24_BITS

@@ -7,17 +7,17 @@ never sees what was chosen.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine import cell
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import SAMPLERS as SAMPLERS
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Array, Parameters
-from tui_gru.engine.record import Activations
+from tui_gru.engine.weights import Array, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +48,7 @@ class Sample:
 
 def sample(
     config: Config,
-    parameters: Parameters,
+    weights: Weights,
     primer: str,
     length: int,
     *,
@@ -62,7 +62,7 @@ def sample(
     """
     check(config, primer, length, sampler, temperature, seed)
     index = {char: i for i, char in enumerate(config.vocabulary)}
-    step = _Stepper(config, parameters)
+    step = _Stepper(config, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
     primer_ids = [index[char] for char in primer]
     logits = step.through(primer_ids)
@@ -97,28 +97,32 @@ def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[in
 
 
 class _Stepper:
-    """The trained cell, one row and one timestep at a time, its state kept from call to call."""
+    """The trained model, one row and one timestep at a time, its states kept from call to call."""
 
-    def __init__(self, config: Config, parameters: Parameters) -> None:
-        self._parameters = parameters
-        self._s = Activations(replace(config, batch_size=1, seq_length=1))
+    def __init__(self, config: Config, weights: Weights) -> None:
+        self._compiled = compiled(config.structure, config.sizes | {"B": 1, "T": 1}, config.dtype)
+        self._record = BatchRecord(self._compiled)
+        self._weights = Weights(self._compiled.layout, weights.flat)
+        self._compiled.cut(self._weights, "forward")
+        self._input = next(name for name, given in config.model.page.inputs.items() if not given.target)
+        self._record.begin_with(self._record.states(end=False) * 0)
 
     def through(self, ids: list[int]) -> Array:
         """Feed these characters; the logits (V) after the last."""
-        s = self._s
-        with np.errstate(over="ignore", invalid="ignore"):
+        record = self._record
+        with np.errstate(all="ignore"):
             for i in ids:
-                s.inputs[...] = i
-                cell.embed(self._parameters, s)
-                cell.forward_timestep(self._parameters, s.timesteps[0])
-                s.states[0] = s.states[1]
-            cell.output(self._parameters, s)
-        logits: Array = s.logits[0, 0].copy()
+                record.ids(self._input)[...] = i
+                self._compiled.functions["forward"].run(record, self._weights, None)
+                record.begin_with(record.states(end=True))
+        logits: Array = record.array("logits")[0, 0].copy()
         return logits
 
 
 def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
-    """Raise `TuiGruError` where this cannot be sampled, whatever the parameters are."""
+    """Raise `TuiGruError` where this cannot be sampled, whatever the weights are."""
+    if config.bidirectional:
+        raise TuiGruError("a model that also reads backwards needs the whole text before it can predict, so it cannot sample")
     if not primer:
         raise TuiGruError("the primer is empty; give at least one character of the vocabulary", option="primer")
     for i, char in enumerate(primer):

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.parameters import Parameters
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.weights import Weights
 
 
 def check_epochs(epochs: int) -> None:
@@ -20,28 +20,29 @@ def check_epochs(epochs: int) -> None:
 
 
 def train(
-    config: Config, *, epochs: int, learn: bool = True, parameters: Parameters | None = None
+    config: Config, *, epochs: int, learn: bool = True, weights: Weights | None = None
 ) -> Iterator[tuple[int, int, BatchRecord]]:
-    """Run `epochs` epochs, from `parameters` or fresh ones; yield (epoch, batch, record), both 0-based, as each batch ends.
+    """Run `epochs` epochs, from `weights` or fresh ones; yield (epoch, batch, record), both 0-based, as each batch ends.
 
-    A record is overwritten by a later batch, so use it before asking for the next, or copy it.
+    A record that is not kept is used again for a later batch.
     """
     trainer = Trainer(config, Corpus(config))
-    parameters = initial_parameters(config) if parameters is None else parameters
-    # Carry `notebook` goes back through every earlier batch of the epoch; the other carries need only the last state.
-    records = [trainer.new_record() for _ in range(config.num_batches if config.carry == "notebook" else 1)]
+    weights = initial_weights(config) if weights is None else weights
     state = trainer.initial_state()
     for epoch in range(epochs):
+        earlier: list[BatchRecord] = []  # of this epoch, for carry `notebook`, the latest first
         for batch in range(config.num_batches):
-            record = records[batch % len(records)]
+            record = trainer.new_record()
             trainer.run(
                 record,
                 batch,
-                parameters,
+                weights,
                 trainer.carried(batch, state),
                 learn=learn,
                 learning_rate=config.learning_rate,
-                earlier=[earlier.activations for earlier in reversed(records[:batch])] if config.carry == "notebook" else (),
+                earlier=earlier,
             )
             yield epoch, batch, record
-            parameters, state = record.updated, record.activations.h[-1]
+            weights, state = record.after, record.states(end=True)
+            if config.carry == "notebook":
+                earlier.insert(0, record)
