@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from tui_gru.debugger.names import Kind, unknown_name
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
-from tui_gru.engine.backward import gradients_from
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Point, gradients_so_far
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Array, Parameters, parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
-
-COUNTERS = ("epoch", "batch", "t")
-SCALARS = ("loss", "grad_norm", "max_weight", "learning_rate")
-INPUTS = ("x", "y", "h_prev", "char", "target")  # there as soon as a timestep begins
-
-
-@cache
-def readable_names(reset: str) -> tuple[str, ...]:
-    """Every name that a condition, a watch or `Session.value` can read."""
-    skipped = "drh" if reset == "after" else "dm"
-    parameters = parameter_names(reset)
-    backward = tuple(name for name in BACKWARD_NAMES if name != skipped)
-    return (*FORWARD_NAMES, *backward, *parameters, *(f"d{name}" for name in parameters), *SCALARS, *COUNTERS, "char", "target")
+from tui_gru.engine.weights import Array, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,109 +32,128 @@ class Moment:
         return tick is not None and tick <= self.position.offset
 
     def begun(self, t: int) -> bool:
-        """Whether timestep `t` has begun: its inputs and the state before it are there."""
-        return self.position.offset > t * len(self.program.forward)
+        """Whether timestep `t` has begun: its inputs are there."""
+        return self.there(next(iter(self.program.model.page.inputs)), t)
+
+    def there(self, name: str, t: int) -> bool:
+        """Whether `name` of timestep `t` can be read: computed, or read from outside or from the timestep before."""
+        if self.program.names[name].kind is Kind.DELTA and not self.learned:
+            return False
+        tick = self.program.there_at(name, t)
+        return tick is None or tick <= self.position.offset
 
     @property
     def learned(self) -> bool:
         """Whether this batch ends with backward and update."""
-        return self.record.gradients is not None
+        return self.record.learned
 
     def value(self, name: str, t: int | None = None) -> Any:
         """The value of `name`: an array (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet."""
         t = self.position.t if t is None else t
-        parameters = parameter_names(self.program.config.reset)
-        if name == "t":
-            return t
-        if name in COUNTERS:
-            return getattr(self.position, name)
-        if name in SCALARS:
-            return self._scalar(name)
-        if name in parameters:
-            return frozen(self.parameters[name])
-        if name.startswith("d") and name[1:] in parameters:
-            return self.gradient(name[1:])
-        known = readable_names(self.program.config.reset)
-        if name not in known:
-            raise TuiGruError(unknown_name(name, known))
-        if not self._there(name, t):
+        named = self.program.names.get(name)
+        if named is None:
+            raise TuiGruError(unknown_name(name, self.program.readable))
+        match named.kind:
+            case Kind.COUNTER:
+                return t if name == "t" else getattr(self.position, name)
+            case Kind.NUMBER:
+                return self._number(name)
+            case Kind.PARAMETER | Kind.KEPT:
+                return frozen(self.weights[name])
+            case Kind.GRADIENT:
+                return self.gradient(name[1:])
+            case Kind.STEP:
+                return self._update_step(name)
+            case Kind.CHARACTER:
+                return self._characters(name, t)
+        if not self.there(name, t):
             return None
-        if name in ("char", "target"):
-            return self._characters(name, t)
-        value = self.record.array(name)[t]
-        return float(value) if name == "term3" else frozen(value)
+        value = self.record.array(name)
+        value = value[t] if named.timed else value
+        return frozen(value) if value.ndim else float(value)
 
-    def _there(self, name: str, t: int) -> bool:
-        if name in INPUTS:
-            return self.begun(t)
-        if name in BACKWARD_NAMES and not self.learned:
-            return False
-        return self.executed(name, t)
-
-    def _scalar(self, name: str) -> float | None:
+    def _number(self, name: str) -> float | None:
         offset, program = self.position.offset, self.program
         if name == "loss":
             return self.record.loss if offset >= program.loss_tick else None
-        if name == "grad_norm":
-            return self.record.grad_norm if self.learned and offset >= program.backward_end else None
         if name == "max_weight":
-            return float(np.abs(self.parameters.flat).max())
-        return self.record.learning_rate
+            return float(np.abs(self.weights.parameters).max())
+        if name == "learning_rate":
+            return self.record.learning_rate
+        if name == "grad_norm" and name not in program.lines:
+            return self.record.grad_norm if self.learned and offset >= program.backward_end else None
+        return self.record.numbers[name] if self.learned and self.executed(name, 0) else None
 
-    def _characters(self, name: str, t: int) -> Array:
-        ids = self.record.activations.inputs[t] if name == "char" else self.record.activations.targets[t]
-        return frozen(np.array([self.vocabulary[i] for i in ids]))
+    def _update_step(self, name: str) -> Array | None:
+        if not self.learned or not self.executed(name, 0):
+            return None
+        target, parameter = self.program.update_step(name)
+        return frozen(self.record.vector(target)[parameter])
+
+    def _characters(self, name: str, t: int) -> Array | None:
+        inputs = self.program.model.page.inputs
+        source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
+        if source is None or not self.there(source, t):
+            return None
+        return frozen(np.array([self.vocabulary[i] for i in self.record.ids(source)[t]]))
 
     @cached_property
     def updated_names(self) -> frozenset[str]:
-        """The parameters that this batch's update has reached."""
+        """The parameters, and states of the update rule, that this batch's update has reached."""
         if not self.learned:
             return frozenset()
-        reached = self.position.offset - (self.program.ticks - len(self.program.update))
-        return frozenset(line.target for line in self.program.update[: max(reached, 0)])
+        reached = max(self.position.offset - self.program.backward_end, 0)
+        own = self.program.names_of(Kind.PARAMETER, Kind.KEPT)
+        return frozenset(line.target for line in self.program.update[:reached]) & frozenset(own)
 
     @cached_property
-    def parameters(self) -> Parameters:
-        """All parameters as of now: in the middle of the update, some are new and some are old."""
+    def weights(self) -> Weights:
+        """All parameters, and the states of the update rule, as of now: in the middle of the update some are new and some are old."""
         names = self.updated_names
         if not names:
-            return self.record.parameters
-        if len(names) == len(self.program.update):
-            return self.record.updated
-        mixed = self.record.parameters.copy()
+            return self.record.before
+        if self.position.offset >= self.program.ticks:
+            return self.record.after
+        mixed = self.record.before.copy()
         for name in names:
-            mixed[name][...] = self.record.updated[name]
+            mixed[name][...] = self.record.after[name]
         return mixed
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter so far: it grows from the last timestep to the first. None before its first line."""
-        complete = self.record.gradients
-        start = self._accumulated(f"d{name}")
-        if complete is None or start is None:
+        """The gradient of a parameter so far: it grows timestep by timestep. None before its first line."""
+        steps = self._steps_done(name)
+        if not steps:
             return None
-        if self.position.offset >= self.program.backward_end or (start == 0 and not self.program.earlier):
+        complete = self.record.gradients
+        assert complete is not None
+        if self.position.offset >= self.program.backward_end or (self._is_whole(name, steps) and not self.program.earlier):
             return frozen(complete[name])
-        return frozen(self._partial[start][name])
+        return frozen(self._so_far(name, steps))
 
     def gradient_before(self, name: str) -> Array | None:
-        """The gradient without the share that came last; None where that was the first, or there is none yet."""
-        start = self._accumulated(f"d{name}") if self.gradient(name) is not None else None
-        if start is None or start + 1 >= self.program.seq_length:
-            return None
-        return frozen(self._partial[start + 1][name])
+        """The gradient without what the last timestep added; None where that was the first, or there is none yet."""
+        steps = self._steps_done(name)
+        return frozen(self._so_far(name, steps - 1)) if steps > 1 else None
 
-    def _accumulated(self, name: str) -> int | None:
-        """The first timestep whose share is in the gradient; None if none is yet."""
-        tick = self.program.tick_of(name, self.program.seq_length - 1)
-        assert tick is not None
-        if self.position.offset < tick:
-            return None
-        shares = min((self.position.offset - tick) // len(self.program.backward) + 1, self.program.seq_length)
-        return self.program.seq_length - shares
+    def _steps_done(self, name: str) -> int:
+        return self.program.steps_done(f"d{name}", self.position.offset) if self.learned else 0
+
+    def _is_whole(self, name: str, steps: int) -> bool:
+        place = self.program.place_of(f"d{name}")
+        return place is not None and steps == place[0].steps
+
+    def _so_far(self, name: str, steps: int) -> Array:
+        place = self.program.place_of(f"d{name}")
+        assert place is not None
+        segment = place[0].number - self.program.blocks_before("backward")
+        if (segment, steps) not in self._sums:
+            self._sums[segment, steps] = gradients_so_far(self.record, Point("backward", segment, steps))
+        return self._sums[segment, steps][name]
 
     @cached_property
-    def _partial(self) -> _Partial:
-        return _Partial(self.record)
+    def _sums(self) -> dict[tuple[int, int], dict[str, Array]]:
+        """Gradients over the first steps of a segment, computed when asked for."""
+        return {}
 
 
 def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
@@ -156,31 +163,17 @@ def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any
     first batch, where `previous` is the record that the run began with, there are the initial weights and nothing else.
     """
     program, t = moment.program, moment.position.t
-    if name in BACKWARD_NAMES:
-        before, last = t + 1, 0
-    elif name in (*FORWARD_NAMES, *INPUTS, "t"):
-        before, last = t - 1, program.seq_length - 1
-    else:
-        before, last = -1, program.seq_length - 1
-    if 0 <= before < program.seq_length:
+    way = program.way_of(name)
+    before, last = (t - way, program.seq_length - 1 if way > 0 else 0) if way else (-1, program.seq_length - 1)
+    if way and 0 <= before < program.seq_length:
         return moment.value(name, before)
     if previous is None:
         return None
     if moment.position.number == 0:
-        return frozen(previous.parameters[name]) if name in parameter_names(program.config.reset) else None
+        own = program.names[name].kind in (Kind.PARAMETER, Kind.KEPT)
+        return frozen(previous.before[name]) if own else None
     end = position_of(program, moment.position.number * program.ticks)
     return Moment(program, end, previous, moment.vocabulary).value(name, last)
-
-
-class _Partial(dict[int, Parameters]):
-    """Gradients over the timesteps from a given one on, computed when asked for."""
-
-    def __init__(self, record: BatchRecord) -> None:
-        self._record = record
-
-    def __missing__(self, start: int) -> Parameters:
-        self[start] = gradients_from(self._record, start)
-        return self[start]
 
 
 def frozen(array: Array) -> Array:
@@ -188,12 +181,3 @@ def frozen(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
-
-
-def unknown_name(name: str, known: tuple[str, ...]) -> str:
-    """The message for a name that does not exist, with those that look like it."""
-    from difflib import get_close_matches
-
-    close = get_close_matches(name, known, n=3)
-    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(known)}"
-    return f"there is no value named {name!r}; {hint}"

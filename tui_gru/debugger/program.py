@@ -1,53 +1,87 @@
-"""The program being debugged: every line of the training loop, once, in a table.
+"""The program being debugged: every line of the training loop, once, read off the equations of the model.
 
 The listing, stepping, breakpoints, the written-out matrices and the explanations all come from this table.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
 
-from tui_gru.debugger.formula import Formula, Name, Number, Reduce, log, screen_name, sigmoid, softmax, tanh
+from tui_gru.debugger.names import Kind, Named, named_values
+from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config
-from tui_gru.engine.parameters import parameter_names
+from tui_gru.engine.segments import Segment
+from tui_gru.equations import page as equations
+from tui_gru.equations.expression import Expression
+from tui_gru.equations.writing import Writer, bracketed
 
-#: The four ways from dh of a timestep to dh of the one before: z keeps the state; through the candidate; through z; through r.
-PATHS = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
 PHASES = ("forward", "loss", "backward", "update")
 
 
 @dataclass(frozen=True)
 class Line:
-    """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. Carry `notebook` has one without a formula."""
+    """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. Carry `notebook` has one without a formula.
+
+    `note` says in a sentence what the line is for; `block` is the number of the block it is in.
+    """
 
     target: str
-    formula: Formula | None
     phase: str
-    op: str = "="
-    note: str = ""
+    formula: Expression | None = field(default=None, compare=False)
+    op: str = field(default="=", compare=False)
+    note: str = field(default="", compare=False)
+    writer: Writer | None = field(default=None, compare=False, repr=False)
+    block: int = field(default=0, compare=False)
 
     @cached_property
     def text(self) -> str:
-        if self.formula is None:
+        """The line as it stands on screen."""
+        if self.formula is None or self.writer is None:
             return self.note
-        op = {"=": "=", "+=": "+=", "-=": "−="}[self.op]
-        return f"{screen_name(self.target)} {op} {self.formula.text}"
+        return self.writer.line(self.target, self.op, self.formula)
 
     @cached_property
     def latex(self) -> str:
-        if self.formula is None:
+        if self.formula is None or self.writer is None:
             return rf"\text{{{self.note}}}"
-        target = Name(self.target).latex
-        op = {"=": "=", "+=": r"\mathrel{+}=", "-=": r"\mathrel{-}="}[self.op]
-        return f"{target} {op} {self.formula.latex}"
+        return self.writer.line_latex(self.target, self.op, self.formula)
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
         """The names on its right-hand side, each once, from left to right."""
         return tuple(dict.fromkeys(self.formula.names())) if self.formula is not None else ()
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Lines that are executed together: `steps` times in a loop over t in the direction `way`, or once (`way` 0).
+
+    `start` is the number of ticks of the batch before it.
+    """
+
+    number: int
+    phase: str
+    way: int
+    lines: tuple[Line, ...]
+    start: int
+    steps: int
+
+    @property
+    def end(self) -> int:
+        """The tick of its last line in its last step."""
+        return self.start + self.steps * len(self.lines)
+
+    def timestep(self, step: int) -> int:
+        """The timestep (0-based) of a step; the last one where the lines are executed once."""
+        return step if self.way > 0 else self.steps - 1 - step
+
+    def step_of(self, t: int) -> int:
+        """The step (0-based) at which timestep `t` comes."""
+        return 0 if not self.way else t if self.way > 0 else self.steps - 1 - t
 
 
 class Row(NamedTuple):
@@ -57,178 +91,213 @@ class Row(NamedTuple):
     indent: int
     line: Line | None = None
     counter: str = ""
-
-
-def _names(*names: str) -> tuple[Formula, ...]:
-    return tuple(Name(name) for name in names)
-
-
-_ONE = Number("1")
-
-
-def _forward(reset: str) -> tuple[Line, ...]:
-    x, y, h_prev, h, z, r, h_tilde, o, y_hat = _names("x", "y", "h_prev", "h", "z", "r", "h_tilde", "logits", "y_hat")
-    Wz, Wr, Wh, Uz, Ur, Uh, Wy = _names("Wz", "Wr", "Wh", "Uz", "Ur", "Uh", "Wy")
-    bz, br, bh, by, bhz, bhr, bhn = _names("bz", "br", "bh", "by", "bhz", "bhr", "bhn")
-    az, ar = x @ Wz + h_prev @ Uz + bz, x @ Wr + h_prev @ Ur + br
-    if reset == "after":
-        az, ar = az + bhz, ar + bhr
-        ah = x @ Wh + bh + r * (h_prev @ Uh + bhn)
-    else:
-        ah = x @ Wh + (r * h_prev) @ Uh + bh
-    lines = {
-        "z": sigmoid(az),
-        "r": sigmoid(ar),
-        "h_tilde": tanh(ah),
-        "h": z * h_prev + (_ONE - z) * h_tilde,
-        "logits": h @ Wy + by,
-        "y_hat": softmax(o),
-        "term1": y * log(y_hat),
-        "term2": Reduce("sum", Name("term1"), "the vocabulary"),
-        "term3": Reduce("mean", Name("term2"), "the rows", sign=-1),
-    }
-    return tuple(Line(target, formula, "forward") for target, formula in lines.items())
-
-
-def _backward(reset: str) -> tuple[Line, ...]:
-    y, y_hat, h, h_prev, z, r, h_tilde, x = _names("y", "y_hat", "h", "h_prev", "z", "r", "h_tilde", "x")
-    Wy, Uz, Ur, Uh, bhn = _names("Wy", "Uz", "Ur", "Uh", "bhn")
-    do, dh, dh_future, dz, dr, dh_tilde, daz, dar, dah, drh, dm = _names(
-        "dlogits", "dh", "dh_future", "dz", "dr", "dh_tilde", "daz", "dar", "dah", "drh", "dm"
-    )
-    if reset == "after":
-        product = ("dm", dah * r)
-        dr_formula, candidate = dah * (h_prev @ Uh + bhn), dm @ Uh.T
-    else:
-        product = ("drh", dah @ Uh.T)
-        dr_formula, candidate = drh * h_prev, drh * r
-    deltas: list[tuple[str, Formula]] = [
-        ("dlogits", (y_hat - y) / Number("(B·T)")),
-        ("dh", do @ Wy.T + dh_future),
-        ("dz", dh * (h_prev - h_tilde)),
-        ("daz", dz * z * (_ONE - z)),
-        ("dh_tilde", dh * (_ONE - z)),
-        ("dah", dh_tilde * (_ONE - h_tilde * h_tilde)),
-        product,
-        ("dr", dr_formula),
-        ("dar", dr * r * (_ONE - r)),
-        ("dh_prev", dh * z + candidate + daz @ Uz.T + dar @ Ur.T),
-    ]
-    lines = [Line(target, formula, "backward") for target, formula in deltas]
-    sources = {"z": (daz, h_prev, daz), "r": (dar, h_prev, dar), "h": (dah, r * h_prev, dah)}
-    if reset == "after":
-        sources["h"] = (dah, h_prev, dm)
-    for name in parameter_names(reset):
-        if name == "Wy":
-            formula: Formula = h.T @ do
-        elif name == "by":
-            formula = Reduce("sum", do, "the rows")
-        elif len(name) == 3:
-            formula = Reduce("sum", {"z": daz, "r": dar, "n": dm}[name[2]], "the rows")
-        else:
-            da, state, recurrent = sources[name[1]]
-            formula = {"W": x.T @ da, "U": state.T @ recurrent, "b": Reduce("sum", da, "the rows")}[name[0]]
-        lines.append(Line(f"d{name}", formula, "backward", "+="))
-    return tuple(lines)
+    block: int = -1
 
 
 class Program:
     """The table for one config, and the arithmetic of its ticks.
 
-    A batch takes `ticks` ticks whether it learns or not: `forward` lines for every t, the loss, `backward` lines for every t
-    from the last to the first, and the `update`. Tick k of a batch (1-based) has executed its k-th line.
+    A batch takes `ticks` ticks whether it learns or not: its blocks, one after the other. Tick k of a batch (1-based) has executed
+    its k-th line.
     """
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self.config, self.model = config, config.model
         self.num_batches, self.seq_length = config.num_batches, config.seq_length
-        self.forward = _forward(config.reset)
-        self.loss = Line("loss", Reduce("mean", Name("term3"), "the timesteps"), "loss")
-        self.backward = _backward(config.reset)
-        self.deltas = sum(line.op == "=" for line in self.backward)
-        earlier = Line("earlier", None, "backward", note="on into the batches before, back to the epoch's first")
-        self.earlier = (earlier,) if config.carry == "notebook" else ()
-        eta = Name("learning_rate")
-        self.update = tuple(Line(n, eta * Name(f"d{n}"), "update", "-=") for n in parameter_names(config.reset))
-        self.loss_tick = self.seq_length * len(self.forward) + 1
-        self.backward_end = self.loss_tick + self.seq_length * len(self.backward) + len(self.earlier)
-        self.ticks = self.backward_end + len(self.update)
+        self.writer = self.model.writer
+        schedule = config.compiled.schedule
+        blocks: list[Block] = []
+
+        def add(phase: str, way: int, lines: tuple[Line, ...]) -> None:
+            start = blocks[-1].end if blocks else 0
+            blocks.append(Block(len(blocks), phase, way, lines, start, self.seq_length if way else 1))
+
+        def lines_of(segment_lines: tuple[equations.Line, ...], phase: str) -> tuple[Line, ...]:
+            number = len(blocks)
+            return tuple(Line(x.target, phase, x.formula, x.op, x.note, self.writer, number) for x in segment_lines)
+
+        def add_segments(segments: tuple[Segment, ...], phase: str) -> None:
+            for segment in segments:
+                once = phase == "forward" and not segment.way and segment is segments[-1]
+                add("loss" if once else phase, segment.way, lines_of(segment.lines, "loss" if once else phase))
+
+        add_segments(schedule.phases["forward"].segments, "forward")
+        self.loss_tick = blocks[-1].end
+        add_segments(schedule.phases["backward"].segments, "backward")
+        self.earlier: tuple[Line, ...] = ()
+        if config.carry == "notebook":
+            words = "on into the batches before, back to the epoch's first"
+            self.earlier = (Line("earlier", "backward", note=words, block=len(blocks)),)
+            add("backward", 0, self.earlier)
+        self.backward_end = blocks[-1].end
+        self.update = lines_of(self.model.rule.lines_of(self.model.parameters), "update")
+        add("update", 0, self.update)
+        self.blocks = tuple(blocks)
+        self.ticks = blocks[-1].end
+        self._starts = [block.start for block in blocks]
+        self._place = {line.target: (block, i) for block in blocks for i, line in enumerate(block.lines)}
+        self.names: Mapping[str, Named] = named_values(self.model, schedule, self.update)
+
+    # Names
+
+    @cached_property
+    def readable(self) -> tuple[str, ...]:
+        """Every name that a condition, a watch or `Session.value` can read."""
+        return tuple(self.names)
+
+    def names_of(self, *kinds: Kind) -> tuple[str, ...]:
+        """The names of some kinds, in the order of the equations."""
+        return tuple(name for name, named in self.names.items() if named.kind in kinds)
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of all parameters."""
+        return self.model.parameters
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        """The names of what the forward pass computes or reads at every timestep."""
+        return self.names_of(Kind.INPUT, Kind.STATE, Kind.VALUE)
+
+    @cached_property
+    def deltas(self) -> tuple[str, ...]:
+        """The names of the gradients of values, which every timestep has its own of."""
+        return self.names_of(Kind.DELTA)
+
+    def is_delta(self, name: str) -> bool:
+        """Whether a name is the gradient of a value of every timestep."""
+        return name in self.names and self.names[name].kind is Kind.DELTA
+
+    def update_step(self, name: str) -> tuple[str, str]:
+        """Of something that the update rule computes on the way, m_hat_Wz: its name in the rule, and the parameter."""
+        rule = self.model.rule
+        for target in dict.fromkeys(line.target for line in rule.lines):
+            for parameter in self.parameters:
+                if rule.name_for(target, parameter) == name:
+                    return target, parameter
+        raise KeyError(name)
+
+    def way_of(self, name: str) -> int:
+        """The direction in which the timesteps of `name` are computed, 1 or −1; 0 for what a batch has once."""
+        named = self.names[name]
+        if not named.timed and name != "t":
+            return 0
+        place = self.place_of(named.read_in or name)
+        return place[0].way if place is not None else 1
+
+    def blocks_before(self, phase: str) -> int:
+        """How many blocks come before the first one of a phase."""
+        return next(block.number for block in self.blocks if block.phase == phase)
+
+    # Lines
 
     @cached_property
     def lines(self) -> Mapping[str, Line]:
         """Every line that has a formula, by what it computes. An update's line has the name of its parameter."""
-        every = (*self.forward, self.loss, *self.backward, *self.update)
-        return {line.target: line for line in every}
+        return {line.target: line for block in self.blocks for line in block.lines if line.formula is not None}
 
     @cached_property
-    def parts(self) -> Mapping[Formula, str]:
-        """The parts of lines that are recorded under a name of their own: (1 − z), r⊙h_prev, pre-activations, paths, products."""
-        formula = {name: line.formula for name, line in self.lines.items() if line.formula is not None}
-        (az, ar, ah), (_, new) = (formula[name].children[0] for name in ("z", "r", "h_tilde")), formula["h"].terms
-        parts = {az: "az", ar: "ar", ah: "ah", new: "new", new.children[0]: "one_minus_z", formula["term1"].children[1]: "log_p"}
-        if self.config.reset == "after":
-            rh = ah.terms[-1]
-            parts |= {rh: "rh", rh.children[1]: "hUh"}
-        else:
-            hUz, hUr, hUh = (a.terms[1] for a in (az, ar, ah))
-            parts |= {hUz: "hUz", hUr: "hUr", hUh: "hUh", hUh.children[0]: "rh"}
-        parts[formula["dh"].terms[0]] = "dh_output"
-        return parts | dict(zip(formula["dh_prev"].terms, PATHS, strict=True))
+    def parts(self) -> Mapping[str, Expression]:
+        """The labelled parts of lines, by the name under which they are recorded: (1 − z), r⊙h_prev, pre-activations, paths."""
+        found: dict[str, Expression] = {}
+        for line in self.lines.values():
+            for node in line.formula.walk() if line.formula is not None else ():
+                if node.label:
+                    found.setdefault(node.label, node)
+        return found
 
     @cached_property
-    def factors(self) -> Mapping[Formula, str]:
-        """Those parts that stand in a product in parentheses, such as r⊙h_prev before Uh: a line can be written with them whole."""
+    def factors(self) -> frozenset[str]:
+        """Those parts that stand in parentheses as a factor, such as r⊙h_prev before Uh: a line can be written with them whole."""
         nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
-        factors = {factor for node in nodes for factor in node.fenced}
-        return {part: name for part, name in self.parts.items() if part in factors}
+        return frozenset(factor.label for node in nodes for factor in bracketed(node) if factor.label)
 
     @cached_property
     def written_with(self) -> Mapping[str, str]:
-        """The line that writes a name which has no line of its own: the first in which that part stands."""
-        inside = {line.target: frozenset(line.formula.walk()) for line in self.lines.values() if line.formula is not None}
-        parts = {name: next(line for line, nodes in inside.items() if part in nodes) for part, name in self.parts.items()}
-        return {"dh_future": "dlogits"} | parts
+        """The line that computes a name which has no line of its own: the first in which that part stands."""
+        found: dict[str, str] = {}
+        for line in self.lines.values():
+            for node in line.formula.walk() if line.formula is not None else ():
+                if node.label:
+                    found.setdefault(node.label, line.target)
+        return found
 
-    def made_by(self, name: str) -> tuple[Formula, str]:
+    def made_by(self, name: str) -> tuple[Expression, str]:
         """The formula that computes a name, of a line or of a part of one, and how it is written."""
         if (line := self.lines.get(name)) is not None and line.formula is not None:
             return line.formula, line.text
-        formula = next(part for part, of in self.parts.items() if of == name)
-        return formula, f"{screen_name(name)} = {formula.text}"
+        formula = self.parts[name]
+        return formula, f"{self.writer.name(name)} = {self.writer.text(formula)}"
+
+    # Ticks
+
+    def block_at(self, k: int) -> tuple[Block, int, int]:
+        """The block of tick k of a batch (1 ≤ k ≤ ticks), the step through it, and the number of the line, all 0-based."""
+        block = self.blocks[bisect_right(self._starts, k - 1) - 1]
+        step, index = divmod(k - 1 - block.start, len(block.lines))
+        return block, step, index
 
     def line_at(self, k: int) -> tuple[Line, int]:
         """The line that tick k of a batch executes, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
-        last = self.seq_length - 1
-        if k < self.loss_tick:
-            t, index = divmod(k - 1, len(self.forward))
-            return self.forward[index], t
-        if k == self.loss_tick:
-            return self.loss, last
-        k -= self.loss_tick + 1
-        if k < self.seq_length * len(self.backward):
-            back, index = divmod(k, len(self.backward))
-            return self.backward[index], last - back
-        k -= self.seq_length * len(self.backward)
-        return (*self.earlier, *self.update)[k], last
+        block, step, index = self.block_at(k)
+        return block.lines[index], block.timestep(step) if block.way else self.seq_length - 1
+
+    def place_of(self, name: str) -> tuple[Block, int] | None:
+        """The block in which `name` is computed, and the number of its line; None for what no line computes."""
+        return self._place.get(self.written_with.get(name, name))
 
     def tick_of(self, name: str, t: int | None = None) -> int | None:
         """The tick within a batch at which `name` is computed, for timestep t where the line is in a loop over t.
 
         A part of a line is computed with the line. None for what no line computes.
         """
-        where = self._index.get(self.written_with.get(name, name))
-        if where is None:
+        place = self.place_of(name)
+        if place is None:
             return None
-        phase, index = where
-        last = self.seq_length - 1
-        t = last if t is None else t
-        if phase == "forward":
-            return t * len(self.forward) + index + 1
-        if phase == "loss":
-            return self.loss_tick
-        if phase == "backward":
-            return self.loss_tick + (last - t) * len(self.backward) + index + 1
-        return self.backward_end - len(self.earlier) + index + 1
+        block, index = place
+        step = block.step_of(self.seq_length - 1 if t is None else t)
+        return block.start + step * len(block.lines) + index + 1
+
+    def there_at(self, name: str, t: int) -> int | None:
+        """The tick within a batch from which `name` of timestep `t` can be read: where it is computed, or where the timestep begins
+        that reads it. None for what is there always."""
+        named = self.names[name]
+        if named.kind is Kind.INPUT:
+            return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
+        if named.read_in:
+            place = self.place_of(named.read_in)
+            assert place is not None
+            return self.begin_of(place[0], t) + 1
+        return self.tick_of(name, t)
+
+    def begin_of(self, block: Block, t: int) -> int:
+        """The number of ticks of a batch before a block comes to timestep `t`."""
+        return block.start + block.step_of(t) * len(block.lines)
+
+    def end_of_timestep(self, t: int) -> int:
+        """The tick within a batch at which the forward pass has done timestep `t`."""
+        block = next(block for block in reversed(self.blocks) if block.phase == "forward" and block.way)
+        return self.begin_of(block, t) + len(block.lines)
+
+    def steps_done(self, name: str, offset: int) -> int:
+        """How many steps of its loop have executed the line of `name` after `offset` ticks of a batch."""
+        place = self.place_of(name)
+        assert place is not None
+        block, index = place
+        return min(max((offset - block.start - index - 1) // len(block.lines) + 1, 0), block.steps)
+
+    def point_after(self, offset: int) -> Point:
+        """The place in the engine's terms after `offset` ticks of a batch: what has been computed by then."""
+        if offset >= self.backward_end:
+            return Point("update", done=offset - self.backward_end)
+        phase = "backward" if offset > self.loss_tick else "forward"
+        blocks = [block for block in self.blocks if (block.phase == "backward") == (phase == "backward") and block.phase != "update"]
+        blocks = [block for block in blocks if block.lines != self.earlier]
+        for number, block in enumerate(blocks):
+            if offset < block.end:
+                step, done = divmod(max(offset - block.start, 0), len(block.lines))
+                return Point(phase, number, step, done)
+        return Point(phase, len(blocks) - 1, blocks[-1].steps - 1, len(blocks[-1].lines))
 
     def last_loss(self, tick: int) -> int:
         """The newest batch whose loss has been computed by a tick; −1 if none."""
@@ -236,28 +305,21 @@ class Program:
         return number if k + 1 >= self.loss_tick else number - 1
 
     @cached_property
-    def _index(self) -> dict[str, tuple[str, int]]:
-        after = (*self.earlier, *self.update)
-        tables = (("forward", self.forward), ("loss", (self.loss,)), ("backward", self.backward), ("update", after))
-        return {line.target: (phase, i) for phase, lines in tables for i, line in enumerate(lines)}
-
-    @cached_property
     def rows(self) -> tuple[Row, ...]:
         """The listing, from top to bottom."""
         T, reset = self.seq_length, self.config.carry == "reset"
-        zero = Row("h = 0", 2 if reset else 1)
+        zero = Row(" = ".join((*(self.writer.name(state) for state in self.model.page.states), "0")), 2 if reset else 1)
         rows = [Row("for epoch in 1, 2, …:", 0, counter="epoch")]
         if not reset:
             rows.append(zero)
         rows.append(Row(f"for batch in 1…{self.num_batches}:", 1, counter="batch"))
         if reset:
             rows.append(zero)
-        rows.append(Row(f"for t in 1…{T}:", 2, counter="t"))
-        rows += [Row(line.text, 3, line) for line in self.forward]
-        rows.append(Row(self.loss.text, 2, self.loss))
-        rows.append(Row(f"for t in {T}…1:", 2, counter="t"))
-        rows += [Row(line.text, 3, line) for line in self.backward]
-        rows += [Row(line.text, 2, line) for line in (*self.earlier, *self.update)]
+        for block in self.blocks:
+            if block.way:
+                heading = f"for t in 1…{T}:" if block.way > 0 else f"for t in {T}…1:"
+                rows.append(Row(heading, 2, counter="t", block=block.number))
+            rows += [Row(line.text, 3 if block.way else 2, line, block=block.number) for line in block.lines]
         return tuple(rows)
 
 

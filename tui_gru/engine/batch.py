@@ -196,8 +196,10 @@ class BatchRecord:
         return self._counted() != self._references
 
     def _counted(self) -> tuple[int, ...]:
+        """How often its memory and its weights are held, without the views that those have cut for passes."""
         itself = self.before is self.own_after  # of a record that has not been run
-        return sys.getrefcount(self.block), sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
+        cut_views = sum(len(views) for weights in (self.own_after, self.own_gradients) for views in weights.views.values())
+        return sys.getrefcount(self.block) - cut_views, sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
 
 
 class RecordPool:

@@ -7,7 +7,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.update import UpdateRule
+from tui_gru.engine.update import WEIGHT, UpdateRule
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
 from tui_gru.equations.compose import Composed, compose
@@ -57,7 +57,16 @@ class Model:
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)
         self.rule = UpdateRule([shipped("update", name) for name in (*(("clip",) if structure.clip else ()), structure.update)])
-        self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols}))
+        self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols, **self._update_symbols()}))
+
+    def _update_symbols(self) -> dict[str, tuple[str, str]]:
+        """How what the update rule computes for one parameter is written: m_hat_Wz is m̂_Wz."""
+        own, found = Symbols({**self.page.symbols, **self.rule.symbols}), dict[str, tuple[str, str]]()
+        for target in (line.target for line in self.rule.lines if self.rule.is_vector(line.target) and line.target != WEIGHT):
+            for name in self.parameters:
+                written = f"{own.text(target)}_{own.text(name)}", rf"{{{own.latex(target)}}}_{{{own.latex(name)}}}"
+                found[self.rule.name_for(target, name)] = written
+        return found
 
     @cached_property
     def backward(self) -> Backward:
