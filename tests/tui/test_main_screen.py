@@ -15,6 +15,8 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.widgets.panel import Panel
@@ -103,6 +105,30 @@ async def test_an_error_is_said_and_nothing_is_lost() -> None:
         assert d.where == (0, 0, 0, "forward")
         await d.type("o")
         assert d.says == ""
+
+
+async def test_tab_completes_a_command_or_does_nothing() -> None:
+    async with driving() as d:
+        await d.type(":", *"wat", "tab")
+        line = d.screen.query_one(CommandLine)
+        assert line.value == "watch "
+        await d.type(*"loss", "tab", "shift+tab")
+        assert line.value == "watch loss"
+        assert d.screen.focused is line
+        await d.type("ctrl+u", *"un", "tab")
+        assert line.value == "un"  # undo, or until
+        await d.type("ctrl+u", "tab", *"xyz", "tab")
+        assert line.value == "xyz"
+
+
+async def test_a_click_elsewhere_closes_the_command_line() -> None:
+    async with driving() as d:
+        await d.type(":", *"go")
+        await d.pilot.click(Gates)
+        await d.pilot.pause()
+        assert not d.screen.query_one(CommandLine).display
+        await d.type("s")
+        assert d.where == (0, 0, 0, "forward")
 
 
 async def test_a_long_run_can_be_stopped_at_a_whole_batch() -> None:

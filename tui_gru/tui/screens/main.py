@@ -202,7 +202,7 @@ class MainScreen(
     def action_newest(self) -> None:
         self.go(self.snapshot.newest.tick)
 
-    async def action_command(self, text: str) -> None:
+    async def action_command(self, text: str, value: str = "", rest: str = "") -> None:
         from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
 
         if not isinstance(self.focused, CommandLine):
@@ -210,7 +210,7 @@ class MainScreen(
         if not self.query(CommandLine):
             await self.mount(CommandLine())
             self.remember(self.typed)
-        self.query_one(CommandLine).open(text)
+        self.query_one(CommandLine).open(text, value, rest)
 
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
         from tui_gru.tui.commands import execute

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class SupposingScreen(LookingScreen):
     """Subclasses open the `:` line with a command begun (`action_command`)."""
 
-    async def action_command(self, text: str) -> None:
-        """Begin a command."""
+    async def action_command(self, text: str, value: str = "", rest: str = "") -> None:
+        """Begin a command, with a value selected in it."""
         raise NotImplementedError
 
     async def action_suppose(self) -> None:
@@ -33,7 +33,7 @@ class SupposingScreen(LookingScreen):
             )
             return
         if ref.name in ("x", "y"):
-            await self.action_command(self._character(ref))
+            await self.action_command(*self._character(ref))
             return
         value = self.snapshot.value(ref.name, ref.t)
         if value is None:
@@ -42,14 +42,14 @@ class SupposingScreen(LookingScreen):
         entry = f"[{', '.join(map(str, ref.index))}]" if ref.index else ""
         t = "" if ref.t is None or ref.t == self.snapshot.position.t else f" t {ref.t + 1}"
         number = value[ref.index] if ref.index else value
-        await self.action_command(f"what-if {ref.name}{entry} {number}{t}")
+        await self.action_command(f"what-if {ref.name}{entry} ", str(number), t)
 
-    def _character(self, ref: Ref) -> str:
-        """The command that changes a character of the text."""
+    def _character(self, ref: Ref) -> tuple[str, str]:
+        """The command that changes a character of the text, and the character that is there."""
         snapshot = self.snapshot
         t = snapshot.position.t if ref.t is None else ref.t
         place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == "y")
-        return f"set text[{place}] {snapshot.corpus.text[place]}"
+        return f"set text[{place}] ", snapshot.corpus.text[place]
 
     def _under_cursor(self) -> Ref | None:
         """The number of this moment that the cursor is on."""
