@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from os.path import commonprefix
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -81,14 +80,14 @@ class CommandLine(Input):
             self.display = False
 
     def action_complete(self) -> None:
-        """Complete the name of the command as far as it is certain; behind it, nothing."""
+        """Complete the name of the command where only one begins like this; behind it, nothing."""
         from tui_gru.tui.commands import COMMANDS  # late: they are imported when the first command is entered
 
         typed = self.value[: self.cursor_position].lstrip(":")
-        known = [name for command in COMMANDS for name in command.names if name.startswith(typed)]
-        if typed and known:
-            certain = commonprefix(known)[len(typed) :]
-            self.insert_text_at_cursor(certain if len(known) > 1 else f"{certain} ")
+        begun = [[name for name in command.names if name.startswith(typed)] for command in COMMANDS]
+        known = [names for names in begun if names]
+        if typed and len(known) == 1:
+            self.insert_text_at_cursor(f"{known[0][0][len(typed) :]} ")
 
     def action_nothing(self) -> None:
         """Keep the key from the screen."""
