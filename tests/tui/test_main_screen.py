@@ -17,6 +17,7 @@ from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.gates import Gates
+from tui_gru.tui.panels.what_if import WhatIfPanel
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.widgets.panel import Panel
@@ -105,6 +106,28 @@ async def test_an_error_is_said_and_nothing_is_lost() -> None:
         assert d.where == (0, 0, 0, "forward")
         await d.type("o")
         assert d.says == ""
+
+
+@pytest.mark.parametrize(
+    "command", ["set h̃[0,0] 0.5", "set h_tilde[0,0] 0.5", "set η 0.1", "why hₜ₋₁[0,1]", "why o[0,1] t 1", "why ③ t 1"]
+)
+async def test_names_are_typed_as_on_the_screen_or_as_in_code(command: str) -> None:
+    async with driving() as d:
+        await d.type("s", "o", "o", "o")
+        execute(d.screen, command)
+        await until_idle(d.pilot)
+        assert not d.screen.query_one(BottomLine).warning, d.says
+
+
+@pytest.mark.parametrize("name", ["dh←", "dhₜ₋₁", "hₜ₋₁", "ŷ", "①", "②", "③"])
+async def test_names_in_a_what_if_are_those_of_the_screen(name: str) -> None:
+    async with driving() as d:
+        await d.type("l", "n")
+        index = {"③": "", "②": "[0]"}.get(name, "[0,1]")
+        execute(d.screen, f"what-if {name}{index} 0.25 t 2")
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert isinstance(d.screen.overlay, WhatIfPanel), d.says
 
 
 async def test_tab_completes_a_command_or_does_nothing() -> None:

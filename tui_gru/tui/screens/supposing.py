@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.formula import code_name
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel
@@ -73,7 +74,10 @@ class SupposingScreen(LookingScreen):
     def suppose(self, name: str, index: tuple[int, ...], value: float, t: int | None) -> None:
         """Show what would follow in this batch from another number. `t` is 0-based, None for the position's."""
         found: list[WhatIf] = []
-        self.do(lambda _: found.append(self.session.what_if(name, index, value, t)), then=lambda: self._show_what_if(found[0]))
+        self.do(
+            lambda _: found.append(self.session.what_if(code_name(name), index, value, t)),
+            then=lambda: self._show_what_if(found[0]),
+        )
 
     def _show_what_if(self, what_if: WhatIf) -> None:
         from tui_gru.tui.panels.what_if import WhatIfPanel
