@@ -219,6 +219,18 @@ async def test_every_key_in_help_is_bound() -> None:
         assert d.pilot.app.screen is d.screen
 
 
+async def test_the_last_step_is_repeated_once_whatever_its_count_was() -> None:
+    async with driving() as d:
+        await d.type("20e", ".")
+        assert d.where[:2] == (20, 2)
+        await d.type("3", ".")
+        assert d.where[:2] == (23, 2)
+        await d.type("4n", "2N", ".")
+        assert d.where[:2] == (24, 0)
+        await d.type("50n", "space")
+        assert "batches a second" in d.says
+
+
 async def test_play_steps_by_itself_and_pauses() -> None:
     async with driving() as d:
         await d.type("+", "+", "+", "+", "space")

@@ -87,7 +87,7 @@ class ByHand:
         for segment, before in self._pairs(number):
             was = begun_with if before is None else before.settings.learning_rate
             if segment.settings.learning_rate != was:
-                return self.said(segment.start, f"{was:g}")
+                return self.said(segment.start, f"{was + 0:g}")
         return ""
 
     def character(self, place: int, number: Number) -> str:

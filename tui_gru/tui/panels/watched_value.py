@@ -75,7 +75,7 @@ def _single(value: Any) -> str:
         return "".join(map(shown_char, value))
     number = float(value)
     if math.isfinite(number) and number.is_integer() and abs(number) < _LARGEST_WHOLE:
-        return f"{number:.0f}"
+        return f"{number + 0:.0f}"  # no minus before a zero
     return numbers.wide(number).strip()
 
 

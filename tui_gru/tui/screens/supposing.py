@@ -97,7 +97,7 @@ class SupposingScreen(LookingScreen):
         def say() -> None:
             branch = self.session.branch
             old = "" if branch == before else f", on the new branch {branch}; the old future stays on {before}"
-            self.say(f"{what_if.name} is {what_if.value:g} from here on{old}")
+            self.say(f"{what_if.name} is {what_if.value + 0:g} from here on{old}")
 
         self.lift()
         self.do(keep, then=say)
