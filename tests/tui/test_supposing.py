@@ -112,6 +112,19 @@ async def test_a_character_of_the_text_is_changed_from_the_cursor() -> None:
         assert d.screen.snapshot.corpus.text[:6] == "Mathta"
 
 
+async def test_a_weight_can_be_supposed_otherwise_after_the_update_of_its_batch() -> None:
+    async with driving() as d:
+        await d.type("l", "n")
+        d.screen.set_focus(d.screen.query_one(Overview))
+        d.screen.query_one(Overview).pointed = Ref("Wz", (3, 0))
+        await d.type("i")
+        await retype(d, "0.5")
+        assert "it is −1.5228 at the beginning of this batch" in panel(d).plain_text()
+        await d.type("enter")
+        assert d.session.parameter("Wz")[3, 0] == 0.5
+        assert d.where == (0, 0, 0, "start")
+
+
 async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:
     async with driving() as d:
         await d.type("s", "o", "o", "o", "o", "enter", "down", "down", "i")
