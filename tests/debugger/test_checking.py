@@ -9,6 +9,7 @@ import pytest
 
 from tests.debugger.acting import portrait
 from tui_gru import Session, TuiGruError
+from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.state_writer import pack_record
 from tui_gru.engine import backward
 from tui_gru.engine.config import CARRIES, DTYPES, RESETS
@@ -87,12 +88,20 @@ def test_the_summary_and_the_worst_say_where_it_is(monkeypatch):
     report = session.check(entries=0)
     assert not report.agrees
     assert report.worst.name == "dUh"
-    assert report.place(report.worst.worst) == "dUh[1, 2]"
-    assert (
-        report.summary == f"1 of {len(report.rows)} arrays do not agree, least of all dUh: autograd differs by 5.0e-1 at dUh[1, 2]"
+    assert report.place(report.worst.worst) == "dUh[unit 2, unit 3]"
+    assert report.summary == (
+        f"1 of {len(report.rows)} arrays do not agree, least of all dUh: autograd differs by 5.0e-1 at dUh[unit 2, unit 3]"
     )
     assert [row.name for row in report.rows if row.wrong] == ["dUh"]
     assert float(report.written(report.worst.whole.ours)) == session.gradient("Uh")[1, 2]
+
+
+def test_where_all_agree_the_worst_is_what_the_summary_names():
+    for carry in CARRIES:
+        report = learning(carry=carry).check()
+        assert report.agrees
+        assert report.place(report.worst.whole) in report.summary
+        assert report.worst.whole.absolute == max(row.whole.absolute for row in report.rows)
 
 
 def test_places_are_written_as_on_the_screen():
@@ -100,11 +109,12 @@ def test_places_are_written_as_on_the_screen():
     report = session.check(entries=0)
     (dz,) = [row.whole for row in report.rows if row.name == "dz"]
     t, row, unit = dz.index
-    assert report.place(dz) == f"dz t {t + 1}, row {row + 1}, unit {unit + 1}"
+    assert report.place(dz) == f"dz[row {row + 1}, unit {unit + 1}] at t {t + 1}"
     (logits,) = [row.whole for row in report.rows if row.name == "logits"]
-    assert report.place(logits).split(", ")[2] in [f"“{char}”" for char in session.config.vocabulary] + ["character 1"]
+    t, row, character = logits.index
+    assert report.place(logits) == f"o[row {row + 1}, “{session.config.vocabulary[character]}”] at t {t + 1}"
     (term3,) = [row.whole for row in report.rows if row.name == "term3"]
-    assert report.place(term3) == f"term3 t {term3.index[0] + 1}"
+    assert report.place(term3) == f"③ at t {term3.index[0] + 1}"
     number = float(np.float32(0.1))
     assert report.written(number) == "0.1"
 
@@ -136,7 +146,7 @@ def test_a_batch_changed_in_its_middle_says_what_cannot_agree(place, edit, spoil
     if spoilt is not None:
         assert excused <= spoilt
         assert not {name for name in excused if name[0] == "d"}
-    assert f"{edit[0]} was changed in the middle of this batch, so " in report.notes[0]
+    assert f"{screen_name(edit[0])} was changed in the middle of this batch, so " in report.notes[0]
     assert all(not row.agrees for row in report.rows if row.excuse)
     session.step("batch")
     assert session.check().notes == ()
@@ -270,7 +280,7 @@ def test_it_stops_at_the_first_batch_that_does_not_agree(monkeypatch):
     assert session.checked.batches == 6
     assert session.position == session._timeline.position(6 * session.program.ticks)
     assert session.notice.startswith("stopped: batch 2 of epoch 2 does not agree with PyTorch: dz differs by ")
-    assert session.notice.endswith("at dz t 2, row 1, unit 3 (autograd)")
+    assert session.notice.endswith("at dz[row 1, unit 3] at t 2 (autograd)")
     session.step("op")
     assert session.notice == ""
 

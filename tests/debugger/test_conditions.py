@@ -10,6 +10,7 @@ import pytest
 
 from tui_gru.debugger.conditions import ConditionError, compile_condition, compile_value
 from tui_gru.debugger.expression_text import MAX_DEPTH, MAX_LENGTH
+from tui_gru.debugger.formula import SCREEN
 from tui_gru.engine.errors import TuiGruError
 
 Z = np.array([[0.25, 0.5, -1.0], [2.0, 0.125, 4.0]], np.float32)
@@ -351,6 +352,14 @@ def test_nesting_is_refused_deep_in_the_stack() -> None:
         call_at(sys.getrecursionlimit() - used - 100, "-" * 990 + "1")
 
 
-@pytest.mark.parametrize(("spelled", "name"), [("h̃", "h_tilde"), ("o", "logits"), ("dh̃", "dh_tilde"), ("η", "learning_rate")])
-def test_a_name_may_be_spelled_as_on_the_screen(spelled, name):
-    assert compile_condition(f"max({spelled}) > 0", (*NAMES, "dh_tilde", "learning_rate", "h_tilde", "logits")).names == {name}
+@pytest.mark.parametrize(("name", "shown"), SCREEN.items())
+def test_every_name_may_be_spelled_as_on_the_screen(name, shown):
+    condition = compile_condition(f"loss > 1 and max({shown} + z) > 0", ("loss", "z", *SCREEN))
+    assert condition.names == {"loss", "z", name}
+    with pytest.raises(ConditionError) as caught:
+        compile_condition(f"{shown} > nowhere", ("loss", *SCREEN))
+    assert caught.value.column == len(f"{shown} > ") + 1
+
+
+def test_a_screen_name_in_quotes_is_text():
+    assert compile_condition("char == '①'", {"char"}).test({"char": np.array(["①"])}.get) is True

@@ -43,7 +43,7 @@ def rendered(template: str) -> str:
         ("{0 / 0} {1 / 0:.2f} {-1 / 0:+6}", "nan inf   -inf"),
         ("{loss > 1} {char[0]:>3}|{char[1]:.2f}|", "True   M|a|"),
         ("{h} {h[0, 0]:6.3f}|{h:<3}|{prev(z)}", "·      ·|·  |·"),
-        ("{target[0]:>4}{target}", r"  \n[\n ≤]"),
+        ("{target[0]:>4}{target}", "   ⏎[⏎ ≤]"),
         # arrays
         ("{z}", "[[0.25 -0.5] [0.125 2]]"),
         ("{z[0]:+.2f}", "[+0.25 -0.50]"),

@@ -153,10 +153,22 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
     session.step("op", 2)
     with pytest.raises(TuiGruError, match="still growing"):
         session.what_if("dWz", (0, 0), 0.1)
-    session.run_to("Wz")
-    with pytest.raises(TuiGruError, match="updated Wz already"):
-        session.what_if("Wz", (0, 0), 0.1)
-    assert session.what_if("Wr", (0, 0), 0.1).differences
+
+
+@pytest.mark.parametrize("options", WAYS, ids=lambda o: "-".join(o.values()))
+def test_a_weight_is_asked_about_as_it_was_before_the_update_of_its_batch(options):
+    session = standing(**options)
+    session.seek(session.program.ticks + session.program.loss_tick)
+    before = session.what_if("Wz", (0, 0), 0.1)
+    for level in ("op", "batch"):
+        session.run_to("Wz") if level == "op" else session.step(level)
+        assert session.parameter("Wz")[0, 0] != before.was
+        after = session.what_if("Wz", (0, 0), 0.1)
+        assert (after.was, after.tick, after.losses) == (before.was, before.tick, before.losses)
+        assert after.differences == before.differences
+    session.adopt(after)
+    session.step("batch")
+    assert session.loss == after.losses[1]
 
 
 def test_before_an_edit_of_the_batch_it_is_refused_after_it_is_not():

@@ -15,6 +15,9 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.gates import Gates
+from tui_gru.tui.panels.what_if import WhatIfPanel
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.widgets.panel import Panel
@@ -105,6 +108,52 @@ async def test_an_error_is_said_and_nothing_is_lost() -> None:
         assert d.says == ""
 
 
+@pytest.mark.parametrize(
+    "command", ["set h̃[0,0] 0.5", "set h_tilde[0,0] 0.5", "set η 0.1", "why hₜ₋₁[0,1]", "why o[0,1] t 1", "why ③ t 1"]
+)
+async def test_names_are_typed_as_on_the_screen_or_as_in_code(command: str) -> None:
+    async with driving() as d:
+        await d.type("s", "o", "o", "o")
+        execute(d.screen, command)
+        await until_idle(d.pilot)
+        assert not d.screen.query_one(BottomLine).warning, d.says
+
+
+@pytest.mark.parametrize("name", ["dh←", "dhₜ₋₁", "hₜ₋₁", "ŷ", "①", "②", "③"])
+async def test_names_in_a_what_if_are_those_of_the_screen(name: str) -> None:
+    async with driving() as d:
+        await d.type("l", "n")
+        index = {"③": "", "②": "[0]"}.get(name, "[0,1]")
+        execute(d.screen, f"what-if {name}{index} 0.25 t 2")
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert isinstance(d.screen.overlay, WhatIfPanel), d.says
+
+
+async def test_tab_completes_a_command_or_does_nothing() -> None:
+    async with driving() as d:
+        await d.type(":", *"wat", "tab")
+        line = d.screen.query_one(CommandLine)
+        assert line.value == "watch "
+        await d.type(*"loss", "tab", "shift+tab")
+        assert line.value == "watch loss"
+        assert d.screen.focused is line
+        await d.type("ctrl+u", *"un", "tab")
+        assert line.value == "un"  # undo, or until
+        await d.type("ctrl+u", "tab", *"xyz", "tab")
+        assert line.value == "xyz"
+
+
+async def test_a_click_elsewhere_closes_the_command_line() -> None:
+    async with driving() as d:
+        await d.type(":", *"go")
+        await d.pilot.click(Gates)
+        await d.pilot.pause()
+        assert not d.screen.query_one(CommandLine).display
+        await d.type("s")
+        assert d.where == (0, 0, 0, "forward")
+
+
 async def test_a_long_run_can_be_stopped_at_a_whole_batch() -> None:
     async with driving() as d:
         for key in "99999999n":  # the very first verb: what a batch costs is not known yet
@@ -168,6 +217,18 @@ async def test_every_key_in_help_is_bound() -> None:
         assert d.pilot.app.screen is not d.screen
         await d.type("escape")
         assert d.pilot.app.screen is d.screen
+
+
+async def test_the_last_step_is_repeated_once_whatever_its_count_was() -> None:
+    async with driving() as d:
+        await d.type("20e", ".")
+        assert d.where[:2] == (20, 2)
+        await d.type("3", ".")
+        assert d.where[:2] == (23, 2)
+        await d.type("4n", "2N", ".")
+        assert d.where[:2] == (24, 0)
+        await d.type("50n", "space")
+        assert "batches a second" in d.says
 
 
 async def test_play_steps_by_itself_and_pauses() -> None:

@@ -11,7 +11,7 @@ from tui_gru.tui.panels.stop_signs import command_of
 BREAKS = {
     "break h_tilde": Breakpoint(1, "h_tilde"),
     "break h\u0303": Breakpoint(1, "h_tilde"),
-    "break h~": Breakpoint(1, "h_tilde"),
+    "break ①": Breakpoint(1, "term1"),
     "break y\u0302": Breakpoint(1, "y_hat"),
     "break o": Breakpoint(1, "logits"),
     "break dhₜ₋₁": Breakpoint(1, "dh_prev"),

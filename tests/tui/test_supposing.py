@@ -21,10 +21,7 @@ def panel(d: Driver) -> WhatIfPanel:
 
 
 async def retype(d: Driver, value: str) -> None:
-    """Put another value at the end of the command that was begun."""
-    line = d.screen.query_one(CommandLine)
-    line.value = f"{line.value.rpartition(' ')[0]} "
-    line.cursor_position = len(line.value)
+    """Type another value: the old one is selected, so that it is replaced."""
     await d.type(value, "enter")
 
 
@@ -34,7 +31,7 @@ async def test_a_gate_is_supposed_otherwise_and_nothing_has_happened() -> None:
         z = d.session.value("z").copy()
         d.screen.set_focus(d.screen.query(ValueMatrix).first())
         await d.type("right", "i")
-        assert d.screen.query_one(CommandLine).value == f"what-if z[0, 1] {z[0, 1]}"
+        assert d.screen.query_one(CommandLine).value == f"what-if z[0, 1] {z[0, 1]!s}"
         await retype(d, "0.9")
         what_if = panel(d).what_if
         assert (what_if.name, what_if.index, what_if.value) == ("z", (0, 1), np.float32(0.9))
@@ -45,6 +42,39 @@ async def test_a_gate_is_supposed_otherwise_and_nothing_has_happened() -> None:
         await d.type("escape")
         assert d.screen.overlay is None
         assert d.session.branches == ("main",)
+
+
+async def test_only_the_value_is_edited_behind_a_command_that_a_key_has_begun() -> None:
+    async with driving() as d:
+        await d.type("s", "s")
+        d.screen.set_focus(d.screen.query(ValueMatrix).first())
+        await d.type("i")
+        line = d.screen.query_one(CommandLine)
+        begun = "what-if z[0, 0] "
+        assert line.selected_text == str(d.session.value("z")[0, 0])
+        await d.type("1.5")
+        assert line.value == f"{begun}1.5"
+        await d.type("ctrl+w")
+        assert line.value == begun
+        await d.type("ctrl+w", "ctrl+u")
+        assert line.value == begun
+        await d.type("0.25", "space", "t", "ctrl+w")
+        assert line.value == f"{begun}0.25 "
+        await d.type("ctrl+u", "0.5", "enter")
+        assert panel(d).what_if.value == 0.5
+
+
+async def test_a_value_of_another_timestep_is_selected_without_its_timestep() -> None:
+    async with driving() as d:
+        await d.type("s", "s", "s")
+        sequence = d.screen.query_one(Sequence)
+        d.screen.set_focus(sequence)
+        sequence.pointed = Ref("y_hat", (0, 1), 0)
+        await d.type("i")
+        line = d.screen.query_one(CommandLine)
+        assert line.value.endswith(" t 1")
+        await d.type("0.5")
+        assert line.value == "what-if y_hat[0, 1] 0.5 t 1"
 
 
 async def test_kept_it_is_an_edit_and_a_branch() -> None:
@@ -80,6 +110,19 @@ async def test_a_character_of_the_text_is_changed_from_the_cursor() -> None:
         assert d.screen.query_one(CommandLine).value == "set text[4] M"
         await retype(d, "t")
         assert d.screen.snapshot.corpus.text[:6] == "Mathta"
+
+
+async def test_a_weight_can_be_supposed_otherwise_after_the_update_of_its_batch() -> None:
+    async with driving() as d:
+        await d.type("l", "n")
+        d.screen.set_focus(d.screen.query_one(Overview))
+        d.screen.query_one(Overview).pointed = Ref("Wz", (3, 0))
+        await d.type("i")
+        await retype(d, "0.5")
+        assert "it is −1.5228 at the beginning of this batch" in panel(d).plain_text()
+        await d.type("enter")
+        assert d.session.parameter("Wz")[3, 0] == 0.5
+        assert d.where == (0, 0, 0, "start")
 
 
 async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:

@@ -224,6 +224,8 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
 def screenshot(keys: str, size: tuple[int, int], theme: str | None, out: Path) -> None:
     """Press keys in a debugger that nobody sees, and save its screen as OUT.svg."""
     config = chosen_config()
+    if out.suffix.lower() != ".svg":
+        raise TuiGruError(f"OUT.svg: a picture is SVG, and {out} would say otherwise; name it {out.with_suffix('.svg')}")
     if not out.parent.is_dir():
         raise TuiGruError(f"OUT.svg: there is no folder {out.parent}; make it first")
     from tui_gru.cli.screen import draw

@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 
 import click
 
 from tui_gru.engine.errors import TuiGruError
-
-_FIELD = re.compile(r"(?<!['\"\w])[a-z]+(?:_[a-z]+)+(?!['\"\w])")  # hidden_size, and not where it is quoted
 
 
 def line_of(error: TuiGruError | click.ClickException) -> str:
@@ -31,13 +30,23 @@ def given_as(option: str, field: str) -> Iterator[None]:
 
 
 def _of_engine(error: TuiGruError) -> str:
-    message = _FIELD.sub(lambda field: option_name(field[0]), str(error))
+    message = _fields().sub(lambda field: option_name(field[0]), str(error))
     if error.option is None:
         return message
     option = option_name(error.option)
     if message.startswith(f"{error.option} "):  # "seed must be" reads on as "--seed must be"
         return option + message.removeprefix(error.option)
     return message if message.startswith(f"{option} ") else f"{option}: {message}"
+
+
+@cache
+def _fields() -> re.Pattern[str]:
+    """The fields that are options, where an error names one: not in quotes, nor in the name of a file."""
+    from tui_gru.cli.commands import program  # late, since it imports this module
+
+    parameters = [each for command in (program, *program.commands.values()) for each in command.params]
+    names = "|".join(sorted({each.name for each in parameters if each.name and "_" in each.name}))
+    return re.compile(rf"""(?<!['"\w./-])(?:{names})(?!['"\w/-]|\.\w)""")
 
 
 def option_name(field: str) -> str:

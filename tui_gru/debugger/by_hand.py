@@ -9,7 +9,7 @@ from dataclasses import replace
 from tui_gru.debugger.changeable import gradients_of, values_of
 from tui_gru.debugger.formula import Apply, Formula, Name
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.naming import printable
+from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.timeline import Timeline
@@ -87,7 +87,7 @@ class ByHand:
         for segment, before in self._pairs(number):
             was = begun_with if before is None else before.settings.learning_rate
             if segment.settings.learning_rate != was:
-                return self.said(segment.start, f"{was:g}")
+                return self.said(segment.start, f"{was + 0:g}")
         return ""
 
     def character(self, place: int, number: Number) -> str:
@@ -95,7 +95,7 @@ class ByHand:
         for segment, before in self._pairs(number):
             was = self._timeline.program.config.text if before is None else before.settings.trainer.config.text
             if segment.settings.trainer.config.text[place] != was[place]:
-                return self.said(segment.start, f"“{printable(was[place])}”")
+                return self.said(segment.start, f"“{shown_char(was[place])}”")
         return ""
 
     def said(self, tick: int, was: str) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tui_gru.debugger.checking import place, scientific, severity
+from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.record import Activations, BatchRecord
 
@@ -98,7 +99,7 @@ class CheckWatch:
         config, self.stopped_at = self._timeline.program.config, batch
         epoch, in_epoch = divmod(batch, config.num_batches)
         self.problem = (
-            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {worst.name} differs by "
+            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {screen_name(worst.name)} differs by "
             f"{scientific(worst.absolute)} at {place(worst, config)} ({worst.against})"
         )
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tui_gru.debugger.changeable import gradients_of
+from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.naming import OVER_VOCABULARY
+from tui_gru.debugger.naming import spoken, spoken_index
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action
@@ -89,19 +90,23 @@ class Report:
 
     @cached_property
     def worst(self) -> Row:
-        """The row that is furthest off, of those that nothing excuses."""
-        return max(self.rows, key=lambda row: (row.wrong, not row.excuse, severity(row.worst)))
+        """The row that the summary names: what is furthest beyond rounding, or, where all agree, the largest difference."""
+        compared = [row for row in self.rows if not row.excuse]
+        if self.agrees:
+            return max(compared, key=lambda row: row.whole.absolute)
+        return max(compared, key=lambda row: (row.wrong, severity(row.worst)))
 
     @cached_property
     def summary(self) -> str:
-        """`all 42 arrays agree: the largest difference is 3.1e-8 at dUh[0, 1]; finite differences on 2 entries of each, …`."""
+        """`all 42 arrays agree: the largest difference is 3.1e-8 at dUh[unit 1, unit 2]; finite differences on 2 entries, …`."""
         wrong, compared = [row for row in self.rows if row.wrong], [row for row in self.rows if not row.excuse]
         if wrong:
             at = self.worst.worst
-            words = f"{len(wrong)} of {len(compared)} arrays do not agree, least of all {at.name}: {at.against} differs by "
-            words += f"{scientific(at.absolute)} at {self.place(at)}"
+            differ = "differ" if at.against == DIFFERENCES else "differs"
+            words = f"{len(wrong)} of {len(compared)} arrays do not agree, least of all {screen_name(at.name)}: "
+            words += f"{at.against} {differ} by {scientific(at.absolute)} at {self.place(at)}"
         else:
-            at = max((row.whole for row in compared), key=lambda c: c.absolute)
+            at = self.worst.whole
             words = f"all {len(compared)} arrays agree: the largest difference is {scientific(at.absolute)} at {self.place(at)}"
         if self.entries:
             sample = "1 entry" if self.entries == 1 else f"{self.entries} entries"
@@ -113,13 +118,13 @@ class Report:
         """What else has to be said of it."""
         notes = ["this batch does not learn: a copy of it was given a backward pass, the run has none"] if self.copied else []
         for reason in dict.fromkeys(row.excuse for row in self.rows if row.excuse):
-            names = [row.name for row in self.rows if row.excuse == reason]
+            names = [screen_name(row.name) for row in self.rows if row.excuse == reason]
             listed = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:4])} and {len(names) - 4} others"
             notes.append(f"{reason}, so {listed} cannot agree")
         return tuple(notes)
 
     def place(self, comparison: Comparison) -> str:
-        """Where the largest difference is: `dUh[0, 1]` as in code; `dz t 2, row 1, unit 1`, all counted from 1, as on screen."""
+        """Where the largest difference is, as on screen and counted from 1: `dUh[unit 1, unit 2]`, `dz[row 1, unit 1] at t 2`."""
         return place(comparison, self.config)
 
     def written(self, number: float) -> str:
@@ -129,22 +134,22 @@ class Report:
 
 def place(comparison: Comparison, config: Config) -> str:
     """As `Report.place`."""
-    where = entry(comparison, config)
-    return f"{comparison.name}{where}" if where.startswith("[") else f"{comparison.name} {where}".rstrip()
+    t, index = _split(comparison)
+    return f"{spoken(comparison.name, index, config.vocabulary)}{'' if t is None else f' at t {t + 1}'}"
 
 
 def entry(comparison: Comparison, config: Config) -> str:
-    """`[0, 1]`, or `t 2, row 1, unit 1`; nothing of the loss, which has one entry."""
-    name, index = comparison.name, comparison.index
-    if name == "loss":
-        return ""
-    if name not in (*FORWARD_NAMES, *BACKWARD_NAMES, "hUh"):
-        return f"[{', '.join(map(str, index))}]"
-    words = [f"t {index[0] + 1}"] + [f"row {row + 1}" for row in index[1:2]]
-    for i in index[2:]:
-        char = config.vocabulary[i] if name in OVER_VOCABULARY else ""
-        words.append(f"“{char}”" if char.isprintable() and char.strip() else f"{'character' if char else 'unit'} {i + 1}")
-    return ", ".join(words)
+    """`unit 1, unit 2`, or `t 2, row 1, unit 1`; nothing of the loss, which has one entry."""
+    t, index = _split(comparison)
+    where = spoken_index(comparison.name, index, config.vocabulary)
+    return ", ".join(filter(None, ("" if t is None else f"t {t + 1}", where)))
+
+
+def _split(comparison: Comparison) -> tuple[int | None, tuple[int, ...]]:
+    """The timestep of an entry, None for that of a whole batch, and its index there."""
+    if comparison.name in (*FORWARD_NAMES, *BACKWARD_NAMES, "hUh"):
+        return comparison.index[0], comparison.index[1:]
+    return None, () if comparison.name == "loss" else comparison.index
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +214,7 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[
     parameters = parameter_names(program.config.reset)
     absorbed = (*parameters, "h", "h_prev", "az", "ar", "ah", "logits")
     spoilt = any(offset > program.loss_tick or name not in absorbed for offset, name in changes)
-    reason = f"{changes[0][1]} was changed in the middle of this batch" if changes else ""
+    reason = f"{screen_name(changes[0][1])} was changed in the middle of this batch" if changes else ""
 
     def excuse(name: str) -> str:
         derivative = name in (*BACKWARD_NAMES, *gradients_of(program.config.reset))

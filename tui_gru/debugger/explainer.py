@@ -14,7 +14,7 @@ from tui_gru.debugger.evaluation import Index
 from tui_gru.debugger.formula import Formula, Name
 from tui_gru.debugger.line_terms import LineTerms
 from tui_gru.debugger.moment import Moment, readable_names, unknown_name
-from tui_gru.debugger.naming import printable, spoken
+from tui_gru.debugger.naming import shown_char, spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.timeline import Timeline
@@ -140,7 +140,7 @@ class Explainer:
         moment = self._moment(number)
         corpus = self._timeline.segment_at(number.tick).settings.trainer.corpus
         place = corpus.position_in_text(batch, t, row) + (number.name == "y")
-        char = printable(str(moment.value("char" if number.name == "x" else "target", t)[row]))
+        char = shown_char(str(moment.value("char" if number.name == "x" else "target", t)[row]))
         role = "read" if number.name == "x" else "to be predicted"
         loaded = self._batch(number) * self._program.ticks + t * len(self._program.forward)  # just before the timestep began
         by_hand = self._by_hand.character(place, replace(number, tick=loaded, before=False))

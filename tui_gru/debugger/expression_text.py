@@ -1,7 +1,8 @@
 """What a person typed, read as a Python expression whose parts still know their place in the typed text.
 
-Python's own parser does the grammar. Before it come the signs of the screen (`≤ ≥ ≠ − × · ⊙`) and hints for what
-people write by habit (`=`, `&&`, `!`); after it, every node of the tree leads back to the column it came from.
+Python's own parser does the grammar. Before it come the signs of the screen (`≤ ≥ ≠ − × · ⊙`), the names on it that Python
+would not take for names (`hₜ₋₁ dh← ①`), and hints for what people write by habit (`=`, `&&`, `!`); after it, every node of the
+tree leads back to the column it came from.
 """
 
 import ast
@@ -9,6 +10,7 @@ import re
 import warnings
 from dataclasses import dataclass
 
+from tui_gru.debugger.formula import CODE
 from tui_gru.engine.errors import TuiGruError
 
 MAX_LENGTH = 1000
@@ -22,8 +24,11 @@ _FORBIDDEN = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 """The pattern of a string."""
 
+_NAMES = "|".join(sorted((shown for shown in CODE if not shown.isidentifier()), key=len, reverse=True))
+
 _TOKENS = re.compile(
     rf"""(?P<text> {QUOTED} )
+      | (?P<name> {_NAMES} )
       | (?P<sign> [≤≥≠−×·⊙] )
       | (?P<slip> => | =< | <> | := | && | \|\| | (?<![=<>!])=(?!=) | (?<=[=<>!]=)= | !(?!=) | [&|^~@#] )""",
     re.VERBOSE,
@@ -122,10 +127,10 @@ class ExpressionText:
         for token in _TOKENS.finditer(self._text):
             if token["slip"]:
                 raise self._error(_SLIPS[token["slip"]], token.start())
-            if token["sign"]:
-                sign = _SIGNS[token["sign"]]
-                python += self._text[done : token.start()], sign
-                origins += [*range(done, token.start()), *[token.start()] * len(sign)]
+            if shown := token["sign"] or token["name"]:
+                meant = _SIGNS.get(shown) or CODE[shown]
+                python += self._text[done : token.start()], meant
+                origins += [*range(done, token.start()), *[token.start()] * len(meant)]
                 done = token.end()
         python.append(self._text[done:])
         origins += range(done, len(self._text) + 1)

@@ -16,7 +16,7 @@ import numpy as np
 from tui_gru.debugger import expression_values as values
 from tui_gru.debugger.expression_text import ConditionError, ExpressionText
 from tui_gru.debugger.expression_values import Array, Moments, Operation, Verdict
-from tui_gru.debugger.formula import SCREEN
+from tui_gru.debugger.formula import CODE
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
@@ -24,7 +24,7 @@ Read: TypeAlias = Callable[[str], object]
 
 FUNCTIONS = (*values.REDUCTIONS, *values.ELEMENTWISE, "prev")
 
-_SPELLINGS = {normalize("NFKC", spelled): name for name, spelled in SCREEN.items()}
+_SPELLINGS = {normalize("NFKC", shown): name for shown, name in CODE.items()}
 """Names as the screen spells them, in the normal form (NFKC) to which Python's parser brings every name."""
 
 _CHAIN_ADVICE = "write the two comparisons apart, as in all(a < b) and all(b < c)"
@@ -200,9 +200,7 @@ class _Compiler:
             raise self._error(node, "this number is too large") from None
 
     def _name(self, node: ast.Name) -> str:
-        stem = node.id.removeprefix("d")
-        screen = node.id.removesuffix(stem) + _SPELLINGS.get(stem, stem)
-        for name in (node.id, screen):
+        for name in (node.id, _SPELLINGS.get(node.id, "")):
             if name in self._names:
                 return name
         if node.id in FUNCTIONS:

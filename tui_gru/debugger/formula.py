@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from unicodedata import normalize
 
 SCREEN = {
     "h_tilde": "h̃", "h_prev": "hₜ₋₁", "logits": "o", "y_hat": "ŷ", "term1": "①", "term2": "②", "term3": "③",
-    "dlogits": "do", "dh_tilde": "dh̃", "dh_prev": "dhₜ₋₁", "dh_future": "dh←", "learning_rate": "η", "one": "1",
+    "dlogits": "do", "dh_tilde": "dh̃", "dh_prev": "dhₜ₋₁", "dh_future": "dh←", "learning_rate": "η",
 }  # fmt: skip
+CODE = {shown: name for name, shown in SCREEN.items()}
 LATEX = {
     "h_tilde": r"\tilde{h}", "h_prev": "h_{t-1}", "logits": "o", "y_hat": r"\hat{y}", "dh_future": r"\overleftarrow{dh}",
     "term1": r"\ell^{(1)}", "term2": r"\ell^{(2)}", "term3": r"\ell^{(3)}", "dh_tilde": r"d\tilde{h}", "dh_prev": "dh_{t-1}",
@@ -40,6 +42,11 @@ def latex_text(words: str) -> str:
 def screen_name(name: str) -> str:
     """A name as it is written on screen: h_tilde is h̃, logits is o."""
     return SCREEN.get(name, name)
+
+
+def code_name(name: str) -> str:
+    """A name as it is typed, in code or as on screen, in code: hₜ₋₁ is h_prev. What is neither stays as it is."""
+    return CODE.get(normalize("NFC", name), name)
 
 
 class Formula:

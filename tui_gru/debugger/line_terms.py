@@ -13,7 +13,7 @@ from tui_gru.debugger.entries import Term, made_of
 from tui_gru.debugger.evaluation import EVERY, Index, Numbers
 from tui_gru.debugger.formula import Formula, Name, Product, Transpose
 from tui_gru.debugger.moment import Moment, readable_names
-from tui_gru.debugger.naming import axes_of, printable
+from tui_gru.debugger.naming import axes_of, shown_char
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Program
 from tui_gru.engine.parameters import parameter_names
@@ -66,10 +66,10 @@ class LineTerms:
             case Product(Name("x"), right):
                 pick = made.terms[0].number
                 assert pick is not None
-                char = printable(self._vocabulary[pick.index[0]])
+                char = shown_char(self._vocabulary[pick.index[0]])
                 return replace(made, note=f"“{char}” picks row {pick.index[0] + 1} of {right.text}")
             case Product(Transpose(Name("x"))):
-                return made if made.terms else given(f"no row reads “{printable(self._vocabulary[index[0]])}” at this timestep")
+                return made if made.terms else given(f"no row reads “{shown_char(self._vocabulary[index[0]])}” at this timestep")
             case Product(left):
                 return replace(made, note=f"over {self._inner(left)}s")
             case f.Reduce():
@@ -101,7 +101,7 @@ class LineTerms:
         return axes_of(left.name)[-1] if isinstance(left, Name) else "unit"
 
     def _spoken(self, axis: str, k: int) -> str:
-        return f"“{printable(self._vocabulary[k])}”" if axis == "character" else f"{axis} {k + 1}"
+        return f"“{shown_char(self._vocabulary[k])}”" if axis == "character" else f"{axis} {k + 1}"
 
     def _softmax(self, node: f.Apply, index: Index, tick: int, t: int) -> Expansion:
         row, chosen = index

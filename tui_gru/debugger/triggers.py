@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from tui_gru.debugger.conditions import Condition, ConditionError, Expression, compile_condition, compile_value
-from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.formula import code_name
 from tui_gru.debugger.hit_counts import HitCount
 from tui_gru.debugger.log_points import LogPoint
 from tui_gru.debugger.moment import readable_names
@@ -81,11 +81,9 @@ def _of_breakpoint(stop: Breakpoint, program: Program, names: tuple[str, ...]) -
 def line_named(program: Program, name: str) -> str:
     """The target of a line that a person names, as in the code or as on screen (`h̃`). Raises `TuiGruError` where there is none."""
     targets = [row.line.target for row in program.rows if row.line is not None]
-    if name in targets:
-        return name
-    spelled = {screen_name(target): target for target in targets}
-    if name in spelled:
-        return spelled[name]
+    known = code_name(name) if isinstance(name, str) else ""
+    if known in targets:
+        return known
     close = get_close_matches(name, targets) if isinstance(name, str) else ()
     hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(targets)}"
     raise TuiGruError(f"there is no line that computes {name!r}; {hint}")

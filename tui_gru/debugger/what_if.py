@@ -69,8 +69,8 @@ class WhatIf:
 def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) -> WhatIf:
     """What `edit` would come to in the batch that one is in. `t` is the timestep (0-based; the position's if None).
 
-    A parameter is changed from the beginning of the batch on, a gradient once it is complete. Raises `TuiGruError` for what
-    cannot be changed, has not been computed yet, or lies before something in the batch that has been changed already.
+    A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. Raises
+    `TuiGruError` for what cannot be changed, has not been computed yet, or lies before something in the batch that was changed.
     """
     program, name = here.program, edit.name
     reset = program.config.reset
@@ -116,9 +116,7 @@ def _array(here: Moment, name: str, t: int | None) -> Array:
         what = "is what goes in" if name in ("x", "y") else "is no number that can be changed"
         raise TuiGruError(f"{name!r} {what}; {unknown_name(name, known).split('; ')[-1]}")
     if name in parameters:
-        if name in here.updated_names:
-            raise TuiGruError(f"this batch has updated {name} already, and does nothing with it after that; ask in the next batch")
-        return here.parameters[name]
+        return here.record.parameters[name]
     value = here.value(name, t)
     if value is None:
         raise TuiGruError(f"{name} has not been computed here yet; step over its line first")

@@ -1,49 +1,25 @@
-"""Characters of a user's text, each as something that can be seen and takes room on a screen."""
+"""Texts on the screen by the cells that they take: a user's characters, what is cut, what is folded."""
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from rich.cells import cell_len
 
+from tui_gru.debugger.naming import shown_char
 from tui_gru.tui.glyphs import Glyphs, transliterate
-
-_SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
-
-
-@lru_cache(maxsize=8192)
-def visible(char: str) -> str:
-    """The character itself; a sign for a blank, a newline and a tab; an escape for what else does not show."""
-    if char in _SIGNS:
-        return _SIGNS[char]
-    if unicodedata.category(char) in ("Mn", "Me", "Mc"):  # it would merge with what stands before it
-        return escaped(char)
-    return char if char.isprintable() and cell_len(char) else escaped(char)
-
-
-def escaped(char: str) -> str:
-    """The character as Python writes it in ASCII: `\\r`, `\\u0303`."""
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def visible_text(chars: Iterable[str]) -> str:
     """All of them in a row."""
-    return "".join(map(visible, chars))
-
-
-@lru_cache(maxsize=8192)
-def sign(char: str) -> str:
-    """The character in one cell or two, for where characters stand in columns: what would need an escape is `�`."""
-    shown = visible(char)
-    return shown if cell_len(shown) <= 2 else "\ufffd"
+    return "".join(map(shown_char, chars))
 
 
 @lru_cache(maxsize=32)
 def widest(chars: str) -> int:
     """The cells that the widest of these characters takes as a sign."""
-    return max((cell_len(sign(char)) for char in chars), default=1)
+    return max((cell_len(shown_char(char)) for char in chars), default=1)
 
 
 def cut(text: str, width: int, glyphs: Glyphs) -> str:

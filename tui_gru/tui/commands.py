@@ -91,7 +91,7 @@ def _back(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _set(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(r"(\w+)\s*(?:\[([\d,\s-]+)\])?\s*=?\s*(\S.*|'.')", rest)
+    match = re.fullmatch(r"([^\s\[\]=,]+)\s*(?:\[([\d,\s-]+)\])?\s*=?\s*(\S.*|'.')", rest)
     if match is None:
         raise TuiGruError(f"write it as Wz[0,1] 0.5, h[0,1] 0.5, learning_rate 0.1, or text[3] a, not {rest!r}")
     name, index, value = match.groups()
@@ -99,7 +99,7 @@ def _set(screen: MainScreen, rest: str) -> None:
 
 
 def _why(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(r"(\w+)\s*(?:\[([\d,\s]+)\])?(?:\s+t\s*(\d+))?", rest)
+    match = re.fullmatch(r"([^\s\[\]=,]+)\s*(?:\[([\d,\s]+)\])?(?:\s+t\s*(\d+))?", rest)
     if match is None:
         raise TuiGruError(f"write it as h[1,0], Wz[3,0], loss, or z[0,1] t 2 for another timestep, not {rest!r}")
     index = tuple(int(part) for part in match[2].split(",")) if match[2] else ()
@@ -107,7 +107,7 @@ def _why(screen: MainScreen, rest: str) -> None:
 
 
 def _what_if(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(r"(\w+)\s*(?:\[([\d,\s]+)\])?\s*=?\s*(\S+)(?:\s+t\s*(\d+))?", rest)
+    match = re.fullmatch(r"([^\s\[\]=,]+)\s*(?:\[([\d,\s]+)\])?\s*=?\s*(\S+)(?:\s+t\s*(\d+))?", rest)
     value = _value(match[3]) if match is not None else ""
     if match is None or isinstance(value, str):
         raise TuiGruError(f"write it as z[0,1] 0.5, Wz[3,0] -1, or h[1,0] 0 t 2 for another timestep, not {rest!r}")

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.glyphs import UNICODE
 from tui_gru.tui.screens.main import MainScreen
@@ -19,15 +21,16 @@ NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"spac
 
 
 def take(config: Config, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None = None) -> None:
-    """Save what the debugger shows after `keys`, at `size` (columns, rows), as SVG."""
+    """Save what the debugger shows after `keys`, at `size` (columns, rows), as SVG. Raises `TuiGruError` for what is no key."""
     app = make_app(config, theme=theme)
     app.glyphs = UNICODE
-    out.write_text(asyncio.run(_picture(app, keys, size)), encoding="utf-8")
+    pressed = list(single_keys(keys))
+    out.write_text(asyncio.run(_picture(app, pressed, size)), encoding="utf-8")
 
 
 async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
     async with app.run_test(size=size) as pilot:
-        for key in single_keys(keys):
+        for key in keys:
             await pilot.press(key)
             await until_idle(pilot)
         await until_checked(pilot)
@@ -50,9 +53,16 @@ async def until_checked(pilot: Pilot[None]) -> None:
 
 
 def single_keys(tokens: Iterable[str]) -> Iterator[str]:
-    """Keys one by one: `10s` is 1, 0, s; `enter`, `space` and `shift+tab` are one key each; any other word is its letters."""
+    """Keys one by one: `10s` is 1, 0, s; `enter`, `space` and `shift+tab` are one key each; any other word is its letters.
+
+    Raises `TuiGruError` for a word that is nearly the name of a key, which its letters can hardly be meant for.
+    """
     for token in tokens:
-        if token in NAMED or re.fullmatch(r"(ctrl|shift)\+\w+", token):
+        modified = re.fullmatch(r"(?:ctrl|shift)\+(.+)", token)
+        if token in NAMED or (modified and (len(modified[1]) == 1 or modified[1] in NAMED)):
             yield token
+        elif modified or (len(token) > 3 and (close := get_close_matches(token, NAMED, n=1, cutoff=0.79))):
+            cure = "name it as ctrl+x, shift+tab" if modified else f"did you mean {close[0]}? Its letters are {' '.join(token)}"
+            raise TuiGruError(f"{token!r} is no key; {cure}", option="keys")
         else:
             yield from token

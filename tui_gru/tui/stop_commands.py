@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.expression_text import ConditionError
-from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.formula import code_name
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.glyphs import ASCII, transliterate
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.stopping import StoppingScreen
@@ -132,18 +130,15 @@ def _take(text: str, field: str, begins: int, fields: dict[str, str], columns: d
 
 
 def _line(program: Program, typed: str, column: int) -> str:
-    """The target of a line named in code, as on screen, or as on screen in ASCII. Raises `ConditionError`."""
+    """The target of a line named in code or as on screen. Raises `ConditionError`."""
     if not typed:
         return ""
     targets = [row.line.target for row in program.rows if row.line is not None]
-    spellings = {transliterate(screen_name(target), ASCII): target for target in reversed(targets)}
-    spellings |= {unicodedata.normalize("NFC", screen_name(target)): target for target in reversed(targets)}
-    spellings |= {target: target for target in targets}
-    known = spellings.get(unicodedata.normalize("NFC", typed))
-    if known is None:
+    known = code_name(typed)
+    if known not in targets:
         from difflib import get_close_matches
 
-        close = get_close_matches(typed.split()[0], spellings, n=3)
+        close = get_close_matches(typed.split()[0], targets, n=3)
         hint = f"did you mean {' or '.join(close)}?" if close else "a line is named by what it computes: break h_tilde"
         raise ConditionError(f"no line computes {typed!r}; {hint}", column + 1)
     return known

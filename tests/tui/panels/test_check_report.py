@@ -6,6 +6,7 @@ import pytest
 
 from tests.tui.panels.sessions import large, tutorial
 from tui_gru.debugger.checked_run import Tally
+from tui_gru.debugger.formula import screen_name
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.check_report import CheckReport
 from tui_gru.tui.panels.check_table import Table, folded
@@ -44,14 +45,14 @@ def test_a_row_for_every_array_with_all_its_numbers():
     assert lines[0].startswith("✓ all 41 arrays agree: the largest difference is ")
     assert "finite differences on 2 entries of each, chosen with seed 0" in " ".join(" ".join(lines[:3]).split())
     for row in report.rows:
-        (line,) = [line for line in lines if line[2:].startswith(f"{row.name} ") and "✓" in line]
+        (line,) = [line for line in lines if line[2:].startswith(f"{screen_name(row.name)} ") and "✓" in line]
         words = line.removeprefix("▸ ").split()
         assert words[1:2] == ["✓"]
         assert report.written(row.whole.ours) in words
         assert f"{row.whole.theirs:.10g}" in words
         assert line.count("✓") == (1 if row.slopes is None else 2)
         if row.name.startswith("dU"):
-            assert f"[{row.whole.index[0]}, {row.whole.index[1]}]" in line
+            assert f"unit {row.whole.index[0] + 1}, unit {row.whole.index[1] + 1}" in line
 
 
 def test_the_row_under_the_cursor_is_told_in_full():
@@ -95,7 +96,7 @@ def test_what_came_of_every_batch():
 @pytest.mark.parametrize("cursor", [0, 20, 40])
 def test_the_row_under_the_cursor_is_in_sight(cursor):
     report, _ = checked()
-    name = report.rows[cursor].name
+    name = screen_name(report.rows[cursor].name)
     for top in (0, 10, 39):
         for height in (5, 12, 20):
             assert any(line.lstrip("▸ ").startswith(f"{name} ") for line in drawn(report, 76, height, cursor, top))
@@ -122,7 +123,7 @@ def test_a_click_finds_the_row():
     for y, line in enumerate(lines):
         row = shown.row_at(y)
         if row is not None:
-            assert line[2:].startswith(f"{report.rows[row].name} ")
+            assert line[2:].startswith(f"{screen_name(report.rows[row].name)} ")
     assert [shown.row_at(y) for y in (-1, 0, 999)] == [None] * 3
     assert shown.row_at(lines.index(next(line for line in lines if line[2:].startswith("dz ")))) is not None
 

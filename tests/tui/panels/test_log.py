@@ -52,7 +52,7 @@ async def test_where_one_is_is_in_view_wherever_one_goes(board, panel):
 async def test_a_text_that_would_break_the_screen_is_written_out_and_cut(board, panel):
     async with board(panel).run_test(size=(60, 12)) as pilot:
         lines = await shown(pilot, panel, at("loss"), (LogLine(TICKS[0], 1, "[b]\x1b" + "日本" * 20),))
-        assert lines == ["▶ e1 b1 t3  [b]\\x1b日本日本日本日本日本日本…"]
+        assert lines == ["▶ e1 b1 t3  [b]␛日本日本日本日本日本日本日…"]
 
 
 async def test_of_a_long_log_only_what_is_near_is_kept_at_hand(board, panel):

@@ -48,7 +48,7 @@ async def test_characters_that_would_break_the_screen_are_written_out(board, wri
     async with board(samples).run_test(size=(60, 8)) as pilot:
         samples.show(session.snapshot(), View())
         await pilot.pause()
-        assert written(samples).split() == ["fed", "back", "[b]⏎\\x1b\\u0301日"]
+        assert written(samples).split() == ["fed", "back", "[b]⏎␛◌\u0301日"]
 
 
 async def test_a_long_text_wraps_and_ends_in_an_ellipsis(board, written):

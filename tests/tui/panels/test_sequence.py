@@ -1,8 +1,10 @@
 import pytest
 from rich.cells import cell_len
 
-from tests.tui.panels.sessions import HARD_TEXT, at, every_line, large, start, tutorial
-from tui_gru.tui.characters import cut, escaped, sign, visible
+from tests.tui.panels.sessions import at, every_line, large, start, tutorial
+from tui_gru.debugger.naming import shown_char, spoken
+from tui_gru.debugger.session import Session
+from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import UNICODE
 from tui_gru.tui.panels.sequence import sequence
 from tui_gru.tui.themes import BLACKBOARD, palette_for
@@ -77,24 +79,46 @@ def test_every_size(make):
 
 @pytest.mark.parametrize(
     ("char", "seen"),
-    [(" ", "␣"), ("\n", "⏎"), ("\t", "⇥"), ("[", "["), ("日", "日"), ("\u0301", "\\u0301"), ("\u200b", "\\u200b"), ("\r", "\\r")],
+    [
+        (" ", "␣"),
+        ("\n", "⏎"),
+        ("\t", "⇥"),
+        ("[", "["),
+        ("日", "日"),
+        ("\u0301", "◌\u0301"),
+        ("\u1161", "◌\u1161"),
+        ("\u200d", "\ufffd"),
+        ("\ufe0f", "\ufffd"),
+        ("\r", "␍"),
+        ("\x1b", "␛"),
+        ("\x7f", "␡"),
+        ("\xa0", "⍽"),
+    ],
 )
 def test_characters_are_seen(char, seen):
-    assert visible(char) == seen
+    assert shown_char(char) == seen
 
 
 def test_every_visible_character_is_as_wide_in_a_text_as_alone():
-    shown = [visible(char) for char in sorted(set(HARD_TEXT))]
-    assert all(cell_len(char) > 0 for char in shown)
+    shown = [shown_char(chr(code)) for code in range(0x20000) if not 0xD800 <= code < 0xE000]
+    assert {cell_len(char) for char in shown} == {1, 2}
     assert cell_len("".join(shown)) == sum(map(cell_len, shown))
 
 
-def test_a_sign_takes_no_more_than_two_cells():
-    assert [sign(char) for char in "a日\u200b"] == ["a", "日", "\ufffd"]
+def test_a_combining_mark_is_drawn_the_same_way_everywhere():
+    session = Session(text="e\u0301a" * 20, hidden_size=2, batch_size=2, seq_length=3)
+    session.learning = True
+    session.step("batch")
+    mark = session.config.vocabulary.index("\u0301")
+    assert spoken("Wz", (mark, 0), session.config.vocabulary) == "Wz[“◌\u0301”, unit 1]"
+    session.step("timestep", 2)
+    lines = sequence(P, session.snapshot(), None, 40, 8).text
+    assert "◌\u0301→a" in lines
+    assert "\ufffd" not in lines
+    assert "\\u" not in lines
 
 
 def test_cut():
     assert cut("h\u0303 = tanh", 3, UNICODE) == "h\u0303 …"
     assert cut("日本語", 4, UNICODE) == "日…"
     assert [cut("abc", width, UNICODE) for width in (0, 1, 3)] == ["", "…", "abc"]
-    assert escaped("é") == "\\xe9"

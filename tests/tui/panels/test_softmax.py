@@ -1,6 +1,6 @@
 import numpy as np
 
-from tui_gru.tui.characters import visible
+from tui_gru.debugger.naming import shown_char
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
@@ -56,7 +56,7 @@ async def test_of_a_large_vocabulary_the_likeliest_and_the_target(board, moment,
             target = snapshot.config.vocabulary.index(snapshot.value("target")[row])
             for index in (int(np.argmax(y_hat)), target):
                 assert numbers.unit(y_hat[index]) in shown
-                assert visible(snapshot.config.vocabulary[index]) in shown
+                assert shown_char(snapshot.config.vocabulary[index]) in shown
         assert shown.count("▸") == 8
         assert f"of {snapshot.config.vocab_size}" in str(softmax.border_subtitle)
 

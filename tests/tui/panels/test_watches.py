@@ -86,6 +86,7 @@ async def test_of_a_matrix_the_changed_elements_are_lit_where_the_old_ones_do_no
         (np.array([[True, False], [False, False]]), "[[1 0] [0 0]]"),
         (np.array(["M", "h"]), "[M h]"),
         (np.zeros((0, 2)), "[]"),
+        (np.float32(-0.0), "0"),
     ],
 )
 async def test_an_array_that_does_not_fit_is_described(board, panel, value, said):

@@ -22,6 +22,11 @@ def test_columns_align_whatever_the_numbers(values, compact, kind):
     assert {cell_len(line) for line in box.text.splitlines()} == {box.width}
 
 
+@pytest.mark.parametrize("kind", ["signed", "unit", "onehot"])
+def test_a_negative_zero_is_a_zero(kind):
+    assert matrix(P, np.array([[0.0, -0.0]], np.float32), kind=kind).text == matrix(P, np.zeros((1, 2)), kind=kind).text
+
+
 @given(arrays)
 def test_what_is_not_computed_takes_the_same_room(values):
     blank = matrix(P, None, shape=values.shape)

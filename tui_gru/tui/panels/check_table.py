@@ -8,6 +8,7 @@ from rich.segment import Segment
 from tui_gru.debugger.checked_run import Tally
 from tui_gru.debugger.checking import DIFFERENCES, Report, entry, scientific
 from tui_gru.debugger.checking import Row as Compared
+from tui_gru.debugger.formula import screen_name
 from tui_gru.engine.reference import Comparison
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
@@ -60,7 +61,7 @@ class Table:
             detail = []
         room = max(spare - len(detail) - (1 if detail else 0), 1)
         top = min(max(top, cursor - room + 1), cursor, max(len(self.rows) - room, 0))
-        columns = _Columns(report, width)
+        columns = _Columns(palette, report, width)
         lines: list[Row] = [(), columns.heading(palette)][:heading]
         for i, row in enumerate(self.rows[top : top + room], top):
             lines.append(columns.row(palette, row, under_cursor=i == cursor))
@@ -70,7 +71,7 @@ class Table:
 
     def _detail(self, palette: Palette, row: Compared, width: int) -> list[Box]:
         """Everything about one row, in full."""
-        lines = []
+        lines, name = [], screen_name(row.name)
         for at in (row.whole, row.slopes):
             if at is None:
                 continue
@@ -78,7 +79,7 @@ class Table:
             entries = "the one entry" if row.whole.checked == 1 else f"{part} entries"
             where = entry(at, self.report.config)
             lines.append(
-                f"{row.name}, {entries} against {_name(at)}: {scientific(at.absolute)} {f'at {where}' if where else 'apart'}, "
+                f"{name}, {entries} against {_name(at)}: {scientific(at.absolute)} {f'at {where}' if where else 'apart'}, "
                 f"ours {self.report.written(at.ours)}, theirs {at.theirs!r}"
             )
         worst = row.worst
@@ -93,19 +94,20 @@ class Table:
 class _Columns:
     """What the columns are and how wide, for a width: the name and the difference always, the rest where there is room."""
 
-    def __init__(self, report: Report, width: int) -> None:
+    def __init__(self, palette: Palette, report: Report, width: int) -> None:
         self._report = report
         digits = 10 if report.config.dtype == "float32" else 17
         self._places = {row.name: entry(row.whole, report.config) for row in report.rows}
         self._numbers = {
             row.name: (report.written(row.whole.ours), f"{row.whole.theirs:.{digits}g}") for row in report.rows
         }  # fmt: skip
-        self._name = max(len(row.name) for row in report.rows) + 1
+        self._names = {row.name: transliterate(screen_name(row.name), palette.glyphs) for row in report.rows}
+        self._name = max(map(cell_len, self._names.values())) + 1
         self._ours = max(len(ours) for ours, _ in self._numbers.values()) + 2
         self._theirs = max(len(theirs) for _, theirs in self._numbers.values()) + 2
         self._place = max(map(cell_len, self._places.values())) + 2
-        self._slopes = 2 + self._name + 4 + 10 + 12 <= width
-        used = 2 + self._name + 4 + 10 + 12 * self._slopes  # mark, name, tick, difference, slopes
+        self._slopes = 2 + self._name + 4 + 10 + 14 <= width
+        used = 2 + self._name + 4 + 10 + 14 * self._slopes  # mark, name, tick, difference, finite differences
         self._relative = used + 10 <= width
         used += 10 * self._relative
         self._where = used + self._place <= width
@@ -121,12 +123,12 @@ class _Columns:
         if self._full:
             words += f"{'ours':>{self._ours}}{'theirs':>{self._theirs}}  "
         if self._slopes:
-            words += "  by slopes"
+            words += "  finite diff."
         return (Segment(transliterate(words, palette.glyphs), palette.dim),)
 
     def row(self, palette: Palette, row: Compared, *, under_cursor: bool) -> Row:
         worst = row is self._report.worst
-        name = Segment(row.name.ljust(self._name), palette.cursor if under_cursor else palette.plain)
+        name = Segment(set_cell_size(self._names[row.name], self._name), palette.cursor if under_cursor else palette.plain)
         ink = palette.warning if row.wrong else palette.plain
         segments = [Segment(f"{palette.glyphs.target} " if worst else "  ", palette.target), name, Segment(" ")]
         segments += [_verdict(palette, row.whole.agrees, row), Segment(f"{scientific(row.whole.absolute):<10}", ink)]

@@ -11,8 +11,8 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_gru.debugger.naming import printable
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import visible
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
@@ -149,10 +149,10 @@ def _excerpt(palette: Palette, content: str, width: int) -> str:
     """The beginning of the text on one line of at most `width` cells, with an ellipsis where it goes on."""
     written, used = "", 0
     for char in content:
-        sign = char if char == " " else visible(char)
-        if used + cell_len(sign) > width:
+        shown = printable(char)
+        if used + cell_len(shown) > width:
             return transliterate(set_cell_size(written, width - 1).rstrip() + "…", palette.glyphs)
-        written, used = written + sign, used + cell_len(sign)
+        written, used = written + shown, used + cell_len(shown)
     return written
 
 

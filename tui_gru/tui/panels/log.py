@@ -7,10 +7,11 @@ from bisect import bisect_right
 from rich.cells import cell_len
 from rich.segment import Segment
 
+from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import LogLine
-from tui_gru.tui.characters import cut, visible
+from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.panels.stop_signs import place_of
 from tui_gru.tui.view import View
@@ -55,7 +56,7 @@ class Log(Panel):
 
     def _row(self, line: LogLine, place: str, index: int, width: int) -> Row:
         palette, glyphs = self.palette, self.palette.glyphs
-        said = "".join(char if char == " " else visible(char) for char in line.text)
+        said = "".join(char if char.isprintable() else shown_char(char) for char in line.text)
         said = cut(transliterate(said, glyphs), max(width - len(place) - 4, 0), glyphs)
         assert self._snapshot is not None
         if index == self._here:

@@ -8,8 +8,9 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 
+from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import sign, widest
+from tui_gru.tui.characters import widest
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -59,7 +60,7 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
     rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
     if rows > height or columns > width:
         return None
-    labels = [sign(char) for char in snapshot.corpus.vocabulary] if rows < height else None
+    labels = [shown_char(char) for char in snapshot.corpus.vocabulary] if rows < height else None
     for compact in (False, True):
         entry = ENTRIES["signed", compact].width
         cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
@@ -90,7 +91,7 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, h
             style = entry_style(palette, "signed", value, scale)
             style = palette.quiet(style) if row not in (None, i) else style
             style = palette.fresh(style) if _fresh(snapshot, "term1") and row in (None, i) else style
-            char = transliterate(sign(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
+            char = transliterate(shown_char(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
             label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
             lines.append((label, Cell.of(numbers.wide(value), style, Ref("term1", (i, targets[i])))))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))

@@ -9,8 +9,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import sign, visible_text, widest
+from tui_gru.tui.characters import visible_text, widest
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -197,7 +198,7 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
     columns = []
     for t in steps:
         inputs, targets = (
-            [transliterate(sign(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()]
+            [transliterate(shown_char(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()]
             for ids in (activations.inputs, activations.targets)
         )
         y_hat = snapshot.value("y_hat", t)

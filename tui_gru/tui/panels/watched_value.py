@@ -14,9 +14,10 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.computed_here import computed_here
+from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import Watched
-from tui_gru.tui.characters import cut, visible
+from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets import numbers
@@ -71,10 +72,10 @@ def _single(value: Any) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "true" if value else "false"
     if isinstance(value, str):
-        return "".join(map(visible, value))
+        return "".join(map(shown_char, value))
     number = float(value)
     if math.isfinite(number) and number.is_integer() and abs(number) < _LARGEST_WHOLE:
-        return f"{number:.0f}"
+        return f"{number + 0:.0f}"  # no minus before a zero
     return numbers.wide(number).strip()
 
 

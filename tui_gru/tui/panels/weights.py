@@ -9,9 +9,9 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 
+from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.engine.parameters import parameter_names
-from tui_gru.tui.characters import visible
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, WEIGHTS, Sheet, fits, sheet
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -118,10 +118,10 @@ class ParameterMatrix(MatrixView):
 
     def name_cell(self, row: int, column: int) -> str:
         name = self.parameter
-        to = visible(self._vocabulary[column]) if name.endswith("y") else f"unit {column + 1}"
+        to = shown_char(self._vocabulary[column]) if name.endswith("y") else f"unit {column + 1}"
         if name.startswith("b"):
             return f"{name}, {to}"
-        come = visible(self._vocabulary[row]) if name in ("Wz", "Wr", "Wh") else f"unit {row + 1}"
+        come = shown_char(self._vocabulary[row]) if name in ("Wz", "Wr", "Wh") else f"unit {row + 1}"
         return f"{name}, {come} → {to}"
 
 

@@ -57,7 +57,11 @@ class WhatIfPanel(Overlay):
     def build(self, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
         before, after = what_if.losses
-        since = " from the beginning of the batch on" if what_if.t is None and not what_if.name.startswith("d") else ""
+        since = (
+            " at the beginning of this batch, where this would change it"
+            if what_if.t is None and not what_if.name.startswith("d")
+            else ""
+        )
         lines = [
             *(self._line((part, palette.dim)) for part in folded(f"it is {short(what_if.was)}{since}", width)),
             self._line(

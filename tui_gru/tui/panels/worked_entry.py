@@ -13,8 +13,7 @@ from rich.style import Style
 from tui_gru.debugger.entries import Made, Part, made_of
 from tui_gru.debugger.evaluation import Numbers
 from tui_gru.debugger.formula import FUNCTIONS, Apply, Difference, Name, Number, Reduce, Sum, Times, Transpose
-from tui_gru.debugger.naming import joined
-from tui_gru.tui.characters import visible
+from tui_gru.debugger.naming import joined, shown_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
@@ -106,18 +105,18 @@ class WorkedEntry:
         return ", ".join(self._named(what, index) for what, index in ((result.rows, i), (result.columns, j)) if what)
 
     def _named(self, what: str, index: int) -> str:
-        return f"“{visible(self.operands.vocabulary[index])}”" if what == "character" else f"{what} {index + 1}"
+        return f"“{shown_char(self.operands.vocabulary[index])}”" if what == "character" else f"{what} {index + 1}"
 
     def _pick(self) -> str:
         read = self.operands.line.reads
         if self.operands.line.target == "term2":
-            return f"only the target {visible(self.operands.vocabulary[self.operands.target(self.row)])} counts"
+            return f"only the target {shown_char(self.operands.vocabulary[self.operands.target(self.row)])} counts"
         weights = next((name for name in read if name[0] == "W"), "")
         if "x" not in read or not weights:
             return ""
         pick = self.operands.given(self.row)
         char = self.operands.vocabulary[pick]
-        return f"the {'letter' if char.isalpha() else 'character'} {visible(char)} picks row {pick + 1} of {weights}"
+        return f"the {'letter' if char.isalpha() else 'character'} {shown_char(char)} picks row {pick + 1} of {weights}"
 
     # What it is made of
 

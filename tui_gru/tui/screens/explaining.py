@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.formula import code_name
 from tui_gru.debugger.naming import axes_of
 from tui_gru.debugger.position import position_of
 from tui_gru.tui.key_signs import with_keys
@@ -34,7 +36,7 @@ class ExplainingScreen(LookingScreen):
 
     def ask(self, number: Number) -> None:
         """Lay the derivation of a number over the blackboard; where one is there already, it is come back to."""
-        self._derive(number, follow=False)
+        self._derive(replace(number, name=code_name(number.name)), follow=False)
 
     def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
         self._derive(event.number, follow=True)

@@ -11,6 +11,7 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
+from tui_gru.debugger.formula import code_name
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.trouble import joined
 from tui_gru.engine.config import SAMPLERS
@@ -156,7 +157,7 @@ class MainScreen(
         return (self.snapshot.last or self.snapshot.newest).tick
 
     def edit(self, name: str, index: tuple[int, ...] | None, value: Any) -> None:
-        self.do(lambda _: self.session.edit(name, index, value))
+        self.do(lambda _: self.session.edit(code_name(name), index, value))
 
     def set_learning(self, value: bool | None) -> None:
         """Learning on or off; None turns it over."""
@@ -202,7 +203,7 @@ class MainScreen(
     def action_newest(self) -> None:
         self.go(self.snapshot.newest.tick)
 
-    async def action_command(self, text: str) -> None:
+    async def action_command(self, text: str, value: str = "", rest: str = "") -> None:
         from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
 
         if not isinstance(self.focused, CommandLine):
@@ -210,7 +211,7 @@ class MainScreen(
         if not self.query(CommandLine):
             await self.mount(CommandLine())
             self.remember(self.typed)
-        self.query_one(CommandLine).open(text)
+        self.query_one(CommandLine).open(text, value, rest)
 
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
         from tui_gru.tui.commands import execute

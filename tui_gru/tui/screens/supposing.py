@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.formula import code_name
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 class SupposingScreen(LookingScreen):
     """Subclasses open the `:` line with a command begun (`action_command`)."""
 
-    async def action_command(self, text: str) -> None:
-        """Begin a command."""
+    async def action_command(self, text: str, value: str = "", rest: str = "") -> None:
+        """Begin a command, with a value selected in it."""
         raise NotImplementedError
 
     async def action_suppose(self) -> None:
@@ -33,7 +34,7 @@ class SupposingScreen(LookingScreen):
             )
             return
         if ref.name in ("x", "y"):
-            await self.action_command(self._character(ref))
+            await self.action_command(*self._character(ref))
             return
         value = self.snapshot.value(ref.name, ref.t)
         if value is None:
@@ -42,14 +43,14 @@ class SupposingScreen(LookingScreen):
         entry = f"[{', '.join(map(str, ref.index))}]" if ref.index else ""
         t = "" if ref.t is None or ref.t == self.snapshot.position.t else f" t {ref.t + 1}"
         number = value[ref.index] if ref.index else value
-        await self.action_command(f"what-if {ref.name}{entry} {number}{t}")
+        await self.action_command(f"what-if {ref.name}{entry} ", str(number), t)
 
-    def _character(self, ref: Ref) -> str:
-        """The command that changes a character of the text."""
+    def _character(self, ref: Ref) -> tuple[str, str]:
+        """The command that changes a character of the text, and the character that is there."""
         snapshot = self.snapshot
         t = snapshot.position.t if ref.t is None else ref.t
         place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == "y")
-        return f"set text[{place}] {snapshot.corpus.text[place]}"
+        return f"set text[{place}] ", snapshot.corpus.text[place]
 
     def _under_cursor(self) -> Ref | None:
         """The number of this moment that the cursor is on."""
@@ -73,7 +74,10 @@ class SupposingScreen(LookingScreen):
     def suppose(self, name: str, index: tuple[int, ...], value: float, t: int | None) -> None:
         """Show what would follow in this batch from another number. `t` is 0-based, None for the position's."""
         found: list[WhatIf] = []
-        self.do(lambda _: found.append(self.session.what_if(name, index, value, t)), then=lambda: self._show_what_if(found[0]))
+        self.do(
+            lambda _: found.append(self.session.what_if(code_name(name), index, value, t)),
+            then=lambda: self._show_what_if(found[0]),
+        )
 
     def _show_what_if(self, what_if: WhatIf) -> None:
         from tui_gru.tui.panels.what_if import WhatIfPanel
@@ -93,7 +97,7 @@ class SupposingScreen(LookingScreen):
         def say() -> None:
             branch = self.session.branch
             old = "" if branch == before else f", on the new branch {branch}; the old future stays on {before}"
-            self.say(f"{what_if.name} is {what_if.value:g} from here on{old}")
+            self.say(f"{what_if.name} is {what_if.value + 0:g} from here on{old}")
 
         self.lift()
         self.do(keep, then=say)

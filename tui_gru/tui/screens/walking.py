@@ -11,6 +11,7 @@ from tui_gru.tui.screens.running import RunningScreen
 
 SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
 LARGEST_COUNT = 10**9
+_MANY = {"op": "lines", "timestep": "timesteps", "phase": "phases", "batch": "batches", "epoch": "epochs"}
 
 
 class WalkingScreen(RunningScreen):
@@ -49,8 +50,8 @@ class WalkingScreen(RunningScreen):
         self.show_count(self._count)
 
     def walk(self, level: str, count: int) -> None:
-        """Step; remembered for `.` and for play."""
-        self._last_walk = (level, count)
+        """Step; its level and direction are remembered for `.` and for play, which take one of them at a time."""
+        self._last_walk = (level, 1 if count > 0 else -1)
         per = {"epoch": self.snapshot.program.num_batches, "batch": 1}.get(level, 1 / self.snapshot.program.seq_length)
         batches = max(1, round(abs(count) * per)) if count > 0 else 1
         self.do(lambda progress: self.session.step(level, count, progress=progress), batches=batches)
@@ -83,7 +84,7 @@ class WalkingScreen(RunningScreen):
 
     @property
     def _pace(self) -> str:
-        steps = f"playing · {SPEEDS[self.speed]} {self._last_walk[0]}s a second"
+        steps = f"playing · {SPEEDS[self.speed]} {_MANY[self._last_walk[0]]} a second"
         return with_keys(self, f"{steps} · <play.faster> <play.slower> speed · <play> pauses")
 
     def _play_on(self) -> None:

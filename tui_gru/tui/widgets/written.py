@@ -36,8 +36,8 @@ ENTRIES: dict[tuple[Kind, bool], Entry] = {
     ("signed", True): Entry(numbers.COMPACT, numbers.compact),
     ("unit", False): Entry(numbers.UNIT, numbers.unit),
     ("unit", True): Entry(4, lambda x: f"{x:.2f}" if 0 <= x <= 1 else numbers.compact(x)[:4]),
-    ("onehot", False): Entry(1, lambda x: f"{x:.0f}" if x in (0, 1) else "?"),
-    ("onehot", True): Entry(1, lambda x: f"{x:.0f}" if x in (0, 1) else "?"),
+    ("onehot", False): Entry(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
+    ("onehot", True): Entry(1, lambda x: f"{abs(x):.0f}" if x in (0, 1) else "?"),
 }
 
 

@@ -1,0 +1,157 @@
+"""Every example in the README is run: keys, `:` commands, conditions, shell commands, the key file, the Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tui_gru
+from tests.terminal import Terminal
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.cli.program import main
+from tui_gru.debugger.conditions import compile_condition
+from tui_gru.debugger.moment import readable_names
+from tui_gru.engine.config import Config
+from tui_gru.tui import keymap
+from tui_gru.tui.app import make_app
+from tui_gru.tui.commands import execute
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.screenshot import until_idle
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", README))
+LANGUAGES = {"", "sh", "toml", "python"}
+
+
+def blocks(language: str) -> list[str]:
+    return [body for name, body in FENCED.findall(README) if name == language]
+
+
+SHELL = [line for block in blocks("sh") for line in block.splitlines()]
+SHELL += [code for code in INLINE if code.startswith("tui-gru ")]
+#: Those that get the package from where packages are, which a test does not.
+INSTALLING = [line for line in SHELL if "pip install" in line]
+PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
+ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--")]
+WITHOUT = [words for words in PROGRAM if words not in ON_SCREEN]
+COMMANDS = [line for block in blocks("") for line in block.splitlines()]
+COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
+
+
+def test_there_is_a_test_for_every_kind_of_example() -> None:
+    assert {name for name, _ in FENCED.findall(README)} <= LANGUAGES
+    assert all(line.startswith(":") for line in COMMANDS)
+    assert len(INSTALLING) + len(PROGRAM) == len(SHELL)
+    assert min(map(len, (INSTALLING, ON_SCREEN, WITHOUT, COMMANDS))) > 1
+
+
+def test_what_is_installed_is_there_to_be_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for line in INSTALLING:
+        for command in shlex.split(line, comments=True)[-2:]:
+            extra = re.search(r"\[(\w+)\]", command)
+            assert extra is None or extra[1] in project["optional-dependencies"]
+    assert "tui-gru" in project["scripts"]
+
+
+@pytest.fixture
+def in_a_folder_with_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "book.txt").write_text(README, encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("words", WITHOUT, ids=" ".join)
+def test_a_shell_command_is_done(words: list[str], in_a_folder_with_a_book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(words) == 0
+    assert capsys.readouterr().err == ""
+    written = [word for word in words if word.endswith((".json", ".npz", ".svg"))]
+    assert all((in_a_folder_with_a_book / name).stat().st_size for name in written)
+
+
+def test_a_shell_command_opens_the_screen(in_a_folder_with_a_book: Path) -> None:
+    for words in ON_SCREEN:
+        terminal = Terminal(*words)
+        try:
+            terminal.wait("training loop")
+            terminal.type("sq")
+            assert terminal.wait_for_the_end() == 0, words
+        finally:
+            terminal.close()
+
+
+async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:
+    (block,) = blocks("toml")
+    path = tmp_path / "keys.toml"
+    path.write_text(block, encoding="utf-8")
+    own = keymap.load(path)
+    assert own == tomllib.loads(block)["keys"]
+    app = make_app(Config.of(), keys=path)
+    async with app.run_test() as pilot:
+        for key in "jjjk":
+            await pilot.press(key)
+        await until_idle(pilot)
+        assert app.session.position.t == 1
+
+
+def warned(d: Driver) -> str:
+    """What the screen warns of."""
+    return d.says if d.screen.query_one(BottomLine).warning else ""
+
+
+async def test_the_commands_are_done(in_a_folder_with_a_book: Path) -> None:
+    async with driving() as d:
+        await d.type("l", "n", "s")
+        for line in COMMANDS:
+            execute(d.screen, line)
+            await until_idle(d.pilot)
+            await d.pilot.pause()
+            assert warned(d) == "", line
+    assert (in_a_folder_with_a_book / "why.tex").stat().st_size
+
+
+async def test_the_first_walk_is_walked() -> None:
+    table = README.partition("## A first walk")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`.*?) \|", table, re.MULTILINE)
+    assert len(rows) == 8
+    async with driving() as d:
+        for row in rows:
+            for typed in re.findall(r"`([^`]+)`", row):
+                keys = ["space" if char == " " else char for char in typed] if typed.startswith(":") else [typed]
+                await d.type(*keys)
+            assert warned(d) == "", row
+        assert d.session.position.epoch == 898
+        assert [sample.text for sample in d.session.samples] == ["MathMathMath", "Matttttttttt"]
+
+
+def test_the_conditions_can_be_run_until() -> None:
+    paragraph = README.partition("**Run until something happens.**")[2].partition("\n\n")[0]
+    conditions = [code for code in re.findall(r"`([^`\n]+)`", paragraph) if re.search(r"[<>=(]", code)]
+    assert len(conditions) > 4
+    for condition in conditions:
+        compile_condition(condition if condition != "prev(x)" else "any(prev(x) > 0)", readable_names("before"))
+
+
+def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {"path": "walk.tui-gru"}
+    (block,) = blocks("python")
+    exec(block, names)
+    calls = [code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code)]
+    assert len(calls) == 3
+    *_, opened = [eval(call, {**names, "tui_gru": tui_gru}) for call in calls]
+    assert opened.position == names["s"].position
+
+
+def test_the_benchmarks_are_there() -> None:
+    named = re.search(r"`python -m (tests\.benchmarks)\.(\w+)`, ((?:`\.\w+`(?:, )?)+)", README)
+    assert named is not None
+    for name in [named[2], *re.findall(r"\.(\w+)", named[3])]:
+        assert (ROOT / named[1].replace(".", "/") / f"{name}.py").exists()
