@@ -13,7 +13,7 @@ from tui_gru.debugger.program import Program
 from tui_gru.engine.backward import gradients_from
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import Array, Parameters, parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
+from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord, delta_names
 
 COUNTERS = ("epoch", "batch", "t")
 SCALARS = ("loss", "grad_norm", "max_weight", "learning_rate")
@@ -23,10 +23,9 @@ INPUTS = ("x", "y", "h_prev", "char", "target")  # there as soon as a timestep b
 @cache
 def readable_names(reset: str) -> tuple[str, ...]:
     """Every name that a condition, a watch or `Session.value` can read."""
-    skipped = "drh" if reset == "after" else "dm"
     parameters = parameter_names(reset)
-    backward = tuple(name for name in BACKWARD_NAMES if name != skipped)
-    return (*FORWARD_NAMES, *backward, *parameters, *(f"d{name}" for name in parameters), *SCALARS, *COUNTERS, "char", "target")
+    gradients = tuple(f"d{name}" for name in parameters)
+    return (*FORWARD_NAMES, *delta_names(reset), *parameters, *gradients, *SCALARS, *COUNTERS, "char", "target")
 
 
 @dataclass(frozen=True, eq=False)
