@@ -1,1 +1,4 @@
-"""Long random tests, run by hand: `python -m tests.soak.actions`, `python -m tests.soak.terminal`, `python -m tests.soak.kills`."""
+"""Long random tests, run by hand: `python -m tests.soak.actions`, `.terminal`, `.kills` and `.files`.
+
+What they reached is said in the README, under Reliability.
+"""
