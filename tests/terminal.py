@@ -21,18 +21,21 @@ PATIENCE = 60  # seconds until a program that does not answer is given up
 
 
 class Terminal:
-    """A pseudo-terminal with the program in it; `output` is all that it has written, `screen` what that looks like."""
+    """A pseudo-terminal with the program in it; `output` is all that it has written, `screen` what that looks like.
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (100, 30)) -> None:
+    `variables` are set in the program's environment.
+    """
+
+    def __init__(self, *arguments: str, size: tuple[int, int] = (100, 30), **variables: str) -> None:
         self.master, self.slave = pty.openpty()
         columns, rows = size
         termios.tcsetwinsize(self.slave, (rows, columns))
         self.before = termios.tcgetattr(self.slave)
-        self.output = b""
+        self.output, self._unseen = bytearray(), bytearray()
         self._screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self._screen)
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of another terminal
-        environment = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8"}
+        environment = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **variables}
         self.process = subprocess.Popen(
             [*PROGRAM, *arguments],
             stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment, start_new_session=True,
@@ -41,11 +44,16 @@ class Terminal:
     @property
     def screen(self) -> str:
         """The rows of the screen, as text."""
+        self._stream.feed(bytes(self._unseen))  # only once it is looked at: it takes longer than to draw it
+        self._unseen.clear()
         return "\n".join(self._screen.display)
 
     def type(self, keys: str) -> None:
         """Send keys, as the terminal does."""
-        data = keys.encode()
+        self.send(keys.encode())
+
+    def send(self, data: bytes) -> None:
+        """Send bytes, whatever they are."""
         while data:
             if select.select([], [self.master], [], 0.05)[1]:
                 data = data[os.write(self.master, data[:256]) :]
@@ -53,6 +61,7 @@ class Terminal:
 
     def resize(self, columns: int, rows: int) -> None:
         """Make the window another size."""
+        assert self.screen  # as it was drawn for the size before
         self._screen.resize(rows, columns)
         termios.tcsetwinsize(self.slave, (rows, columns))
         self.process.send_signal(signal.SIGWINCH)
@@ -93,7 +102,7 @@ class Terminal:
                     raise
                 return
             self.output += data
-            self._stream.feed(data)
+            self._unseen += data
 
     def kill(self) -> None:
         """End the program without a word."""

@@ -55,6 +55,27 @@ def test_small_numbers_share_an_exponent_so_that_they_add_up():
     assert rows[0].written == "+1.210000e-09"
 
 
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.mark.parametrize(
+    ("value", "terms", "rounding"),
+    [
+        (NAN, (NAN, 1.0), 0.0),
+        (NAN, (INF, -INF), 0.0),
+        (INF, (INF, 1.0), 0.0),
+        (1.5, (NAN, 1.0), NAN),
+        (NAN, (0.5, 1.0), NAN),
+        (1.75, (0.5, 1.0), 0.25),
+    ],
+)
+def test_rounding_of_what_is_not_a_number_is_none_where_the_terms_make_it(value, terms, rounding):
+    root = Node("s", value, lambda: Expansion("sum", tuple(map(leaf, terms))), exact=True)
+    assert root.rounding == pytest.approx(rounding, abs=0, nan_ok=True)
+    labels = [row.label for row in laid_out(root, frozenset())]
+    assert labels == ["s", "x", "x"] + ["rounding"] * (rounding == 0.25)
+
+
 def test_rounding_is_said_where_the_sum_was_rounded():
     terms = (leaf(1.0), leaf(1e-7))
     root = Node("s", 1.0, lambda: Expansion("sum", terms), exact=True)
@@ -122,6 +143,7 @@ def test_as_latex():
     root = session.explain("h", (1, 0))
     written = as_latex(root, first_opened(root, 8), "epoch 1")
     assert written.startswith("% epoch 1\n\\begin{align*}\n")
+    assert written.endswith("\n\\end{align*}\n")
     assert written.count("\\\\\n") == 3
     assert r"(1 - z) \odot \tilde{h} &= \left(1 - z\right) \cdot {\tilde{h}}^{(2)}_{2,1} = " in written
     assert written.count("{") == written.count("}")

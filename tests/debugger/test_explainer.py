@@ -65,6 +65,41 @@ def test_what_is_a_number_of_the_run_is_the_one_that_was_computed(options):
                 assert node.value == float(array[node.number.index])
 
 
+@pytest.mark.parametrize("carry", ["detach", "notebook"])
+def test_the_gradient_norm_is_computed_where_the_backward_pass_ends(carry):
+    session = learning(carry=carry)
+    session.step("batch", 2)
+    program = session.program
+    complete = program.ticks + program.backward_end
+    for tick in range(complete, 2 * program.ticks + 1):
+        session.seek(tick)
+        assert session.explain("grad_norm").expansion.tick == complete
+
+
+def test_what_was_recorded_is_exact_and_what_is_worked_out_is_not():
+    session = learning(text=TEXT, hidden_size=3)
+    session.step("batch")
+    record, t = session._timeline.record(0).activations, 1
+    recorded = {
+        "1 − z": record.one_minus_z, "(1 − z)⊙h̃": record.new, "r⊙hₜ₋₁": record.rh, "hₜ₋₁ Uz": record.hUz,
+        "(r⊙hₜ₋₁) Uh": record.hUh,
+    }  # fmt: skip
+    exact, worked_out = set(), set()
+    for name in ("h", "z", "h_tilde", "daz"):
+        for node in session.explain(name, (1, 2), t).walk(3):
+            if node.number is None and node.label in recorded:
+                exact.add(node.label)
+                assert node.exact
+                assert node.value in recorded[node.label][t, 1]
+            elif node.number is None and " at " not in node.label:
+                worked_out.add(node.label)
+                assert not node.exact
+            else:
+                assert node.exact == (node.number is not None)
+    assert exact == set(recorded)
+    assert "z⊙hₜ₋₁" in worked_out
+
+
 def test_every_line_says_its_own_text():
     session = learning()
     session.step("batch", 2)

@@ -147,6 +147,32 @@ def test_where_it_cannot_be_evaluated_is_where_it_stops():
     assert (session.position.epoch, session.position.batch, session.position.t) == (3, 2, 2)
 
 
+@pytest.mark.parametrize(
+    ("source", "first", "last"),
+    [
+        ("any(prev(z)[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("prev(loss) > 0 and any(prev(z)[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("prev(loss) > 0 and any(z[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("epoch == 2 and prev(loss)[0] > 9", (2, 0, 2), (2, 2, 2)),
+        ("epoch == 2 and prev(grad_norm)[0] > 9 and isnan(loss)", (2, 0, 2), (2, 2, 0)),
+    ],
+)
+@pytest.mark.parametrize("run_before", [False, True])
+def test_what_was_before_that_cannot_be_evaluated_is_where_it_stops(source, first, last, run_before):
+    session = Session(epochs=4)
+    session.learning = True
+    if run_before:
+        session.seek(session.end)
+        session.seek(0)
+    with pytest.raises(ConditionError):
+        session.run_until(source)
+    assert (session.position.epoch, session.position.batch, session.position.t) == first
+    session.seek(session.end)
+    with pytest.raises(ConditionError):
+        session.run_back_until(source)
+    assert (session.position.epoch, session.position.batch, session.position.t) == last
+
+
 def test_a_search_is_interrupted_at_a_whole_place():
     session = Session()
     session.learning = True

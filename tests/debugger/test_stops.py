@@ -211,6 +211,26 @@ def test_where_a_condition_cannot_be_evaluated_is_where_it_stops():
 
 
 @pytest.mark.parametrize(
+    ("line", "condition", "first", "last"),
+    [
+        ("z", "any(prev(z)[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("z", "prev(loss) > 0 and any(z[epoch] > 9)", (2, 0, 0), (3, 2, 2)),
+        ("", "epoch == 2 and prev(loss)[0] > 9", (2, 0, 2), (2, 2, 2)),
+    ],
+)
+def test_what_was_before_that_cannot_be_evaluated_is_where_it_stops(line, condition, first, last):
+    session = Session(epochs=4)
+    session.break_at(line, condition=condition)
+    with pytest.raises(ConditionError):
+        session.continue_()
+    assert (session.position.epoch, session.position.batch, session.position.t) == first
+    session.seek(session.end)
+    with pytest.raises(ConditionError):
+        session.reverse_continue()
+    assert (session.position.epoch, session.position.batch, session.position.t) == last
+
+
+@pytest.mark.parametrize(
     "arguments", [{"condition": "any(z > 2)"}, {"line": "loss", "hits": "99999"}, {"condition": "loss < 0"}, None]
 )
 def test_a_run_is_interrupted_at_a_whole_place(arguments):

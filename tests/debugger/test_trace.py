@@ -6,11 +6,12 @@ import json
 import numpy as np
 import pytest
 
-from tui_gru.debugger.trace import DELTA_NAMES, Trace
+from tui_gru.debugger.moment import COUNTERS, readable_names
+from tui_gru.debugger.trace import Trace
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.record import FORWARD_NAMES
+from tui_gru.engine.record import FORWARD_NAMES, delta_names
 from tui_gru.engine.training import train
 
 NOT_A_NUMBER = {"learning_rate": 3e38}  # overflows in the first epoch
@@ -45,9 +46,27 @@ def test_a_timestep_has_every_name_and_its_shape():
     assert shapes == {
         "x": (B, V), "y": (B, V), "h_prev": (B, H), "az": (B, H), "ar": (B, H), "ah": (B, H), "z": (B, H), "r": (B, H),
         "h_tilde": (B, H), "h": (B, H), "logits": (B, V), "y_hat": (B, V), "term1": (B, V), "term2": (B,), "term3": (),
-        "dlogits": (B, V), "dh": (B, H), "dz": (B, H), "dr": (B, H), "dh_tilde": (B, H),
-        "daz": (B, H), "dar": (B, H), "dah": (B, H),
+        "dlogits": (B, V), "dh": (B, H), "dh_output": (B, H), "dh_future": (B, H), "dz": (B, H), "dr": (B, H),
+        "dh_tilde": (B, H), "daz": (B, H), "dar": (B, H), "dah": (B, H), "drh": (B, H), "dh_prev": (B, H),
+        "dh_carry": (B, H), "dh_candidate": (B, H), "dh_update": (B, H), "dh_reset": (B, H),
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_every_delta_that_the_debugger_shows_is_written(reset):
+    batch = as_json(Config.of(reset=reset))["batches"][0]
+    shown = set(readable_names(reset)) - set(COUNTERS) - {"char", "target", "learning_rate", "max_weight"}
+    written = {*batch, *batch["timesteps"][0], *batch["parameters"], *(f"d{name}" for name in batch["gradients"])}
+    assert shown - written == set()
+
+
+def test_the_four_paths_add_up_to_what_is_handed_back():
+    timesteps = as_json(Config.of(dtype="float64"))["batches"][0]["timesteps"]
+    for t, (here, before) in enumerate(zip(timesteps[1:], timesteps, strict=False), 1):
+        paths = sum(np.array(here[name]) for name in ("dh_carry", "dh_candidate", "dh_update", "dh_reset"))
+        np.testing.assert_allclose(paths, here["dh_prev"], rtol=1e-12, err_msg=str(t))
+        assert before["dh_future"] == here["dh_prev"]
+        np.testing.assert_allclose(np.add(before["dh_output"], before["dh_future"]), before["dh"], rtol=1e-12)
 
 
 def test_without_learning_there_is_no_backward_pass():
@@ -68,11 +87,12 @@ def test_json_holds_the_engines_numbers(options):
         batch = next(batches)
         assert (batch["epoch"], batch["batch"]) == (epoch, number)
         np.testing.assert_equal(float(batch["loss"]), record.loss)
+        np.testing.assert_equal(float(batch["grad_norm"]), record.grad_norm)
         same_bits(batch["gradients"], dict(record.gradients.items()), config)
         same_bits(batch["parameters"], dict(record.updated.items()), config)
         for t, timestep in enumerate(batch["timesteps"]):
             assert timestep.pop("t") == t
-            same_bits(timestep, {name: record.array(name)[t] for name in (*FORWARD_NAMES, *DELTA_NAMES)}, config)
+            same_bits(timestep, {name: record.array(name)[t] for name in (*FORWARD_NAMES, *delta_names(config.reset))}, config)
     assert next(batches, None) is None
 
 

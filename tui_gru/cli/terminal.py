@@ -15,7 +15,9 @@ _COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 
 
 def require_terminal() -> None:
-    """Raise `TuiGruError` where Textual would hang or draw nonsense."""
+    """Raise `TuiGruError` where Textual would hang or draw nonsense. The driver that TEXTUAL_DRIVER names needs no terminal."""
+    if "TEXTUAL_DRIVER" in os.environ and sys.stdin is not None and sys.stdout is not None:
+        return
     for stream, name in ((sys.stdin, "input"), (sys.stdout, "output")):
         if stream is None or not stream.isatty():
             raise TuiGruError(f"standard {name} is not a terminal: open the debugger in one, or {INSTEAD}")

@@ -10,17 +10,17 @@ from tui_gru.engine import formats
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.record import FORWARD_NAMES, Activations, BatchRecord, Deltas
+from tui_gru.engine.record import FORWARD_NAMES, Activations, BatchRecord, Deltas, delta_names
 from tui_gru.engine.training import check_epochs, train
 
 FORMAT, VERSION = "tui-gru-trace", 1
-DELTA_NAMES = ("dlogits", "dh", "dz", "dr", "dh_tilde", "daz", "dar", "dah")
 
 
 class Trace:
     """A run of `epochs` epochs from fresh parameters, written from epoch `from_epoch` (0-based) on.
 
-    With `learn`, each batch also has the deltas of its backward pass, its gradients, and the parameters after its update.
+    With `learn`, each batch also has every delta of its backward pass, its gradients and their norm, and the parameters after its
+    update.
     Raises `TuiGruError` where the epochs make no sense.
     """
 
@@ -77,9 +77,10 @@ class Trace:
 
     def _arrays(self, record: BatchRecord) -> dict[str, Any]:
         """The arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
-        names = FORWARD_NAMES + (DELTA_NAMES if self.learn else ())
-        arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in names}}
+        deltas = () if record.deltas is None else delta_names(self.config.reset)
+        arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in (*FORWARD_NAMES, *deltas)}}
         if record.gradients is not None:
+            arrays["grad_norm"] = record.grad_norm
             arrays["gradients"] = dict(record.gradients.items())
             arrays["parameters"] = dict(record.updated.items())
         return arrays
@@ -89,7 +90,8 @@ class Trace:
         needed = sum(getattr(activations, name).nbytes for name in FORWARD_NAMES)
         if self.learn:
             deltas = Deltas(self.config)
-            needed += sum(getattr(deltas, name).nbytes for name in DELTA_NAMES) + 2 * self._parameters.flat.nbytes
+            needed += sum(getattr(deltas, name).nbytes for name in delta_names(self.config.reset))
+            needed += 2 * self._parameters.flat.nbytes
         needed *= self.batch_count
         if needed > machine_memory() // 2:
             raise TuiGruError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from copy import copy
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, Self
 
 import numpy as np
@@ -183,6 +184,12 @@ PART_NAMES = ("rh", "one_minus_z", "new", "hUz", "hUr", "hUh", "log_p")  # parts
 _FOREIGN = {"before": "dm", "after": "drh"}  # the delta that a reset convention does not have
 
 
+@cache
+def delta_names(reset: str) -> tuple[str, ...]:
+    """The deltas that a record of this reset convention has: drh or dm, and all others."""
+    return tuple(name for name in BACKWARD_NAMES if name != _FOREIGN[reset])
+
+
 @dataclass(eq=False)
 class BatchRecord:
     """One batch: what went in, everything computed, and what came out.
@@ -218,6 +225,6 @@ class BatchRecord:
         """Any recorded array by its name, (T, …), a view. `KeyError` where the batch has none of that name."""
         if name in FORWARD_NAMES or name in PART_NAMES:
             return getattr(self.activations, name)
-        if name in BACKWARD_NAMES and self.deltas is not None and name != _FOREIGN[self.activations.config.reset]:
+        if self.deltas is not None and name in delta_names(self.activations.config.reset):
             return getattr(self.deltas, name)
         raise KeyError(name)

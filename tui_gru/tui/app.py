@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import signal
 import sys
 import threading
@@ -21,6 +22,7 @@ from textual.screen import Screen
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
@@ -51,12 +53,20 @@ class TuiGruApp(App[None]):
         self.stylesheet.set_variables(self.get_css_variables())
 
     def get_driver_class(self) -> type[Driver]:
-        usual = super().get_driver_class()
-        if usual.__name__ != "LinuxDriver":  # there is none on Windows
-            return usual
-        from tui_gru.tui.driver import PromptDriver
+        try:
+            usual = super().get_driver_class()
+        except Exception as error:  # it imports whatever that names
+            named = os.environ.get("TEXTUAL_DRIVER")
+            raise TuiGruError(f"TEXTUAL_DRIVER is {named!r}, which cannot be loaded: {error}; unset it, or name a driver") from None
+        if usual.__name__ == "LinuxDriver":  # there is none on Windows
+            from tui_gru.tui.driver import PromptDriver
 
-        return PromptDriver
+            return PromptDriver
+        if usual.__name__ == "WebDriver":
+            from tui_gru.tui.web_driver import ServedDriver
+
+            return ServedDriver
+        return usual
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)

@@ -1,0 +1,71 @@
+"""A line in LaTeX: every name replaced by its matrix, large matrices shortened, and the whole of what is written."""
+
+import numpy as np
+import pytest
+
+from tui_gru import Session
+from tui_gru.debugger.line_latex import MOST, line_latex, values_latex
+
+LINES = ("z", "r", "h_tilde", "h", "logits", "dh", "dz", "daz", "dh_prev")
+
+
+def at_line(name, **options):
+    """The snapshot of the first batch with learning on, just after a line has been executed."""
+    session = Session(**options)
+    session.learning = True
+    session.step("batch")
+    session.seek(session.program.tick_of(name, 1))
+    return session.snapshot()
+
+
+def entries(written):
+    """The rows of the first matrix in LaTeX, each a list of entries."""
+    inside = written.split(r"\begin{pmatrix} ")[1].split(r" \end{pmatrix}")[0]
+    return [row.split(" & ") for row in inside.split(r" \\ ")]
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+@pytest.mark.parametrize("name", LINES)
+def test_every_name_of_a_line_is_replaced_by_its_matrix(name, reset):
+    snapshot = at_line(name, reset=reset)
+    formula, numbers = line_latex(snapshot).splitlines()[2:4]
+    assert r"\begin{pmatrix}" not in formula
+    assert numbers.count(r"\begin{pmatrix}") == 1 + len(list(snapshot.line.formula.names()))
+
+
+def test_a_line_is_written_whole():
+    snapshot = at_line("dh", text="abababab", hidden_size=1, batch_size=1)
+    do, Wy = r"\begin{pmatrix} -0.1699 & 0.1699 \end{pmatrix}", r"\begin{pmatrix} -0.5631 & -0.8923 \end{pmatrix}"
+    numbers = rf"{do}\,{{{Wy}}}^\top + \begin{{pmatrix}} 0.02573 \end{{pmatrix}}"
+    assert line_latex(snapshot).splitlines() == [
+        "% epoch 1, batch 1, t 2",
+        r"\begin{align*}",
+        r"  dh &= do\,{W_{y}}^\top + \overleftarrow{dh} \\",
+        rf"  \begin{{pmatrix}} -0.03020 \end{{pmatrix}} &= {numbers}",
+        r"\end{align*}",
+    ]
+
+
+def test_values_are_written_whole():
+    assert values_latex(Session().snapshot(), [("A", np.eye(2)), ("b", 0.5)]).splitlines() == [
+        "% epoch 1, batch 1, t 1",
+        r"\begin{align*}",
+        r"  A &= \begin{pmatrix} 1.0000 & 0.0000 \\ 0.0000 & 1.0000 \end{pmatrix} \\",
+        "  b &= 0.5",
+        r"\end{align*}",
+    ]
+
+
+@pytest.mark.parametrize("rows", [1, MOST, MOST + 1, 40])
+@pytest.mark.parametrize("columns", [1, MOST, MOST + 1, 40])
+def test_a_large_matrix_is_its_first_entries_and_dots(rows, columns):
+    array = np.arange(float(rows * columns)).reshape(rows, columns)
+    written = entries(values_latex(Session().snapshot(), [("A", array)]))
+    assert len(written) == min(rows, MOST)
+    assert {len(row) for row in written} == {min(columns, MOST)}
+    across, down = columns > MOST, rows > MOST
+    if down:
+        assert written.pop() == [r"\vdots"] * min(columns, MOST)
+    for row, numbers in zip(written, array, strict=False):
+        assert (row[-1] == r"\cdots") is across
+        assert [float(x) for x in row[: MOST - across]] == list(numbers[: MOST - across])

@@ -1,0 +1,115 @@
+"""Random actions on a session, each compared with a plain run that stores everything, bit for bit.
+
+python -m tests.soak.actions --count 1000000 --seed 0
+
+The machine is that of tests/debugger/test_session_laws.py, with more that changes nothing: saving and opening, questions, stops.
+A block is twenty sessions of fifty actions; a failure is reduced by Hypothesis to the shortest that it finds.
+"""
+
+from __future__ import annotations
+
+import math
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, seed, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import invariant, precondition, rule, run_state_machine_as_test
+
+from tests.debugger.deriving import assert_adds_up
+from tests.debugger.oracle import CONDITIONS, same
+from tests.debugger.test_session_laws import SessionMachine
+from tests.soak.blocks import run_blocks
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger.conditions import compile_condition
+from tui_gru.debugger.moment import COUNTERS, readable_names
+
+SESSIONS, ACTIONS = 20, 50  # of a block
+BLOCK = settings(
+    max_examples=SESSIONS,
+    stateful_step_count=ACTIONS,
+    deadline=None,
+    database=None,
+    phases=(Phase.generate, Phase.shrink),
+    suppress_health_check=list(HealthCheck),
+)
+LETTERS = "abC"
+
+
+class SoakMachine(SessionMachine):
+    """What a session keeps is the same after it has been saved and opened, asked, stopped, and led to a mark."""
+
+    actions = 0
+
+    @invariant()
+    def is_counted(self) -> None:
+        SoakMachine.actions += 1
+
+    @rule()
+    def save_and_open(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "soak.tui-gru"
+            self.session.save(path)
+            self.session = Session.open(path)
+
+    @rule(data=st.data())
+    def ask(self, data: st.DataObject) -> None:
+        """Where a number comes from, and what would follow if it were another."""
+        names = [name for name in readable_names(self.config.reset) if name not in (*COUNTERS, "char", "target")]
+        name = data.draw(st.sampled_from([name for name in names if self.session.value(name) is not None]))
+        value = self.session.value(name)
+        index = tuple(data.draw(st.integers(0, size - 1)) for size in np.shape(value))
+        node = self.session.explain(name, index)
+        assert same(node.value, float(np.asarray(value)[index]))
+        if all(math.isfinite(each.value) for each in node.walk(1)):
+            assert_adds_up(node, 1, self.config.dtype)
+        with suppress(TuiGruError):  # not here: the laws of a what-if are tested elsewhere
+            self.session.what_if(name, index, 0.5)
+
+    @rule(source=st.sampled_from(CONDITIONS), forwards=st.booleans())
+    def stop(self, source: str, forwards: bool) -> None:
+        """Run to a breakpoint that is there for this run only."""
+        condition = compile_condition(source, readable_names(self.config.reset))
+        places = self.run.places("op")
+        if forwards:
+            found = self.run.matches(condition, [tick for tick in places if self.tick < tick <= self.end])
+            if not found and self.epochs is None:
+                return
+        else:
+            found = self.run.matches(condition, [tick for tick in places if tick < self.tick])
+        stop = self.session.break_at("", condition=source)
+        run = self.session.continue_ if forwards else self.session.reverse_continue
+        assert run(progress=self.not_too_far) == bool(found)
+        self.session.delete_stop(stop.id)
+        if forwards:
+            self.go(found[0] if found else self.end)
+        else:
+            self.go(found[-1] if found else 0)
+
+    @rule(letter=st.sampled_from(LETTERS))
+    def mark_and_jump(self, letter: str) -> None:
+        self.session.mark(letter)
+        self.session.jump(letter)
+        self.go(self.tick)
+
+    @precondition(lambda self: self.session.snapshot().can_undo)
+    @rule()
+    def compare(self) -> None:
+        """Compare with another branch, and cease to."""
+        others = [name for name in self.session.branches if name != self.session.branch]
+        if others:
+            self.session.compare(others[-1])
+            self.session.compare(None)
+
+
+def block(number: int) -> int:
+    """Run the sessions of one block. How many actions that were."""
+    SoakMachine.actions = 0
+    run_state_machine_as_test(seed(number)(SoakMachine), settings=BLOCK)
+    return SoakMachine.actions
+
+
+if __name__ == "__main__":
+    run_blocks(__doc__ or "", "actions", 10**6, block)

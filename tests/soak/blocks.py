@@ -1,0 +1,36 @@
+"""What the soaks share: they run in numbered blocks, each of which its number repeats, and go on after a finding."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+
+def run_blocks(description: str, unit: str, default: int, block: Callable[[int], int]) -> None:
+    """Run `block(seed)`, which returns how many units it has done, from --seed on until --count units are done.
+
+    What a block raises is a finding: it is printed with the seed that repeats it, and the next block is run. Exits with the code 1
+    if there were any.
+    """
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--count", type=int, default=default, help=f"{unit} in all; default {default:,}")
+    parser.add_argument("--seed", type=int, default=0, help="the first block; default 0")
+    options = parser.parse_args()
+    seed, done, findings, begun = options.seed, 0, [], time.monotonic()
+    try:
+        while done < options.count:
+            try:
+                done += block(seed)
+            except Exception:
+                findings.append(seed)
+                print(f"\nseed {seed}: a finding; --seed {seed} --count 1 repeats it\n{traceback.format_exc()}", flush=True)
+            seed += 1
+            minutes = (time.monotonic() - begun) / 60
+            print(f"{done:,} {unit} up to seed {seed - 1}, {len(findings)} findings, {minutes:.1f} min", flush=True)
+    except KeyboardInterrupt:
+        print(f"stopped; --seed {seed} goes on", flush=True)
+    print(f"{done:,} {unit}, findings with the seeds {findings or 'none'}")
+    sys.exit(1 if findings else 0)

@@ -1,0 +1,36 @@
+"""Session files with bits turned over or the end cut off: what is opened is the same session, or an error with a name.
+
+python -m tests.soak.files --count 10000 --seed 0
+"""
+
+from __future__ import annotations
+
+import random
+import tempfile
+from pathlib import Path
+
+from tests.debugger.acting import OPTIONS, acted, portrait, untouched
+from tests.debugger.test_session_file import damage, opened
+from tests.soak.blocks import run_blocks
+
+FILES = 100  # of a block
+
+
+def block(seed: int) -> int:
+    """Damage the file of one session as often. How often that was."""
+    chance = random.Random(seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.tui-gru"
+        session = acted(seed, 10, **{name: chance.choice(values) for name, values in OPTIONS.items()})
+        session.save(path)
+        good, whole = path.read_bytes(), portrait(session)
+        for _ in range(FILES):
+            path.write_bytes(damage(good, chance))
+            with untouched(path):
+                found = opened(path)
+            assert found in (whole, "a named error"), found
+    return FILES
+
+
+if __name__ == "__main__":
+    run_blocks(__doc__ or "", "files", 10_000, block)

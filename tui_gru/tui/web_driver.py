@@ -1,0 +1,26 @@
+"""Textual's driver for a browser, with an end when its server is gone."""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import Any
+
+from textual import messages
+from textual.drivers.web_driver import WebDriver
+
+
+class ServedDriver(WebDriver):
+    """Ends the program when its input ends. `WebDriver` (textual 8.2) goes on, though nobody can reach it any more."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._write = self._write_if_read  # type: ignore[assignment]
+
+    def _write_if_read(self, data: bytes) -> None:
+        with suppress(BrokenPipeError):
+            os.write(self.fileno, data)
+
+    def run_input_thread(self) -> None:
+        super().run_input_thread()
+        self._app.post_message(messages.ExitApp())
