@@ -9,6 +9,7 @@ import numpy as np
 from tui_gru.debugger.expression_text import QUOTED, ConditionError, refuse_unreadable
 from tui_gru.debugger.expression_values import Array
 from tui_gru.debugger.expressions import Expression, Read, compile_expression
+from tui_gru.engine.safe_text import safe_text
 
 NOT_COMPUTED = "·"
 """What stands for a value that is not computed yet."""
@@ -58,7 +59,7 @@ class Format:
         if value is None:
             return format(NOT_COMPUTED, (self.layout or ">") + self.width)
         if isinstance(value, bool | str):
-            return format(_printable(str(value)), self.layout + self.width)
+            return format(safe_text(str(value)), self.layout + self.width)
         return self._number(value)
 
     def _array(self, array: Array) -> str:
@@ -155,7 +156,3 @@ def _field_ends(template: str, start: int) -> tuple[int, int]:
 
 def _ends(array: Array) -> Array:
     return array if len(array) <= 2 * EDGE else np.concatenate([array[:EDGE], array[-EDGE:]])
-
-
-def _printable(text: str) -> str:
-    return text if text.isprintable() else text.encode("unicode_escape").decode()

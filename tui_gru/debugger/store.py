@@ -74,9 +74,10 @@ def _real(path: FilePath) -> Path:
 def _expanded(name: FilePath) -> Path:
     try:
         path = Path(name).expanduser()
+        bad = not os.fspath(name) or "\0" in path.name or len(os.fsencode(path.name)) > LONGEST_NAME
     except (TypeError, ValueError, RuntimeError):  # ~nobody/file
-        raise _no_name(name) from None
-    if not os.fspath(name) or "\0" in path.name or len(os.fsencode(path.name)) > LONGEST_NAME:
+        bad = True
+    if bad:
         raise _no_name(name)
     return path
 

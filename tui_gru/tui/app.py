@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from platformdirs import user_config_path
 from textual import events
 from textual.app import App, SystemCommand
 from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
@@ -24,8 +25,11 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
+from tui_gru.tui.safe_lines import SafeLines
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
+
+SAFE_LINES = SafeLines()
 
 
 class TuiGruApp(App[None]):
@@ -57,6 +61,9 @@ class TuiGruApp(App[None]):
         from tui_gru.tui.driver import PromptDriver
 
         return PromptDriver
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), SAFE_LINES]
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)

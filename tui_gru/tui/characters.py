@@ -8,6 +8,7 @@ from functools import lru_cache
 
 from rich.cells import cell_len
 
+from tui_gru.engine.safe_text import escaped as escaped
 from tui_gru.tui.glyphs import Glyphs, transliterate
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥"}
@@ -21,11 +22,6 @@ def visible(char: str) -> str:
     if unicodedata.category(char) in ("Mn", "Me", "Mc"):  # it would merge with what stands before it
         return escaped(char)
     return char if char.isprintable() and cell_len(char) else escaped(char)
-
-
-def escaped(char: str) -> str:
-    """The character as Python writes it in ASCII: `\\r`, `\\u0303`."""
-    return char.encode("unicode_escape").decode("ascii")
 
 
 def visible_text(chars: Iterable[str]) -> str:
