@@ -14,6 +14,8 @@ from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.session_errors import SessionFileError
 from tui_gru.debugger.state_writer import pack_record
 
+ROOT = Path(__file__).parents[2]
+
 TEXT = "the cat sat on the mat; the rat sat"
 
 OPTIONS = {
@@ -32,6 +34,21 @@ def untouched(path):
     before = {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
     yield
     assert {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()} == before
+
+
+@contextmanager
+def read_only(folder):
+    """Nobody may write to the folder; a test that is run by root is somebody else meanwhile."""
+    root = os.geteuid() == 0
+    folder.chmod(0o555)
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
 
 
 def portrait(session):

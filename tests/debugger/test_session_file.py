@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import stat
 import tempfile
-from contextlib import closing, contextmanager
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.debugger.acting import OPTIONS, TEXT, acted, assert_same, portrait, untouched
+from tests.debugger.acting import OPTIONS, TEXT, acted, assert_same, portrait, read_only, untouched
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger import session_file, state_writer
 from tui_gru.debugger.encoding import pack, unpack
@@ -254,24 +254,9 @@ def test_a_folder_that_cannot_be_written_to_is_named(path, monkeypatch):
     session = Session()
     session.save(path)
     connect = session_file._connect
-    monkeypatch.setattr(session_file, "_connect", lambda path, mode: connect(path, "ro" if mode == "rwc" else mode))
+    monkeypatch.setattr(session_file, "_connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
     with untouched(path), pytest.raises(UnwritableSessionError, match="cannot be written to; save it elsewhere"):
         session.save(path)
-
-
-@contextmanager
-def read_only(folder):
-    """Nobody may write to the folder; a test that is run by root is somebody else meanwhile."""
-    root = os.geteuid() == 0
-    folder.chmod(0o555)
-    if root:
-        os.seteuid(65534)
-    try:
-        yield
-    finally:
-        if root:
-            os.seteuid(0)
-        folder.chmod(0o755)
 
 
 def test_a_folder_that_is_read_only_can_be_read_from():

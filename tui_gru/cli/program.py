@@ -14,6 +14,7 @@ from tui_gru.cli.commands import COMPLETE_VARIABLE, NAME, program
 from tui_gru.cli.failures import line_of
 from tui_gru.cli.output import abandon_standard_output
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.safe_text import safe_text
 
 DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
 
@@ -46,5 +47,5 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _fail(line: str) -> int:
-    click.echo(f"{NAME}: {line}", err=True)
+    click.echo(safe_text(f"{NAME}: {line}"), err=True)
     return BAD_INPUT

@@ -8,6 +8,7 @@ from tui_gru.engine import sampling
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.safe_text import safe_text
 from tui_gru.engine.training import check_epochs, train
 
 DRAW_BYTES = 400  # what one sampled character takes, beside its distribution
@@ -24,7 +25,7 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
     if not np.isfinite(parameters.flat).all():
         raise TuiGruError(f"the training overflowed within {epochs} epochs; use a smaller rate", option="learning_rate")
     text = sampling.sample(config, parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed).text
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+    return safe_text(text)
 
 
 def _check_memory(config: Config, length: int) -> None:

@@ -18,6 +18,7 @@ from tui_gru.debugger.session import Session
 from tui_gru.debugger.session_errors import SessionInUseError
 from tui_gru.debugger.store import sessions_folder
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.safe_text import safe_text
 
 
 def found(name: str) -> Path | None:
@@ -53,12 +54,12 @@ def table() -> Iterator[str]:
     """The lines of a list of all sessions, the newest first."""
     sessions = own_sessions.listed()
     if not sessions:
-        yield f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` begins one"
+        yield safe_text(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` begins one")
         return
     rows = [("SESSION", "WRITTEN", "SIZE", "LEFT AT", "BRANCHES")]
     for each in sessions:
         written = datetime.fromtimestamp(each.written).strftime("%Y-%m-%d %H:%M")
-        rows.append((each.name, written, _size(each.size), each.place, ", ".join(each.branches)))
+        rows.append((safe_text(each.name), written, _size(each.size), safe_text(each.place), safe_text(", ".join(each.branches))))
     widths = [max(len(row[i]) for row in rows if i != 3 or row[4]) for i in range(4)]
     for name, written, size, place, branches in rows:
         yield f"{name:<{widths[0]}}  {written:<{widths[1]}}  {size:>{widths[2]}}  {place:<{widths[3]}}  {branches}".rstrip()
@@ -77,7 +78,7 @@ def _size(size: int) -> str:
 def _ask_for_a_copy(path: Path) -> None:
     if sys.stdin is None or not sys.stdin.isatty():
         raise SessionInUseError(f"{path.stem} is open in another tui-gru; --copy opens a copy of it") from None
-    if not click.confirm(f"{path.stem} is open in another tui-gru. Open a copy of it?", default=True):
+    if not click.confirm(f"{safe_text(path.stem)} is open in another tui-gru. Open a copy of it?", default=True):
         raise click.exceptions.Exit(0) from None
 
 

@@ -29,7 +29,7 @@ def copied(path: Path, history_memory: int | None = None) -> Session:
     left = session.notice
     record(session, to)
     if session.recording is not None:
-        session.notice = f"a copy of {path.stem}, recorded as {to.stem}: {left.removeprefix(REOPENED)}"
+        session.notice = type(left)(f"a copy of {path.stem}, recorded as {to.stem}: {left.removeprefix(REOPENED)}")
     return session
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.safe_text import safe_text
 
 
 class SessionFileError(TuiGruError):
@@ -38,6 +40,17 @@ class UnwritableSessionError(SessionFileError):
     """The file cannot be written where it was asked to be."""
 
 
+class UnreadableSessionError(SessionFileError):
+    """The file cannot be read now: the disk, its permissions or the memory do not allow it. It is not known to be damaged."""
+
+
+# What SQLite reports of the machine, not of the file.
+_LOCKED = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+_FORBIDDEN = (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH)
+_FAILED = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM, sqlite3.SQLITE_NOLFS)
+_NO_LOCKS = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+
 def missing(path: Path) -> SessionMissingError:
     return SessionMissingError(f"there is no file {path}; check the name")
 
@@ -50,48 +63,83 @@ def in_use(path: Path) -> SessionInUseError:
     return SessionInUseError(f"{path} is open in another tui-gru; close it there, or work on a copy: open it and save it elsewhere")
 
 
+def locked(path: Path) -> SessionFileError:
+    """The error for a file that SQLite reports as locked, as it also does where the file system has no locks at all."""
+    return in_use(path) if has_locks(path.parent) else no_locks(path)
+
+
+def no_locks(path: Path) -> UnwritableSessionError:
+    return UnwritableSessionError(
+        f"{path.parent} has no file locks, so another tui-gru could have {path.name} open unnoticed; save it on another disk"
+    )
+
+
+def has_locks(folder: Path) -> bool:
+    """False where the file system of a folder refuses locks, as a network folder may; True where that cannot be found out."""
+    try:
+        import fcntl
+        from tempfile import TemporaryFile  # late: hardly anybody needs it
+
+        with TemporaryFile(dir=folder) as file:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:  # on Windows
+        return True
+    except OSError as error:
+        return error.errno not in _NO_LOCKS
+    return True
+
+
 @contextmanager
 def reading_errors(path: Path) -> Iterator[None]:
-    """What SQLite finds wrong with a file that is read, as a `SessionFileError`."""
+    """Turns what goes wrong with reading a file into a `SessionFileError`."""
     try:
         yield
     except UnicodeDecodeError:  # SQLite quotes the damaged bytes in its message, which is then none for Python
         raise damaged(path, "its layout") from None
-    except sqlite3.Error as error:
+    except (sqlite3.Error, OSError, MemoryError) as error:
         code = result_code(error)
-        if code == sqlite3.SQLITE_NOTADB:
-            raise NotASessionError(f"{path} is not a tui-gru session; name another file") from None
-        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise in_use(path) from None
-        if code in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM):
-            raise SessionFileError(
+        if code in _LOCKED:
+            raise locked(path) from None
+        if code in _FORBIDDEN or isinstance(error, PermissionError):
+            raise UnreadableSessionError(
                 f"{path} cannot be opened ({reason(error)}); check its permissions, or copy it elsewhere"
             ) from None
-        raise DamagedSessionError(f"{path} is damaged ({reason(error)}); go back to a copy of the file") from None
+        if not isinstance(error, sqlite3.Error) or code in _FAILED:
+            raise UnreadableSessionError(f"{path} cannot be read: {reason(error)}; check the disk and the memory") from None
+        raise _of_content(path, error) from None
 
 
 @contextmanager
 def writing_errors(path: Path) -> Iterator[None]:
-    """What goes wrong with writing a file, as a `SessionFileError`."""
+    """Turns what goes wrong with writing a file into a `SessionFileError`."""
     try:
         yield
-    except sqlite3.Error as error:
-        if result_code(error) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            raise in_use(path) from None
+    except (sqlite3.Error, OSError, MemoryError) as error:
+        code = result_code(error)
+        if code in _LOCKED:
+            raise locked(path) from None
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise _of_content(path, error) from None
         raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None
-    except OSError as error:
-        raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None
+
+
+def _of_content(path: Path, error: Exception) -> SessionFileError:
+    if result_code(error) == sqlite3.SQLITE_NOTADB:
+        return NotASessionError(f"{path} is not a tui-gru session; name another file")
+    return DamagedSessionError(f"{path} is damaged ({reason(error)}); go back to a copy of the file")
 
 
 def reason(error: Exception) -> str:
     """What went wrong, in a few words on one line; SQLite may quote bytes of a damaged file."""
+    if isinstance(error, MemoryError):
+        return "not enough memory"
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    if isinstance(error, sqlite3.Error) and result_code(error) == sqlite3.SQLITE_CANTOPEN:
+    if result_code(error) == sqlite3.SQLITE_CANTOPEN:
         return "the folder is not there or cannot be written to"
-    return "".join(char if char.isprintable() else "?" for char in str(error))
+    return safe_text(str(error))
 
 
-def result_code(error: sqlite3.Error) -> int:
-    """SQLite's primary result code; 0 where Python's module found the fault itself."""
+def result_code(error: Exception) -> int:
+    """SQLite's primary result code; 0 where Python's module found the fault itself, or for an error of another kind."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -1,10 +1,10 @@
 """The file of a session: what it is recognised by, how it is read, replaced and recorded to, and what can be wrong with it.
 
 It is an SQLite database with two tables: facts, JSON by key, and arrays, bytes by key and number (`encoding.pack`), each entry
-with its hash. A file at rest is in SQLite's rollback mode, so that it is one file and can be read from a folder that cannot be
-written to. While it is recorded to, it is in WAL mode: readers are let in, and leaving WAL mode, which replacing the file
+with its hash. A file at rest is in SQLite's rollback mode, so that it is one file. While it is recorded to, it is in WAL mode,
+with a log beside it (-wal) and an index of that (-shm): readers are let in, and leaving WAL mode, which replacing the file
 begins with, is refused as long as another connection has it open. This is the lock between two programs on one session; it
-goes with the process that held it.
+goes with the process that held it. Reading a file leaves no trace, whatever a crash has left beside it.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from stat import S_ISREG
 
+from tui_gru.debugger import sqlite_files
 from tui_gru.debugger.encoding import seal
 from tui_gru.debugger.session_errors import (
     NewerSessionError,
@@ -30,6 +31,7 @@ from tui_gru.debugger.session_errors import (
     result_code,
     writing_errors,
 )
+from tui_gru.debugger.sqlite_files import Inode, inode_of
 
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
 VERSION = 1
@@ -41,19 +43,20 @@ BUSY_SECONDS = 1.0
 
 
 class SessionFile:
-    """An open session file. Entries are checked against their hashes as they are read."""
+    """An open session file. Entries are checked against their hashes as they are read.
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
-        self.path, self._connection = path, connection
+    `log_missing` says that newer work was recorded to a log that is not beside it.
+    """
 
-    def close(self) -> None:
-        self._connection.close()
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, log_missing: bool = False) -> None:
+        self.path, self._connection, self.log_missing = path, connection, log_missing
 
-    def end_recording(self) -> None:
-        """Close it and leave one file behind, where nobody else is reading it."""
-        with suppress(sqlite3.Error):
+    def end_recording(self, inode: Inode) -> None:
+        """Close it and leave one file behind, where nobody else is reading it. `inode` is as from `replace`."""
+        with suppress(sqlite3.Error, MemoryError):
             _leave_wal_mode(self._connection)
-        self.close()
+        self._connection.close()
+        sqlite_files.recorded_here.discard(inode)
 
     def fact(self, key: str) -> str:
         """The JSON under `key`. Raises `DamagedSessionError` where there is none."""
@@ -92,6 +95,11 @@ class SessionFile:
         """Remove what is under `key`; what is numbered below `below` only, where that is given."""
         self._connection.execute("DELETE FROM arrays WHERE key = ? AND (? IS NULL OR at < ?)", (key, below, below))
 
+    def check_pages(self) -> None:
+        """Raises `DamagedSessionError` where the pages of the file do not hang together."""
+        if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise damaged(self.path, "its pages")
+
     def clear(self) -> None:
         self._connection.execute("DELETE FROM facts")
         self._connection.execute("DELETE FROM arrays")
@@ -103,25 +111,21 @@ Fill = Callable[[SessionFile, SessionFile | None], None]
 
 @contextmanager
 def reading(path: Path) -> Iterator[SessionFile]:
-    """A session file to read from, as it is at this moment. Raises `SessionFileError`; the file is never changed."""
-    with _opened(path) as connection:
-        yield _checked(path, connection)
+    """A session file to read from, as it is at this moment. Raises `SessionFileError`. Nothing is written to it or beside it."""
+    with glancing(path) as file:
+        file.check_pages()
+        yield file
 
 
 @contextmanager
 def glancing(path: Path) -> Iterator[SessionFile]:
     """As `reading`, without looking at all of its pages first: for a few facts, each of which has a hash of its own."""
-    with _opened(path) as connection:
-        yield SessionFile(path, connection)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[sqlite3.Connection]:
-    """A session file that reads as it was when it was opened."""
     identify(path)
-    with reading_errors(path), closing(_connect(path, "ro")) as connection:
-        connection.execute("BEGIN")
-        yield connection
+    with reading_errors(path):
+        log_missing = sqlite_files.log_missing(path)
+        with sqlite_files.readable(path) as (at, mode), closing(_connect(at, mode)) as connection:
+            connection.execute("BEGIN")
+            yield _checked(path, connection, log_missing)
 
 
 def remove(path: Path) -> None:
@@ -131,8 +135,8 @@ def remove(path: Path) -> None:
             path.unlink()
 
 
-def replace(path: Path, fill: Fill) -> int:
-    """Put a new session file, written by `fill`, in the place of `path`: all of it or, where that fails, nothing. Its inode.
+def replace(path: Path, fill: Fill) -> Inode:
+    """Put a new session file, written by `fill`, in the place of `path`: all of it or nothing. Returns its inode.
 
     `fill` is given the new file and the one that is there, if any. That is only replaced if it is a session of this version, and
     nobody else can have it open meanwhile.
@@ -144,7 +148,7 @@ def replace(path: Path, fill: Fill) -> int:
             _synchronise(new)
             if path.exists():
                 shutil.copymode(path, new)
-            inode = new.stat().st_ino
+            inode = inode_of(new)
             os.replace(new, path)
             with suppress(OSError):  # where folders cannot be
                 _synchronise(path.parent)
@@ -153,7 +157,7 @@ def replace(path: Path, fill: Fill) -> int:
         new.unlink(missing_ok=True)
 
 
-def recording(path: Path, inode: int) -> SessionFile:
+def recording(path: Path, inode: Inode) -> SessionFile:
     """The file that `replace` has just put at `path`, to add to. Raises `SessionInUseError` where another has taken its place."""
     with writing_errors(path):
         connection = _connect(path, "rw")
@@ -161,12 +165,18 @@ def recording(path: Path, inode: int) -> SessionFile:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
             connection.execute("PRAGMA user_version").fetchone()  # WAL mode, and with it the lock, begins with the first reading
-            if path.stat().st_ino != inode:
+            if inode_of(path) != inode:
                 raise in_use(path)
         except BaseException:
             connection.close()
             raise
+        sqlite_files.recorded_here.add(inode)
         return SessionFile(path, connection)
+
+
+def is_at(path: Path, inode: Inode) -> bool:
+    """Whether the file at `path` is still the one that was put there."""
+    return inode_of(path) == inode
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
@@ -187,11 +197,12 @@ def identify(path: Path) -> None:
     _check_there(path)
     with reading_errors(path):
         try:
-            application, version = _marks(path, "ro&immutable=1")  # takes no locks, makes no files beside it
-        except sqlite3.Error as error:
-            if result_code(error) not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_IOERR):
+            application, version = _marks(path, "ro&immutable=1")
+        except sqlite3.DatabaseError as error:
+            if result_code(error) != sqlite3.SQLITE_CORRUPT:
                 raise
-            application, version = _marks(path, "ro")  # its log may be half taken into the file
+            with sqlite_files.readable(path) as (at, mode):
+                application, version = _marks(at, mode)  # its log may be half taken into the file
     if application != APPLICATION_ID:
         raise NotASessionError(f"{path} is a database of another program, not a tui-gru session; name another file")
     if version > VERSION:
@@ -215,12 +226,10 @@ def _check_there(path: Path) -> None:
         raise NotASessionError(f"{path} is empty, so it is not a session; name another file")
 
 
-def _checked(path: Path, connection: sqlite3.Connection) -> SessionFile:
+def _checked(path: Path, connection: sqlite3.Connection, log_missing: bool) -> SessionFile:
     if tuple(row[0] for row in connection.execute("SELECT sql FROM sqlite_master ORDER BY rowid")) != SCHEMA:
         raise damaged(path, "its layout")
-    if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
-        raise damaged(path, "its pages")
-    return SessionFile(path, connection)
+    return SessionFile(path, connection, log_missing=log_missing)
 
 
 def _marks(path: Path, mode: str) -> tuple[int, int]:
@@ -236,17 +245,21 @@ def _claimed(path: Path) -> Iterator[SessionFile | None]:
         yield None
         return
     identify(path)
+    log_missing = sqlite_files.log_missing(path)
+    sqlite_files.put_foreign_log_aside(path)
     with closing(_connect(path, "rw")) as connection:
+        _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
+        connection.execute("BEGIN EXCLUSIVE")
         with reading_errors(path):
-            _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
-            connection.execute("BEGIN EXCLUSIVE")
-            old = _checked(path, connection)
+            old = _checked(path, connection, log_missing)
+            old.check_pages()
         yield old
 
 
 def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
-    with closing(_connect(path, "rwc")) as connection:
-        # A file that is not finished is thrown away: it is enough that all of it is on the disk before it has its name.
+    with closing(_connect(path, "rwc&nolock=1")) as connection:
+        # Nobody else knows of it, so it needs no locks. A file that is not finished is thrown away: it is enough that all of it is
+        # on the disk before it has its name.
         connection.execute("PRAGMA journal_mode = MEMORY")
         connection.execute("PRAGMA synchronous = OFF")
         connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")

@@ -7,14 +7,15 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from platformdirs import user_state_path
 
 from tui_gru.debugger import session_file
-from tui_gru.debugger.session_errors import SessionFileError, UnwritableSessionError, missing, reason
-from tui_gru.debugger.session_file import Fill, SessionFile
+from tui_gru.debugger.session_errors import SessionFileError, UnwritableSessionError, has_locks, missing, no_locks, reason
+from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
 from tui_gru.debugger.state_writer import StateWriter
 
@@ -44,24 +45,35 @@ def session_path(name: FilePath) -> Path:
     return automatic if not os.path.exists(named) and os.path.exists(automatic) else named
 
 
-def load(path: FilePath, history_memory: int | None = None) -> State:
-    """The session in a file. Raises `SessionFileError`; the file is left as it is."""
+@dataclass(frozen=True)
+class Opened:
+    """A session as it was read from a file. `trouble` says what is missing of it."""
+
+    path: Path
+    state: State
+    trouble: str
+
+
+def load(path: FilePath, history_memory: int | None = None) -> Opened:
+    """The session in a file. Raises `SessionFileError`; the file, and what lies beside it, is left as it is."""
     with session_file.reading(_real(path)) as file:
         return _read(file, history_memory)
 
 
-def _read(file: SessionFile, history_memory: int | None) -> State:
+def _read(file: SessionFile, history_memory: int | None) -> Opened:
     from tui_gru.debugger.state_reader import read_state  # late: a recording that begins reads nothing
 
-    state = read_state(file)
+    state, log = read_state(file), f"{file.path.name}-wal"
     if history_memory is not None:
         state.branches.timeline.memory.budget.bound(history_memory)
-    return state
+    return Opened(file.path, state, f"newer work was in {log} beside it, which is missing: copy both" if file.log_missing else "")
 
 
 def save(state: State, path: FilePath) -> None:
     """Write a session to a file, all of it or nothing. Raises `SessionFileError`; only a session is overwritten."""
-    _put(_real(path), lambda file, _: StateWriter().write(file, state))
+    real = _real(path)
+    _make_folder(real)
+    session_file.replace(real, lambda file, _: StateWriter().write(file, state))
 
 
 def _real(path: FilePath) -> Path:
@@ -74,9 +86,10 @@ def _real(path: FilePath) -> Path:
 def _expanded(name: FilePath) -> Path:
     try:
         path = Path(name).expanduser()
+        bad = not os.fspath(name) or "\0" in path.name or len(os.fsencode(path.name)) > LONGEST_NAME
     except (TypeError, ValueError, RuntimeError):  # ~nobody/file
-        raise _no_name(name) from None
-    if not os.fspath(name) or "\0" in path.name or len(os.fsencode(path.name)) > LONGEST_NAME:
+        bad = True
+    if bad:
         raise _no_name(name)
     return path
 
@@ -85,13 +98,13 @@ def _no_name(name: FilePath) -> SessionFileError:
     return SessionFileError(f"{name!r} is no name of a file; give one such as math{SUFFIX}")
 
 
-def _put(path: Path, fill: Fill) -> int:
+def _make_folder(path: Path) -> None:
+    """Make the folder of a file if it is one of the person's own for sessions."""
     if path.parent in (_real(sessions_folder()), _real(automatic_folder())):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise UnwritableSessionError(f"{path.parent} cannot be made: {reason(error)}; save it elsewhere") from None
-    return session_file.replace(path, fill)
 
 
 class Recorder:
@@ -100,22 +113,26 @@ class Recorder:
     What has been written survives the end of the process, however it comes; a power cut may take the last moments, never the file.
     """
 
-    def __init__(self, path: Path, begin: Callable[[SessionFile | None], State]) -> None:
+    def __init__(self, path: Path, begin: Callable[[SessionFile | None], Opened]) -> None:
         self.path, self._writer = path, StateWriter()
 
         def fill(new: SessionFile, old: SessionFile | None) -> None:
             self.begun = begin(old)
-            self._writer.write(new, self.begun)
+            self._writer.write(new, self.begun.state)
 
-        self._inode = _put(path, fill)
+        _make_folder(path)
+        if not has_locks(path.parent):
+            raise no_locks(path)
+        self._inode = session_file.replace(path, fill)
         self._file = session_file.recording(self.path, self._inode)
         self._lock = threading.Lock()  # what is kept may come from another thread than the verbs
-        self.close = weakref.finalize(self, self._file.end_recording)
+        self.close = weakref.finalize(self, self._file.end_recording, self._inode)
 
     @classmethod
     def begin(cls, state: State, path: FilePath) -> Self:
         """Begin with all of `state`. Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere."""
-        return cls(_real(path), lambda old: state)
+        at = _real(path)
+        return cls(at, lambda old: Opened(at, state, ""))
 
     @classmethod
     def resume(cls, path: FilePath, history_memory: int | None = None) -> Self:
@@ -123,7 +140,7 @@ class Recorder:
         at = _real(path)
         session_file.identify(at)
 
-        def left(old: SessionFile | None) -> State:
+        def left(old: SessionFile | None) -> Opened:
             if old is None:
                 raise missing(at)
             return _read(old, history_memory)
@@ -145,10 +162,10 @@ class Recorder:
         with self._lock:
             writer, self._writer = self._writer, StateWriter()  # after an interruption, all is written again
             try:
-                if self.path.stat().st_ino != self._inode:
+                if not session_file.is_at(self.path, self._inode):
                     raise FileNotFoundError(None, "another file has taken its place")
                 write(writer)
-            except (sqlite3.Error, OSError) as error:
+            except (sqlite3.Error, OSError, MemoryError) as error:
                 self.close()
                 return f"no longer recorded to {self.path}: {reason(error)}; it goes on in memory, save it elsewhere"
             self._writer = writer

@@ -56,10 +56,10 @@ class Surviving(ABC):
         from tui_gru.debugger.store import Recorder, load
 
         session, recorder = cls.__new__(cls), Recorder.resume(path, history_memory) if record else None
-        state = load(path, history_memory) if recorder is None else recorder.begun
-        session._begin(state)
+        opened = load(path, history_memory) if recorder is None else recorder.begun
+        session._begin(opened.state)
         session._recorder = recorder
-        session.notice = joined(f"{REOPENED}{session.left_at}", session.notice)
+        session.notice = joined(f"{REOPENED}{session.left_at}", Trouble(opened.trouble), session.notice)
         return session
 
     @property

@@ -8,7 +8,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from platformdirs import user_config_path
 from textual import events
 from textual.app import App, SystemCommand
 from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
@@ -26,8 +27,11 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
+from tui_gru.tui.safe_lines import SafeLines
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
+
+SAFE_LINES = SafeLines()
 
 
 class TuiGruApp(App[None]):
@@ -67,6 +71,9 @@ class TuiGruApp(App[None]):
 
             return ServedDriver
         return usual
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), SAFE_LINES]
 
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)

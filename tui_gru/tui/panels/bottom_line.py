@@ -11,6 +11,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 from textual.widget import Widget
 
+from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import key_sign
@@ -39,7 +40,7 @@ class BottomLine(Widget):
     def say(self, message: str, *, warning: bool = False) -> None:
         """Show a message until `say('')`: in one line, or in as many as it takes where the screen is narrow."""
         self.warning = warning
-        self.message = " ".join(message.split())
+        self.message = safe_text(" ".join(message.split()))
         self._make_room()
 
     def watch_prefix(self) -> None:

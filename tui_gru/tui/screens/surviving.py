@@ -28,7 +28,7 @@ class SurvivingScreen(LookingScreen):
     def typed(self) -> list[str]:
         """The commands typed in this session, the newest last."""
         kept = self.session.kept("commands", [])
-        return [each for each in kept if isinstance(each, str)] if isinstance(kept, list) else []
+        return [each for each in kept if isinstance(each, str) and each.isprintable()] if isinstance(kept, list) else []
 
     # Files
 

@@ -1,0 +1,161 @@
+"""What goes wrong with the machine is not said of the file: a full disk, a failing one, no memory, no locks, no permission."""
+
+import errno
+import fcntl
+import sqlite3
+from contextlib import closing
+
+import pytest
+
+from tests.debugger.acting import assert_same, untouched
+from tui_gru import Session
+from tui_gru.debugger import opening, session_file
+from tui_gru.debugger.session_errors import (
+    DamagedSessionError,
+    NotASessionError,
+    SessionInUseError,
+    UnreadableSessionError,
+    UnwritableSessionError,
+)
+from tui_gru.debugger.session_file import SessionFile
+from tui_gru.debugger.state_writer import StateWriter
+
+
+@pytest.fixture
+def path(tmp_path):
+    session = Session()
+    session.step("batch", 2)
+    session.save(tmp_path / "math.tui-gru")
+    return tmp_path / "math.tui-gru"
+
+
+def fault(name):
+    """The error that Python's module raises for a result code of SQLite."""
+    if name == "SQLITE_NOMEM":
+        return MemoryError()
+    error = sqlite3.OperationalError({"SQLITE_FULL": "database or disk is full"}.get(name, f"it said {name}"))
+    error.sqlite_errorcode, error.sqlite_errorname = getattr(sqlite3, name), name
+    return error
+
+
+def failing(monkeypatch, owner, method, error):
+    def fail(*_):
+        raise error
+
+    monkeypatch.setattr(owner, method, fail)
+
+
+READING = {
+    "SQLITE_FULL": (UnreadableSessionError, "cannot be read: database or disk is full; check the disk and the memory"),
+    "SQLITE_IOERR": (UnreadableSessionError, "cannot be read: it said SQLITE_IOERR; check the disk"),
+    "SQLITE_IOERR_READ": (UnreadableSessionError, "cannot be read"),
+    "SQLITE_NOMEM": (UnreadableSessionError, "cannot be read: not enough memory"),
+    "SQLITE_CANTOPEN": (UnreadableSessionError, "cannot be opened .*; check its permissions, or copy it elsewhere"),
+    "SQLITE_READONLY": (UnreadableSessionError, "cannot be opened .*; check its permissions"),
+    "SQLITE_PERM": (UnreadableSessionError, "cannot be opened .*; check its permissions"),
+    "SQLITE_BUSY": (SessionInUseError, "is open in another tui-gru"),
+    "SQLITE_LOCKED": (SessionInUseError, "is open in another tui-gru"),
+    "SQLITE_PROTOCOL": (SessionInUseError, "is open in another tui-gru"),
+    "SQLITE_CORRUPT": (DamagedSessionError, "is damaged .*; go back to a copy of the file"),
+    "SQLITE_ERROR": (DamagedSessionError, "is damaged"),
+    "SQLITE_NOTADB": (NotASessionError, "is not a tui-gru session; name another file"),
+}
+
+
+@pytest.mark.parametrize("name", READING)
+def test_reading_tells_the_machine_from_the_file(path, monkeypatch, name):
+    kind, words = READING[name]
+    failing(monkeypatch, SessionFile, "fact", fault(name))
+    with untouched(path), pytest.raises(kind, match=rf"math\.tui-gru {words}") as raised:
+        Session.open(path)
+    assert type(raised.value) is kind
+
+
+WRITING = {
+    "SQLITE_FULL": (UnwritableSessionError, "cannot be written: database or disk is full; save it elsewhere"),
+    "SQLITE_IOERR": (UnwritableSessionError, "cannot be written: it said SQLITE_IOERR; save it elsewhere"),
+    "SQLITE_NOMEM": (UnwritableSessionError, "cannot be written: not enough memory; save it elsewhere"),
+    "SQLITE_READONLY": (UnwritableSessionError, "cannot be written"),
+    "SQLITE_BUSY": (SessionInUseError, "is open in another tui-gru"),
+    "SQLITE_CORRUPT": (DamagedSessionError, "is damaged"),
+}
+
+
+@pytest.mark.parametrize("name", WRITING)
+@pytest.mark.parametrize("step", ["claiming", "writing"])
+def test_writing_tells_the_machine_from_the_file(path, monkeypatch, name, step):
+    kind, words = WRITING[name]
+    owner, method = (session_file, "_leave_wal_mode") if step == "claiming" else (StateWriter, "_write_place")
+    failing(monkeypatch, owner, method, fault(name))
+    for use in (Session().save, Session().record_to, lambda path: Session.open(path, record=True)):
+        with untouched(path), pytest.raises(kind, match=rf"math\.tui-gru {words}") as raised:
+            use(path)
+        assert type(raised.value) is kind
+
+
+@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM"])
+def test_a_session_opens_in_memory_where_the_disk_does_not_take_it(path, monkeypatch, name):
+    failing(monkeypatch, session_file, "_leave_wal_mode", fault(name))
+    with untouched(path):
+        session = opening.reopened(path)
+        assert_same(session, Session.open(path))
+        assert session.notice.startswith("not recorded, it goes on in memory: ")
+        assert session.recording is None
+        session.step("batch", 3)
+    assert session.position.number == 4
+
+
+@pytest.mark.parametrize("name", ["SQLITE_FULL", "SQLITE_IOERR", "SQLITE_NOMEM"])
+def test_a_recording_that_fails_leaves_the_session_and_what_was_written(path, monkeypatch, name):
+    with closing(Session.open(path, record=True)) as session:
+        session.step("batch")
+        with monkeypatch.context() as patched:
+            failing(patched, StateWriter, "_write_place", fault(name))
+            session.step("batch")
+        assert session.notice.startswith(f"no longer recorded to {path}: ")
+        assert session.recording is None
+    assert session.position.number == Session.open(path).position.number + 1
+
+
+# Locks
+
+
+@pytest.fixture
+def no_locks(monkeypatch):
+    """A file system without locks: SQLite says that it is busy, and the system says what is wrong."""
+    connect, lock = session_file._connect, fcntl.lockf
+
+    def connected(path, mode):
+        if "nolock" in mode or "immutable" in mode:
+            return connect(path, mode)
+        raise fault("SQLITE_BUSY")
+
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(session_file, "_connect", connected)
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    assert lock is not fcntl.lockf
+
+
+def test_no_locks_are_said_to_be_none(path, no_locks):
+    words = r"has no file locks, so another tui-gru could have math\.tui-gru open unnoticed; save it on another disk"
+    for use in (Session().save, Session().record_to, lambda path: Session.open(path, record=True)):
+        with untouched(path), pytest.raises(UnwritableSessionError, match=words):
+            use(path)
+    with untouched(path), pytest.raises(UnwritableSessionError, match="has no file locks"):
+        Session().record_to(path.with_name("new.tui-gru"))
+
+
+def test_where_there_are_no_locks_a_session_is_read_and_goes_on_in_memory(path, no_locks):
+    with untouched(path):
+        session = opening.reopened(path)
+        session.step("batch")
+    assert session.position.number == 2
+    assert "has no file locks" in opening.reopened(path).notice
+
+
+def test_where_there_are_no_locks_a_session_is_saved_under_a_name_that_is_free(path, no_locks):
+    session = Session.open(path)
+    session.save(path.with_name("other.tui-gru"))
+    assert_same(session, Session.open(path.with_name("other.tui-gru")))
