@@ -7,9 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.changeable import gradients_of, values_of
+from tui_gru.debugger.changes import changeable
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.parameters import parameter_names
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,9 +24,7 @@ class Anchor:
         if parted != self.tick:
             return parted > self.tick
         here, there = self.timeline.moment(self.tick), timeline.moment(self.tick)
-        reset = timeline.program.config.reset
-        names = (*parameter_names(reset), *values_of(reset), *gradients_of(reset))
-        return all(_same(here.value(name), there.value(name)) for name in names)
+        return all(_same(here.value(name), there.value(name)) for name in changeable(timeline.program))
 
 
 def _same(mine: Any, theirs: Any) -> bool:

@@ -6,14 +6,16 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from tui_gru.debugger.changeable import gradients_of, values_of
-from tui_gru.debugger.formula import Apply, Formula, Name
+from tui_gru.debugger.changes import changeable
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.parameters import parameter_names
+from tui_gru.debugger.recorded import recorded
+from tui_gru.equations import expression as e
+from tui_gru.equations.expression import Expression, Name
 
 
 class ByHand:
@@ -24,8 +26,9 @@ class ByHand:
 
     def __init__(self, timeline: Timeline, node: Callable[[Number], Node]) -> None:
         self._timeline, self._node = timeline, node
-        reset = timeline.program.config.reset
-        self._parameters, self._changeable = parameter_names(reset), {*values_of(reset), *gradients_of(reset)}
+        program = timeline.program
+        self._weights = frozenset(program.names_of(Kind.PARAMETER, Kind.KEPT))
+        self._changeable = frozenset(changeable(program)) - self._weights
         self._starts = frozenset(segment.start for segment in timeline.segments if segment.action.kind != "begin")
 
     def at(self, tick: int) -> bool:
@@ -39,7 +42,7 @@ class ByHand:
         for segment in self._upto(number):
             if segment.start < since:
                 return None
-            edited, is_parameter = segment.action.edited, number.name in self._parameters
+            edited, is_parameter = segment.action.edited, number.name in self._weights
             here = number.name in self._changeable and self._timeline.position(segment.start).number == at.number
             if (number.name in edited if is_parameter else edited and here) and self._differs(number, segment):
                 return segment
@@ -64,20 +67,25 @@ class ByHand:
 
     def _was(self, number: Number) -> Node:
         """What a number was before it was changed."""
-        if number.tick == 0 and number.name == "h_prev":
-            return Node("0", 0.0, lambda: given("every epoch begins with h = 0"), exact=True, latex="0")
+        if number.tick == 0 and self._timeline.program.names[number.name].kind is Kind.STATE:
+            return Node("0", 0.0, lambda: given("every epoch begins with states of 0"), exact=True, latex="0")
         node = self._node(number)
         return replace(node, label=f"{node.label} before")
 
     def _from_parts(self, number: Number, tick: int) -> Expansion:
         """A number whose line was finished again, after a part of it had been changed by hand."""
         formula, text = self._timeline.program.made_by(number.name)
-        own = self._timeline.program.parts
 
-        def node(node: Formula) -> Node:
-            return self._node(replace(number, name=node.name if isinstance(node, Name) else own[node], tick=tick, before=False))
+        def node(node: Expression, sign: int = 1) -> Node:
+            if isinstance(node, e.Negative) and not node.label:
+                return node_of(node.argument, -sign)
+            return node_of(node, sign)
 
-        if isinstance(formula, Apply):
+        def node_of(node: Expression, sign: int) -> Node:
+            name = node.name if isinstance(node, Name) else node.label
+            return replace(self._node(replace(number, name=name, tick=tick, before=False)), sign=sign)
+
+        if isinstance(formula, e.Apply):
             return Expansion(formula.function, (node(formula.argument),), tick=tick, formula=text)
         return Expansion("sum", tuple(map(node, formula.terms)), tick=tick, formula=text)
 
@@ -121,11 +129,10 @@ class ByHand:
 
     def _value(self, number: Number, moment: Moment) -> float:
         """A number in a record, whether it has been computed by then or not."""
-        name, record = number.name, moment.record
-        if name in self._parameters:
-            return float(moment.parameters[name][number.index])
-        if name[1:] in self._parameters:
-            return math.nan if record.gradients is None else float(record.gradients[name[1:]][number.index])
-        if record.deltas is None and name[0] == "d":
+        name, record, program = number.name, moment.record, self._timeline.program
+        if name in self._weights:
+            return float(moment.weights[name][number.index])
+        if not record.learned and program.names[name].kind in (Kind.DELTA, Kind.GRADIENT, Kind.STEP):
             return math.nan
-        return float(record.array(name)[number.t][number.index])
+        t = number.t if program.names[name].timed else None
+        return float(recorded(program, record, name, t)[number.index])

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tui_gru.debugger.checking import place, scientific, severity
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.record import Activations, BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.engine.reference import Comparison
@@ -46,7 +45,7 @@ class CheckWatch:
         self._ahead: dict[int, tuple[float, str]] = {}  # the largest difference of each of the newest batches, and where
         self._timeline, self._first, self._last, self._done = timeline, first, last, done
         self._seen: set[int] = set()
-        self._epoch: tuple[int, tuple[Activations, ...]] = (-1, ())  # a batch, and those of its epoch up to it, the latest first
+        self._epoch: tuple[int, tuple[BatchRecord, ...]] = (-1, ())  # a batch, and those of its epoch up to it, the latest first
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
         """Whether a batch is to be stopped at."""
@@ -55,15 +54,15 @@ class CheckWatch:
         earlier = self._earlier(batch)
         self._seen.add(batch)
         if self._timeline.program.earlier:
-            self._epoch = (batch, (record.activations, *earlier))
-        finite = np.isfinite(record.loss) and record.gradients is not None and np.isfinite(record.gradients.flat).all()
+            self._epoch = (batch, (record, *earlier))
+        finite = np.isfinite(record.loss) and record.learned and np.isfinite(record.own_gradients.flat).all()
         if not finite or batch in self._done or self._timeline.changed_in(batch):
             return False
         from tui_gru.engine.reference import check_batch
 
         found = check_batch(record, earlier=earlier, entries=0)
         largest = max(found, key=lambda c: c.absolute)
-        self._ahead[batch] = (largest.absolute, place(largest, self._timeline.program.config))
+        self._ahead[batch] = (largest.absolute, place(largest, self._timeline.program))
         if len(self._ahead) > LOOKAHEAD:
             oldest = min(self._ahead)
             self._tally = self._tally.with_batch(oldest, *self._ahead.pop(oldest))
@@ -96,14 +95,14 @@ class CheckWatch:
         return range(min(self._first, self._done.start), max(stop, self._done.stop)) if touch else range(self._first, stop)
 
     def _stop(self, batch: int, worst: Comparison) -> None:
-        config, self.stopped_at = self._timeline.program.config, batch
-        epoch, in_epoch = divmod(batch, config.num_batches)
+        program, self.stopped_at = self._timeline.program, batch
+        epoch, in_epoch = divmod(batch, program.num_batches)
         self.problem = (
-            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {screen_name(worst.name)} differs by "
-            f"{scientific(worst.absolute)} at {place(worst, config)} ({worst.against})"
+            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {program.writer.name(worst.name)} differs by "
+            f"{scientific(worst.absolute)} at {place(worst, program)} ({worst.against})"
         )
 
-    def _earlier(self, batch: int) -> tuple[Activations, ...]:
+    def _earlier(self, batch: int) -> tuple[BatchRecord, ...]:
         """Carry `notebook`: the activations of the epoch before this batch, the latest first."""
         if not self._timeline.program.earlier or batch % self._timeline.program.num_batches == 0:
             return ()

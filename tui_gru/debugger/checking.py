@@ -11,18 +11,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.debugger.changeable import gradients_of
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import spoken, spoken_index
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.config import Config
-from tui_gru.engine.parameters import parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, Activations, BatchRecord
-from tui_gru.engine.trainer import Resume, Trainer
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Point
+from tui_gru.engine.trainer import Trainer
 
 if TYPE_CHECKING:
     from tui_gru.engine.reference import Comparison
@@ -78,7 +76,7 @@ class Report:
     """
 
     position: Position
-    config: Config
+    program: Program
     rows: tuple[Row, ...]
     copied: bool
     entries: int
@@ -103,7 +101,7 @@ class Report:
         if wrong:
             at = self.worst.worst
             differ = "differ" if at.against == DIFFERENCES else "differs"
-            words = f"{len(wrong)} of {len(compared)} arrays do not agree, least of all {screen_name(at.name)}: "
+            words = f"{len(wrong)} of {len(compared)} arrays do not agree, least of all {self.program.writer.name(at.name)}: "
             words += f"{at.against} {differ} by {scientific(at.absolute)} at {self.place(at)}"
         else:
             at = self.worst.whole
@@ -118,36 +116,36 @@ class Report:
         """What else has to be said of it."""
         notes = ["this batch does not learn: a copy of it was given a backward pass, the run has none"] if self.copied else []
         for reason in dict.fromkeys(row.excuse for row in self.rows if row.excuse):
-            names = [screen_name(row.name) for row in self.rows if row.excuse == reason]
+            names = [self.program.writer.name(row.name) for row in self.rows if row.excuse == reason]
             listed = ", ".join(names) if len(names) <= 6 else f"{', '.join(names[:4])} and {len(names) - 4} others"
             notes.append(f"{reason}, so {listed} cannot agree")
         return tuple(notes)
 
     def place(self, comparison: Comparison) -> str:
         """Where the largest difference is, as on screen and counted from 1: `dUh[unit 1, unit 2]`, `dz[row 1, unit 1] at t 2`."""
-        return place(comparison, self.config)
+        return place(comparison, self.program)
 
     def written(self, number: float) -> str:
         """A number of the engine's with all its digits, and no more than it has."""
-        return str(np.dtype(self.config.dtype).type(number))
+        return str(np.dtype(self.program.config.dtype).type(number))
 
 
-def place(comparison: Comparison, config: Config) -> str:
+def place(comparison: Comparison, program: Program) -> str:
     """As `Report.place`."""
-    t, index = _split(comparison)
-    return f"{spoken(comparison.name, index, config.vocabulary)}{'' if t is None else f' at t {t + 1}'}"
+    t, index = _split(comparison, program)
+    return f"{spoken(program, comparison.name, index)}{'' if t is None else f' at t {t + 1}'}"
 
 
-def entry(comparison: Comparison, config: Config) -> str:
+def entry(comparison: Comparison, program: Program) -> str:
     """`unit 1, unit 2`, or `t 2, row 1, unit 1`; nothing of the loss, which has one entry."""
-    t, index = _split(comparison)
-    where = spoken_index(comparison.name, index, config.vocabulary)
+    t, index = _split(comparison, program)
+    where = spoken_index(program, comparison.name, index)
     return ", ".join(filter(None, ("" if t is None else f"t {t + 1}", where)))
 
 
-def _split(comparison: Comparison) -> tuple[int | None, tuple[int, ...]]:
+def _split(comparison: Comparison, program: Program) -> tuple[int | None, tuple[int, ...]]:
     """The timestep of an entry, None for that of a whole batch, and its index there."""
-    if comparison.name in (*FORWARD_NAMES, *BACKWARD_NAMES, "hUh"):
+    if program.names[comparison.name].timed:
         return comparison.index[0], comparison.index[1:]
     return None, () if comparison.name == "loss" else comparison.index
 
@@ -160,8 +158,9 @@ class Check:
     """
 
     position: Position
+    program: Program
     record: BatchRecord
-    earlier: tuple[Activations, ...]
+    earlier: tuple[BatchRecord, ...]
     trainer: Trainer
     excuse: Callable[[str], str]
 
@@ -169,16 +168,16 @@ class Check:
         """Compare everything; imports torch. Raises `TuiGruError` where a number is not finite."""
         from tui_gru.engine.reference import check_batch
 
-        record, copied = self.record, self.record.gradients is None
+        record, copied = self.record, not self.record.learned
         if copied:
             record = record.copy()
-            self.trainer.resume(record, record.parameters, Resume("update"), learn=True, earlier=self.earlier)
+            self.trainer.resume(record, Point("update"), learn=True, earlier=self.earlier)
         found = check_batch(record, earlier=self.earlier, entries=entries, seed=seed)
         slopes = {c.name: c for c in found if c.against == DIFFERENCES}
         whole = [c for c in found if c.against == AUTOGRAD] + [c for c in found if c.against == FORWARD]
         rows = [Row(c.name, c, slopes.get(c.name)) for c in whole]
         excused = tuple(row if row.agrees else replace(row, excuse=self.excuse(row.name)) for row in rows)
-        return Report(self.position, self.trainer.config, excused, copied, entries, seed)
+        return Report(self.position, self.program, excused, copied, entries, seed)
 
 
 def take_up(timeline: Timeline, here: Moment) -> Check:
@@ -194,30 +193,28 @@ def take_up(timeline: Timeline, here: Moment) -> Check:
                 record = before.record(number)[1]  # all that is compared was computed before the change
                 break
             changes += [(offset, name) for name in segment.action.edited]
-    return Check(here.position, record, timeline.earlier(number), trainer, _excuses(here.program, changes))
+    return Check(here.position, here.program, record, timeline.earlier(number), trainer, _excuses(here.program, changes))
 
 
 def _is_after_all(offset: int, action: Action, here: Moment) -> bool:
     """Whether a change comes after everything of the batch that is compared: it is meant for the next one."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
-    return offset >= end and not set(action.edited) & set(gradients_of(program.config.reset))
+    return offset >= end and not set(action.edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:
     """Why a name that does not agree cannot, in a batch that was changed at these ticks of it; empty where it could.
 
-    Derivatives are taken at the stored pre-activations, states and logits, so a changed one of these, or a changed weight, leaves
-    all derivatives comparable: only values that were computed before do not follow from the weights of now. A change during the
-    backward pass, or of a number that the derivatives do not go by, leaves none.
+    Derivatives are taken at the stored values, so a changed value or weight leaves all derivatives comparable: only values that were
+    computed before do not follow from the weights of now. A change during the backward pass leaves none.
     """
-    parameters = parameter_names(program.config.reset)
-    absorbed = (*parameters, "h", "h_prev", "az", "ar", "ah", "logits")
+    absorbed = program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)
     spoilt = any(offset > program.loss_tick or name not in absorbed for offset, name in changes)
-    reason = f"{screen_name(changes[0][1])} was changed in the middle of this batch" if changes else ""
+    reason = f"{program.writer.name(changes[0][1])} was changed in the middle of this batch" if changes else ""
 
     def excuse(name: str) -> str:
-        derivative = name in (*BACKWARD_NAMES, *gradients_of(program.config.reset))
+        derivative = program.names[name].kind in (Kind.DELTA, Kind.GRADIENT)
         return reason if spoilt or not derivative else ""
 
     return excuse

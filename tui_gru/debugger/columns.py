@@ -10,10 +10,11 @@ import numpy as np
 from tui_gru.debugger.conditions import Condition, Expression
 from tui_gru.debugger.expression_values import Array
 from tui_gru.debugger.moment import Moment, value_before
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
-from tui_gru.engine.parameters import parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
+from tui_gru.debugger.recorded import recorded
+from tui_gru.engine.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,20 +96,23 @@ def _known(columns: Iterable[tuple[str, Column | None]]) -> dict[str, Column]:
 
 def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
     """The values of a name as they stand at `ticks`."""
-    over_time, rows = _over_time(name, like), _rows(ticks, like.program)
+    over_time, rows, program = _over_time(name, like), _rows(ticks, like.program), like.program
     if over_time is not None:
         return lambda batch: over_time(batch.record)[rows]
-    if name in parameter_names(like.program.config.reset):
-        return _parameter(name, ticks, like.program)
-    if name[1:] in parameter_names(like.program.config.reset):
-        return _gradient(name[1:], ticks, like.program)
-    return _number(name, like.program)
+    match program.names[name].kind:
+        case Kind.PARAMETER | Kind.KEPT:
+            return _weight(name, ticks, program)
+        case Kind.GRADIENT:
+            return _gradient(name, ticks, program)
+        case Kind.STEP | Kind.VALUE | Kind.DELTA:
+            return lambda batch: recorded(program, batch.record, name)[np.newaxis]
+    return _number(name, program)
 
 
 def _before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
     """The values of a name one round before `ticks`."""
-    over_time, rows = _over_time(name, like), _rows(ticks, like.program)
-    if over_time is not None and name in BACKWARD_NAMES:
+    over_time, rows, way = _over_time(name, like), _rows(ticks, like.program), like.program.way_of(name)
+    if over_time is not None and way < 0:
         return lambda batch: np.concatenate((over_time(batch.record)[1:], over_time(_previous(batch))[:1]))[rows]
     if over_time is not None:
         return lambda batch: np.concatenate((over_time(_previous(batch))[-1:], over_time(batch.record)[:-1]))[rows]
@@ -132,14 +136,16 @@ def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
 
 def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None:
     """How to take the values of a name at all timesteps, (T, …); None for what has none of each timestep."""
-    if name in FORWARD_NAMES or name in BACKWARD_NAMES:
-        return lambda record: record.array(name)
-    if name in ("char", "target"):
-        letters, indices = np.array(list(like.vocabulary)), "inputs" if name == "char" else "targets"
-        return lambda record: letters[getattr(record.activations, indices)]
+    program, named = like.program, like.program.names[name]
+    if named.kind is Kind.CHARACTER:
+        letters, inputs = np.array(list(like.vocabulary)), program.model.page.inputs
+        source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
+        return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":
-        ts = np.arange(like.program.seq_length)
+        ts = np.arange(program.seq_length)
         return lambda record: ts
+    if named.timed:
+        return lambda record: record.array(name)
     return None
 
 
@@ -147,6 +153,8 @@ def _number(name: str, program: Program) -> Column | None:
     """What is one number for the whole batch. The largest weight is not: it changes with the update."""
     if name in ("loss", "grad_norm", "learning_rate"):
         return lambda batch: np.array([getattr(batch.record, name)])
+    if name in program.lines:
+        return lambda batch: np.array([batch.record.numbers[name]])
     if name == "epoch":
         return lambda batch: np.array([batch.number // program.num_batches])
     if name == "batch":
@@ -154,28 +162,21 @@ def _number(name: str, program: Program) -> Column | None:
     return None
 
 
-def _parameter(name: str, ticks: Sequence[int], program: Program) -> Column:
-    """A parameter, which at some of the ticks may have been updated."""
+def _weight(name: str, ticks: Sequence[int], program: Program) -> Column:
+    """A parameter, or a state of the update rule, which at some of the ticks may have been updated."""
     updated = program.tick_of(name)
     assert updated is not None
     after = [k >= updated for k in ticks]
     if all(after):
-        return lambda batch: batch.record.updated[name][np.newaxis]
+        return lambda batch: batch.record.after[name][np.newaxis]
     if not any(after):
-        return lambda batch: batch.record.parameters[name][np.newaxis]
+        return lambda batch: batch.record.before[name][np.newaxis]
     index = np.array(after, int)
-    return lambda batch: np.stack((batch.record.parameters[name], batch.record.updated[name]))[index]
+    return lambda batch: np.stack((batch.record.before[name], batch.record.after[name]))[index]
 
 
 def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | None:
     """The gradient of a parameter, if it is complete at all ticks."""
-    complete = program.backward_end if program.earlier else program.tick_of(f"d{name}", 0)
-    assert complete is not None
-    if any(k < complete for k in ticks):
+    if any(k < program.complete_at(name) for k in ticks):
         return None
-
-    def gradient(batch: Batch) -> Array:
-        assert batch.record.gradients is not None
-        return batch.record.gradients[name][np.newaxis]
-
-    return gradient
+    return lambda batch: batch.record.own_gradients[name[1:]][np.newaxis]

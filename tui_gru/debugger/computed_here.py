@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 
@@ -21,5 +20,5 @@ def computed_here(expression: str, program: Program, position: Position, *, lear
 def _ticks(expression: str, program: Program, learns: bool) -> frozenset[int]:
     from tui_gru.debugger.probe import tested_ticks  # late: with it comes the compiler of conditions
 
-    names = frozenset(_WORD.findall(expression)) & frozenset(readable_names(program.config.reset))
+    names = frozenset(_WORD.findall(expression)) & frozenset(program.readable)
     return frozenset(tested_ticks(program, names, learns))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from unicodedata import combining
 
-from tui_gru.debugger.formula import FUNCTIONS
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.debugger.naming import joined
 from tui_gru.debugger.origin import Node
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.moment import COUNTERS
+from tui_gru.debugger.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshot import Snapshot, last_step
-from tui_gru.engine.parameters import Array
+from tui_gru.engine.weights import Array
 
-_NOT_NUMBERS = ("char", "target", *COUNTERS)
+_NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
 
 
 def differences(snapshot: Snapshot) -> Snapshot:

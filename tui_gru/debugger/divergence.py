@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.machine import this_machine
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Array
+from tui_gru.engine.weights import Array
 
 
 class DivergedError(TuiGruError):

@@ -5,6 +5,7 @@ The deltas there belong to no batch of the run, so they are computed again, by t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache, partial
@@ -12,16 +13,18 @@ from functools import lru_cache, partial
 import numpy as np
 
 from tui_gru.debugger.evaluation import Index
-from tui_gru.debugger.formula import Formula, Name
 from tui_gru.debugger.line_terms import LineTerms
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.backward import gains_of_earlier
-from tui_gru.engine.parameters import Array, parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, BatchRecord, Deltas
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Earlier, flows_out_of, gains_of_earlier
+from tui_gru.engine.weights import Array
+from tui_gru.equations import expression as e
+from tui_gru.equations.expression import Expression
 
 AT_HAND = 2  # batches whose deltas are kept: a gradient flows from one to the one before it
 
@@ -38,25 +41,27 @@ class EarlierBatches:
         timeline: Timeline,
         here: Moment,
         node: Callable[[Number, int], Node],
-        part: Callable[[Formula, str, Index, int, int], Expansion],
+        part: Callable[[Expression, str, Index, int, int], Expansion],
     ) -> None:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
-        self._parameters = parameter_names(here.program.config.reset)
         self._stored = timeline.earlier(here.position.number)
-        self._flows: list[Array] = []
+        self._flows: list[list[Array]] = []  # for each batch, those of its states
         self._moment_of = lru_cache(maxsize=AT_HAND)(self._worked_out)
-        self._lines = LineTerms(here.program, here.vocabulary, self._moment_at, self._term, part)
+        self._lines = LineTerms(here.program, self._moment_at, self._term, part)
 
     def terms(self, line: str, index: Index) -> tuple[Node, ...]:
-        """What each adds to entry `index` of the gradient that `line` computes (dUz), the latest batch first."""
-        assert self._here.record.deltas is not None
-        name, flow = line[1:], self._here.record.deltas.flow[0]
-        scratch, flows, terms = self._scratch(), [flow.copy()], []
+        """What each adds to entry `index` of the gradient that `line` computes (dUz), the latest batch first; nothing where the
+        gradient comes from the losses of a batch alone."""
+        if self._here.record.compiled.is_zero_in_earlier(line):
+            return ()
+        record, scratch, terms = self._here.record, self._scratch(), list[Node]()
+        self._flows = [flows_out_of(record)]
+        at, shape = record.compiled.layout.places[line[1:]]
         with np.errstate(all="ignore"):
-            for k, gain in enumerate(gains_of_earlier(self._here.record.parameters, flow, self._stored, scratch)):
-                terms.append(self._batch_term(line, index, self._here.position.number - 1 - k, float(gain[name][index])))
-                flows.append(scratch.flow[0].copy())
-        self._flows = flows
+            for k, gain in enumerate(gains_of_earlier(record, self._flows[0], Earlier(self._stored, scratch))):
+                value = float(gain[at : at + math.prod(shape)].reshape(shape)[index])
+                terms.append(self._batch_term(line, index, self._here.position.number - 1 - k, value))
+                self._flows.append(flows_out_of(scratch))
         return tuple(terms)
 
     def _batch_term(self, line: str, index: Index, batch: int, value: float) -> Node:
@@ -75,7 +80,7 @@ class EarlierBatches:
                 f"t {t + 1}",
                 value,
                 lambda: replace(self._lines.formula(formula, index, self._end(batch), t), formula=text),
-                latex=rf"\left({formula.latex}\right)_{{t={t + 1}}}",
+                latex=rf"\left({self._program.writer.latex(formula)}\right)_{{t={t + 1}}}",
             )
 
         def shares() -> tuple[Node, ...]:
@@ -85,35 +90,35 @@ class EarlierBatches:
 
     def _term(self, number: Number, sign: int) -> Node:
         """A name in a line, read in an earlier batch: a delta of its own there, else a number of the run."""
-        if number.name in self._parameters:
+        if self._program.names[number.name].kind in (Kind.PARAMETER, Kind.KEPT):
             return self._node(replace(number, tick=self._here.position.tick), sign)
         batch = self._batch(number.tick)
-        if number.name not in BACKWARD_NAMES:
+        if not self._program.is_delta(number.name):
             return self._node(replace(number, tick=self._timeline.end_of(batch)), sign)
         assert number.t is not None
         value = self._lines.numbers(number.tick, number.t).entry(number.name, number.index)
-        label = spoken(number.name, number.index, self._here.vocabulary)
-        return Node(label, value, partial(self._delta, number), sign=sign, exact=True, latex=Name(number.name).latex)
+        label, latex = spoken(self._program, number.name, number.index), self._program.writer.symbols.latex(number.name)
+        return Node(label, value, partial(self._delta, number), sign=sign, exact=True, latex=latex)
 
     def _delta(self, number: Number) -> Expansion:
-        t, last = number.t, self._program.seq_length - 1
+        t, last, page = number.t, self._program.seq_length - 1, self._program.model.page
         assert t is not None
-        if number.name == "dh_output":
-            return given("the loss of an earlier batch is not counted again")
-        if number.name == "dh_future":
+        state = next((state for state in page.states if page.ahead(state) == number.name), None)
+        if state is not None:
+            handed = replace(number, name=f"d{page.before(state)}")
             if t < last:
-                return Expansion(
-                    "copy", (self._term(replace(number, name="dh_prev", t=t + 1), 1),), note=f"what t {t + 2} hands back"
-                )
-            return Expansion("copy", partial(self._from_batch_after, number), note="what t 1 of the batch after it hands back")
+                return Expansion("copy", (self._term(replace(handed, t=t + 1), 1),), note=f"what t {t + 2} hands back")
+            return Expansion("copy", partial(self._from_batch_after, handed), note="what t 1 of the batch after it hands back")
+        if self._here.record.compiled.is_zero_in_earlier(number.name):
+            return given("the loss of an earlier batch is not counted again")
         formula, text = self._program.made_by(number.name)
-        return replace(self._lines.formula(formula, number.index, number.tick, t), formula=text)
+        return replace(self._lines.formula(e.plain(formula), number.index, number.tick, t), formula=text)
 
-    def _from_batch_after(self, number: Number) -> tuple[Node, ...]:
-        batch = self._batch(number.tick) + 1
+    def _from_batch_after(self, handed: Number) -> tuple[Node, ...]:
+        batch = self._batch(handed.tick) + 1
         if batch == self._here.position.number:
-            return (self._node(replace(number, name="dh_prev", t=0, tick=self._here.position.tick), 1),)
-        return (self._term(replace(number, name="dh_prev", t=0, tick=self._end(batch)), 1),)
+            return (self._node(replace(handed, t=0, tick=self._here.position.tick), 1),)
+        return (self._term(replace(handed, t=0, tick=self._end(batch)), 1),)
 
     # The batches
 
@@ -123,15 +128,16 @@ class EarlierBatches:
     def _worked_out(self, batch: int) -> Moment:
         """An earlier batch with the deltas that this one's gradient gives it, at the end of its backward pass."""
         k = self._here.position.number - 1 - batch
-        scratch, parameters = self._scratch(), self._here.record.parameters
+        scratch, stored = self._scratch(), self._stored[k]
         with np.errstate(all="ignore"):
-            gain = next(gains_of_earlier(parameters, self._flows[k], self._stored[k : k + 1], scratch))
-        record = BatchRecord(self._stored[k], scratch, gain)
-        record.parameters = record.updated = parameters
+            next(gains_of_earlier(self._here.record, self._flows[k], Earlier([stored], scratch)))
+        record = stored.copy()
+        record.take_deltas(scratch)
+        record.before = self._here.record.before
         return Moment(self._program, position_of(self._program, self._end(batch)), record, self._here.vocabulary)
 
-    def _scratch(self) -> Deltas:
-        return Deltas(self._program.config)
+    def _scratch(self) -> BatchRecord:
+        return BatchRecord(self._here.record.compiled)
 
     def _end(self, batch: int) -> int:
         return batch * self._program.ticks + self._program.backward_end

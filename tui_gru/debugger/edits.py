@@ -1,4 +1,4 @@
-"""Changes to a run: what can be changed, how it is checked, and how it is made to a record and its parameters."""
+"""Changes to a run: what can be changed, how it is checked, and how it is made to a record."""
 
 from __future__ import annotations
 
@@ -9,19 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
-from tui_gru.debugger.moment import Moment, unknown_name
+from tui_gru.debugger.changes import changeable, is_per_batch, offset_of, replace_number
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.names import Kind, unknown_name
 from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.timeline import Change, nothing
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Array, Parameters, parameter_names
-from tui_gru.engine.record import BatchRecord
-from tui_gru.engine.replacing import replace_gradient, replace_value
 from tui_gru.engine.trainer import Trainer
-
-STATES = ("h", "h_prev")
+from tui_gru.engine.weights import Array
 
 
 @dataclass(frozen=True)
@@ -41,66 +40,74 @@ def action(edit: Edit) -> Action:
 
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
     """The settings and the change that make an edit at a moment. Raises `TuiGruError` where it makes no sense."""
-    config = settings.trainer.config
+    program = here.program
     if edit.name == "learning_rate":
         return replace(settings, learning_rate=check_learning_rate("learning_rate", edit.value)), nothing
     if edit.name == "text":
         return _text(edit, here, settings)
-    if edit.name in STATES:
+    if edit.name not in changeable(program):
+        known = (*changeable(program), "learning_rate", "text")
+        raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
+    kind = program.names[edit.name].kind
+    if kind in (Kind.PARAMETER, Kind.KEPT):
+        return settings, _weight(edit, here)
+    if edit.name in program.model.page.states or kind is Kind.STATE:
         return settings, _state(edit, here)
-    if edit.name in parameter_names(config.reset):
-        check_index(edit, here.parameters[edit.name])
-        value = checked_number(edit, here.program.config)
+    return settings, _computed(edit, here)
 
-        def change(record: BatchRecord, parameters: Parameters) -> None:
-            parameters[edit.name][edit.index] = value
 
-        return settings, change
-    if edit.name in (*values_of(config.reset), *gradients_of(config.reset)):
-        return settings, _computed(edit, here)
-    known = (*parameter_names(config.reset), *values_of(config.reset), *gradients_of(config.reset), "learning_rate", "text")
-    raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
+def _weight(edit: Edit, here: Moment) -> Change:
+    """A weight, or what the update rule keeps: of now, whether this batch has updated it or not."""
+    check_index(edit, here.weights[edit.name])
+    value = checked_number(edit, here.program.config)
+
+    def change(record: BatchRecord) -> None:
+        if edit.name in here.updated_names:
+            record.own_after[edit.name][edit.index] = value
+        else:
+            record.before = record.before.copy()
+            record.before[edit.name][edit.index] = value
+
+    return change
 
 
 def _state(edit: Edit, here: Moment) -> Change:
-    t = here.position.t
-    if edit.name == "h":
-        if here.value("h") is None:
-            raise TuiGruError("h has not been computed at this place yet; step over its line first, or change h_prev")
+    """A state that has been computed, or that a timestep finds, as long as nothing has used it."""
+    t, program, page = here.position.t, here.program, here.program.model.page
+    state = next((state for state in page.states if page.before(state) == edit.name), edit.name)
+    shown, found = program.writer.name(state), page.before(state)
+    if edit.name == state:
+        if here.value(state) is None:
+            raise TuiGruError(f"{shown} has not been computed at this place yet; step over its line first, or change {found}")
         if here.position.phase == "backward":
-            raise TuiGruError("the backward pass has begun to use h; change it before that, or once the update has begun")
-        at = t + 1
-    else:
-        if here.executed("logits", t):
-            raise TuiGruError("h_prev has been used at this place already; change h, or step back to the start of the timestep")
-        at = t
-    check_index(edit, here.record.activations.states[at])
-    value = checked_number(edit, here.program.config)
+            raise TuiGruError(f"the backward pass has begun to use {shown}; change it before that, or once the update has begun")
+    elif here.executed(state, t) or here.position.phase not in ("start", "forward"):
+        raise TuiGruError(f"{found} has been used at this place already; change {shown}, or step back to the start of the timestep")
+    check_index(edit, here.record.array(edit.name)[t])
+    value = checked_number(edit, program.config)
 
-    def change(record: BatchRecord, parameters: Parameters) -> None:
-        record.activations.states[at][edit.index] = value
+    def change(record: BatchRecord) -> None:
+        record.array(edit.name)[t][edit.index] = value
 
     return change
 
 
 def _computed(edit: Edit, here: Moment) -> Change:
     """A value or a delta of the timestep, or a gradient: just after its line, before anything has read it."""
-    gradient = edit.name in gradients_of(here.program.config.reset)
-    t = None if gradient else here.position.t
+    program, per_batch = here.program, is_per_batch(here.program, edit.name)
+    t = None if per_batch else here.position.t
     array = here.value(edit.name)
     if array is None:
         raise TuiGruError(f"{edit.name} has not been computed at this place yet; step over its line first")
-    if here.position.offset != offset_of(here.program, edit.name, t):
+    if here.position.offset != offset_of(program, edit.name, t):
+        gradient = program.names[edit.name].kind is Kind.GRADIENT
         where = "at the end of the backward pass" if gradient else "just after its line"
         raise TuiGruError(f"{edit.name} can only be changed {where}, before it is used; go there first")
     check_index(edit, np.asarray(array))
-    value = checked_number(edit, here.program.config)
+    value = checked_number(edit, program.config)
 
-    def change(record: BatchRecord, parameters: Parameters) -> None:
-        if t is None:
-            replace_gradient(record, edit.name[1:], edit.index, value)
-        else:
-            replace_value(record, edit.name, t, edit.index, value)
+    def change(record: BatchRecord) -> Point:
+        return replace_number(record, program, edit.name, t, edit.index, value)
 
     return change
 
@@ -115,9 +122,9 @@ def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Chang
     i = edit.index[0]
     text = config.text[:i] + char + config.text[i + 1 :]
     changed = replace(config, text=text)
-    trainer = Trainer(changed, Corpus(changed))
+    trainer = Trainer(changed, Corpus(changed), settings.trainer.pool)
 
-    def change(record: BatchRecord, parameters: Parameters) -> None:
+    def change(record: BatchRecord) -> None:
         for t in range(config.seq_length):
             if not here.begun(t):
                 trainer.load(record, here.position.batch, t)

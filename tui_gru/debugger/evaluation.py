@@ -44,7 +44,8 @@ class Numbers:
     def read(self, name: str, t: int | None = None) -> Any:
         """What a name stands for, in the dtype it was computed in: (B, ·), (·), or a number."""
         if name in self.program.model.rule.settings:
-            return self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
+            setting = self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
+            return float(self.moment.record.compiled.dtype.type(setting))
         if name == "n":
             return self.moment.record.before.updates + 1
         return self.moment.value(name, self.t if t is None else t)

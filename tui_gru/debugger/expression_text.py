@@ -8,9 +8,10 @@ tree leads back to the column it came from.
 import ast
 import re
 import warnings
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
-from tui_gru.debugger.formula import CODE
 from tui_gru.engine.errors import TuiGruError
 
 MAX_LENGTH = 1000
@@ -24,11 +25,8 @@ _FORBIDDEN = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
 """The pattern of a string."""
 
-_NAMES = "|".join(sorted((shown for shown in CODE if not shown.isidentifier()), key=len, reverse=True))
-
 _TOKENS = re.compile(
     rf"""(?P<text> {QUOTED} )
-      | (?P<name> {_NAMES} )
       | (?P<sign> [≤≥≠−×·⊙] )
       | (?P<slip> => | =< | <> | := | && | \|\| | (?<![=<>!])=(?!=) | (?<=[=<>!]=)= | !(?!=) | [&|^~@#] )""",
     re.VERBOSE,
@@ -92,12 +90,13 @@ def refuse_unreadable(typed: str, first_column: int = 1) -> None:
 class ExpressionText:
     """The text of one expression and its syntax tree.
 
+    `names` maps every spelling of a name to the name in code: those on the screen that Python does not take for names are replaced.
     `first_column` is the column at which `typed` starts in what the person typed, for an expression inside a template.
     Raises ConditionError where the text is not an expression, is over MAX_LENGTH, or is nested over MAX_DEPTH.
     """
 
-    def __init__(self, typed: str, first_column: int = 1) -> None:
-        self._text = typed.strip()
+    def __init__(self, typed: str, first_column: int = 1, names: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._text, self._names = typed.strip(), names
         self._first_column = first_column + len(typed) - len(typed.lstrip())
         if not self._text:
             raise self._error("nothing to evaluate; write an expression such as loss < 0.5", 0)
@@ -124,17 +123,29 @@ class ExpressionText:
         python: list[str] = []
         origins: list[int] = []
         done = 0
-        for token in _TOKENS.finditer(self._text):
-            if token["slip"]:
-                raise self._error(_SLIPS[token["slip"]], token.start())
-            if shown := token["sign"] or token["name"]:
-                meant = _SIGNS.get(shown) or CODE[shown]
-                python += self._text[done : token.start()], meant
-                origins += [*range(done, token.start()), *[token.start()] * len(meant)]
-                done = token.end()
+        for start, end, meant in self._replaced():
+            python += self._text[done:start], meant
+            origins += [*range(done, start), *[start] * len(meant)]
+            done = end
         python.append(self._text[done:])
         origins += range(done, len(self._text) + 1)
         return "".join(python), origins
+
+    def _replaced(self) -> Iterator[tuple[int, int, str]]:
+        """What is not Python's: from where to where it was typed, and what it means."""
+        spelled = sorted((name for name in self._names if not name.isidentifier()), key=len, reverse=True)
+        named = re.compile("|".join(map(re.escape, spelled))) if spelled else None
+        at = 0
+        while at < len(self._text):
+            name = named.match(self._text, at) if named is not None else None
+            token = None if name is not None else _TOKENS.match(self._text, at)
+            if name is not None:
+                yield at, name.end(), self._names[name[0]]
+            elif token is not None and token["slip"]:
+                raise self._error(_SLIPS[token["slip"]], at)
+            elif token is not None and token["sign"]:
+                yield at, token.end(), _SIGNS[token["sign"]]
+            at = (name or token).end() if name or token else at + 1  # type: ignore[union-attr]
 
     def _parse(self, python: str) -> ast.expr:
         try:

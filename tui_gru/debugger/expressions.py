@@ -16,16 +16,12 @@ import numpy as np
 from tui_gru.debugger import expression_values as values
 from tui_gru.debugger.expression_text import ConditionError, ExpressionText
 from tui_gru.debugger.expression_values import Array, Moments, Operation, Verdict
-from tui_gru.debugger.formula import CODE
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
 """Gives the value of a name: a read-only array, a number or a string; None where it is not computed yet."""
 
 FUNCTIONS = (*values.REDUCTIONS, *values.ELEMENTWISE, "prev")
-
-_SPELLINGS = {normalize("NFKC", shown): name for shown, name in CODE.items()}
-"""Names as the screen spells them, in the normal form (NFKC) to which Python's parser brings every name."""
 
 _CHAIN_ADVICE = "write the two comparisons apart, as in all(a < b) and all(b < c)"
 
@@ -117,10 +113,13 @@ class Expression:
 def compile_expression(source: str, names: Collection[str], *, test: bool = False, first_column: int = 1) -> Expression:
     """Compile `source`, which may read `names`; with `test`, to one truth value a moment.
 
+    `names` can be a mapping from every spelling of a name, as in code and as on screen, to the name in code.
+
     Columns in errors count from `first_column`. Raises ConditionError where the source is not in the language.
     """
-    text = ExpressionText(source, first_column)
-    compiler = _Compiler(text, names)
+    spellings = names if isinstance(names, Mapping) else {name: name for name in names}
+    text = ExpressionText(source, first_column, spellings)
+    compiler = _Compiler(text, spellings)
     evaluate = compiler.truth(text.tree) if test else compiler.value(text.tree)
     now, before = frozenset(compiler.now), frozenset(compiler.before)
     return Expression(source, now | before, before, now, evaluate)
@@ -133,9 +132,11 @@ def _single(read: Mapping[str, object]) -> dict[str, Array]:
 class _Compiler:
     """Turns the nodes of one expression into closures, and collects the names it reads: `now`, and `before`."""
 
-    def __init__(self, text: ExpressionText, names: Collection[str]) -> None:
+    def __init__(self, text: ExpressionText, spellings: Mapping[str, str]) -> None:
         self._place = text.place
-        self._names = names
+        self._names = frozenset(spellings.values())
+        # Python's parser brings every name to a normal form (NFKC).
+        self._spellings = {normalize("NFKC", spelled): name for spelled, name in spellings.items()}
         self.now: set[str] = set()
         self.before: set[str] = set()
 
@@ -200,9 +201,8 @@ class _Compiler:
             raise self._error(node, "this number is too large") from None
 
     def _name(self, node: ast.Name) -> str:
-        for name in (node.id, _SPELLINGS.get(node.id, "")):
-            if name in self._names:
-                return name
+        if (name := self._spellings.get(node.id)) is not None:
+            return name
         if node.id in FUNCTIONS:
             raise self._error(node, f"{node.id} is a function; write {node.id}(...)")
         near = get_close_matches(node.id, sorted(self._names))

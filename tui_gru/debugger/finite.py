@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 
 class FiniteWatch:

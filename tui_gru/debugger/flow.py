@@ -12,16 +12,16 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from tui_gru.debugger.moment import Moment
-from tui_gru.debugger.program import PATHS
-from tui_gru.engine.parameters import Array
-from tui_gru.engine.record import BatchRecord
+from tui_gru.debugger.program import FlowNames
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.weights import Array
 
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient at one timestep: the norm of dh, and of its parts from this timestep's output and from the future.
+    """The gradient of a state at one timestep: its norm, and that of its parts from this timestep and from the one that reads it.
 
-    `handed_on` is the norm of dh_prev, `paths` of each of the four that are its sum, in the order of `PATHS`; None until the line
+    `handed_on` is the norm of what goes on to the timestep before, `paths` of each of the terms that are its sum; None until the line
     that computes them has been executed.
     """
 
@@ -34,44 +34,45 @@ class Flow:
 
     @property
     def shares(self) -> tuple[float, ...] | None:
-        """Each path's norm over the sum of the four norms: they add up to 1. None where none of them is more than 0, or finite."""
+        """Each path's norm over the sum of all: they add up to 1. None where none of them is more than 0, or finite."""
         total = math.fsum(self.paths or ())
         if self.paths is None or total == 0 or not math.isfinite(total):
             return None
         return tuple(path / total for path in self.paths)
 
 
-def flow(moment: Moment, row: int | None = None) -> tuple[Flow | None, ...]:
-    """The flow at every timestep, of all rows of the batch or of one (0-based); None where dh has not been computed yet."""
+def flow(moment: Moment, names: FlowNames, row: int | None = None) -> tuple[Flow | None, ...]:
+    """The flow at every timestep, of all rows of the batch or of one (0-based); None where it has not been computed yet."""
     steps = range(moment.program.seq_length)
-    if not moment.learned or not moment.executed("dh", steps[-1]):
+    if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
         return (None,) * len(steps)
-    norms = _norms(moment.record, row)
+    norms = _norms(moment.record, names, row)
 
     def at(t: int) -> Flow | None:
-        if not moment.executed("dh", t):
+        if not moment.executed(names.delta, t):
             return None
-        reached = Flow(t, norms["dh"][t], norms["dh_output"][t], norms["dh_future"][t])
-        if not moment.executed("dh_prev", t):
+        reached = Flow(t, norms[names.delta][t], norms[_OWN][t], norms[names.ahead][t])
+        if not moment.executed(names.handed_on, t):
             return reached
-        return replace(reached, handed_on=norms["dh_prev"][t], paths=tuple(norms[name][t] for name in PATHS))
+        return replace(reached, handed_on=norms[names.handed_on][t], paths=tuple(norms[name][t] for name in names.paths))
 
     return tuple(at(t) for t in steps)
 
 
-_known: WeakKeyDictionary[BatchRecord, dict[int | None, dict[str, list[float]]]] = WeakKeyDictionary()
+_OWN = "own"  # the part of a gradient that comes from its own timestep
+_known: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[str, list[float]]]] = WeakKeyDictionary()
 
 
-def _norms(record: BatchRecord, row: int | None) -> dict[str, list[float]]:
+def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
     """The norm of each delta at each timestep. Taken once for a record, since it takes a while in a large one."""
     found = _known.setdefault(record, {})
-    if row not in found:
+    if (names, row) not in found:
         chosen = slice(None) if row is None else slice(row, row + 1)
+        arrays = {name: record.array(name)[:, chosen] for name in (names.delta, names.ahead, names.handed_on, *names.paths)}
         with np.errstate(all="ignore"):
-            found[row] = {
-                name: _norm(record.array(name)[:, chosen]) for name in ("dh", "dh_output", "dh_future", "dh_prev", *PATHS)
-            }
-    return found[row]
+            own = record.array(names.own)[:, chosen] if names.own else arrays[names.delta] - arrays[names.ahead]
+            found[names, row] = {name: _norm(array) for name, array in (*arrays.items(), (_OWN, own))}
+    return found[names, row]
 
 
 def _norm(array: Array) -> list[float]:

@@ -9,8 +9,8 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.parameters import Array
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.weights import Array, Weights
 
 COLUMNS = ("loss", "grad_norm", "max_weight")
 FEWEST = 2  # checkpoints that a stretch keeps, whatever the budget
@@ -46,8 +46,8 @@ class Budget:
 class History:
     """Checkpoints of consecutive batches from `first` on, evenly spaced; the spacing doubles when the budget is used up.
 
-    A checkpoint is the state with which a batch after the first begins, as bytes that nothing can change: all parameters (P), then
-    the hidden state (B H). Columns hold loss, gradient norm and largest |weight| of every batch. For carry `notebook`, `stride` is
+    A checkpoint is the state with which a batch after the first begins, as bytes that nothing can change: the weights with what the
+    update rule keeps, then the hidden states. Columns hold loss, gradient norm and largest |weight| of every batch. For carry `notebook`, `stride` is
     the number of batches in an epoch, since a replay must begin with one.
     """
 
@@ -79,9 +79,9 @@ class History:
         """Whether the state before `batch` is to be kept: it falls on the spacing, and is the next one."""
         return batch == self._aligned + len(self._rows) * self.spacing
 
-    def keep(self, batch: int, parameters: Array, state: Array) -> None:
+    def keep(self, batch: int, weights: Weights, state: Array) -> None:
         """Keep the state before `batch`, which is due."""
-        row = parameters.tobytes() + state.tobytes()
+        row = weights.tobytes() + state.tobytes()
         self._budget.take(sys.getsizeof(row))
         if self.is_due(batch):
             self._rows.append(row)
@@ -119,7 +119,7 @@ class History:
             grown[:, :i] = self._columns
             self._budget.take(grown.nbytes - self._columns.nbytes)
             self._columns = grown
-        self._columns[:, i] = record.loss, record.grad_norm, np.abs(record.updated.flat).max()
+        self._columns[:, i] = record.loss, record.grad_norm, record.max_weight
         self.length = i + 1
 
     def column(self, name: str) -> NDArray[np.float64]:

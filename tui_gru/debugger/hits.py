@@ -17,7 +17,7 @@ from tui_gru.debugger.probe import TOGETHER, BatchReader
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
 from tui_gru.debugger.watching import last_computed, same
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.formula import Formula, Name
+from tui_gru.debugger.evaluation import Numbers
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.names import Symbols
+from tui_gru.equations.writing import Writer
 
 MOST = 12  # rows and columns of a matrix that are written; of more, the first of them and dots
 DIGITS = 4
-
-
-@dataclass(frozen=True)
-class Written(Formula):
-    """Something that is in LaTeX already."""
-
-    written: str
-
-    @property
-    def text(self) -> str:
-        return self.written
-
-    @property
-    def latex(self) -> str:
-        return self.written
 
 
 def line_latex(snapshot: Snapshot) -> str | None:
@@ -37,12 +24,23 @@ def line_latex(snapshot: Snapshot) -> str | None:
     line = snapshot.line
     if line is None or line.formula is None:
         return None
-    numbers = with_names(line.formula, lambda name: Written(_matrix(_value(snapshot, name))))
+    with_numbers = _Numbers(lambda name: _matrix(_value(snapshot, name))).latex(line.formula)
     rows = [
         rf"  {line.latex.replace('=', '&=', 1)} \\",
-        rf"  {_matrix(_value(snapshot, line.target))} &= {_before(snapshot, line)}{numbers.latex}",
+        rf"  {_matrix(_value(snapshot, line.target))} &= {_before(snapshot, line)}{with_numbers}",
     ]
     return _aligned(snapshot, rows)
+
+
+class _Numbers(Writer):
+    """Writes a matrix of numbers in the place of every name."""
+
+    def __init__(self, written: Callable[[str], str]) -> None:
+        super().__init__(Symbols())
+        self._written = written
+
+    def latex(self, node: Expression) -> str:
+        return self._written(node.name) if isinstance(node, Name) else super().latex(node)
 
 
 def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
@@ -59,27 +57,17 @@ def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
 def _before(snapshot: Snapshot, line: Line) -> str:
     """What the target of += or −= was before, and the sign that joins it; empty for =, and before the first share of a gradient."""
     if line.op == "-=":
-        return f"{_matrix(snapshot.record.parameters[line.target])} - "
+        return f"{_matrix(snapshot.record.before[line.target])} - "
     before = snapshot.gradient_before(line.target.removeprefix("d")) if line.op == "+=" else None
     return "" if before is None else f"{_matrix(before)} + "
 
 
-def with_names(node: Formula, of: Callable[[str], Formula]) -> Formula:
-    """The same formula with something else in the place of every name."""
-    if isinstance(node, Name):
-        return of(node.name)
-    changed: dict[str, Any] = {}
-    for field in fields(node):  # type: ignore[arg-type]  # every node but the abstract one is a dataclass
-        value = getattr(node, field.name)
-        if isinstance(value, Formula):
-            changed[field.name] = with_names(value, of)
-        elif isinstance(value, tuple):
-            changed[field.name] = tuple(with_names(part, of) for part in value)
-    return replace(node, **changed) if changed else node  # type: ignore[type-var]
-
-
 def _value(snapshot: Snapshot, name: str) -> Any:
-    if name == "term3" and snapshot.line is not None and snapshot.line.target == "loss":
+    program, line = snapshot.program, snapshot.line
+    named = program.names.get(name)
+    if named is None:  # a setting of the update rule
+        return Numbers(snapshot.moment, snapshot.position.t).read(name)
+    if named.timed and line is not None and program.blocks[line.block].way == 0:  # of every timestep
         return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
     return snapshot.value(name)
 

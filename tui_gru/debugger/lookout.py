@@ -13,7 +13,7 @@ from tui_gru.debugger.probe import TOGETHER
 from tui_gru.debugger.tallies import UNKNOWN, Tally
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 
 class Lookout:

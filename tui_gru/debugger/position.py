@@ -53,7 +53,7 @@ def tick_of(place: str | Position | int, here: Position, program: Program) -> in
             batch = here.batch if epoch is None else 0
         epoch = here.epoch if epoch is None else epoch
         start = (epoch * program.num_batches + batch) * program.ticks
-        return start if t is None else start + (t + 1) * len(program.forward)
+        return start if t is None else start + program.end_of_timestep(t)
     if isinstance(place, bool) or not hasattr(place, "__index__"):
         raise TuiGruError(f"a place is a text such as e3 b2 t1, a position, or a tick, not {place!r}")
     return max(place.__index__(), 0)

@@ -12,12 +12,12 @@ import numpy as np
 from tui_gru.debugger.columns import Batch, WholeBatch
 from tui_gru.debugger.conditions import Condition, ConditionError, Expression
 from tui_gru.debugger.expression_values import Array
-from tui_gru.debugger.moment import INPUTS, Moment, value_before
+from tui_gru.debugger.moment import Moment, value_before
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.parameters import parameter_names
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 TOGETHER = 16  # batches, at most, that are tested at once
 
@@ -38,20 +38,26 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
     where nothing else is read: `t` where a timestep begins, the others at the first line.
     """
     T, last = program.seq_length, program.ticks if learns else program.loss_tick
-    begins = [t * len(program.forward) + 1 for t in range(T)]
-    parameters = parameter_names(program.config.reset)
+    begins = [program.there_at(next(iter(program.model.page.inputs)), t) for t in range(T)]
     ticks: set[int | None] = set()
     for name in names:
-        if name in INPUTS:
-            ticks.update(begins)
-        elif name == "max_weight" or (name in parameters and not learns):
-            ticks.add(last)
-        elif name == "grad_norm" or (name[1:] in parameters and program.earlier):
-            ticks.add(program.backward_end)
-        elif name[1:] in parameters:
-            ticks.add(program.tick_of(name, 0))
-        else:
-            ticks.update(program.tick_of(name, t) for t in range(T))
+        match program.names[name].kind:
+            case Kind.INPUT | Kind.CHARACTER:
+                ticks.update(begins)
+            case Kind.PARAMETER | Kind.KEPT if not learns:
+                ticks.add(last)
+            case Kind.NUMBER if name == "max_weight":
+                ticks.add(last)
+            case Kind.NUMBER if name == "grad_norm" and name not in program.lines:
+                ticks.add(program.backward_end)
+            case Kind.GRADIENT:
+                ticks.add(program.complete_at(name))
+            case Kind.COUNTER:
+                pass
+            case Kind.STATE | Kind.DELTA:
+                ticks.update(program.there_at(name, t) for t in range(T))
+            case _:
+                ticks.update(program.tick_of(name, t) for t in range(T))
     computed = ticks - {None}
     if not computed:
         computed = set(begins) if "t" in names else {1}
@@ -84,10 +90,10 @@ class BatchReader:
 
     def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> WholeBatch | None:
         """How to test all places of a batch at once; None where they have to be tested one by one."""
-        learns = record.gradients is not None
+        learns = record.learned
         if self._timeline.changed_in(batch):
             return None
-        if self._condition.previous and (batch == 0 or previous is None or (previous.gradients is not None) != learns):
+        if self._condition.previous and (batch == 0 or previous is None or previous.learned != learns):
             return None
         if learns not in self._whole:
             like = Moment(self._timeline.program, position_of(self._timeline.program, 0), record, self._vocabulary)
@@ -159,7 +165,7 @@ class Probe:
 
     def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Found | None:
         """Test the places of a batch, one after the other."""
-        ticks = [batch * self._program.ticks + k for k in self._ticks[record.gradients is not None]]
+        ticks = [batch * self._program.ticks + k for k in self._ticks[record.learned]]
         for tick in reversed(ticks) if self._last else ticks:
             if not self._after < tick < self._before:
                 continue

@@ -10,13 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from typing import NamedTuple
+from unicodedata import normalize
 
 from tui_gru.debugger.names import Kind, Named, named_values
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config
 from tui_gru.engine.segments import Segment
 from tui_gru.equations import page as equations
-from tui_gru.equations.expression import Expression
+from tui_gru.equations.expression import Apply, Expression, Name
 from tui_gru.equations.writing import Writer, bracketed
 
 PHASES = ("forward", "loss", "backward", "update")
@@ -82,6 +83,19 @@ class Block:
     def step_of(self, t: int) -> int:
         """The step (0-based) at which timestep `t` comes."""
         return 0 if not self.way else t if self.way > 0 else self.steps - 1 - t
+
+
+class FlowNames(NamedTuple):
+    """The names along which the gradient of a state flows through time: `delta` is the gradient of the state, `own` its part from this
+    timestep (empty where that has no name), `ahead` its part from the timestep that reads the state, `handed_on` what it hands on,
+    `paths` the terms of that. `way` is the direction in which the gradient flows."""
+
+    delta: str
+    own: str
+    ahead: str
+    handed_on: str
+    paths: tuple[str, ...]
+    way: int
 
 
 class Row(NamedTuple):
@@ -213,6 +227,22 @@ class Program:
         return frozenset(factor.label for node in nodes for factor in bracketed(node) if factor.label)
 
     @cached_property
+    def preactivations(self) -> frozenset[str]:
+        """Those parts that a function is applied to: az, ar, ah."""
+        nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
+        return frozenset(part.label for node in nodes if isinstance(node, Apply) for part in node.parts if part.label)
+
+    @cached_property
+    def spellings(self) -> Mapping[str, str]:
+        """Every spelling of a readable name, in code and as on screen, and the name in code."""
+        shown = {self.writer.name(name): name for name in self.names}
+        return {**shown, **{name: name for name in self.names}}
+
+    def code_name(self, typed: str) -> str:
+        """A name as it was typed, in code or as on screen, in code: hₜ₋₁ is h_prev. What is neither stays as it is."""
+        return self.spellings.get(normalize("NFC", typed), typed)
+
+    @cached_property
     def written_with(self) -> Mapping[str, str]:
         """The line that computes a name which has no line of its own: the first in which that part stands."""
         found: dict[str, str] = {}
@@ -228,6 +258,27 @@ class Program:
             return line.formula, line.text
         formula = self.parts[name]
         return formula, f"{self.writer.name(name)} = {self.writer.text(formula)}"
+
+    @cached_property
+    def main_state(self) -> str:
+        """The state that the output of the last layer is: h."""
+        layer = self.model.composed.layers[-1 if not self.config.bidirectional else -2]
+        return layer.output if layer.output in layer.states else layer.states[0]
+
+    def flow_of(self, state: str) -> FlowNames:
+        """The names along which the gradient of a state flows."""
+        page = self.model.page
+        ahead, handed_on = page.ahead(state), f"d{page.before(state)}"
+        line = self.lines[f"d{state}"]
+        assert line.formula is not None
+        own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == ahead)]
+        terms = self.lines[handed_on].formula
+        assert terms is not None
+        paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
+        place = self.place_of(f"d{state}")
+        assert place is not None
+        named = paths if all(paths) else (handed_on,)
+        return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
 
     # Ticks
 
@@ -285,6 +336,13 @@ class Program:
         assert place is not None
         block, index = place
         return min(max((offset - block.start - index - 1) // len(block.lines) + 1, 0), block.steps)
+
+    def complete_at(self, name: str) -> int:
+        """The tick within a batch at which the gradient of a parameter is complete; with carry `notebook` the end of the pass."""
+        place = self.place_of(name)
+        assert place is not None
+        block, index = place
+        return self.backward_end if self.earlier else block.end - len(block.lines) + index + 1
 
     def point_after(self, offset: int) -> Point:
         """The place in the engine's terms after `offset` ticks of a batch: what has been computed by then."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 
-from tui_gru.engine.record import Activations, BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 MOST_BYTES = 32 * 2**20
 MOST, LEAST = 64, 4
@@ -15,10 +15,10 @@ MOST, LEAST = 64, 4
 
 @dataclass(frozen=True, eq=False)
 class Kept:
-    """A finished batch. `earlier` (carry `notebook`) holds the activations of the epoch's batches before it, the latest first."""
+    """A finished batch. `earlier` (carry `notebook`) holds the records of the epoch's batches before it, the latest first."""
 
     record: BatchRecord
-    earlier: Sequence[Activations] = ()
+    earlier: Sequence[BatchRecord] = ()
 
 
 class Records:

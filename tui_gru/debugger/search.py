@@ -14,7 +14,7 @@ from tui_gru.debugger.position import Position
 from tui_gru.debugger.probe import Found, Probe
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 WHOLE_COLUMNS = frozenset({*COLUMNS, "epoch", "batch"})
 CHUNK = 32  # batches, at least, that a search against time goes through at once, in the order of time

@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 from tui_gru.debugger.divergence import different, diverged
 from tui_gru.debugger.history import Budget, History
 from tui_gru.debugger.records import Kept, Records
-from tui_gru.engine.parameters import Array, Parameters
-from tui_gru.engine.record import Activations, BatchRecord
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.weights import COUNT_BYTES, Array, Weights
 
 # Sees every batch that is computed on the way, and stops the run by returning True. A record that it is given is only good until
 # it has been given the next but one.
@@ -72,7 +72,7 @@ class Memory:
 class Segment:
     """Batches from `first_batch` on, run from that batch's record. Batches are counted through all epochs.
 
-    `start` is the tick at which it takes over; `earlier` (carry `notebook`) holds the activations of the epoch's batches before
+    `start` is the tick at which it takes over; `earlier` (carry `notebook`) holds the records of the epoch's batches before
     the first, the latest first. What it has computed never changes: a replay that passes a checkpoint is compared with it.
     """
 
@@ -84,7 +84,7 @@ class Segment:
         settings: Settings,
         memory: Memory,
         action: Action,
-        earlier: Sequence[Activations] = (),
+        earlier: Sequence[BatchRecord] = (),
     ) -> None:
         config = settings.trainer.config
         self.start, self.first_batch, self.settings = start, first_batch, settings
@@ -161,24 +161,24 @@ class Segment:
         """
         trainer, settings, history = self.settings.trainer, self.settings, self.history
         if isinstance(start, Kept):
-            batch, parameters, state = at + 1, start.record.updated, start.record.activations.states[-1]
+            batch, weights, state = at + 1, start.record.after, start.record.states(end=True)
             earlier = self._with(start, batch)
         else:
-            batch, (parameters, state), earlier = at, self._restored(start), ()
-        recent: deque[tuple[int, Kept]] = deque()
+            batch, (weights, state), earlier = at, self._restored(start), ()
+        recent: deque[tuple[int, Kept]] = deque(maxlen=keep + 2)
         while True:
             in_epoch = batch % self._num_batches
-            oldest = recent.popleft()[1].record if len(recent) == keep + 2 else None
-            record = trainer.new_record() if oldest is None or self._notebook else oldest
+            record = kept = None  # so that the trainer can use them again
+            record = trainer.new_record()
             state = trainer.carried(in_epoch, state)
             if history.is_due(batch):
-                history.keep(batch, parameters.flat, state)
+                history.keep(batch, weights, state)
             elif (checkpoint := history.at(batch)) is not None:
-                self._prove(batch, checkpoint, parameters, state)
+                self._prove(batch, checkpoint, weights, state)
             trainer.run(
                 record,
                 in_epoch,
-                parameters,
+                weights,
                 state,
                 learn=settings.learns(batch),
                 learning_rate=settings.learning_rate,
@@ -189,25 +189,24 @@ class Segment:
             recent.append((batch, kept))
             if (monitor is not None and monitor(batch, record)) or batch == to:
                 break
-            batch, parameters, state = batch + 1, record.updated, record.activations.states[-1]
+            batch, weights, state = batch + 1, record.after, record.states(end=True)
             earlier = self._with(kept, batch)
         if (checkpoint := history.at(batch + 1)) is not None:
-            state = trainer.carried((batch + 1) % self._num_batches, record.activations.states[-1])
-            self._prove(batch + 1, checkpoint, record.updated, state)
+            state = trainer.carried((batch + 1) % self._num_batches, record.states(end=True))
+            self._prove(batch + 1, checkpoint, record.after, state)
         for number, one in recent:
             self._records.keep(self._stretch, number, one)
         return batch, record
 
-    def _with(self, kept: Kept, batch: int) -> tuple[Activations, ...]:
-        """Carry `notebook`: the activations of the epoch before `batch`, which follows on `kept`, the latest first."""
+    def _with(self, kept: Kept, batch: int) -> tuple[BatchRecord, ...]:
+        """Carry `notebook`: the records of the epoch before `batch`, which follows on `kept`, the latest first."""
         goes_on = self._notebook and batch % self._num_batches
-        return (kept.record.activations, *kept.earlier) if goes_on else ()
+        return (kept.record, *kept.earlier) if goes_on else ()
 
-    def _restored(self, checkpoint: bytes) -> tuple[Parameters, Array]:
-        """The parameters and the state of a checkpoint, read-only."""
-        first = self._first.record
-        row, size = np.frombuffer(checkpoint, first.parameters.flat.dtype), first.parameters.flat.size
-        return first.parameters.like(row[:size]), row[size:].reshape(first.activations.states[0].shape)
+    def _restored(self, checkpoint: bytes) -> tuple[Weights, Array]:
+        """The weights and the states of a checkpoint, read-only."""
+        compiled = self.settings.trainer.compiled
+        return Weights.from_bytes(compiled.layout, checkpoint, compiled.dtype)
 
     def _note(self, batch: int, record: BatchRecord) -> None:
         """Write down the numbers of a batch, or compare them where it has been run before."""
@@ -219,11 +218,11 @@ class Segment:
             if noted != now and not (math.isnan(noted) and math.isnan(now)):
                 raise diverged(self._epoch_and_batch(batch), f"has the {name} {now!r}, but the run had {noted!r}", self.machine)
 
-    def _prove(self, batch: int, checkpoint: bytes, parameters: Parameters, state: Array) -> None:
+    def _prove(self, batch: int, checkpoint: bytes, weights: Weights, state: Array) -> None:
         """Compare the state with which a replay comes to a batch with the checkpoint there."""
-        if checkpoint != parameters.flat.tobytes() + state.tobytes():
-            now = np.concatenate((parameters.flat, state.ravel()))
-            differ = different(np.frombuffer(checkpoint, now.dtype), now)
+        if checkpoint != weights.tobytes() + state.tobytes():
+            now = np.concatenate((weights.flat, state))
+            differ = different(np.frombuffer(checkpoint, now.dtype, offset=COUNT_BYTES), now)
             if differ.any():
                 what = f"begins with {int(differ.sum())} of {now.size} numbers other than those of the checkpoint there"
                 raise diverged(self._epoch_and_batch(batch), what, self.machine)

@@ -11,7 +11,7 @@ from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.comparing import Comparing
 from tui_gru.debugger.explaining import Explaining
 from tui_gru.debugger.history import Budget
-from tui_gru.debugger.moment import unknown_name
+from tui_gru.debugger.names import unknown_name
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.records import Records
@@ -23,8 +23,8 @@ from tui_gru.debugger.timeline import Timeline, nothing
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.parameters import Array, parameter_names
+from tui_gru.engine.initial import initial_weights
+from tui_gru.engine.weights import Array
 from tui_gru.engine.trainer import Trainer
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class Session(Explaining, Comparing):
         history_memory = _whole("history_memory", history_memory, at_least=0)
         memory = Memory(Budget(history_memory), Records(config.record_bytes))
         settings = Settings(Trainer(config, Corpus(config)), False, config.learning_rate)
-        timeline = Timeline.begin(program_of(config), settings, initial_parameters(config), memory)
+        timeline = Timeline.begin(program_of(config), settings, initial_weights(config), memory)
         self._begin(State(config, epochs, Branches.begin(timeline)))
 
     def _begin(self, state: State) -> None:
@@ -85,7 +85,7 @@ class Session(Explaining, Comparing):
         """Sample text with the parameters of this moment: the primer and `length` characters. Never changes the training."""
         from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
 
-        drawn = sample(self.config, self._moment.parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed)
+        drawn = sample(self.config, self._moment.weights, primer, length, sampler=sampler, temperature=temperature, seed=seed)
         self.samples = (*self.samples[-63:], drawn)
         return drawn.text
 
@@ -260,7 +260,7 @@ class Session(Explaining, Comparing):
         )
 
     def _check_parameter(self, name: str) -> None:
-        names = parameter_names(self.config.reset)
+        names = self.program.parameters
         if name not in names:
             raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
 

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.evaluation import EVERY, Numbers
 from tui_gru.debugger.forks import Fork
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.other import Other
-from tui_gru.debugger.position import Position
+from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Line, Program
 from tui_gru.debugger.stops import LogLine, Stops, Watched
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.loss import tutorial_term1
-from tui_gru.engine.parameters import Array
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.weights import Array
+from tui_gru.equations.expression import unlabelled
 
 if TYPE_CHECKING:
     from tui_gru.debugger.checked_run import Tally
@@ -107,11 +108,16 @@ class Snapshot:
     @property
     def tutorial_term1(self) -> Array | None:
         """Term 1 as the tutorial's own code takes it, which is not finite where ŷ underflows to 0; None if not computed yet."""
-        y, y_hat = self.value("y"), self.value("y_hat")
-        return None if self.value("term1") is None else tutorial_term1(y, y_hat)
+        line = self.program.lines.get("term1")
+        value = self.value("term1") if line is not None else None
+        if value is None or line is None or line.formula is None:
+            return None
+        numbers = Numbers(self.moment, self.position.t)
+        term: Array = numbers.value(unlabelled(line.formula), (EVERY,) * np.ndim(value)).astype(self.config.dtype)
+        return term
 
     def last_step(self, name: str) -> Array | None:
-        """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+        """What the last update has added to a parameter: of this batch if its update has reached it, else of the batch before."""
         return last_step(self.moment, self.previous, name)
 
     @property
@@ -119,18 +125,23 @@ class Snapshot:
         """The branch whose numbers have been taken from these; empty where these are the numbers themselves."""
         return ""
 
-    def flow(self, row: int | None = None) -> tuple[Flow | None, ...]:
-        """How the gradient flows back, timestep by timestep, in all rows or in one; None for those not reached yet."""
-        if row not in self._flows:
+    def flow(self, row: int | None = None, state: str | None = None) -> tuple[Flow | None, ...]:
+        """How the gradient of a state flows through time, timestep by timestep, in all rows or in one; None for those not reached yet.
+
+        `state` is the state of the last layer unless it is given.
+        """
+        key = row, state or self.program.main_state
+        if key not in self._flows:
             from tui_gru.debugger.flow import flow  # late: the first picture has none
 
-            self._flows[row] = flow(self.moment, row)
-        return self._flows[row]
+            self._flows[key] = flow(self.moment, self.program.flow_of(key[1]), row)
+        return self._flows[key]
 
     @property
     def flowing(self) -> bool:
         """Whether the gradient has begun to flow back through this batch."""
-        return self.moment.learned and self.moment.executed("dh", self.program.seq_length - 1)
+        flow = self.program.flow_of(self.program.main_state)
+        return self.moment.learned and self.moment.executed(flow.delta, 0 if flow.way > 0 else self.program.seq_length - 1)
 
     @property
     def goes_on(self) -> bool:
@@ -138,21 +149,23 @@ class Snapshot:
         return bool(self.program.earlier) and self.position.batch > 0
 
     @cached_property
-    def _flows(self) -> dict[int | None, tuple[Flow | None, ...]]:
+    def _flows(self) -> dict[tuple[int | None, str], tuple[Flow | None, ...]]:
         return {}
 
     @property
     def finite(self) -> bool:
         """Whether the loss, where it is there, and all parameters are finite."""
         loss = self.value("loss")
-        return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.parameters.flat).all())
+        return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.weights.parameters).all())
 
 
 def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
-    """What the last SGD step has added to a parameter: of this batch if its update has reached it, else of the batch before."""
-    record = moment.record if name in moment.updated_names else previous
-    if record is None or record.gradients is None:
+    """What the last update has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+    record, program = moment.record if name in moment.updated_names else previous, moment.program
+    formula = program.lines[name].formula
+    if record is None or not record.learned or formula is None:
         return None
-    rate = record.gradients.flat.dtype.type(record.learning_rate)
+    end = replace(moment, record=record, position=position_of(program, program.ticks))
     with np.errstate(all="ignore"):
-        return np.asarray(-(rate * record.gradients[name]))
+        step = Numbers(end, 0).value(formula, (EVERY,) * len(program.names[name].axes))
+    return np.asarray(-step, program.config.dtype)

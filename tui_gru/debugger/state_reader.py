@@ -27,8 +27,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Array, Parameters
-from tui_gru.engine.record import Activations, BatchRecord, Deltas
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.engine.trainer import Trainer
 
@@ -129,25 +128,9 @@ class _Reader:
         return Trainer(config, Corpus(config))
 
     def _record(self, key: str, config: Config) -> BatchRecord:
-        arrays = self._array(key)
-        activations = Activations(config)
-        _fill(activations, "activations", arrays)
-        deltas = None
-        if any(name.startswith("deltas/") for name in arrays):
-            deltas = Deltas(config)
-            _fill(deltas, "deltas", arrays)
-        parameters = self._parameters(arrays["parameters"], config)
-        updated = self._parameters(arrays["updated"], config) if "updated" in arrays else parameters
-        gradients = self._parameters(arrays["gradients"], config) if "gradients" in arrays else None
-        learning_rate, loss, grad_norm = arrays["numbers"].tolist()
-        record = BatchRecord(activations, deltas, gradients, learning_rate, loss, grad_norm)
-        record.parameters, record.updated = parameters, updated
+        record = BatchRecord(config.compiled)
+        record.restore(self._array(key))
         return record
-
-    def _parameters(self, flat: Array, config: Config) -> Parameters:
-        parameters = Parameters.zeros(config)
-        parameters.flat[...] = flat
-        return parameters
 
     def _restore_history(self, at: int, segment: Segment) -> None:
         fact = self._fact(f"history/{at}")
@@ -167,9 +150,9 @@ class _Reader:
     def _prove(self, root: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""
         settings, was = root.settings, root.first
-        again, state = settings.trainer.new_record(), was.activations.states[0]
+        again = settings.trainer.new_record()
         learn, rate = settings.learns(0), settings.learning_rate
-        settings.trainer.run(again, 0, was.parameters, state, learn=learn, learning_rate=rate)
+        settings.trainer.run(again, 0, was.before, was.states(end=False), learn=learn, learning_rate=rate)
         if _outcome(again) != _outcome(was):
             raise DivergedError(
                 f"{self._file.path} was recorded with {self._machine}; this machine, {this_machine()}, does not compute the same "
@@ -179,33 +162,28 @@ class _Reader:
 
 def _outcome(record: BatchRecord) -> tuple[bytes, bytes]:
     """What all that is computed in a batch comes to."""
-    return record.activations.y_hat.tobytes(), record.updated.flat.tobytes()
+    return record.array(record.compiled.model.page.output).tobytes(), record.after.tobytes()
 
 
-class _Earlier(Sequence[Activations]):
-    """The activations of an epoch's batches before one, run again when they are first asked for (carry `notebook`)."""
+class _Earlier(Sequence[BatchRecord]):
+    """The records of an epoch's batches before one, run again when they are first asked for (carry `notebook`)."""
 
     def __init__(self, before: Timeline, batch: int) -> None:
         self._before, self._batch = before, batch
 
     @cached_property
-    def _activations(self) -> tuple[Activations, ...]:
+    def _records(self) -> tuple[BatchRecord, ...]:
         return self._before.earlier(self._batch)
 
     @overload
-    def __getitem__(self, index: int) -> Activations: ...
+    def __getitem__(self, index: int) -> BatchRecord: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Activations]: ...
-    def __getitem__(self, index: int | slice) -> Activations | Sequence[Activations]:
-        return self._activations[index]
+    def __getitem__(self, index: slice) -> Sequence[BatchRecord]: ...
+    def __getitem__(self, index: int | slice) -> BatchRecord | Sequence[BatchRecord]:
+        return self._records[index]
 
     def __len__(self) -> int:
-        return len(self._activations)
+        return len(self._records)
 
-    def __iter__(self) -> Iterator[Activations]:
-        return iter(self._activations)
-
-
-def _fill(into: Activations | Deltas, kind: Literal["activations", "deltas"], arrays: dict[str, NDArray[Any]]) -> None:
-    for name in into.owned:
-        getattr(into, name)[...] = arrays[f"{kind}/{name}"]
+    def __iter__(self) -> Iterator[BatchRecord]:
+        return iter(self._records)

@@ -25,7 +25,7 @@ from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -215,16 +215,7 @@ def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
 
 def pack_record(record: BatchRecord) -> bytes:
     """All that a record holds, as bytes."""
-    arrays: dict[str, NDArray[Any]] = {"numbers": np.array([record.learning_rate, record.loss, record.grad_norm])}
-    arrays |= {f"activations/{name}": getattr(record.activations, name) for name in record.activations.owned}
-    if record.deltas is not None:
-        arrays |= {f"deltas/{name}": getattr(record.deltas, name) for name in record.deltas.owned}
-    arrays["parameters"] = record.parameters.flat
-    if record.updated is not record.parameters:
-        arrays["updated"] = record.updated.flat
-    if record.gradients is not None:
-        arrays["gradients"] = record.gradients.flat
-    return pack(arrays)
+    return pack(record.arrays())
 
 
 def _columns(history: History, first: int) -> bytes:

@@ -24,16 +24,17 @@ def check_level(level: str) -> str:
 
 def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]:
     """The ticks within a batch at which a step of `level` ends (epoch: as batch, though only an epoch's last batch counts)."""
-    T, F, K = program.seq_length, len(program.forward), len(program.backward)
-    loss, N = program.loss_tick, program.ticks
+    last = program.ticks if learns else program.loss_tick
+    blocks = [block for block in program.blocks if block.end <= last]
     if level == "op":
-        return tuple(range(1, (N if learns else loss) + 1))
+        return tuple(range(1, last + 1))
     if level == "timestep":
-        forward = tuple(F * (t + 1) for t in range(T))
-        return (*forward, *(loss + K * (i + 1) for i in range(T)), N) if learns else forward
+        loops = [block for block in blocks if block.way]
+        ends = [block.start + (step + 1) * len(block.lines) for block in loops for step in range(block.steps)]
+        return (*ends, last) if learns else tuple(ends)
     if level == "phase":
-        return (loss, program.backward_end, N) if learns else (loss,)
-    return (N,) if learns else (loss,)
+        return (program.loss_tick, program.backward_end, last) if learns else (last,)
+    return (last,)
 
 
 class Ruler:

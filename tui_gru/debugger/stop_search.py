@@ -13,7 +13,7 @@ from tui_gru.debugger.search import CHUNK
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 BLOCK = 2**14  # batches whose tallies are looked through at once
 QUIET = 32  # batches of which all is known, after which a walk is given up for the tallies

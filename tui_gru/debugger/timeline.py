@@ -11,21 +11,22 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.changeable import gradients_of, values_of
+from tui_gru.debugger.changes import changeable
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action, Memory, Monitor, Segment, Settings
 from tui_gru.debugger.steps import Ruler
-from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.parameters import Parameters, parameter_names
-from tui_gru.engine.record import Activations, BatchRecord
-from tui_gru.engine.trainer import Resume
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Point
+from tui_gru.engine.initial import initial_weights
+from tui_gru.engine.weights import Weights
 
-Change = Callable[[BatchRecord, Parameters], None]
+# Changes a record of its own, and says where in the batch to go on from (None: from where one is).
+Change = Callable[[BatchRecord], Point | None]
 
 
-def nothing(record: BatchRecord, parameters: Parameters) -> None:
+def nothing(record: BatchRecord) -> None:
     """The change that only changes settings."""
 
 
@@ -38,14 +39,14 @@ class Timeline:
     memory: Memory
 
     @classmethod
-    def begin(cls, program: Program, settings: Settings, parameters: Parameters, memory: Memory) -> Timeline:
+    def begin(cls, program: Program, settings: Settings, weights: Weights, memory: Memory) -> Timeline:
         """A fresh run, before its first line."""
         trainer = settings.trainer
         record = trainer.new_record()
         trainer.run(
             record,
             0,
-            parameters,
+            weights,
             trainer.initial_state(),
             learn=settings.learns(0),
             learning_rate=settings.learning_rate,
@@ -104,8 +105,8 @@ class Timeline:
             record = self.segments[i - 1].record(position.number)[1]
         else:
             record = self.segments[0].first.copy()
-            record.parameters = initial_parameters(self.program.config)
-            record.activations.states[0] = 0
+            record.before = initial_weights(self.program.config)
+            record.begin_with(self.segments[0].settings.trainer.initial_state())
         return Moment(self.program, position, record, self.segment_at(tick).settings.trainer.corpus.vocabulary)
 
     def place(self, tick: int) -> int:
@@ -142,7 +143,7 @@ class Timeline:
         return self.segments[self._owner(batch)].record(batch)[1]
 
     def before(self, batch: int) -> BatchRecord:
-        """The finished record of the batch before; of the first batch, its own with the parameters that the run began with."""
+        """The finished record of the batch before; of the first batch, its own with the weights that the run began with."""
         return self.record(batch - 1) if batch else self.segments[0].first
 
     def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
@@ -217,17 +218,16 @@ class Timeline:
         return min((segments[shared].start for segments in (mine, theirs) if shared < len(segments)), default=sys.maxsize)
 
     def changed(self, at: Position, settings: Settings, change: Change, action: Action) -> Timeline:
-        """The timeline that goes on from `at` with other settings, after `change` has been made to the record and parameters.
+        """The timeline that goes on from `at` with other settings, after `change` has been made to the record.
 
-        `action` is what asked for it. `change` is given copies: what lies before `at` stays as it was.
+        `action` is what asked for it. `change` is given a copy: what lies before `at` stays as it was.
         """
-        here = self.moment(at.tick)
-        record, parameters = here.record.copy(), here.parameters.copy()
+        record = self.moment(at.tick).record.copy()
         record.learning_rate = settings.learning_rate
-        change(record, parameters)
+        point = change(record) or self.program.point_after(at.offset)
         earlier = self.earlier(at.number)
         learns = at.offset > self.program.loss_tick or settings.learns(at.number)
-        settings.trainer.resume(record, parameters, self._resume(at, here), learn=learns, earlier=earlier)
+        settings.trainer.resume(record, point, learn=learns, earlier=earlier)
         kept = self.segments[: bisect_left(self._starts, at.tick)]
         if len(kept) < len(self.segments) and self.segments[len(kept)].start == at.tick:
             action = action.following(self.segments[len(kept)].action)
@@ -239,8 +239,7 @@ class Timeline:
         if i in (0, len(self.segments)) or self._starts[i] != tick:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
-        reset = self.program.config.reset
-        names = (*parameter_names(reset), *values_of(reset), *gradients_of(reset), "learning_rate")
+        names = (*changeable(self.program), "learning_rate")
         return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
 
     def common(self, other: Timeline) -> int:
@@ -249,21 +248,9 @@ class Timeline:
         shorter = min(len(self.segments), len(other.segments))
         return next((i for i, (mine, theirs) in enumerate(pairs) if mine is not theirs), shorter)
 
-    def earlier(self, batch: int) -> tuple[Activations, ...]:
-        """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""
+    def earlier(self, batch: int) -> tuple[BatchRecord, ...]:
+        """The records of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""
         if not self.program.earlier:
             return ()
         begin = batch - batch % self.program.num_batches
-        return tuple(self.record(b).activations for b in range(begin, batch))[::-1]
-
-    def _resume(self, at: Position, here: Moment) -> Resume:
-        program = self.program
-        forward, backward = len(program.forward), len(program.backward)
-        if at.offset <= program.loss_tick:
-            t = min(at.offset // forward, program.seq_length - 1)
-            return Resume("forward", t, at.offset - t * forward)
-        if at.offset < program.backward_end:
-            k = at.offset - program.loss_tick
-            back = min(k // backward, program.seq_length - 1)
-            return Resume("backward", program.seq_length - 1 - back, min(k - back * backward, program.deltas))
-        return Resume("update", updated=here.updated_names)
+        return tuple(self.record(b) for b in range(begin, batch))[::-1]

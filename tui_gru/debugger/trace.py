@@ -9,15 +9,16 @@ from typing import Any, BinaryIO
 from tui_gru.engine import formats
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.record import FORWARD_NAMES, Activations, BatchRecord, Deltas, delta_names
+from tui_gru.debugger.program import program_of
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.training import check_epochs, train
 
-FORMAT, VERSION = "tui-gru-trace", 1
+FORMAT, VERSION = "tui-gru-trace", 2
 
 
 class Trace:
-    """A run of `epochs` epochs from fresh parameters, written from epoch `from_epoch` (0-based) on.
+    """A run of `epochs` epochs from fresh weights, written from epoch `from_epoch` (0-based) on.
 
     With `learn`, each batch also has every delta of its backward pass, its gradients and their norm, and the parameters after its
     update.
@@ -32,7 +33,9 @@ class Trace:
                 option="from_epoch",
             )
         self.config, self.epochs, self.from_epoch, self.learn = config, epochs, from_epoch, learn
-        self._parameters = initial_parameters(config)
+        self._weights = initial_weights(config)
+        program = program_of(config)
+        self._names = (*program.values, *(program.deltas if learn else ()))
 
     @property
     def batch_count(self) -> int:
@@ -47,7 +50,7 @@ class Trace:
             "config": asdict(self.config),
             "run": self._run(),
             "vocabulary": self.config.vocabulary,
-            "initial_parameters": dict(self._parameters.items()),
+            "initial_parameters": dict(self._weights.items()),
         }
         formats.write_json(out, head, "batches", map(_by_timestep, self._batches()))
 
@@ -63,7 +66,7 @@ class Trace:
             "config": formats.json_text(asdict(self.config)),
             "run": formats.json_text(self._run()),
             "vocabulary": self.config.vocabulary,
-            "initial_parameters": dict(self._parameters.items()),
+            "initial_parameters": dict(self._weights.items()),
         }
         formats.write_npz(out, head, self._batches(), self.batch_count)
 
@@ -71,28 +74,24 @@ class Trace:
         return {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn}
 
     def _batches(self) -> Iterator[dict[str, Any]]:
-        for epoch, batch, record in train(self.config, epochs=self.epochs, learn=self.learn, parameters=self._parameters):
+        for epoch, batch, record in train(self.config, epochs=self.epochs, learn=self.learn, weights=self._weights):
             if epoch >= self.from_epoch:
                 yield {"epoch": epoch, "batch": batch, "loss": record.loss, **self._arrays(record)}
 
     def _arrays(self, record: BatchRecord) -> dict[str, Any]:
         """The arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
-        deltas = () if record.deltas is None else delta_names(self.config.reset)
-        arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in (*FORWARD_NAMES, *deltas)}}
+        arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in self._names}}
         if record.gradients is not None:
             arrays["grad_norm"] = record.grad_norm
+            arrays |= {name: number for name, number in record.numbers.items() if name != "grad_norm"}
             arrays["gradients"] = dict(record.gradients.items())
-            arrays["parameters"] = dict(record.updated.items())
+            arrays["parameters"] = dict(record.after.items())
+            if kept := record.after.layout.state_names:
+                arrays["optimizer"] = {name: record.after[name] for name in kept}
         return arrays
 
     def _check_memory(self) -> None:
-        activations = Activations(self.config)
-        needed = sum(getattr(activations, name).nbytes for name in FORWARD_NAMES)
-        if self.learn:
-            deltas = Deltas(self.config)
-            needed += sum(getattr(deltas, name).nbytes for name in delta_names(self.config.reset))
-            needed += 2 * self._parameters.flat.nbytes
-        needed *= self.batch_count
+        needed = self.batch_count * self.config.record_bytes
         if needed > machine_memory() // 2:
             raise TuiGruError(
                 f"{self.batch_count} batches as npz would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; "

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.finite import FiniteWatch
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.position import Position, position_of, tick_of
 from tui_gru.debugger.program import Program, program_of
 from tui_gru.debugger.segment import Action, Monitor, Settings
@@ -20,7 +19,7 @@ from tui_gru.debugger.surviving import Surviving, recorded
 from tui_gru.debugger.timeline import Change, Timeline, nothing
 from tui_gru.debugger.trouble import Trouble
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.debugger.checked_run import CheckWatch, Tally
@@ -209,7 +208,7 @@ class Travelling(Surviving):
 
         if not isinstance(source, str):
             raise TuiGruError(f"a condition is a text such as loss < 0.5, not {source!r}")
-        return compile_condition(source, readable_names(self.config.reset))
+        return compile_condition(source, self.program.spellings)
 
     def _stand(self, branches: Branches, tick: int) -> None:
         """Be at a place of a branch."""

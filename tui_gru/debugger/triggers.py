@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 
 from tui_gru.debugger.conditions import Condition, ConditionError, Expression, compile_condition, compile_value
-from tui_gru.debugger.formula import code_name
 from tui_gru.debugger.hit_counts import HitCount
 from tui_gru.debugger.log_points import LogPoint
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.probe import tested_ticks
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.stops import Breakpoint, Stop, Watch
@@ -49,7 +47,7 @@ class Trigger:
 
 def trigger_of(stop: Stop, program: Program) -> Trigger:
     """A stop made ready. Raises `TuiGruError` for what does not fit the program, `ConditionError`, with the column, for texts."""
-    names = readable_names(program.config.reset)
+    names = program.spellings
     if isinstance(stop, Watch):
         watched = compile_value(stop.expression, names)
         ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # what reads nothing never changes
@@ -57,7 +55,7 @@ def trigger_of(stop: Stop, program: Program) -> Trigger:
     return _of_breakpoint(stop, program, names)
 
 
-def _of_breakpoint(stop: Breakpoint, program: Program, names: tuple[str, ...]) -> Trigger:
+def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str]) -> Trigger:
     condition = compile_condition(stop.condition, names) if stop.condition else None
     if stop.line:
         ticks = _executed(program, stop.line)
@@ -81,7 +79,7 @@ def _of_breakpoint(stop: Breakpoint, program: Program, names: tuple[str, ...]) -
 def line_named(program: Program, name: str) -> str:
     """The target of a line that a person names, as in the code or as on screen (`h̃`). Raises `TuiGruError` where there is none."""
     targets = [row.line.target for row in program.rows if row.line is not None]
-    known = code_name(name) if isinstance(name, str) else ""
+    known = program.code_name(name) if isinstance(name, str) else ""
     if known in targets:
         return known
     close = get_close_matches(name, targets) if isinstance(name, str) else ()

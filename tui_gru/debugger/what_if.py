@@ -11,16 +11,17 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
+from tui_gru.debugger.changes import changeable, is_per_batch, offset_of, replace_number
 from tui_gru.debugger.edits import Edit, check_index, checked_number
-from tui_gru.debugger.moment import Moment, unknown_name
+from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.names import Kind, unknown_name
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
+from tui_gru.debugger.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Array, parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
-from tui_gru.engine.replacing import replace_gradient, replace_parameter, replace_value
+from tui_gru.engine.weights import Array
 
 
 @dataclass(frozen=True)
@@ -73,9 +74,8 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
     `TuiGruError` for what cannot be changed, has not been computed yet, or lies before something in the batch that was changed.
     """
     program, name = here.program, edit.name
-    reset = program.config.reset
-    per_batch = name in parameter_names(reset) or name in gradients_of(reset)
-    t = None if per_batch else _timestep(here.position.t if t is None else t, program)
+    _check_name(program, name)
+    t = None if is_per_batch(program, name) else _timestep(here.position.t if t is None else t, program)
     array = _array(here, name, t)
     check_index(edit, array)
     value, was = checked_number(edit, program.config), float(array[edit.index])
@@ -83,17 +83,10 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
     tick = begin + offset_of(program, name, t)
     _check_place(timeline, here, tick)
 
-    record, parameters = here.record.copy(), here.record.parameters
-    if name in gradients_of(reset):
-        at = replace_gradient(record, name[1:], edit.index, value)
-    elif per_batch:
-        parameters = parameters.copy()
-        at = replace_parameter(parameters, name, edit.index, value)
-    else:
-        assert t is not None
-        at = replace_value(record, name, t, edit.index, value)
+    record = here.record.copy()
+    at = replace_number(record, program, name, t, edit.index, value)
     trainer = timeline.segment_at(here.position.tick).settings.trainer
-    trainer.resume(record, parameters, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
+    trainer.resume(record, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
 
     end = position_of(program, begin + (program.ticks if here.learned else program.loss_tick))
     now = replace(here, position=end)
@@ -107,20 +100,22 @@ def _timestep(t: int, program: Program) -> int:
     return t.__index__()
 
 
+def _check_name(program: Program, name: str) -> None:
+    known = changeable(program)
+    if name not in known:
+        what = "is what goes in" if name in program.model.page.inputs else "is no number that can be changed"
+        raise TuiGruError(f"{name!r} {what}; {unknown_name(name, known).split('; ')[-1]}")
+
+
 def _array(here: Moment, name: str, t: int | None) -> Array:
     """The array with the number to change, as it is on the screen."""
-    reset = here.program.config.reset
-    parameters = parameter_names(reset)
-    known = (*parameters, *values_of(reset), *gradients_of(reset))
-    if name not in known:
-        what = "is what goes in" if name in ("x", "y") else "is no number that can be changed"
-        raise TuiGruError(f"{name!r} {what}; {unknown_name(name, known).split('; ')[-1]}")
-    if name in parameters:
-        return here.record.parameters[name]
+    kind = here.program.names[name].kind
+    if kind in (Kind.PARAMETER, Kind.KEPT):
+        return here.record.before[name]
     value = here.value(name, t)
     if value is None:
         raise TuiGruError(f"{name} has not been computed here yet; step over its line first")
-    if t is None and here.position.offset < here.program.backward_end:
+    if kind is Kind.GRADIENT and here.position.offset < here.program.backward_end:
         raise TuiGruError(f"{name} is still growing; step to the end of the backward pass first")
     return np.asarray(value)
 
@@ -134,20 +129,10 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
 
 
 def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[Difference]:
-    """Every array that would differ, in the order of the program; a state is named h, a gradient handed back dh_prev."""
-    T = program.seq_length
-    pairs: list[tuple[str, int | None, Any, Any]] = []
-    for t in range(T):
-        pairs += [(n, t, now.array(n)[t], then.array(n)[t]) for n in FORWARD_NAMES if n != "h_prev" or t == 0]
-    pairs.append(("loss", None, np.float64(now.loss), np.float64(then.loss)))
-    if now.gradients is not None and then.gradients is not None:
-        names = [n for n in BACKWARD_NAMES if n in values_of(program.config.reset) and n != "dh_future"]
-        for t in reversed(range(T)):
-            pairs += [(n, t, now.array(n)[t], then.array(n)[t]) for n in names]
-        pairs += [(f"d{n}", None, gradient, then.gradients[n]) for n, gradient in now.gradients.items()]
-        pairs += [(n, None, parameter, then.updated[n]) for n, parameter in now.updated.items()]
-    for name, at, before, after in pairs:
-        found = _difference(name, at, np.asarray(before), np.asarray(after))
+    """Every array that would differ, in the order in which the batch computes them."""
+    for name, t in computed_in_order(program, learned=now.learned and then.learned):
+        before, after = (recorded(program, record, name, t) for record in (now, then))
+        found = _difference(name, t, before, after)
         if found is not None:
             yield found
 

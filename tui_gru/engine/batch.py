@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -184,6 +185,36 @@ class BatchRecord:
         twin.loss, twin.grad_norm, twin.max_weight, twin.numbers = self.loss, self.grad_norm, self.max_weight, self.numbers
         twin.own_after.updates = self.own_after.updates
         return twin
+
+    def take_deltas(self, other: BatchRecord) -> None:
+        """Put the deltas and gradients of another record in the place of its own."""
+        phase = self.compiled.schedule.phases["backward"]
+        for slot in dict.fromkeys(operation.memory for operation in phase.operations if operation.memory.kind != "parameter"):
+            self._slots[slot][...] = other._slots[slot]
+        self.own_gradients.flat[...] = other.own_gradients.flat
+        self.learned = True
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """All that it holds, by name, to be written to a file; `restore` takes it back."""
+        ids = list(self._ids.values())
+        return {
+            "numbers": np.array([self.learning_rate, self.loss, self.grad_norm, self.max_weight, *self.numbers.values()]),
+            "counts": np.array([self.learned, self.before.updates, self.own_after.updates]),
+            "block": self.block,
+            "ids": np.array(ids) if ids else np.zeros(0, np.intp),
+            "before": self.before.flat,
+        }
+
+    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
+        """Take over what `arrays` gave of another record of this model. Raises `KeyError` or `ValueError` where it does not fit."""
+        self.learning_rate, self.loss, self.grad_norm, self.max_weight, *numbers = arrays["numbers"].tolist()
+        learned, before, after = arrays["counts"].tolist()
+        self.block[...] = arrays["block"]
+        for own, ids in zip(self._ids.values(), arrays["ids"], strict=True):
+            own[...] = ids
+        self.before = Weights(self.compiled.layout, arrays["before"].copy(), before)
+        self.learned, self.own_after.updates = bool(learned), after
+        self.numbers = dict(zip(self.compiled.model.rule.scalars, numbers, strict=False)) if learned else {}
 
     @property
     def nbytes(self) -> int:

@@ -82,7 +82,7 @@ class Compiled:
         """A pass by name, compiled when it is first asked for: forward and backward; `forward_on` and `backward_on`, which go on from
         the middle of a batch; and `earlier`, which takes the gradient on into an earlier batch."""
         if name == "earlier" and name not in self.functions:
-            self._compile(self._earlier())
+            self._compile(self._emission.function("backward", name, zero=self.zero_in_earlier))
         if name not in self.functions:
             self._compile(self._emission.function(name.removesuffix("_on"), name, guarded=True))
         return self.functions[name]
@@ -94,8 +94,9 @@ class Compiled:
             cutter: Callable[[Array], tuple[Array, ...]] = self._space.get(f"{name}_{role}", _nothing)  # type: ignore[assignment]
             weights.views[key] = cutter(weights.flat)
 
-    def _earlier(self) -> Code:
-        """The backward pass of a batch whose own loss does not count: all of its gradient comes from the batch after it.
+    @cached_property
+    def zero_in_earlier(self) -> frozenset[Operation]:
+        """What is 0 in the backward pass of a batch whose own loss does not count: all of its gradient comes from the batch after it.
 
         A derived line that no such gradient reaches is 0, and so is what is computed from it.
         """
@@ -112,7 +113,11 @@ class Compiled:
             given = all(are_zero) if operation.kind in ("add", "sub") else any(are_zero)
             if (operation not in fed and operation.name in lines) or (operation.args and given):
                 zero.add(operation)
-        return self._emission.function("backward", "earlier", zero=frozenset(zero))
+        return frozenset(zero)
+
+    def is_zero_in_earlier(self, name: str) -> bool:
+        """Whether a delta, or the gradient of a parameter, gets nothing from a batch after its own."""
+        return self.schedule.named[name] in self.zero_in_earlier
 
     @cached_property
     def record_bytes(self) -> int:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.operations import Operation, Slot
+from tui_gru.engine.operations import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.update import Keep
 from tui_gru.engine.weights import Array
 
@@ -56,12 +56,11 @@ def compute_from(record: BatchRecord, at: Point, settings: Settings, *, learn: b
         _go_on(record, at)
         if learn:
             _backward(record, earlier)
+    elif learn and not record.learned:
+        _backward(record, earlier)
     elif learn and at.phase == "backward":
-        if not record.learned:
-            _backward(record, earlier)
-        else:
-            _go_on(record, at)
-            _run_into_earlier(record, earlier)
+        _go_on(record, at)
+        _run_into_earlier(record, earlier)
     elif learn:
         keep = _executed_updates(record, at.done)
     _finish(record, settings, learn, keep)
@@ -110,16 +109,20 @@ def flow_out_of(record: BatchRecord, state: str) -> Array:
     return record.array(f"d{page.before(state)}")[-1 if page.states[state].backwards else 0]
 
 
+def flows_out_of(record: BatchRecord) -> list[Array]:
+    """The same of every state, in memory of its own."""
+    return [flow_out_of(record, state).copy() for state in record.compiled.states]
+
+
 # Into earlier batches
 
 
 def _run_into_earlier(record: BatchRecord, earlier: Earlier) -> None:
-    flows = [flow_out_of(record, state).copy() for state in record.compiled.states]
-    for gain in gains_of_earlier(record, flows, earlier):
+    for gain in gains_of_earlier(record, flows_out_of(record), earlier):
         record.own_gradients.flat += gain
 
 
-def gains_of_earlier(record: BatchRecord, flows: list[Array], earlier: Earlier):  # type: ignore[no-untyped-def]
+def gains_of_earlier(record: BatchRecord, flows: Sequence[Array], earlier: Earlier) -> Iterator[Array]:
     """What each earlier batch adds to the gradients, (P), the same array every time; the deltas of each are in `earlier.scratch`.
 
     `flows` has the gradient (B, ·) that comes into the latest of them, for each state. They keep the values that they were computed
@@ -138,7 +141,7 @@ def gains_of_earlier(record: BatchRecord, flows: list[Array], earlier: Earlier):
             flow_into(scratch, state)[...] = flow
         compiled.function("earlier").run(before.beside(scratch), record.before, gain)
         yield gain.flat
-        flows = [flow_out_of(scratch, state).copy() for state in compiled.states]
+        flows = flows_out_of(scratch)
 
 
 # From the middle of a batch
@@ -243,8 +246,6 @@ def gradients_so_far(record: BatchRecord, at: Point) -> dict[str, Array]:
             rows = part(args[0], operation.line)
             values[operation] = np.dot(np.ones(len(rows), rows.dtype), rows)
         else:
-            from tui_gru.engine.operations import ELEMENTWISE
-
             values[operation] = getattr(np, ELEMENTWISE.get(operation.kind, "positive"))(*(values[arg] for arg in args))
         if operation.name:
             found[operation.name[1:]] = values[operation]

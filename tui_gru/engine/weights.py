@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.floating]
+COUNT_BYTES = 8  # of the number of updates, in what `tobytes` writes
 
 
 class Layout:
@@ -78,10 +79,10 @@ class Weights:
 
     def tobytes(self) -> bytes:
         """Everything in it as bytes: the count of updates, then the vector."""
-        return self.updates.to_bytes(8, "little") + self.flat.tobytes()
+        return self.updates.to_bytes(COUNT_BYTES, "little") + self.flat.tobytes()
 
     @classmethod
-    def from_bytes(cls, layout: Layout, data: bytes, dtype: str) -> tuple[Weights, Array]:
+    def from_bytes(cls, layout: Layout, data: bytes, dtype: DTypeLike) -> tuple[Weights, Array]:
         """What `tobytes` wrote, read-only, and the numbers behind it."""
-        numbers = np.frombuffer(data, dtype, offset=8)
-        return cls(layout, numbers[: layout.size], int.from_bytes(data[:8], "little")), numbers[layout.size :]
+        numbers = np.frombuffer(data, dtype, offset=COUNT_BYTES)
+        return cls(layout, numbers[: layout.size], int.from_bytes(data[:COUNT_BYTES], "little")), numbers[layout.size :]

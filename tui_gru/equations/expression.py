@@ -199,6 +199,11 @@ def transpose(node: Expression) -> Expression:
     return node.argument if isinstance(node, Transpose) and not node.label else Transpose(node)
 
 
+def unlabelled(node: Expression) -> Expression:
+    """The same tree without any labels, so that nothing in it is recorded."""
+    return plain(node).with_children(tuple(map(unlabelled, node.children))) if node.children else plain(node)
+
+
 def plain(node: Expression) -> Expression:
     """The same node without its own label; its parts keep theirs."""
     return replace(node, label="") if node.label else node
