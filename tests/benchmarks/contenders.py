@@ -15,10 +15,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from tui_gru.engine.parameters import Parameters
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.parameters import Parameters
 from tui_gru.engine.trainer import Trainer
 
 torch.set_num_threads(1)

@@ -3,13 +3,13 @@
 from dataclasses import replace
 
 import numpy as np
-
-from tui_gru.debugger.moment import readable_names
 from tui_gru.engine.backward import gradients_from
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
+
+from tui_gru.debugger.moment import readable_names
+from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.initial import initial_parameters
 from tui_gru.engine.trainer import Resume, Trainer
 
 FORWARD = ("z", "r", "h_tilde", "h", "logits", "y_hat", "term1", "term2", "term3")

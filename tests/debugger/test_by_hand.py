@@ -4,12 +4,12 @@ import random
 
 import numpy as np
 import pytest
+from tui_gru.debugger.changeable import gradients_of, values_of
+from tui_gru.engine.parameters import parameter_names
 
 from tests.debugger.deriving import TEXT, assert_adds_up, learning
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.changeable import gradients_of, values_of
 from tui_gru.debugger.moment import readable_names
-from tui_gru.engine.parameters import parameter_names
 
 MODELS = [
     {},

@@ -6,10 +6,10 @@ from itertools import product
 
 import numpy as np
 import pytest
+from tui_gru.debugger.formula import screen_name
 
 from tests.debugger.acting import portrait
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.state_writer import pack_record
 from tui_gru.engine import backward
 from tui_gru.engine.config import CARRIES, DTYPES, RESETS

@@ -2,11 +2,11 @@
 
 import numpy as np
 import pytest
+from tui_gru.engine.parameters import parameter_names
 
 from tui_gru.debugger.differences import Differences, difference, differences
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import parameter_names
 
 NAMES = ("z", "r", "h_tilde", "h", "h_prev", "logits", "y_hat", "term1", "term2", "dz", "dh", "dlogits", "dh_future", "x")
 NUMBERS = ("loss", "grad_norm", "max_weight", "term3", "learning_rate")

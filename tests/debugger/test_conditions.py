@@ -7,10 +7,10 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from tui_gru.debugger.formula import SCREEN
 
 from tui_gru.debugger.conditions import ConditionError, compile_condition, compile_value
 from tui_gru.debugger.expression_text import MAX_DEPTH, MAX_LENGTH
-from tui_gru.debugger.formula import SCREEN
 from tui_gru.engine.errors import TuiGruError
 
 Z = np.array([[0.25, 0.5, -1.0], [2.0, 0.125, 4.0]], np.float32)

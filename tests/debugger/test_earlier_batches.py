@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from tui_gru.engine.backward import gradients_from
 
 from tests.debugger.deriving import TEXT, assert_adds_up, learning
-from tui_gru.engine.backward import gradients_from
 
 MODELS = [
     {"carry": "notebook"},

@@ -1,7 +1,6 @@
 """How formulas are written: with parentheses where they are needed, and nowhere else."""
 
 import pytest
-
 from tui_gru.debugger.formula import Name, Number, Reduce, log, sigmoid, softmax, tanh
 
 a, b, c, h = Name("a"), Name("b"), Name("c"), Name("h_tilde")

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
+from tui_gru.debugger.formula import Apply, Difference, Name, Number, Product, Quotient, Reduce, Sum, Times, Transpose
+from tui_gru.engine.parameters import Parameters
+from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, PART_NAMES
 
 from tests.debugger.oracle import lines
-from tui_gru.debugger.formula import Apply, Difference, Name, Number, Product, Quotient, Reduce, Sum, Times, Transpose
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.position import position_of, tick_of
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Parameters
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, PART_NAMES
 from tui_gru.engine.trainer import Trainer
 
 FUNCTIONS = {

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from tui_gru.engine.parameters import parameter_names
 
 from tests.debugger.oracle import CONDITIONS, FORWARD, Run, everything, same
 from tui_gru.debugger import records
@@ -18,7 +19,6 @@ from tui_gru.debugger.position import position_of
 from tui_gru.debugger.probe import TOGETHER
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import parameter_names
 
 MODELS = [
     {},

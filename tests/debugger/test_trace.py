@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
+from tui_gru.engine.record import FORWARD_NAMES, delta_names
 
 from tui_gru.debugger.moment import COUNTERS, readable_names
 from tui_gru.debugger.trace import Trace
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.record import FORWARD_NAMES, delta_names
 from tui_gru.engine.training import train
 
 NOT_A_NUMBER = {"learning_rate": 3e38}  # overflows in the first epoch

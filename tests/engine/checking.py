@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from itertools import product
 
 import numpy as np
+from tui_gru.engine.parameters import Parameters
+from tui_gru.engine.record import Activations, BatchRecord
 
 from tui_gru.engine import trainer
 from tui_gru.engine.config import CARRIES, RESETS, Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.parameters import Parameters
-from tui_gru.engine.record import Activations, BatchRecord
 from tui_gru.engine.reference import check_batch
 
 LEARNING_RATE = 0.3

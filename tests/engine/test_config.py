@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from tui_gru.engine.record import Activations, Deltas
 
 from tui_gru.engine import config as module
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.record import Activations, Deltas
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-
-from tests.engine.checking import random_config
 from tui_gru.engine.loss import dlogits, softmax_and_terms, tutorial_term1
 from tui_gru.engine.record import Activations
+
+from tests.engine.checking import random_config
 
 
 def with_logits(logits, targets, dtype="float32"):

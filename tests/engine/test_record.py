@@ -6,11 +6,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from tui_gru.engine.backward import gradients_from
+from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
 
 from tests.engine.checking import epoch, random_config
-from tui_gru.engine.backward import gradients_from
 from tui_gru.engine.config import RESETS
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
 
 T, B, H, V = 4, 2, 3, 5
 WIDTHS = {"x": V, "y": V, "logits": V, "y_hat": V, "term1": V, "dlogits": V}

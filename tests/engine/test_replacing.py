@@ -6,6 +6,8 @@ from itertools import product
 
 import numpy as np
 import pytest
+from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
+from tui_gru.engine.replacing import REPLACEABLE, replace_gradient, replace_parameter, replace_value
 
 from tests.engine.checking import LEARNING_RATE, epoch, random_config
 from tests.engine.interpreter import BACKWARD, FORWARD, WRITES, finish, sigmoid
@@ -13,9 +15,7 @@ from tests.engine.test_resume import SINGLE, VALUES, bits, last_batch
 from tui_gru.engine.config import RESETS
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
 from tui_gru.engine.reference import DELTAS
-from tui_gru.engine.replacing import REPLACEABLE, replace_gradient, replace_parameter, replace_value
 from tui_gru.engine.trainer import Trainer
 
 WRITTEN_BY = {name: line for line, names in WRITES.items() for name in names}

@@ -6,12 +6,12 @@ from itertools import product
 
 import numpy as np
 import pytest
+from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
 
 from tests.engine.checking import ALL_WAYS, LEARNING_RATE, epoch, random_config, random_parameters
 from tests.engine.interpreter import BACKWARD, FORWARD, WRITES, finish
 from tui_gru.engine.config import RESETS, Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
 from tui_gru.engine.reference import DELTAS
 from tui_gru.engine.trainer import Resume, Trainer
 

@@ -6,11 +6,11 @@ import threading
 from typing import Any
 
 import pytest
+from tui_gru.engine.record import BatchRecord
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.checking import Check, Report
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.record import BatchRecord
 from tui_gru.tui.panels.check_report import CheckReport
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.origin import OriginPanel

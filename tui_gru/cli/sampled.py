@@ -7,7 +7,7 @@ import numpy as np
 from tui_gru.engine import sampling
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.engine.training import check_epochs, train
 
@@ -19,12 +19,12 @@ def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler:
     check_epochs(epochs)
     sampling.check(config, primer, length, sampler, temperature, seed)
     _check_memory(config, length)
-    parameters = initial_parameters(config)
-    for _, _, record in train(config, epochs=epochs, parameters=parameters):
-        parameters = record.updated
-    if not np.isfinite(parameters.flat).all():
+    weights = initial_weights(config)
+    for _, _, record in train(config, epochs=epochs, weights=weights):
+        weights = record.after
+    if not np.isfinite(weights.parameters).all():
         raise TuiGruError(f"the training overflowed within {epochs} epochs; use a smaller rate", option="learning_rate")
-    text = sampling.sample(config, parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed).text
+    text = sampling.sample(config, weights, primer, length, sampler=sampler, temperature=temperature, seed=seed).text
     return safe_text(text)
 
 

@@ -11,9 +11,9 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.origin import Expansion, Node, Number, given
+from tui_gru.debugger.recorded import recorded
 from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.debugger.recorded import recorded
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 

@@ -50,7 +50,10 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
     beside = [child for child in node.children if child not in inside]
     if isinstance(node, e.Product) or not inside:
         return False
-    free = all(child.label or not any(program.names[n].kind is Kind.PARAMETER for n in child.names() if n in program.names) for child in beside)
+    free = all(
+        child.label or not any(program.names[n].kind is Kind.PARAMETER for n in child.names() if n in program.names)
+        for child in beside
+    )
     return free and all(_rest_is_free(child, label, program) for child in inside)
 
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from unicodedata import combining
 
-from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.debugger.naming import joined
 from tui_gru.debugger.origin import Node
+from tui_gru.equations.functions import FUNCTIONS
 
 Path = tuple[int, ...]  # which term of which term, from the root
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from tui_gru.debugger.derivation import DIGITS, Path, laid_out
+from tui_gru.debugger.origin import Node
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.writing import latex_text
-from tui_gru.debugger.origin import Node
 
 
 def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:

@@ -180,5 +180,3 @@ def _product(values: list[Any]) -> Any:
     for value in values[1:]:
         product = product * value
     return product
-
-

@@ -77,7 +77,11 @@ class LineTerms:
             case e.Number():
                 return given("")
             case e.Size(axes=axes):
-                return given("the number of rows times timesteps" if set(axes) == {"B", "T"} else f"the number of entries of {'·'.join(axes)}")
+                return given(
+                    "the number of rows times timesteps"
+                    if set(axes) == {"B", "T"}
+                    else f"the number of entries of {'·'.join(axes)}"
+                )
         return made
 
     def entry(self, node: Expression, index: Index, tick: int, t: int, sign: int = 1) -> Node:
@@ -149,7 +153,9 @@ class LineTerms:
         logits = np.asarray(numbers.value(softmax.argument, (*index[:-1], EVERY)))
         log_total = float(np.log(np.exp(logits - logits.max()).sum()) + logits.max())
         o, shown = self.entry(softmax.argument, index, tick, t), self._writer.text(softmax.argument)
-        rest = Node(f"log Σ exp({shown})", log_total, lambda: given("over the vocabulary"), sign=-1, latex=rf"\log \sum \exp {shown}")
+        rest = Node(
+            f"log Σ exp({shown})", log_total, lambda: given("over the vocabulary"), sign=-1, latex=rf"\log \sum \exp {shown}"
+        )
         return Expansion("sum", (o, rest), note=f"{shown} − log Σ exp({shown}): {self._writer.name(name)} is too small")
 
 

@@ -17,6 +17,7 @@ from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config
 from tui_gru.engine.segments import Segment
 from tui_gru.equations import page as equations
+from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name
 from tui_gru.equations.writing import Writer, bracketed
 
@@ -96,6 +97,15 @@ class FlowNames(NamedTuple):
     handed_on: str
     paths: tuple[str, ...]
     way: int
+
+
+class LossNames(NamedTuple):
+    """The lines of the loss: the prediction that it judges, and its terms for each character, row and timestep; empty for none."""
+
+    prediction: str
+    entry: str
+    row: str
+    timestep: str
 
 
 class Row(NamedTuple):
@@ -260,6 +270,70 @@ class Program:
         return formula, f"{self.writer.name(name)} = {self.writer.text(formula)}"
 
     @cached_property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Within which limits the values of each name lie, as the equations say."""
+        from tui_gru.debugger.ranges import ranges_of
+
+        return ranges_of(self.model.page)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, each in one direction, in the order of the equations."""
+        return self.model.composed.layers
+
+    @cached_property
+    def input(self) -> str:
+        """The name of what the model reads from outside."""
+        return next(name for name, given in self.model.page.inputs.items() if not given.target)
+
+    @cached_property
+    def target(self) -> str:
+        """The name of what the model is to predict; empty without a loss."""
+        return next((name for name, given in self.model.page.inputs.items() if given.target), "")
+
+    @cached_property
+    def loss_names(self) -> LossNames:
+        """The names of what the loss computes, by their axes."""
+        own = {line.target for layer in self.layers for line in self.lines.values() if line.target in layer.lines}
+        rest = [line for block in self.blocks if block.phase == "forward" for line in block.lines if line.target not in own]
+        softmax = [x.target for x in rest if isinstance(x.formula, Apply) and x.formula.function == "softmax"]
+        after = [x.target for x in rest if self.target and self.target in self._read_by(x.target)]
+        by_axes = {self.names[name].axes: name for name in reversed(after)}
+        entry = next((name for name in after if len(self.names[name].axes) == 2 and name not in softmax), "")
+        prediction = softmax[-1] if softmax else (self.model.page.output if not self.target else "")
+        return LossNames(prediction, entry, by_axes.get(("B",), ""), by_axes.get((), ""))
+
+    def _read_by(self, name: str) -> set[str]:
+        """Everything that a line reads, and that those lines read."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            line = self.lines.get(waiting.pop())
+            new = set(line.reads if line is not None and line.phase in ("forward", "loss") else ()) - found
+            found |= new
+            waiting += new
+        return found
+
+    @cached_property
+    def of_head(self) -> tuple[str, ...]:
+        """The parameters behind the last layer: Wy and by."""
+        in_layers = {name for layer in self.layers for target in layer.lines for name in self.lines[target].reads}
+        before = self.model.page.inputs
+        first = {name for line in self.lines.values() if any(read in before for read in line.reads) for name in line.reads}
+        return tuple(name for name in self.parameters if name not in in_layers and name not in first)
+
+    @cached_property
+    def matrices_by_gate(self) -> tuple[tuple[str, ...], ...]:
+        """The matrices that are not of the head, those that one line reads together: Wz Uz, Wr Ur, Wh Uh."""
+        wanted = [name for name in self.parameters if name not in self.of_head and len(self.names[name].axes) == 2]
+        found: list[tuple[str, ...]] = []
+        for block in self.blocks:
+            for line in block.lines if block.phase == "forward" else ():
+                together = tuple(name for name in line.reads if name in wanted and not any(name in group for group in found))
+                found += [together] if together else []
+        return tuple(found)
+
+    @cached_property
     def main_state(self) -> str:
         """The state that the output of the last layer is: h."""
         layer = self.model.composed.layers[-1 if not self.config.bidirectional else -2]
@@ -279,6 +353,17 @@ class Program:
         assert place is not None
         named = paths if all(paths) else (handed_on,)
         return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
+
+    def paths_of(self, state: str) -> tuple[tuple[str, str], ...]:
+        """A letter and a word for each path along which the gradient of a state goes on: that of the line it leads through."""
+        found: list[tuple[str, str]] = []
+        for path in self.flow_of(state).paths:
+            line = next((x for x in self.model.page.lines if x.label and f"_{x.label}" in path), None)
+            word = line.label if line is not None else "all"
+            letter = word[0] if line is None or line.target in self.model.page.states else line.target[0]
+            taken = {other for other, _ in found}
+            found.append((next((sign for sign in (letter, *word) if sign not in taken), letter), word))
+        return tuple(found)
 
     # Ticks
 
@@ -349,7 +434,9 @@ class Program:
         if offset >= self.backward_end:
             return Point("update", done=offset - self.backward_end)
         phase = "backward" if offset > self.loss_tick else "forward"
-        blocks = [block for block in self.blocks if (block.phase == "backward") == (phase == "backward") and block.phase != "update"]
+        blocks = [
+            block for block in self.blocks if (block.phase == "backward") == (phase == "backward") and block.phase != "update"
+        ]
         blocks = [block for block in blocks if block.lines != self.earlier]
         for number, block in enumerate(blocks):
             if offset < block.end:

@@ -24,8 +24,8 @@ from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.weights import Array
 from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.weights import Array
 
 if TYPE_CHECKING:
     from tui_gru.debugger.anchor import Anchor

@@ -18,9 +18,9 @@ from tui_gru.debugger.other import Other
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Line, Program
 from tui_gru.debugger.stops import LogLine, Stops, Watched
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import unlabelled
 

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,10 +24,10 @@ from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
 from tui_gru.debugger.steps import Stride
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.engine.trainer import Trainer
 

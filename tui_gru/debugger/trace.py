@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
+from tui_gru.debugger.program import program_of
 from tui_gru.engine import formats
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.debugger.program import program_of
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.training import check_epochs, train
 

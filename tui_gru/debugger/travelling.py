@@ -18,8 +18,8 @@ from tui_gru.debugger.steps import Stride, check_level
 from tui_gru.debugger.surviving import Surviving, recorded
 from tui_gru.debugger.timeline import Change, Timeline, nothing
 from tui_gru.debugger.trouble import Trouble
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
     from tui_gru.debugger.checked_run import CheckWatch, Tally

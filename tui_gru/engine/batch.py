@@ -114,7 +114,8 @@ class BatchRecord:
     def border(self, state: str, *, end: bool) -> Array:
         """A state (B, ·) as the batch found it, or as it left it; a view."""
         array = self._slots[self.compiled.schedule.named[state].memory]
-        return array[-1 if end != self.compiled.model.page.states[state].backwards else 0]
+        found: Array = array[-1 if end != self.compiled.model.page.states[state].backwards else 0]
+        return found
 
     def states(self, *, end: bool) -> Array:
         """All states as the batch found them, or as it left them, flat one behind the other; memory of its own."""
@@ -153,7 +154,9 @@ class BatchRecord:
         """What the pass into an earlier batch reads: the values of this record, and `deltas` for what it writes."""
         if self._beside is None or self._beside.deltas is not deltas:
             written = {operation.memory for operation in self.compiled.schedule.phases["backward"].operations}
-            written |= {self.compiled.schedule.named[self.compiled.model.page.ahead(state)].memory for state in self.compiled.states}
+            written |= {
+                self.compiled.schedule.named[self.compiled.model.page.ahead(state)].memory for state in self.compiled.states
+            }
             with self._own_references():
                 views, rounds = self._cut("earlier", deltas, written)
                 self._beside = Beside(deltas, {"earlier": views}, {"earlier": rounds})
@@ -230,7 +233,11 @@ class BatchRecord:
         """How often its memory and its weights are held, without the views that those have cut for passes."""
         itself = self.before is self.own_after  # of a record that has not been run
         cut_views = sum(len(views) for weights in (self.own_after, self.own_gradients) for views in weights.views.values())
-        return sys.getrefcount(self.block) - cut_views, sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
+        return (
+            sys.getrefcount(self.block) - cut_views,
+            sys.getrefcount(self.own_after) - itself,
+            sys.getrefcount(self.own_gradients),
+        )
 
 
 class RecordPool:

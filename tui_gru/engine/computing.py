@@ -100,13 +100,15 @@ def _finish(record: BatchRecord, settings: Settings, learn: bool, keep: Keep | N
 def flow_into(record: BatchRecord, state: str) -> Array:
     """The gradient of a state that comes from behind the end of the batch, (B, ·), a view."""
     page = record.compiled.model.page
-    return record.array(page.ahead(state))[0 if page.states[state].backwards else -1]
+    found: Array = record.array(page.ahead(state))[0 if page.states[state].backwards else -1]
+    return found
 
 
 def flow_out_of(record: BatchRecord, state: str) -> Array:
     """The gradient of a state that a batch hands on to what lies before it, (B, ·), a view."""
     page = record.compiled.model.page
-    return record.array(f"d{page.before(state)}")[-1 if page.states[state].backwards else 0]
+    found: Array = record.array(f"d{page.before(state)}")[-1 if page.states[state].backwards else 0]
+    return found
 
 
 def flows_out_of(record: BatchRecord) -> list[Array]:
@@ -199,10 +201,10 @@ def _executed_updates(record: BatchRecord, done: int) -> Keep:
     targets = {line.target for line in executed}
     numbers, vectors = dict(record.numbers), {}
     for number, line in enumerate(rule.lines):
-        flat = record.update_vector(line.target) if rule.is_vector(line.target) else None
         pieces = []
-        for name in layout.names if flat is not None else ():
+        for name in layout.names if rule.is_vector(line.target) else ():
             if rule.name_for(line.target, name) in targets:
+                flat = record.update_vector(line.target)
                 at, shape = layout.places[name]
                 pieces.append((flat[at : at + math.prod(shape)], flat[at : at + math.prod(shape)].copy()))
         vectors[number] = pieces

@@ -75,7 +75,7 @@ class Config:
             vocabulary = _joined(vocabulary)
         if unknown := sorted(set(options) - set(cls.__dataclass_fields__)):
             raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(cls.__dataclass_fields__)}", option=unknown[0])
-        known = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
+        known: dict[str, Any] = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
         known |= options
         known |= _cell(known)
         config = cls(text=text, vocabulary=vocabulary, **known)
@@ -170,7 +170,9 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
         cell, text = PurePath(cell).name, read_file(cell, "cell")
     of_cell = next((r for r, name in _CELL_OF_RESET.items() if name == cell and not text), "")
     if reset is not None and reset != of_cell:
-        raise TuiGruError(f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {cell}; give one of the two", option="reset")
+        raise TuiGruError(
+            f"reset {reset} is the cell {_CELL_OF_RESET[reset]}, but the cell is {cell}; give one of the two", option="reset"
+        )
     return {"cell": cell, "cell_text": text, "reset": of_cell}
 
 

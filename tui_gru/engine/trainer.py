@@ -24,7 +24,9 @@ class Trainer:
         self._indices = np.arange(config.vocab_size)
         inputs = config.model.page.inputs
         self._loaded = [(name, corpus.targets if given.target else corpus.inputs) for name, given in inputs.items()]
-        self._zero = np.zeros(sum(int(np.prod(self.compiled.shape(config.model.axes[s])[1:])) for s in self.compiled.states), config.dtype)
+        self._zero = np.zeros(
+            sum(int(np.prod(self.compiled.shape(config.model.axes[s])[1:])) for s in self.compiled.states), config.dtype
+        )
 
     def new_record(self) -> BatchRecord:
         """A record of the config's shapes, to be computed into."""

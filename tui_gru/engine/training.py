@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import Weights

@@ -82,7 +82,9 @@ def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
     lines: list[Line] = []
     gradient = GRADIENT
     for page in pages:
-        lines += [replace(line, formula=renamed(line.formula, lambda name: gradient if name == GRADIENT else name)) for line in page.lines]
+        lines += [
+            replace(line, formula=renamed(line.formula, lambda name: gradient if name == GRADIENT else name)) for line in page.lines
+        ]
         gradient = page.lines[-1].target
     return tuple(lines)
 
@@ -164,8 +166,10 @@ class CompiledUpdate:
         return f"new_{name}" if name in self._written or name in self.vectors else f"old_{name}"
 
     def _is_number(self, node: Expression) -> bool:
-        return isinstance(node, e.Reduce) or not any(self.rule.is_vector(name) for name in node.names()) or (
-            bool(node.children) and all(map(self._is_number, node.children))
+        return (
+            isinstance(node, e.Reduce)
+            or not any(self.rule.is_vector(name) for name in node.names())
+            or (bool(node.children) and all(map(self._is_number, node.children)))
         )
 
     def _number(self, node: Expression) -> str:

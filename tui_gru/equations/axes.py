@@ -6,8 +6,6 @@ product, else a vector. In a matrix product the inner axes are the same; element
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from tui_gru.equations import expression as e
 from tui_gru.equations.errors import Span, did_you_mean
 from tui_gru.equations.expression import Expression
@@ -68,13 +66,17 @@ class _Inference:
         if line.target in self._of:
             before = self._of[line.target]
             if len(before) != len(found) or not all(self._unify(a, b, line.formula) for a, b in zip(before, found, strict=True)):
-                raise self._error(line.formula, f"{self._shown(line.target)} is {self._axes(before)}, but its line gives {self._axes(found)}")
+                raise self._error(
+                    line.formula, f"{self._shown(line.target)} is {self._axes(before)}, but its line gives {self._axes(found)}"
+                )
         self._of[line.target] = found
 
     def _check_known(self) -> None:
         unused = [name for name in self._page.parameters if name not in self._of]
         if unused:
-            raise self._page.error(f"the parameter {unused[0]} is read by no line; use it or take it out", self._declared(unused[0]))
+            raise self._page.error(
+                f"the parameter {unused[0]} is read by no line; use it or take it out", self._declared(unused[0])
+            )
         for name, axes in self.axes.items():
             if any(axis.startswith("?") for axis in axes):
                 raise self._page.error(
@@ -85,7 +87,9 @@ class _Inference:
     def _declared(self, name: str) -> Span | None:
         for number, text in enumerate(self._page.text, 1):
             words = text.partition("#")[0].split()
-            if words[:1] in (["parameters"], ["parameter"]) and any(word.partition("(")[0].strip(",") == name for word in words[1:]):
+            if words[:1] in (["parameters"], ["parameter"]) and any(
+                word.partition("(")[0].strip(",") == name for word in words[1:]
+            ):
                 return Span(number, text.index(name, len(words[0])), text.index(name, len(words[0])) + len(name))
         return None
 
@@ -186,7 +190,9 @@ class _Inference:
         if over == "P":
             return ()
         if over not in inner:
-            raise self._error(node, f"{self._text(node.children[0])} is {self._axes(inner)}, so there is nothing to sum over {over}")
+            raise self._error(
+                node, f"{self._text(node.children[0])} is {self._axes(inner)}, so there is nothing to sum over {over}"
+            )
         return tuple(axis for axis in inner if axis != over)
 
     # Words
@@ -216,5 +222,3 @@ class _Inference:
         """Axes as a person reads them, without the timesteps: (B, H)."""
         known = [self._root(axis) for axis in axes if axis != "T"]
         return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})"
-
-

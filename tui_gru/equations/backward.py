@@ -106,7 +106,8 @@ class _Derivation:
         end = len(self._steps)
         self._nearness[end] = max(self._nearness.values(), default=0) + 1
         given = {name: Name(with_word(f"d{name}", "given")) for name in self._page.outputs}
-        for name, seed in (given or {self._steps[-1].name: e.ONE}).items():
+        seeds: Mapping[str, Expression] = given or {self._steps[-1].name: e.ONE}
+        for name, seed in seeds.items():
             self._uses[name] = [Use("given", end, seed)]
         for step in reversed(self._steps):
             gradient = self._gathered(step.name)
@@ -154,7 +155,11 @@ class _Derivation:
             line = self._page.lines[use.line] if use.line < len(self._page.lines) else None
             label = line.label if line is not None else ""
             suffix = split(line.target)[1] if line is not None and label else ""
-            path = with_word(f"d{base}", label or split(use.step)[0]) if suffix == split(base)[1] else f"d{base}_{label or split(use.step)[0]}{suffix}"
+            path = (
+                with_word(f"d{base}", label or split(use.step)[0])
+                if suffix == split(base)[1]
+                else f"d{base}_{label or split(use.step)[0]}{suffix}"
+            )
             if path in paths:  # read twice in one line
                 path = with_word(path, use.step)
             self._claim(path, name, line)
@@ -196,7 +201,8 @@ class _Derivation:
                 inner = e.Reduce(e.Times((a, value)), "sum", along)
                 return (e.Times((value, e.Sum((a, e.Negative(inner))))),)
             case e.Join(parts=parts):
-                slices, before = [], ()
+                slices = []
+                before: tuple[str, ...] = ()
                 for part in parts:
                     own = self._axes_of(part)[-1]
                     slices.append(e.Slice(a, before, (own,)))

@@ -20,7 +20,7 @@ LIVE = "live"  # the mask of row lengths: 1 at a timestep that the row has, 0 be
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer in one direction: the suffix of its names, what it reads and what it hands on, and its states."""
+    """One layer in one direction: the suffix of its names, what it reads and what it hands on, its states and its lines."""
 
     number: int
     backwards: bool
@@ -28,6 +28,12 @@ class Layer:
     reads: str
     output: str
     states: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """`layer 2 ←`, counted from 1; with an arrow where it runs backwards."""
+        return f"layer {self.number + 1}{' ←' if self.backwards else ''}"
 
 
 @dataclass(frozen=True)
@@ -55,7 +61,9 @@ def compose(
     `EquationError` where a piece cannot be used as it is, or names clash.
     """
     if not cell.states:
-        raise EquationError("a cell needs a state that one timestep leaves to the next; declare one, state h : H", source=cell.source)
+        raise EquationError(
+            "a cell needs a state that one timestep leaves to the next; declare one, state h : H", source=cell.source
+        )
     if not cell.lines:
         raise EquationError("a cell needs at least one equation", source=cell.source)
     pieces = [instance(source)]
@@ -69,8 +77,10 @@ def compose(
         for backwards in directions:
             suffix = f"_l{number}{'_reverse' if backwards else ''}" if layers > 1 or bidirectional else ""
             piece = instance(cell, reads, suffix, backwards=backwards)
-            stack.append(Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states)))
-            pieces.append(_masked(piece) if lengths else piece)
+            piece = _masked(piece) if lengths else piece
+            targets = tuple(line.target for line in piece.lines)
+            stack.append(Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states), targets))
+            pieces.append(piece)
             outputs.append(piece.output)
         reads = outputs[0]
         if bidirectional:
@@ -79,9 +89,9 @@ def compose(
     if lengths:
         pieces.append(Page(lines=(Line("out", e.Times((Name(LIVE), Name(reads))), note="0 behind the end of a row"),)))
         reads = "out"
-    for piece in (head, loss):
-        if piece is not None:
-            pieces.append(instance(piece, reads))
+    for behind in (head, loss):
+        if behind is not None:
+            pieces.append(instance(behind, reads))
             reads = pieces[-1].output
     if loss is None:
         pieces.append(Page(outputs=(reads,)))
@@ -166,5 +176,3 @@ def joined(pieces: Sequence[Page]) -> Page:
         lines=tuple(line for piece in pieces for line in piece.lines),
         outputs=tuple(name for piece in pieces for name in piece.outputs),
     )
-
-

@@ -40,7 +40,9 @@ def code_name(written: str) -> str:
         for word, (sign, _) in words.items():
             if sign in name:
                 base, suffix = split(name.replace(sign, ""))
-                name = f"{base}_{word}{suffix}" if not base.endswith(("_prev", "_next")) else f"{base[:-5]}_{word}{base[-5:]}{suffix}"
+                name = (
+                    f"{base}_{word}{suffix}" if not base.endswith(("_prev", "_next")) else f"{base[:-5]}_{word}{base[-5:]}{suffix}"
+                )
     return name
 
 
@@ -90,7 +92,11 @@ class Symbols:
         if stem and word in _ARROWS:
             return rf"{_ARROWS[word][1]}{{{self._base_latex(stem)}}}"
         if stem and word in _ACCENTS:
-            return rf"{_ACCENTS[word][1]}{{{self._base_latex(stem)}}}" if not self._is_gradient(stem) else "d" + self._base_latex(name[1:])
+            return (
+                rf"{_ACCENTS[word][1]}{{{self._base_latex(stem)}}}"
+                if not self._is_gradient(stem)
+                else "d" + self._base_latex(name[1:])
+            )
         if self._is_gradient(name) and name[1:] in self._special:
             return "d" + self._special[name[1:]][1]
         if "_" in name:

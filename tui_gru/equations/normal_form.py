@@ -47,7 +47,9 @@ def terms_of(node: Expression) -> list[Term]:
         case e.Quotient(left=left, right=e.Size(axes=axes)):
             return [Term(term.coefficient, (*term.sizes, *axes), term.factors) for term in terms_of(left)]
         case e.Times(parts=parts):
-            coefficient, sizes, factors = Fraction(1), (), ()
+            coefficient = Fraction(1)
+            sizes: tuple[str, ...] = ()
+            factors: tuple[Expression, ...] = ()
             for part in parts:
                 inner = terms_of(part)
                 only = inner[0] if len(inner) == 1 else Term(Fraction(1), (), (part,))
@@ -65,7 +67,8 @@ def sum_of(terms: Iterable[Term]) -> Expression:
     left = [Term(coefficient, sizes, factors) for (sizes, factors), coefficient in merged.items() if coefficient]
     if len(left) < 2:
         return left[0].expression() if left else e.number(0)
-    number, sizes = Fraction(1), ()
+    number = Fraction(1)
+    sizes: tuple[str, ...] = ()
     if len({(abs(term.coefficient), term.sizes) for term in left}) == 1:
         number, sizes = abs(left[0].coefficient), left[0].sizes
         left = [Term(term.coefficient / number, (), term.factors) for term in left]

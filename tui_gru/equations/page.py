@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from fractions import Fraction
 from unicodedata import normalize
 
 from tui_gru.equations.errors import EquationError, Span, did_you_mean
@@ -137,7 +136,9 @@ class _Reader:
         known = {*self._inputs, *self._parameters, *self._settings, *(line.target for line in self._lines)}
         for name in self._outputs:
             if name not in known:
-                raise EquationError(f"there is no line that computes {name}; {did_you_mean(name, known)}", span=self._places[f"output {name}"])
+                raise EquationError(
+                    f"there is no line that computes {name}; {did_you_mean(name, known)}", span=self._places[f"output {name}"]
+                )
         return replace(
             self._page,
             inputs=self._inputs,
@@ -243,7 +244,9 @@ class _Reader:
 
     def _symbol(self, tokens: list[Token]) -> None:
         if len(tokens) < 3 or tokens[0].kind != "name":
-            raise EquationError(r"a symbol is written symbol logits o, or with its LaTeX behind: symbol term1 ① \ell", span=tokens[0].span)
+            raise EquationError(
+                r"a symbol is written symbol logits o, or with its LaTeX behind: symbol term1 ① \ell", span=tokens[0].span
+            )
         name = code_name(tokens[0].text)
         behind = self._text[tokens[0].span.line - 1].partition("#")[0][tokens[0].span.stop :].split(None, 1)
         self._symbols[name] = behind[0], behind[-1].strip()

@@ -107,7 +107,9 @@ class Parser:
     def _sum(self) -> Expression:
         self._depth += 1
         if self._depth > DEEPEST:
-            raise EquationError(f"more than {DEEPEST} brackets inside each other; name parts on lines of their own", span=self._next.span)
+            raise EquationError(
+                f"more than {DEEPEST} brackets inside each other; name parts on lines of their own", span=self._next.span
+            )
         terms = [self._negative() if self._sign(*MINUS) else self._product()]
         while sign := self._sign("+", *MINUS):
             terms.append(self._product() if sign.text == "+" else self._negative())
@@ -166,7 +168,9 @@ class Parser:
         if token.text in WRITTEN and (self._next.text == "(" or self._begins_atom()):
             return self._function(token)
         name = code_name(token.text)
-        return self._transposed(Name(self._symbols.get(normalize("NFC", token.text), self._symbols.get(name, name)), span=token.span))
+        return self._transposed(
+            Name(self._symbols.get(normalize("NFC", token.text), self._symbols.get(name, name)), span=token.span)
+        )
 
     def _transposed(self, node: Expression) -> Expression:
         sign = self._sign(*TRANSPOSED)

@@ -10,9 +10,9 @@ from rich.console import Console
 from textual.app import App
 from textual.strip import Strip, StripRenderable
 
-from tui_gru.debugger.formula import Name, latex_text
 from tui_gru.debugger.line_latex import line_latex, values_latex
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.equations.writing import Writer, latex_text
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.svg import mend
 from tui_gru.tui.widgets.panel import Panel
@@ -57,16 +57,18 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
         return what, derivation.text(latex=True)
     if panel and (values := panel.shown()):
         minus = next((seen.minus for each in panel.ancestors_with_self if (seen := screen.seen_by(each)).minus), "")
-        return what, values_latex(screen.snapshot, [(_named(ref, minus), value) for ref, value in values])
+        return what, values_latex(
+            screen.snapshot, [(_named(screen.snapshot.program.writer, ref, minus), value) for ref, value in values]
+        )
     line = line_latex(screen.snapshot)
     if line is None:
         raise TuiGruError("there is no formula at work here to write as LaTeX; step on, or ask a number with enter")
     return "the line at work", line
 
 
-def _named(ref: Ref, minus: str) -> str:
+def _named(writer: Writer, ref: Ref, minus: str) -> str:
     """`\\Delta W_z`, `{h}^{(2)}`, or `z - z_{main}` where another branch is compared with."""
-    name = Name(ref.name).latex
+    name = writer.symbols.latex(ref.name)
     name = f"{{{name}}}^{{({ref.t + 1})}}" if ref.t is not None else name
     name = rf"\Delta {name}" if ref.change else name
     return f"{name} - {{{name}}}_{{{latex_text(minus)}}}" if minus else name

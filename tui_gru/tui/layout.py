@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from tui_gru.engine.parameters import parameter_names
 from tui_gru.tui.panels.weights import MODES, Weights
 from tui_gru.tui.widgets.panel import Panel
 
@@ -19,7 +18,7 @@ class Layout(NamedTuple):
     row: int | None = None
     speed: int = 2
     weights: str = MODES[0]
-    parameter: str = "Wz"
+    parameter: str = ""
     zoomed: str = ""
 
     @classmethod
@@ -53,7 +52,7 @@ class Layout(NamedTuple):
         config, weights = screen.snapshot.config, screen.query_one(Weights)
         if weights.mode != self.weights and self.weights in MODES:
             weights.mode = self.weights
-        if self.parameter in parameter_names(config.reset):
+        if self.parameter in screen.snapshot.program.parameters:
             weights.chosen = self.parameter
         screen.turn_to(self.page)
         screen.set_speed(self.speed)

@@ -7,8 +7,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.expression_text import ConditionError
-from tui_gru.debugger.formula import code_name
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.engine.errors import TuiGruError
@@ -134,7 +132,7 @@ def _line(program: Program, typed: str, column: int) -> str:
     if not typed:
         return ""
     targets = [row.line.target for row in program.rows if row.line is not None]
-    known = code_name(typed)
+    known = program.code_name(typed)
     if known not in targets:
         from difflib import get_close_matches
 
@@ -150,7 +148,7 @@ def _check(screen: StoppingScreen, fields: dict[str, str], columns: dict[str, in
     from tui_gru.debugger.hit_counts import HitCount
     from tui_gru.debugger.log_points import LogPoint
 
-    names = readable_names(screen.session.config.reset)
+    names = screen.session.program.spellings
     checks: dict[str, Callable[[str], object]] = {
         "condition": lambda text: compile_condition(text, names),
         "hits": HitCount.parse,

@@ -3,10 +3,10 @@ from functools import cache
 
 import numpy as np
 import pytest
+from tui_gru.debugger.formula import screen_name
 
 from tests.tui.panels.sessions import large, tutorial
 from tui_gru.debugger.checked_run import Tally
-from tui_gru.debugger.formula import screen_name
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.check_report import CheckReport
 from tui_gru.tui.panels.check_table import Table, folded

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
-
 from tui_gru.engine.parameters import parameter_names
+
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, Weights
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers

@@ -12,7 +12,6 @@ from textual.timer import Timer
 from tui_gru.debugger.checking import Report, Row
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
 from tui_gru.tui.characters import fitting
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.check_table import Table, waiting
@@ -119,7 +118,7 @@ class CheckReport(Overlay):
 
     def _entry(self, row: Row) -> EntryChosen:
         at = row.worst
-        every_timestep = row.name in (*FORWARD_NAMES, *BACKWARD_NAMES, "hUh")
+        every_timestep = self.report is not None and self.report.program.names[row.name].timed
         return self.EntryChosen(row.name, at.index[1:] if every_timestep else at.index, at.index[0] if every_timestep else None)
 
     def _spin(self) -> None:

@@ -8,7 +8,6 @@ from rich.segment import Segment
 from tui_gru.debugger.checked_run import Tally
 from tui_gru.debugger.checking import DIFFERENCES, Report, entry, scientific
 from tui_gru.debugger.checking import Row as Compared
-from tui_gru.debugger.formula import screen_name
 from tui_gru.engine.reference import Comparison
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
@@ -71,13 +70,13 @@ class Table:
 
     def _detail(self, palette: Palette, row: Compared, width: int) -> list[Box]:
         """Everything about one row, in full."""
-        lines, name = [], screen_name(row.name)
+        lines, name = [], self.report.program.writer.name(row.name)
         for at in (row.whole, row.slopes):
             if at is None:
                 continue
             part = f"{at.checked} of {row.whole.checked:,}" if at.against == DIFFERENCES else f"all {at.checked:,}"
             entries = "the one entry" if row.whole.checked == 1 else f"{part} entries"
-            where = entry(at, self.report.config)
+            where = entry(at, self.report.program)
             lines.append(
                 f"{name}, {entries} against {_name(at)}: {scientific(at.absolute)} {f'at {where}' if where else 'apart'}, "
                 f"ours {self.report.written(at.ours)}, theirs {at.theirs!r}"
@@ -96,12 +95,12 @@ class _Columns:
 
     def __init__(self, palette: Palette, report: Report, width: int) -> None:
         self._report = report
-        digits = 10 if report.config.dtype == "float32" else 17
-        self._places = {row.name: entry(row.whole, report.config) for row in report.rows}
+        digits = 10 if report.program.config.dtype == "float32" else 17
+        self._places = {row.name: entry(row.whole, report.program) for row in report.rows}
         self._numbers = {
             row.name: (report.written(row.whole.ours), f"{row.whole.theirs:.{digits}g}") for row in report.rows
         }  # fmt: skip
-        self._names = {row.name: transliterate(screen_name(row.name), palette.glyphs) for row in report.rows}
+        self._names = {row.name: transliterate(report.program.writer.name(row.name), palette.glyphs) for row in report.rows}
         self._name = max(map(cell_len, self._names.values())) + 1
         self._ours = max(len(ours) for ours, _ in self._numbers.values()) + 2
         self._theirs = max(len(theirs) for _, theirs in self._numbers.values()) + 2
@@ -174,7 +173,7 @@ def _every(checked: Tally | None, report: Report) -> str:
         return ""
     if not checked.batches:
         return "every batch is checked from here on: stepping takes longer"
-    epoch, batch = divmod(checked.batch, report.config.num_batches)
+    epoch, batch = divmod(checked.batch, report.program.num_batches)
     count = "1 batch" if checked.batches == 1 else f"{checked.batches:,} batches"
     where = f"{checked.place} of epoch {epoch + 1}, batch {batch + 1}"
     return f"every batch is checked: {count} so far, the largest difference {scientific(checked.worst)} at {where}"

@@ -9,27 +9,35 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Grid
 
-from tui_gru.debugger.formula import screen_name
+from tui_gru.debugger.program import Program
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.equations.compose import Layer
 from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.panels.operands import kind_of
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.refs import refs_of
 
-FORWARD = ("z", "r", "h_tilde", "h", "h_prev")
-#: What stands in the place of each on the way back; the last is what later timesteps hand down to dh.
-BACKWARD = ("dz", "dr", "dh_tilde", "dh", "dh_future")
 
-_WORDS = {
-    "z": "update",
-    "r": "reset",
-    "h_tilde": "candidate",
-    "h": "state",
-    "h_prev": "before",
-    "dh_future": "from later",
-}
-_GATES = ("z", "r")
-_BOUNDED = ("h_tilde", "h", "h_prev")  # from −1 to 1, so that colours can be compared between them
+def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
+    """The values of a layer: its lines, then the states that it finds; in the backward pass the gradients of those that have one, and
+    what comes to its states from other timesteps."""
+    page = program.model.page
+    if not backward:
+        return [*layer.lines, *(page.before(state) for state in layer.states)]
+    return [*(f"d{name}" for name in layer.lines if f"d{name}" in program.names), *(page.ahead(state) for state in layer.states)]
+
+
+def word_for(program: Program, layer: Layer, name: str) -> str:
+    """A word for what a value is: that of its line (update, reset), or what it is of a state."""
+    page = program.model.page
+    if name in layer.states:
+        return "state" if len(layer.states) == 1 else f"state {program.writer.name(name)}"
+    if any(name == page.before(state) for state in layer.states):
+        return "before"
+    if any(name == page.ahead(state) for state in layer.states):
+        return "from later"
+    return next((line.label for line in page.lines if line.target == name), "")
 
 
 class ValueMatrix(MatrixView):
@@ -37,23 +45,25 @@ class ValueMatrix(MatrixView):
 
     def __init__(self, value_name: str, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
-        self.value_name, self.minus = value_name, ""
+        self.value_name, self.minus, self._shown, self._word = value_name, "", value_name, ""
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        name, self.minus = self.value_name, snapshot.minus
-        self.refs = refs_of(name)
+        program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
+        self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(program), name)
+        self.refs = refs_of(program, name)
+        bounded = program.ranges.get(name) == (-1, 1)  # so that colours can be compared between them
         self.show_array(
             snapshot.value(name),
-            kind="unit" if name in _GATES and not self.minus else "signed",
+            kind="signed" if self.minus else kind_of(program, name),
             shape=(snapshot.config.batch_size, snapshot.config.hidden_size),
-            scale=1.0 if name in _BOUNDED and not self.minus else None,
+            scale=1.0 if bounded and not self.minus else None,
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
         )
 
     def _caption(self) -> None:
         """The title has a word beside the name, or the branch that is compared with, where there is room for both."""
-        name, word = screen_name(self.value_name), _WORDS.get(self.value_name, "")
+        name, word = self._shown, self._word
         if self.minus:
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
@@ -68,9 +78,9 @@ class ValueMatrix(MatrixView):
 
 
 class Gates(Grid):
-    """z, r, h̃, h and the state before; in the backward phase dz, dr, dh̃, dh and what comes from later timesteps.
+    """The values of one layer at this timestep: gates, candidate, states, and the states before; in the backward phase their gradients.
 
-    Five in a row where there is the width, else in as many rows as the height allows.
+    All in a row where there is the width, else in as many rows as the height allows.
     """
 
     DEFAULT_CSS = """
@@ -83,15 +93,27 @@ class Gates(Grid):
     #: The least outer size of a panel that shows something.
     LEAST: ClassVar[tuple[int, int]] = (15, 4)
 
+    def __init__(self, program: Program, *, id: str | None = None, classes: str | None = None) -> None:
+        super().__init__(id=id, classes=classes)
+        self._program = program
+        self._count = max(
+            len(shown_names(program, layer, backward=backward)) for layer in program.layers for backward in (False, True)
+        )
+
     def compose(self) -> ComposeResult:
-        for name in FORWARD:
-            yield ValueMatrix(name, id=f"value-{name.replace('_', '-')}")
+        names = shown_names(self._program, self._program.layers[-1], backward=False)
+        for number in range(self._count):
+            name = names[min(number, len(names) - 1)]
+            yield ValueMatrix(name, id=f"value-{number}")
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        names = BACKWARD if snapshot.position.phase == "backward" else FORWARD
-        for matrix, name in zip(self.query_children(ValueMatrix), names, strict=True):
-            matrix.value_name = name
-            matrix.show(snapshot, view)
+        program = snapshot.program
+        names = shown_names(program, view.layer_of(program), backward=snapshot.position.phase == "backward")
+        for number, matrix in enumerate(self.query_children(ValueMatrix)):
+            matrix.display = number < len(names)
+            if number < len(names):
+                matrix.value_name = names[number]
+                matrix.show(snapshot, view)
 
     def on_resize(self, event: events.Resize) -> None:
         columns = self._columns(event.size.width, event.size.height)
@@ -100,7 +122,8 @@ class Gates(Grid):
 
     def _columns(self, width: int, height: int) -> int:
         least_width, least_height = self.LEAST
-        for columns in (5, 3, 2, 1):
-            if columns * least_width <= width and -(-5 // columns) * least_height <= height:
+        for lines in range(1, self._count + 1):
+            columns = -(-self._count // lines)
+            if columns * least_width <= width and lines * least_height <= height:
                 return columns
-        return 5
+        return self._count

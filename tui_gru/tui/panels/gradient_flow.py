@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from itertools import cycle
 
 from rich.segment import Segment
 from rich.style import Style
@@ -16,24 +17,19 @@ from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Row
 
-#: The paths of `flow.PATHS`: a letter and a word each. Colours tell them apart as well.
-LETTERS = ("c", "h", "z", "r")
-WORDS = ("carry", "candidate", "update gate", "reset gate")
-LEGENDS = (
-    "shares by norm: c carry · h candidate · z update · r reset",
-    "c carry · h candidate · z update · r reset",
-    "c carry h cand. z upd. r reset",
-    "c carry, h cand., z, r",
-)
 #: A bar of full length is the largest norm, an empty one is this many powers of ten below it.
 DECADES = 4
 NARROW = 7  # cells: a column that is narrower has no room for a number
 
 
 def inks(palette: Palette) -> tuple[Style, ...]:
-    """The solid colour of each path, with its letter in the colour of the ground."""
+    """The solid colours of the paths, with their letters in the colour of the ground."""
     reverse = Style(reverse=True)
     return tuple(ink + reverse for ink in (palette.gate, palette.positive, palette.negative, palette.second))
+
+
+def _paths(snapshot: Snapshot, state: str) -> Sequence[tuple[str, str]]:
+    return snapshot.program.paths_of(state)
 
 
 def going_on(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
@@ -44,13 +40,30 @@ def going_on(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
     return f"← {numbers.unit(first.handed_on).strip()} goes on into the batches before"
 
 
-def legend(width: int) -> str:
+def legend(snapshot: Snapshot, state: str, width: int) -> str:
     """What the letters stand for, in as many words as a border of this width has room for."""
-    return next((words for words in LEGENDS if len(words) + 6 <= width), LEGENDS[-1])
+    paths = _paths(snapshot, state)
+    whole = " · ".join(f"{letter} {word}" for letter, word in paths)
+    short = " ".join(f"{letter} {_short(word, 4)}" for letter, word in paths)
+    forms = (f"shares by norm: {whole}", whole, short)
+    return next((words for words in forms if len(words) + 6 <= width), ", ".join(letter for letter, _ in paths))
+
+
+def _short(word: str, width: int) -> str:
+    return word if len(word) <= width + 1 else f"{word[:width]}."
 
 
 def columns(
-    palette: Palette, snapshot: Snapshot, flows: Sequence[Flow | None], *, label: int, cell: int, gap: int, steps: range, lines: int
+    palette: Palette,
+    snapshot: Snapshot,
+    state: str,
+    flows: Sequence[Flow | None],
+    *,
+    label: int,
+    cell: int,
+    gap: int,
+    steps: range,
+    lines: int,
 ) -> list[Row]:
     """Under the columns of the sequence: the norm of dh, as a number with a bar or as a bar alone, then the shares.
 
@@ -72,13 +85,14 @@ def columns(
         )
         return rows[-1]
 
-    norms = row("‖dh‖")
+    delta = snapshot.program.flow_of(state).delta
+    norms = row(f"‖{snapshot.program.writer.name(delta)}‖")
     bars = row("") if lines > 2 else None
     tall = bars is not None and not wide
     shares = row("paths")
     for t in steps:
         here, space = flows[t], Segment(" " * gap)
-        fresh = t == snapshot.timestep and snapshot.line is not None and snapshot.line.target == "dh"
+        fresh = t == snapshot.timestep and snapshot.line is not None and snapshot.line.target == delta
         ink = palette.accent if fresh else palette.plain
         part = 0.0 if here is None else _part(here.dh, most)
         if here is None:
@@ -93,24 +107,25 @@ def columns(
             bars += [Segment(drawn.center(cell), palette.dim if wide else ink), space]
         inner = cell - 2 if wide else max(cell - 1, 1)
         spare = cell - inner
-        parts = stacked(palette, None if here is None else here.shares, inner)
+        parts = stacked(palette, _paths(snapshot, state), None if here is None else here.shares, inner)
         shares += [Segment(" " * (spare // 2)), *parts, Segment(" " * (spare - spare // 2)), space]
     return [tuple(each) for each in rows]
 
 
-def table(palette: Palette, snapshot: Snapshot, flows: Sequence[Flow | None], width: int, height: int) -> list[Row]:
+def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], width: int, height: int) -> list[Row]:
     """A row a timestep, the last one first, as the gradient flows, with every number; below them what becomes of it."""
     steps = _shown(snapshot, len(flows), height - 3)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
-    fixed = label + 3 * 8 + 8 + 4 * 8 + 6
+    paths, delta = _paths(snapshot, state), snapshot.program.flow_of(state).delta
+    fixed = label + 3 * 8 + 8 + len(paths) * 8 + 6
     rest = max(width - fixed, 12)
     bar_length, stack = rest // 2 - 1, rest - rest // 2 - 1
     scale = f"a full bar: {DECADES} powers of ten"
     scale = scale if len(scale) < bar_length else ""
-    head = f"{'':{label}}{'‖dh‖':>7} {scale:<{bar_length}}{'output':>8}{'future':>8}{'on to t−1':>11} {'':{stack}}"
+    head = f"{'':{label}}{f'‖{snapshot.program.writer.name(delta)}‖':>7} {scale:<{bar_length}}{'output':>8}{'future':>8}{'on to t−1':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
-    for letter, word, ink in zip(LETTERS, ("carry", "cand.", "update", "reset"), inks(palette), strict=True):
-        heading += [Segment(" "), Segment(letter, ink), Segment(f" {word:<6}", palette.dim)]
+    for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
+        heading += [Segment(" "), Segment(letter, ink), Segment(f" {word if len(word) <= 6 else _short(word, 4):<6}", palette.dim)]
     rows: list[Row] = [tuple(heading)]
     for t in reversed(steps):
         here, current = flows[t], t == snapshot.timestep
@@ -125,7 +140,7 @@ def table(palette: Palette, snapshot: Snapshot, flows: Sequence[Flow | None], wi
             row.append(Segment(palette.glyphs.blank.rjust(11), palette.blank))
         else:
             row += [_number(palette, here.handed_on, 11, palette.plain, left=False), Segment(" ")]
-            row += stacked(palette, here.shares, stack)
+            row += stacked(palette, paths, here.shares, stack)
             for share in here.shares or ():
                 row.append(Segment(f" {share * 100:5.1f} %".ljust(9), palette.plain))
         rows.append(tuple(row))
@@ -134,13 +149,13 @@ def table(palette: Palette, snapshot: Snapshot, flows: Sequence[Flow | None], wi
     return rows
 
 
-def stacked(palette: Palette, shares: Sequence[float] | None, width: int) -> list[Segment]:
+def stacked(palette: Palette, paths: Sequence[tuple[str, str]], shares: Sequence[float] | None, width: int) -> list[Segment]:
     """A bar of `width` cells divided by the shares, each part in its colour and of its letter; blank without shares."""
     if shares is None:
         return [Segment(" " * width)]
     cells = _divided(shares, width)
-    parts = zip(LETTERS, cells, inks(palette), strict=True)
-    return [Segment(letter * count, ink) for letter, count, ink in parts if count]
+    parts = zip(paths, cells, cycle(inks(palette)), strict=False)
+    return [Segment(letter * count, ink) for (letter, _), count, ink in parts if count]
 
 
 def _divided(shares: Sequence[float], width: int) -> list[int]:

@@ -7,7 +7,6 @@ from textwrap import fill
 
 import numpy as np
 
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.key_signs import sign_of_key
@@ -75,7 +74,7 @@ def _changed_since(snapshot: Snapshot) -> str | None:
     """A word where the operands are not those with which the line was executed, so that its numbers do not add up."""
     line = snapshot.line
     names = () if line is None else tuple(n for n in (*line.reads, line.target) if n in snapshot.changed)
-    return f"{', '.join(map(screen_name, dict.fromkeys(names)))} changed since this line ran" if names else None
+    return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
 def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> Box:
@@ -117,7 +116,7 @@ def _choices(
 
 def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
     """A warning where the tutorial's own code would give something else than what is shown."""
-    term = snapshot.tutorial_term1 if line.target == "term1" else None
+    term = snapshot.tutorial_term1 if line.target == snapshot.program.loss_names.entry else None
     if term is None or np.isfinite(term).all():
         return EMPTY
     return text(palette, f"{palette.glyphs.not_finite} {_UNDERFLOW}", palette.warning)

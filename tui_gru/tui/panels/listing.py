@@ -15,7 +15,6 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.program import Line, Row
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import Breakpoint
@@ -169,7 +168,8 @@ def rows_until_loss(rows: tuple[Row, ...]) -> int:
 
 
 def _shapes(snapshot: Snapshot, line: Line) -> list[str]:
-    named = [(screen_name(name), np.shape(snapshot.value(name))) for name in line.reads]
+    names = snapshot.program.names
+    named = [(snapshot.program.writer.name(n), np.shape(snapshot.value(n))) for n in line.reads if n in names]
     return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
 
 

@@ -9,6 +9,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.debugger.naming import shown_char
+from tui_gru.debugger.program import LossNames
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.characters import widest
 from tui_gru.tui.glyphs import transliterate
@@ -20,7 +21,6 @@ from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hsta
 from tui_gru.tui.widgets.refs import Cell, Ref, refs_of
 from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of
 
-_TARGETS = ("term1", "term2", "term3", "loss")
 _GAP = 2
 
 
@@ -33,7 +33,8 @@ class LossTerms(SnapshotPanel):
         """Draw this snapshot from now on."""
         self._snapshot, self._view = snapshot, view
         self.caption()
-        self.set_class(snapshot.line is not None and snapshot.line.target in _TARGETS, "-fresh")
+        names = snapshot.program.loss_names
+        self.set_class(snapshot.line is not None and snapshot.line.target in (*names[1:], "loss"), "-fresh")
         self.refresh_content()
 
     def caption(self) -> None:
@@ -48,6 +49,9 @@ class LossTerms(SnapshotPanel):
 
 
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+    names = snapshot.program.loss_names
+    if not names.entry or not names.row or not names.timestep:
+        return text(palette, "this model ends without a loss", palette.dim)
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
     above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))
@@ -66,8 +70,8 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
         cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
         if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 <= width:
             first = matrix(
-                palette, snapshot.value("term1"), shape=(rows, columns), fresh=_fresh(snapshot, "term1"), row=row,
-                compact=compact, column_labels=labels, refs=refs_of("term1"),
+                palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot, _names(snapshot).entry), row=row,
+                compact=compact, column_labels=labels, refs=refs_of(snapshot.program, _names(snapshot).entry),
             )  # fmt: skip
             return _beside(palette, snapshot, first, _second(palette, snapshot, row, None, compact))
     return None
@@ -76,8 +80,8 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
 def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     """The entries of ① that are not 0, each with its character, and ② beside them."""
     shape = (snapshot.config.batch_size, snapshot.config.vocab_size)
-    targets = snapshot.record.activations.targets[snapshot.position.t].tolist()
-    values = snapshot.value("term1")
+    targets = snapshot.record.ids(snapshot.program.target)[snapshot.position.t].tolist()
+    values = snapshot.value(_names(snapshot).entry)
     scale = scale_of(values)
     cell = widest(snapshot.corpus.vocabulary) + 1 + numbers.WIDE
     lines: list[tuple[Segment, ...]] = []
@@ -90,10 +94,10 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, h
             value = values[i, targets[i]]
             style = entry_style(palette, "signed", value, scale)
             style = palette.quiet(style) if row not in (None, i) else style
-            style = palette.fresh(style) if _fresh(snapshot, "term1") and row in (None, i) else style
+            style = palette.fresh(style) if _fresh(snapshot, _names(snapshot).entry) and row in (None, i) else style
             char = transliterate(shown_char(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
             label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
-            lines.append((label, Cell.of(numbers.wide(value), style, Ref("term1", (i, targets[i])))))
+            lines.append((label, Cell.of(numbers.wide(value), style, Ref(_names(snapshot).entry, (i, targets[i])))))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
     note = Segment(f" {shape[0]}{palette.glyphs.by}{shape[1]}", palette.dim)
     box = from_rows((*box.rows[:-1], (*box.rows[-1], note)), box.axis)
@@ -105,11 +109,11 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, h
 
 
 def _second(palette: Palette, snapshot: Snapshot, row: int | None, height: int | None, compact: bool) -> Box:
-    values = snapshot.value("term2")
+    values = snapshot.value(_names(snapshot).row)
     column = None if values is None else values[:, np.newaxis]
     shape = (snapshot.config.batch_size, 1)
-    fresh = _fresh(snapshot, "term2")
-    refs = refs_of("term2")
+    fresh = _fresh(snapshot, _names(snapshot).row)
+    refs = refs_of(snapshot.program, _names(snapshot).row)
     return matrix(palette, column, shape=shape, fresh=fresh, row=row, compact=compact, elide=(height, None), refs=refs)
 
 
@@ -128,15 +132,26 @@ def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
             parts.append(text(palette, palette.glyphs.ellipsis, palette.dim))
             continue
         label = (f"t {i + 1} ", palette.dim)
-        fresh = _fresh(snapshot, "term3") and i == t
-        parts.append(spans(palette, label, _number(palette, snapshot.value("term3", i), fresh, Ref("term3", (), i))))
+        fresh = _fresh(snapshot, _names(snapshot).timestep) and i == t
+        parts.append(
+            spans(
+                palette,
+                label,
+                _number(palette, snapshot.value(_names(snapshot).timestep, i), fresh, Ref(_names(snapshot).timestep, (), i)),
+            )
+        )
     return hstack(_sign(palette, snapshot, 2), hstack(*parts, gap=_GAP))
 
 
 def _loss(palette: Palette, snapshot: Snapshot) -> Box:
     fresh = _fresh(snapshot, "loss")
     name = ("loss", palette.accent if fresh else palette.plain)
-    return spans(palette, name, (" = mean of ③ = ", palette.dim), _number(palette, snapshot.value("loss"), fresh, Ref("loss")))
+    return spans(
+        palette,
+        name,
+        (f" = mean of {snapshot.program.writer.name(_names(snapshot).timestep)} = ", palette.dim),
+        _number(palette, snapshot.value("loss"), fresh, Ref("loss")),
+    )
 
 
 def _badge(palette: Palette, snapshot: Snapshot) -> Box:
@@ -147,12 +162,18 @@ def _badge(palette: Palette, snapshot: Snapshot) -> Box:
     return text(palette, f"{palette.glyphs.not_finite} y⊙log ŷ is not finite: ŷ is 0", palette.warning)
 
 
+def _names(snapshot: Snapshot) -> LossNames:
+    return snapshot.program.loss_names
+
+
 def _fresh(snapshot: Snapshot, target: str) -> bool:
     return snapshot.line is not None and snapshot.line.target == target
 
 
 def _sign(palette: Palette, snapshot: Snapshot, index: int) -> Box:
-    return text(palette, palette.glyphs.terms[index], palette.accent if _fresh(snapshot, _TARGETS[index]) else palette.dim)
+    target = _names(snapshot)[1 + index]
+    ink = palette.accent if _fresh(snapshot, target) else palette.dim
+    return text(palette, transliterate(snapshot.program.writer.name(target), palette.glyphs), ink)
 
 
 def _number(palette: Palette, value: float | None, fresh: bool, ref: Ref) -> Segment:

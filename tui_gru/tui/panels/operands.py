@@ -8,15 +8,22 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.evaluation import Numbers
-from tui_gru.debugger.formula import Apply, Formula, screen_name
-from tui_gru.debugger.naming import axes_of
-from tui_gru.debugger.program import Line
+from tui_gru.debugger.names import NUMBERS
+from tui_gru.debugger.program import Line, Program
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.engine.parameters import Array
+from tui_gru.engine.weights import Array
+from tui_gru.equations.expression import Apply, Expression
 from tui_gru.tui.widgets.refs import Ref, Refs, refs_of
 from tui_gru.tui.widgets.written import Kind
 
-_KINDS: dict[str, Kind] = {"x": "onehot", "y": "onehot", "z": "unit", "r": "unit", "y_hat": "unit", "one_minus_z": "unit"}
+
+def kind_of(program: Program, name: str) -> Kind:
+    """What a value holds, which decides how it is written: one-hot rows, numbers from 0 to 1, or of either sign."""
+    given = program.model.page.inputs.get(name)
+    if given is not None and given.one_hot:
+        return "onehot"
+    low, high = program.ranges.get(name, (-1, 1))
+    return "unit" if low >= 0 and high <= 1 else "signed"
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,45 +68,48 @@ class Operands:
         return self._known[name]
 
     def _read(self, name: str) -> Operand:
-        if name == "term3":  # the loss is taken over those of all timesteps
-            every = [self.snapshot.value(name, t) for t in range(self.snapshot.config.seq_length)]
-            return Operand(screen_name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref("term3", (), j))
-        return self._operand(name, self.snapshot.value(name))
+        program, snapshot = self.snapshot.program, self.snapshot
+        named = program.names.get(name)
+        if named is None:  # a setting of the update rule
+            return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
+        if named.timed and not named.axes and not program.blocks[self.line.block].way:  # those of all timesteps
+            every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
+            return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
+        return self._operand(name, snapshot.value(name))
 
     def _operand(self, name: str, value: Any) -> Operand:
-        values, label, axes, refs = np.asarray(value), screen_name(name), axes_of(name), refs_of(name)
-        match axes:
+        program = self.snapshot.program
+        values, label, refs = np.asarray(value), program.writer.name(name), refs_of(program, name)
+        match program.names[name].counted:
             case ():
-                return Operand(label, values, setting=name == "learning_rate", refs=refs)
+                return Operand(label, values, setting=name in NUMBERS and name not in program.lines, refs=refs)
             case ("row",):
                 return Operand(label, values.reshape(-1, 1), "row", refs=refs)
             case (columns,):
                 return Operand(label, np.atleast_2d(values), "", columns, refs=refs)
             case (rows, columns):
-                return Operand(label, values, rows, columns, _KINDS.get(name, "signed"), self._picks(name), refs=refs)
+                return Operand(label, values, rows, columns, kind_of(program, name), self._picks(name), refs=refs)
         raise ValueError(name)
 
     def _picks(self, name: str) -> tuple[int, ...]:
-        if name not in ("x", "y"):
+        if kind_of(self.snapshot.program, name) != "onehot":
             return ()
-        index = self.given if name == "x" else self.target
-        return tuple(index(row) for row in range(self.snapshot.config.batch_size))
+        return tuple(self.snapshot.record.ids(name)[self.snapshot.position.t].tolist())
 
-    def recorded(self, part: Formula) -> Operand | None:
+    def recorded(self, part: Expression) -> Operand | None:
         """A part of the line that was recorded as a whole, such as r⊙h before the product with Uh."""
-        name = self.snapshot.program.factors.get(part)
-        if name is None:
+        program, name = self.snapshot.program, part.label
+        if name not in program.factors:
             return None
-        values = self.snapshot.record.array(name)[self.snapshot.position.t]
-        rows, columns = axes_of(name)
-        return Operand(part.text, values, rows, columns, _KINDS.get(name, "signed"))
+        rows, columns = program.names[name].counted
+        return Operand(program.writer.text(part), self.numbers.recorded(name), rows, columns, kind_of(program, name))
 
     @property
     def activation(self) -> Operand | None:
         """What the line's function was applied to: az, ar or ah; None for other lines."""
         formula = self.line.formula
-        name = self.snapshot.program.parts.get(formula.argument) if isinstance(formula, Apply) else None
-        return None if name is None else self.read(name)
+        name = formula.argument.label if isinstance(formula, Apply) else ""
+        return self.read(name) if name else None
 
     @property
     def before(self) -> Operand | None:
@@ -109,7 +119,7 @@ class Operands:
             sofar = self.snapshot.gradient_before(target.removeprefix("d"))
             return None if sofar is None else replace(self._operand(target, sofar), refs=None)
         if self.line.op == "-=":
-            return replace(self._operand(target, self.snapshot.record.parameters[target]), refs=None)
+            return replace(self._operand(target, self.snapshot.record.before[target]), refs=None)
         return None
 
     @property
@@ -126,18 +136,18 @@ class Operands:
         target = self.line.target
         return self._operand(target, self.snapshot.value(target))
 
-    def number(self, written: str) -> str:
-        """A constant as a number: the sizes of the model in place of their letters."""
-        config = self.snapshot.config
-        return str(config.batch_size * config.seq_length) if written == "(B·T)" else written
-
     def given(self, row: int) -> int:
-        """The index of the character that is the input of this batch row."""
-        return int(self.snapshot.record.activations.inputs[self.snapshot.position.t, row])
+        """The index of the character that is the input of this batch row; 0 where the input is no character."""
+        return self._index(self.snapshot.program.input, row)
 
     def target(self, row: int) -> int:
-        """The index of the character that this batch row is to predict."""
-        return int(self.snapshot.record.activations.targets[self.snapshot.position.t, row])
+        """The index of the character that this batch row is to predict; 0 where it is no character."""
+        return self._index(self.snapshot.program.target, row)
+
+    def _index(self, name: str, row: int) -> int:
+        if not name or kind_of(self.snapshot.program, name) != "onehot":
+            return 0
+        return int(self.snapshot.record.ids(name)[self.snapshot.position.t, row])
 
     @property
     def vocabulary(self) -> str:

@@ -43,14 +43,14 @@ class Sequence(SnapshotPanel):
         if self._snapshot.flowing:
             from tui_gru.tui.panels import gradient_flow  # late: the first picture has none
 
-            on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row))
-            legend = gradient_flow.legend(self.size.width)
+            on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row, _state(self._snapshot, self._view)))
+            legend = gradient_flow.legend(self._snapshot, _state(self._snapshot, self._view), self.size.width)
         self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend)
 
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        return clip(self.palette, sequence(self.palette, self._snapshot, self._view.row, width, height), width, height)
+        return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
 
 
 class _Layout(NamedTuple):
@@ -103,8 +103,15 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
     return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
 
 
-def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
+def _state(snapshot: Snapshot, view: View) -> str:
+    """The state of the layer shown whose gradient is followed."""
+    layer = view.layer_of(snapshot.program)
+    return layer.output if layer.output in layer.states else layer.states[0]
+
+
+def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, height: int) -> Box:
     """The batch, and under it how the gradient flows back through it, once it does."""
+    row = view.row
     note = _break(palette, snapshot, row, width)
     headed = height > 2
     below = _flow_lines(snapshot, width, height) if snapshot.flowing else 0
@@ -120,7 +127,7 @@ def sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, 
         else:
             lines += _row(palette, snapshot, layout, columns, i, row)
     if below:
-        lines += _flow(palette, snapshot, row, layout, below, width, height - len(lines))
+        lines += _flow(palette, snapshot, view, layout, below, width, height - len(lines))
     if note and len(lines) < height:
         lines += [(), note] if len(lines) + 1 < height else [note]
     return from_rows(lines)
@@ -143,15 +150,18 @@ def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
     return _MOST_LINES if height >= 6 else 2 if height >= 4 else 0
 
 
-def _flow(palette: Palette, snapshot: Snapshot, row: int | None, layout: _Layout, lines: int, width: int, room: int) -> list[Row]:
+def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lines: int, width: int, room: int) -> list[Row]:
     """How the gradient flows back, in so many lines under the columns; where these are many, in a table that takes the room."""
     from tui_gru.tui.panels import gradient_flow  # late, too
 
-    flows = snapshot.flow(row)
+    state = _state(snapshot, view)
+    flows = snapshot.flow(view.row, state)
     if lines > _MOST_LINES:
-        return [(), *gradient_flow.table(palette, snapshot, flows, width, room - 1)]
+        return [(), *gradient_flow.table(palette, snapshot, state, flows, width, room - 1)]
     label, cell = layout.label, layout.cell + 2
-    return gradient_flow.columns(palette, snapshot, flows, label=label, cell=cell, gap=layout.gap, steps=layout.steps, lines=lines)
+    return gradient_flow.columns(
+        palette, snapshot, state, flows, label=label, cell=cell, gap=layout.gap, steps=layout.steps, lines=lines
+    )
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
@@ -193,16 +203,17 @@ class _Column(NamedTuple):
 
 
 def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column]:
-    vocabulary, activations = snapshot.corpus.vocabulary, snapshot.record.activations
+    program, vocabulary = snapshot.program, snapshot.corpus.vocabulary
+    given, wanted = (snapshot.record.ids(name) for name in (program.input, program.target))
+    prediction = program.loss_names.prediction
     current, line = snapshot.timestep, snapshot.line
     columns = []
     for t in steps:
         inputs, targets = (
-            [transliterate(shown_char(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()]
-            for ids in (activations.inputs, activations.targets)
+            [transliterate(shown_char(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()] for ids in (given, wanted)
         )
-        y_hat = snapshot.value("y_hat", t)
-        probabilities = None if y_hat is None else y_hat[np.arange(len(y_hat)), activations.targets[t]].tolist()
+        y_hat = snapshot.value(prediction, t)
+        probabilities = None if y_hat is None else y_hat[np.arange(len(y_hat)), wanted[t]].tolist()
         here = t == current
         marks = ("‹" if snapshot.position.phase == "backward" else "▐", "▌") if here else (" ", " ")
         columns.append(
@@ -210,11 +221,11 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
                 t,
                 inputs,
                 targets,
-                activations.inputs[t].tolist(),
-                activations.targets[t].tolist(),
+                given[t].tolist(),
+                wanted[t].tolist(),
                 probabilities,
                 ink=palette.accent if here else palette.plain if snapshot.moment.begun(t) else palette.dim,
-                fresh=here and line is not None and line.target == "y_hat",
+                fresh=here and line is not None and line.target == prediction,
                 marks=(transliterate(marks[0], palette.glyphs), transliterate(marks[1], palette.glyphs)),
             )
         )
@@ -235,21 +246,23 @@ def _row(
         p = None if column.probabilities is None else column.probabilities[index]
         ink = palette.dim if quiet else column.ink
         tint = ink if p is None else _tint(palette, p, quiet, column.fresh)
-        read, sought = Ref("x", (index, column.given[index]), column.t), Ref("y", (index, column.wanted[index]), column.t)
+        read = Ref(snapshot.program.input, (index, column.given[index]), column.t)
+        sought = Ref(snapshot.program.target, (index, column.wanted[index]), column.t)
         if layout.form == "pair":
             arrow = transliterate("→", palette.glyphs)
             pair = Cell.of(char, ink, read), Segment(arrow, ink), Cell.of(target, tint, sought)
             first += _marked(palette, column, layout.cell, *pair)
             first.append(gap)
-            ref = Ref("y_hat", (index, column.wanted[index]), column.t)
+            ref = Ref(snapshot.program.loss_names.prediction, (index, column.wanted[index]), column.t)
             number = Segment(palette.glyphs.blank, palette.blank) if p is None else Cell.of(numbers.unit(p), tint, ref)
             second += [*_centred(layout.cell + 2, number), gap]
         else:
             first += _marked(palette, column, layout.cell, Cell.of(char, ink if layout.lines == 2 else tint, read))
             second += _marked(palette, column, layout.cell, Cell.of(target, tint, sought))
     if layout.text:
-        activations, vocabulary = snapshot.record.activations, snapshot.corpus.vocabulary
-        given, wanted = (visible_text(vocabulary[i] for i in ids[:, index]) for ids in (activations.inputs, activations.targets))
+        program, vocabulary = snapshot.program, snapshot.corpus.vocabulary
+        every = (snapshot.record.ids(name) for name in (program.input, program.target))
+        given, wanted = (visible_text(vocabulary[i] for i in ids[:, index]) for ids in every)
         words = transliterate(f"  {given} → {wanted}", palette.glyphs)
         first.append(Segment(words, palette.dim if singled is None or quiet else palette.strong))
     return [tuple(first), tuple(second)][: layout.lines]

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from tui_gru.debugger.program import Program
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.engine.config import Config
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
 from tui_gru.tui.widgets.refs import Refs, refs_of
@@ -35,13 +35,13 @@ class Sheet:
             return False
         return line.target == (f"d{parameter}" if self.sign == "d" else parameter)
 
-    def refs(self, parameter: str) -> Refs:
+    def refs(self, program: Program, parameter: str) -> Refs:
         """Which number of the run each entry is."""
-        return refs_of(f"d{parameter}") if self.sign == "d" else refs_of(parameter, change=self.sign == "Δ")
+        return refs_of(program, f"d{parameter}") if self.sign == "d" else refs_of(program, parameter, change=self.sign == "Δ")
 
     def there(self, snapshot: Snapshot) -> bool:
         """Whether it is computed for any parameter."""
-        return any(self.read(snapshot, name) is not None for name in snapshot.record.parameters.names)
+        return any(self.read(snapshot, name) is not None for name in snapshot.program.parameters)
 
 
 WEIGHTS = Sheet("weights", "", lambda snapshot, name: snapshot.parameter(name))
@@ -49,11 +49,12 @@ GRADIENTS = Sheet("gradients", "d", lambda snapshot, name: snapshot.gradient(nam
 CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(name))
 
 
-def fits(config: Config, width: int) -> bool:
+def fits(program: Program, width: int) -> bool:
     """Whether a model's parameters can be shown as sheets of this width: it is small, and no matrix wider than that."""
     entry = ENTRIES["signed", True].width + 1
-    widest = max(config.hidden_size * entry + 1, config.vocab_size * entry + 1 + len("by "))
-    return config.parameter_count <= MOST_ENTRIES and widest <= width
+    shapes = program.config.compiled.layout.shapes
+    widest = max(shape[-1] * entry + 1 + (len(f"{name} ") if len(shape) == 1 else 0) for name, shape in shapes.items())
+    return program.config.parameter_count <= MOST_ENTRIES and widest <= width
 
 
 class _Entry(NamedTuple):
@@ -68,38 +69,41 @@ class _Entry(NamedTuple):
 
 
 def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool) -> Box:
-    """The matrices of one sheet: W over U for each gate, then what makes the output, and the biases.
+    """The matrices of one sheet: the matrices of each gate one over the other, then those of the head, and the biases.
 
     The names that the line just executed reads are picked out.
     """
     line = snapshot.line
     entries = []
-    for name, parameter in snapshot.record.parameters.items():
+    for name, parameter in snapshot.record.before.items():
         array = kind.read(snapshot, name)
         fresh = kind.fresh(snapshot, name)
         picked = fresh or (line is not None and kind.sign + name in line.reads)
         shape = (1, *parameter.shape)[-2:]
         data = None if array is None else array.tobytes()
         entries.append(_Entry(name, (shape[0], shape[1]), data, (parameter if array is None else array).dtype.str, fresh, picked))
-    return _drawn(palette, kind, tuple(entries), width, compact)
+    return _drawn(palette, kind, snapshot.program, tuple(entries), width, compact)
 
 
 @lru_cache(maxsize=16)
-def _drawn(palette: Palette, kind: Sheet, entries: tuple[_Entry, ...], width: int, compact: bool) -> Box:
+def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entry, ...], width: int, compact: bool) -> Box:
     arrays = [None if e.data is None else np.frombuffer(e.data, e.dtype).reshape(e.shape) for e in entries]
     scale = max((scale_of(array) for array in arrays if array is not None), default=1.0)
     boxes = {}
     for entry, array in zip(entries, arrays, strict=True):
-        refs = kind.refs(entry.name)
+        refs = kind.refs(program, entry.name)
         box = matrix(palette, array, shape=entry.shape, scale=scale, fresh=entry.fresh, compact=compact, refs=refs)
         ink = palette.accent if entry.picked else palette.dim
         title = text(palette, kind.sign + entry.name, ink)
-        above = entry.name[0] in "WU" and entry.name != "Wy"
+        above = len(program.names[entry.name].axes) == 2 and entry.name not in program.of_head
         boxes[entry.name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
-    gates = [_column(boxes[f"W{gate}"], boxes[f"U{gate}"], leading=1) for gate in "zrh"]
-    biases = _column(boxes["by"], *(box for name, box in boxes.items() if name[0] == "b" and name != "by"))
-    roomy = boxes["Wy"].height + biases.height < gates[0].height
-    return flow([*gates, _column(boxes["Wy"], biases, leading=int(roomy))], width, gap=2)
+    columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate]
+    own = [name for name in program.of_head if len(program.names[name].axes) == 2]
+    vectors = [name for name in program.parameters if len(program.names[name].axes) != 2]
+    biases = _column(*(boxes[name] for name in sorted(vectors, key=lambda name: name not in program.of_head)))
+    head = [boxes[name] for name in own]
+    roomy = sum(box.height for box in head) + biases.height < columns[0].height
+    return flow([*columns, _column(*head, biases, leading=int(roomy))], width, gap=2)
 
 
 def _column(*boxes: Box, leading: int = 0) -> Box:

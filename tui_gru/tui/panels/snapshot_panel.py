@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from tui_gru.debugger.program import Program
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Ref
@@ -20,5 +21,6 @@ class SnapshotPanel(CellPanel):
         return self._snapshot.last_step(ref.name) if ref.change else self._snapshot.value(ref.name, ref.t)
 
     @property
-    def vocabulary(self) -> str:
-        return "" if self._snapshot is None else self._snapshot.corpus.vocabulary
+    def program(self) -> Program:
+        assert self._snapshot is not None
+        return self._snapshot.program

@@ -61,7 +61,7 @@ class Softmax(SnapshotPanel):
         if snapshot is None:
             return EMPTY
         plan = self._plan(snapshot, width, height)
-        y_hat, targets = snapshot.value("y_hat"), snapshot.value("target")
+        y_hat, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
         self._full = scale_of(y_hat) if snapshot.minus else 1.0
         each = (width - _GAP * (plan.across - 1)) // plan.across
         blocks = []
@@ -93,7 +93,7 @@ class Softmax(SnapshotPanel):
             target=None if target is None else shown.index(target),
             fresh=self._fresh(snapshot),
             word=alone,
-            refs=[Ref("y_hat", (row, i)) for i in shown if i is not None],
+            refs=[Ref(snapshot.program.loss_names.prediction, (row, i)) for i in shown if i is not None],
             full=self._full,
             write=numbers.wide if snapshot.minus else numbers.unit,
             signed=bool(snapshot.minus),
@@ -127,12 +127,13 @@ class Softmax(SnapshotPanel):
         if plan.count < snapshot.config.vocab_size:
             which = f"the {plan.count} that differ most" if snapshot.minus else f"the likeliest {plan.count}"
             notes.append(f"{which} of {snapshot.config.vocab_size}")
-        title = f"ŷ − ŷ {snapshot.minus}" if snapshot.minus else "ŷ  softmax"
+        name = snapshot.program.writer.name(snapshot.program.loss_names.prediction)
+        title = f"{name} − {name} {snapshot.minus}" if snapshot.minus else f"{name}  softmax"
         self.set_titles(title, self.point_out() or " · ".join(notes))
 
     @staticmethod
     def _fresh(snapshot: Snapshot) -> bool:
-        return snapshot.line is not None and snapshot.line.target == "y_hat"
+        return snapshot.line is not None and snapshot.line.target == snapshot.program.loss_names.prediction
 
 
 def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:

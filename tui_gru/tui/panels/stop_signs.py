@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.position import Position
+from tui_gru.debugger.program import Program
 from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.tui.glyphs import Glyphs
 
@@ -50,9 +50,9 @@ def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
     return " ".join(word for word in words if word)
 
 
-def described(stop: Breakpoint) -> str:
+def described(stop: Breakpoint, program: Program) -> str:
     """In words, for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), off`."""
-    place = f" on {screen_name(stop.line)}" if stop.line else ""
+    place = f" on {program.writer.name(stop.line)}" if stop.line else ""
     said = "".join(f" {keyword} {what}" for keyword, what in clauses(stop) if keyword != "log")
     kind = "log point" if stop.log else "breakpoint"
     log = f": {stop.log}" if stop.log else ""

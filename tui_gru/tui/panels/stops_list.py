@@ -10,7 +10,6 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.snapshot import Snapshot
@@ -129,7 +128,7 @@ class StopsList(Overlay):
             name = "anywhere"
         else:
             whole = (row.line.text for row in self._snapshot.program.rows if row.line and row.line.target == entry.line)
-            name = next(whole, entry.line) if width >= _WIDE else screen_name(entry.line)
+            name = next(whole, entry.line) if width >= _WIDE else self._snapshot.program.writer.name(entry.line)
         return transliterate(name, self.palette.glyphs)
 
     def _row(self, entry: Entry, id_column: int, name_column: int, width: int) -> Row:
@@ -154,7 +153,7 @@ class StopsList(Overlay):
         palette = self.palette
         if isinstance(entry, Mark):
             line = position_of(self._snapshot.program, entry.tick).line
-            words = [f"after {screen_name(line.target)}" if line is not None else "the beginning"]
+            words = [f"after {self._snapshot.program.writer.name(line.target)}" if line is not None else "the beginning"]
             if entry.branch != self._snapshot.branch:
                 words.append(f"on {entry.branch}")
             return (Segment(transliterate(", ".join(words), palette.glyphs), palette.dim),)

@@ -10,8 +10,8 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 
 from tui_gru.debugger.naming import shown_char
+from tui_gru.debugger.program import Program
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.engine.parameters import parameter_names
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, WEIGHTS, Sheet, fits, sheet
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -92,14 +92,13 @@ class ParameterMatrix(MatrixView):
     def __init__(self) -> None:
         super().__init__()
         self.parameter, self._sign, self._minus = "", "", ""
-        self._names: tuple[str, ...] = ()
-        self._vocabulary = ""
+        self._program: Program | None = None
 
     def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
-        self.parameter, self._sign, self._vocabulary = name, kind.sign, snapshot.config.vocabulary
-        self._names, self._minus = parameter_names(snapshot.config.reset), snapshot.minus
-        self.refs = kind.refs(name)
-        shape = snapshot.record.parameters[name].shape
+        self.parameter, self._sign = name, kind.sign
+        self._program, self._minus = snapshot.program, snapshot.minus
+        self.refs = kind.refs(snapshot.program, name)
+        shape = snapshot.record.before[name].shape
         self.show_array(
             kind.read(snapshot, name),
             shape=(shape[0], shape[1]) if len(shape) == 2 else (1, shape[0]),
@@ -108,21 +107,27 @@ class ParameterMatrix(MatrixView):
 
     def _caption(self) -> None:
         """The title is a list of all parameters, the shown one marked; it begins later where that would be cut off."""
+        if self._program is None:
+            return
         minus = f"− {self._minus}:  " if self._minus else ""
         room = self.outer_size.width - 6 - cell_len(minus)
-        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in self._names]
-        shown = self._names.index(self.parameter) if self._names else 0
+        known = self._program.parameters
+        names = [f"‹{self._sign}{name}›" if name == self.parameter else name for name in known]
+        shown = known.index(self.parameter)
         first = next((i for i in range(shown) if len("  ".join(names[i : shown + 1])) <= room), shown)
         self.title = minus + "  ".join(names[first:])
         super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:
-        name = self.parameter
-        to = shown_char(self._vocabulary[column]) if name.endswith("y") else f"unit {column + 1}"
-        if name.startswith("b"):
-            return f"{name}, {to}"
-        come = shown_char(self._vocabulary[row]) if name in ("Wz", "Wr", "Wh") else f"unit {row + 1}"
-        return f"{name}, {come} → {to}"
+        assert self._program is not None
+        named, vocabulary = self._program.names[self.parameter], self._program.config.vocabulary
+        index = (row, column)[2 - len(named.axes) :]
+        said_all = [_short(axis, i, vocabulary) for axis, i in zip(named.counted, index, strict=True)]
+        return f"{self.parameter}, {' → '.join(said_all)}"
+
+
+def _short(axis: str, i: int, vocabulary: str) -> str:
+    return shown_char(vocabulary[i]) if axis == "character" else f"{axis} {i + 1}"
 
 
 class Weights(Container):
@@ -142,7 +147,7 @@ class Weights(Container):
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self.mode = "all"
-        self.chosen = "Wz"
+        self.chosen = ""
         self._snapshot: Snapshot | None = None
         self._overview, self._matrix = Overview(), ParameterMatrix()
 
@@ -163,7 +168,7 @@ class Weights(Container):
 
     def action_choose(self, by: int) -> None:
         if self._snapshot is not None:
-            names = parameter_names(self._snapshot.config.reset)
+            names = self._snapshot.program.parameters
             self.chosen = names[(names.index(self.chosen) + by) % len(names)]
             self._update()
 
@@ -175,7 +180,7 @@ class Weights(Container):
         """Whether all parameters can be shown at once."""
         if self._snapshot is None:
             return True
-        return fits(self._snapshot.config, self.size.width - self._overview.gutter.width)
+        return fits(self._snapshot.program, self.size.width - self._overview.gutter.width)
 
     @property
     def _one_at_a_time(self) -> bool:
@@ -187,6 +192,8 @@ class Weights(Container):
         self._overview.display, self._matrix.display = not single, single
         if snapshot is None:
             return
+        if self.chosen not in snapshot.program.parameters:
+            self.chosen = snapshot.program.parameters[0]
         if single:
             kind = WEIGHTS if self.mode == "all" else _SHEETS[self.mode][0]
             self._matrix.show(snapshot, kind, self.chosen)

@@ -10,7 +10,6 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui_gru.debugger.derivation import short
-from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.naming import spoken, spoken_index
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.what_if import Difference, WhatIf
@@ -39,16 +38,16 @@ class WhatIfPanel(Overlay):
             super().__init__()
             self.what_if = what_if
 
-    def __init__(self, what_if: WhatIf, vocabulary: str) -> None:
+    def __init__(self, what_if: WhatIf) -> None:
         super().__init__()
-        self.what_if, self._vocabulary = what_if, vocabulary
+        self.what_if, self._program = what_if, what_if.now.program
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """It is of the batch that it was asked in, and stays as it is."""
 
     def on_resize(self) -> None:
         at = f" at t {self.what_if.t + 1}" if self.what_if.t is not None else ""
-        named = spoken(self.what_if.name, self.what_if.index, self._vocabulary)
+        named = spoken(self._program, self.what_if.name, self.what_if.index)
         room, value = self.outer_size.width - 6, short(self.what_if.value)
         title = f"what if {named}{at} were {value}?"
         hints = "enter keeps it", with_keys(self, "<stop> leaves all as it is")
@@ -84,9 +83,9 @@ class WhatIfPanel(Overlay):
     def _told(self, d: Difference) -> tuple[str, str, str]:
         """The name, its timestep, and where in it the largest difference is."""
         glyphs = self.palette.glyphs
-        where = spoken_index(d.name, d.index, self._vocabulary)
+        where = spoken_index(self._program, d.name, d.index)
         return (
-            transliterate(screen_name(d.name), glyphs),
+            transliterate(self._program.writer.name(d.name), glyphs),
             "" if d.t is None else f"t {d.t + 1}",
             transliterate(where + (f" and {d.entries - 1} more" if d.entries > 1 else ""), glyphs),
         )

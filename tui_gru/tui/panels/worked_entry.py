@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +12,10 @@ from rich.style import Style
 
 from tui_gru.debugger.entries import Made, Part, made_of
 from tui_gru.debugger.evaluation import Numbers
-from tui_gru.debugger.formula import FUNCTIONS, Apply, Difference, Name, Number, Reduce, Sum, Times, Transpose
-from tui_gru.debugger.naming import joined, shown_char
+from tui_gru.debugger.naming import joined, said, shown_char
+from tui_gru.equations import expression as e
+from tui_gru.equations.expression import Apply, Name
+from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
@@ -105,25 +107,32 @@ class WorkedEntry:
         return ", ".join(self._named(what, index) for what, index in ((result.rows, i), (result.columns, j)) if what)
 
     def _named(self, what: str, index: int) -> str:
-        return f"“{shown_char(self.operands.vocabulary[index])}”" if what == "character" else f"{what} {index + 1}"
+        return said(what, index, self.operands.vocabulary)
 
     def _pick(self) -> str:
-        read = self.operands.line.reads
-        if self.operands.line.target == "term2":
+        program, line = self.operands.snapshot.program, self.operands.line
+        if line.target == program.loss_names.row and program.target:
             return f"only the target {shown_char(self.operands.vocabulary[self.operands.target(self.row)])} counts"
-        weights = next((name for name in read if name[0] == "W"), "")
-        if "x" not in read or not weights:
+        picked = next((matrix for matrix in self._picked_from()), "")
+        if not picked:
             return ""
         pick = self.operands.given(self.row)
         char = self.operands.vocabulary[pick]
-        return f"the {'letter' if char.isalpha() else 'character'} {shown_char(char)} picks row {pick + 1} of {weights}"
+        return f"the {'letter' if char.isalpha() else 'character'} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"
+
+    def _picked_from(self) -> Iterator[str]:
+        """The matrices of which a one-hot input picks a row in this line."""
+        for node in self.operands.line.formula.walk() if self.operands.line.formula is not None else ():
+            if isinstance(node, e.Product) and isinstance(node.left, Name) and isinstance(node.right, Name):
+                if self._numbers.is_one_hot(node.left.name):
+                    yield node.right.name
 
     # What it is made of
 
     def _summands(self, part: Part) -> list[str]:
         """What one entry is the sum of: itself, where it is a number."""
         node = part.formula
-        if isinstance(node, Name | Number):
+        if isinstance(node, Name | e.Number | e.Size):
             return self._signed(part, [self._factor(part)])
         made = made_of(node, part.at, self._numbers)
         match made.kind:
@@ -131,8 +140,12 @@ class WorkedEntry:
                 terms = ["·".join(self._factor(made.term(k)[0]) for k in range(made.size))]
             case "quotient":
                 terms = [" / ".join(self._factor(made.term(k)[0]) for k in range(2))]
+            case "power":
+                terms = ["^".join(self._factor(made.term(k)[0]) for k in range(2))]
+            case "min" | "max":
+                terms = [f"{made.kind}({', '.join(self._factor(made.term(k)[0]) for k in range(2))})"]
             case "softmax":
-                terms = [f"e^{self._factor(made.term(part.at[1])[0])} / ({' + '.join(self._each(made, 'e^'))})"]
+                terms = [f"e^{self._factor(made.term(part.at[-1])[0])} / ({' + '.join(self._each(made, 'e^'))})"]
             case "sum" | "sigmoid" | "tanh" if made.over:
                 terms = self._each(made) or ["0"]
             case "sum" | "sigmoid" | "tanh":
@@ -141,8 +154,10 @@ class WorkedEntry:
                 terms = [self._factor(made.term(0)[0])]
             case function:
                 terms = [f"{FUNCTIONS[function][0]} {self._factor(made.term(0)[0])}"]
-        if isinstance(node, Reduce) and node.kind == "mean":
+        if abs(made.scale) not in (0.0, 1.0):
             terms = [f"{'−' if made.scale < 0 else ''}({' '.join(joined(terms))}) / {made.size}"]
+        elif made.scale < 0:
+            terms = [_negated(term) for term in terms]
         return self._signed(part, terms)
 
     def _signed(self, part: Part, terms: list[str]) -> list[str]:
@@ -159,21 +174,21 @@ class WorkedEntry:
         """One entry as a factor: one number, or something in parentheses."""
         node = part.formula
         match node:
-            case Transpose(argument):
+            case e.Transpose(argument=argument):
                 return self._factor(part._replace(formula=argument, at=part.at[::-1]))
-            case Name("learning_rate"):
+            case Name(name=name) if name in self.operands.snapshot.program.model.rule.settings or name == "learning_rate":
                 return f"{self._value(part):g}"
-            case Name() | Number():
+            case Name() | e.Number() | e.Size():
                 return number(self._value(part))
-            case Times() if self._numbers.part(node) is not None:
+            case e.Times() if node.label:
                 return number(self._value(part))
-            case Sum() | Difference():
+            case e.Sum():
                 return f"({' '.join(joined(self._summands(part)))})"
         return self._summands(part)[0]
 
     def _value(self, part: Part) -> float:
         """An entry as it was recorded."""
-        if isinstance(part.formula, Name):
+        if isinstance(part.formula, Name) and not part.formula.label:
             return self._numbers.entry(part.formula.name, part.at, part.t)
         return float(self._numbers.value(part.formula, part.at))
 

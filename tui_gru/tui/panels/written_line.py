@@ -10,20 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import product
 
-from tui_gru.debugger.formula import (
-    FUNCTIONS,
-    Apply,
-    Difference,
-    Formula,
-    Name,
-    Number,
-    Product,
-    Quotient,
-    Reduce,
-    Sum,
-    Times,
-    Transpose,
-)  # fmt: skip
+from tui_gru.equations import expression as e
+from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.writing import binds, decimal
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
 from tui_gru.tui.panels.tokens import Fence, Limits, Matrix, Sign, Token
@@ -55,58 +45,84 @@ class Writer:
         column = {"row": self._row, "character": target}.get(operand.columns)
         return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
 
-    def _tokens(self, node: Formula) -> Iterator[Token]:
+    def _tokens(self, node: Expression) -> Iterator[Token]:
         folded = self._operands.recorded(node) if self._fold else None
         if folded is not None:
             yield self._matrix(folded)
             return
         match node:
-            case Name(name):
+            case Name(name=name):
                 yield self._matrix(self._operands.read(name))
-            case Number(value):
-                yield Sign(self._operands.number(value))
-            case Transpose(Name(name)):
+            case e.Number(value=value):
+                yield Sign(decimal(value))
+            case e.Size():
+                yield Sign(f"{self._operands.numbers.value(node, ()):.0f}")
+            case e.Transpose(argument=Name(name=name)):
                 yield self._matrix(self._operands.read(name).T)
-            case Transpose(argument):
+            case e.Transpose(argument=argument):
                 yield from self._fenced(argument, "ᵀ")
-            case Apply(function, argument):
-                yield Sign(FUNCTIONS[function][0])
-                yield from self._inside(argument, 3)
-            case Reduce(kind, argument):
-                yield Sign(("−" if node.sign < 0 else "") + ("Σ" if kind == "sum" else "mean"))
-                yield from self._inside(argument, 3)
-            case Sum(parts):
-                for index, part in enumerate(parts):
-                    if index:
-                        yield Sign("+", breaks=True)
-                    yield from self._inside(part, 1)
-            case Difference(left, right):
-                yield from self._inside(left, 1)
-                yield Sign("−")
-                yield from self._inside(right, 2)
-            case Product(Name("x"), Name(name)):
-                yield self._matrix(self._operands.read("x"))
+            case e.Apply(function=function, parts=parts):
+                yield Sign(FUNCTIONS[function].text)
+                if len(parts) == 1:
+                    yield from self._inside(parts[0], 4)
+                else:
+                    yield from self._listed(parts, "(", ")")
+            case e.Reduce(kind=kind, argument=argument):
+                yield Sign("Σ" if kind == "sum" else "mean")
+                yield from self._inside(argument, 4)
+            case e.Negative(argument=argument):
+                first, *rest = self._inside(argument, 2)
+                yield replace(first, sign=f"−{first.sign}") if isinstance(first, Sign) else Sign("−")
+                yield from rest if isinstance(first, Sign) else (first, *rest)
+            case e.Sum(parts=(first_part, *parts)):
+                yield from self._inside(first_part, 1)
+                for part in parts:
+                    minus = isinstance(part, e.Negative) and not part.label
+                    yield Sign("−" if minus else "+", breaks=not minus)
+                    yield from self._inside(part.argument, 2) if isinstance(part, e.Negative) and minus else self._inside(part, 1)
+            case e.Product(left=Name(name=read), right=Name(name=name)) if self._operands.numbers.is_one_hot(read):
+                yield self._matrix(self._operands.read(read))
                 yield self._matrix(self._operands.read(name), picked=True)
-            case Product(left, right):
-                yield from self._inside(left, 3)
+            case e.Product(left=left, right=right):
+                yield from self._inside(left, 2 if isinstance(left, e.Product) else 3)
                 yield from self._inside(right, 3)
-            case Times(left, right):
-                yield from self._inside(left, 2)
-                yield Sign("·" if self._is_number(left) else "⊙")
-                yield from self._inside(right, 2)
-            case Quotient(left, right):
+            case e.Times(parts=(first_part, *parts)):
+                yield from self._inside(first_part, 2)
+                number = self._is_number(first_part)
+                for part in parts:
+                    yield Sign("·" if number else "⊙")
+                    yield from self._inside(part, 2)
+                    number = self._is_number(part)
+            case e.Quotient(left=left, right=right):
                 yield from self._inside(left, 2)
                 yield Sign("/")
-                yield from self._inside(right, 3)
+                yield from self._inside(right, 4)
+            case e.Power(left=left, right=right):
+                yield from self._inside(left, 4)
+                yield Sign("^")
+                yield from self._inside(right, 4)
+            case e.Join(parts=parts):
+                yield from self._listed(parts, "[", "]")
+            case e.Slice(argument=argument, before=before, axes=axes):
+                yield from self._inside(argument, 4)
+                yield Sign(f"[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]")
 
-    def _is_number(self, node: Formula) -> bool:
-        return isinstance(node, Name) and self._operands.read(node.name).is_number
+    def _listed(self, parts: Sequence[Expression], opening: str, closing: str) -> Iterator[Token]:
+        yield Sign(opening)
+        for index, part in enumerate(parts):
+            if index:
+                yield Sign(",")
+            yield from self._tokens(part)
+        yield Sign(closing)
 
-    def _inside(self, node: Formula, binds: int) -> Iterator[Token]:
+    def _is_number(self, node: Expression) -> bool:
+        return self._operands.numbers.axes(node) == ()
+
+    def _inside(self, node: Expression, tightness: int) -> Iterator[Token]:
         folded = self._fold and self._operands.recorded(node) is not None
-        return self._tokens(node) if folded or node.binds >= binds else self._fenced(node)
+        return self._tokens(node) if folded or binds(node) >= tightness else self._fenced(node)
 
-    def _fenced(self, node: Formula, suffix: str = "") -> Iterator[Token]:
+    def _fenced(self, node: Expression, suffix: str = "") -> Iterator[Token]:
         tokens = list(self._tokens(node))
         inner = tuple(token for token in tokens if isinstance(token, Matrix))
         yield Fence(inner, opening=True)

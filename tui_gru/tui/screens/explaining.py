@@ -5,8 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.formula import code_name
-from tui_gru.debugger.naming import axes_of
 from tui_gru.debugger.position import position_of
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.line_at_work import LineAtWork
@@ -36,7 +34,7 @@ class ExplainingScreen(LookingScreen):
 
     def ask(self, number: Number) -> None:
         """Lay the derivation of a number over the blackboard; where one is there already, it is come back to."""
-        self._derive(replace(number, name=code_name(number.name)), follow=False)
+        self._derive(replace(number, name=self.session.program.code_name(number.name)), follow=False)
 
     def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
         self._derive(event.number, follow=True)
@@ -141,7 +139,7 @@ class ExplainingScreen(LookingScreen):
             )
             return
         row = self.view.row or 0
-        index = tuple(row if axis == "row" else 0 for axis in axes_of(line.target))
+        index = tuple(row if axis == "row" else 0 for axis in self.session.program.names[line.target].counted)
         self._ask_about(line.target, index, None)
 
 

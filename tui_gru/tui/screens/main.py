@@ -11,7 +11,6 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
-from tui_gru.debugger.formula import code_name
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.trouble import joined
 from tui_gru.engine.config import SAMPLERS
@@ -72,7 +71,7 @@ class MainScreen(
                     yield Sequence()
                     yield LossTerms()
                 yield LineAtWork()
-                yield Gates()
+                yield Gates(self.session.program)
                 with Container(id="middle"):
                     yield Softmax()
                     yield LossCurve()
@@ -157,7 +156,7 @@ class MainScreen(
         return (self.snapshot.last or self.snapshot.newest).tick
 
     def edit(self, name: str, index: tuple[int, ...] | None, value: Any) -> None:
-        self.do(lambda _: self.session.edit(code_name(name), index, value))
+        self.do(lambda _: self.session.edit(self.session.program.code_name(name), index, value))
 
     def set_learning(self, value: bool | None) -> None:
         """Learning on or off; None turns it over."""

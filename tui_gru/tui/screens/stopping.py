@@ -49,7 +49,7 @@ class StoppingScreen(LookingScreen):
 
     def add_breakpoint(self, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
         self.change_stops(lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
-        made = described(self.session.stops.breakpoints[-1])
+        made = described(self.session.stops.breakpoints[-1], self.session.program)
         self.say(f"{made} · {sign_of_key(self, 'continue')} {'runs on, and it writes' if log else 'runs to it'}")
 
     def add_watch(self, expression: str, *, stops: bool) -> None:
@@ -76,7 +76,9 @@ class StoppingScreen(LookingScreen):
             self.delete_stop(bare.id)
         else:
             self.list_stops(at=there[0].id)
-            self.say(f"{described(there[0])} · d deletes it, e edits it, space turns it {'off' if there[0].enabled else 'on'}")
+            self.say(
+                f"{described(there[0], self.session.program)} · d deletes it, e edits it, space turns it {'off' if there[0].enabled else 'on'}"
+            )
 
     def action_breakpoint(self) -> None:
         if self.snapshot.line is None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.formula import code_name
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel
@@ -75,14 +74,14 @@ class SupposingScreen(LookingScreen):
         """Show what would follow in this batch from another number. `t` is 0-based, None for the position's."""
         found: list[WhatIf] = []
         self.do(
-            lambda _: found.append(self.session.what_if(code_name(name), index, value, t)),
+            lambda _: found.append(self.session.what_if(self.session.program.code_name(name), index, value, t)),
             then=lambda: self._show_what_if(found[0]),
         )
 
     def _show_what_if(self, what_if: WhatIf) -> None:
         from tui_gru.tui.panels.what_if import WhatIfPanel
 
-        panel = WhatIfPanel(what_if, self.snapshot.corpus.vocabulary)
+        panel = WhatIfPanel(what_if)
         panel.read_at = self.session.anchor()
         self.cover(panel)
 

@@ -14,6 +14,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_gru.debugger.naming import spoken
+from tui_gru.debugger.program import Program
 from tui_gru.tui.widgets.numbers import exact
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Cell, Ref
@@ -57,8 +58,8 @@ class CellPanel(Panel):
         raise NotImplementedError
 
     @property
-    def vocabulary(self) -> str:
-        """What characters are named by."""
+    def program(self) -> Program:
+        """The program whose numbers are shown."""
         raise NotImplementedError
 
     @property
@@ -96,7 +97,7 @@ class CellPanel(Panel):
         value = self.read(ref)
         written = self.palette.glyphs.blank if value is None else exact(np.asarray(value)[ref.index])
         sign = "Δ" if ref.change else ""
-        return f"{sign}{spoken(ref.name, ref.index, self.vocabulary)} = {written}"
+        return f"{sign}{spoken(self.program, ref.name, ref.index)} = {written}"
 
     def render_line(self, y: int) -> Strip:
         strip = super().render_line(y)

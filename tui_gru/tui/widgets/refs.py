@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.naming import axes_of
+from tui_gru.debugger.program import Program
 
 
 @dataclass(frozen=True)
@@ -27,12 +27,14 @@ class Ref:
 Refs = Callable[[int, int], Ref]
 
 
-def refs_of(name: str, *, change: bool = False) -> Refs:
-    """Which number stands in row i and column j where a value is written as a matrix; a vector is one row, ② a column."""
-    axes = len(axes_of(name))
+def refs_of(program: Program, name: str, *, change: bool = False) -> Refs:
+    """Which number stands in row i and column j where a value is written as a matrix; a vector of weights is one row, of a number for
+    each row of the batch a column."""
+    axes = program.names[name].axes
+    column = axes == ("B",)
 
     def at(i: int, j: int) -> Ref:
-        return Ref(name, (i,) if name == "term2" else (i, j)[2 - axes :], change=change)
+        return Ref(name, (i,) if column else (i, j)[2 - len(axes) :], change=change)
 
     return at
 

@@ -81,12 +81,11 @@ def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
 
 def _timesteps(scale: TimeScale, program: Program, batches: int) -> Iterator[tuple[int, str]]:
     """The ends of the timesteps and of the phases, in a run of so few batches that there is room for them."""
-    forward = len(program.forward)
-    if scale.column(forward) < _TIMESTEP:
+    if scale.column(program.end_of_timestep(0)) < _TIMESTEP:
         return
     for number in range(batches):
         start = number * program.ticks
         yield start + program.loss_tick, "loss"
         for t in range(program.seq_length):
-            yield start + (t + 1) * forward, f"t{t + 1}"
+            yield start + program.end_of_timestep(t), f"t{t + 1}"
         yield start + program.backward_end, "update"
