@@ -54,6 +54,7 @@ theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugg
 Examples:
   tui-gru                                     the tutorial's GRU
   tui-gru --file poem.txt --hidden-size 64    your own text
+  tui-gru --cell lstm --layers 2              another model; `tui-gru cells` lists them
   tui-gru --session poem --file poem.txt      a session with a name, to be gone on with: tui-gru --session poem
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
   tui-gru sample --epochs 700                 train, then write
@@ -145,6 +146,22 @@ def sessions() -> None:
 
     for line in table():
         click.echo(line)
+
+
+@program.command(
+    short_help="List the cells that ship, or print one.",
+    epilog="""\b
+Examples:
+  tui-gru cells
+  tui-gru cells gru > my.cell && tui-gru --cell my.cell""",
+)
+@click.argument("name", required=False)
+def cells(name: str | None) -> None:
+    """List the cells that ship with the program, or print the equations of one, to start your own from."""
+    from tui_gru.cli.cells import listed, printed
+
+    with opened(STANDARD_OUTPUT) as out:
+        out.write((listed() if name is None else printed(name)).encode(sys.stdout.encoding, "backslashreplace"))
 
 
 @program.command(

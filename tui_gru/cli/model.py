@@ -9,7 +9,18 @@ from typing import Any, TypeVar
 import click
 
 from tui_gru.cli.failures import given_as
-from tui_gru.engine.config import CARRIES, DTYPES, RESETS, TUTORIAL_TEXT, TUTORIAL_VOCABULARY, Config
+from tui_gru.engine.config import (
+    CARRIES,
+    DTYPES,
+    INITS,
+    LAYOUTS,
+    OPTIMIZERS,
+    OWN_TEXT,
+    RESETS,
+    TUTORIAL_TEXT,
+    TUTORIAL_VOCABULARY,
+    Config,
+)
 from tui_gru.engine.errors import TuiGruError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -54,6 +65,16 @@ def _given(context: click.Context) -> dict[str, Any]:
     return given
 
 
+def _remember_flag(context: click.Context, parameter: click.Parameter, value: bool) -> None:
+    if value:
+        _remember(context, parameter, value)
+
+
+def _by_text(option: str) -> str:
+    """A default that depends on the text."""
+    return f"{getattr(Config, option)} for the tutorial's text, {OWN_TEXT[option]} for any other"
+
+
 def _option(name: str, kind: Any, description: str, metavar: str | None = None) -> Callable[[Command], Command]:
     return click.option(name, type=kind, help=description, metavar=metavar, callback=_remember, expose_value=False)
 
@@ -68,7 +89,7 @@ _OPTIONS = (
     _option("--batch-size", whole_number, f"Rows in a batch; default {Config.batch_size}.", "N"),
     _option("--seq-length", whole_number, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
     _option("--seed", whole_number, f"Seed of the initial weights; default {Config.seed}.", "N"),
-    _option("--learning-rate", number, f"Step of the SGD update; default {Config.learning_rate}.", "X"),
+    _option("--learning-rate", number, f"Size of the update's steps; default {Config.learning_rate}.", "X"),
     _option(
         "--carry",
         click.Choice(CARRIES),
@@ -76,6 +97,20 @@ _OPTIONS = (
     ),
     _option("--dtype", click.Choice(DTYPES), f"Precision; default {Config.dtype}."),
     _option("--reset", click.Choice(RESETS), f"Reset gate before or after the product with Uh; default {Config.reset}."),
+    _option("--cell", str, f"A cell that ships (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.", "NAME|FILE"),
+    _option("--layers", whole_number, f"Layers, one reading the other; default {Config.layers}.", "N"),
+    click.option(
+        "--bidirectional", is_flag=True, help="Read in both directions in every layer.", callback=_remember_flag, expose_value=False
+    ),
+    _option("--embedding", whole_number, "Columns of an embedding of the characters; default 0, one-hot characters.", "D"),
+    _option("--optimizer", click.Choice(OPTIMIZERS), f"Update rule; default {_by_text('optimizer')}."),
+    _option("--clip", number, f"Largest norm of the gradient, 0 for none; default {_by_text('clip')}.", "NORM"),
+    _option("--init", click.Choice(INITS), f"Initial weights as the tutorial or as torch draws them; default {_by_text('init')}."),
+    _option(
+        "--layout",
+        click.Choice(LAYOUTS),
+        f"Rows of a batch as the tutorial cuts them, or each going on where it ended; default {_by_text('layout')}.",
+    ),
 )
 
 

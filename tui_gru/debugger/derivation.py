@@ -18,7 +18,7 @@ Path = tuple[int, ...]  # which term of which term, from the root
 MOST = 12  # terms of a sum in the order of the line; of more, the largest come first, and the rest is one row
 FEW = 4  # terms, at most, of what is opened without being asked for
 DIGITS = 7  # that a float32 has
-SIGNS = {"sum": "+", "product": "·", "quotient": "/"}
+SIGNS = {"sum": "+", "product": "·", "quotient": "/", "power": "^", "min": ",", "max": ","}
 
 
 @dataclass(frozen=True, eq=False)
@@ -171,6 +171,10 @@ def _made(node: Node) -> str:
             return " · ".join(values)
         case "quotient":
             return " / ".join(values)
+        case "power":
+            return " ^ ".join(values)
+        case "min" | "max":
+            return f"{expansion.kind}({', '.join(values)})"
         case "norm":
             return f"√ of {len(values)} squares"
     total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))

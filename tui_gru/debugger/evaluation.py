@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from tui_gru.debugger.moment import Moment
+from tui_gru.engine.update import COUNT, GRADIENT
+from tui_gru.engine.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, joined_axis, union
 from tui_gru.equations.expression import Expression, Name
@@ -46,9 +49,17 @@ class Numbers:
         if name in self.program.model.rule.settings:
             setting = self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
             return float(self.moment.record.compiled.dtype.type(setting))
-        if name == "n":
+        if name == COUNT:
             return self.moment.record.before.updates + 1
+        if name == GRADIENT:  # of all parameters together: the norm of each, whose squares add up to that of the whole
+            return self._norms
         return self.moment.value(name, self.t if t is None else t)
+
+    @cached_property
+    def _norms(self) -> Array:
+        """The norm of the gradient of each parameter, float64, (parameters)."""
+        gradients = self.moment.record.own_gradients
+        return np.array([np.sqrt(np.sum(np.square(gradient, dtype=np.float64))) for _, gradient in gradients.items()])
 
     def recorded(self, name: str) -> Any:
         """A labelled part, whether the line that computes it has been executed by now or not."""
@@ -66,14 +77,14 @@ class Numbers:
 
     def size(self, axis: str) -> int:
         """How many entries an axis has."""
-        return self.program.config.compiled.sizes[axis]
+        return len(self.program.parameters) if axis == "P" else self.program.config.compiled.sizes[axis]
 
     def axes(self, node: Expression) -> Axes:
         """The axes of an expression's value at one timestep."""
         match node:
             case Name(name=name):
                 named = self.program.names.get(name)
-                return () if named is None else named.axes
+                return ("P",) if name == GRADIENT else () if named is None else named.axes
             case e.Transpose(argument=argument):
                 return self.axes(argument)[::-1]
             case e.Product(left=left, right=right):
@@ -166,9 +177,6 @@ class Numbers:
         if node.over == "T":
             assert isinstance(node.argument, Name)
             terms = np.array([self.read(node.argument.name, t) for t in range(self.program.seq_length)], np.float64)
-        elif node.over == "P":
-            flat = self.moment.record.own_gradients.flat.astype(np.float64)
-            return float(flat @ flat)
         else:
             terms = np.asarray(self.value(node.argument, (EVERY, *index) if node.over == "B" else (*index, EVERY)))
         axis = 0 if node.over == "B" else -1

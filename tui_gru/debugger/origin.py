@@ -30,8 +30,8 @@ class Number:
 class Expansion:
     """How a value is made: `kind` of the terms, times `scale`. `tick` is where it was computed; `note` says what terms do not.
 
-    Kinds: sum, product, quotient, the functions sigmoid tanh log exp (of the sum of the terms), norm, copy (of the one term), and
-    given, which has no terms.
+    Kinds: sum, product, quotient, power, min, max, the functions of one argument (of the sum of the terms), norm, copy (of the one
+    term), and given, which has no terms.
     """
 
     kind: str
@@ -62,6 +62,10 @@ class Expansion:
                 return self.scale * math.prod(values)
             case "quotient":
                 return self.scale * values[0] / values[1] if values[1] else math.nan
+            case "power":
+                return self.scale * values[0] ** values[1]
+            case "min" | "max":
+                return min(values) if self.kind == "min" else max(values)
             case "norm":
                 return self.scale * math.hypot(*values)
         total = _total(values)
@@ -74,12 +78,20 @@ class Expansion:
                 return math.log(total) if total > 0 else -math.inf
             case "exp":
                 return math.exp(total) if total < 700 else math.inf
+            case "sqrt":
+                return math.sqrt(total) if total >= 0 else math.nan
+            case "relu":
+                return max(total, 0.0)
+            case "clamp":
+                return min(max(total, 0.0), 1.0)
+            case "positive" | "within":
+                return float(total > 0 and (self.kind == "positive" or total < 1))
         return self.scale * total
 
     @property
     def adds(self) -> bool:
         """Whether the terms are added up, so that each has a share."""
-        return self.kind not in ("product", "quotient", "given", "copy")
+        return self.kind not in ("product", "quotient", "power", "min", "max", "given", "copy")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.comparing import Comparing
 from tui_gru.debugger.explaining import Explaining
 from tui_gru.debugger.history import Budget
+from tui_gru.debugger.moment import frozen
 from tui_gru.debugger.names import unknown_name
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import program_of
@@ -59,9 +60,24 @@ class Session(Explaining, Comparing):
 
     # Reading
 
-    def value(self, name: str) -> Any:
-        """A value by name as of the position: (B, H) or (B, V) read-only, a number, or None where it is not computed yet."""
-        return self._moment.value(name)
+    @property
+    def parameter_names(self) -> tuple[str, ...]:
+        """The names of all parameters, in the order of the equations."""
+        return self.program.parameters
+
+    def program_text(self) -> str:
+        """The listing, a line a row, as it stands on screen."""
+        return "".join(f"{'  ' * row.indent}{row.text}\n" for row in self.program.rows)
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        """A value by name as of the position, or of timestep `t` (0-based) of this batch: (B, H) or (B, V) read-only, a number, or None
+        where it is not computed yet."""
+        if not isinstance(name, str):
+            raise TuiGruError(f"a value is asked for by its name, a string such as h, not {name!r}")
+        if t is not None and (isinstance(t, bool) or not hasattr(t, "__index__") or not 0 <= t.__index__() < self.config.seq_length):
+            raise TuiGruError(f"there is no timestep {t!r}; they are counted from 0 to {self.config.seq_length - 1}")
+        value = self._moment.value(name, t)
+        return frozen(value.copy()) if isinstance(value, np.ndarray) else value
 
     def parameter(self, name: str) -> Array:
         """A parameter as of the position, read-only."""

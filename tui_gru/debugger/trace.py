@@ -35,7 +35,9 @@ class Trace:
         self.config, self.epochs, self.from_epoch, self.learn = config, epochs, from_epoch, learn
         self._weights = initial_weights(config)
         program = program_of(config)
-        self._names = (*program.values, *(program.deltas if learn else ()))
+        names = (*program.values, *(program.deltas if learn else ()))
+        self._timed = [name for name in names if program.names[name].timed]
+        self._once = [name for name in names if not program.names[name].timed]
 
     @property
     def batch_count(self) -> int:
@@ -80,7 +82,8 @@ class Trace:
 
     def _arrays(self, record: BatchRecord) -> dict[str, Any]:
         """The arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
-        arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in self._names}}
+        arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in self._timed}}
+        arrays |= {name: record.array(name) for name in self._once}
         if record.gradients is not None:
             arrays["grad_norm"] = record.grad_norm
             arrays |= {name: number for name, number in record.numbers.items() if name != "grad_norm"}
@@ -102,5 +105,5 @@ class Trace:
 
 def _by_timestep(batch: dict[str, Any]) -> dict[str, Any]:
     arrays: dict[str, Any] = batch["timesteps"]
-    length = len(arrays["h"])
+    length = len(next(iter(arrays.values())))
     return batch | {"timesteps": [{"t": t} | {name: array[t] for name, array in arrays.items()} for t in range(length)]}

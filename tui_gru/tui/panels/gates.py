@@ -91,7 +91,7 @@ class Gates(Grid):
     """
 
     #: The least outer size of a panel that shows something.
-    LEAST: ClassVar[tuple[int, int]] = (15, 4)
+    LEAST: ClassVar[tuple[int, int]] = (13, 4)
 
     def __init__(self, program: Program, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)

@@ -11,6 +11,7 @@ from tui_gru.debugger.evaluation import Numbers
 from tui_gru.debugger.names import NUMBERS
 from tui_gru.debugger.program import Line, Program
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.engine.update import GRADIENT
 from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import Apply, Expression
 from tui_gru.tui.widgets.refs import Ref, Refs, refs_of
@@ -70,6 +71,8 @@ class Operands:
     def _read(self, name: str) -> Operand:
         program, snapshot = self.snapshot.program, self.snapshot
         named = program.names.get(name)
+        if name == GRADIENT:  # of all parameters together
+            return Operand("‖dW‖ of each parameter", np.atleast_2d(self.numbers.read(name)), "", "parameter")
         if named is None:  # a setting of the update rule
             return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
         if named.timed and not named.axes and not program.blocks[self.line.block].way:  # those of all timesteps

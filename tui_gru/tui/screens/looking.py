@@ -112,6 +112,14 @@ class LookingScreen(WalkingScreen):
         self.view = replace(self.view, row=row)
         self.show_view()
 
+    def action_layer(self) -> None:
+        layers = self.session.program.layers
+        now = len(layers) - 1 if self.view.layer is None else self.view.layer
+        self.view = replace(self.view, layer=(now + 1) % len(layers))
+        self.show_view()
+        shown = self.view.layer_of(self.session.program)
+        self.say(f"{shown.name} of {layers[-1].number + 1}" if len(layers) > 1 else "this model has one layer, in one direction")
+
     def action_weights(self) -> None:
         self.query_one(Weights).action_cycle_mode()
 
