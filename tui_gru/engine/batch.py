@@ -70,6 +70,12 @@ class BatchRecord:
         for name in ("forward", "backward"):
             self.cut(name)
             compiled.cut(self.own_after, name)
+        page = compiled.model.page
+        self.loss_array = self.array(page.output) if compiled.model.structure.loss else None
+        # What is set before every batch: the one-hot inputs with their indices, the first states, and the gradients from behind the end.
+        self.one_hot = {name: (self.ids(name), self.array(name)) for name, given in page.inputs.items() if given.one_hot}
+        self.borders = [(self.border(state, end=False), self.border(state, end=True)) for state in page.states]
+        self.flows_in = [self.array(page.ahead(state))[0 if given.backwards else -1] for state, given in page.states.items()]
         compiled.cut(self.own_gradients, "backward", "G")
         self._references = self._counted()
 
@@ -119,13 +125,14 @@ class BatchRecord:
 
     def states(self, *, end: bool) -> Array:
         """All states as the batch found them, or as it left them, flat one behind the other; memory of its own."""
-        return np.concatenate([self.border(state, end=end).ravel() for state in self.compiled.states])
+        if len(self.borders) == 1:
+            return self.borders[0][end].flatten()
+        return np.concatenate([border[end].ravel() for border in self.borders])
 
     def begin_with(self, states: Array) -> None:
         """Set what the batch begins with: all states, flat one behind the other."""
         at = 0
-        for state in self.compiled.states:
-            border = self.border(state, end=False)
+        for border, _ in self.borders:
             border[...] = states[at : at + border.size].reshape(border.shape)
             at += border.size
 
@@ -232,7 +239,7 @@ class BatchRecord:
     def _counted(self) -> tuple[int, ...]:
         """How often its memory and its weights are held, without the views that those have cut for passes."""
         itself = self.before is self.own_after  # of a record that has not been run
-        cut_views = sum(len(views) for weights in (self.own_after, self.own_gradients) for views in weights.views.values())
+        cut_views = self.own_after.cut_views + self.own_gradients.cut_views
         return (
             sys.getrefcount(self.block) - cut_views,
             sys.getrefcount(self.own_after) - itself,
@@ -253,7 +260,8 @@ class RecordPool:
     def take(self) -> BatchRecord:
         """A record that nobody holds, or a new one. What was computed in it before is still there."""
         records = self._records
-        for i in range(len(records) - 1, -1, -1):
+        # In a long run it is the oldest; after one, the newest lets go of the weights of the one before it, and so on.
+        for i in (0, *range(len(records) - 1, 0, -1)) if records else ():
             record = records[i]
             if sys.getrefcount(record) == _UNHELD:
                 record.before = record.own_after  # so that the weights of the batch before it are not held by it

@@ -93,6 +93,7 @@ class Compiled:
             self.function(name)
             cutter: Callable[[Array], tuple[Array, ...]] = self._space.get(f"{name}_{role}", _nothing)  # type: ignore[assignment]
             weights.views[key] = cutter(weights.flat)
+            weights.cut_views += len(weights.views[key])
 
     @cached_property
     def zero_in_earlier(self) -> frozenset[Operation]:

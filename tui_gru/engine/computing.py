@@ -75,8 +75,8 @@ def _forward(record: BatchRecord) -> None:
 def _backward(record: BatchRecord, earlier: Earlier) -> None:
     compiled = record.compiled
     compiled.cut(record.before, "backward")
-    for state in compiled.states:
-        flow_into(record, state)[...] = 0
+    for flow in record.flows_in:
+        flow[...] = 0
     compiled.functions["backward"].run(record, record.before, record.own_gradients)
     _run_into_earlier(record, earlier)
 
@@ -84,8 +84,8 @@ def _backward(record: BatchRecord, earlier: Earlier) -> None:
 def _finish(record: BatchRecord, settings: Settings, learn: bool, keep: Keep | None = None) -> None:
     """The update, and the numbers that a batch has once."""
     record.learned = learn
-    if record.compiled.model.structure.loss:
-        record.loss = float(record.array("loss"))
+    if record.loss_array is not None:
+        record.loss = float(record.loss_array)
     record.grad_norm, record.numbers = math.nan, {}
     if learn:
         gradient = record.own_gradients.flat
@@ -95,13 +95,6 @@ def _finish(record: BatchRecord, settings: Settings, learn: bool, keep: Keep | N
         record.grad_norm = math.sqrt(float(np.dot(gradient, gradient))) if norm is None else norm
     weights = record.after.parameters
     record.max_weight = max(float(weights.max()), -float(weights.min()))
-
-
-def flow_into(record: BatchRecord, state: str) -> Array:
-    """The gradient of a state that comes from behind the end of the batch, (B, ·), a view."""
-    page = record.compiled.model.page
-    found: Array = record.array(page.ahead(state))[0 if page.states[state].backwards else -1]
-    return found
 
 
 def flow_out_of(record: BatchRecord, state: str) -> Array:
@@ -120,8 +113,9 @@ def flows_out_of(record: BatchRecord) -> list[Array]:
 
 
 def _run_into_earlier(record: BatchRecord, earlier: Earlier) -> None:
-    for gain in gains_of_earlier(record, flows_out_of(record), earlier):
-        record.own_gradients.flat += gain
+    if earlier.records:
+        for gain in gains_of_earlier(record, flows_out_of(record), earlier):
+            record.own_gradients.flat += gain
 
 
 def gains_of_earlier(record: BatchRecord, flows: Sequence[Array], earlier: Earlier) -> Iterator[Array]:
@@ -139,8 +133,8 @@ def gains_of_earlier(record: BatchRecord, flows: Sequence[Array], earlier: Earli
     compiled.cut(gain, "earlier", "G")
     gain.flat[...] = 0
     for before in earlier.records:
-        for state, flow in zip(compiled.states, flows, strict=True):
-            flow_into(scratch, state)[...] = flow
+        for into, flow in zip(scratch.flows_in, flows, strict=True):
+            into[...] = flow
         compiled.function("earlier").run(before.beside(scratch), record.before, gain)
         yield gain.flat
         flows = flows_out_of(scratch)

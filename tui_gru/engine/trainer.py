@@ -70,9 +70,9 @@ class Trainer:
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Put the characters of a batch of the epoch into a record, one-hot; of one timestep only where `t` is given."""
         for name, every in self._loaded:
-            ids = every[batch, t]
-            record.ids(name)[t] = ids
-            np.equal(ids[..., None], self._indices, out=record.array(name)[t])
+            ids, one_hot = record.one_hot[name]
+            ids[t] = chosen = every[batch, t]
+            np.equal(chosen[..., None], self._indices, out=one_hot[t])
 
     def _with(self, learning_rate: float) -> dict[str, float]:
         self._settings["learning_rate"] = learning_rate

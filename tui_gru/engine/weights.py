@@ -54,6 +54,7 @@ class Weights:
         self.layout, self.flat, self.updates = layout, flat, updates
         self.parameters = flat[: layout.count]
         self.views: dict[str, tuple[Array, ...]] = {}  # what each pass reads, cut once
+        self.cut_views = 0  # how many those are
 
     @classmethod
     def zeros(cls, layout: Layout, dtype: str) -> Weights:
