@@ -11,6 +11,7 @@ from tui_gru.engine.batch import BatchRecord
 
 MOST_BYTES = 32 * 2**20
 MOST, LEAST = 64, 4
+MOST_OF_A_RUN = 2  # more of them would not stay in the processor's cache, and the way to one from a checkpoint is short
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,7 +33,7 @@ class Records:
     @property
     def run(self) -> int:
         """How many to keep of those on the way to a batch, so that the steps back from there are at hand."""
-        return self._most // 4
+        return min(self._most // 4, MOST_OF_A_RUN)
 
     def new_stretch(self) -> int:
         """A number of its own for another stretch."""
