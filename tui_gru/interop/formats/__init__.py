@@ -1,0 +1,8 @@
+"""One file format a file, and the one table of them: a file is what the first one that fits says it is."""
+
+from __future__ import annotations
+
+from tui_gru.interop.findings import Format
+from tui_gru.interop.formats import npz, safetensors
+
+FORMATS: tuple[Format, ...] = (npz.FORMAT, safetensors.FORMAT)
