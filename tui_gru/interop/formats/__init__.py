@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tui_gru.interop.findings import Format
-from tui_gru.interop.formats import npz, safetensors
+from tui_gru.interop.formats import npz, safetensors, torch_checkpoint
+from tui_gru.interop.formats.refused import REFUSED
 
-FORMATS: tuple[Format, ...] = (npz.FORMAT, safetensors.FORMAT)
+FORMATS: tuple[Format, ...] = (torch_checkpoint.FORMAT, npz.FORMAT, safetensors.FORMAT, *REFUSED)
