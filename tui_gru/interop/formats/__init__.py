@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from tui_gru.interop.findings import Format
-from tui_gru.interop.formats import npz, safetensors, torch_checkpoint
+from tui_gru.interop.formats import npz, onnx, safetensors, torch_checkpoint
 from tui_gru.interop.formats.refused import REFUSED
 
-FORMATS: tuple[Format, ...] = (torch_checkpoint.FORMAT, npz.FORMAT, safetensors.FORMAT, *REFUSED)
+#: ONNX comes last: it has no magic.
+FORMATS: tuple[Format, ...] = (torch_checkpoint.FORMAT, npz.FORMAT, safetensors.FORMAT, *REFUSED, onnx.FORMAT)
