@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 from tui_gru.interop.findings import Format
-from tui_gru.interop.formats import npz, onnx, safetensors, torch_checkpoint
+from tui_gru.interop.formats import keras_archive, keras_h5, npz, onnx, safetensors, torch_checkpoint
 from tui_gru.interop.formats.refused import REFUSED
 
 #: ONNX comes last: it has no magic.
-FORMATS: tuple[Format, ...] = (torch_checkpoint.FORMAT, npz.FORMAT, safetensors.FORMAT, *REFUSED, onnx.FORMAT)
+FORMATS: tuple[Format, ...] = (
+    torch_checkpoint.FORMAT,
+    keras_archive.FORMAT,
+    npz.FORMAT,
+    keras_h5.FORMAT,
+    safetensors.FORMAT,
+    *REFUSED,
+    onnx.FORMAT,
+)
