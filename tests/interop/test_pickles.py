@@ -117,7 +117,7 @@ def test_depth_costs_nothing():
     deep = b"\x80\x02)" + b"\x85" * 100_000 + b"."
     assert isinstance(read(deep), tuple)
     key = b"\x80\x02}" + deep[2:-1] + b"Ns."  # hashing such a key would crash Python
-    assert len(read(key)) == 1
+    assert [type(name) for name in read(key)] == [Unknown]
     laughs = (
         b"\x80\x02]q\x00"
         + b"".join(b"](" + b"h" + bytes([k]) * 2 + b"h" + bytes([k]) + b"eq" + bytes([k + 1]) for k in range(3))
