@@ -1,0 +1,48 @@
+"""What looking into a file of 100 MB takes, in a fresh process: `python -m tests.benchmarks.looking`.
+
+The formats take turns; beside each median is that of a process that only imports NumPy. The aim is half a second.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from tests.interop.large import KINDS, make
+
+LOOK = """
+import sys
+from tui_gru.interop import inspect
+(found,) = inspect(sys.argv[1])
+assert found.hidden_size == 1024 and not {"torch", "onnx", "keras"} & set(sys.modules)
+"""
+ROUNDS = 9
+
+
+def once(program: str, *arguments: str) -> float:
+    """Seconds that a fresh process takes."""
+    begun = time.perf_counter()
+    subprocess.run([sys.executable, "-c", program, *arguments], check=True)
+    return time.perf_counter() - begun
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        files = {kind: Path(folder, kind) for kind in KINDS}
+        for kind, path in files.items():
+            make(path, kind)
+        times: dict[str, list[float]] = {kind: [] for kind in ("numpy", *KINDS)}
+        for _ in range(ROUNDS):
+            times["numpy"].append(once("import numpy"))
+            for kind, path in files.items():
+                times[kind].append(once(LOOK, str(path)))
+        for kind, seconds in times.items():
+            print(f"{kind:12} {median(seconds):.2f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""A found GRU run on an input, in float64, for comparing with the framework that it comes from."""
+
+import numpy as np
+
+from tui_gru.interop import gru_step
+
+
+def run(found, x, h0=None, lengths=None):
+    """x (T, B, I) to y (T, B, H · directions); h0 (layers · directions, B, H); what is beyond a row's length is 0."""
+    weights = found.weights()
+    T, B = x.shape[:2]
+    D = len(found.directions)
+    h0 = weights.h0 if h0 is None else h0
+    states = np.zeros((found.layers * D, B, found.hidden_size)) if h0 is None else np.asarray(h0, np.float64)
+    lengths = weights.lengths if lengths is None else lengths
+    live = np.arange(T)[:, None] < (np.full(B, T) if lengths is None else np.asarray(lengths))
+    x = x.astype(np.float64)
+    for layer, cells in enumerate(weights.cells):
+        outs = []
+        for d, (cell, direction) in enumerate(zip(cells, found.directions, strict=True)):
+            h, y = states[layer * D + d], np.zeros((T, B, found.hidden_size))
+            for t in range(T) if direction == "forward" else range(T)[::-1]:
+                h = np.where(live[t, :, None], gru_step(x[t], h, cell, found.reset, found.gate), h)
+                y[t] = np.where(live[t, :, None], h, 0)
+            outs.append(y)
+        x = np.concatenate(outs, axis=2)
+    return x
+
+
+def named(found, name):
+    """The one of that name."""
+    (gru,) = (gru for gru in found if gru.name == name)
+    return gru

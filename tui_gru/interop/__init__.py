@@ -1,0 +1,25 @@
+"""Other people's models: what is in a file, in which convention, and the proof of it. Knows nothing of the debugger."""
+
+from tui_gru.interop.blocks import Cell
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.findings import Findings
+from tui_gru.interop.found import Convention, FoundGRU, Weights
+from tui_gru.interop.gru_step import Step, gru_step
+from tui_gru.interop.inspection import inspect, survey
+from tui_gru.interop.proof import Proof, Reading, prove
+
+__all__ = [
+    "Cell",
+    "Convention",
+    "Findings",
+    "FoundGRU",
+    "ModelFileError",
+    "Proof",
+    "Reading",
+    "Step",
+    "Weights",
+    "gru_step",
+    "inspect",
+    "prove",
+    "survey",
+]

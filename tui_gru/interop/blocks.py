@@ -1,0 +1,51 @@
+"""One layer in one direction as a file holds it, and its conversion to the one canonical form."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+
+from tui_gru.interop.tensors import Array
+
+#: One layer in one direction in canonical form. x stands on the left (x W), and z keeps the old state:
+#: Wz Wr Wh (I, H), Uz Ur Uh (H, H), bz br bh (H); where the reset gate comes after the product also bhz bhr bhn (H).
+Cell: TypeAlias = Mapping[str, Array]
+
+GATES = "zrn"  # update, reset, candidate ("new"), as `order` spells them
+LETTERS = {"z": "z", "r": "r", "n": "h"}  # as the weights are named: the candidate is h
+
+
+@dataclass(frozen=True, eq=False)
+class Blocks:
+    """The gates stacked in the file's order, x from the left: W (3, I, H), U (3, H, H), b and b_h (3, H).
+
+    b_h is what is added to h_prev U; it is zero where the file has no such bias.
+    """
+
+    W: Array
+    U: Array
+    b: Array
+    b_h: Array
+
+
+def canonical(blocks: Blocks, order: str, reset: str, z: str) -> dict[str, Array]:
+    """`blocks` read in one convention, as a `Cell` of contiguous arrays.
+
+    A z that takes the new state is 1 minus the z that keeps the old one, and σ(−a) = 1 − σ(a) for every gate: negating what
+    goes into it converts one into the other.
+    """
+    cell: dict[str, Array] = {}
+    for k, gate in enumerate(order):
+        sign = np.negative if gate == "z" and z == "takes" else np.array  # both copy
+        letter = LETTERS[gate]
+        cell[f"W{letter}"] = np.ascontiguousarray(sign(blocks.W[k]))
+        cell[f"U{letter}"] = np.ascontiguousarray(sign(blocks.U[k]))
+        if reset == "after":
+            cell[f"b{letter}"] = sign(blocks.b[k])
+            cell[f"bh{gate}"] = sign(blocks.b_h[k])
+        else:  # both biases are added to the same sum
+            cell[f"b{letter}"] = sign(blocks.b[k] + blocks.b_h[k])
+    return cell

@@ -1,0 +1,15 @@
+"""Why a model file cannot be read: one line that says what is wrong, where, and what to do."""
+
+from __future__ import annotations
+
+from tui_gru.engine.errors import TuiGruError
+
+
+class ModelFileError(TuiGruError):
+    """A model file, or a GRU in it, cannot be read. The file is never changed."""
+
+
+def printable(text: object, limit: int = 120) -> str:
+    """`text` out of a file, for a message or a name: what would move the cursor or hide text is spelled out, as `\\x1b`."""
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text)[: limit + 1])
+    return escaped if len(escaped) <= limit else escaped[: limit - 1] + "…"

@@ -1,0 +1,18 @@
+"""One file format a file, and the one table of them: a file is what the first one that fits says it is."""
+
+from __future__ import annotations
+
+from tui_gru.interop.findings import Format
+from tui_gru.interop.formats import keras_archive, keras_h5, npz, onnx, safetensors, torch_checkpoint
+from tui_gru.interop.formats.refused import REFUSED
+
+#: ONNX comes last: it has no magic.
+FORMATS: tuple[Format, ...] = (
+    torch_checkpoint.FORMAT,
+    keras_archive.FORMAT,
+    npz.FORMAT,
+    keras_h5.FORMAT,
+    safetensors.FORMAT,
+    *REFUSED,
+    onnx.FORMAT,
+)

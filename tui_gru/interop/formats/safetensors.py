@@ -1,0 +1,109 @@
+"""safetensors: a JSON header of names, types, shapes and offsets, then the bytes.
+
+Its own library is as safe, but through NumPy it reads no bfloat16, which most of these files hold. What is refused here is
+what it refuses: overlaps, gaps, sizes that do not fit, names that are there twice.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+from tui_gru.interop.containers.opened import Opened
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.findings import Findings, Format
+from tui_gru.interop.matching.named_arrays import find_by_name
+from tui_gru.interop.tensors import Array, Tensor, byte_size, checked_shape, decode
+
+NAME = "safetensors"
+MOST_HEADER = 1 << 25
+DTYPES = {
+    **{f"I{bits}": f"int{bits}" for bits in (8, 16, 32, 64)},
+    **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
+    **{f"F8_{kind}": "float8" for kind in ("E4M3", "E5M2", "E8M0", "E4M3FNUZ", "E5M2FNUZ")},
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "BOOL": "bool",
+    "C64": "complex64",
+}
+DAMAGED = "its header is damaged; get the file again"
+
+
+def fits(file: Opened) -> bool:
+    return len(file.head) > 8 and file.head[8:9] == b"{" and _header_length(file) <= file.size - 8
+
+
+def _header_length(file: Opened) -> int:
+    return int(struct.unpack("<Q", file.head[:8])[0])
+
+
+def tensors(file: Opened) -> dict[str, Tensor]:
+    """Its tensors by name. Raises `ModelFileError`."""
+    length = _header_length(file)
+    if length > MOST_HEADER:
+        raise ModelFileError(f"its header has {length} bytes, more than {MOST_HEADER}; it is not read")
+    with file.path.open("rb") as opened:
+        opened.seek(8)
+        try:
+            header = json.loads(opened.read(length), object_pairs_hook=_unique)
+        except (ValueError, RecursionError) as error:
+            raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
+    header.pop("__metadata__", None)
+    start = 8 + length
+    found, spans = {}, []
+    for name, entry in header.items():
+        tensor, span = _tensor(file.path, name, entry, start)
+        found[name] = tensor
+        spans.append(span)
+    _check_tiled(spans, file.size - start)
+    return found
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ModelFileError("its header names a tensor twice; get the file again")
+    return found
+
+
+def _tensor(path: Path, name: str, entry: Any, start: int) -> tuple[Tensor, tuple[int, int]]:
+    try:
+        kind, shape, (begin, end) = str(entry["dtype"]), checked_shape(entry["shape"]), entry["data_offsets"]
+    except (TypeError, KeyError, ValueError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
+    dtype = DTYPES.get(kind, kind)  # a type that is not known is refused where it is needed
+    fits = type(begin) is type(end) is int and 0 <= begin <= end
+    if not fits or (kind in DTYPES and end - begin != byte_size(shape, dtype)):
+        raise ModelFileError(f"the size of {printable(name)} in it does not fit its shape; get the file again")
+
+    def read() -> Array:
+        with path.open("rb") as opened:
+            opened.seek(start + begin)
+            data = opened.read(end - begin)
+        if len(data) < end - begin:
+            raise ModelFileError(f"{printable(name)} in it is cut off; get the file again")
+        return decode(data, dtype, shape)
+
+    return Tensor(shape, dtype, read), (begin, end)
+
+
+def _check_tiled(spans: list[tuple[int, int]], size: int) -> None:
+    """Every byte after the header belongs to one tensor."""
+    at = 0
+    for begin, end in sorted(spans):
+        if begin != at:
+            raise ModelFileError("its tensors overlap or leave gaps; get the file again")
+        at = end
+    if at != size:
+        raise ModelFileError(f"its tensors take {at} bytes and it has {size}: it is cut off or damaged; get the file again")
+
+
+def find(file: Opened, order: str | None) -> Findings:
+    return find_by_name(tensors(file), NAME, file.path, order)
+
+
+FORMAT = Format(NAME, fits, find)

@@ -1,0 +1,144 @@
+"""A GRU found in a file: its shape, its convention, how that is known, and its weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from itertools import permutations
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+
+from tui_gru.interop.blocks import GATES, Blocks, Cell, canonical
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.tensors import Array, Tensor
+
+ORDERS = tuple("".join(order) for order in permutations("rzn"))
+RESETS = ("after", "before")
+Z_MEANINGS = ("keeps", "takes")
+#: σ; clip(0.2 a + 0.5), of Keras 1 and 2 and of ONNX; clip(a/6 + 0.5), of Keras 3 and torch.
+GATE_FUNCTIONS = ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
+
+BlockSource: TypeAlias = Callable[[], Blocks]
+
+
+@dataclass(frozen=True, eq=False)
+class Weights:
+    """The weights of a GRU in canonical form, and what else of its run the file fixes."""
+
+    cells: tuple[tuple[Cell, ...], ...]  # by layer, then by direction
+    h0: Array | None = None  # (layers · directions, B, H)
+    lengths: Array | None = None  # (B)
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How the numbers of a file are to be read.
+
+    order: the gates as they are stacked, r reset, z update, n candidate. reset: the reset gate multiplies h_prev "before" its
+    product with U, or the product "after" it. z: it "keeps" the old state, or "takes" the new one. gate: see GATE_FUNCTIONS.
+    """
+
+    order: str
+    reset: str
+    z: str = "keeps"
+    gate: str = "sigmoid"
+
+
+@dataclass(frozen=True)
+class FoundGRU:
+    """A GRU of one or more layers of the same width, in one or two directions."""
+
+    name: str
+    format: str
+    layers: int
+    directions: tuple[str, ...]  # of "forward" and "reverse"
+    input_size: int
+    hidden_size: int
+    convention: Convention
+    biases: str  # "none", "one", "two", or "one and bhn"
+    dtype: str  # as stored; weights() gives float32, or float64 for float64
+    evidence: str  # how the convention is known
+    warning: str = ""  # what speaks against it
+    batch_first: bool | None = None  # None: the file does not say
+    path: Path = Path()
+    sources: tuple[tuple[BlockSource, ...], ...] = field(default=(), repr=False, compare=False)  # by layer, then by direction
+    h0: Tensor | None = field(default=None, repr=False, compare=False)
+    lengths: Tensor | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def bidirectional(self) -> bool:
+        return len(self.directions) == 2
+
+    @property
+    def order(self) -> str:
+        return self.convention.order
+
+    @property
+    def reset(self) -> str:
+        return self.convention.reset
+
+    @property
+    def z(self) -> str:
+        return self.convention.z
+
+    @property
+    def gate(self) -> str:
+        return self.convention.gate
+
+    def blocks(self) -> tuple[tuple[Blocks, ...], ...]:
+        """The numbers as stored, by layer and direction. Raises `ModelFileError` where the file does not have them any more."""
+        try:
+            with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
+                return tuple(tuple(source() for source in layer) for layer in self.sources)
+        except ModelFileError as error:
+            raise ModelFileError(f"{printable(self.path, 1000)}: {self.name}: {error}") from None
+        except OSError as error:
+            raise ModelFileError(
+                f"{printable(self.path, 1000)}: it cannot be read: {error.strerror or error}; open it again"
+            ) from None
+
+    def weights(self) -> Weights:
+        """The weights in canonical form. Raises `ModelFileError`."""
+        blocks = self.blocks()
+        with np.errstate(all="ignore"):
+            cells = tuple(tuple(canonical(b, self.order, self.reset, self.z) for b in layer) for layer in blocks)
+        return Weights(cells, self.h0.read() if self.h0 else None, self.lengths.read() if self.lengths else None)
+
+    def read_as(
+        self,
+        order: str | None = None,
+        reset: str | None = None,
+        z: str | None = None,
+        gate: str | None = None,
+        evidence: str | None = None,
+    ) -> FoundGRU:
+        """The same numbers read in another convention; what is None stays. Raises `ModelFileError` for a value that is none."""
+        given = checked_convention(order, reset, z, gate)
+        if not given:
+            return self
+        convention = replace(self.convention, **given)
+        if evidence is None:
+            said = ", ".join(f"{option} {value}" for option, value in given.items())
+            evidence = self.evidence if convention == self.convention else f"{said}: as you said; otherwise {self.evidence}"
+        warning = self.warning if set(given) == {"order"} else ""  # the warnings are about the others
+        return replace(self, convention=convention, evidence=evidence, warning=warning)
+
+
+def checked_convention(order: str | None, reset: str | None, z: str | None, gate: str | None) -> dict[str, str]:
+    """The options that are given, in their own spelling. Raises `ModelFileError`, which names the option."""
+    if order is not None:
+        order = order.lower().replace("h", "n").replace("u", "z")
+        if sorted(order) != sorted(GATES):
+            raise ModelFileError(
+                f"order is {order!r}; write the gates r, z and n as they are stacked, for example rzn", option="order"
+            )
+    choices = {"order": (order, ORDERS), "reset": (reset, RESETS), "z": (z, Z_MEANINGS), "gate": (gate, GATE_FUNCTIONS)}
+    given = {}
+    for option, (value, allowed) in choices.items():
+        if value is not None and value not in allowed:
+            raise ModelFileError(f"{option} is {value!r}; write one of {', '.join(allowed)}", option=option)
+        if value is not None:
+            given[option] = value
+    return given

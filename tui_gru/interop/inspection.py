@@ -1,0 +1,76 @@
+"""What is in a model file: every GRU with its convention and how that is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from os import PathLike
+from pathlib import Path
+
+from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.findings import Findings
+from tui_gru.interop.formats import FORMATS
+from tui_gru.interop.found import FoundGRU, checked_convention
+
+READ = "torch checkpoints, safetensors, ONNX, npz and Keras files are read"
+
+
+def inspect(
+    path: str | PathLike[str],
+    *,
+    order: str | None = None,
+    reset: str | None = None,
+    z: str | None = None,
+    gate: str | None = None,
+) -> list[FoundGRU]:
+    """The GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
+
+    order, reset, z, gate: read them in this convention, whatever the file says; `order` also finds GRUs whose names say
+    nothing. Raises `ModelFileError`, one line that names the cure, where there is no GRU or the file cannot be read.
+    """
+    findings = survey(path, order=order, reset=reset, z=z, gate=gate)
+    if not findings.found:
+        raise ModelFileError(f"{printable(path, 1000)}: {_nothing(findings.refused)}", option="path")
+    return list(findings.found)
+
+
+def survey(
+    path: str | PathLike[str],
+    *,
+    order: str | None = None,
+    reset: str | None = None,
+    z: str | None = None,
+    gate: str | None = None,
+) -> Findings:
+    """As `inspect`, with a line for each network that is not opened. Raises `ModelFileError` where the file cannot be read."""
+    given = checked_convention(order, reset, z, gate)
+    try:
+        file = open_file(Path(path))
+        for format_ in FORMATS:
+            if format_.fits(file):
+                findings = format_.find(file, given.get("order"))
+                break
+        else:
+            raise ModelFileError(f"it is in no format that is known, or it is cut off; {READ}")
+    except ModelFileError as error:
+        raise ModelFileError(f"{printable(path, 1000)}: {error}", option="path") from None
+    except OSError as error:
+        raise ModelFileError(f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}", option="path") from None
+    return replace(findings, found=tuple(gru.read_as(**given) for gru in _distinct(findings.found)))
+
+
+def _nothing(refused: tuple[str, ...]) -> str:
+    if not refused:
+        return "there is no GRU in it; name a file with the weights of one"
+    more = f" (and {len(refused) - 1} more that cannot be opened)" if len(refused) > 1 else ""
+    return f"there is no GRU in it that can be opened: {refused[0]}{more}"
+
+
+def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
+    """Each with a name of its own."""
+    names: dict[str, int] = {}
+    distinct = []
+    for gru in found:
+        names[gru.name] = count = names.get(gru.name, 0) + 1
+        distinct.append(gru if count == 1 else replace(gru, name=f"{gru.name}#{count}"))
+    return distinct

@@ -1,0 +1,71 @@
+"""Arrays whose names say nothing: a pair of matrices that has a GRU's shapes is one, if the user gives the order of its gates."""
+
+from __future__ import annotations
+
+import re
+from itertools import permutations
+
+from tui_gru.interop.errors import printable
+from tui_gru.interop.findings import Findings
+from tui_gru.interop.found import Convention
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stacked_cell
+from tui_gru.interop.matching.stacks import stack
+from tui_gru.interop.tensors import Tensor, Tensors
+
+#: Names of what is multiplied with, or added to, the state rather than the input.
+RECURRENT = re.compile(r"(?i)hh|rec|hid|(?:^|[./_])(?:u|r|wh|w_h|bh|b_h)\d*$")
+MOST_MATRICES = 12
+PAIRED = "fit together as a GRU in more than one way; give them names as in torch: weight_ih, weight_hh, bias_ih, bias_hh"
+
+
+def guessed(tensors: Tensors, order: str | None) -> Findings:
+    """Groups of arrays, by what stands before the last separator of their names, that fit together as one GRU."""
+    groups: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in tensors.items():
+        at = max(name.rfind(separator) for separator in "./_")
+        groups.setdefault(name[: max(at, 0)], {})[name] = tensor
+    found, refused = [], []
+    for prefix, group in groups.items():
+        name = printable(prefix) or "gru"
+        pairs = _pairs(group)
+        if not pairs:
+            continue
+        (W, U), *more = pairs
+        both = f"{name}: {printable(W)} {group[W].shape} and {printable(U)} {group[U].shape}"
+        if more:
+            refused.append(f"{both} {PAIRED}")
+        elif order is None:
+            refused.append(
+                f"{both} may be a GRU, but no name says in which order its gates are stacked; "
+                f"give the order: rzn as in torch, zrn as in Keras and ONNX"
+            )
+        elif cell := _cell(group, W, U, order):
+            reset = "after" if cell.biases == "two" or order == "rzn" else "before"
+            warning = f"reset {reset} and z keeps are assumed: give an input and its output to prove them"
+            evidence = f"gates {' '.join(order)}: as you said; found by its shapes"
+            found.append(stack(name, {(0, False): cell}, Convention(order, reset), evidence, warning))
+    return Findings(tuple(found), tuple(refused))
+
+
+def _pairs(group: dict[str, Tensor]) -> list[tuple[str, str]]:
+    """The names (W, U) that fit together."""
+    matrices = [name for name, tensor in group.items() if len(tensor.shape) == 2 and tensor.shape[0] != 2]
+    if len(matrices) > MOST_MATRICES:
+        return []
+    pairs = [pair for pair in permutations(matrices, 2) if _cell(group, *pair, "rzn")]
+    if len(pairs) == 2 and pairs[0] == pairs[1][::-1]:  # as wide as its input: a name, or the order in the file, tells them apart
+        pairs.sort(key=lambda pair: bool(RECURRENT.search(pair[0])))
+        return pairs[:1]
+    return pairs
+
+
+def _cell(group: dict[str, Tensor], W: str, U: str, order: str) -> CellArrays | None:
+    width = max(group[U].shape)
+    shapes = ((width,), (2, width), (2 * width,))
+    biases = [name for name, tensor in group.items() if tensor.shape in shapes and name not in (W, U)]
+    biases.sort(key=lambda name: bool(RECURRENT.search(name)))  # otherwise as in the file: the input's side first
+    b, b_h, *more = [*(group[name] for name in biases), None, None]
+    try:
+        return None if any(more) else stacked_cell(group[W], group[U], b, b_h, None, order)
+    except NotAGRUError:
+        return None

@@ -1,0 +1,228 @@
+"""The GRU layers among the weights of a Keras model, by their paths and shapes; the model's configuration says the rest.
+
+Paths: Keras 3 `layers/<class>/cell/vars/0,1,2` (kernel, recurrent kernel, bias, by position) with the layer's own name as an
+attribute; legacy h5 `model_weights/<layer>/…/kernel`, `recurrent_kernel`, `bias`, with or without `:0`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tui_gru.interop.blocks import Blocks
+from tui_gru.interop.containers.hdf5 import Tree
+from tui_gru.interop.errors import printable
+from tui_gru.interop.findings import Findings
+from tui_gru.interop.found import Convention, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, stacked_cell
+from tui_gru.interop.matching.stacks import stack
+from tui_gru.interop.tensors import Array, Tensor
+
+ORDER = "zrn"
+KERNELS = ("kernel", "recurrent_kernel", "bias")
+FORWARD, BACKWARD = re.compile(r"forward_.*"), re.compile(r"backward_.*")
+GENERATED = re.compile(r"(?:(?:gru|lstm|simple_rnn)_)?cell(?:_\d+)?")  # what Keras calls the cell inside a layer
+GRU_CLASSES = ("GRU", "GRUCell", "CuDNNGRU")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a cell is: its names from the outermost layer to the cell itself, and its arrays."""
+
+    path: tuple[str, ...]
+    names: tuple[str, ...]
+    arrays: tuple[Tensor, ...]
+
+    @property
+    def direction(self) -> int | None:
+        """Where in `path` the direction of a bidirectional layer stands."""
+        return next((i for i, part in enumerate(self.path) if FORWARD.fullmatch(part) or BACKWARD.fullmatch(part)), None)
+
+    @property
+    def backward(self) -> bool:
+        return self.direction is not None and bool(BACKWARD.fullmatch(self.path[self.direction]))
+
+    @property
+    def layer(self) -> tuple[str, ...]:
+        """The path of the layer, without the direction and the cell."""
+        return self.path if self.direction is None else self.path[: self.direction]
+
+
+def keras_grus(tree: Tree, config: Any, version: str, format_name: str, path: Path) -> Findings:
+    """`config` is the model's configuration or None; `version` is Keras' own, or nothing."""
+    layers: dict[tuple[str, ...], list[Place]] = {}
+    for place in (*_places_3(tree), *_legacy_places(tree)):
+        layers.setdefault(place.layer, []).append(place)
+    configs = Configs(config, version)
+    found, refused = [], []
+    for places in sorted(layers.values(), key=lambda places: configs.rank(places[0])):
+        name = printable(_name(places[0]))
+        try:
+            found.append(replace(_gru(name, places, configs), format=format_name, path=path))
+        except NotAGRUError as error:
+            refused.append(f"{name}: {error}")
+    return Findings(tuple(found), tuple(refused))
+
+
+def _places_3(tree: Tree) -> Iterator[Place]:
+    for name in tree.tensors:
+        if not name.endswith("/vars/0"):
+            continue
+        path = tuple(name.removesuffix("/vars/0").split("/"))
+        arrays = [tree.tensors.get(f"{'/'.join(path)}/vars/{i}") for i in range(4)]
+        ways = ["/".join(path[: i + 1]) for i in range(len(path))]
+        names = tuple(tree.texts.get((f"{way}/vars", "name"), part) for way, part in zip(ways, path, strict=True))
+        recurrent = any(part == "cell" for part in path) or re.search("gru|lstm|rnn", names[-1])
+        if recurrent and arrays[1] and not arrays[3] and len(arrays[0].shape if arrays[0] else ()) == 2:
+            skipped = 1 if path[0] in ("layers", "_layer_checkpoint_dependencies") else 0
+            yield Place(path, names[skipped:], tuple(array for array in arrays if array))
+
+
+def _legacy_places(tree: Tree) -> Iterator[Place]:
+    for name in tree.tensors:
+        group, _, leaf = name.rpartition("/")
+        if leaf.removesuffix(":0") != "recurrent_kernel" or name.startswith("optimizer_weights/"):
+            continue
+        suffix = leaf.removeprefix("recurrent_kernel")
+        arrays = [tree.tensors.get(f"{group}/{kernel}{suffix}") for kernel in KERNELS]
+        path = tuple(part for part in group.split("/") if part != "model_weights")
+        if arrays[0]:
+            yield Place(path, path, tuple(array for array in arrays if array))
+
+
+def _name(place: Place) -> str:
+    """The layer's own name; of cells stacked in one layer, with the cell's."""
+    outer = place.names[: len(place.names) - (len(place.path) - len(place.layer))] or place.names
+    if "cells" in place.path or any(part.startswith("stacked_rnn_cells") for part in place.path):
+        return f"{outer[0]}/{place.names[-1]}"
+    return next((name for name in reversed(outer) if not GENERATED.fullmatch(name)), outer[0])
+
+
+class Configs:
+    """The configuration of a model: what it says of a layer."""
+
+    def __init__(self, config: Any, version: str) -> None:
+        self.version = version
+        self.major = int(version[0]) if version[:1].isdigit() else 3
+        self._named: dict[str, dict[str, Any]] = {}
+        for entry in _entries(config):
+            self._named.setdefault(str(entry["config"].get("name")), entry)
+        self._order = {name: i for i, name in enumerate(self._named)}
+        self._inside: dict[str, list[dict[str, Any]]] = {}
+
+    def rank(self, place: Place) -> int:
+        """Where the layer stands in the model."""
+        return next((self._order[name] for name in place.names if name in self._order), len(self._order))
+
+    def of(self, place: Place) -> dict[str, Any] | None:
+        """The entry of the GRU at `place`: that of the innermost layer that has a name there, the cell's own name last."""
+        *outer, own = place.names
+        for name in (*reversed(outer), own):
+            if grus := self._grus(name):
+                named = [entry for entry in grus if entry["config"].get("name") in place.names]
+                same = all(_settings(entry) == _settings(grus[0]) for entry in grus)
+                return named[0] if len(named) == 1 else grus[0] if same else None
+        return None
+
+    def _grus(self, name: str) -> list[dict[str, Any]]:
+        """The entries of GRUs in the layer of that name, itself included."""
+        if name not in self._inside:
+            entries = _entries(self._named.get(name))
+            self._inside[name] = [entry for entry in entries if entry["class_name"] in GRU_CLASSES]
+        return self._inside[name]
+
+
+def _entries(config: Any) -> Iterator[dict[str, Any]]:
+    """Every {"class_name": …, "config": {…}} in `config`, outermost first."""
+    waiting = [config]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            if isinstance(item.get("class_name"), str) and isinstance(item.get("config"), dict):
+                yield item
+            waiting.extend(reversed(item.values()))
+        elif isinstance(item, list):
+            waiting.extend(reversed(item))
+
+
+def _settings(entry: dict[str, Any]) -> list[Any]:
+    config = entry["config"]
+    return [
+        entry["class_name"],
+        *(config.get(key) for key in ("activation", "recurrent_activation", "inner_activation", "reset_after")),
+    ]
+
+
+def _gru(name: str, places: list[Place], configs: Configs) -> FoundGRU:
+    cells, readings = {}, []
+    for place in places:
+        cell = _cell(place)
+        entry = configs.of(place)
+        convention, evidence, warning = _convention(cell, entry, configs)
+        backwards = entry is not None and bool(entry["config"].get("go_backwards")) and place.direction is None
+        if backwards:
+            evidence += "; it goes backwards, and Keras gives its outputs last step first"
+        readings.append((convention, evidence, warning))
+        cells[0, place.backward or backwards] = cell
+    convention, evidence, warning = readings[0]
+    if len({reading[0] for reading in readings}) > 1 or len(cells) < len(places):
+        raise NotAGRUError("its two directions are not of one kind; they cannot be opened as one")
+    return stack(name, cells, convention, evidence, warning, batch_first=True)
+
+
+def _cell(place: Place) -> CellArrays:
+    kernel, recurrent, *bias = place.arrays
+    cell = stacked_cell(kernel, recurrent, bias[0] if bias else None, None, None, ORDER)
+    if bias and bias[0].shape == (6 * cell.hidden_size,):
+        return replace(cell, read=lambda: _from_cudnn(cell.read()))
+    return cell
+
+
+def _from_cudnn(blocks: Blocks) -> Blocks:
+    """CuDNNGRU keeps each gate as cuDNN does: the numbers of a kernel (I, H) are those of an (H, I), U is transposed."""
+    _, size, hidden = blocks.W.shape
+    W: Array = np.stack([gate.reshape(hidden, size).T for gate in blocks.W])
+    return replace(blocks, W=W, U=blocks.U.transpose(0, 2, 1))
+
+
+def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs) -> tuple[Convention, str, str]:
+    """The convention, how it is known, and what speaks against it. Raises `NotAGRUError` for activations that are not read."""
+    label = f"Keras {printable(configs.version, 20)}".strip()
+    config = entry["config"] if entry else {}
+    after, says = cell.biases == "two", f"its bias is {'(2, 3H)' if cell.biases == 'two' else '(3H)'}"
+    if cell.biases == "none":
+        after = bool(config.get("reset_after", configs.major >= 3))
+        says = f"reset_after is {str(after).lower()}" if "reset_after" in config else "it has no bias"
+    reset = "after" if after else "before"
+    gate, assumed = _gate(entry, configs)
+    evidence = f"a {label} GRU: gates z r n, {says}, so reset {reset}; z keeps; gates {gate}"
+    guessed = [f"gates {gate}"] * assumed + [f"reset {reset}"] * (cell.biases == "none" and "reset_after" not in config)
+    warning = f"{' and '.join(guessed)} assumed: the file does not say; give an input and its output to prove it" if guessed else ""
+    return Convention(ORDER, reset, "keeps", gate), evidence, warning
+
+
+def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
+    """The gates' activation, and True where it is assumed."""
+    hard = "hard_sigmoid" if configs.major < 3 else "hard_sigmoid_6"
+    if entry is None:
+        old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # tf.keras has a suffix there, and the later default
+        return (hard if old else "sigmoid"), True
+    config = entry["config"]
+    candidate = config.get("activation", "tanh")
+    activation = config.get("recurrent_activation", config.get("inner_activation", "sigmoid"))
+    if entry["class_name"] == "CuDNNGRU":
+        activation = "sigmoid"
+    if candidate != "tanh" or activation not in ("sigmoid", "hard_sigmoid"):
+        raise NotAGRUError(
+            f"its activations are {_function(activation)} and {_function(candidate)}; sigmoid or hard_sigmoid, and tanh are read"
+        )
+    return (hard if activation == "hard_sigmoid" else "sigmoid"), False
+
+
+def _function(activation: Any) -> str:
+    return printable(activation.get("config", activation) if isinstance(activation, dict) else activation, 40)

@@ -1,0 +1,129 @@
+"""GRUs among arrays that have only names: torch's, flax', equinox', MLX', Haiku's and Keras' names say what is what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from tui_gru.interop.errors import printable
+from tui_gru.interop.findings import Findings
+from tui_gru.interop.found import Convention, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError, apart_cell, stacked_cell
+from tui_gru.interop.matching.families import APART, STACKED, Apart, Stacked
+from tui_gru.interop.matching.guessing import guessed
+from tui_gru.interop.matching.stacks import stack
+from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
+from tui_gru.interop.tensors import Tensor, Tensors
+
+#: Before a name may stand a prefix; a library's own separator may have been written as another.
+PREFIX = r"(?s)(?:(?P<prefix>.*)[./_])?"
+LAYER = r"_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?"
+
+
+@dataclass
+class Group:
+    """The arrays of one GRU: by layer and direction, then by role, the names of the arrays."""
+
+    family: Stacked | Apart
+    prefix: str
+    cells: dict[tuple[int, bool], dict[str, str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> set[str]:
+        return {name for cell in self.cells.values() for name in cell.values()}
+
+
+def find_by_name(tensors: Tensors, format_name: str, path: Path, order: str | None) -> Findings:
+    """Every GRU in `tensors`. Where names say nothing, shapes are tried: such a GRU is found only where `order` is given."""
+    normed = composed(tensors)
+    tensors = {**tensors, **normed}
+    claimed: set[str] = set()
+    found, refused = [], []
+    for family in (*STACKED, *APART):
+        for group in _groups(family, tensors, claimed):
+            claimed |= group.names
+            name = printable(group.prefix) or "gru"
+            try:
+                gru = _gru(group, tensors, name)
+            except NotAGRUError as error:
+                refused.append(f"{name}: {error}")
+                continue
+            composed_here = "; weight_norm is composed" if group.names & set(normed) else ""
+            found.append(replace(gru, format=format_name, path=path, evidence=gru.evidence + composed_here))
+    refused.extend(
+        f"{printable(weight)} is parametrized by something else than weight_norm: save it after "
+        f"torch.nn.utils.parametrize.remove_parametrizations"
+        for weight in otherwise_parametrized(tensors)
+        if weight not in tensors and re.search(r"(?:weight|bias)_[ih]h", weight)
+    )
+    if not found and not refused:
+        more = guessed({name: tensor for name, tensor in tensors.items() if name not in claimed}, order)
+        found, refused = [replace(gru, format=format_name, path=path) for gru in more.found], list(more.refused)
+    return Findings(tuple(found), tuple(refused))
+
+
+def _groups(family: Stacked | Apart, tensors: Tensors, claimed: set[str]) -> Iterator[Group]:
+    roles = _roles(family)
+    spelled = "|".join(re.escape(name).replace("/", "[./]") for name in roles)
+    layered = isinstance(family, Stacked) and family.layered
+    pattern = re.compile(f"{PREFIX}(?P<role>{spelled}){LAYER if layered else ''}(?::0)?")
+    groups: dict[str, Group] = {}
+    for name in tensors:
+        if name not in claimed and (match := pattern.fullmatch(name)):
+            group = groups.setdefault(match["prefix"] or "", Group(family, match["prefix"] or ""))
+            key = (int(match["layer"]), bool(match["reverse"])) if layered else (0, False)
+            group.cells.setdefault(key, {})[roles[match["role"].replace(".", "/")]] = name
+    required = set(family.required) if isinstance(family, Stacked) else {role for role in roles.values() if role[0] in "WU"}
+    for group in groups.values():
+        if any(required <= set(cell) for cell in group.cells.values()):
+            yield group
+
+
+def _roles(family: Stacked | Apart) -> dict[str, str]:
+    """The family's names, and the role of each: W U b h n of stacked gates, Wz … hn of gates apart."""
+    if isinstance(family, Stacked):
+        named = {family.W: "W", family.U: "U", family.b: "b", family.b_h: "h", family.b_hn: "n"}
+    else:
+        kinds = {"W": family.W, "U": family.U, "b": family.b, "h": family.b_h}
+        named = {name: kind + gate for kind, names in kinds.items() for gate, name in zip("zrn", names, strict=True)}
+    return {name: role for name, role in named.items() if name}
+
+
+def _gru(group: Group, tensors: Tensors, name: str) -> FoundGRU:
+    family = group.family
+    cells = {key: _cell(family, cell, tensors) for key, cell in group.cells.items()}
+    first = next(iter(cells.values()))
+    convention, settled = _convention(family.convention, first)
+    evidence = f"named as {family.label}: gates {_order_text(family, convention)}, reset {convention.reset}, z {convention.z}"
+    warning = "; ".join(filter(None, (family.guess, "" if settled else "nothing says where reset is applied")))
+    if warning:
+        warning += ": give an input and its output to prove it"
+    return stack(name, cells, convention, evidence, warning)
+
+
+def _order_text(family: Stacked | Apart, convention: Convention) -> str:
+    return " ".join(convention.order) if isinstance(family, Stacked) else "by name"
+
+
+def _cell(family: Stacked | Apart, names: dict[str, str], tensors: Tensors) -> CellArrays:
+    def of(role: str) -> Tensor | None:
+        return tensors[names[role]] if role in names else None
+
+    if isinstance(family, Stacked):
+        W, U = of("W"), of("U")
+        if W is None or U is None:
+            raise NotAGRUError(f"{family.W if W is None else family.U} of one layer or direction is missing")
+        return stacked_cell(W, U, of("b"), of("h"), of("n"), family.convention.order)
+    matrices = {kind: [of(kind + gate) for gate in "zrn"] for kind in "WUbh"}
+    return apart_cell([w for w in matrices["W"] if w], [u for u in matrices["U"] if u], matrices["b"], matrices["h"])
+
+
+def _convention(convention: Convention, cell: CellArrays) -> tuple[Convention, bool]:
+    """`convention` with its reset, and True where the family or the biases say it."""
+    if convention.reset:
+        return convention, True
+    if cell.biases in ("two", "one and bhn"):  # of no use where both are added to the same sum
+        return replace(convention, reset="after"), True
+    return replace(convention, reset="before"), cell.biases == "one"

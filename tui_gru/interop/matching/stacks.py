@@ -1,0 +1,46 @@
+"""Layers and directions that belong together as one GRU."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tui_gru.interop.found import Convention, FoundGRU
+from tui_gru.interop.matching.cells import CellArrays, NotAGRUError
+
+
+def stack(
+    name: str,
+    cells: Mapping[tuple[int, bool], CellArrays],
+    convention: Convention,
+    evidence: str,
+    warning: str = "",
+    batch_first: bool | None = None,
+) -> FoundGRU:
+    """One GRU of `cells`, by layer and by whether it is the reverse direction. Raises `NotAGRUError` where they do not fit."""
+    reverse = sorted({reverse for _, reverse in cells})
+    layers = 1 + max(layer for layer, _ in cells)
+    if layers * len(reverse) != len(cells):
+        raise NotAGRUError("a layer or direction of it is missing; save all of them")
+    first = cells[0, reverse[0]]
+    for (layer, _), cell in sorted(cells.items()):
+        expected = first.input_size if layer == 0 else first.hidden_size * len(reverse)
+        if (cell.input_size, cell.hidden_size) != (expected, first.hidden_size):
+            raise NotAGRUError(
+                f"layer {layer} reads {cell.input_size} values into {cell.hidden_size} units, where {expected} into "
+                f"{first.hidden_size} fit; open the layers as GRUs of their own"
+            )
+    return FoundGRU(
+        name=name,
+        format="",
+        layers=layers,
+        directions=tuple("reverse" if r else "forward" for r in reverse),
+        input_size=first.input_size,
+        hidden_size=first.hidden_size,
+        convention=convention,
+        biases=first.biases,
+        dtype=first.dtype,
+        evidence=evidence,
+        warning=warning,
+        batch_first=batch_first,
+        sources=tuple(tuple(cells[layer, r].read for r in reverse) for layer in range(layers)),
+    )

@@ -1,0 +1,212 @@
+"""The proof of a convention: of all readings of the same numbers, the one that turns a given input into the output it had.
+
+A trained GRU can be chaotic, so that rounding grows over the timesteps; each step is therefore taken from the state that the
+output itself records. The lower layers of a stack have no such record and are run from their first step.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+
+from tui_gru.interop.blocks import Blocks, Cell, canonical
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
+from tui_gru.interop.gru_step import Step, gru_step
+from tui_gru.interop.tensors import Array
+
+#: How far an output may be off the right reading: computed in float32, in half precision, or by layers run one on another.
+TOLERANCE, HALF_TOLERANCE, STACK_TOLERANCE = 1e-5, 1e-2, 1e-3
+MARGIN = 4  # how many times worse the next best reading is at least
+SCREENED = 16  # steps that every reading is tried on; the best ones are tried on all
+STACK_ROWS = 2
+FINALISTS = 4
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One way to read the numbers, and its largest difference from the output."""
+
+    convention: Convention
+    error: float
+
+
+@dataclass(frozen=True)
+class Proof:
+    """The readings, best first. `found` is the GRU in the proved reading, or as it was where `settled` is False."""
+
+    found: FoundGRU
+    readings: tuple[Reading, ...]
+    settled: bool
+    message: str
+
+
+@dataclass(frozen=True, eq=False)
+class Recorded:
+    """An input and its output: x (T, B, I), y by direction (T, B, H), h0 by layer and direction (B, H), live (T, B)."""
+
+    x: Array
+    y: tuple[Array, ...]
+    h0: tuple[tuple[Array, ...], ...]
+    live: Array
+    given_h0: bool
+
+    def rows(self, count: int) -> Recorded:
+        """The first `count` rows of the batch."""
+        h0 = tuple(tuple(h[:count] for h in layer) for layer in self.h0)
+        return Recorded(self.x[:, :count], tuple(y[:, :count] for y in self.y), h0, self.live[:, :count], self.given_h0)
+
+
+def prove(
+    found: FoundGRU,
+    x: Array,
+    y: Array,
+    h0: Array | None = None,
+    lengths: Array | None = None,
+    *,
+    step: Step = gru_step,
+    tolerance: float | None = None,
+) -> Proof:
+    """Try every order of gates, place of the reset gate, meaning of z and gate function on an input and its output.
+
+    x: (T, B, I) or (T, I). y: the outputs of the last layer, (T, B, H · directions), (T, H · directions), or (T, directions, B, H)
+    as ONNX has them. h0: (layers · directions, B, H), or (B, H) where that is one; that of the file, or zeros, if None.
+    lengths: (B) whole numbers; those of the file, or all timesteps, if None. tolerance: how far the output may be off, if it was
+    computed less exactly than its type says. Raises `ModelFileError` where the shapes do not fit, or y is not finite.
+    """
+    recorded = _recorded(found, np.asarray(x), np.asarray(y), h0, lengths)
+    blocks = [[_wide(cell) for cell in layer] for layer in found.blocks()]
+    sample = recorded.rows(STACK_ROWS) if found.layers > 1 else recorded
+    with np.errstate(all="ignore"):  # a wrong reading may overflow
+        screened = sorted(_readings(found, blocks, sample, step, SCREENED), key=lambda reading: reading.error)
+        best = {reading.convention for reading in screened[:FINALISTS]} | {found.convention}
+        final = sorted(_readings(found, blocks, recorded, step, None, best), key=lambda reading: reading.error)
+    readings = (*final, *(reading for reading in screened if reading.convention not in best))
+    return _judged(found, readings, tolerance or _tolerance(found, np.asarray(y)))
+
+
+def _wide(blocks: Blocks) -> Blocks:
+    return Blocks(*(part.astype(np.float64) for part in (blocks.W, blocks.U, blocks.b, blocks.b_h)))
+
+
+def _readings(
+    found: FoundGRU,
+    blocks: list[list[Blocks]],
+    recorded: Recorded,
+    step: Step,
+    most: int | None,
+    only: set[Convention] | None = None,
+) -> Iterator[Reading]:
+    for order, reset, z in product(ORDERS, RESETS, Z_MEANINGS):
+        wanted = [c for gate in GATE_FUNCTIONS if (c := Convention(order, reset, z, gate)) in (only or {c})]
+        if not wanted:
+            continue
+        cells = [[canonical(cell, order, reset, z) for cell in layer] for layer in blocks]
+        for convention in wanted:
+            yield Reading(convention, _error(found, cells, recorded, convention, step, most))
+
+
+def _error(
+    found: FoundGRU, cells: Sequence[Sequence[Cell]], recorded: Recorded, convention: Convention, step: Step, most: int | None
+) -> float:
+    x = recorded.x
+    for layer, h0 in zip(cells[:-1], recorded.h0, strict=False):
+        outs = [
+            _run(x, h, cell, direction, recorded.live, convention, step)
+            for cell, direction, h in zip(layer, found.directions, h0, strict=True)
+        ]
+        x = np.concatenate(outs, axis=2)
+    errors = []
+    for cell, direction, h0_, y in zip(cells[-1], found.directions, recorded.h0[-1], recorded.y, strict=True):
+        previous, first = _previous(y, h0_, direction, recorded.live)
+        compared = recorded.live & ~first if not recorded.given_h0 and (recorded.live & ~first).any() else recorded.live
+        t, b = np.nonzero(compared)
+        if most is not None and len(t) > most:
+            chosen = np.linspace(0, len(t) - 1, most).astype(int)
+            t, b = t[chosen], b[chosen]
+        h = step(x[t, b], previous[t, b], cell, convention.reset, convention.gate)
+        errors.append(np.abs(h - y[t, b]).max(initial=0.0))
+    return float(np.nan_to_num(max(errors), nan=np.inf))
+
+
+def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention: Convention, step: Step) -> Array:
+    """All steps, each from the state before it, (T, B, H); what is beyond a row's length is 0 and leaves its state alone."""
+    out = np.zeros((*x.shape[:2], h.shape[1]))
+    for t in range(len(x)) if direction == "forward" else reversed(range(len(x))):
+        new = step(x[t], h, cell, convention.reset, convention.gate)
+        h = np.where(live[t, :, None], new, h)
+        out[t] = np.where(live[t, :, None], new, 0)
+    return out
+
+
+def _previous(y: Array, h0: Array, direction: str, live: Array) -> tuple[Array, Array]:
+    """The recorded state before each step (T, B, H), and where that is h0 (T, B)."""
+    previous, first = np.empty_like(y), np.zeros_like(live)
+    if direction == "forward":
+        previous[0], previous[1:] = h0, y[:-1]
+        first[0] = True
+    else:
+        previous[-1], previous[:-1] = h0, y[1:]
+        first[-1], first[:-1] = True, ~live[1:]
+        previous[first] = np.broadcast_to(h0, y.shape)[first]
+    return previous, first
+
+
+def _recorded(found: FoundGRU, x: Array, y: Array, h0: Array | None, lengths: Array | None) -> Recorded:
+    D, H, size = len(found.directions), found.hidden_size, found.input_size
+    x = x[:, None] if x.ndim == 2 else x
+    y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1) if y.ndim == 4 else y[:, None] if y.ndim == 2 else y
+    if x.ndim != 3 or x.shape[2] != size or not x.size:
+        raise ModelFileError(f"the input has the shape {x.shape}; {found.name} reads (timesteps, rows, {size})")
+    if y.shape != (*x.shape[:2], D * H):
+        raise ModelFileError(f"the output has the shape {y.shape}; {found.name} gives {(*x.shape[:2], D * H)} for this input")
+    T, B = x.shape[:2]
+    if h0 is None and found.h0 is not None and found.h0.shape == (found.layers * D, B, H):
+        h0 = found.h0.read()
+    states = np.zeros((found.layers * D, B, H)) if h0 is None else np.asarray(h0, np.float64)
+    states = states[None] if states.ndim == 2 else states
+    if states.shape != (found.layers * D, B, H):
+        raise ModelFileError(f"h0 has the shape {states.shape}; {found.name} starts from {(found.layers * D, B, H)}")
+    if lengths is None and found.lengths is not None and found.lengths.shape == (B,):
+        lengths = found.lengths.read()
+    whole = np.full(B, T) if lengths is None else np.asarray(lengths)
+    if whole.shape != (B,) or not np.issubdtype(whole.dtype, np.integer) or not ((whole >= 0) & (whole <= T)).all():
+        raise ModelFileError(f"lengths are not {B} whole numbers from 0 to {T}")
+    live = np.arange(T)[:, None] < whole
+    outs = tuple(np.asarray(part, np.float64) for part in np.split(y, D, axis=2))
+    if not live.any() or not all(np.isfinite(out[live]).all() for out in outs):
+        raise ModelFileError("the output is not finite everywhere, or has no step; give one that is")
+    by_layer = tuple(tuple(states[layer * D : layer * D + D]) for layer in range(found.layers))
+    return Recorded(np.asarray(x, np.float64), outs, by_layer, live, h0 is not None)
+
+
+def _tolerance(found: FoundGRU, y: Array) -> float:
+    half = "16" in found.dtype or y.dtype == np.float16
+    return HALF_TOLERANCE if half else TOLERANCE if found.layers == 1 else STACK_TOLERANCE
+
+
+def _judged(found: FoundGRU, readings: tuple[Reading, ...], tolerance: float) -> Proof:
+    best, following = readings[:2]
+    fitting = [reading for reading in readings if reading.error <= max(tolerance, MARGIN * best.error)]
+    if best.error > tolerance:
+        message = (
+            f"no reading gives this output: the best, {_text(best.convention)}, is off by {best.error:.1e}; "
+            f"check that x and y are of {found.name}, timesteps first, and that h0 is given"
+        )
+        return Proof(found, readings, False, message)
+    if len(fitting) > 1:
+        message = (
+            f"{len(fitting)} readings give this output to {tolerance:.0e}, among them {_text(best.convention)} and "
+            f"{_text(following.convention)}; give more timesteps, or a start from a state that is not zero"
+        )
+        return Proof(found, readings, False, message)
+    evidence = f"proved by an input and its output: off by {best.error:.1e}, the next best reading by {following.error:.1e}"
+    c = best.convention
+    return Proof(found.read_as(c.order, c.reset, c.z, c.gate, evidence), readings, True, f"{_text(c)}: {evidence}")
+
+
+def _text(convention: Convention) -> str:
+    return f"gates {' '.join(convention.order)}, reset {convention.reset}, z {convention.z}, {convention.gate}"

@@ -1,0 +1,73 @@
+"""A tensor in a file: its shape and type are known at once, its numbers are read when asked for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.interop.errors import ModelFileError, printable
+
+Array: TypeAlias = NDArray[Any]
+ByteOrder: TypeAlias = Literal["<", ">"]
+
+#: What `read` gives as float32 or float64.
+FLOATS = ("float64", "float32", "float16", "bfloat16")
+#: Bytes an entry, for the types whose size is checked here.
+ITEM_SIZE = {
+    **{f"{kind}{bits}": bits // 8 for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    "float64": 8,
+    "float32": 4,
+    "float16": 2,
+    "bfloat16": 2,
+    "float8": 1,
+    "bool": 1,
+    "complex64": 8,
+    "complex128": 16,
+}
+MOST_DIMENSIONS = 32
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """`read()` gives an array of `shape`: float32, or float64 for a float64 tensor. It raises `ModelFileError`."""
+
+    shape: tuple[int, ...]
+    dtype: str
+    read: Callable[[], Array]
+
+
+Tensors: TypeAlias = Mapping[str, Tensor]
+
+
+def checked_shape(shape: Sequence[object]) -> tuple[int, ...]:
+    """`shape` as whole numbers ≥ 0. Raises `ModelFileError`: anything may stand in a file."""
+    if len(shape) > MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
+        raise ModelFileError(f"a tensor has the shape {printable(list(shape), 40)}; the file is damaged: get it again")
+    return tuple(size for size in shape if isinstance(size, int))
+
+
+def byte_size(shape: Sequence[int], dtype: str) -> int:
+    """Bytes of a dense tensor, as an exact whole number: nothing overflows."""
+    return math.prod(shape) * ITEM_SIZE[dtype]
+
+
+def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_order: ByteOrder = "<") -> Array:
+    """The numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes; half precision is widened to float32."""
+    if dtype not in FLOATS:
+        raise ModelFileError(not_float(dtype))
+    if dtype == "bfloat16":  # the upper half of a float32
+        return (np.frombuffer(data, f"{byte_order}u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+    array = np.frombuffer(data, np.dtype(dtype).newbyteorder(byte_order)).reshape(shape)
+    return array.astype(np.float64 if dtype == "float64" else np.float32, copy=False)
+
+
+def not_float(dtype: str) -> str:
+    """Why numbers of this type are not weights that can be opened."""
+    if dtype.startswith(("int", "uint", "float8", "quantised")):
+        return f"its weights are {printable(dtype)}, so it is quantised; open the model in float that it was made from"
+    return f"its weights are of the type {printable(dtype)}, which is not read; save them as float32"
