@@ -97,7 +97,12 @@ _OPTIONS = (
     ),
     _option("--dtype", click.Choice(DTYPES), f"Precision; default {Config.dtype}."),
     _option("--reset", click.Choice(RESETS), f"Reset gate before or after the product with Uh; default {Config.reset}."),
-    _option("--cell", str, f"A cell that ships (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.", "NAME|FILE"),
+    _option(
+        "--cell",
+        str,
+        f"A cell that ships (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.",
+        "NAME|FILE",
+    ),
     _option("--layers", whole_number, f"Layers, one reading the other; default {Config.layers}.", "N"),
     click.option(
         "--bidirectional", is_flag=True, help="Read in both directions in every layer.", callback=_remember_flag, expose_value=False

@@ -96,9 +96,10 @@ class CheckWatch:
 
     def _stop(self, batch: int, worst: Comparison) -> None:
         program, self.stopped_at = self._timeline.program, batch
+        name = program.writer.name(worst.name)
         epoch, in_epoch = divmod(batch, program.num_batches)
         self.problem = (
-            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {program.writer.name(worst.name)} differs by "
+            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {name} differs by "
             f"{scientific(worst.absolute)} at {place(worst, program)} ({worst.against})"
         )
 

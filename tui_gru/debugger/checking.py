@@ -206,9 +206,8 @@ def _is_after_all(offset: int, action: Action, here: Moment) -> bool:
 def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:
     """Why a name that does not agree cannot, in a batch that was changed at these ticks of it; empty where it could.
 
-    Derivatives are taken at the stored values, so a changed value or weight leaves all derivatives comparable: only values that were
-    computed before do not follow from the weights of now. A change during the backward pass leaves none.
-    """
+    Derivatives are taken at the stored values, so a changed value or weight leaves all derivatives comparable: only values that
+    were computed before do not follow from the weights of now. A change during the backward pass leaves none."""
     absorbed = program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)
     spoilt = any(offset > program.loss_tick or name not in absorbed for offset, name in changes)
     reason = f"{program.writer.name(changes[0][1])} was changed in the middle of this batch" if changes else ""

@@ -110,10 +110,7 @@ def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Pa
 
 def _reduced(node: e.Reduce, index: Index, numbers: Numbers) -> Made:
     argument, over = node.argument, node.over
-    if over == "T":
-        count = numbers.program.seq_length
-    else:
-        count = numbers.shape(argument)[0 if over == "B" else -1]
+    count = numbers.program.seq_length if over == "T" else numbers.shape(argument)[0 if over == "B" else -1]
 
     def term(k: int) -> Term:
         if over == "T":

@@ -21,9 +21,8 @@ from tui_gru.engine.weights import Array
 class Flow:
     """The gradient of a state at one timestep: its norm, and that of its parts from this timestep and from the one that reads it.
 
-    `handed_on` is the norm of what goes on to the timestep before, `paths` of each of the terms that are its sum; None until the line
-    that computes them has been executed.
-    """
+    `handed_on` is the norm of what goes on to the timestep before, `paths` of each of the terms that are its sum; None until the
+    line that computes them has been executed."""
 
     t: int
     dh: float

@@ -47,9 +47,8 @@ class History:
     """Checkpoints of consecutive batches from `first` on, evenly spaced; the spacing doubles when the budget is used up.
 
     A checkpoint is the state with which a batch after the first begins, as bytes that nothing can change: the weights with what the
-    update rule keeps, then the hidden states. Columns hold loss, gradient norm and largest |weight| of every batch. For carry `notebook`, `stride` is
-    the number of batches in an epoch, since a replay must begin with one.
-    """
+    update rule keeps, then the hidden states. Columns hold loss, gradient norm and largest |weight| of every batch. For carry
+    `notebook`, `stride` is the number of batches in an epoch, since a replay must begin with one."""
 
     def __init__(self, first: int, budget: Budget, stride: int = 1) -> None:
         self.first, self.length = first, 0  # batches run: first … first + length − 1

@@ -108,7 +108,8 @@ class Moment:
 
     @cached_property
     def weights(self) -> Weights:
-        """All parameters, and the states of the update rule, as of now: in the middle of the update some are new and some are old."""
+        """All parameters, and the states of the update rule, as of now: in the middle of the update some are new and some are
+        old."""
         names = self.updated_names
         if not names:
             return self.record.before

@@ -63,7 +63,7 @@ class Expansion:
             case "quotient":
                 return self.scale * values[0] / values[1] if values[1] else math.nan
             case "power":
-                return self.scale * values[0] ** values[1]
+                return float(self.scale * values[0] ** values[1])
             case "min" | "max":
                 return min(values) if self.kind == "min" else max(values)
             case "norm":

@@ -87,9 +87,9 @@ class Block:
 
 
 class FlowNames(NamedTuple):
-    """The names along which the gradient of a state flows through time: `delta` is the gradient of the state, `own` its part from this
-    timestep (empty where that has no name), `ahead` its part from the timestep that reads the state, `handed_on` what it hands on,
-    `paths` the terms of that. `way` is the direction in which the gradient flows."""
+    """The names along which the gradient of a state flows through time: `delta` is the gradient of the state, `own` its part from
+    this timestep (empty where that has no name), `ahead` its part from the timestep that reads the state, `handed_on` what it
+    hands on, `paths` the terms of that. `way` is the direction in which the gradient flows."""
 
     delta: str
     own: str

@@ -15,9 +15,8 @@ from tui_gru.engine.weights import Array
 def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str, int | None]]:
     """Every name with its timestep (0-based; None for what a batch has once) in the order in which a batch computes it.
 
-    Inputs, and the states that the batch begins with, come with the timestep that reads them; gradients of parameters at the end of the
-    backward pass.
-    """
+    Inputs, and the states that the batch begins with, come with the timestep that reads them; gradients of parameters at the end
+    of the backward pass."""
     page, names = program.model.page, program.names
     begins = {page.before(state): state for state in page.states}
     loaded: set[tuple[str, int]] = set()

@@ -70,11 +70,13 @@ class Session(Explaining, Comparing):
         return "".join(f"{'  ' * row.indent}{row.text}\n" for row in self.program.rows)
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """A value by name as of the position, or of timestep `t` (0-based) of this batch: (B, H) or (B, V) read-only, a number, or None
-        where it is not computed yet."""
+        """A value by name as of the position, or of timestep `t` (0-based) of this batch: (B, H) or (B, V) read-only, a number,
+        or None where it is not computed yet."""
         if not isinstance(name, str):
             raise TuiGruError(f"a value is asked for by its name, a string such as h, not {name!r}")
-        if t is not None and (isinstance(t, bool) or not hasattr(t, "__index__") or not 0 <= t.__index__() < self.config.seq_length):
+        if t is not None and (
+            isinstance(t, bool) or not hasattr(t, "__index__") or not 0 <= t.__index__() < self.config.seq_length
+        ):
             raise TuiGruError(f"there is no timestep {t!r}; they are counted from 0 to {self.config.seq_length - 1}")
         value = self._moment.value(name, t)
         return frozen(value.copy()) if isinstance(value, np.ndarray) else value

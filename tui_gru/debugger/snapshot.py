@@ -126,7 +126,8 @@ class Snapshot:
         return ""
 
     def flow(self, row: int | None = None, state: str | None = None) -> tuple[Flow | None, ...]:
-        """How the gradient of a state flows through time, timestep by timestep, in all rows or in one; None for those not reached yet.
+        """How the gradient of a state flows through time, timestep by timestep, in all rows or in one; None for those not reached
+        yet.
 
         `state` is the state of the last layer unless it is given.
         """

@@ -72,7 +72,8 @@ class BatchRecord:
             compiled.cut(self.own_after, name)
         page = compiled.model.page
         self.loss_array = self.array(page.output) if compiled.model.structure.loss else None
-        # What is set before every batch: the one-hot inputs with their indices, the first states, and the gradients from behind the end.
+        # What is set before every batch: the one-hot inputs with their indices, the first states, and the gradients from behind
+        # the end.
         self.one_hot = {name: (self.ids(name), self.array(name)) for name, given in page.inputs.items() if given.one_hot}
         self.borders = [(self.border(state, end=False), self.border(state, end=True)) for state in page.states]
         self.flows_in = [self.array(page.ahead(state))[0 if given.backwards else -1] for state, given in page.states.items()]

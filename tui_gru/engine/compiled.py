@@ -79,8 +79,8 @@ class Compiled:
             self.functions[code.name] = Function(code, self._space[code.name])  # type: ignore[arg-type]
 
     def function(self, name: str) -> Function:
-        """A pass by name, compiled when it is first asked for: forward and backward; `forward_on` and `backward_on`, which go on from
-        the middle of a batch; and `earlier`, which takes the gradient on into an earlier batch."""
+        """A pass by name, compiled when it is first asked for: forward and backward; `forward_on` and `backward_on`, which go on
+        from the middle of a batch; and `earlier`, which takes the gradient on into an earlier batch."""
         if name == "earlier" and name not in self.functions:
             self._compile(self._emission.function("backward", name, zero=self.zero_in_earlier))
         if name not in self.functions:
@@ -97,7 +97,8 @@ class Compiled:
 
     @cached_property
     def zero_in_earlier(self) -> frozenset[Operation]:
-        """What is 0 in the backward pass of a batch whose own loss does not count: all of its gradient comes from the batch after it.
+        """What is 0 in the backward pass of a batch whose own loss does not count: all of its gradient comes from the batch after
+        it.
 
         A derived line that no such gradient reaches is 0, and so is what is computed from it.
         """

@@ -27,8 +27,8 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Point:
-    """A place in a batch: the phase (forward, backward or update), the segment in it, the step through that, and how many lines have
-    been executed in this step. The update has one segment of one step. Parts in `parts` have been computed, too."""
+    """A place in a batch: the phase (forward, backward or update), the segment in it, the step through that, and how many lines
+    have been executed in this step. The update has one segment of one step. Parts in `parts` have been computed, too."""
 
     phase: str
     segment: int = 0
@@ -48,9 +48,8 @@ def compute(record: BatchRecord, settings: Settings, *, learn: bool, earlier: Ea
 def compute_from(record: BatchRecord, at: Point, settings: Settings, *, learn: bool, earlier: Earlier = Earlier()) -> None:
     """Compute what comes after a place, with the weights in `before`; what lies before it stays as it is.
 
-    Everything is computed again by the same calls on the same shapes, for the same bits; what was there before is put back wherever it
-    is written over.
-    """
+    Everything is computed again by the same calls on the same shapes, for the same bits; what was there before is put back
+    wherever it is written over."""
     keep: Keep | None = None
     if at.phase == "forward":
         _go_on(record, at)

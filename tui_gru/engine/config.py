@@ -35,13 +35,12 @@ _CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
 class Config:
     """Every option of a run. Make one with `Config.of`, which checks it and fills in what depends on the text.
 
-    `carry` says what happens to the hidden state between the batches of an epoch: `detach` hands it on by value, `reset` starts each
-    batch from zero, `notebook` hands it on with its gradient. `cell` is the name of a cell that ships, or of a file whose text is
-    `cell_text`; `reset` is another way to choose between two of them: whether the reset gate acts on the state `before` the product with
-    Uh (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters; `clip`
-    the largest norm of the gradient, 0 for none. `layout` says how rows are cut: as the tutorial does, or `contiguous`, so that each row
-    goes on where it ended in the batch before.
-    """
+    `carry` says what happens to the hidden state between the batches of an epoch: `detach` hands it on by value, `reset` starts
+    each batch from zero, `notebook` hands it on with its gradient. `cell` is the name of a cell that ships, or of a file whose
+    text is `cell_text`; `reset` is another way to choose between two of them: whether the reset gate acts on the state `before`
+    the product with Uh (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for
+    one-hot characters; `clip` the largest norm of the gradient, 0 for none. `layout` says how rows are cut: as the tutorial does,
+    or `contiguous`, so that each row goes on where it ended in the batch before."""
 
     text: str = TUTORIAL_TEXT
     vocabulary: str = TUTORIAL_VOCABULARY

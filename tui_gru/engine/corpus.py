@@ -11,10 +11,9 @@ from tui_gru.engine.config import Config
 class Corpus:
     """Inputs and targets of an epoch, as indices into the vocabulary.
 
-    `inputs` and `targets` are (num_batches, T, B). Layout `tutorial` cuts the text into sequences of T characters, one after the other,
-    and each run of B sequences is a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1. Layout `contiguous` cuts
-    it into B long rows, so that every row of a batch goes on where it ended in the batch before.
-    """
+    `inputs` and `targets` are (num_batches, T, B). Layout `tutorial` cuts the text into sequences of T characters, one after the
+    other, and each run of B sequences is a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1. Layout
+    `contiguous` cuts it into B long rows, so that every row of a batch goes on where it ended in the batch before."""
 
     def __init__(self, config: Config) -> None:
         index = {char: i for i, char in enumerate(config.vocabulary)}

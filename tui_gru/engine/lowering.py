@@ -38,8 +38,8 @@ class Lowering:
     def lines(
         self, phase: str, lines: Iterable[Line], loops: Mapping[str, Loop], carried: Mapping[str, str], gradients: frozenset[str]
     ) -> None:
-        """The lines of one phase. `carried` maps the target of a state's line to the name under which it is read; `gradients` are the
-        targets that add up over the timesteps."""
+        """The lines of one phase. `carried` maps the target of a state's line to the name under which it is read; `gradients` are
+        the targets that add up over the timesteps."""
         for number, line in enumerate(lines):
             loop = loops.get(line.target)
             self._phase, self._line, self._is_gradient = phase, number, line.target in gradients

@@ -53,9 +53,8 @@ class Trainer:
     ) -> None:
         """Compute batch `batch` (of the epoch) into `record`.
 
-        `state` is what the batch begins with, `earlier` the records of the epoch's earlier batches, latest first (carry `notebook` only).
-        Afterwards `record.after` holds the weights to go on with.
-        """
+        `state` is what the batch begins with, `earlier` the records of the epoch's earlier batches, latest first (carry
+        `notebook` only). Afterwards `record.after` holds the weights to go on with."""
         with np.errstate(all="ignore"):  # overflow to inf and NaN are results that the debugger shows, not warnings
             self.load(record, batch)
             record.begin_with(state)

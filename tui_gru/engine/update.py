@@ -90,7 +90,8 @@ def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
 
 
 class CompiledUpdate:
-    """Generated NumPy calls over the vectors of all weights. `vectors` are the names of what it computes besides W and its states."""
+    """Generated NumPy calls over the vectors of all weights. `vectors` are the names of what it computes besides W and its
+    states."""
 
     def __init__(self, rule: UpdateRule, layout: Layout) -> None:
         self.rule, self.layout = rule, layout
@@ -224,7 +225,8 @@ class CompiledUpdate:
                 self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
 
     def _operand(self, node: Expression, free: str | None) -> str:
-        """What stands for an expression in a call: a number, a vector, or `free` (or memory of its own) into which it is computed."""
+        """What stands for an expression in a call: a number, a vector, or `free` (or memory of its own) into which it is
+        computed."""
         if self._is_number(node):
             return self._number(node)
         if isinstance(node, Name):

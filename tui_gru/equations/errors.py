@@ -21,7 +21,8 @@ class Span:
 
 
 class EquationError(ValueError):
-    """A mistake in an equation file. `str()` is one line, `mine.cell:7:15: what is wrong`; `shown` adds the line and marks the place."""
+    """A mistake in an equation file. `str()` is one line, `mine.cell:7:15: what is wrong`; `shown` adds the line and marks the
+    place."""
 
     def __init__(self, message: str, *, source: str = "", span: Span | None = None, text: str = "") -> None:
         self.message, self.source, self.span, self.text = message, source, span, text

@@ -12,8 +12,8 @@ from tui_gru.equations.compose import Layer
 
 @dataclass(frozen=True)
 class View:
-    """`row` is the batch row singled out, 0-based; None shows all rows alike. `layer` is the layer, in one direction, that panels of
-    one layer show, counted through all of them; None is the last.
+    """`row` is the batch row singled out, 0-based; None shows all rows alike. `layer` is the layer, in one direction, that panels
+    of one layer show, counted through all of them; None is the last.
 
     `differences`: where two branches are compared, matrices show this one minus the other, not this one's own numbers.
     """

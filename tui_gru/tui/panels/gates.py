@@ -20,8 +20,8 @@ from tui_gru.tui.widgets.refs import refs_of
 
 
 def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
-    """The values of a layer: its lines, then the states that it finds; in the backward pass the gradients of those that have one, and
-    what comes to its states from other timesteps."""
+    """The values of a layer: its lines, then the states that it finds; in the backward pass the gradients of those that have one,
+    and what comes to its states from other timesteps."""
     page = program.model.page
     if not backward:
         return [*layer.lines, *(page.before(state) for state in layer.states)]
@@ -78,7 +78,8 @@ class ValueMatrix(MatrixView):
 
 
 class Gates(Grid):
-    """The values of one layer at this timestep: gates, candidate, states, and the states before; in the backward phase their gradients.
+    """The values of one layer at this timestep: gates, candidate, states, and the states before; in the backward phase their
+    gradients.
 
     All in a row where there is the width, else in as many rows as the height allows.
     """

@@ -122,7 +122,8 @@ def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow
     bar_length, stack = rest // 2 - 1, rest - rest // 2 - 1
     scale = f"a full bar: {DECADES} powers of ten"
     scale = scale if len(scale) < bar_length else ""
-    head = f"{'':{label}}{f'‖{snapshot.program.writer.name(delta)}‖':>7} {scale:<{bar_length}}{'output':>8}{'future':>8}{'on to t−1':>11} {'':{stack}}"
+    norm = f"‖{snapshot.program.writer.name(delta)}‖"
+    head = f"{'':{label}}{norm:>7} {scale:<{bar_length}}{'output':>8}{'future':>8}{'on to t−1':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
     for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
         heading += [Segment(" "), Segment(letter, ink), Segment(f" {word if len(word) <= 6 else _short(word, 4):<6}", palette.dim)]

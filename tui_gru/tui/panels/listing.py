@@ -147,7 +147,8 @@ class Listing(Panel):
     def _said_of(self, row: Row, in_gutter: bool) -> str:
         width = self.scrollable_content_region.width
         if in_gutter and row.line is not None and self._snapshot is not None:
-            return "\n".join(map(described, stops_on(self._snapshot, row.line))) or "click for a breakpoint"
+            program = self._snapshot.program
+            return "\n".join(described(stop, program) for stop in stops_on(self._snapshot, row.line)) or "click for a breakpoint"
         return row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
 
 

@@ -70,8 +70,9 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
         cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
         if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 <= width:
             first = matrix(
-                palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot, _names(snapshot).entry), row=row,
-                compact=compact, column_labels=labels, refs=refs_of(snapshot.program, _names(snapshot).entry),
+                palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot,
+                _names(snapshot).entry), row=row, compact=compact, column_labels=labels, refs=refs_of(snapshot.program,
+                _names(snapshot).entry),
             )  # fmt: skip
             return _beside(palette, snapshot, first, _second(palette, snapshot, row, None, compact))
     return None

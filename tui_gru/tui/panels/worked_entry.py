@@ -118,14 +118,15 @@ class WorkedEntry:
             return ""
         pick = self.operands.given(self.row)
         char = self.operands.vocabulary[pick]
-        return f"the {'letter' if char.isalpha() else 'character'} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"
+        kind = "letter" if char.isalpha() else "character"
+        return f"the {kind} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"
 
     def _picked_from(self) -> Iterator[str]:
         """The matrices of which a one-hot input picks a row in this line."""
         for node in self.operands.line.formula.walk() if self.operands.line.formula is not None else ():
-            if isinstance(node, e.Product) and isinstance(node.left, Name) and isinstance(node.right, Name):
-                if self._numbers.is_one_hot(node.left.name):
-                    yield node.right.name
+            match node:
+                case e.Product(left=Name(name=read), right=Name(name=matrix)) if self._numbers.is_one_hot(read):
+                    yield matrix
 
     # What it is made of
 

@@ -76,9 +76,8 @@ class StoppingScreen(LookingScreen):
             self.delete_stop(bare.id)
         else:
             self.list_stops(at=there[0].id)
-            self.say(
-                f"{described(there[0], self.session.program)} · d deletes it, e edits it, space turns it {'off' if there[0].enabled else 'on'}"
-            )
+            what, to = described(there[0], self.session.program), "off" if there[0].enabled else "on"
+            self.say(f"{what} · d deletes it, e edits it, space turns it {to}")
 
     def action_breakpoint(self) -> None:
         if self.snapshot.line is None:

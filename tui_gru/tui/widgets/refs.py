@@ -28,8 +28,8 @@ Refs = Callable[[int, int], Ref]
 
 
 def refs_of(program: Program, name: str, *, change: bool = False) -> Refs:
-    """Which number stands in row i and column j where a value is written as a matrix; a vector of weights is one row, of a number for
-    each row of the batch a column."""
+    """Which number stands in row i and column j where a value is written as a matrix; a vector of weights is one row, of a number
+    for each row of the batch a column."""
     axes = program.names[name].axes
     column = axes == ("B",)
 
