@@ -24,8 +24,8 @@ def joined_axis(axes: list[str]) -> str:
 def union(axes: list[Axes]) -> Axes:
     """The axes that any of some operands has, T first, then B."""
     longest = max(axes, key=len, default=())
-    more = [axis for operand in axes for axis in operand if axis not in longest]
-    every = dict.fromkeys((*longest, *more))
+    more = dict.fromkeys(axis for operand in axes for axis in operand if axis not in longest)
+    every = (*longest, *more)  # a square matrix has one axis twice
     return tuple(sorted(every, key=lambda axis: {"T": 0, "B": 1}.get(axis, 2)))
 
 
