@@ -142,8 +142,11 @@ def faults(terminal: Terminal, folder: Path) -> list[str]:
             terminal.process.send_signal(signal.SIGTERM)
             terminal.rest(15)
             if terminal.process.poll() is None:
-                found.append("does not end with SIGTERM within 15 s")
-                return found
+                before = len(terminal.output)
+                terminal.process.send_signal(signal.SIGABRT)  # Python says what its threads are at
+                terminal.rest(1)
+                at = terminal.output[before:].decode(errors="replace")
+                return [*found, f"does not end with SIGTERM within 15 s:\n{at}"]
     said = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", terminal.output.decode(errors="replace"))
     if terminal.process.returncode not in (0, 128 + signal.SIGTERM) or "Traceback" in said:
         found.append(f"ended with the code {terminal.process.returncode}:\n{said[-4000:]}")
@@ -166,9 +169,10 @@ def block(seed: int) -> int:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         own = {f"XDG_{kind.upper()}_HOME": str(folder / kind) for kind in ("state", "config", "data", "cache")}
+        own |= {"HOME": name, "PYTHONFAULTHANDLER": "1"}
         os.chdir(folder)
         try:
-            with closing(Terminal(*chance.choice(PROGRAMS), size=chance.choice(SIZES[:4]), HOME=name, **own)) as terminal:
+            with closing(Terminal(*chance.choice(PROGRAMS), size=chance.choice(SIZES[:4]), **own)) as terminal:
                 terminal.wait(lambda: b"\x1b[?1049h" in terminal.output)
                 terminal.rest(chance.random())
                 storm(terminal, chance, sent, any_bytes=seed % 2 == 1)

@@ -117,6 +117,20 @@ async def test_esc_reaches_a_run_at_once_and_what_waits_is_forgotten() -> None:
         assert d.pilot.app.return_code is None
 
 
+@pytest.mark.parametrize("verb", ["c", "]"])
+async def test_esc_ends_a_run_that_is_repeated_whatever_stops_each_of_them(verb: str) -> None:
+    async with driving() as d:
+        d.session.break_at("h")
+        d.session.run_until("any(z > 0)")
+        d.screen.show_now()
+        burst(d, f"99999{verb}")
+        while not d.screen.running:
+            await d.pilot.pause(0.01)
+        burst(d, "escape")
+        await settled(d)
+        assert d.session.newest.number < 10_000
+
+
 async def test_keys_that_have_nothing_to_do_with_a_run_do_not_wait_for_it() -> None:
     async with driving() as d:
         burst(d, "l", "999999e")

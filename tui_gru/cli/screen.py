@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 #: How long the terminal may take, in ms, between an escape and the rest of a key's sequence. Textual's own 100 are for lines slower
 #: than any now, and every `esc` waits for as long.
-ESCAPE_DELAY = 40
+ESCAPE_DELAY = 20
 
 
 def open_debugger(make: Callable[[], Session], *, theme: str | None, ascii: bool, keymap: Path | None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -21,9 +22,21 @@ def to_json(value: Any) -> str:
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     """Arrays as bytes: a line of JSON that lists [name, dtype, shape], then their numbers one after another."""
-    little = {name: np.asarray(array, array.dtype.newbyteorder("<")) for name, array in arrays.items()}
-    head = to_json([[name, array.dtype.str, array.shape] for name, array in little.items()])
-    return b"".join([head.encode(), b"\n", *(array.tobytes() for array in little.values())])
+    little = [np.asarray(array, _little(array.dtype)) for array in arrays.values()]
+    head = _head(tuple((name, array.dtype.str, array.shape) for name, array in zip(arrays, little, strict=True)))
+    return b"".join([head, *(array.tobytes() for array in little)])
+
+
+# A long run has thousands of checkpoints with the same head, and the person waits while they are written.
+@cache
+def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype.newbyteorder("<")
+
+
+@lru_cache
+def _head(arrays: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
+    """The line that lists the arrays."""
+    return f"{to_json(arrays)}\n".encode()
 
 
 def unpack(data: bytes) -> dict[str, NDArray[Any]]:

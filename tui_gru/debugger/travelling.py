@@ -39,6 +39,7 @@ class Travelling(Surviving):
         self._done: tuple[Timeline | None, range] = (None, range(0))  # the batches of a timeline that have been checked
         self._branches, self._stride = state.branches, state.stride
         self._interrupted = threading.Event()
+        self.interrupts = 0  # how often `interrupt` was called
         self._moment = self._timeline.moment(state.tick)
         super()._begin(state)
 
@@ -154,6 +155,7 @@ class Travelling(Surviving):
 
     def interrupt(self) -> None:
         """Stop a run that another thread is in, or is about to begin, at the end of the batch it is at."""
+        self.interrupts += 1
         self._interrupted.set()
 
     @contextmanager

@@ -136,7 +136,9 @@ class StoppingScreen(LookingScreen):
         count = self.take_count()
 
         def run(progress: Any) -> None:
-            stopped = all(verb(progress) for _ in range(count))
+            # The session forgets an interrupt once a verb has ended, even one that had come to a stop by itself.
+            interrupts = self.session.interrupts
+            stopped = all(verb(progress) and self.session.interrupts == interrupts for _ in range(count))
             if not stopped and not self.session.notice:
                 self.session.notice = otherwise
 
