@@ -44,7 +44,9 @@ def spoken(name: str, index: Sequence[int], vocabulary: str) -> str:
 
 
 def _spoken(axis: str, i: int, vocabulary: str) -> str:
-    return f"“{shown_char(vocabulary[i])}”" if axis == "character" else f"{axis} {i + 1}"
+    if axis == "character":
+        return f"“{shown_char(vocabulary[i])}”"
+    return f"{axis} {i + 1 if i >= 0 else i}"  # one from the end is said as it was typed
 
 
 @lru_cache(maxsize=8192)

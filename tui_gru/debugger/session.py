@@ -222,6 +222,16 @@ class Session(Explaining, Comparing):
         return self._restore(self._branches.redo())
 
     @property
+    def last_change(self) -> Action | None:
+        """The change that `undo` would take back."""
+        return self._branches.last_change
+
+    @property
+    def next_change(self) -> Action | None:
+        """The change that `redo` would do again."""
+        return self._branches.next_change
+
+    @property
     def branches(self) -> tuple[str, ...]:
         """The names of all branches; the first is `main`."""
         return self._branches.names

@@ -86,6 +86,7 @@ class LookingScreen(WalkingScreen):
     def lift(self) -> None:
         """Uncover the blackboard."""
         for overlay in self.query(Overlay):
+            overlay.read_at = None  # until it is removed, it is not to be found gone
             overlay.remove()
         self.query_one("#blackboard").remove_class("-covered")
         self.remove_class("-overlaid")
@@ -113,7 +114,9 @@ class LookingScreen(WalkingScreen):
         self.show_view()
 
     def action_weights(self) -> None:
-        self.query_one(Weights).action_cycle_mode()
+        weights = self.query_one(Weights)
+        weights.action_cycle_mode()
+        self.say(f"weights panel: {weights.mode}")  # it may be on another page
 
     def action_page(self) -> None:
         self.turn_to(self.page + 1)
