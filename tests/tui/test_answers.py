@@ -7,6 +7,7 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.panels.weights import Weights
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
@@ -63,6 +64,32 @@ async def test_what_was_changed_and_undone_is_said(size: tuple[int, int]) -> Non
         await command(d, "undo")
         await command(d, "undo")
         assert seen(d) == "there is no change to be undone"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_sample_is_seen_where_it_is_asked_for(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("n", "p")
+        fed_back, tutorial = (sample.text for sample in d.session.samples)
+        shown = f"fed-back “{fed_back}” · tutorial “{tutorial}”"
+        panel = d.screen.query_one(Samples)
+        assert seen(d) == shown if panel.region else f"{shown} · v turns to them"
+        await command(d, "sample Ma 4 0 fed-back")
+        assert seen(d).startswith(f"fed-back “{d.session.samples[-1].text}”")
+        assert len(d.session.samples) == 3
+        for _ in range(d.screen.pages):
+            if not panel.region:
+                await d.type("v")
+                await d.pilot.pause()
+        assert d.session.samples[-1].text in panel.plain_text()
+        assert panel.region
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_key_of_the_pages_is_in_the_footer_where_there_are_pages(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        assert (" v view" in seen(d)) is (d.screen.pages > 1)
+        assert seen(d).startswith("o line")
 
 
 async def test_the_end_of_a_run_is_said() -> None:

@@ -86,7 +86,7 @@ class Session(Explaining, Comparing):
         from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
 
         drawn = sample(self.config, self._moment.parameters, primer, length, sampler=sampler, temperature=temperature, seed=seed)
-        self.samples = (*self.samples[-63:], drawn)
+        self.samples = (*self.samples[-63:], replace(drawn, tick=self.position.tick))
         return drawn.text
 
     def snapshot(self) -> Snapshot:

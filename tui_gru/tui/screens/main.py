@@ -12,6 +12,7 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.formula import code_name
+from tui_gru.debugger.naming import printable
 from tui_gru.debugger.session import ALIASES, Session
 from tui_gru.debugger.trouble import joined
 from tui_gru.engine.config import SAMPLERS
@@ -189,7 +190,16 @@ class MainScreen(
             for kind in (sampler,) if sampler else SAMPLERS:
                 self.session.sample(primer or self.config_primer, length, sampler=kind, temperature=temperature, seed=seed)
 
-        self.do(draw)
+        self.do(draw, then=self._say_sample)
+
+    def _say_sample(self) -> None:
+        """The samples just drawn, since their panel may be on another page; and how to come to it."""
+        newest = self.snapshot.samples[-1]
+        drawn = [each for each in self.snapshot.samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
+        words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
+        if self.pages > 1 and self.overlay is None and not self.query_one(Samples).region:
+            words.append(with_keys(self, "<page> turns to them"))
+        self.answer(" · ".join(words))
 
     @property
     def config_primer(self) -> str:

@@ -58,6 +58,11 @@ class Panel(ScrollView, can_focus=True):
         """What to draw with: the colours of the theme as it is now, and the terminal's glyphs."""
         return palette_of(self.app)
 
+    @property
+    def zoomed(self) -> bool:
+        """Whether it fills the screen: then all of its content is shown, however much that is."""
+        return self.has_class("-maximized")
+
     def build(self, width: int, height: int) -> Box | Sequence[Strip]:
         """The content for a panel of this inner size, in cells. It may be larger (it scrolls) or smaller (blank)."""
         raise NotImplementedError
@@ -121,7 +126,7 @@ class Panel(ScrollView, can_focus=True):
 
     def _ensure_built(self) -> None:
         room = self.content_size
-        key = (self._version, room, self.palette)
+        key = (self._version, room, self.palette, self.zoomed)
         if key == self._built_for:
             return
         self._built_for = key
