@@ -249,6 +249,7 @@ class MainScreen(
 
         if not isinstance(self.focused, CommandLine):
             self._came_from = self.focused
+        self.say("")  # the line lies over the last row of what was said
         if not self.query(CommandLine):
             await self.mount(CommandLine())
             self.remember(self.typed)
