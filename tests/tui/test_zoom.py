@@ -10,9 +10,11 @@ from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru.tui.panels.line_at_work import LineAtWork
 from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.log import Log
 from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.watches import Watches
 from tui_gru.tui.panels.weights import Overview
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.panel import Panel
@@ -116,6 +118,24 @@ async def test_no_line_of_a_zoomed_listing_is_cut(size: tuple[int, int]) -> None
         panel = await zoomed(d, Listing)
         text = panel.plain_text()
         assert all(row.text in text for row in d.session.program.rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_no_watch_and_no_log_line_of_a_zoomed_panel_is_cut(size: tuple[int, int]) -> None:
+    async with driving(size, hidden_size=8, text="the quick brown fox " * 9) as d:
+        await command(d, "watch h * 1 + h * 0 + h * 0 + h * 0 - 0")
+        await command(d, "break h log {h} {z} {r} {loss} {h}")
+        await d.type("2s")
+        await d.pilot.pause()
+        panel = await zoomed(d, Watches)
+        text = panel.plain_text()
+        assert "watch h * 1 + h * 0 + h * 0 + h * 0 - 0".removeprefix("watch ") in text
+        assert all(numbers.compact(x) in text for x in np.ravel(d.session.value("h")))
+        assert reaches_its_end(panel)
+        await d.type("z")
+        panel = await zoomed(d, Log)
+        assert all(line.text in panel.plain_text() for line in d.session.snapshot().log)
+        assert reaches_its_end(panel)
 
 
 @pytest.mark.parametrize("size", SIZES)
