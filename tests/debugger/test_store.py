@@ -116,9 +116,12 @@ def test_samples_survive_though_only_the_newest_are_kept(path):
         session.record_to(path)
         for seed in range(70):
             session.sample("Ma", seed % 4, seed=seed)
+            session.step("op")
         again = Session.open(path)
         assert_same(session, again)
-        assert len(again.samples) == 64
+        ticks = [sample.tick for sample in again.samples]
+        assert ticks == sorted({sample.tick for sample in session.samples})
+        assert len(ticks) == 64
 
 
 def test_what_a_screen_keeps_survives(path):

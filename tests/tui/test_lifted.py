@@ -37,7 +37,8 @@ async def test_undoing_the_edit_lifts_what_was_read_after_it(what: str) -> None:
         await ask(d, what)
         await d.type("u")
         assert d.screen.overlay is None
-        assert d.says == GONE
+        assert "Wz[“h”, unit 2] = 0.5 is undone" in d.says
+        assert d.says.endswith(GONE)
 
 
 @pytest.mark.parametrize("what", ASKED)

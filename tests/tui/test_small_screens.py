@@ -54,6 +54,24 @@ async def test_a_long_message_takes_as_many_rows_as_it_needs() -> None:
         assert rows(bottom)[-1].endswith("⋯")
 
 
+@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24), TINY])
+async def test_what_is_said_takes_no_room_from_a_panel(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("n")
+        regions = [panel.region for panel in d.screen.query(Panel)]
+        await command(d, "foo")
+        assert d.says == "there is no command 'foo'; ? lists all"
+        d.screen.say("a long message " * 20)
+        await d.pilot.pause()
+        bottom = d.screen.query_one(BottomLine)
+        assert bottom.size.height > 1
+        assert bottom.region.bottom == size[1]
+        assert [panel.region for panel in d.screen.query(Panel)] == regions
+        assert max(region.bottom for region in regions) < size[1]
+        await command(d, "whatch")
+        assert d.says == "there is no command 'whatch'; did you mean watch or what-if?"
+
+
 async def test_help_is_folded() -> None:
     async with driving(TINY) as d:
         await d.type("?")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from tui_gru.debugger.segment import Action
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.errors import TuiGruError
 
@@ -60,6 +61,17 @@ class Branches:
     @property
     def newest(self) -> int:
         return self.named[self.current].newest
+
+    @property
+    def last_change(self) -> Action | None:
+        """What undo would take back."""
+        return self.named[self.done[-1].target].timeline.segments[-1].action if self.done else None
+
+    @property
+    def next_change(self) -> Action | None:
+        """What redo would do again."""
+        target = self.undone[-1].other if self.undone else None
+        return None if target is None else target.timeline.segments[-1].action
 
     def reached(self, tick: int) -> Branches:
         """The current branch has come as far as `tick`."""

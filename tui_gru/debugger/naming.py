@@ -30,8 +30,8 @@ def spoken(program: Program, name: str, index: Sequence[int]) -> str:
 
 
 def said(axis: str, i: int, vocabulary: str) -> str:
-    """One index (0-based) along an axis, `row`, `unit` or `character`."""
-    return f"“{shown_char(vocabulary[i])}”" if axis == "character" else f"{axis} {i + 1}"
+    """One index (0-based) along an axis, `row`, `unit` or `character`; one from the end as it was typed."""
+    return f"“{shown_char(vocabulary[i])}”" if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
 
 
 @lru_cache(maxsize=8192)

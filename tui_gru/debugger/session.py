@@ -104,7 +104,7 @@ class Session(Explaining, Comparing):
         from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
 
         drawn = sample(self.config, self._moment.weights, primer, length, sampler=sampler, temperature=temperature, seed=seed)
-        self.samples = (*self.samples[-63:], drawn)
+        self.samples = (*self.samples[-63:], replace(drawn, tick=self.position.tick))
         return drawn.text
 
     def snapshot(self) -> Snapshot:
@@ -238,6 +238,16 @@ class Session(Explaining, Comparing):
     def redo(self) -> bool:
         """Make the change that was taken back again, and go to where one was then. False if there is none."""
         return self._restore(self._branches.redo())
+
+    @property
+    def last_change(self) -> Action | None:
+        """The change that `undo` would take back."""
+        return self._branches.last_change
+
+    @property
+    def next_change(self) -> Action | None:
+        """The change that `redo` would do again."""
+        return self._branches.next_change
 
     @property
     def branches(self) -> tuple[str, ...]:

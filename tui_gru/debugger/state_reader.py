@@ -145,7 +145,7 @@ class _Reader:
         arrays = self._array(f"sample/{fact['at']}")
         drawn = zip(fact["chars"], arrays["index"].tolist(), arrays.get("y_hat", ()), fact["uniforms"], strict=True)
         draws = tuple(Draw(*draw) for draw in drawn)
-        return Sample(fact["primer"], fact["sampler"], fact["temperature"], fact["seed"], draws)
+        return Sample(fact["primer"], fact["sampler"], fact["temperature"], fact["seed"], draws, fact.get("tick"))
 
     def _prove(self, root: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""

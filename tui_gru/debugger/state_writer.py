@@ -231,6 +231,7 @@ def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:
         "seed": int(sample.seed),
         "chars": "".join(draw.char for draw in sample.draws),
         "uniforms": [draw.uniform for draw in sample.draws],
+        "tick": sample.tick,
     }
 
 

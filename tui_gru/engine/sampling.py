@@ -32,13 +32,14 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sampled text with all that made it."""
+    """A sampled text with all that made it. `tick` is the place of the run whose parameters drew it, None where it is not known."""
 
     primer: str
     sampler: str
     temperature: float
     seed: int
     draws: tuple[Draw, ...]
+    tick: int | None = None
 
     @property
     def text(self) -> str:

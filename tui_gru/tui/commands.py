@@ -15,6 +15,7 @@ from tui_gru.debugger.origin import Number
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import stop_commands
+from tui_gru.tui.key_signs import with_keys
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -60,7 +61,11 @@ def execute(screen: MainScreen, typed: str) -> None:
             except ConditionError as error:  # its column is counted from the arguments' first
                 raise ConditionError(error.reason, error.column + arguments.begins) from None
             return
-    raise TuiGruError(f"there is no command {name!r}; there are: {', '.join(command.names[0] for command in COMMANDS)}")
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [command.names[0] for command in COMMANDS], n=3)
+    cure = f"did you mean {' or '.join(close)}?" if close else with_keys(screen, "<help> lists all")
+    raise TuiGruError(f"there is no command {name!r}; {cure}")
 
 
 def _step(screen: MainScreen, rest: str) -> None:

@@ -78,13 +78,13 @@ VERBS = (
     Verb("layer", "L", "layer", "", "the next layer, in each direction: its gates, states and gradients", _LOOK),
     Verb("weights", "x", "weights", "", "weights, gradients, or the change of the last step", _LOOK),
     Verb("branches", "J", "branches", "", "the list of branches: go to one, rename it, delete it", _LOOK),
-    Verb("page", "v", "page", "view", "the next page of panels, on a small screen", _LOOK, 5),
+    Verb("page", "v", "page", "view", "the next page of panels, on a small screen", _LOOK, 0),
     Verb("compare", "equals_sign", "compare", "", "compare with another branch: differences, values, neither", _LOOK),
     Verb("zoom", "z", "zoom", "zoom", "the panel in focus on the whole screen, and back", _LOOK, 6),
     Verb("panel.next", "tab", "focus_panel(1)", "", "next panel", _LOOK),
     Verb("panel.back", "shift+tab", "focus_panel(-1)", "", "panel before", _LOOK),
     Verb("command", "colon", "command('')", "command", "the command line", _ELSE, 5),
-    Verb("help", "question_mark", "help", "keys", "all keys", _ELSE, 1),
+    Verb("help", "question_mark", "help", "keys", "all keys", _ELSE, 0),
     Verb("quit", "q", "quit", "quit", "quit", _ELSE, 4),
 )
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))

@@ -22,7 +22,10 @@ MOST_LINES = 4
 
 
 class BottomLine(Widget):
-    """Key hints, the least needed dropped where there is no room; or a message, in their place until the next key."""
+    """Key hints, or a message in their place until the next key.
+
+    Where there is no room, hints that do not apply now and those needed least are dropped.
+    """
 
     DEFAULT_CSS = """
     BottomLine { height: 1; background: $footer-background; color: $footer-description-foreground; }
@@ -83,7 +86,7 @@ class BottomLine(Widget):
             (verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs
         ]
         while shown and sum(len(sign) + len(verb.label) + 3 for verb, sign in shown) > room:
-            shown.remove(max(reversed(shown), key=lambda item: item[0].rank))
+            shown.remove(max(reversed(shown), key=lambda item: (not self._applies(item[0]), item[0].rank)))
         segments: list[Segment] = []
         for verb, sign in shown:
             applies = self._applies(verb)

@@ -15,7 +15,7 @@ class CommandLine(Input):
     """Opens over the last row; Enter does the command, Escape leaves it. A pasted text is one line, and is not done until Enter."""
 
     DEFAULT_CSS = """
-    CommandLine { dock: bottom; height: 1; border: none; padding: 0 1; background: $panel; }
+    CommandLine { height: 1; border: none; padding: 0 1; background: $panel; }
     CommandLine:focus { border: none; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isqrt
 from textwrap import fill
 
 import numpy as np
@@ -13,9 +14,9 @@ from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
-from tui_gru.tui.panels.tokens import Limits, Sign, Token
+from tui_gru.tui.panels.tokens import Limits, Matrix, Sign, Token
 from tui_gru.tui.panels.worked_entry import WorkedEntry
-from tui_gru.tui.panels.written_line import Writer, drawn, elided, fitted
+from tui_gru.tui.panels.written_line import Writer, drawn, elided, fitted, widest_piece
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 
@@ -33,6 +34,10 @@ _EARLIER = (
     "weights and biases but Wy and by."
 )
 _UNDERFLOW = "ŷ is 0 somewhere: y⊙log ŷ as the tutorial writes it is not finite here; ① is taken from o itself"
+
+
+#: Numbers that a line is written with at most where it fills the screen: more could not be drawn as fast as one steps.
+MOST_NUMBERS = 20_000
 
 
 class LineAtWork(SnapshotPanel):
@@ -66,6 +71,8 @@ class LineAtWork(SnapshotPanel):
             )
         if line.formula is None:
             return clip(self.palette, _paragraph(self.palette, _EARLIER, width), width, height)
+        if self.zoomed:
+            return whole(self.palette, snapshot, line, self._view, width)
         written = written_out(self.palette, snapshot, line, self._view, width, height)
         return clip(self.palette, written, width, height)
 
@@ -91,6 +98,21 @@ def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, wi
             shown = below if spare else []
             return vstack(drawn(palette, tokens, limits, width, view.row), *shown, gap=1)
     return vstack(*below)
+
+
+def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int) -> Box:
+    """The line with all its matrices in full, however wide and high that is, and one entry worked out.
+
+    Together they have MOST_NUMBERS at most; of larger ones as much is shown as that comes to.
+    """
+    operands = Operands(snapshot, line)
+    tokens = Writer(operands, view.row).line()
+    arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
+    each = isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
+    limits = Limits(columns=each, rows=each)
+    worked = WorkedEntry(operands, view.row or 0).box(palette, width)
+    below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
+    return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
 
 def _choices(

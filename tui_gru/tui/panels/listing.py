@@ -78,6 +78,8 @@ class Listing(Panel):
         if snapshot is None:
             return EMPTY
         rows, arrow = snapshot.program.rows, arrow_row(snapshot)
+        longest = max(cell_len(transliterate(_indented(row, _WIDE), self.palette.glyphs)) for row in rows)
+        width, height = self.canvas(width, height, Size(_GUTTER + longest, len(rows)))
         phase = snapshot.position.phase
         loss = rows_until_loss(rows)
         learns = snapshot.learning or snapshot.record.gradients is not None

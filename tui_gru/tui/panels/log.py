@@ -6,6 +6,7 @@ from bisect import bisect_right
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual.geometry import Size
 
 from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.position import position_of
@@ -51,6 +52,8 @@ class Log(Panel):
             return clip(palette, text(palette, "nothing logged yet", palette.dim), width, height)
         places = [self._place(line.tick) for line in self._lines]
         column = max(map(len, places))
+        longest = max(cell_len(line.text) for line in self._lines)
+        width, height = self.canvas(width, height, Size(column + 4 + longest, len(places)))
         rows = zip(self._lines, places, range(len(places)), strict=True)
         return from_rows(self._row(line, place.ljust(column), index, width) for line, place, index in rows)
 

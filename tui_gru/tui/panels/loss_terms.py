@@ -7,6 +7,7 @@ import math
 import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual.geometry import Size
 
 from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.program import LossNames
@@ -45,7 +46,16 @@ class LossTerms(SnapshotPanel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
+        width, height = self.canvas(width, height, whole_size(self._snapshot))
         return clip(self.palette, terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
+
+
+def whole_size(snapshot: Snapshot) -> Size:
+    """The cells that ① takes with all its zeros and ② beside it, and ③ of all timesteps below."""
+    config, cell = snapshot.config, max(numbers.WIDE, widest(snapshot.corpus.vocabulary)) + 1
+    first = config.vocab_size * cell + numbers.WIDE + 4 * _GAP + 5  # brackets, ② and the signs of both
+    third = config.seq_length * (len(f"t {config.seq_length} ") + numbers.WIDE + _GAP) + _GAP
+    return Size(max(first, third), config.batch_size + 6)
 
 
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
@@ -9,14 +10,17 @@ from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.naming import printable, shown_char
+from tui_gru.debugger.position import position_of
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.characters import fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, pad, text, vstack
 from tui_gru.tui.widgets.panel import Panel
-from tui_gru.tui.widgets.written import ENTRIES
+from tui_gru.tui.widgets.time_scale import place_name
+from tui_gru.tui.widgets.written import ENTRIES, Entry
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Draw, Sample
@@ -28,31 +32,51 @@ _LEAD, _OLDER = 2, 3
 
 
 class Samples(Panel):
-    """The samples drawn so far. Under the newest: the probability of each character, and the uniform number that chose it."""
+    """The samples drawn so far. Under each for which there is room: each character's probability, and the number that chose it."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
         self._samples: tuple[Sample, ...] | None = None
+        self._places: dict[int, str] = {}
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         if snapshot.samples is self._samples:
             return
         self._samples = snapshot.samples
-        newest = self._samples[-1] if self._samples else None
-        self.set_titles("samples", None if newest is None else f"temp {newest.temperature:g} · seed {newest.seed}")
+        ticks = {sample.tick for sample in self._samples} - {None}
+        self._places = {tick: place_name(position_of(snapshot.program, tick)) for tick in ticks if tick is not None}
+        self.caption()
         self.refresh_content()
+
+    def caption(self) -> None:
+        """The border says of the newest sample with what it was drawn, and where in the run."""
+        newest = self._samples[-1] if self._samples else None
+        hints = [] if newest is None else [self._place(newest), f"temp {newest.temperature:g}", f"seed {newest.seed}"]
+        self.set_titles("samples", fitting([hint for hint in hints if hint], self.size.width - 6) if hints else None)
+
+    def on_resize(self) -> None:
+        self.caption()
+
+    def _place(self, sample: Sample) -> str:
+        return "" if sample.tick is None else self._places[sample.tick]
 
     def build(self, width: int, height: int) -> Box:
         palette = self.palette
         if not self._samples:
             return clip(palette, text(palette, with_keys(self, "<sample> draws a sample"), palette.dim), width, height)
-        *older, newest = self._samples
-        lines = [_text(palette, newest, width, palette.strong, most=max(height // 2, 1))]
-        if newest.draws:
-            room = height - lines[0].height - min(len(older), _OLDER)
-            lines.append(_draws(palette, newest.draws, width, room))
-        lines += [_text(palette, sample, width, palette.plain, most=1) for sample in reversed(older)]
-        return clip(palette, vstack(*lines), width, 10**6)
+        newest, *older = reversed(self._samples)
+        most = 10**6 if self.zoomed else max(height // 2, 1)
+        blocks = [[_text(palette, newest, width, palette.strong, most=most)]]
+        for after, sample in pairwise(reversed(self._samples)):
+            drawn = _text(palette, sample, width, palette.plain, most=most if self.zoomed else 1)
+            place = self._place(sample) if sample.tick != after.tick else ""
+            blocks.append([text(palette, place, palette.dim), drawn] if place else [drawn])
+        room = 10**6 if self.zoomed else height - sum(box.height for block in blocks[: 1 + _OLDER] for box in block)
+        for block, sample in zip(blocks, (newest, *older), strict=True):
+            if sample is newest or _height(sample.draws, width) <= room:
+                block.append(_draws(palette, sample.draws, width, room))
+                room -= block[-1].height
+        return clip(palette, vstack(*(box for block in blocks for box in block)), width, 10**6)
 
 
 def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int) -> Box:
@@ -79,11 +103,11 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
 
     As many lines of it as fit, each with a blank row after it; nothing where not even one does.
     """
-    entry = ENTRIES["unit", len(draws) * (ENTRIES["unit", False].width + 1) + _LEAD > width]
+    entry, across = _columns(draws, width)
     column = entry.width + 1
-    across = max((width - _LEAD) // column, 1)
+    fit = max(height, 0) // _rows_of_line(draws)
     lines = []
-    for start in range(0, len(draws), across):
+    for start in range(0, min(len(draws), fit * across), across):
         shown = draws[start : start + across]
         rows = [
             _line(palette, " ", [transliterate(shown_char(draw.char), palette.glyphs) for draw in shown], palette.strong, column),
@@ -93,7 +117,23 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
         if uniforms:
             rows.append(_line(palette, "u", uniforms, palette.plain, column))
         lines.append(pad(from_rows(rows), bottom=1))
-    return vstack(*lines[: max(height, 0) // lines[0].height])
+    return vstack(*lines)
+
+
+def _columns(draws: tuple[Draw, ...], width: int) -> tuple[Entry, int]:
+    """How the numbers of a table of draws are written, and how many draws stand side by side."""
+    entry = ENTRIES["unit", len(draws) * (ENTRIES["unit", False].width + 1) + _LEAD > width]
+    return entry, max((width - _LEAD) // (entry.width + 1), 1)
+
+
+def _rows_of_line(draws: tuple[Draw, ...]) -> int:
+    """Rows of one line of the table: the characters, p, u where there is one, and a blank."""
+    return 3 + any(draw.uniform is not None for draw in draws)
+
+
+def _height(draws: tuple[Draw, ...], width: int) -> int:
+    """Rows of the whole table."""
+    return -(-len(draws) // _columns(draws, width)[1]) * _rows_of_line(draws)
 
 
 def _line(palette: Palette, label: str, cells: list[str], ink: Style, column: int) -> list[Segment]:

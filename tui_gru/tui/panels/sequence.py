@@ -8,6 +8,7 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
+from textual.geometry import Region, Size
 
 from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
@@ -26,14 +27,17 @@ class Sequence(SnapshotPanel):
     """Batch rows × timesteps, the current column between marks. A prediction is coloured by the probability of its target."""
 
     _view = View()
+    _followed: int | None = None  # the timestep that was brought into view last
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Draw this snapshot from now on."""
         self._snapshot, self._view = snapshot, view
         self.caption()
         self.refresh_content()
+        self._follow()
 
     def on_resize(self) -> None:
+        self._followed = None
         self.caption()
 
     def caption(self) -> None:
@@ -50,7 +54,18 @@ class Sequence(SnapshotPanel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
+        width, height = self.canvas(width, height, whole_size(self._snapshot))
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
+
+    def _follow(self) -> None:
+        """Zoomed, the current column is brought into view, once it is another."""
+        snapshot, scrolls = self._snapshot, self.virtual_size.width > self.size.width
+        if snapshot is None or not scrolls or snapshot.timestep is None or snapshot.timestep == self._followed:
+            return
+        self._followed = snapshot.timestep
+        layout = _whole(snapshot)
+        column = Region(layout.label + snapshot.timestep * layout.column, self.scroll_offset.y, layout.column, 1)
+        self.scroll_to_region(column, animate=False, immediate=True, force=True)
 
 
 class _Layout(NamedTuple):
@@ -107,6 +122,18 @@ def _state(snapshot: Snapshot, view: View) -> str:
     """The state of the layer shown whose gradient is followed."""
     layer = view.layer_of(snapshot.program)
     return layer.output if layer.output in layer.states else layer.states[0]
+
+
+def _whole(snapshot: Snapshot) -> _Layout:
+    """The layout that has all timesteps, each with the probability of its target."""
+    return _layout(snapshot, 10**6, 10**6)
+
+
+def whole_size(snapshot: Snapshot) -> Size:
+    """The cells that the batch takes with all its rows, all timesteps, and all that there is to say of the gradient's flow."""
+    layout, steps = _whole(snapshot), snapshot.config.seq_length
+    flow = steps + 4 if snapshot.flowing else 2  # or a note, and a blank before it
+    return Size(layout.label + steps * layout.column, 1 + layout.lines * snapshot.config.batch_size + flow)
 
 
 def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, height: int) -> Box:

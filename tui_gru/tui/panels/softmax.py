@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from rich.cells import cell_len
+from textual.geometry import Size
 
 from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
@@ -102,6 +103,8 @@ class Softmax(SnapshotPanel):
 
     def _plan(self, snapshot: Snapshot, width: int, height: int) -> _Plan:
         rows, vocabulary = tuple(range(snapshot.config.batch_size)), snapshot.config.vocab_size
+        across = max(min(len(rows), (width + _GAP) // (_BLOCKS[0] + _GAP)), 1)
+        height = self.canvas(width, height, Size(0, -(-len(rows) // across) * (vocabulary + 1))).height
         most = [max(min(len(rows), (width + _GAP) // (block + _GAP)), 1) for block in _BLOCKS]
         for across in range(1, max(most) + 1):
             lines = -(-len(rows) // across)

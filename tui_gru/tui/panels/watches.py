@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual.geometry import Size
 
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import Watched
@@ -17,6 +18,8 @@ from tui_gru.tui.widgets.panel import Panel
 
 #: The part of the width that expressions may take, at most, and the cells before and after them.
 _PART, _LEAD, _GAP = 0.5, 2, 2
+#: The cells that the longest expression takes, with the longest value that is written out.
+_WIDEST = 2000
 
 
 class Watches(Panel):
@@ -35,6 +38,7 @@ class Watches(Panel):
     def build(self, width: int, height: int) -> Box:
         if not self._watched:
             return EMPTY
+        width = self.canvas(width, height, Size(_WIDEST, 0)).width
         half = max(int(width * _PART) - _LEAD, 4)
         widest = max(cell_len(transliterate(watched.watch.expression, self.palette.glyphs)) for watched, _ in self._watched)
         return from_rows(self._row(watched, fresh, min(widest, half), width) for watched, fresh in self._watched)

@@ -160,6 +160,16 @@ def elided(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
     return None
 
 
+def widest_piece(tokens: Sequence[Token], limits: Limits) -> int:
+    """The cells of the widest piece that cannot be broken, with the indent of later lines."""
+    pieces: list[int] = [INDENT]
+    for token in tokens:
+        if token.breaks:
+            pieces.append(INDENT)
+        pieces[-1] += token.size(limits)[0] + GAP
+    return max(pieces)
+
+
 _Sized = tuple[Token, int, int]
 
 

@@ -27,6 +27,7 @@ class LookingScreen(WalkingScreen):
         (100, "-normal"),
         (150, "-wide"),
     ]
+    ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine"
     VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
 
     def __init__(self, session: Session) -> None:
@@ -34,6 +35,7 @@ class LookingScreen(WalkingScreen):
         self.view = View()
         self.page = 1
         self._coming: Overlay | None = None  # it is being laid
+        self._borrowed = False  # what is zoomed has the focus only as long as that
 
     @property
     def expecting(self) -> bool:
@@ -86,6 +88,7 @@ class LookingScreen(WalkingScreen):
     def lift(self) -> None:
         """Uncover the blackboard."""
         for overlay in self.query(Overlay):
+            overlay.read_at = None  # until it is removed, it is not to be found gone
             overlay.remove()
         self.query_one("#blackboard").remove_class("-covered")
         self.remove_class("-overlaid")
@@ -121,7 +124,9 @@ class LookingScreen(WalkingScreen):
         self.say(f"{shown.name} of {layers[-1].number + 1}" if len(layers) > 1 else "this model has one layer, in one direction")
 
     def action_weights(self) -> None:
-        self.query_one(Weights).action_cycle_mode()
+        weights = self.query_one(Weights)
+        weights.action_cycle_mode()
+        self.say(f"weights panel: {weights.mode}")  # it may be on another page
 
     def action_page(self) -> None:
         self.turn_to(self.page + 1)
@@ -140,10 +145,19 @@ class LookingScreen(WalkingScreen):
         return 3 if self.has_class("-narrow") else 1 if self.has_class("-tall") else 2
 
     def action_zoom(self) -> None:
+        """Zoom on the panel in focus, or on the line at work, which then has the focus, so that the arrows scroll it."""
         if self.maximized is not None:
             self.minimize()
         elif (target := self._zoomable()) is not None:
+            self._borrowed = self.focused is None
             self.maximize(target)
+            self.set_focus(target)
+
+    def minimize(self) -> None:
+        super().minimize()
+        if self._borrowed:
+            self._borrowed = False
+            self.set_focus(None)
 
     def _zoomable(self) -> Widget | None:
         focused = self.focused

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions
@@ -11,11 +11,12 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.naming import printable
+from tui_gru.debugger.session import ALIASES, Session
 from tui_gru.debugger.trouble import joined
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui import keys
+from tui_gru.tui import answers, keys
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.keys import Verb
 from tui_gru.tui.panels.bottom_line import BottomLine
@@ -41,6 +42,7 @@ from tui_gru.tui.themes import checked_theme
 from tui_gru.tui.view import Shows
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.segment import Action
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"})
@@ -141,8 +143,13 @@ class MainScreen(
     # Doing
 
     def go(self, place: str | int, *, along: bool = False) -> None:
-        """Go to a place in time; `along` goes on with the jump before it."""
-        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=self._distance(place))
+        """Go to a place in time, and say which it is; `along` goes on with the jump before it."""
+
+        def say() -> None:
+            if not self.session.notice:  # else it says why one is not there
+                self.answer(answers.place(self.snapshot))
+
+        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=self._distance(place), then=say)
 
     def _distance(self, place: str | int) -> int | None:
         """About how many batches lie between the newest moment and a place; None where that is not plain."""
@@ -156,11 +163,23 @@ class MainScreen(
         return (self.snapshot.last or self.snapshot.newest).tick
 
     def edit(self, name: str, index: tuple[int, ...] | None, value: Any) -> None:
-        self.do(lambda _: self.session.edit(self.session.program.code_name(name), index, value))
+        name, before = ALIASES.get(name, self.session.program.code_name(name)), self.snapshot
+
+        def say() -> None:
+            self.answer(answers.edited(name, index or (), before, self.snapshot) + answers.branched(before, self.snapshot))
+
+        self.do(lambda _: self.session.edit(name, index, value), then=say)
 
     def set_learning(self, value: bool | None) -> None:
         """Learning on or off; None turns it over."""
-        self.do(lambda _: setattr(self.session, "learning", not self.session.learning if value is None else value))
+        before = self.snapshot
+        value = not before.learning if value is None else value
+        words = "on: batches end with backward and update" if value else "off: batches end with the loss"
+
+        def say() -> None:
+            self.answer(f"learning {words}{answers.branched(before, self.snapshot)}")
+
+        self.do(lambda _: setattr(self.session, "learning", value), then=say)
 
     def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
         """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
@@ -170,7 +189,16 @@ class MainScreen(
             for kind in (sampler,) if sampler else SAMPLERS:
                 self.session.sample(primer or self.config_primer, length, sampler=kind, temperature=temperature, seed=seed)
 
-        self.do(draw)
+        self.do(draw, then=self._say_sample)
+
+    def _say_sample(self) -> None:
+        """The samples just drawn, since their panel may be on another page; and how to come to it."""
+        newest = self.snapshot.samples[-1]
+        drawn = [each for each in self.snapshot.samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
+        words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
+        if self.pages > 1 and self.overlay is None and not self.query_one(Samples).region:
+            words.append(with_keys(self, "<page> turns to them"))
+        self.answer(" · ".join(words))
 
     @property
     def config_primer(self) -> str:
@@ -194,10 +222,23 @@ class MainScreen(
         self.draw_sample(primer=None, length=10, temperature=1.0, sampler=None)
 
     def action_undo(self) -> None:
-        self.do(lambda _: self.session.undo())
+        self._restore("undone", self.session.last_change, self.session.undo)
 
     def action_redo(self) -> None:
-        self.do(lambda _: self.session.redo())
+        self._restore("done again", self.session.next_change, self.session.redo)
+
+    def _restore(self, said: str, change: Action | None, verb: Callable[[], bool]) -> None:
+        """Undo or redo a change, and say which it was, and where one is then."""
+        before = self.snapshot
+
+        def say() -> None:
+            if change is None:
+                self.answer("there is no change to be undone" if said == "undone" else "there is no change to be done again")
+            else:
+                words = f"{answers.change(change, before.program)} is {said}"
+                self.answer(words + answers.branched(before, self.snapshot) + answers.moved(before, self.snapshot))
+
+        self.do(lambda _: verb(), then=say)
 
     def action_newest(self) -> None:
         self.go(self.snapshot.newest.tick)
@@ -207,6 +248,7 @@ class MainScreen(
 
         if not isinstance(self.focused, CommandLine):
             self._came_from = self.focused
+        self.say("")  # the line lies over the last row of what was said
         if not self.query(CommandLine):
             await self.mount(CommandLine())
             self.remember(self.typed)

@@ -9,7 +9,7 @@ from textual import work
 from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
-from tui_gru.debugger.trouble import Trouble
+from tui_gru.debugger.trouble import Trouble, joined
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
@@ -36,6 +36,11 @@ class RunningScreen(Screen[None]):
     def say_notice(self) -> None:
         """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
         self.say(self.session.notice, warning=isinstance(self.session.notice, Trouble))
+
+    def answer(self, words: str) -> None:
+        """Say what a verb has done, and what the session has to say besides."""
+        self.session.notice = joined(words, self.session.notice)
+        self.say_notice()
 
     def show_now(self) -> None:
         """Show the session as it is now."""

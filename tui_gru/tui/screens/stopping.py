@@ -12,6 +12,7 @@ from tui_gru.debugger.expression_text import ConditionError
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import answers
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.listing import Listing, stops_on
 from tui_gru.tui.panels.stop_signs import command_of, described, place_of, plain
@@ -183,8 +184,14 @@ class StoppingScreen(LookingScreen):
         self.say(f"{letter} marks {place_of(self.session.position)}")
 
     def jump(self, letter: str) -> None:
-        """Go to the place of a mark, or with `'` to where one was before the last jump."""
-        self.do(lambda progress: self.session.jump(letter, progress=progress))
+        """Go to the place of a mark, or with `'` to where one was before the last jump; and say where that is."""
+        before = self.snapshot
+
+        def say() -> None:
+            if not self.session.notice:
+                self.answer(answers.place(self.snapshot) + answers.branched(before, self.snapshot))
+
+        self.do(lambda progress: self.session.jump(letter, progress=progress), then=say)
 
     def delete_mark(self, letter: str) -> None:
         self.change_stops(lambda session: session.delete_mark(letter))

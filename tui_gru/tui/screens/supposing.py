@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.naming import spoken
+from tui_gru.tui import answers
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel
@@ -88,15 +90,14 @@ class SupposingScreen(LookingScreen):
     def on_what_if_panel_kept(self, event: WhatIfPanel.Kept) -> None:
         """Go to where the number was computed, and change it there; in the past this starts a branch."""
         what_if = event.what_if
-        before = self.session.branch
+        before = self.snapshot
 
         def keep(progress: object) -> None:
             self.session.adopt(what_if)
 
         def say() -> None:
-            branch = self.session.branch
-            old = "" if branch == before else f", on the new branch {branch}; the old future stays on {before}"
-            self.say(f"{what_if.name} is {what_if.value + 0:g} from here on{old}")
+            named = spoken(self.snapshot.program, what_if.name, what_if.index)
+            self.answer(f"{named} is {what_if.value + 0:g} from here on{answers.branched(before, self.snapshot)}")
 
         self.lift()
         self.do(keep, then=say)

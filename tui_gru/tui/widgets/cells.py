@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from textual import events
 from textual.binding import Binding, BindingType
+from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
@@ -142,7 +143,7 @@ class CellPanel(Panel):
         if ahead:
             nearest = min(ahead, key=lambda spot: _distance(here, spot, across))
             self.pointed = nearest.ref
-            self.scroll_to_rows(nearest.y, nearest.y)
+            self.scroll_to_region(Region(nearest.x, nearest.y, nearest.width, 1), animate=False, immediate=True, force=True)
 
     def action_ask(self) -> None:
         """Ask about the number under the cursor; where it is not computed yet, the answer says so."""

@@ -51,12 +51,22 @@ class Panel(ScrollView, can_focus=True):
     _ground = Style()
     _built_for: tuple[object, ...] = ()
     _strips: Sequence[Strip] = ()
+    _scrolls = False  # whether its content, as it was built last, is larger than the room
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
 
     @property
     def palette(self) -> Palette:
         """What to draw with: the colours of the theme as it is now, and the terminal's glyphs."""
         return palette_of(self.app)
+
+    @property
+    def zoomed(self) -> bool:
+        """Whether it fills the screen: then all of its content is shown, however much that is."""
+        return self.has_class("-maximized")
+
+    def canvas(self, width: int, height: int, content: Size) -> Size:
+        """The size to draw for: the panel's own; zoomed, at least that of all of the content, which then scrolls."""
+        return Size(max(width, content.width), max(height, content.height)) if self.zoomed else Size(width, height)
 
     def build(self, width: int, height: int) -> Box | Sequence[Strip]:
         """The content for a panel of this inner size, in cells. It may be larger (it scrolls) or smaller (blank)."""
@@ -121,20 +131,24 @@ class Panel(ScrollView, can_focus=True):
 
     def _ensure_built(self) -> None:
         room = self.content_size
-        key = (self._version, room, self.palette)
+        key = (self._version, room, self.palette, self.zoomed)
         if key == self._built_for:
             return
         self._built_for = key
         strips, width = self._draw(room.width, room.height)
-        if len(strips) > room.height:  # then the scroll bar takes a column
-            strips, width = self._draw(room.width - self.styles.scrollbar_size_vertical, room.height)
+        across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
+        tall = len(strips) > room.height - (below if width > room.width else 0)
+        if tall:  # then the scroll bar takes a column
+            strips, width = self._draw(room.width - across, room.height)
+        wide = width > room.width - (across if tall else 0)
         self._strips = strips
         # Content that fits takes the size of the room, whatever its own: so a new size, which lays out the whole
         # screen again, is set only where scrolling changes. Not while drawing, though.
-        wanted = Size(width if width > room.width else 0, len(strips) if len(strips) > room.height else 0)
+        wanted = Size(width if wide else 0, len(strips) if tall else 0)
         now = self.virtual_size
-        scrolls = now.width > room.width or now.height > room.height
-        if wanted != now and (scrolls or wanted != Size(0, 0)):
+        scrolls = self._scrolls or now.width > room.width or now.height > room.height
+        self._scrolls = wanted != Size(0, 0)
+        if wanted != now and (scrolls or self._scrolls):
             self.call_next(self._set_virtual_size, wanted)
 
     def watch_show_vertical_scrollbar(self) -> None:

@@ -1,0 +1,116 @@
+"""Every verb that changes something, or goes somewhere, says what it did and where one is, on every size of the screen."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.tui.test_main_screen import Driver, driving
+from tests.tui.test_stopping import command
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.weights import Weights
+
+SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
+
+
+def seen(d: Driver) -> str:
+    """What stands on the last rows of the screen."""
+    bottom = d.screen.query_one(BottomLine)
+    return " ".join(" ".join(bottom.render_line(y).text for y in range(bottom.size.height)).split())
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_place_is_said_where_one_has_gone_to_it(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await command(d, "go e5")
+        assert seen(d) == "at the end of epoch 4: epoch 5 begins with the next line"
+        await command(d, "go b2 t1")
+        assert seen(d) == "at epoch 4 · batch 2 · t 1 · forward"
+        await command(d, "go b3")
+        assert seen(d) == "at the end of epoch 4 · batch 2: batch 3 begins with the next line"
+        await d.type("m", "a")
+        await command(d, "go 0")
+        assert seen(d) == "before the first line"
+        await d.type("'", "a")
+        assert "at the end of epoch 4 · batch 2" in seen(d)
+        await d.type("G")
+        assert "at the end of epoch 4: epoch 5" in seen(d)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_was_changed_and_undone_is_said(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("l")
+        assert seen(d) == "learning on: batches end with backward and update"
+        await d.type("2n")
+        was = d.session.parameter("Wz")[3, 0]
+        await command(d, "set Wz[3,0] 0.5")
+        assert seen(d) == f"Wz[“M”, unit 1] is 0.5, was {was!s}"
+        await d.type("N")
+        await command(d, "set η 0.1")
+        assert seen(d) == "η is 0.1, was 0.01 · on branch main~1; the old future stays on main"
+        await command(d, "set text[3] a")
+        assert seen(d) == "text[3] is “a”, was “h”"
+        await d.type("u")
+        assert seen(d) == "text[3] = “a” is undone"
+        await d.type("u")
+        assert seen(d) == "η = 0.1 is undone · on branch main"
+        await d.type("u")
+        assert seen(d).startswith("Wz[“M”, unit 1] = 0.5 is undone · now at the end of epoch 1 · batch 2")
+        await d.type("u")
+        assert seen(d) == "learning on is undone · now before the first line"
+        await d.type("U")
+        assert seen(d).startswith("learning on is done again · now at the end of epoch 1 · batch 2")
+        await command(d, "undo")
+        await command(d, "undo")
+        assert seen(d) == "there is no change to be undone"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_sample_is_seen_where_it_is_asked_for(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("n", "p")
+        fed_back, tutorial = (sample.text for sample in d.session.samples)
+        shown = f"fed-back “{fed_back}” · tutorial “{tutorial}”"
+        panel = d.screen.query_one(Samples)
+        assert seen(d) == shown if panel.region else f"{shown} · v turns to them"
+        await command(d, "sample Ma 4 0 fed-back")
+        assert seen(d).startswith(f"fed-back “{d.session.samples[-1].text}”")
+        assert len(d.session.samples) == 3
+        for _ in range(d.screen.pages):
+            if not panel.region:
+                await d.type("v")
+                await d.pilot.pause()
+        assert d.session.samples[-1].text in panel.plain_text()
+        assert panel.region
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_key_of_the_pages_is_in_the_footer_where_there_are_pages(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        assert (" v view" in seen(d)) is (d.screen.pages > 1)
+        assert seen(d).startswith("o line")
+
+
+async def test_the_end_of_a_run_is_said() -> None:
+    async with driving() as d:
+        d.session.epochs = 2
+        await command(d, "go e9")
+        assert d.says == "at the end of the run, after epoch 2"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_what_the_weights_show_is_said_where_they_are_on_another_page(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("a", "x")
+        assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
+
+
+async def test_a_warning_is_not_hidden_by_an_answer() -> None:
+    async with driving(learning_rate=3e38) as d:
+        await d.type("l")
+        await command(d, "go e9")
+        assert "not finite" in d.says
+        assert d.screen.query_one(BottomLine).warning
+        await d.type("l")
+        assert not d.screen.query_one(BottomLine).warning

@@ -1,0 +1,165 @@
+"""A zoomed panel shows everything that is in it, and scrolls both ways; what a verb answers can be read beside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.tui.test_answers import SIZES, seen
+from tests.tui.test_main_screen import Driver, driving
+from tests.tui.test_stopping import command
+from tui_gru.tui.panels.line_at_work import LineAtWork
+from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.panels.log import Log
+from tui_gru.tui.panels.loss_terms import LossTerms
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.watches import Watches
+from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.widgets import numbers
+from tui_gru.tui.widgets.panel import Panel
+
+LARGE = {"text": "the quick brown fox jumps over the lazy dog. " * 90, "hidden_size": 12, "batch_size": 16, "seq_length": 48}
+
+
+async def zoomed(d: Driver, kind: type[Panel]) -> Panel:
+    panel = d.screen.query_one(kind)
+    while not panel.region:
+        await d.type("v")
+    d.screen.set_focus(panel)
+    await d.type("z")
+    await d.pilot.pause()
+    await d.pilot.pause()  # its size is known, and then what it scrolls over
+    assert d.screen.maximized is panel
+    assert panel.region.width == d.pilot.app.size.width
+    assert panel.region.height == d.pilot.app.size.height - 2  # the header, and the last row
+    return panel
+
+
+def reaches_its_end(panel: Panel) -> bool:
+    """Whether its last row and column can be scrolled to."""
+    width, height = max(strip.cell_length for strip in panel._strips), len(panel._strips)
+    panel.scroll_to(10**6, 10**6, animate=False, immediate=True, force=True)
+    room = panel.scrollable_content_region
+    return panel.scroll_offset.x + room.width >= width and panel.scroll_offset.y + room.height >= height
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_whole_batch_is_in_a_zoomed_sequence_and_the_current_timestep_in_view(size: tuple[int, int]) -> None:
+    async with driving(size, **LARGE) as d:
+        await d.type("40s")
+        panel = await zoomed(d, Sequence)
+        text = panel.plain_text()
+        assert all(f"row {row + 1} " in text for row in range(16))
+        assert all(f" t {t + 1}" in text for t in range(48))
+        for t in range(40):
+            y_hat, targets = d.screen.snapshot.value("y_hat", t), d.screen.snapshot.record.activations.targets[t]
+            assert all(numbers.unit(p) in text for p in y_hat[np.arange(16), targets])
+        assert "▐" in panel.render_line(1).text
+        await d.type("3s")
+        await d.pilot.pause()
+        assert "▐" in panel.render_line(1).text
+        assert reaches_its_end(panel)
+
+
+async def test_the_flow_of_the_gradient_has_a_row_for_every_timestep() -> None:
+    async with driving((120, 36), **LARGE) as d:
+        await d.type("l", "n", "20S")
+        panel = await zoomed(d, Sequence)
+        lines = panel.plain_text().splitlines()
+        assert sum(line.startswith("t ") for line in lines) == 48
+        assert reaches_its_end(panel)
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("line", ["h_tilde", "dWy", "loss"])
+async def test_a_zoomed_line_is_written_with_all_its_numbers(size: tuple[int, int], line: str) -> None:
+    async with driving(size, **LARGE) as d:
+        d.session.learning = True
+        d.session.run_to(line)
+        d.screen.show_now()
+        panel = await zoomed(d, LineAtWork)
+        text = panel.plain_text()
+        assert "⋯" not in text
+        assert "⋮" not in text
+        for name in ("Wh", "Uh", "h_tilde") if line == "h_tilde" else ("dWy",) if line == "dWy" else ():
+            assert all(numbers.wide(x).strip() in text for x in np.ravel(d.session.value(name)))
+        assert reaches_its_end(panel)
+
+
+async def test_of_a_very_large_line_as_much_is_shown_as_can_be_drawn_in_time() -> None:
+    async with driving(**{**LARGE, "hidden_size": 150}) as d:
+        await d.type("o", "o", "o")
+        panel = await zoomed(d, LineAtWork)
+        assert "150×150" in panel.plain_text()
+        assert reaches_its_end(panel)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_loss_and_the_predictions_are_there_in_full(size: tuple[int, int]) -> None:
+    async with driving(size, **LARGE) as d:
+        await d.type("48s")
+        panel = await zoomed(d, LossTerms)
+        text = panel.plain_text()
+        assert all(numbers.wide(d.screen.snapshot.value("term3", t)) in text for t in range(48))
+        assert text.count("-") >= 16
+        assert reaches_its_end(panel)
+        await d.type("z")
+        panel = await zoomed(d, Softmax)
+        text = panel.plain_text()
+        assert all(numbers.unit(p) in text for p in np.ravel(d.session.value("y_hat")))
+        assert reaches_its_end(panel)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_no_line_of_a_zoomed_listing_is_cut(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("s")
+        panel = await zoomed(d, Listing)
+        text = panel.plain_text()
+        assert all(row.text in text for row in d.session.program.rows)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_no_watch_and_no_log_line_of_a_zoomed_panel_is_cut(size: tuple[int, int]) -> None:
+    async with driving(size, hidden_size=8, text="the quick brown fox " * 9) as d:
+        await command(d, "watch h * 1 + h * 0 + h * 0 + h * 0 - 0")
+        await command(d, "break h log {h} {z} {r} {loss} {h}")
+        await d.type("2s")
+        await d.pilot.pause()
+        panel = await zoomed(d, Watches)
+        text = panel.plain_text()
+        assert "watch h * 1 + h * 0 + h * 0 + h * 0 - 0".removeprefix("watch ") in text
+        assert all(numbers.compact(x) in text for x in np.ravel(d.session.value("h")))
+        assert reaches_its_end(panel)
+        await d.type("z")
+        panel = await zoomed(d, Log)
+        assert all(line.text in panel.plain_text() for line in d.session.snapshot().log)
+        assert reaches_its_end(panel)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_zoomed_weights_have_their_gradients_and_changes_beside_them(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("a")
+        panel = await zoomed(d, Overview)
+        text = panel.plain_text()
+        assert all(sign in text for sign in ("dWz", "ΔWz"))
+        assert reaches_its_end(panel)
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_answers_and_the_command_line_are_seen_beside_a_zoomed_panel(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("z")
+        assert d.screen.maximized is d.screen.query_one(LineAtWork)
+        assert d.screen.focused is d.screen.maximized
+        await command(d, "go e5")
+        assert seen(d) == "at the end of epoch 4: epoch 5 begins with the next line"
+        bottom = d.screen.query_one("BottomLine")
+        assert bottom.region.bottom == size[1]
+        await d.type(":")
+        assert d.screen.query_one("CommandLine").region.bottom == size[1]
+        await d.type("escape", "escape")
+        assert d.screen.maximized is None
+        assert d.screen.focused is None

@@ -1,0 +1,74 @@
+"""What a verb has done and where one is now, in words for the last row of the screen."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.debugger.naming import shown_char, spoken
+from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.widgets.numbers import exact
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.program import Program
+    from tui_gru.debugger.segment import Action
+
+
+def place(snapshot: Snapshot) -> str:
+    """`at epoch 2 · batch 1 · t 3 · forward`; at the end of a batch, what comes next."""
+    at, program = snapshot.position, snapshot.program
+    if at == snapshot.last:
+        return f"at the end of the run, after epoch {at.epoch + 1:,}"
+    if at.tick == 0:
+        return "before the first line"
+    if at.offset == (program.ticks if snapshot.moment.learned else program.loss_tick):
+        if at.batch + 1 == program.num_batches:
+            return f"at the end of epoch {at.epoch + 1:,}: epoch {at.epoch + 2:,} begins with the next line"
+        return f"at the end of epoch {at.epoch + 1:,} · batch {at.batch + 1:,}: batch {at.batch + 2:,} begins with the next line"
+    t = "" if snapshot.timestep is None else f" · t {at.t + 1:,}"
+    return f"at epoch {at.epoch + 1:,} · batch {at.batch + 1:,}{t} · {at.phase}"
+
+
+def change(action: Action, program: Program) -> str:
+    """A change in words: `Wz[“M”, unit 1] = 0.5`, `learning on`."""
+    args = action.args
+    match action.kind:
+        case "learning":
+            return f"learning {'on' if args['value'] else 'off'}"
+        case "learning_rate":
+            return f"η = {args['value']:g}"
+        case "sgd":
+            return "the SGD step"
+        case "edit" if args["name"] == "text":
+            return f"text[{args['index'][0]}] = “{shown_char(args['value'])}”"
+    return f"{spoken(program, args['name'], args['index'])} = {args['value'] + 0:g}"
+
+
+def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:
+    """What an edit has made of a number or a character: `Wz[“M”, unit 1] is 0.5, was -1.5227685`."""
+    if name == "text":
+        was, now_is = (f"“{shown_char(snapshot.corpus.text[index[0]])}”" for snapshot in (before, now))
+        return f"text[{index[0]}] is {now_is}, was {was}"
+    was, now_is = (_number(name, index, snapshot) for snapshot in (before, now))
+    return f"{spoken(now.program, name, index)} is {now_is}, was {was}"
+
+
+def branched(before: Snapshot, now: Snapshot) -> str:
+    """Where one is on another branch now: which, and what is left behind; else the empty text."""
+    if now.branch == before.branch:
+        return ""
+    kept = f"; the old future stays on {before.branch}" if before.branch in now.branches else ""
+    return f" · on branch {now.branch}{kept}"
+
+
+def moved(before: Snapshot, now: Snapshot) -> str:
+    """Where one is now, if that is another place than before; else the empty text."""
+    return "" if now.position == before.position else f" · now {place(now)}"
+
+
+def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
+    if name == "learning_rate":
+        return f"{snapshot.learning_rate:g}"
+    value: Any = snapshot.value(name)
+    return "not there" if value is None else exact(np.asarray(value)[index]).removeprefix("+")
