@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from functools import cached_property
-from typing import Any, Literal, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from tui_gru.engine.parameters import Array, Parameters
 from tui_gru.engine.record import Activations, BatchRecord, Deltas
 from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.engine.trainer import Trainer
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.tallies import Key, Tally
 
 
 def read_state(file: SessionFile) -> State:
@@ -78,6 +81,7 @@ class _Reader:
             stop_on_nan=here["stop_on_nan"],
             samples=tuple(self._sample(fact) for fact in self._fact("samples")),
             kept=self._fact("kept"),
+            hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
         )
 
     def _fact(self, key: str) -> Any:
@@ -157,6 +161,18 @@ class _Reader:
         if len(columns["loss"]) != fact["length"] or len(checkpoints) != fact["checkpoints"]:
             raise damaged(self._file.path, f"history/{at}")
         segment.restore(columns, fact["spacing"], checkpoints, self._machine)
+
+    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, Tally]:
+        """The hit counts of a timeline, as far as it is the one that ends with the segment `counted`."""
+        if counted is None:
+            return {}
+        from tui_gru.debugger.tallies import Tallies, Tally
+
+        fact, before, tallies = self._fact("counts"), self._timeline(counted), Tallies()
+        counts = [unpack(data)["counts"] for _, data in self._file.arrays("counts")]
+        known = zip(fact["keys"], counts, fact["doubtful"], strict=True)
+        tallies.put(before, {tuple(key): Tally.of(each, doubtful) for key, each, doubtful in known})
+        return {tuple(key): tallies.of(timeline, tuple(key)) for key in fact["keys"]}
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays = self._array(f"sample/{fact['at']}")

@@ -4,7 +4,8 @@ The facts: `run` (config, epochs, history_memory, machine), `here` (tick, branch
 redone), `branches` [name, segment, newest], `segment/I` (parent, start, action, settings), `history/I` (how much of it there is),
 `done/N` and `undone/N` (changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks,
 breakpoints, watches, layout, commands). The arrays, by segment: `first/I` the record that it began with, `columns/I` the numbers
-of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; and `sample/N` the draws of a sample.
+of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; `sample/N` the draws of a sample. Both under
+`counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends with segment `here.counted`.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class StateWriter:
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
         self._kept: Mapping[str, Any] | None = None
+        self._counted: int | None = None
         self._grown: set[Segment] = set()
 
     def write(self, file: SessionFile, state: State) -> None:
@@ -71,6 +73,7 @@ class StateWriter:
             self._write_changes(file, "done", state.branches.done)
             self._write_changes(file, "undone", state.branches.undone)
             self._write_samples(file, state.samples)
+            self._write_hit_counts(file, state)
             self._write_place(file, state)
             self._write_kept(file, state.kept)
 
@@ -109,6 +112,7 @@ class StateWriter:
             "stop_on_nan": state.stop_on_nan,
             "done": len(branches.done),
             "undone": len(branches.undone),
+            "counted": self._counted,
         }
         self._put(file, "here", here)
         self._put(file, "branches", [[name, *self._branch(branch)] for name, branch in branches.named.items()])
@@ -203,6 +207,16 @@ class StateWriter:
             file.drop_arrays(f"sample/{self._samples[sample]}")
         self._samples = known
         self._put(file, "samples", [_sample_fact(sample, known[sample]) for sample in samples])
+
+    def _write_hit_counts(self, file: SessionFile, state: State) -> None:
+        if not state.hit_counts:
+            return
+        self._counted = self._ids[state.branches.timeline.segments[-1]]
+        doubtful = [tally.doubtful(0, len(tally.known_counts)) for tally in state.hit_counts.values()]
+        self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
+        file.drop_arrays("counts")
+        counts = (pack({"counts": tally.known_counts}) for tally in state.hit_counts.values())
+        file.put_arrays("counts", enumerate(counts))
 
 
 def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
