@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from tui_gru.debugger import session_file
+from tui_gru.debugger import facts, session_file
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.session_errors import SessionFileError, SessionMissingError, damaged
@@ -119,15 +117,10 @@ def _listed(path: Path) -> Listed:
 
 def _glance(file: SessionFile) -> tuple[str, tuple[str, ...]]:
     """Where a session was left, and its branches, the current one first."""
-
-    def fact(key: str) -> Any:
-        return json.loads(file.fact(key))
-
-    here = fact("here")
-    try:
-        at = position_of(program_of(Config.of(**fact("run")["config"])), here["tick"])
-        names = [name for name, *_ in fact("branches")]
-        names.insert(0, names.pop(names.index(here["branch"])))
-    except (KeyError, TypeError, ValueError) as error:
-        raise damaged(file.path, f"its contents ({type(error).__name__})") from error
-    return f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}", tuple(names)
+    here = facts.read(file, "here", facts.HERE)
+    newest = {name: tick for name, _, tick in facts.read(file, "branches", facts.BRANCHES)}
+    if here["tick"] > newest.pop(here["branch"], -1):
+        raise damaged(file.path, "the place where it was left")
+    config = Config.of(**facts.read(file, "run", facts.RUN)["config"])
+    at = position_of(program_of(config), here["tick"])
+    return f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}", (here["branch"], *newest)

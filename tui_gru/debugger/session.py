@@ -246,9 +246,11 @@ class Session(Explaining, Comparing):
         self._move_written(name, None)
 
     def _restore(self, restored: tuple[Branches, int] | None) -> bool:
-        if restored is not None:
-            self._stand(*restored)
-        return restored is not None
+        if restored is None:
+            return False
+        branches, tick = restored
+        self._stand(branches, branches.timeline.place(tick))
+        return True
 
     def _state(self, *, counts: bool = False) -> State:
         return State(

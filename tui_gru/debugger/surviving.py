@@ -150,13 +150,11 @@ class Surviving(ABC):
         Within a verb it is written with what else that changes. Without `begin` it is no reason to begin a recording that was put
         off; it will be there when that begins.
         """
-        import json
-
-        from tui_gru.debugger.encoding import to_json
+        from tui_gru.debugger.encoding import from_json, to_json
 
         try:
-            value = json.loads(to_json(value))
-        except (TypeError, ValueError) as error:
+            value = from_json(to_json(value))
+        except (TypeError, ValueError, RecursionError) as error:
             raise TuiGruError(
                 f"{name} cannot be kept with a session: {error}; make it of texts, numbers, lists and dicts"
             ) from None

@@ -103,10 +103,6 @@ class Tallies:
         """Take over tallies of a timeline."""
         self._of[timeline] = dict(tallies)
 
-    def worth_keeping(self, timeline: Timeline) -> dict[Key, Tally]:
-        """Those tallies of a timeline that it took looking into batches to know."""
-        return {key: tally for key, tally in self._of.get(timeline, {}).items() if tally.looked}
-
     def of(self, timeline: Timeline, key: Key) -> Tally:
         """The tally of a trigger; what is known of a timeline with the same beginning is taken over."""
         if timeline not in self._of:

@@ -117,7 +117,8 @@ class Writing(SettingStops):
         if self._tallies is None:
             return {}
         keys = {self._made_ready(stop).key for stop in self._stops.breakpoints if stop.hits}
-        return {key: tally for key, tally in self._tallies.worth_keeping(self._timeline).items() if key in keys}
+        tallies = {key: self._tallies.of(self._timeline, key) for key in sorted(keys)}
+        return {key: tally for key, tally in tallies.items() if tally.looked}
 
     # Branches
 
