@@ -1,17 +1,20 @@
 """Sessions driven at random, and what can be read of them: for the tests of sessions that survive."""
 
+import json
 import os
 import random
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from tui_gru import Session, TuiGruError
+from tui_gru.debugger import session_file
 from tui_gru.debugger.divergence import DivergedError
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.session_errors import SessionFileError
+from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state_writer import pack_record
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +37,14 @@ def untouched(path):
     before = {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
     yield
     assert {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()} == before
+
+
+def altered(path, key, change):
+    """Change a fact in a session file in place, with the hash that belongs to it: `change` is given the fact, or is its text."""
+    with closing(session_file._connect(path, "rw")) as connection:
+        file = SessionFile(path, connection)
+        fact = json.loads(file.fact(key))
+        file.put_fact(key, change if isinstance(change, str) else json.dumps(change(fact)))
 
 
 @contextmanager

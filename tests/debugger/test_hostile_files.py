@@ -1,6 +1,5 @@
 """A session file whose hashes are right and whose contents are not: refused by name, at once, before anything is run or shown."""
 
-import json
 import os
 import sqlite3
 import time
@@ -9,7 +8,7 @@ from contextlib import closing
 import numpy as np
 import pytest
 
-from tests.debugger.acting import untouched
+from tests.debugger.acting import altered, untouched
 from tui_gru import Session
 from tui_gru.cli.program import main
 from tui_gru.debugger import own_sessions, session_file
@@ -40,14 +39,6 @@ def path(tmp_path):
     session.sample("Ma", 4)
     session.save(tmp_path / "math.tui-gru")
     return tmp_path / "math.tui-gru"
-
-
-def altered(path, key, change):
-    """Change a fact in place, with the hash that belongs to it."""
-    with closing(session_file._connect(path, "rw")) as connection:
-        file = SessionFile(path, connection)
-        fact = json.loads(file.fact(key))
-        file.put_fact(key, change if isinstance(change, str) else json.dumps(change(fact)))
 
 
 def put(*place, to):

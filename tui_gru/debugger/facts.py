@@ -14,6 +14,7 @@ from tui_gru.debugger.branches import LONGEST_NAME
 from tui_gru.debugger.encoding import from_json
 from tui_gru.debugger.session_errors import damaged
 from tui_gru.debugger.session_file import SessionFile
+from tui_gru.debugger.state_writer import LATEST
 from tui_gru.debugger.steps import LEVELS
 from tui_gru.engine.config import SAMPLERS, Config
 
@@ -172,7 +173,7 @@ HERE = fields(
     {
         "tick": whole(), "branch": name, "stride": fields(STEPS), "stop_on_nan": flag, "done": whole(), "undone": whole(),
     },
-    {"counted": optional(whole()), "written": whole()},
+    {"counted": optional(whole()), "written": whole(0, LATEST)},
 )  # fmt: skip
 BRANCH = row(whole(), whole())  # the last segment, the newest tick
 BRANCHES = listed(row(name, whole(), whole()))
