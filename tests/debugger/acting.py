@@ -1,17 +1,20 @@
 """Sessions driven at random, and what can be read of them: for the tests of sessions that survive."""
 
+import json
 import os
 import random
 import sys
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import numpy as np
 
 from tui_gru import Session, TuiGruError
+from tui_gru.debugger import session_file
 from tui_gru.debugger.divergence import DivergedError
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.session_errors import SessionFileError
+from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state_writer import pack_record
 
 ROOT = Path(__file__).parents[2]
@@ -34,6 +37,14 @@ def untouched(path):
     before = {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()}
     yield
     assert {each.name: each.read_bytes() for each in path.parent.iterdir() if each.is_file()} == before
+
+
+def altered(path, key, change):
+    """Change a fact in a session file in place, with the hash that belongs to it: `change` is given the fact, or is its text."""
+    with closing(session_file._connect(path, "rw")) as connection:
+        file = SessionFile(path, connection)
+        fact = json.loads(file.fact(key))
+        file.put_fact(key, change if isinstance(change, str) else json.dumps(change(fact)))
 
 
 @contextmanager
@@ -69,7 +80,8 @@ def portrait(session):
         "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),
         "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],
         "kept": session.kept("marks"),
-        "stops": (session.stops, session.marks, session.last_condition),
+        "left behind": (shown.hits, shown.log),
+        "stops": (session.stops, session.marks, session.last_condition, session.kept("left"), session.kept("compared")),
     }
 
 
@@ -105,11 +117,12 @@ def act(session, rng):
         lambda: session.rename_branch(rng.choice(session.branches), rng.choice(["warm", "cold", "main", "main~1"])),
         lambda: session.delete_branch(rng.choice(session.branches)),
         lambda: session.sample(session.config.vocabulary[:2], 3, temperature=rng.choice([0, 1.0]), seed=rng.randrange(9)),
-        lambda: session.run_back_until("loss < 1.3"),
+        lambda: session.run_back_until(rng.choice(["loss < 1.3", "loss < 1.2"])),
         lambda: session.keep("marks", {"a": session.position.tick}),
         lambda: session.mark(rng.choice("abC")),
         lambda: session.jump(rng.choice("abC'")),
         lambda: session.break_at(rng.choice(["h", "loss", "dWz"]), condition=rng.choice(["", "any(h > 0.8)"]), hits="%7"),
+        lambda: session.break_at(rng.choice(["h", "loss"]), log="{loss:.3f} {h[0, 0]}", hits=rng.choice(["", "%5"])),
         lambda: session.watch("loss > 1.4", stops=True),
         lambda: session.delete_stop(rng.choice(session.stops.all).id if session.stops.all else 1),
         session.reverse_continue,

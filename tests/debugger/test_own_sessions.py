@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.debugger.acting import assert_same, untouched
+from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger import opening, own_sessions, store, surviving
+from tui_gru.debugger import opening, own_sessions, state_writer, store, surviving
 from tui_gru.debugger.session_errors import SessionInUseError, SessionMissingError
 from tui_gru.debugger.store import Recorder
 
@@ -21,7 +21,9 @@ def automatic(text="MathMathMathMathMath"):
 
 
 def at(path, seconds):
-    os.utime(path, (seconds, seconds))
+    """As if the session had been written then; what the file system says of its time is no matter."""
+    altered(path, "here", lambda here: {**here, "written": seconds * 10**6})
+    os.utime(path, (10**9 - seconds, 10**9 - seconds))
 
 
 @pytest.fixture
@@ -180,10 +182,63 @@ def test_last_is_the_newest():
     at(old, 1)
     at(new, 2)
     assert own_sessions.find("last") == new
-    log = old.with_name(old.name + "-wal")
-    log.touch()
-    at(log, 3)
-    assert own_sessions.find("last") == old
+    session = Session.open(old, record=True)
+    with closing(session):
+        assert own_sessions.find("last") == old
+        session.step()
+        Session().save(new)
+        assert own_sessions.find("last") == new
+        session.step()
+        assert own_sessions.find("last") == old
+
+
+def test_a_clock_that_was_set_back_makes_nothing_older(monkeypatch):
+    monkeypatch.setattr(own_sessions, "STAY", 3)
+    clock = iter([5000, 6000, 7000, 100, 90, 80, 70])
+    monkeypatch.setattr(state_writer, "now", lambda: next(clock) * 10**6)
+    paths = []
+    for letter in "abcdefg":
+        paths.append(automatic(letter * 9))
+        Session().save(paths[-1])
+        own_sessions.prune()
+        assert paths[-1].exists()
+        assert own_sessions.find("last") == paths[-1]
+    assert [path.exists() for path in paths] == [False] * 4 + [True] * 3
+    assert [each.path for each in own_sessions.listed()] == paths[:-4:-1]
+
+
+def test_a_recording_is_newer_with_every_verb_whatever_the_clock_says(tmp_path, monkeypatch):
+    session, path = Session(), tmp_path / "math.tui-gru"
+    clock = iter([50, 40, 30, 60])
+    monkeypatch.setattr(state_writer, "now", lambda: next(clock))
+    with closing(session):
+        session.record_to(path)
+        for expected in (51, 52, 60):
+            session.step()
+            assert store.written(path) == expected
+        assert not session.undo()
+        assert store.written(path) == 60
+        monkeypatch.setattr(state_writer, "now", lambda: 10)
+    with closing(Session.open(path, record=True)):
+        assert store.written(path) == 61
+
+
+def test_a_session_from_the_end_of_time_does_not_break_those_that_come_after_it():
+    evil, good = store.session_path("evil"), store.session_path("good")
+    Session().save(evil)
+    altered(evil, "here", lambda here: {**here, "written": state_writer.LATEST})
+    Session().save(good)
+    assert Session.open(good).position.tick == 0
+    assert {each.name for each in own_sessions.listed()} == {"evil", "good"}
+
+
+def test_a_session_of_an_early_version_has_the_time_of_its_file():
+    path = store.session_path("early")
+    Session().save(path)
+    altered(path, "here", lambda here: {name: value for name, value in here.items() if name not in ("written", "counted")})
+    os.utime(path, (10**9, 10**9))
+    assert store.written(path) == 10**15
+    assert Session.open(path).position.tick == 0
 
 
 # The list
@@ -201,7 +256,7 @@ def test_the_list_says_where_each_was_left_and_what_is_wrong_with_others(tmp_pat
     (store.sessions_folder() / "readme.txt").write_text("no session")
     for seconds, path in enumerate([store.session_path("math"), automatic().with_stem("2026-11-25-Math")]):
         at(path, seconds + 1)
-    foreign, auto, math = own_sessions.listed()
+    auto, math, foreign = own_sessions.listed()
     assert (math.name, math.automatic, math.place, math.branches) == (
         "math",
         False,
@@ -237,17 +292,15 @@ def test_the_oldest_automatic_ones_go_and_no_others(monkeypatch):
         Session().save(paths[-1])
         at(paths[-1], 10 + i)
     paths[1].write_bytes(b"not a session, so it is no business of ours" * 9)
-    at(paths[1], 2)
     busy = Session.open(paths[2], record=True)
     with closing(busy):
-        for path in (paths[2], paths[2].with_name(paths[2].name + "-wal")):
-            at(path, 3)
         own_sessions.prune()
-        assert [path.exists() for path in paths] == [False, True, True, False, True, True, True]
+        assert [path.exists() for path in paths] == [False, True, True, False, False, True, True]
     assert kept.exists()
     at(paths[2], 3)
+    monkeypatch.setattr(own_sessions, "STAY", 2)
     own_sessions.prune()
-    assert [path.exists() for path in paths] == [False, True, False, False, True, True, True]
+    assert [path.exists() for path in paths] == [False, True, False, False, False, True, True]
     assert {path.name for path in store.automatic_folder().iterdir()} == {path.name for path in paths if path.exists()}
 
 

@@ -39,7 +39,7 @@ def fault(name):
 
 
 def failing(monkeypatch, owner, method, error):
-    def fail(*_):
+    def fail(*_, **options):
         raise error
 
     monkeypatch.setattr(owner, method, fail)

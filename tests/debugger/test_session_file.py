@@ -189,7 +189,7 @@ def test_a_session_of_a_later_version_is_left_alone(path):
 def test_a_save_that_fails_leaves_what_was_there(path, monkeypatch):
     Session().save(path)
 
-    def fail(*args):
+    def fail(*args, **options):
         raise sqlite3.OperationalError("database or disk is full")
 
     monkeypatch.setattr(state_writer.StateWriter, "_write_place", fail)
@@ -203,7 +203,7 @@ def test_a_save_that_fails_leaves_what_was_there(path, monkeypatch):
 def test_an_interrupted_save_leaves_what_was_there(path, monkeypatch):
     Session().save(path)
 
-    def interrupt(*args):
+    def interrupt(*args, **options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(state_writer.StateWriter, "_write_place", interrupt)

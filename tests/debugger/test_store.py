@@ -75,6 +75,84 @@ def test_what_is_recorded_is_there_after_every_verb(tmp_path_factory, options, s
     assert_same(again, Session.open(path))
 
 
+VERBS = {
+    "step": lambda s: s.step("batch", 2),
+    "seek": lambda s: s.seek("e1 b1 t2"),
+    "run_until": lambda s: s.run_until("loss < 1.26"),
+    "run_back_until": lambda s: s.run_back_until("loss > 1.25"),
+    "next_match": lambda s: s.next_match(False),
+    "run_to": lambda s: s.run_to("h"),
+    "sgd": lambda s: s.sgd(2),
+    "jump": lambda s: s.jump("a"),
+    "jump back": lambda s: s.jump("'"),
+    "adopt": lambda s: s.adopt(s.what_if("h", (0, 0), 0.5, t=1)),
+    "edit": lambda s: s.edit("Wz", (0, 0), 1.5),
+    "undo": lambda s: s.undo(),
+    "redo": lambda s: s.redo(),
+    "switch": lambda s: s.switch("main"),
+    "rename": lambda s: s.rename_branch("main~1", "warm"),
+    "delete": lambda s: s.delete_branch("warm"),
+    "sample": lambda s: s.sample("Ma", 3),
+    "mark": lambda s: s.mark("b"),
+    "delete mark": lambda s: s.delete_mark("b"),
+    "break": lambda s: s.break_at("h", hits="%2"),
+    "log": lambda s: s.break_at("loss", log="{loss}"),
+    "continue": lambda s: s.continue_(),
+    "reverse": lambda s: s.reverse_continue(),
+    "compare": lambda s: s.compare(None),
+}
+
+
+def test_every_verb_is_one_transaction(path, monkeypatch):
+    """A kill between two transactions of a verb would leave a state of neither before it nor after it."""
+    session = Session()
+    session.learning = True
+    session.step("batch", 4)
+    session.step("batch", -2)
+    session.edit("Wz", (0, 1), 1.0)
+    session.mark("a")
+    session.run_back_until("loss > 1")
+    transaction, count = session_file.SessionFile.transaction, 0
+
+    def counted(file):
+        nonlocal count
+        count += 1
+        return transaction(file)
+
+    with closing(session):
+        session.record_to(path)
+        monkeypatch.setattr(session_file.SessionFile, "transaction", counted)
+        for name, verb in VERBS.items():
+            before, count = portrait(session), 0
+            verb(session)
+            assert (name, count) == (name, 1)
+            assert portrait(session) != before, name
+            assert_same(session, Session.open(path))
+
+
+def test_what_is_kept_during_a_verb_does_not_write_half_of_it(path):
+    """A screen keeps its layout while a run goes on in another thread."""
+    session, seen = Session(), []
+
+    def keep(position):
+        if not seen:
+            thread = threading.Thread(target=lambda: session.keep("layout", 7))
+            thread.start()
+            thread.join()
+            seen.append(Session.open(path))
+
+    session.learning = True
+    with closing(session):
+        session.record_to(path)
+        before = portrait(session)
+        session.run_until("loss < 1", progress=keep)
+        assert portrait(seen[0]) == before
+        assert seen[0].kept("layout") == 7
+        assert seen[0].last_condition == ""
+        assert_same(session, Session.open(path))
+    assert session.last_condition == "loss < 1"
+
+
 def test_every_edit_can_be_undone_and_redone_after_reopening(path):
     session = acted(7, 0, text=TEXT)
     states = [portrait(session)]

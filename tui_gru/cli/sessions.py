@@ -58,7 +58,7 @@ def table() -> Iterator[str]:
         return
     rows = [("SESSION", "WRITTEN", "SIZE", "LEFT AT", "BRANCHES")]
     for each in sessions:
-        written = datetime.fromtimestamp(each.written).strftime("%Y-%m-%d %H:%M")
+        written = datetime.fromtimestamp(each.written).strftime("%Y-%m-%d %H:%M") if each.written else "?"
         rows.append((safe_text(each.name), written, _size(each.size), safe_text(each.place), safe_text(", ".join(each.branches))))
     widths = [max(len(row[i]) for row in rows if i != 3 or row[4]) for i in range(4)]
     for name, written, size, place, branches in rows:

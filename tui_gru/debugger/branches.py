@@ -148,7 +148,35 @@ class Branches:
             return tuple(change for change in changes if name not in (change.source, change.target))
 
         named = {each: branch for each, branch in self.named.items() if each != name}
-        return Branches(named, self.current, others(self.done), others(self.undone))
+        left = Branches(named, self.current, others(self.done), others(self.undone))
+        return replace(left, done=left.undoable, undone=left.redoable)
+
+    @property
+    def undoable(self) -> tuple[Change, ...]:
+        """Those of the changes done that can be undone one after the other, the last first: their branches are there then."""
+        named: dict[str, Branch] = dict(self.named)
+        kept: list[Change] = []
+        for change in reversed(self.done):
+            back = change.other if change.source == change.target else named.get(change.source)
+            if change.target not in named or back is None or change.tick > back.newest:
+                continue
+            if change.other is None:
+                del named[change.target]
+            else:
+                named[change.target] = change.other
+            kept.append(change)
+        return tuple(reversed(kept))
+
+    @property
+    def redoable(self) -> tuple[Change, ...]:
+        """Those of the changes undone that can be redone one after the other, the last first."""
+        named: dict[str, Branch] = dict(self.named)
+        kept: list[Change] = []
+        for change in reversed(self.undone):
+            if change.source in named and change.other is not None and change.left <= change.other.newest:
+                named[change.target] = change.other
+                kept.append(change)
+        return tuple(reversed(kept))
 
     def _check(self, name: str) -> None:
         if name not in self.named:

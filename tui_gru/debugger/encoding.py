@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from functools import cache, lru_cache
 from hashlib import blake2b
@@ -12,12 +13,34 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-KINDS = "if"  # whole and floating-point numbers
+MOST_DEPTH = 32  # of what can be kept with a session
+_CODE = re.compile(r"[<|][if][1248]")  # whole and floating-point numbers
 
 
 def to_json(value: Any) -> str:
     """`value` as JSON in ASCII. Raises TypeError or ValueError for what JSON does not have, NaN included."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
+
+
+def from_json(text: str) -> Any:
+    """What `to_json` has written. Raises ValueError for other text, and for more than MOST_DEPTH objects in one another."""
+    try:
+        value = json.loads(text, parse_constant=_finite, parse_float=_finite)
+    except RecursionError:
+        raise ValueError("is nested too deeply") from None
+    level = [value]
+    for _ in range(MOST_DEPTH):
+        items = (each.values() if isinstance(each, dict) else each for each in level if isinstance(each, (dict, list)))
+        level = [item for each in items for item in each if isinstance(item, (dict, list))]
+    if level:
+        raise ValueError("is nested too deeply")
+    return value
+
+
+def _finite(number: str) -> float:
+    if not math.isfinite(value := float(number)):
+        raise ValueError(f"has the number {value}")
+    return value
 
 
 def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
@@ -43,12 +66,13 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
     """The arrays that `pack` has put into bytes, read-only. Raises ValueError where the bytes are something else."""
     head = data[: data.index(b"\n") + 1]
     at, arrays = len(head), {}
-    for name, code, shape in json.loads(head):
-        dtype = np.dtype(code)
-        if dtype.kind not in KINDS:
-            raise ValueError(f"{name} is no array of numbers")
-        array = np.frombuffer(data, dtype, math.prod(shape), at).reshape(shape)
-        arrays[name] = array.astype(dtype.newbyteorder("="), copy=False)
+    for name, code, shape in from_json(head.decode("ascii")):
+        if type(name) is not str or type(code) is not str or not _CODE.fullmatch(code):
+            raise ValueError("holds something else than numbers under names")
+        if not all(type(size) is int and size >= 0 for size in shape):
+            raise ValueError("has an array of no size")
+        array = np.frombuffer(data, np.dtype(code), math.prod(shape), at).reshape(shape)
+        arrays[name] = array.astype(array.dtype.newbyteorder("="), copy=False)
         at += array.nbytes
     if at != len(data):
         raise ValueError("there is more than the arrays that were announced")

@@ -9,12 +9,12 @@ from typing import Any
 from tui_gru.debugger.marks import Mark, Marks, check_letter
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.state import State
-from tui_gru.debugger.surviving import recorded
+from tui_gru.debugger.surviving import LAST_CONDITION, LEFT, recorded
 from tui_gru.debugger.travelling import Progress, Travelling
 from tui_gru.debugger.trouble import Trouble, joined
 from tui_gru.engine.errors import TuiGruError
 
-MARKS, CONDITION, LEFT = "marked", "last_condition", "left"  # the names under which they are kept with the session
+MARKS = "marked"  # the name under which they are kept with the session
 BACK = "'"
 
 
@@ -24,7 +24,7 @@ class Jumping(Travelling):
     def _begin(self, state: State) -> None:
         super()._begin(state)
         self._marks: Marks = self._restored(MARKS, Marks.from_data, Marks())
-        self._last_condition: str = self._restored(CONDITION, _text, "")
+        self._last_condition: str = self._restored(LAST_CONDITION, _text, "")
         self._left: tuple[str, int] | None = self._restored(LEFT, _place, None)
 
     def _restored(self, name: str, read: Any, default: Any) -> Any:
@@ -34,7 +34,7 @@ class Jumping(Travelling):
             return default
         try:
             return read(kept)
-        except (TypeError, ValueError, RecursionError):
+        except (TypeError, ValueError, AttributeError, RecursionError):
             said = f"what was kept as {name} cannot be read and is left out"
             self.notice = joined(self.notice, Trouble(said))
             return default
@@ -104,6 +104,7 @@ class Jumping(Travelling):
             if (self._branches.current, self.position.tick) != here:
                 self._leave(here)
 
+    @recorded
     def seek(self, place: str | Position | int, *, progress: Progress | None = None, along: bool = False) -> Position:
         """As `Travelling.seek`; `along` goes on with the jump before it, so that one jumps back to where that began."""
         with nullcontext() if along else self._leaving():
@@ -127,12 +128,15 @@ class Jumping(Travelling):
         """What was last searched for, in either direction; empty if nothing was."""
         return self._last_condition
 
+    @recorded
     def run_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         return self._ask(condition, True, progress)
 
+    @recorded
     def run_back_until(self, condition: str, *, progress: Progress | None = None) -> bool:
         return self._ask(condition, False, progress)
 
+    @recorded
     def next_match(self, forwards: bool = True, progress: Progress | None = None) -> bool:
         """Search again for what was last searched for. True if it stopped there."""
         if not self._last_condition:
@@ -143,7 +147,7 @@ class Jumping(Travelling):
         self._compiled(condition)  # one that is none is not remembered
         if condition != self._last_condition:
             self._last_condition = condition
-            self.keep(CONDITION, condition)
+            self.keep(LAST_CONDITION, condition)
         with self._leaving():
             search = super().run_until if forwards else super().run_back_until
             return search(condition, progress=progress)

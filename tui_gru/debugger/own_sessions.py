@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Any
 
-from tui_gru.debugger import session_file
+from tui_gru.debugger import facts, session_file
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.session_errors import SessionFileError, SessionMissingError, damaged
 from tui_gru.debugger.session_file import SessionFile
-from tui_gru.debugger.store import SUFFIX, automatic_folder, session_path, sessions_folder
+from tui_gru.debugger.store import SUFFIX, automatic_folder, own_files, session_path, sessions_folder, written, written_in
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
@@ -26,7 +24,7 @@ LONGEST = 16  # characters of the text in a name
 
 @dataclass(frozen=True)
 class Listed:
-    """A session as a list shows it. `place` is what is wrong with it where `branches` is 0; `written` seconds since 1970."""
+    """A session as a list shows it. `place` is what is wrong with it where it has no branches; `written` in seconds since 1970."""
 
     path: Path
     automatic: bool
@@ -65,7 +63,7 @@ def _title(text: str) -> str:
 
 def prune() -> None:
     """Delete the oldest automatic recordings, of those that are sessions and that nobody has open."""
-    for path in sorted(_files(automatic_folder()), key=written, reverse=True)[STAY:]:
+    for path in sorted(own_files(automatic_folder()), key=written, reverse=True)[STAY:]:
         with suppress(SessionFileError):
             session_file.remove(path)
 
@@ -74,7 +72,7 @@ def find(name: str) -> Path:
     """The file of a session by its name or path; the newest for `last`. Raises `SessionFileError` where there is none of these."""
     if name != LAST:
         return session_path(name)
-    newest = max(_all(), key=written, default=None)
+    newest = max(own_files(), key=written, default=None)
     if newest is None:
         raise SessionMissingError(f"there is no session in {sessions_folder()} yet; leave out --session to begin one")
     return newest
@@ -82,52 +80,28 @@ def find(name: str) -> Path:
 
 def listed() -> list[Listed]:
     """All sessions of a person, the newest first."""
-    return [_listed(path) for path in sorted(_all(), key=written, reverse=True)]
-
-
-def written(path: Path) -> float:
-    """When a session was last written to, in seconds since 1970."""
-    return max((each.stat().st_mtime for each in _with_log(path)), default=0.0)
-
-
-def _with_log(path: Path) -> list[Path]:
-    """While a session is open, or after a crash, the newest of it is in a file beside it."""
-    return [each for each in (path, path.with_name(f"{path.name}-wal")) if each.exists()]
-
-
-def _all() -> list[Path]:
-    return [*_files(sessions_folder()), *_files(automatic_folder())]
-
-
-def _files(folder: Path) -> list[Path]:
-    try:
-        return [path for path in folder.iterdir() if path.suffix == SUFFIX and path.is_file()]
-    except OSError:  # there is no such folder yet
-        return []
+    return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
 
 
 def _listed(path: Path) -> Listed:
-    size = sum(each.stat().st_size for each in _with_log(path))
-    automatic = path.parent == automatic_folder()
+    automatic, size = path.parent == automatic_folder(), 0
+    for each in (path, path.with_name(f"{path.name}-wal")):  # while it is open, or after a crash, it is in both
+        with suppress(OSError):
+            size += each.stat().st_size
     try:
         with session_file.glancing(path) as file:
-            place, branches = _glance(file)
+            return Listed(path, automatic, size, *_glance(file))
     except TuiGruError as error:
-        return Listed(path, automatic, size, written(path), str(error).removeprefix(f"{path} "))
-    return Listed(path, automatic, size, written(path), place, branches)
+        return Listed(path, automatic, size, 0.0, str(error).removeprefix(f"{path} "))
 
 
-def _glance(file: SessionFile) -> tuple[str, tuple[str, ...]]:
-    """Where a session was left, and its branches, the current one first."""
-
-    def fact(key: str) -> Any:
-        return json.loads(file.fact(key))
-
-    here = fact("here")
-    try:
-        at = position_of(program_of(Config.of(**fact("run")["config"])), here["tick"])
-        names = [name for name, *_ in fact("branches")]
-        names.insert(0, names.pop(names.index(here["branch"])))
-    except (KeyError, TypeError, ValueError) as error:
-        raise damaged(file.path, f"its contents ({type(error).__name__})") from error
-    return f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}", tuple(names)
+def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
+    """When a session was written, where it was left, and its branches, the current one first."""
+    here = facts.read(file, "here", facts.HERE)
+    newest = {name: tick for name, _, tick in facts.read(file, "branches", facts.BRANCHES)}
+    if here["tick"] > newest.pop(here["branch"], -1):
+        raise damaged(file.path, "the place where it was left")
+    config = Config.of(**facts.read(file, "run", facts.RUN)["config"])
+    at = position_of(program_of(config), here["tick"])
+    place = f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}"
+    return written_in(file) / 1e6, place, (here["branch"], *newest)

@@ -214,6 +214,7 @@ class Session(Explaining, Comparing):
 
         return what_if(self._timeline, self._moment, edits.Edit(name, edits.as_index(index), value), t)
 
+    @recorded
     def adopt(self, what: WhatIf) -> Position:
         """Make a what-if so: go to just after the line that wrote the number, and edit it there, which forks in the past."""
         there = self._timeline.moment(self._timeline.place(what.tick))
@@ -260,6 +261,7 @@ class Session(Explaining, Comparing):
         self._branches = self._branches.renamed(old, new)
         self._rename_compared(old, new)
         self._move_marks(old, new)
+        self._move_written(old, new)
 
     @recorded
     def delete_branch(self, name: str) -> None:
@@ -269,13 +271,16 @@ class Session(Explaining, Comparing):
         """
         self._branches = self._branches.without(name)
         self._move_marks(name, None)
+        self._move_written(name, None)
 
     def _restore(self, restored: tuple[Branches, int] | None) -> bool:
-        if restored is not None:
-            self._stand(*restored)
-        return restored is not None
+        if restored is None:
+            return False
+        branches, tick = restored
+        self._stand(branches, branches.timeline.place(tick))
+        return True
 
-    def _state(self) -> State:
+    def _state(self, *, counts: bool = False) -> State:
         return State(
             self.config,
             self.epochs,
@@ -285,6 +290,7 @@ class Session(Explaining, Comparing):
             self.stop_on_nan,
             self.samples,
             self._kept,
+            self._hit_counts() if counts else {},
         )
 
     def _check_parameter(self, name: str) -> None:

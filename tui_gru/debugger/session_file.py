@@ -72,6 +72,11 @@ class SessionFile:
                 raise damaged(self.path, key)
             yield at, data
 
+    @property
+    def changes(self) -> int:
+        """How many entries have been written or removed so far."""
+        return self._connection.total_changes
+
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All that is written in it is written, or none of it."""

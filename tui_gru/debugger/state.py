@@ -11,12 +11,16 @@ from tui_gru.debugger.steps import Stride
 from tui_gru.engine.config import Config
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.tallies import Key, Tally
     from tui_gru.engine.sampling import Sample
 
 
 @dataclass(frozen=True, eq=False)
 class State:
-    """One moment of a session: its run, its branches, where one is, and what was sampled and kept."""
+    """One moment of a session: its run, its branches, where one is, and what was sampled and kept.
+
+    `hit_counts` has the hits of counted breakpoints on the current timeline; they can be counted again, which takes long.
+    """
 
     config: Config
     epochs: int | None
@@ -26,3 +30,4 @@ class State:
     stop_on_nan: bool = False
     samples: tuple[Sample, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)
+    hit_counts: Mapping[Key, Tally] = field(default_factory=dict)

@@ -1,14 +1,17 @@
 """Writing a session down: all of it the first time, and from then on what has changed.
 
 The facts: `run` (config, epochs, history_memory, machine), `here` (tick, branch, stride, how many changes can be undone and
-redone), `branches` [name, segment, newest], `segment/I` (parent, start, action, settings), `history/I` (how much of it there is),
-`done/N` and `undone/N` (changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks,
-breakpoints, watches, layout, commands). The arrays, by segment: `first/I` the record that it began with, `columns/I` the numbers
-of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; and `sample/N` the draws of a sample.
+redone, when it was written), `branches` [name, segment, newest], `segment/I` (parent, start, action, settings), `history/I` (how
+much of it there is), `done/N` and `undone/N` (changes), `samples`, and `kept`: a place by name for what a front end wants to find
+again (marks, breakpoints, watches, layout, commands). The arrays, by segment: `first/I` the record that it began with,
+`columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; `sample/N` the draws of
+a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends with
+segment `here.counted`.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
@@ -32,6 +35,12 @@ if TYPE_CHECKING:
 
 PIECE = 256  # batches whose numbers are written together
 MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # of one segment
+LATEST = 250_000 * 10**12  # microseconds since 1970: in the year 9892
+
+
+def now() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
 
 
 @dataclass
@@ -44,9 +53,13 @@ class _Written:
 
 
 class StateWriter:
-    """Writes the states of one session into one file, one after another."""
+    """Writes the states of one session into one file, one after another.
 
-    def __init__(self) -> None:
+    `written` is when it last wrote, in microseconds since 1970: later than what it was at first, whatever the clock says.
+    """
+
+    def __init__(self, written: int = 0) -> None:
+        self.written = written
         self._ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
         self._histories: WeakKeyDictionary[Segment, _Written] = WeakKeyDictionary()
         self._segments = 0
@@ -55,11 +68,14 @@ class StateWriter:
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
         self._kept: Mapping[str, Any] | None = None
+        self._counted: int | None = None
+        self._here: dict[str, Any] = {}
         self._grown: set[Segment] = set()
 
     def write(self, file: SessionFile, state: State) -> None:
         """Bring the file up to this state, in one transaction. The writer is of no use after an error."""
         with file.transaction():
+            before = file.changes
             if not self._segments:
                 file.clear()
                 self._write_run(file, state)
@@ -71,8 +87,10 @@ class StateWriter:
             self._write_changes(file, "done", state.branches.done)
             self._write_changes(file, "undone", state.branches.undone)
             self._write_samples(file, state.samples)
-            self._write_place(file, state)
+            self._write_hit_counts(file, state)
+            self._put(file, "branches", [[name, *self._branch(branch)] for name, branch in state.branches.named.items()])
             self._write_kept(file, state.kept)
+            self._write_place(file, state, changed=file.changes > before)
 
     def write_kept(self, file: SessionFile, kept: Mapping[str, Any]) -> None:
         """Write what a front end wants to find again, and nothing else."""
@@ -100,7 +118,7 @@ class StateWriter:
         file.put_fact("run", to_json({**run, "machine": this_machine()}))
         self._text = state.config.text
 
-    def _write_place(self, file: SessionFile, state: State) -> None:
+    def _write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
         branches = state.branches
         here = {
             "tick": state.tick,
@@ -109,9 +127,12 @@ class StateWriter:
             "stop_on_nan": state.stop_on_nan,
             "done": len(branches.done),
             "undone": len(branches.undone),
+            "counted": self._counted,
         }
-        self._put(file, "here", here)
-        self._put(file, "branches", [[name, *self._branch(branch)] for name, branch in branches.named.items()])
+        if changed or here != self._here:
+            self.written = min(max(now(), self.written + 1), LATEST)
+            self._put(file, "here", {**here, "written": self.written})
+            self._here = here
 
     def _branches(self, state: State) -> Iterator[Branch]:
         """Every branch that may hold segments not written yet."""
@@ -203,6 +224,16 @@ class StateWriter:
             file.drop_arrays(f"sample/{self._samples[sample]}")
         self._samples = known
         self._put(file, "samples", [_sample_fact(sample, known[sample]) for sample in samples])
+
+    def _write_hit_counts(self, file: SessionFile, state: State) -> None:
+        if not state.hit_counts:
+            return
+        self._counted = self._ids[state.branches.timeline.segments[-1]]
+        doubtful = [tally.doubtful(0, len(tally.known_counts)) for tally in state.hit_counts.values()]
+        self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
+        file.drop_arrays("counts")
+        counts = (pack({"counts": tally.known_counts}) for tally in state.hit_counts.values())
+        file.put_arrays("counts", enumerate(counts))
 
 
 def _same(old: Sequence[Change], new: Sequence[Change]) -> int:

@@ -7,6 +7,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -17,7 +18,7 @@ from tui_gru.debugger import session_file
 from tui_gru.debugger.session_errors import SessionFileError, UnwritableSessionError, has_locks, missing, no_locks, reason
 from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
-from tui_gru.debugger.state_writer import StateWriter
+from tui_gru.debugger.state_writer import LATEST, StateWriter
 
 SUFFIX = ".tui-gru"
 LONGEST_NAME = 200  # bytes
@@ -47,10 +48,11 @@ def session_path(name: FilePath) -> Path:
 
 @dataclass(frozen=True)
 class Opened:
-    """A session as it was read from a file. `trouble` says what is missing of it."""
+    """A session as it was read from a file: when it was written, as `written` has it; `trouble` says what is missing of it."""
 
     path: Path
     state: State
+    written: int
     trouble: str
 
 
@@ -66,14 +68,51 @@ def _read(file: SessionFile, history_memory: int | None) -> Opened:
     state, log = read_state(file), f"{file.path.name}-wal"
     if history_memory is not None:
         state.branches.timeline.memory.budget.bound(history_memory)
-    return Opened(file.path, state, f"newer work was in {log} beside it, which is missing: copy both" if file.log_missing else "")
+    trouble = f"newer work was in {log} beside it, which is missing: copy both" if file.log_missing else ""
+    return Opened(file.path, state, written_in(file), trouble)
+
+
+def written(path: Path) -> int:
+    """When a session was last written to, in microseconds since 1970, as `written_in` has it; 0 where it cannot be read."""
+    try:
+        with session_file.glancing(path) as file:
+            return written_in(file)
+    except SessionFileError:
+        return 0
+
+
+def written_in(file: SessionFile) -> int:
+    """When a session was last written to, by its own account. One of an early version has none, and the file's time counts."""
+    from tui_gru.debugger import facts  # late, too
+
+    here = facts.read(file, "here", facts.HERE)
+    return int(here["written"]) if "written" in here else min(int(file.path.stat().st_mtime * 1e6), LATEST)
+
+
+def own_files(*folders: Path) -> list[Path]:
+    """The files in the person's folders for sessions, or in these of them, as far as they look like sessions."""
+    found: list[Path] = []
+    for folder in folders or (sessions_folder(), automatic_folder()):
+        with suppress(OSError):  # there is no such folder yet
+            found += [path for path in folder.iterdir() if path.suffix == SUFFIX and path.is_file()]
+    return found
+
+
+def _newest(path: Path) -> int:
+    """When the newest of the sessions beside a file was written, if that is in one of the person's own folders."""
+    return max(map(written, own_files()), default=0) if _is_own(path) else 0
+
+
+def _is_own(path: Path) -> bool:
+    return path.parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
 def save(state: State, path: FilePath) -> None:
     """Write a session to a file, all of it or nothing. Raises `SessionFileError`; only a session is overwritten."""
     real = _real(path)
     _make_folder(real)
-    session_file.replace(real, lambda file, _: StateWriter().write(file, state))
+    writer = StateWriter(_newest(real))
+    session_file.replace(real, lambda file, _: writer.write(file, state))
 
 
 def _real(path: FilePath) -> Path:
@@ -100,7 +139,7 @@ def _no_name(name: FilePath) -> SessionFileError:
 
 def _make_folder(path: Path) -> None:
     """Make the folder of a file if it is one of the person's own for sessions."""
-    if path.parent in (_real(sessions_folder()), _real(automatic_folder())):
+    if _is_own(path):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -114,10 +153,11 @@ class Recorder:
     """
 
     def __init__(self, path: Path, begin: Callable[[SessionFile | None], Opened]) -> None:
-        self.path, self._writer = path, StateWriter()
+        self.path, newest = path, _newest(path)
 
         def fill(new: SessionFile, old: SessionFile | None) -> None:
             self.begun = begin(old)
+            self._writer = StateWriter(max(newest, self.begun.written))
             self._writer.write(new, self.begun.state)
 
         _make_folder(path)
@@ -132,7 +172,7 @@ class Recorder:
     def begin(cls, state: State, path: FilePath) -> Self:
         """Begin with all of `state`. Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere."""
         at = _real(path)
-        return cls(at, lambda old: Opened(at, state, ""))
+        return cls(at, lambda old: Opened(at, state, 0, ""))
 
     @classmethod
     def resume(cls, path: FilePath, history_memory: int | None = None) -> Self:
@@ -160,7 +200,8 @@ class Recorder:
 
     def _try(self, write: Callable[[StateWriter], None]) -> str:
         with self._lock:
-            writer, self._writer = self._writer, StateWriter()  # after an interruption, all is written again
+            writer = self._writer
+            self._writer = StateWriter(writer.written)  # after an interruption, all is written again
             try:
                 if not session_file.is_at(self.path, self._inode):
                     raise FileNotFoundError(None, "another file has taken its place")

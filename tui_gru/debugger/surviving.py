@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5  # to find a file that no other program is just beginning, too
 
+LAST_CONDITION, LEFT, HITS, LOG = "last_condition", "left", "hits", "log"  # the names under which looking around is kept
+PASSING = frozenset((LAST_CONDITION, LEFT, HITS, LOG))  # no reason to begin a recording
+
 REOPENED = "reopened where it was left: "
 
 P = ParamSpec("P")
@@ -34,17 +37,18 @@ class Surviving(ABC):
     _kept: Mapping[str, Any]
     _recorder: Recorder | None
     _later: _Later | None
-    _verb: int  # the thread that is in a recorded verb
+    _verb: int  # the thread that is in a recorded verb, 0 if none is
+    _keeping: dict[str, Any]  # what that verb keeps: it is written with what else the verb changes
     _recording: RLock  # what is kept may come from another thread than the verbs
 
     @abstractmethod
-    def _state(self) -> State:
-        """What it is now."""
+    def _state(self, *, counts: bool = False) -> State:
+        """What it is now; with its hit counts, if `counts` asks for them."""
 
     def _begin(self, state: State) -> None:
         """Go on from a state."""
         self._kept, self._recorder, self._later, self.notice = state.kept, None, None, ""
-        self._verb, self._recording = 0, RLock()
+        self._verb, self._keeping, self._recording = 0, {}, RLock()
 
     @classmethod
     def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
@@ -74,7 +78,7 @@ class Surviving(ABC):
         if self._recorder is not None and self._recorder.is_at(path):
             self.record()
         else:
-            save(self._state(), path)
+            save(self._state(counts=True), path)
 
     def record_to(self, path: FilePath) -> None:
         """Save the session and bring the file up to it after every verb from here on, so that it survives the end of the process.
@@ -86,7 +90,7 @@ class Surviving(ABC):
 
         with self._recording:
             if self._recorder is None or not self._recorder.is_at(path):
-                recorder = Recorder.begin(self._state(), path)
+                recorder = Recorder.begin(self._state(counts=True), path)
                 self.close()
                 self._recorder = recorder
 
@@ -104,12 +108,14 @@ class Surviving(ABC):
         return None if self._recorder is None else self._recorder.path
 
     def record(self) -> None:
-        """Write what has changed to the file that is recorded to, if there is one. Every verb does."""
-        if self._later is not None:
-            self._begin_recording()
-            return
+        """Write what has changed to the file that is recorded to, if there is one. Every verb does, once, at its end."""
         with self._recording:
-            if self._recorder is not None:
+            keeping, self._keeping = self._keeping, {}
+            if keeping:
+                self._kept = {**self._kept, **keeping}
+            if self._later is not None:
+                self._begin_recording(kept=not keeping.keys() <= PASSING)
+            elif self._recorder is not None:
                 self._heed(self._recorder.write(self._state()))
 
     def _begin_recording(self, *, kept: bool = False) -> None:
@@ -133,6 +139,8 @@ class Surviving(ABC):
         with self._recording:
             self._later = None
             if self._recorder is not None:
+                if (state := self._state(counts=True)).hit_counts:
+                    self._recorder.write(state)
                 self._recorder.close()
                 self._recorder = None
 
@@ -142,26 +150,27 @@ class Surviving(ABC):
         Within a verb it is written with what else that changes. Without `begin` it is no reason to begin a recording that was put
         off; it will be there when that begins.
         """
-        import json
-
-        from tui_gru.debugger.encoding import to_json
+        from tui_gru.debugger.encoding import from_json, to_json
 
         try:
-            value = json.loads(to_json(value))
-        except (TypeError, ValueError) as error:
+            value = from_json(to_json(value))
+        except (TypeError, ValueError, RecursionError) as error:
             raise TuiGruError(
                 f"{name} cannot be kept with a session: {error}; make it of texts, numbers, lists and dicts"
             ) from None
         with self._recording:
+            if self._verb == get_ident():
+                self._keeping[name] = value
+                return
             self._kept = {**self._kept, name: value}
             if self._later is not None and begin:
                 self._begin_recording(kept=True)
-            elif self._recorder is not None and self._verb != get_ident():
+            elif self._recorder is not None:
                 self._heed(self._recorder.write_kept(self._kept))
 
     def kept(self, name: str, default: Any = None) -> Any:
         """What was last kept under a name."""
-        return self._kept.get(name, default)
+        return self._keeping.get(name, self._kept.get(name, default))
 
     def _heed(self, trouble: str) -> None:
         if trouble:
@@ -181,15 +190,20 @@ class _Later:
 
 
 def recorded(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
-    """A verb of a session after which, however it ends, what has changed is written to the file that is recorded to."""
+    """A verb of a session after which, however it ends, what has changed is written to the file that is recorded to.
+
+    It is one transaction: a verb that is part of another writes nothing by itself.
+    """
 
     @wraps(verb)
     def record(session: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        outer, session._verb = session._verb, get_ident()
+        if session._verb == get_ident():
+            return verb(session, *args, **kwargs)
+        session._verb = get_ident()
         try:
             return verb(session, *args, **kwargs)
         finally:
-            session._verb = outer
+            session._verb = 0
             session.record()
 
     return record

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -13,6 +14,8 @@ from tui_gru.debugger.timeline import Timeline
 UNKNOWN = -1
 RECENT = 64
 
+Key = tuple[str, ...]
+
 
 class Tally:
     """The number of hits of one trigger in each batch of a timeline, as far as it is known."""
@@ -23,6 +26,20 @@ class Tally:
         self._summed = 0  # the batches from the first on that are in the sums
         self._doubtful: set[int] = set()  # batches where it cannot be told at some place
         self._recent: dict[int, Hits] = {}
+        self.looked = False  # whether a batch had to be looked into, so that counting again would take long
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int32], doubtful: Iterable[int]) -> Tally:
+        """One that is known already: the number of hits in each batch, UNKNOWN where it is not known."""
+        tally = cls()
+        tally._counts, tally._doubtful, tally.looked = counts.copy(), set(doubtful), True
+        return tally
+
+    @property
+    def known_counts(self) -> NDArray[np.int32]:
+        """The number of hits in each batch, up to the last that is known."""
+        known = np.flatnonzero(self._counts != UNKNOWN)
+        return self._counts[: known[-1] + 1 if known.size else 0]
 
     def counts(self, first: int, last: int) -> NDArray[np.int32]:
         """Of the batches `first` … `last`; UNKNOWN where it has to be found out. What is written to it is noted."""
@@ -37,6 +54,7 @@ class Tally:
 
     def note(self, hits: Hits) -> None:
         """Write down the hits in a batch."""
+        self.looked = True
         self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
         if hits.errors:
             self._doubtful.add(hits.batch)
@@ -71,6 +89,7 @@ class Tally:
         tally = Tally()
         tally._counts = self._counts[:batches].copy()
         tally._doubtful = {batch for batch in self._doubtful if batch < batches}
+        tally.looked = self.looked
         return tally
 
 
@@ -78,15 +97,19 @@ class Tallies:
     """The tallies of all timelines that are still there, by the keys of triggers."""
 
     def __init__(self) -> None:
-        self._of: WeakKeyDictionary[Timeline, dict[tuple[str, ...], Tally]] = WeakKeyDictionary()
+        self._of: WeakKeyDictionary[Timeline, dict[Key, Tally]] = WeakKeyDictionary()
 
-    def of(self, timeline: Timeline, key: tuple[str, ...]) -> Tally:
+    def put(self, timeline: Timeline, tallies: Mapping[Key, Tally]) -> None:
+        """Take over tallies of a timeline."""
+        self._of[timeline] = dict(tallies)
+
+    def of(self, timeline: Timeline, key: Key) -> Tally:
         """The tally of a trigger; what is known of a timeline with the same beginning is taken over."""
         if timeline not in self._of:
             self._of[timeline] = self._taken_over(timeline)
         return self._of[timeline].setdefault(key, Tally())
 
-    def _taken_over(self, timeline: Timeline) -> dict[tuple[str, ...], Tally]:
+    def _taken_over(self, timeline: Timeline) -> dict[Key, Tally]:
         likest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
         batches = _in_common(likest, timeline)
         return {key: tally.shared(batches) for key, tally in self._of.get(likest, {}).items()} if batches else {}

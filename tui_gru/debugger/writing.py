@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.finite import FiniteWatch
@@ -13,23 +13,29 @@ from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.setting_stops import SettingStops
 from tui_gru.debugger.state import State
 from tui_gru.debugger.stops import Breakpoint, LogLine
+from tui_gru.debugger.surviving import HITS, LOG, recorded
 from tui_gru.debugger.timeline import Change, Timeline
 from tui_gru.debugger.travelling import Progress
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.tallies import Tallies
+    from tui_gru.debugger.tallies import Key, Tallies, Tally
 
 MOST_HITS, MOST_LINES = 256, 1000
+
+T = TypeVar("T")
 
 
 class Writing(SettingStops):
     """What a run leaves behind. A branch that is new has that of the one it forked from, up to there."""
 
     def _begin(self, state: State) -> None:
-        self._hits_of: dict[str, tuple[int, ...]] = {}  # by branch: ticks, the one stopped at last at the end
-        self._log_of: dict[str, tuple[LogLine, ...]] = {}
         self._tallies: Tallies | None = None
         super()._begin(state)
+        if state.hit_counts:
+            self._all_tallies().put(self._timeline, state.hit_counts)
+        # By branch: ticks, the one stopped at last at the end; and lines.
+        self._hits_of: Mapping[str, tuple[int, ...]] = self._restored(HITS, _read_hits, {})
+        self._log_of: Mapping[str, tuple[LogLine, ...]] = self._restored(LOG, _read_log, {})
 
     @property
     def _hits(self) -> tuple[int, ...]:
@@ -49,7 +55,7 @@ class Writing(SettingStops):
     def _note_hit(self, tick: int) -> None:
         """A run has stopped at something."""
         others = [each for each in self._hits_of.get(self.branch, ()) if each != tick]
-        self._hits_of[self.branch] = (*others, tick)[-MOST_HITS:]
+        self._keep_hits(self.branch, (*others, tick)[-MOST_HITS:])
 
     def _stopped(self, watch: FiniteWatch | None, tick: int) -> int:
         place = super()._stopped(watch, tick)
@@ -64,10 +70,12 @@ class Writing(SettingStops):
             self._note_hit(self.position.tick)
         return matched
 
+    @recorded
     def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
         with self._writing(progress):
             return super().run_to(line, progress=progress)
 
+    @recorded
     def sgd(self, count: int = 1, *, progress: Progress | None = None) -> Position:
         with self._writing(progress):
             return super().sgd(count, progress=progress)
@@ -95,7 +103,7 @@ class Writing(SettingStops):
         triggers, here, old = [self._made_ready(stop) for stop in logs], self.position.tick, self._log_of.get(self.branch, ())
         monitor = self._monitor(None, progress)
         lines = lines_between(triggers, self._timeline, self._all_tallies(), before, here, monitor, MOST_LINES)
-        self._log_of[self.branch] = merged(old, lines, MOST_LINES)
+        self._keep_log(self.branch, merged(old, lines, MOST_LINES))
 
     def _all_tallies(self) -> Tallies:
         if self._tallies is None:
@@ -103,6 +111,14 @@ class Writing(SettingStops):
 
             self._tallies = Tallies()
         return self._tallies
+
+    def _hit_counts(self) -> Mapping[Key, Tally]:
+        """What is known of the hits of breakpoints that stop at some of them only."""
+        if self._tallies is None:
+            return {}
+        keys = {self._made_ready(stop).key for stop in self._stops.breakpoints if stop.hits}
+        tallies = {key: self._tallies.of(self._timeline, key) for key in sorted(keys)}
+        return {key: tally for key, tally in tallies.items() if tally.looked}
 
     # Branches
 
@@ -120,8 +136,54 @@ class Writing(SettingStops):
 
     def _take_over(self, source: str, upto: int) -> None:
         """This branch has of what was left behind on another, or on it as it was, only what came up to a tick."""
-        self._hits_of[self.branch] = tuple(tick for tick in self._hits_of.get(source, ()) if tick <= upto)
-        self._log_of[self.branch] = tuple(line for line in self._log_of.get(source, ()) if line.tick <= upto)
+        self._keep_hits(self.branch, tuple(tick for tick in self._hits_of.get(source, ()) if tick <= upto))
+        self._keep_log(self.branch, tuple(line for line in self._log_of.get(source, ()) if line.tick <= upto))
+
+    def _move_written(self, old: str, new: str | None) -> None:
+        """A branch has another name, or, where that is None, is gone."""
+        hits, log = self._hits_of.get(old, ()), self._log_of.get(old, ())
+        self._keep_hits(old, ())
+        self._keep_log(old, ())
+        if new is not None:
+            self._keep_hits(new, hits)
+            self._keep_log(new, log)
+
+    def _keep_hits(self, branch: str, hits: tuple[int, ...]) -> None:
+        if hits != self._hits_of.get(branch, ()):
+            self._hits_of = _with(self._hits_of, branch, hits)
+            self.keep(HITS, self._hits_of)
+
+    def _keep_log(self, branch: str, log: tuple[LogLine, ...]) -> None:
+        if log != self._log_of.get(branch, ()):
+            self._log_of = _with(self._log_of, branch, log)
+            self.keep(LOG, self._log_of)
+
+
+def _with(by_branch: Mapping[str, T], branch: str, items: T) -> Mapping[str, T]:
+    """With other items of a branch; a branch that has none is left out."""
+    return {name: each for name, each in {**by_branch, branch: items}.items() if each}
+
+
+def _read_hits(data: Any) -> Mapping[str, tuple[int, ...]]:
+    """From what was kept, checked. Raises `ValueError` where it is something else."""
+    return {name: tuple(map(_tick, ticks)) for name, ticks in data.items()}
+
+
+def _read_log(data: Any) -> Mapping[str, tuple[LogLine, ...]]:
+    """As `_read_hits`."""
+    return {name: tuple(_line(*line) for line in lines) for name, lines in data.items()}
+
+
+def _line(tick: Any, id: Any, text: Any) -> LogLine:
+    if not isinstance(text, str):
+        raise ValueError("this is no line of a log")
+    return LogLine(_tick(tick), _tick(id), text)
+
+
+def _tick(data: Any) -> int:
+    if type(data) is not int or data < 0:
+        raise ValueError("this is no place")
+    return data
 
 
 def _shared(one: Timeline, other: Timeline) -> int:

@@ -220,6 +220,9 @@ class BatchRecord:
         """Take over what `arrays` gave of another record of this model. Raises `KeyError` or `ValueError` where it does not fit."""
         self.learning_rate, self.loss, self.grad_norm, self.max_weight, *numbers = arrays["numbers"].tolist()
         learned, before, after = arrays["counts"].tolist()
+        for name, own in (("block", self.block), ("before", self.own_after.flat)):
+            if (arrays[name].shape, arrays[name].dtype) != (own.shape, own.dtype):
+                raise ValueError(f"{name} has another shape or type")
         self.block[...] = arrays["block"]
         for own, ids in zip(self._ids.values(), arrays["ids"], strict=True):
             own[...] = ids
