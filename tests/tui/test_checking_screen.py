@@ -6,7 +6,7 @@ import threading
 from typing import Any
 
 import pytest
-from tui_gru.engine.record import BatchRecord
+from tui_gru.engine.batch import BatchRecord
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.checking import Check, Report
@@ -192,8 +192,8 @@ async def test_a_checked_run_stops_where_a_batch_does_not_agree_and_says_so(monk
 
     def wrong(self: trainer.Trainer, record: BatchRecord, batch: int, *arguments: Any, **options: Any) -> None:
         right(self, record, batch, *arguments, **options)
-        if batch == 2 and record.deltas is not None:
-            record.deltas.dah[0, 0, 0] += 1
+        if batch == 2 and record.learned:
+            record.array("dah")[0, 0, 0] += 1
 
     async with driving() as d:
         await d.type("l", ":", *"check", "space", *"every", "enter")

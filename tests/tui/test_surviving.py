@@ -266,8 +266,7 @@ async def test_a_replay_that_diverges_is_said_with_its_place(monkeypatch: pytest
 
     def otherwise(self: Any, record: Any, *arguments: Any, **options: Any) -> None:
         run(self, record, *arguments, **options)
-        record.updated = record.updated.copy()
-        record.updated["Wz"][4, 0] = np.nextafter(record.updated["Wz"][4, 0], np.float32(9))
+        record.own_after["Wz"][4, 0] = np.nextafter(record.own_after["Wz"][4, 0], np.float32(9))
 
     async with driving(session) as d:
         here = d.session.position

@@ -53,7 +53,7 @@ async def test_the_whole_batch_is_in_a_zoomed_sequence_and_the_current_timestep_
         assert all(f"row {row + 1} " in text for row in range(16))
         assert all(f" t {t + 1}" in text for t in range(48))
         for t in range(40):
-            y_hat, targets = d.screen.snapshot.value("y_hat", t), d.screen.snapshot.record.activations.targets[t]
+            y_hat, targets = d.screen.snapshot.value("y_hat", t), d.screen.snapshot.record.ids("y")[t]
             assert all(numbers.unit(p) in text for p in y_hat[np.arange(16), targets])
         assert "▐" in panel.render_line(1).text
         await d.type("3s")

@@ -3,7 +3,6 @@ from functools import cache
 
 import numpy as np
 import pytest
-from tui_gru.debugger.formula import screen_name
 
 from tests.tui.panels.sessions import large, tutorial
 from tui_gru.debugger.checked_run import Tally
@@ -40,12 +39,12 @@ def drawn(report, width=108, height=46, cursor=None, top=0, tally=None, palette=
 
 
 def test_a_row_for_every_array_with_all_its_numbers():
-    report, _ = checked()
+    report, snapshot = checked()
     lines = drawn(report, height=80)
     assert lines[0].startswith("✓ all 41 arrays agree: the largest difference is ")
     assert "finite differences on 2 entries of each, chosen with seed 0" in " ".join(" ".join(lines[:3]).split())
     for row in report.rows:
-        (line,) = [line for line in lines if line[2:].startswith(f"{screen_name(row.name)} ") and "✓" in line]
+        (line,) = [line for line in lines if line[2:].startswith(f"{snapshot.program.writer.name(row.name)} ") and "✓" in line]
         words = line.removeprefix("▸ ").split()
         assert words[1:2] == ["✓"]
         assert report.written(row.whole.ours) in words
@@ -95,8 +94,8 @@ def test_what_came_of_every_batch():
 
 @pytest.mark.parametrize("cursor", [0, 20, 40])
 def test_the_row_under_the_cursor_is_in_sight(cursor):
-    report, _ = checked()
-    name = screen_name(report.rows[cursor].name)
+    report, snapshot = checked()
+    name = snapshot.program.writer.name(report.rows[cursor].name)
     for top in (0, 10, 39):
         for height in (5, 12, 20):
             assert any(line.lstrip("▸ ").startswith(f"{name} ") for line in drawn(report, 76, height, cursor, top))
@@ -117,13 +116,13 @@ def test_every_size(make, dtype, palette):
 
 
 def test_a_click_finds_the_row():
-    report, _ = checked()
+    report, snapshot = checked()
     shown = Table(report)
     lines = shown.draw(P, None, 0, 0, 108, 46)[1].text.splitlines()
     for y, line in enumerate(lines):
         row = shown.row_at(y)
         if row is not None:
-            assert line[2:].startswith(f"{screen_name(report.rows[row].name)} ")
+            assert line[2:].startswith(f"{snapshot.program.writer.name(report.rows[row].name)} ")
     assert [shown.row_at(y) for y in (-1, 0, 999)] == [None] * 3
     assert shown.row_at(lines.index(next(line for line in lines if line[2:].startswith("dz ")))) is not None
 

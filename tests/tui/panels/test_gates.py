@@ -1,6 +1,6 @@
 import pytest
 
-from tui_gru.tui.panels.gates import BACKWARD, FORWARD, Gates, ValueMatrix
+from tui_gru.tui.panels.gates import Gates, ValueMatrix
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.matrix import MatrixView
@@ -11,12 +11,13 @@ def texts(gates, written):
 
 
 async def test_values_are_those_recorded_and_what_is_not_computed_is_dots(board, moment, written):
-    gates, snapshot = Gates(), moment("computed")
+    snapshot = moment("computed")
+    gates = Gates(snapshot.program)
     async with board(gates).run_test(size=(120, 6)) as pilot:
         gates.show(snapshot, View())
         await pilot.pause()
         shown = texts(gates, written)
-        assert tuple(shown) == FORWARD
+        assert list(shown) == ["z", "r", "h_tilde", "h", "h_prev"]
         for name in ("z", "r", "h_tilde", "h_prev"):
             write = numbers.unit if name in ("z", "r") else numbers.wide
             for row, line in zip(snapshot.value(name), shown[name].splitlines(), strict=False):
@@ -26,7 +27,7 @@ async def test_values_are_those_recorded_and_what_is_not_computed_is_dots(board,
 
 
 async def test_nothing_is_known_before_the_first_line(board, moment, written):
-    gates = Gates()
+    gates = Gates(moment("computed").program)
     async with board(gates).run_test(size=(120, 6)) as pilot:
         gates.show(moment("sgd"), View())
         await pilot.pause()
@@ -36,12 +37,13 @@ async def test_nothing_is_known_before_the_first_line(board, moment, written):
 
 
 async def test_in_the_backward_phase_the_deltas_take_their_places(board, moment, written):
-    gates, snapshot = Gates(), moment("backward")
+    snapshot = moment("backward")
+    gates = Gates(snapshot.program)
     async with board(gates).run_test(size=(120, 6)) as pilot:
         gates.show(snapshot, View())
         await pilot.pause()
         shown = texts(gates, written)
-        assert tuple(shown) == BACKWARD
+        assert list(shown) == ["dz", "dr", "dh_tilde", "dh", "dh_next"]
         assert numbers.wide(snapshot.value("dz")[0, 1]) in shown["dz"]
         titles = [str(matrix.border_title) for matrix in gates.query(ValueMatrix)]
         assert titles == ["dz", "dr", "dh\u0303", "dh", "dh←  from later"]
@@ -50,7 +52,7 @@ async def test_in_the_backward_phase_the_deltas_take_their_places(board, moment,
 
 
 async def test_a_cell_is_named_as_people_count(board, moment):
-    gates = Gates()
+    gates = Gates(moment("computed").program)
     chosen = []
 
     class Page(board):
@@ -71,7 +73,7 @@ async def test_a_cell_is_named_as_people_count(board, moment):
     ("size", "rows"), [((160, 6), 1), ((80, 6), 1), ((40, 12), 3), ((50, 12), 2), ((40, 5), 1), ((10, 2), 1), ((16, 24), 5)]
 )
 async def test_as_many_in_a_row_as_fit(board, moment, size, rows):
-    gates = Gates()
+    gates = Gates(moment("computed").program)
     async with board(gates).run_test(size=size) as pilot:
         gates.show(moment("computed"), View())
         await pilot.pause()

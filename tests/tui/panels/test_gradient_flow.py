@@ -2,17 +2,18 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.gradient_flow import LETTERS, legend, stacked, table
+from tui_gru.tui.panels.gradient_flow import legend, stacked, table
 from tui_gru.tui.panels.sequence import Sequence, sequence
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
 
 P = palette_for(BLACKBOARD)
+PATHS = [(letter, "") for letter in "chzr"]
 
 
 def lines_of(snapshot, width=56, height=6, row=None, palette=P):
-    return [line.rstrip() for line in sequence(palette, snapshot, row, width, height).text.splitlines()]
+    return [line.rstrip() for line in sequence(palette, snapshot, View(row), width, height).text.splitlines()]
 
 
 def test_under_each_timestep_that_was_reached_stands_its_norm():
@@ -44,7 +45,7 @@ def test_it_stays_through_the_update():
     ("shares", "drawn"), [((1, 0, 0, 0), "cccccccc"), ((0.5, 0.25, 0.125, 0.125), "cccchhzr"), (None, " " * 8)]
 )
 def test_a_bar_is_divided_by_the_shares(shares, drawn):
-    segments = stacked(P, shares, 8)
+    segments = stacked(P, PATHS, shares, 8)
     assert "".join(segment.text for segment in segments) == drawn
     assert len({segment.style for segment in segments}) == len(segments)
 
@@ -52,11 +53,11 @@ def test_a_bar_is_divided_by_the_shares(shares, drawn):
 @pytest.mark.parametrize("width", range(1, 30))
 def test_the_cells_of_a_bar_are_all_given_away(width):
     shares = (0.37, 0.01, 0.31, 0.31)
-    drawn = "".join(segment.text for segment in stacked(P, shares, width))
+    drawn = "".join(segment.text for segment in stacked(P, PATHS, shares, width))
     assert len(drawn) == width
-    for letter, share in zip(LETTERS, shares, strict=True):
+    for letter, share in zip("chzr", shares, strict=True):
         assert abs(drawn.count(letter) - share * width) < 1
-    assert drawn == "".join(sorted(drawn, key=LETTERS.index))
+    assert drawn == "".join(sorted(drawn, key="chzr".index))
 
 
 def test_the_carry_cuts_it_or_lets_it_through(board):
@@ -73,7 +74,7 @@ def test_the_carry_cuts_it_or_lets_it_through(board):
 
 def test_where_there_is_room_every_number_is_there():
     snapshot = at("dh_prev", 1)
-    rows = ["".join(segment.text for segment in row) for row in table(P, snapshot, snapshot.flow(), 140, 20)]
+    rows = ["".join(segment.text for segment in row) for row in table(P, snapshot, "h", snapshot.flow(), 140, 20)]
     for flow, row in zip(reversed(snapshot.flow()), rows[1:], strict=False):
         if flow is None:
             assert row.split() == ["t", "1", "·"]
@@ -97,7 +98,7 @@ def test_every_size(make, palette):
     for t in (0, 1):
         snapshot = at("dh_prev", t, batch=1, make=make)
         for width, height in ((10, 2), (20, 3), (36, 4), (38, 6), (56, 6), (56, 7), (78, 10), (100, 20), (160, 50)):
-            box = sequence(palette, snapshot, 1, width, height)
+            box = sequence(palette, snapshot, View(1), width, height)
             assert box.height <= height
             if width >= 36:
                 assert box.width <= width
@@ -118,8 +119,9 @@ def test_every_line_can_be_drawn():
 
 
 def test_the_legend_is_as_long_as_there_is_room():
-    assert [len(legend(width)) <= width - 6 for width in range(28, 80)] == [True] * 52
-    assert legend(80).startswith("shares")
+    snapshot = start()
+    assert [len(legend(snapshot, "h", width)) <= width - 6 for width in range(28, 80)] == [True] * 52
+    assert legend(snapshot, "h", 80).startswith("shares")
 
 
 PICTURES = {

@@ -129,7 +129,7 @@ def test_a_gradient_grows_by_a_share():
 def test_an_update_shows_old_and_new():
     snapshot = at("Wy")
     text = text_of(snapshot)
-    for array in (snapshot.record.parameters["Wy"], snapshot.record.gradients["Wy"], snapshot.parameter("Wy")):
+    for array in (snapshot.record.before["Wy"], snapshot.record.gradients["Wy"], snapshot.parameter("Wy")):
         assert all(number in text for number in numbers_in(array, numbers.wide))
     assert " − 0.01 · " in text
     assert f"a step of {numbers.wide(snapshot.last_step('Wy')[0, 0]).strip()}".replace("+", "").replace("-", "−") in text
@@ -157,7 +157,7 @@ async def test_the_panel_cuts_what_does_not_fit(board):
 @pytest.mark.parametrize("target", ["y_hat", "term1", "logits", "dlogits"])
 def test_elision_keeps_the_target_in_view(target):
     snapshot = at(target, 1, make=large)
-    wanted = snapshot.record.activations.targets[1, 3]
+    wanted = snapshot.record.ids("y")[1, 3]
     value = snapshot.value(target)[3, wanted]
     ways = {write(value).strip() for write in (numbers.unit, numbers.wide, numbers.compact)}
     matrices = text_of(snapshot, row=3).split("row 4")[0]
@@ -166,7 +166,7 @@ def test_elision_keeps_the_target_in_view(target):
 
 def test_elision_keeps_the_picked_row_in_view():
     snapshot = at("z", 1, make=large)
-    picked = snapshot.record.activations.inputs[1, 5]
+    picked = snapshot.record.ids("x")[1, 5]
     assert numbers.compact(snapshot.parameter("Wz")[picked, 0]) in text_of(snapshot, row=5)
 
 

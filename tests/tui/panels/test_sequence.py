@@ -8,13 +8,14 @@ from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import UNICODE
 from tui_gru.tui.panels.sequence import sequence
 from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
 
 P = palette_for(BLACKBOARD)
 
 
 def lines_of(snapshot, width=56, height=7, row=None):
-    return [line.rstrip() for line in sequence(P, snapshot, row, width, height).text.splitlines()]
+    return [line.rstrip() for line in sequence(P, snapshot, View(row), width, height).text.splitlines()]
 
 
 def test_the_first_batch_of_the_tutorial():
@@ -42,7 +43,7 @@ def test_nothing_is_shown_before_it_is_computed():
     for snapshot in [start(), *every_line()]:
         text = "\n".join(lines_of(snapshot))
         for t in range(3):
-            p = snapshot.record.activations.y_hat[t, 0, snapshot.record.activations.targets[t, 0]]
+            p = snapshot.record.array("y_hat")[t, 0, snapshot.record.ids("y")[t, 0]]
             assert (numbers.unit(p) in text) == (snapshot.value("y_hat", t) is not None)
 
 
@@ -69,7 +70,7 @@ def test_the_row_singled_out_stays_in_view():
 def test_every_size(make):
     for snapshot in (start(make), at("y_hat", 1, batch=1, make=make), at("dz", 2, batch=1, make=make)):
         for width, height in ((10, 2), (20, 3), (36, 4), (56, 7), (78, 10), (160, 50)):
-            box = sequence(P, snapshot, 1, width, height)
+            box = sequence(P, snapshot, View(1), width, height)
             assert box.height <= height
             if width >= 36:  # what is smaller still is cut by the panel
                 assert box.width <= width
@@ -110,9 +111,9 @@ def test_a_combining_mark_is_drawn_the_same_way_everywhere():
     session.learning = True
     session.step("batch")
     mark = session.config.vocabulary.index("\u0301")
-    assert spoken("Wz", (mark, 0), session.config.vocabulary) == "Wz[“◌\u0301”, unit 1]"
+    assert spoken(session.program, "Wz", (mark, 0)) == "Wz[“◌\u0301”, unit 1]"
     session.step("timestep", 2)
-    lines = sequence(P, session.snapshot(), None, 40, 8).text
+    lines = sequence(P, session.snapshot(), View(), 40, 8).text
     assert "◌\u0301→a" in lines
     assert "\ufffd" not in lines
     assert "\\u" not in lines

@@ -36,7 +36,7 @@ async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
 
 @pytest.mark.parametrize("name", ["backward", "large"])
 async def test_a_whole_page_at_every_size(board, moment, name):
-    gates, weights, others = Gates(), Weights(), (Softmax(), LossCurve(), Samples())
+    gates, weights, others = Gates(moment(name).program), Weights(), (Softmax(), LossCurve(), Samples())
     page = board(gates, Horizontal(*others), weights)
     async with page.run_test(size=(160, 50)) as pilot:
         for size in [(160, 50), (80, 24), (40, 12), (20, 6), (10, 2)]:

@@ -26,7 +26,7 @@ def page(board):
         """
 
         def __init__(self, snapshot, view, **options):
-            self.panels = Header(), Gates(), Softmax(), LossCurve(), Weights(), Samples()
+            self.panels = Header(), Gates(snapshot.program), Softmax(), LossCurve(), Weights(), Samples()
             top, gates, *others = self.panels
             super().__init__(top, gates, Horizontal(*others[:2]), Horizontal(*others[2:]), **options)
             self.snapshot, self.view = snapshot, view

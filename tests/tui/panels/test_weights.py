@@ -1,6 +1,5 @@
 import numpy as np
 import pytest
-from tui_gru.engine.parameters import parameter_names
 
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, Weights
 from tui_gru.tui.view import View
@@ -24,9 +23,9 @@ async def test_all_weights_of_a_small_model_as_they_are_before_the_first_step(bo
         overview = weights.query_one(Overview)
         shown = written(overview)
         assert "no gradients yet: a takes an SGD step, l turns learning on" in shown
-        values = [word for name in parameter_names("before") for word in compact(snapshot.parameter(name))]
+        values = [word for name in snapshot.program.parameters for word in compact(snapshot.parameter(name))]
         text = shown[: shown.index("no gradients")]
-        assert sorted(values) == sorted(word for word in words(text) if word not in parameter_names("before"))
+        assert sorted(values) == sorted(word for word in words(text) if word not in snapshot.program.parameters)
         accented = {s.text for strip in overview._strips for s in strip if s.style == overview.palette.accent}
         assert accented == {"Wh", "Uh", "bh"}
 

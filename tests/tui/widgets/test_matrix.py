@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from textual.containers import Horizontal
 
+from tui_gru.debugger.session import Session
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
@@ -85,7 +86,7 @@ async def test_cursor_says_the_exact_number(board):
         await pilot.press("down", "right", "right", "enter")
         assert matrix._border_subtitle.plain == "[1, 1] = +0.76641524"
         assert listener.messages == []
-        matrix.refs = refs_of("h")
+        matrix.refs = refs_of(Session().program, "h")
         await pilot.press("enter")
         assert listener.messages == [Ref("h", (1, 1))]
         matrix.show_array(None)
@@ -122,7 +123,7 @@ async def test_the_mouse_chooses_what_it_points_at(board):
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         matrix.show_array(SMALL)
         listener = Listener(matrix)
-        matrix.refs = refs_of("h")
+        matrix.refs = refs_of(Session().program, "h")
         await pilot.pause()
         await pilot.click(matrix, offset=(2 + 10, 2))
         assert matrix.cursor == (1, 1)
