@@ -33,7 +33,6 @@ class UpdateRule:
         self.lines = _chained(pages)
         whole = Page(
             source=pages[-1].source,
-            text=pages[-1].text,
             inputs={GRADIENT: Input("P"), COUNT: Input("")},
             states={state: given for page in pages for state, given in page.states.items()},
             parameters={WEIGHT: ("P",)},
@@ -111,11 +110,11 @@ class CompiledUpdate:
         head, tail = ", ".join(arguments), f"    return ({''.join(f'{_local(name)}, ' for name in rule.scalars)})"
         plain = [f"    {code}" for line in self._code for code in line]
         guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
-        self.source = "\n".join((f"{head}, n):", *plain, tail))
+        self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
         space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "dot")}
         space |= {"total": np.add.reduce}
         self._run = _function(self.source, space)
-        self._run_on = _function("\n".join((f"{head}, n, keep):", *guarded, tail)), space)
+        self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)
 
     def _kept(self, number: int) -> str:
         target = self.rule.lines[number].target
@@ -237,7 +236,8 @@ class CompiledUpdate:
 
 
 def _local(name: str) -> str:
-    return "".join(sign if sign.isalnum() or sign == "_" else "_" for sign in name)
+    """The name of a number in the code: none of a function or of a vector, and no word of Python's."""
+    return "number_" + "".join(sign if sign.isascii() and sign.isalnum() else f"_{ord(sign):x}_" for sign in name)
 
 
 def _function(source: str, space: Mapping[str, object]) -> Callable[..., tuple[float, ...]]:
