@@ -7,8 +7,10 @@ what was there before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from keyword import iskeyword
 
 import numpy as np
 
@@ -22,7 +24,7 @@ FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positi
     "largest": np.maximum.reduce,
     "take": np.ndarray.take,
 }
-_RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones", "ones_rows"})
+_RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
 
 
 @dataclass(frozen=True)
@@ -109,11 +111,12 @@ class _Function:
         return self._locals[key]
 
     def _free_name(self, operation: Operation, source: str, form: str, stepped: bool) -> str:
-        name = (operation.name or operation.memory.name or "part").replace(" ", "_").replace(".", "_").replace(":", "_")
+        name = operation.name or operation.memory.name or "part"
         name = ("d" if source == "G" and not operation.name else "") + name + (f"_{form}" if form else "")
-        name = name.replace(":", "_").replace(" ", "_") + ("" if stepped or source != "R" else "_all")
-        while name in self._taken or name in FUNCTIONS or name in _RESERVED:
-            name += "_"
+        # Python takes some signs for others in names (ℎ for h), and some not at all (λ² or lambda).
+        name = re.sub(r"[^A-Za-z0-9]", "_", name) + ("" if stepped or source != "R" else "_all")
+        while name in self._taken or name in FUNCTIONS or name in _RESERVED or iskeyword(name) or not name.isidentifier():
+            name = f"{name}_" if name[:1].isalpha() else f"v{name}"
         self._taken.add(name)
         return name
 
@@ -141,7 +144,7 @@ class _Function:
             case "slice":
                 return f"positive({self._view(x, f'columns {operation.over}', loop)}, {out})"
             case "rows":  # a product with ones is four times as fast as a sum over the rows
-                return f"dot({'ones' if x.timed else 'ones_rows'}, {self._view(x, 'rows')}, {out})"
+                return f"dot(ones, {self._view(x, 'flat' if x.axes == ('T', 'B') else 'rows')}, {out})"
             case "turn":
                 return f"positive({self._view(x, 'turned')}, {out})"
             case "take":
@@ -154,14 +157,15 @@ class _Function:
 
     @staticmethod
     def _beside(arg: Operation, operation: Operation) -> str:
-        """The form of an operand whose axes are not the last ones of the result: `along 110` for (T, B) beside (T, B, H)."""
+        """The form of an operand whose axes are not the last ones of the result: `along 110` for (T, B) beside (T, B, H).
 
-        def lying(value: Operation, whole: bool) -> Axes:
-            return value.axes if whole or not value.timed else value.axes[1:]
-
-        in_loop = operation.loop >= 0
-        own = lying(arg, not in_loop and (arg.kind == "leaf" or arg.memory.whole)) if arg.kind != "constant" else ()
-        result = lying(operation, not in_loop)
+        It is cut from an array with all timesteps, unless its memory has only one of them.
+        """
+        own, result = arg.axes, operation.axes
+        if arg.timed and not arg.memory.whole:
+            own, result = own[1:], result[1:]
+        elif not arg.timed and operation.timed and operation.loop >= 0:
+            result = result[1:]
         if own == result[len(result) - len(own) :]:
             return ""
         return "along " + "".join("1" if axis in own else "0" for axis in result)
@@ -176,6 +180,8 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
         case "rows":
             flat = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(-1)
             return flat.T if rest else flat
+        case "flat":
+            return array.reshape(-1)
         case "turned":
             return array.T
         case "columns":
