@@ -36,7 +36,8 @@ class BatchRecord:
     """One batch: what went in, everything computed, and what came out.
 
     `record.array("z")` is (T, B, H), a view; every named value and labelled part of the equations is there, and every delta.
-    `before` are the weights that the batch began with, `settings` those of its update. `numbers` has what the update computes once, such as the factor of clipping.
+    `before` are the weights that the batch began with, `settings` those of its update. `numbers` has what the update computes once,
+    such as the factor of clipping.
     `loss`, `grad_norm` (the Euclidean norm of all gradients, NaN without learning) and `max_weight` are numbers.
     """
 
@@ -185,9 +186,7 @@ class BatchRecord:
             array = cut_view(view)
             return array if array.ndim > 1 else (array[t, ...] for t in range(len(array)))
 
-        rounds = [
-            list(zip(*map(timesteps, views), strict=True))[:: phase.ways[loop]] for loop, views in code.loops.items()
-        ]
+        rounds = [list(zip(*map(timesteps, views), strict=True))[:: phase.ways[loop]] for loop, views in code.loops.items()]
         return tuple(map(cut_view, code.views["R"])), rounds
 
     def copy(self) -> BatchRecord:

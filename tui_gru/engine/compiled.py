@@ -59,7 +59,7 @@ class Compiled:
 
     def _check_sizes(self) -> None:
         for name, axes in self.model.axes.items():
-            for axis in (part for axis in axes for part in axis.split("+")):
+            for axis in "+".join(axes).split("+") if axes else ():
                 if axis not in self.sizes:
                     message = f"{name} has the axis {axis}, for which there is no size; there are: {' '.join(self.sizes)}"
                     raise EquationError(message, self.model.page.places.get(name))
@@ -79,9 +79,8 @@ class Compiled:
         sources = [code.source for code in codes]
         cutters: list[str] = []
         for code in codes:
-            for role in "PG":
-                if code.views[role]:
-                    cutters.append(flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots))
+            roles = [role for role in "PG" if code.views[role]]
+            cutters += [flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots) for role in roles]
         for name, number in self._emission.constants.items():
             self._space[name] = np.array(number, self.dtype)  # NumPy takes twice as long with a number of Python's
         exec(compile("\n\n".join((*sources, *cutters)), f"<{self.model.page.title}>", "exec"), self._space)
@@ -89,8 +88,8 @@ class Compiled:
             self.functions[code.name] = Function(code, self._space[code.name])  # type: ignore[arg-type]
 
     def function(self, name: str) -> Function:
-        """A pass by name, compiled when it is first asked for: forward and backward; `forward_on` and `backward_on`, which go on from
-        the middle of a batch; and `earlier`, which takes the gradient on into an earlier batch."""
+        """A pass by name, compiled when it is first asked for: forward and backward; `forward_on` and `backward_on`, which go on
+        from the middle of a batch; and `earlier`, which takes the gradient on into an earlier batch."""
         if name == "earlier" and name not in self.functions:
             self._compile(self._emission.function("backward", name, zero=self.zero_in_earlier))
         if name not in self.functions:
@@ -107,7 +106,7 @@ class Compiled:
 
     @cached_property
     def zero_in_earlier(self) -> frozenset[Operation]:
-        """What is 0 in the backward pass of a batch whose own loss does not count: all of its gradient comes from the batch after it.
+        """What is 0 in the backward pass of a batch whose own loss does not count: its gradient is from the batch after it alone.
 
         A derived line that no such gradient reaches is 0, and so is what is computed from it.
         """

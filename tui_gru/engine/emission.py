@@ -1,8 +1,8 @@
 """From a schedule to Python source: one function a pass, of NumPy calls that write into arrays made beforehand.
 
-A function begins by unpacking the arrays that it needs: once what is used whole, and for each round of a loop those of its timestep.
-`guarded` functions go on from the middle of a batch: loops begin at the steps in `start`, and after each operation `keep` puts back
-what was there before.
+A function begins by unpacking the arrays that it needs: once what is used whole, and for each round of a loop those of its
+timestep. `guarded` functions go on from the middle of a batch: loops begin at the steps in `start`, and after each operation `keep`
+puts back what was there before.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 
 from tui_gru.engine.operations import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.scheduling import Schedule
-from tui_gru.equations.axes import Axes
 
 #: What the generated code can call.
 FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "dot", "concatenate")} | {
@@ -29,7 +28,7 @@ _RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
 
 @dataclass(frozen=True)
 class View:
-    """How one local name of the generated code is cut from memory: from which slot, from which half of a state's, and in which form."""
+    """How a local name of the generated code is cut from memory: from which slot, from which half of a state's, in which form."""
 
     slot: Slot
     half: int

@@ -38,8 +38,8 @@ class Lowering:
     def lines(
         self, phase: str, lines: Iterable[Line], loops: Mapping[str, Loop], carried: Mapping[str, str], gradients: frozenset[str]
     ) -> None:
-        """The lines of one phase. `carried` maps the target of a state's line to the name under which it is read; `gradients` are the
-        targets that add up over the timesteps."""
+        """The lines of one phase. `carried` maps the target of a state's line to the name under which it is read; `gradients` are
+        the targets that add up over the timesteps."""
         for number, line in enumerate(lines):
             loop = loops.get(line.target)
             self._phase, self._line, self._is_gradient = phase, number, line.target in gradients
@@ -106,8 +106,8 @@ class Lowering:
             case e.Negative(argument=e.Reduce(argument=argument, kind="mean", over=over)):  # one division
                 return self._made("div", self._reduced("sum", self._value(argument), over), self._constant(-self._sizes[over]))
             case e.Spread(argument=argument, axes=axes):
-                value = self._value(argument)
-                return value if value.axes == axes else self._made("copy", value, axes=axes)
+                narrow = self._value(argument)
+                return narrow if narrow.axes == axes else self._made("copy", narrow, axes=axes)
             case e.Negative(argument=argument):
                 return self._made("neg", self._value(argument))
             case e.Times(parts=parts):
@@ -119,8 +119,8 @@ class Lowering:
             case e.Product(left=left, right=right):
                 return self._product(left, right)
             case e.Reduce(argument=argument, all_timesteps=True):
-                value = self._value(argument)
-                return self._made("rows", value, axes=tuple(axis for axis in value.axes if axis not in ("T", "B")))
+                each = self._value(argument)
+                return self._made("rows", each, axes=tuple(axis for axis in each.axes if axis not in ("T", "B")))
             case e.Reduce(argument=argument, kind=kind, over=over):
                 total = self._reduced("sum", self._value(argument), over)
                 return total if kind == "sum" else self._made("div", total, self._size((over,)))

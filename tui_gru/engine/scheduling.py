@@ -159,7 +159,7 @@ def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
 
 
 def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation], parameters: frozenset[str]) -> None:
-    """Give every operation a slot. The last to read a value without a name takes over its memory; a gradient lies as its parameter."""
+    """Give every operation a slot. The last to read a value without a name takes over its memory; a gradient lies as its weight."""
     users: dict[Operation, list[Operation]] = defaultdict(list)
     for operation in operations:
         for arg in operation.args:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -81,15 +82,18 @@ def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
     lines: list[Line] = []
     gradient = GRADIENT
     for page in pages:
-        lines += [
-            replace(line, formula=renamed(line.formula, lambda name: gradient if name == GRADIENT else name)) for line in page.lines
-        ]
+        source = {GRADIENT: gradient}
+        lines += [replace(line, formula=renamed(line.formula, partial(_from, source))) for line in page.lines]
         gradient = page.lines[-1].target
     return tuple(lines)
 
 
+def _from(source: Mapping[str, str], name: str) -> str:
+    return source.get(name, name)
+
+
 class CompiledUpdate:
-    """Generated NumPy calls over the vectors of all weights. `vectors` are the names of what it computes besides W and its states."""
+    """Generated NumPy calls over the vectors of all weights. `vectors` are the names of what it computes besides W and states."""
 
     def __init__(self, rule: UpdateRule, layout: Layout) -> None:
         self.rule, self.layout = rule, layout
@@ -223,7 +227,7 @@ class CompiledUpdate:
                 self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
 
     def _operand(self, node: Expression, free: str | None) -> str:
-        """What stands for an expression in a call: a number, a vector, or `free` (or memory of its own) into which it is computed."""
+        """What stands for an expression in a call: a number, a vector, or `free`, or memory of its own, into which it is computed."""
         if self._is_number(node):
             return self._number(node)
         if isinstance(node, Name):

@@ -95,7 +95,7 @@ class _Inference:
         return axis
 
     def _unify(self, a: str, b: str, node: Expression) -> bool:
-        """Make two axes the same one. False where they are two that differ, or that of a parameter would be the rows or timesteps."""
+        """Make two axes the same one. False where they are two that differ, or a parameter would have rows or timesteps."""
         a, b = self._root(a), self._root(b)
         if a == b:
             return True
@@ -159,8 +159,8 @@ class _Inference:
             number = next((part for part, axes in ((left, of_left), (right, of_right)) if len(axes) < 2), right)
             raise self._error(
                 node,
-                f"{self._text(left)} is {self._axes(of_left)}, {self._text(right)} is {self._axes(of_right)}: a matrix product takes "
-                f"a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
+                f"{self._text(left)} is {self._axes(of_left)}, {self._text(right)} is {self._axes(of_right)}: a matrix product "
+                f"takes a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
             )
         if not self._unify(of_left[-1], of_right[0], node):
             raise self._misfit(node, left, of_left, right, of_right, of_right[0])

@@ -185,8 +185,8 @@ class _Derivation:
         return e.Sum(tuple(parts))
 
     def _paths_of(self, use: Use) -> Iterator[str]:
-        """What a term of a gradient can be called: after the label of the line that it comes through, dh_carry; where that is taken,
-        with more words, or a number."""
+        """What a term of a gradient can be called: after the label of the line that it comes through, dh_carry; where that is
+        taken, with more words, or a number."""
         name, step, _ = use.reading
         line = self._page.lines[use.line]
         word, suffix = line.label or split(step)[0], split(line.target)[1]
@@ -266,8 +266,8 @@ class _Derivation:
         return self._sum_over(a, axis)
 
     def _summed(self, a: Expression, lacking: Sequence[str], *, is_weight: bool) -> Expression:
-        """A gradient summed over the axes that an operand lacks. That of a weight is summed over rows and timesteps together, which is
-        written as what each timestep adds."""
+        """A gradient summed over the axes that an operand lacks. That of a weight is summed over rows and timesteps together,
+        which is written as what each timestep adds."""
         have = self._axes_of(a)
         if is_weight and {"T", "B"} <= {*lacking} & {*have}:
             a = e.Reduce(a, "sum", "B", all_timesteps=True)

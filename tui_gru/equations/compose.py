@@ -20,7 +20,7 @@ LIVE = "live"  # the mask of row lengths: 1 at a timestep that the row has, 0 be
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer in one direction: the suffix of its names, what it reads and what it hands on, and its states."""
+    """One layer in one direction: the suffix of its names, what it reads and what it hands on, its states and its lines."""
 
     number: int
     backwards: bool
@@ -28,6 +28,12 @@ class Layer:
     reads: str
     output: str
     states: tuple[str, ...]
+    lines: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """`layer 2 ←`, counted from 1; with an arrow where it runs backwards."""
+        return f"layer {self.number + 1}{' ←' if self.backwards else ''}"
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,10 @@ def compose(
         for backwards in directions:
             suffix = f"_l{number}{'_reverse' if backwards else ''}" if layers > 1 or bidirectional else ""
             piece = instance(cell, reads, suffix, backwards=backwards)
-            stack.append(Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states)))
-            pieces.append(_masked(piece) if lengths else piece)
+            piece = _masked(piece) if lengths else piece
+            targets = tuple(line.target for line in piece.lines)
+            stack.append(Layer(number, backwards, suffix, reads, piece.output, tuple(piece.states), targets))
+            pieces.append(piece)
             outputs.append(piece.output)
         reads = outputs[0]
         if bidirectional:
@@ -76,13 +84,15 @@ def compose(
     if lengths:
         pieces.append(Page(lines=(Line("out", e.Times((Name(LIVE), Name(reads))), note="0 behind the end of a row"),)))
         reads = "out"
-    for piece in (head, loss):
-        if piece is not None:
-            pieces.append(instance(piece, reads))
+    for behind in (head, loss):
+        if behind is not None:
+            pieces.append(instance(behind, reads))
             reads = pieces[-1].output
     if loss is None:
         pieces.append(Page(outputs=(reads,)))
     page = joined(pieces, cell.source)
+    if not page.parameters:
+        raise EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
     if input_gradient:
         page = replace(page, wanted=tuple(page.inputs)[:1])
     return Composed(page, tuple(stack))
@@ -158,8 +168,8 @@ def _masked(piece: Page) -> Page:
 
 
 def joined(pieces: Sequence[Page], cell: str = "") -> Page:
-    """One page of several. Raises `EquationError` where two of them use the same name: at its place in the file `cell` if it is one of
-    them."""
+    """One page of several. Raises `EquationError` where two of them use the same name, at its place in the file `cell` if that is
+    one of them."""
     owner: dict[str, Page] = {}
     for piece in pieces:
         own = {*piece.inputs, *piece.states, *piece.parameters, *(line.target for line in piece.lines)}

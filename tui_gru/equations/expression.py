@@ -128,7 +128,7 @@ class Slice(_One):
 
 @dataclass(frozen=True)
 class Reduce(_One):
-    """A sum or mean along one axis. `all_timesteps`: of a sum over the rows, that over the timesteps, too, which each of them adds to."""
+    """A sum or mean along one axis; `all_timesteps`: a sum over the rows to which all timesteps add."""
 
     kind: str
     over: str

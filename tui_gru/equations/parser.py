@@ -61,7 +61,7 @@ class Token:
 
 def tokens_of(text: str, file: File, line: int, column: int = 0) -> list[Token]:
     """The tokens of a text that stands in line `line` of a file, from `column` on, and one that marks the end."""
-    found = []
+    found: list[Token] = []
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or "sign"
         token = Token(kind, match[0], Span(file, line, column + match.start(), column + match.end()))
