@@ -268,8 +268,7 @@ class _Derivation:
     def _summed(self, a: Expression, lacking: Sequence[str], *, is_weight: bool) -> Expression:
         """A gradient summed over the axes that an operand lacks. That of a weight is summed over rows and timesteps together,
         which is written as what each timestep adds."""
-        have = self._axes_of(a)
-        if is_weight and {"T", "B"} <= {*lacking} & {*have}:
+        if is_weight and {"T", "B"} <= {*lacking} and {"T", "B"} <= {*self._axes_of(a)}:
             a = e.Reduce(a, "sum", "B", all_timesteps=True)
             lacking = [axis for axis in lacking if axis not in ("T", "B")]
         for axis in lacking:
