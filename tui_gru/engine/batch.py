@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -36,7 +36,8 @@ class BatchRecord:
     """One batch: what went in, everything computed, and what came out.
 
     `record.array("z")` is (T, B, H), a view; every named value and labelled part of the equations is there, and every delta.
-    `before` are the weights that the batch began with. `numbers` has what the update computes once, such as the factor of clipping.
+    `before` are the weights that the batch began with, `settings` those of its update. `numbers` has what the update computes once,
+    such as the factor of clipping.
     `loss`, `grad_norm` (the Euclidean norm of all gradients, NaN without learning) and `max_weight` are numbers.
     """
 
@@ -65,6 +66,7 @@ class BatchRecord:
         self.learned = False
         self._beside: Beside | None = None
         self.learning_rate = self.loss = self.grad_norm = self.max_weight = math.nan
+        self.settings: Mapping[str, float] = {}
         self.numbers: Mapping[str, float] = {}
         self._references: tuple[int, ...] = self._counted()
         for name in ("forward", "backward"):
@@ -180,10 +182,12 @@ class BatchRecord:
             array = owner._ids[view.slot] if view.slot.kind == "ids" else owner.slot(view.slot, view.half)
             return cut(view.form, array)
 
-        rounds = [
-            list(zip(*map(cut_view, views), strict=True))[:: phase.ways[loop]]  # an array gives its timesteps one by one
-            for loop, views in code.loops.items()
-        ]
+        def timesteps(view: View) -> Iterable[Array]:
+            """Views of each timestep in turn: an array gives them, but of one number only the number."""
+            array = cut_view(view)
+            return array if array.ndim > 1 else (array[t, ...] for t in range(len(array)))
+
+        rounds = [list(zip(*map(timesteps, views), strict=True))[:: phase.ways[loop]] for loop, views in code.loops.items()]
         return tuple(map(cut_view, code.views["R"])), rounds
 
     def copy(self) -> BatchRecord:
@@ -193,7 +197,8 @@ class BatchRecord:
         for slot, ids in self._ids.items():
             twin._ids[slot][...] = ids
         twin.before, twin.learned, twin.learning_rate = self.before, self.learned, self.learning_rate
-        twin.loss, twin.grad_norm, twin.max_weight, twin.numbers = self.loss, self.grad_norm, self.max_weight, self.numbers
+        twin.loss, twin.grad_norm, twin.max_weight = self.loss, self.grad_norm, self.max_weight
+        twin.settings, twin.numbers = self.settings, self.numbers
         twin.own_after.updates = self.own_after.updates
         return twin
 

@@ -9,10 +9,12 @@ from functools import cached_property, lru_cache
 import numpy as np
 
 from tui_gru.engine.emission import FUNCTIONS, Code, Emission, flat_cutter
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Model, Structure, model_of
 from tui_gru.engine.operations import Operation, Slot
 from tui_gru.engine.scheduling import Schedule
 from tui_gru.engine.weights import Array, Layout, Weights
+from tui_gru.equations.errors import EquationError
 
 Pass = Callable[..., None]
 
@@ -39,6 +41,7 @@ class Compiled:
 
     def __init__(self, model: Model, sizes: Mapping[str, int], dtype: str) -> None:
         self.model, self.sizes, self.dtype = model, Sizes(sizes), np.dtype(dtype)
+        self._check_sizes()
         self.schedule = Schedule(model.page, model.axes, model.backward, self.sizes)
         self.layout = Layout({name: self.shape(model.axes[name]) for name in model.parameters}, model.rule.states)
         self.update = model.rule.compiled(self.layout)
@@ -50,9 +53,16 @@ class Compiled:
         self._emission = Emission(self.schedule)
         self._space: dict[str, object] = dict(FUNCTIONS)
         T, B = self.sizes["T"], self.sizes["B"]
-        self._space |= {"ones": np.ones(T * B, self.dtype), "ones_rows": np.ones(B, self.dtype)}
+        self._space["ones"] = np.ones(T * B, self.dtype)
         self.functions: dict[str, Function] = {}
         self._compile(self._emission.function("forward", "forward"), self._emission.function("backward", "backward"))
+
+    def _check_sizes(self) -> None:
+        for name, axes in self.model.axes.items():
+            for axis in "+".join(axes).split("+") if axes else ():
+                if axis not in self.sizes:
+                    message = f"{name} has the axis {axis}, for which there is no size; there are: {' '.join(self.sizes)}"
+                    raise EquationError(message, self.model.page.places.get(name))
 
     def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
         """The shape of a value with these axes."""
@@ -69,9 +79,8 @@ class Compiled:
         sources = [code.source for code in codes]
         cutters: list[str] = []
         for code in codes:
-            for role in "PG":
-                if code.views[role]:
-                    cutters.append(flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots))
+            roles = [role for role in "PG" if code.views[role]]
+            cutters += [flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots) for role in roles]
         for name, number in self._emission.constants.items():
             self._space[name] = np.array(number, self.dtype)  # NumPy takes twice as long with a number of Python's
         exec(compile("\n\n".join((*sources, *cutters)), f"<{self.model.page.title}>", "exec"), self._space)
@@ -97,8 +106,7 @@ class Compiled:
 
     @cached_property
     def zero_in_earlier(self) -> frozenset[Operation]:
-        """What is 0 in the backward pass of a batch whose own loss does not count: all of its gradient comes from the batch after
-        it.
+        """What is 0 in the backward pass of a batch whose own loss does not count: its gradient is from the batch after it alone.
 
         A derived line that no such gradient reaches is 0, and so is what is computed from it.
         """
@@ -135,7 +143,10 @@ def _nothing(flat: Array) -> tuple[Array, ...]:
 
 @lru_cache(maxsize=16)
 def _compiled(structure: Structure, sizes: tuple[tuple[str, int], ...], dtype: str) -> Compiled:
-    return Compiled(model_of(structure), dict(sizes), dtype)
+    try:
+        return Compiled(model_of(structure), dict(sizes), dtype)
+    except EquationError as error:
+        raise TuiGruError(str(error), option="cell") from error
 
 
 def compiled(structure: Structure, sizes: Mapping[str, int], dtype: str) -> Compiled:

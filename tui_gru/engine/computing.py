@@ -82,7 +82,7 @@ def _backward(record: BatchRecord, earlier: Earlier) -> None:
 
 def _finish(record: BatchRecord, settings: Settings, learn: bool, keep: Keep | None = None) -> None:
     """The update, and the numbers that a batch has once."""
-    record.learned = learn
+    record.learned, record.settings = learn, dict(settings)
     if record.loss_array is not None:
         record.loss = float(record.loss_array)
     record.grad_norm, record.numbers = math.nan, {}

@@ -1,19 +1,21 @@
 """From a schedule to Python source: one function a pass, of NumPy calls that write into arrays made beforehand.
 
 A function begins by unpacking the arrays that it needs: once what is used whole, and for each round of a loop those of its
-timestep. `guarded` functions go on from the middle of a batch: loops begin at the steps in `start`, and after each operation
-`keep` puts back what was there before."""
+timestep. `guarded` functions go on from the middle of a batch: loops begin at the steps in `start`, and after each operation `keep`
+puts back what was there before.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from keyword import iskeyword
 
 import numpy as np
 
 from tui_gru.engine.operations import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.scheduling import Schedule
-from tui_gru.equations.axes import Axes
 
 #: What the generated code can call.
 FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "dot", "concatenate")} | {
@@ -21,13 +23,12 @@ FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positi
     "largest": np.maximum.reduce,
     "take": np.ndarray.take,
 }
-_RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones", "ones_rows"})
+_RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
 
 
 @dataclass(frozen=True)
 class View:
-    """How one local name of the generated code is cut from memory: from which slot, from which half of a state's, and in which
-    form."""
+    """How a local name of the generated code is cut from memory: from which slot, from which half of a state's, in which form."""
 
     slot: Slot
     half: int
@@ -109,11 +110,12 @@ class _Function:
         return self._locals[key]
 
     def _free_name(self, operation: Operation, source: str, form: str, stepped: bool) -> str:
-        name = (operation.name or operation.memory.name or "part").replace(" ", "_").replace(".", "_").replace(":", "_")
+        name = operation.name or operation.memory.name or "part"
         name = ("d" if source == "G" and not operation.name else "") + name + (f"_{form}" if form else "")
-        name = name.replace(":", "_").replace(" ", "_") + ("" if stepped or source != "R" else "_all")
-        while name in self._taken or name in FUNCTIONS or name in _RESERVED:
-            name += "_"
+        # Python takes some signs for others in names (ℎ for h), and some not at all (λ² or lambda).
+        name = re.sub(r"[^A-Za-z0-9]", "_", name) + ("" if stepped or source != "R" else "_all")
+        while name in self._taken or name in FUNCTIONS or name in _RESERVED or iskeyword(name) or not name.isidentifier():
+            name = f"{name}_" if name[:1].isalpha() else f"v{name}"
         self._taken.add(name)
         return name
 
@@ -141,7 +143,7 @@ class _Function:
             case "slice":
                 return f"positive({self._view(x, f'columns {operation.over}', loop)}, {out})"
             case "rows":  # a product with ones is four times as fast as a sum over the rows
-                return f"dot({'ones' if x.timed else 'ones_rows'}, {self._view(x, 'rows')}, {out})"
+                return f"dot(ones, {self._view(x, 'flat' if x.axes == ('T', 'B') else 'rows')}, {out})"
             case "turn":
                 return f"positive({self._view(x, 'turned')}, {out})"
             case "take":
@@ -154,14 +156,15 @@ class _Function:
 
     @staticmethod
     def _beside(arg: Operation, operation: Operation) -> str:
-        """The form of an operand whose axes are not the last ones of the result: `along 110` for (T, B) beside (T, B, H)."""
+        """The form of an operand whose axes are not the last ones of the result: `along 110` for (T, B) beside (T, B, H).
 
-        def lying(value: Operation, whole: bool) -> Axes:
-            return value.axes if whole or not value.timed else value.axes[1:]
-
-        in_loop = operation.loop >= 0
-        own = lying(arg, not in_loop and (arg.kind == "leaf" or arg.memory.whole)) if arg.kind != "constant" else ()
-        result = lying(operation, not in_loop)
+        It is cut from an array with all timesteps, unless its memory has only one of them.
+        """
+        own, result = arg.axes, operation.axes
+        if arg.timed and not arg.memory.whole:
+            own, result = own[1:], result[1:]
+        elif not arg.timed and operation.timed and operation.loop >= 0:
+            result = result[1:]
         if own == result[len(result) - len(own) :]:
             return ""
         return "along " + "".join("1" if axis in own else "0" for axis in result)
@@ -176,6 +179,8 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
         case "rows":
             flat = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(-1)
             return flat.T if rest else flat
+        case "flat":
+            return array.reshape(-1)
         case "turned":
             return array.T
         case "columns":

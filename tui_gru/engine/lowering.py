@@ -105,6 +105,9 @@ class Lowering:
                 return self._sum(parts)
             case e.Negative(argument=e.Reduce(argument=argument, kind="mean", over=over)):  # one division
                 return self._made("div", self._reduced("sum", self._value(argument), over), self._constant(-self._sizes[over]))
+            case e.Spread(argument=argument, axes=axes):
+                narrow = self._value(argument)
+                return narrow if narrow.axes == axes else self._made("copy", narrow, axes=axes)
             case e.Negative(argument=argument):
                 return self._made("neg", self._value(argument))
             case e.Times(parts=parts):
@@ -115,8 +118,11 @@ class Lowering:
                 return self._made("power", self._value(left), self._value(right))
             case e.Product(left=left, right=right):
                 return self._product(left, right)
+            case e.Reduce(argument=argument, all_timesteps=True):
+                each = self._value(argument)
+                return self._made("rows", each, axes=tuple(axis for axis in each.axes if axis not in ("T", "B")))
             case e.Reduce(argument=argument, kind=kind, over=over):
-                total = self._summed(self._value(argument), over)
+                total = self._reduced("sum", self._value(argument), over)
                 return total if kind == "sum" else self._made("div", total, self._size((over,)))
             case e.Join(parts=parts):
                 joined = [self._value(part) for part in parts]
@@ -161,11 +167,6 @@ class Lowering:
 
     def _reduced(self, kind: str, value: Operation, over: str) -> Operation:
         return self._made(kind, value, axes=tuple(axis for axis in value.axes if axis != over), over=over)
-
-    def _summed(self, value: Operation, over: str) -> Operation:
-        if over == "B" and self._is_gradient:  # what the timesteps add to a gradient, all together
-            return self._made("rows", value, axes=tuple(axis for axis in value.axes if axis not in ("T", "B")))
-        return self._reduced("sum", value, over)
 
     def _product(self, left: Expression, right: Expression) -> Operation:
         if isinstance(left, e.Transpose) and self._is_gradient:  # a sum over rows and timesteps

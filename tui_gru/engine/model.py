@@ -57,7 +57,16 @@ class Model:
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)
         self.rule = UpdateRule([shipped("update", name) for name in (*(("clip",) if structure.clip else ()), structure.update)])
+        self._check_names()
         self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols, **self._update_symbols()}))
+
+    def _check_names(self) -> None:
+        """Raise `EquationError` where the equations and the update rule use the same name for different things."""
+        own = {line.target for line in self.rule.lines_of(self.parameters)} - set(self.parameters)
+        for name in (*self.rule.settings, *own):
+            if name in self.axes:
+                message = f"{name} is a name of the update rule {self.structure.update} too; choose another one here"
+                raise EquationError(message, self.page.places.get(name))
 
     def _update_symbols(self) -> dict[str, tuple[str, str]]:
         """How what the update rule computes for one parameter is written: m_hat_Wz is m̂_Wz."""

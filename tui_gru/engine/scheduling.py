@@ -12,10 +12,9 @@ from dataclasses import dataclass
 
 from tui_gru.engine.lowering import Lowering
 from tui_gru.engine.operations import ELEMENTWISE, Operation, Slot
-from tui_gru.engine.segments import Loop, Segment, loops_of, segments_of
+from tui_gru.engine.segments import Segment, loops_of, segments_of
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.backward import Backward
-from tui_gru.equations.errors import EquationError
 from tui_gru.equations.names import with_word
 from tui_gru.equations.page import Line, Page
 
@@ -51,7 +50,7 @@ class Schedule:
         self._leaves(lowering, page, axes)
         states = {page.before(state): (state, -1 if page.states[state].backwards else 1) for state in page.states}
         forward = page.lines
-        loops = {"forward": _loops(page, forward, states)}
+        loops = {"forward": loops_of(forward, states)}
         carried = {state: name for name, (state, _) in states.items()}
         lowering.lines("forward", forward, loops["forward"], carried, frozenset())
 
@@ -63,7 +62,7 @@ class Schedule:
             lowering.leaf(with_word(f"d{output}", "given"), "record", axes[output])
         gradients = frozenset(f"d{name}" for name in page.parameters)
         lines = (*backward.deltas, *backward.gradients)
-        loops["backward"] = _loops(page, lines, flows)
+        loops["backward"] = loops_of(lines, flows)
         lowering.lines("backward", lines, loops["backward"], {target: name for name, (target, _) in flows.items()}, gradients)
 
         of_names = {name: operation.axes for name, operation in self.named.items()}
@@ -88,39 +87,28 @@ class Schedule:
             leaf.half = 1 if page.states[state].backwards else 0
 
 
-def _loops(page: Page, lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> dict[str, Loop]:
-    try:
-        return loops_of(lines, states)
-    except EquationError as error:
-        raise page.error(error.message, error.span) from None
-
-
 def _order(operations: Sequence[Operation]) -> None:
     """Set the stage, the loop and the depth of each operation."""
     index = {operation: i for i, operation in enumerate(operations)}
     reads = [sorted({index[r] for a in o.args for r in (a.carried or a,) if r in index}) for o in operations]
-    loops = [group for group in _cycles(reads)]
+    groups = _components(reads)
+    loops = sorted(group for group in groups if len(group) > 1 or group[0] in reads[group[0]])
     loop_of = {i: number for number, group in enumerate(loops) for i in group}
     stages: dict[int, int] = {}  # the stage in which what reads an operation can be done
-
-    def stage(i: int) -> int:
-        if i not in stages:
-            group = loops[loop_of[i]] if i in loop_of else (i,)
-            own = max((stage(j) for k in group for j in reads[k] if j not in group), default=0)
-            for k in group:
-                operations[k].stage = own
-                stages[k] = own + (i in loop_of)
-        return stages[i]
-
-    for i, operation in enumerate(operations):
-        stage(i)
-        operation.loop = loop_of.get(i, -1)
-        same = (a for a in operation.args if a in index and (a.stage, a.loop) == (operation.stage, operation.loop))
-        operation.depth = max((a.depth + 1 for a in same), default=0)
+    for group in groups:  # what is read comes before what reads it
+        own = max((stages[j] for i in group for j in reads[i] if j not in group), default=0)
+        for i in group:
+            operation = operations[i]
+            operation.stage, operation.loop = own, loop_of.get(i, -1)
+            stages[i] = own + (i in loop_of)
+            # In a loop, what a timestep left was computed in the round before.
+            before = [index[a] for a in operation.args if a in index] if i in loop_of else reads[i]
+            same = (operations[j] for j in before if (operations[j].stage, operations[j].loop) == (own, operation.loop))
+            operation.depth = max((other.depth + 1 for other in same), default=0)
 
 
-def _cycles(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """The strongly connected components that have a cycle (Tarjan), in the order of their first members."""
+def _components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
+    """The strongly connected components (Tarjan), each after those that it reads."""
     indices: dict[int, int] = {}
     low: dict[int, int] = {}
     stack: list[int] = []
@@ -156,9 +144,8 @@ def _cycles(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
                         members.append(member)
                         if member == node:
                             break
-                    if len(members) > 1 or node in reads[node]:
-                        found.append(tuple(sorted(members)))
-    return sorted(found)
+                    found.append(tuple(sorted(members)))
+    return found
 
 
 def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
@@ -172,8 +159,7 @@ def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
 
 
 def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation], parameters: frozenset[str]) -> None:
-    """Give every operation a slot. The last to read a value without a name takes over its memory; a gradient lies as its
-    parameter."""
+    """Give every operation a slot. The last to read a value without a name takes over its memory; a gradient lies as its weight."""
     users: dict[Operation, list[Operation]] = defaultdict(list)
     for operation in operations:
         for arg in operation.args:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.errors import EquationError
+from tui_gru.equations.expression import Reduce
 from tui_gru.equations.page import Line
 
 
@@ -42,7 +43,8 @@ def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> di
     """For each line that is on a cycle through a state, its loop. `states` maps the name that is read to the line that computes it
     for the next timestep, and the direction. Raises `EquationError` for a cycle through states of both directions."""
     inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
-    targets = {line.target for line in lines}
+    by_target = {line.target: line for line in lines}
+    targets = by_target.keys()
 
     def source(name: str) -> str:
         name = states[name][0] if name in states else name
@@ -59,10 +61,21 @@ def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> di
         read = {name: way for name, (line, way) in states.items() if inside.get(line, line) in on}
         ways = set(read.values())
         if len(ways) > 1:
-            raise EquationError(f"{target} depends on a state of the timestep before and on one of the timestep after")
+            message = f"{target} depends on a state of the timestep before and on one of the timestep after"
+            raise EquationError(message, by_target[target].span)
         loop = Loop(frozenset({*on, *labels, *read}), ways.pop())
+        for line in (by_target[name] for name in sorted(on)):
+            _check_sums(line, loop)
         found |= dict.fromkeys(sorted(on), loop)
     return found
+
+
+def _check_sums(line: Line, loop: Loop) -> None:
+    """Refuse a sum over the timesteps of what one timestep leaves to the next: it is not there before the last of them."""
+    for node in line.formula.walk():
+        if isinstance(node, Reduce) and node.over == "T" and loop.names.intersection(node.names()):
+            message = f"{line.target} takes a sum over the timesteps, but the timesteps need {line.target}"
+            raise EquationError(message, node.span or line.span)
 
 
 def _reached(start: str, reads: Mapping[str, set[str]]) -> set[str]:

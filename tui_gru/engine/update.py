@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -33,7 +34,6 @@ class UpdateRule:
         self.lines = _chained(pages)
         whole = Page(
             source=pages[-1].source,
-            text=pages[-1].text,
             inputs={GRADIENT: Input("P"), COUNT: Input("")},
             states={state: given for page in pages for state, given in page.states.items()},
             parameters={WEIGHT: ("P",)},
@@ -82,16 +82,18 @@ def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
     lines: list[Line] = []
     gradient = GRADIENT
     for page in pages:
-        lines += [
-            replace(line, formula=renamed(line.formula, lambda name: gradient if name == GRADIENT else name)) for line in page.lines
-        ]
+        source = {GRADIENT: gradient}
+        lines += [replace(line, formula=renamed(line.formula, partial(_from, source))) for line in page.lines]
         gradient = page.lines[-1].target
     return tuple(lines)
 
 
+def _from(source: Mapping[str, str], name: str) -> str:
+    return source.get(name, name)
+
+
 class CompiledUpdate:
-    """Generated NumPy calls over the vectors of all weights. `vectors` are the names of what it computes besides W and its
-    states."""
+    """Generated NumPy calls over the vectors of all weights. `vectors` are the names of what it computes besides W and states."""
 
     def __init__(self, rule: UpdateRule, layout: Layout) -> None:
         self.rule, self.layout = rule, layout
@@ -112,11 +114,11 @@ class CompiledUpdate:
         head, tail = ", ".join(arguments), f"    return ({''.join(f'{_local(name)}, ' for name in rule.scalars)})"
         plain = [f"    {code}" for line in self._code for code in line]
         guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
-        self.source = "\n".join((f"{head}, n):", *plain, tail))
+        self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
         space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "dot")}
         space |= {"total": np.add.reduce}
         self._run = _function(self.source, space)
-        self._run_on = _function("\n".join((f"{head}, n, keep):", *guarded, tail)), space)
+        self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)
 
     def _kept(self, number: int) -> str:
         target = self.rule.lines[number].target
@@ -225,8 +227,7 @@ class CompiledUpdate:
                 self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
 
     def _operand(self, node: Expression, free: str | None) -> str:
-        """What stands for an expression in a call: a number, a vector, or `free` (or memory of its own) into which it is
-        computed."""
+        """What stands for an expression in a call: a number, a vector, or `free`, or memory of its own, into which it is computed."""
         if self._is_number(node):
             return self._number(node)
         if isinstance(node, Name):
@@ -239,7 +240,8 @@ class CompiledUpdate:
 
 
 def _local(name: str) -> str:
-    return "".join(sign if sign.isalnum() or sign == "_" else "_" for sign in name)
+    """The name of a number in the code: none of a function or of a vector, and no word of Python's."""
+    return "number_" + "".join(sign if sign.isascii() and sign.isalnum() else f"_{ord(sign):x}_" for sign in name)
 
 
 def _function(source: str, space: Mapping[str, object]) -> Callable[..., tuple[float, ...]]:

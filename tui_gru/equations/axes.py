@@ -7,7 +7,7 @@ product, else a vector. In a matrix product the inner axes are the same; element
 from __future__ import annotations
 
 from tui_gru.equations import expression as e
-from tui_gru.equations.errors import Span, did_you_mean
+from tui_gru.equations.errors import EquationError, Span, did_you_mean
 from tui_gru.equations.expression import Expression
 from tui_gru.equations.names import Symbols
 from tui_gru.equations.page import Line, Page
@@ -25,8 +25,7 @@ def union(axes: list[Axes]) -> Axes:
     """The axes that any of some operands has, T first, then B."""
     longest = max(axes, key=len, default=())
     more = dict.fromkeys(axis for operand in axes for axis in operand if axis not in longest)
-    every = (*longest, *more)  # a square matrix has one axis twice
-    return tuple(sorted(every, key=lambda axis: {"T": 0, "B": 1}.get(axis, 2)))
+    return tuple(sorted((*longest, *more), key=lambda axis: {"T": 0, "B": 1}.get(axis, 2)))
 
 
 def infer_axes(page: Page, *, time: bool = True) -> dict[str, Axes]:
@@ -42,7 +41,7 @@ class _Inference:
     """Unification: an axis that is not known yet is `?Wz0`, until a line says which one it is."""
 
     def __init__(self, page: Page, time: bool) -> None:
-        self._page, self._writer = page, Writer(Symbols(page.symbols))
+        self._page, self._writer, self._time = page, Writer(Symbols(page.symbols)), time
         self._same: dict[str, str] = {}
         self._because: dict[str, tuple[Span, str]] = {}  # of an unknown axis: the place that says what it is
         own = ("T", "B") if time else ()
@@ -55,6 +54,7 @@ class _Inference:
             if axes:
                 self._of[name] = axes
         self._of |= dict.fromkeys(page.settings, ())
+        self._waiting = {line.target: line for line in reversed(page.lines)}  # what is not computed yet
         for line in page.lines:
             self._line = line
             self._read(line)
@@ -62,36 +62,32 @@ class _Inference:
         self._check_known()
 
     def _read(self, line: Line) -> None:
+        if line.op != "=" and (self._time or line.op != "-=" or line.target not in (*self._page.parameters, *self._page.states)):
+            message = f"an equation is written {line.target} = formula"
+            raise EquationError(f"{message}; only an update rule has W −= formula", line.span, source=self._page.source)
         found = self._infer(line.formula)
+        self._waiting.pop(line.target, None)
         if line.target in self._of:
             before = self._of[line.target]
             if len(before) != len(found) or not all(self._unify(a, b, line.formula) for a, b in zip(before, found, strict=True)):
-                raise self._error(
-                    line.formula, f"{self._shown(line.target)} is {self._axes(before)}, but its line gives {self._axes(found)}"
-                )
+                raise self._error(line.formula, f"{line.target} is {self._axes(before)}, but its line gives {self._axes(found)}")
         self._of[line.target] = found
 
     def _check_known(self) -> None:
+        computed = {line.target for line in self._page.lines}
+        for name in self._page.states:
+            if name not in computed:
+                raise self._declared(name, f"no line computes the state {name}; write one, {name} = …, or take it out")
         unused = [name for name in self._page.parameters if name not in self._of]
         if unused:
-            raise self._page.error(
-                f"the parameter {unused[0]} is read by no line; use it or take it out", self._declared(unused[0])
-            )
+            raise self._declared(unused[0], f"the parameter {unused[0]} is read by no line; use it or take it out")
         for name, axes in self.axes.items():
             if any(axis.startswith("?") for axis in axes):
-                raise self._page.error(
-                    f"the size of {self._shown(name)} follows from nothing; write its axes, as in {name}({' '.join('V' for _ in axes)})",
-                    self._declared(name),
-                )
+                written = f"{name}({' '.join('V' for _ in axes)})"
+                raise self._declared(name, f"the size of {name} follows from nothing; write its axes, as in {written}")
 
-    def _declared(self, name: str) -> Span | None:
-        for number, text in enumerate(self._page.text, 1):
-            words = text.partition("#")[0].split()
-            if words[:1] in (["parameters"], ["parameter"]) and any(
-                word.partition("(")[0].strip(",") == name for word in words[1:]
-            ):
-                return Span(number, text.index(name, len(words[0])), text.index(name, len(words[0])) + len(name))
-        return None
+    def _declared(self, name: str, message: str) -> EquationError:
+        return EquationError(message, self._page.places.get(name), source=self._page.source)
 
     def _root(self, axis: str) -> str:
         while axis in self._same:
@@ -99,13 +95,13 @@ class _Inference:
         return axis
 
     def _unify(self, a: str, b: str, node: Expression) -> bool:
-        """Make two axes the same one. False where they are two that differ."""
+        """Make two axes the same one. False where they are two that differ, or a parameter would have rows or timesteps."""
         a, b = self._root(a), self._root(b)
         if a == b:
             return True
-        if not a.startswith("?") and not b.startswith("?"):
-            return False
         unknown, known = (a, b) if a.startswith("?") else (b, a)
+        if not unknown.startswith("?") or known in ("T", "B"):
+            return False
         self._same[unknown] = known
         if node.span is not None:
             self._because[unknown] = node.span, self._writer.text(node)
@@ -143,16 +139,17 @@ class _Inference:
         return self._elementwise(node, [(child, self._infer(child)) for child in node.children])
 
     def _named(self, node: Expression, name: str, matrix: bool) -> Axes:
-        if name not in self._of:
+        if name not in self._of or (self._time and name in self._waiting):
             if name not in self._page.parameters:
                 raise self._unknown(node, name)
             self._of[name] = tuple(f"?{name}{i}" for i in range(2 if matrix else 1))
         return self._of[name]
 
-    def _unknown(self, node: Expression, name: str) -> Exception:
-        later = next((line for line in self._page.lines if line.target == name), None)
-        if later is not None and later.span is not None:
-            return self._error(node, f"{self._shown(name)} is computed only in line {later.span.line}; move that line up")
+    def _unknown(self, node: Expression, name: str) -> EquationError:
+        if (later := self._waiting.get(name)) is not None and later.span is not None:
+            state = name in self._page.states
+            cure = f"what the timestep before left is {self._page.before(name)}" if state else "move that line up"
+            return self._error(node, f"{name} is computed only in line {later.span.line}; {cure}")
         known = (*self._of, *self._page.parameters)
         return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {did_you_mean(name, known)}")
 
@@ -162,8 +159,8 @@ class _Inference:
             number = next((part for part, axes in ((left, of_left), (right, of_right)) if len(axes) < 2), right)
             raise self._error(
                 node,
-                f"{self._text(left)} is {self._axes(of_left)}, {self._text(right)} is {self._axes(of_right)}: a matrix product takes "
-                f"a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
+                f"{self._text(left)} is {self._axes(of_left)}, {self._text(right)} is {self._axes(of_right)}: a matrix product "
+                f"takes a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
             )
         if not self._unify(of_left[-1], of_right[0], node):
             raise self._misfit(node, left, of_left, right, of_right, of_right[0])
@@ -197,7 +194,9 @@ class _Inference:
 
     # Words
 
-    def _misfit(self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes, axis: str) -> Exception:
+    def _misfit(
+        self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes, axis: str
+    ) -> EquationError:
         since = ""
         for name in right.names() if isinstance(right, e.Name) else left.names():
             for own in self._of.get(name, ()):
@@ -209,11 +208,8 @@ class _Inference:
             f"{self._text(right)} is {self._axes(of_right)}{since}",
         )
 
-    def _error(self, node: Expression, message: str) -> Exception:
-        return self._page.error(message, node.span or self._line.span)
-
-    def _shown(self, name: str) -> str:
-        return name
+    def _error(self, node: Expression, message: str) -> EquationError:
+        return EquationError(message, node.span or self._line.span, source=self._page.source)
 
     def _text(self, node: Expression) -> str:
         return self._writer.text(node)

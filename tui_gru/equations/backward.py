@@ -7,19 +7,21 @@
 4. What all terms of a sum share is taken out: a⊙b − a⊙c = a⊙(b − c).
 5. Terms come from the uses nearest the loss first, then in the order of the lines; what comes from the future is last.
 6. Of the lines that can be computed next, parts of the current line come first, then the earliest line's.
-7. A gradient is summed over every axis that its operand lacks.
+7. A gradient is summed over every axis that its operand lacks; where it is the same along an axis, that is not written.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import NamedTuple
 
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.derivatives import handed_back
+from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import split, with_word
 from tui_gru.equations.normal_form import Term, sum_of, terms_of
@@ -35,10 +37,21 @@ class Step(NamedTuple):
     is_part: bool
 
 
-class Use(NamedTuple):
-    """What one reading of a name adds to its gradient: in which step and line it is read, and the term."""
+class Reading(NamedTuple):
+    """A place where a name is read: the `nth` time (0-based, from left to right) in the formula of a step.
 
+    The log of a softmax reads what is under the softmax (rule 3).
+    """
+
+    name: str
     step: str
+    nth: int
+
+
+class Use(NamedTuple):
+    """What one reading of a name adds to its gradient: the line in which it is read, and the term."""
+
+    reading: Reading
     line: int
     term: Expression
 
@@ -46,10 +59,14 @@ class Use(NamedTuple):
 @dataclass(frozen=True)
 class Backward:
     """The derived lines: `deltas`, one for each gradient of a timestep, in the order in which they can be computed, and
-    `gradients`, what each timestep adds to the gradients of the parameters."""
+    `gradients`, what each timestep adds to the gradients of the parameters.
+
+    `paths` has the labelled terms of those lines, such as dh_carry: each is the gradient that comes through one reading.
+    """
 
     deltas: tuple[Line, ...]
     gradients: tuple[Line, ...]
+    paths: Mapping[str, Reading]
 
 
 def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
@@ -87,11 +104,23 @@ class _Derivation:
         self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
         self._state_of = {page.before(state): state for state in page.states}
         self._nearness = self._near_the_loss()
+        self._taken = self._reserved()
         self._uses: dict[str, list[Use]] = {}
         self._formulas: dict[str, Expression] = {}
-        self._paths: dict[str, str] = {}
+        self._paths: dict[str, Reading] = {}
         self._differentiate()
         self.backward = self._written()
+
+    def _reserved(self) -> set[str]:
+        """The names of values and of gradients. Raises `EquationError` where a value has the name of a gradient."""
+        gradients = {f"d{name}": name for name in self._axes}
+        gradients |= {self._page.ahead(state): state for state in self._page.states}
+        gradients |= {with_word(f"d{name}", "given"): name for name in self._page.outputs}
+        for name in self._axes:
+            if name in gradients:
+                message = f"{name} is what the gradient of {gradients[name]} is called; choose another name"
+                raise EquationError(message, self._page.places.get(name))
+        return {*self._axes, *gradients}
 
     def _near_the_loss(self) -> dict[int, int]:
         """How many lines, one reading the other, lead to each line: the more, the nearer it is to the loss."""
@@ -105,10 +134,9 @@ class _Derivation:
         """Visit the steps from the last to the first, and hand the gradient of each to what it reads."""
         end = len(self._steps)
         self._nearness[end] = max(self._nearness.values(), default=0) + 1
-        given = {name: Name(with_word(f"d{name}", "given")) for name in self._page.outputs}
-        seeds: Mapping[str, Expression] = given or {self._steps[-1].name: e.ONE}
-        for name, seed in seeds.items():
-            self._uses[name] = [Use("given", end, seed)]
+        seeds: dict[str, Expression] = {name: Name(with_word(f"d{name}", "given")) for name in self._page.outputs}
+        for name, seed in (seeds or {self._steps[-1].name: e.ONE}).items():
+            self._uses[name] = [Use(Reading(name, "given", 0), end, seed)]
         for step in reversed(self._steps):
             gradient = self._gathered(step.name)
             if gradient is None:
@@ -118,21 +146,25 @@ class _Derivation:
             if self._written_in_place(step, gradient, symbol, handed):
                 handed = self._handed(step, gradient)
             else:
-                self._formulas[symbol.name] = gradient
+                self._formulas[symbol.name] = self._spread(gradient, self._axes[step.name])
+            read: Counter[str] = Counter()
             for name, term in handed:
-                self._uses.setdefault(name, []).append(Use(step.name, step.line, term))
+                self._uses.setdefault(name, []).append(Use(Reading(name, step.name, read[name]), step.line, term))
+                read[name] += 1
         for name in (*self._page.wanted, *self._state_of, *self._page.parameters):
-            if (gradient := self._gathered(name)) is not None:
-                self._formulas[f"d{name}"] = gradient
+            if (gradient := self._gathered(name)) is None:
+                place = self._page.places.get(self._state_of.get(name, name))
+                raise EquationError(f"nothing that {name} leads to is used, so it has no gradient; use it or take it out", place)
+            self._formulas[f"d{name}"] = self._spread(gradient, self._axes[name])
 
     def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, handed: list[tuple[str, Expression]]) -> bool:
         if not any(True for _ in gradient.names()):
             return True
         if not step.is_part:
             return False
-        count = sum(Counter(term.names())[symbol.name] for _, term in handed)
+        uses = sum(Counter(term.names())[symbol.name] for _, term in handed)
         reads_a_gradient = any(name[0] == "d" and name[1:] in self._step for name in gradient.names())
-        return count <= 1 or not reads_a_gradient or isinstance(gradient, Name)
+        return uses <= 1 or not reads_a_gradient or isinstance(gradient, Name)
 
     def _gathered(self, name: str) -> Expression | None:
         """The gradient of a name: the sum of what its uses add, each with a label of its own where several are left."""
@@ -140,79 +172,77 @@ class _Derivation:
         future: list[Expression] = [Name(self._page.ahead(name))] if name in self._page.states else []
         if not uses:
             return future[0] if future else None
-        gradient = sum_of([term for node in (*(use.term for use in uses), *future) for term in terms_of(node)])
-        if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(uses) + len(future):
+        terms = [terms_of(node) for node in (*(use.term for use in uses), *future)]
+        gradient = sum_of([term for of_use in terms for term in of_use])
+        whole = all(len(of_use) == 1 for of_use in terms)  # else the terms of the sum are not those of the uses
+        if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(terms) or not whole:
             return gradient
-        paths = self._paths_of(name, uses)
-        parts = [part if isinstance(part, Name) else part.labelled(path) for part, path in zip(gradient.parts, paths, strict=False)]
-        return e.Sum((*parts, *gradient.parts[len(paths) :]))
+        parts = list(gradient.parts)
+        for i, (part, use) in enumerate(zip(gradient.parts, uses, strict=False)):
+            if not isinstance(part, Name):
+                path = next(path for path in self._paths_of(use) if path not in self._taken and path not in self._paths)
+                self._paths[path], parts[i] = use.reading, self._spread(part, self._axes[name]).labelled(path)
+        return e.Sum(tuple(parts))
 
-    def _paths_of(self, name: str, uses: list[Use]) -> list[str]:
-        """What the terms of a gradient are called: after the label of the line that each comes through, dh_carry."""
-        base = self._state_of.get(name, name)
-        paths: list[str] = []
-        for use in uses:
-            line = self._page.lines[use.line] if use.line < len(self._page.lines) else None
-            label = line.label if line is not None else ""
-            suffix = split(line.target)[1] if line is not None and label else ""
-            path = (
-                with_word(f"d{base}", label or split(use.step)[0])
-                if suffix == split(base)[1]
-                else f"d{base}_{label or split(use.step)[0]}{suffix}"
-            )
-            if path in paths:  # read twice in one line
-                path = with_word(path, use.step)
-            self._claim(path, name, line)
-            paths.append(path)
-        return paths
-
-    def _claim(self, path: str, name: str, line: Line | None) -> None:
-        """Keep a name for a term of a gradient. Raises `EquationError` where it stands for something else."""
-        taken = path in self._axes or path[1:] in self._step or path in map(self._page.ahead, self._page.states)
-        if taken or self._paths.setdefault(path, name) != name:
-            message = f"the term of d{name} through this line would be called {path}, which is taken; give the line another label"
-            raise self._page.error(message, line.span if line is not None else None)
+    def _paths_of(self, use: Use) -> Iterator[str]:
+        """What a term of a gradient can be called: after the label of the line that it comes through, dh_carry; where that is
+        taken, with more words, or a number."""
+        name, step, _ = use.reading
+        line = self._page.lines[use.line]
+        word, suffix = line.label or split(step)[0], split(line.target)[1]
+        for base in dict.fromkeys((self._state_of.get(name, name), name)):
+            path = with_word(f"d{base}", word) if suffix == split(base)[1] else f"d{base}_{word}{suffix}"
+            yield path
+            yield with_word(path, split(step)[0])
+        yield from (with_word(path, str(number)) for number in count(2))
 
     # One step
 
     def _handed(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
-        """What each name that a step reads gets, if the step's value has this gradient."""
+        """What each name that a step reads gets, if the step's value has this gradient.
+
+        The gradient of a node may lack some of its axes, along which it is the same then.
+        """
         handed: list[tuple[str, Expression]] = []
 
         def hand(node: Expression, a: Expression, value: Expression) -> None:
             if isinstance(node, Name):
                 if node.name not in self._constant:
-                    handed.append((node.name, self._of_parameter(node.name, a)))
+                    handed.append((node.name, a))
                 return
             if (fused := self._log_of_softmax(node, a)) is not None:
                 hand(*fused)
                 return
-            for child, given in zip(node.children, self._rule(step, node, a, value), strict=True):
+            own = self._axes_of(node)
+            for child, given in zip(node.children, self._rule(step, node, a, value, own), strict=True):
                 if any(name not in self._constant for name in child.names()):
-                    hand(child, self._summed(node, child, given), child)
+                    elementwise = not isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce)
+                    lacking = [axis for axis in own if axis not in self._axes_of(child)] if elementwise else []
+                    hand(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), child)
 
         hand(step.formula, gradient, Name(step.name))
         return handed
 
-    def _rule(self, step: Step, node: Expression, a: Expression, value: Expression) -> tuple[Expression, ...]:
+    def _rule(self, step: Step, node: Expression, a: Expression, value: Expression, own: Axes) -> tuple[Expression, ...]:
         match node:
             case e.Apply(function="softmax"):
-                along = self._axes_of(node)[-1]
-                inner = e.Reduce(e.Times((a, value)), "sum", along)
+                inner = self._sum_over(e.Times((a, value)), own[-1])
                 return (e.Times((value, e.Sum((a, e.Negative(inner))))),)
             case e.Join(parts=parts):
-                slices = []
+                slices: list[Expression] = []
                 before: tuple[str, ...] = ()
                 for part in parts:
-                    own = self._axes_of(part)[-1]
-                    slices.append(e.Slice(a, before, (own,)))
-                    before = (*before, own)
+                    axis = self._axes_of(part)[-1]
+                    slices.append(e.Slice(self._spread(a, own), before, (axis,)))
+                    before = (*before, axis)
                 return tuple(slices)
+            case e.Product() | e.Transpose():
+                a = self._spread(a, own)
         found = handed_back(node, a, value)
         if found is None:
             word = getattr(node, "function", type(node).__name__.lower())
             line = self._page.lines[step.line]
-            raise self._page.error(f"{word} has no derivative here, so the backward pass cannot be derived", node.span or line.span)
+            raise EquationError(f"{word} has no derivative here, so the backward pass cannot be derived", node.span or line.span)
         return found
 
     def _log_of_softmax(self, node: Expression, a: Expression) -> tuple[Expression, Expression, Expression] | None:
@@ -233,39 +263,46 @@ class _Derivation:
             given = self._page.inputs.get(factor.name)
             if given is not None and given.one_hot and given.axis == axis:
                 return Term(first.coefficient, first.sizes, ()).expression()
-        return e.Reduce(a, "sum", axis)
+        return self._sum_over(a, axis)
 
-    def _summed(self, node: Expression, child: Expression, a: Expression) -> Expression:
-        """A gradient summed over the axes that an operand lacks; that of a parameter is summed where it is gathered."""
-        if isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce) or self._only_parameters(child):
-            return a
-        own = self._axes_of(child)
-        for axis in self._axes_of(node):
-            if axis not in own:
-                a = e.Reduce(a, "sum", axis)
+    def _summed(self, a: Expression, lacking: Sequence[str], *, is_weight: bool) -> Expression:
+        """A gradient summed over the axes that an operand lacks. That of a weight is summed over rows and timesteps together,
+        which is written as what each timestep adds."""
+        if is_weight and {"T", "B"} <= {*lacking} and {"T", "B"} <= {*self._axes_of(a)}:
+            a = e.Reduce(a, "sum", "B", all_timesteps=True)
+            lacking = [axis for axis in lacking if axis not in ("T", "B")]
+        for axis in lacking:
+            a = self._sum_over(a, axis)
         return a
+
+    def _sum_over(self, a: Expression, axis: str) -> Expression:
+        """A gradient summed over an axis: so many times itself where it is the same along that."""
+        return e.Reduce(a, "sum", axis) if axis in self._axes_of(a) else e.Times((e.Size((axis,)), a))
+
+    def _spread(self, a: Expression, axes: Axes) -> Expression:
+        """A gradient with all axes of its value, as products and recorded values need it."""
+        if self._axes_of(a) == axes:
+            return a
+        return e.Negative(e.Spread(a.argument, axes)) if isinstance(a, e.Negative) else e.Spread(a, axes)
 
     def _only_parameters(self, node: Expression) -> bool:
         return all(name in self._page.parameters for name in node.names())
-
-    def _of_parameter(self, name: str, a: Expression) -> Expression:
-        """What a timestep adds to the gradient of a vector of parameters: a sum over the rows. A product sums over them itself."""
-        if name in self._page.parameters and len(self._axes[name]) < 2:
-            for axis in self._axes_of(a):
-                if axis not in ("T", *self._axes[name]):
-                    a = e.Reduce(a, "sum", axis)
-        return a
 
     def _axes_of(self, node: Expression) -> Axes:
         match node:
             case Name(name=name):
                 return self._axes[name] if name in self._axes else self._axes[self._behind(name)]
+            case e.Spread(axes=axes):
+                return axes
+            case e.Product(left=e.Transpose(argument=left), right=right):  # of a gradient: over all rows and timesteps
+                return (self._axes_of(left)[-1], self._axes_of(right)[-1])
             case e.Product(left=left, right=right):
                 return (*self._axes_of(left)[:-1], *self._axes_of(right)[1:])
             case e.Transpose(argument=argument):
                 return self._axes_of(argument)[::-1]
-            case e.Reduce(argument=argument, over=over):
-                return tuple(axis for axis in self._axes_of(argument) if axis != over)
+            case e.Reduce(argument=argument, over=over, all_timesteps=all_timesteps):
+                gone = (over, "T") if all_timesteps else (over,)
+                return tuple(axis for axis in self._axes_of(argument) if axis not in gone)
             case e.Join(parts=parts):
                 inner = [self._axes_of(part) for part in parts]
                 return (*inner[0][:-1], "+".join(axes[-1] for axes in inner))
@@ -300,7 +337,7 @@ class _Derivation:
             del waiting[name]
         deltas = tuple(Line(name, self._whole(self._formulas[name])) for name in order)
         adds = [f"d{name}" for name in self._page.parameters if f"d{name}" in self._formulas]
-        return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds))
+        return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)
 
     def _whole(self, node: Expression) -> Expression:
         """A formula with the labelled parts of the forward lines written out in it."""

@@ -60,12 +60,7 @@ def compose(
     `lengths` adds a mask of row lengths, `input_gradient` asks for the gradient of what the first layer reads. Raises
     `EquationError` where a piece cannot be used as it is, or names clash.
     """
-    if not cell.states:
-        raise EquationError(
-            "a cell needs a state that one timestep leaves to the next; declare one, state h : H", source=cell.source
-        )
-    if not cell.lines:
-        raise EquationError("a cell needs at least one equation", source=cell.source)
+    _check_cell(cell)
     pieces = [instance(source)]
     reads = pieces[0].output
     if lengths:
@@ -95,10 +90,32 @@ def compose(
             reads = pieces[-1].output
     if loss is None:
         pieces.append(Page(outputs=(reads,)))
-    page = joined(pieces)
+    page = joined(pieces, cell.source)
+    if not page.parameters:
+        raise EquationError("there is nothing to learn; a model needs parameters", source=cell.source)
     if input_gradient:
         page = replace(page, wanted=tuple(page.inputs)[:1])
     return Composed(page, tuple(stack))
+
+
+def _check_cell(cell: Page) -> None:
+    """Raise `EquationError` for a cell that is none."""
+    if not cell.states:
+        raise EquationError(
+            "a cell needs a state that one timestep leaves to the next; declare one, state h : H", source=cell.source
+        )
+    if not cell.lines:
+        raise EquationError("a cell needs at least one equation", source=cell.source)
+    for kind, names, cure in (
+        ("an input", cell.inputs, "a cell reads what the layer below hands on: reads x"),
+        ("a setting", cell.settings, "write the number itself"),
+        ("an output", cell.outputs, "the last line of a cell is what it hands on"),
+    ):
+        for name in names:
+            raise EquationError(f"{name} is declared as {kind}, which a cell has none of; {cure}", cell.places[name])
+    for name, state in cell.states.items():
+        if state.axis != "H":
+            raise EquationError(f"a state of a cell has the axis H: state {name} : H", cell.places[name])
 
 
 def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool = False) -> Page:
@@ -117,6 +134,7 @@ def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool 
     return replace(
         piece,
         states=states,
+        places={name(old): place for old, place in piece.places.items()},
         inputs={name(old): given for old, given in piece.inputs.items()},
         parameters={name(old): axes for old, axes in piece.parameters.items()},
         symbols={name(old): symbol for old, symbol in piece.symbols.items()},
@@ -149,20 +167,19 @@ def _masked(piece: Page) -> Page:
     return replace(piece, lines=tuple(lines))
 
 
-def joined(pieces: Sequence[Page]) -> Page:
-    """One page of several. Raises `EquationError` where two of them use the same name."""
-    owner: dict[str, str] = {}
+def joined(pieces: Sequence[Page], cell: str = "") -> Page:
+    """One page of several. Raises `EquationError` where two of them use the same name, at its place in the file `cell` if that is
+    one of them."""
+    owner: dict[str, Page] = {}
     for piece in pieces:
         own = {*piece.inputs, *piece.states, *piece.parameters, *(line.target for line in piece.lines)}
         own |= {node.label for line in piece.lines for node in line.formula.walk() if node.label}
         for name in sorted(own):
-            if name in owner and owner[name] != piece.source:
-                raise EquationError(
-                    f"{name} is a name of {owner[name] or 'the model'} too; choose another one here", source=piece.source
-                )
             if name in owner:
-                raise EquationError(f"{name} would stand for two things of a model of more than one layer", source=piece.source)
-            owner[name] = piece.source
+                here, other = (owner[name], piece) if owner[name].source == cell else (piece, owner[name])
+                message = f"{name} is a name of {other.source or 'the model'} too; choose another one here"
+                raise EquationError(message, here.places.get(name), source=here.source)
+            owner[name] = piece
 
     def merged(field: str) -> Mapping[str, Any]:
         return {name: value for piece in pieces for name, value in getattr(piece, field).items()}
@@ -175,4 +192,5 @@ def joined(pieces: Sequence[Page]) -> Page:
         symbols=merged("symbols"),
         lines=tuple(line for piece in pieces for line in piece.lines),
         outputs=tuple(name for piece in pieces for name in piece.outputs),
+        places=merged("places"),
     )

@@ -3,48 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
+from unicodedata import combining, east_asian_width
+
+
+@dataclass(frozen=True)
+class File:
+    """An equation file: its name, as messages say it, and its lines."""
+
+    name: str = ""
+    lines: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Span:
     """A place in a file: its line (1-based), and the columns from `start` up to `stop` (0-based)."""
 
+    file: File
     line: int
     start: int
     stop: int
 
     def to(self, other: Span | None) -> Span:
         """From the beginning of this place to the end of another on the same line."""
-        return self if other is None or other.line != self.line else Span(self.line, self.start, max(self.stop, other.stop))
+        return self if other is None or other.line != self.line else replace(self, stop=max(self.stop, other.stop))
 
 
 class EquationError(ValueError):
-    """A mistake in an equation file. `str()` is one line, `mine.cell:7:15: what is wrong`; `shown` adds the line and marks the
-    place."""
+    """A mistake in an equation file, at a place in it, or in a piece that has none.
 
-    def __init__(self, message: str, *, source: str = "", span: Span | None = None, text: str = "") -> None:
-        self.message, self.source, self.span, self.text = message, source, span, text
-        place = f"{source}:{span.line}:{span.start + 1}: " if span is not None else f"{source}: " if source else ""
-        super().__init__(place + message)
+    `str()` is one line, `mine.cell:7:15: what is wrong`; `shown` adds the line and marks the place.
+    """
 
-    def within(self, source: str, lines: list[str]) -> EquationError:
-        """The same mistake, with the name of its file and the text of its line."""
-        text = lines[self.span.line - 1] if self.span is not None and self.span.line <= len(lines) else ""
-        return EquationError(self.message, source=source, span=self.span, text=text)
+    def __init__(self, message: str, span: Span | None = None, *, source: str = "") -> None:
+        self.message, self.span = message, span
+        place = f"{span.file.name}:{span.line}:{span.start + 1}" if span is not None else source
+        super().__init__(f"{place}: {message}" if place else message)
 
     @property
     def shown(self) -> str:
         """The message, the line of the file, and tildes under the place, on three lines."""
-        if self.span is None or not self.text:
+        if self.span is None:
             return str(self)
-        marks = " " * self.span.start + "~" * max(self.span.stop - self.span.start, 1)
-        return f"{self}\n   {self.text}\n   {marks}"
+        text = "".join(sign if sign.isprintable() else " " for sign in self.span.file.lines[self.span.line - 1])
+        before, within = text[: self.span.start], text[self.span.start : self.span.stop]
+        return f"{self}\n   {text}\n   {' ' * _columns(before)}{'~' * max(_columns(within), 1)}"
+
+
+def _columns(text: str) -> int:
+    """How many columns of a terminal a text takes: an accent none, a wide sign two."""
+    return sum(0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """`did you mean h_prev?`, or the names there are."""
     names = list(dict.fromkeys(known))
-    close = get_close_matches(name, names, n=2)
+    close = get_close_matches(name, names, n=3, cutoff=0.5)  # Wx and Wz have half of their letters in common
     return f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(names) or 'none'}"

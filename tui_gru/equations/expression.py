@@ -128,10 +128,18 @@ class Slice(_One):
 
 @dataclass(frozen=True)
 class Reduce(_One):
-    """A sum or mean along one axis."""
+    """A sum or mean along one axis; `all_timesteps`: a sum over the rows to which all timesteps add."""
 
     kind: str
     over: str
+    all_timesteps: bool = False
+
+
+@dataclass(frozen=True)
+class Spread(_One):
+    """A value that is the same along some of the axes it has here; it is written as it is without them."""
+
+    axes: tuple[str, ...]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from unicodedata import normalize
 
-from tui_gru.equations.errors import EquationError, Span, did_you_mean
+from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import AXES, code_name, with_word
-from tui_gru.equations.parser import Parser, Token, tokens_of
+from tui_gru.equations.parser import Parser, Token, constant, name_of, tokens_of
 
 LONGEST = 200_000  # characters of a file
 MOST_LINES = 500  # of formulas in a file
@@ -51,7 +51,8 @@ class Page:
 
     `reads` is the name that a piece takes from the piece before it. `outputs` are values whose gradients come from outside: a
     page without any ends with its loss. `wanted` are inputs whose gradients are asked for. `symbols` has, for a name, how it is
-    written on screen and in LaTeX. `settings` are the numbers of an update rule, with their defaults.
+    written on screen and in LaTeX. `settings` are the numbers of an update rule, with their defaults. `places` says where a name
+    is declared or computed, `source` is the name of the file, empty for a page that is not from one.
     """
 
     title: str = ""
@@ -65,7 +66,7 @@ class Page:
     wanted: tuple[str, ...] = ()
     symbols: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     settings: Mapping[str, float] = field(default_factory=dict)
-    text: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    places: Mapping[str, Span] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def output(self) -> str:
@@ -80,30 +81,23 @@ class Page:
         """The name of the gradient that a state gets from the timestep that reads it: dh_future, or dh_past."""
         return with_word(f"d{state}", "past" if self.states[state].backwards else "future")
 
-    def error(self, message: str, span: Span | None) -> EquationError:
-        """A mistake at a place of this page."""
-        return EquationError(message, span=span).within(self.source, list(self.text))
-
 
 def read_page(text: str, source: str) -> Page:
     """The page that a file contains. `source` names it in messages. Raises `EquationError` with line and column."""
     if len(text) > LONGEST:
         raise EquationError(f"the file has {len(text):,} characters; an equation file has at most {LONGEST:,}", source=source)
-    lines = text.splitlines()
-    try:
-        return _Reader(lines, source).page()
-    except EquationError as error:
-        raise error.within(source, lines) from None
+    lines = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
+    return _Reader(File(source, tuple(lines))).page()
 
 
-_LINE = re.compile(r"\s*(?:(?P<label>[^\W\d]\w*)\s*:(?!=))?\s*(?P<target>[^\s=:−+-]+)\s*(?P<op>−=|-=|\+=|=)(?P<formula>.*)")
+_LINE = re.compile(r"\s*+(?:(?P<label>[^\W\d]\w*)\s*:(?!=))?\s*(?P<target>[^\s=:−+-]+)\s*(?P<op>−=|-=|\+=|=)(?P<formula>.*)")
 
 
 class _Reader:
     """Reads the lines of one file, one after the other."""
 
-    def __init__(self, lines: list[str], source: str) -> None:
-        self._text, self._page = lines, Page(source=source, text=tuple(lines))
+    def __init__(self, file: File) -> None:
+        self._file, self._page = file, Page(source=file.name)
         self._inputs: dict[str, Input] = {}
         self._states: dict[str, State] = {}
         self._parameters: dict[str, tuple[str, ...]] = {}
@@ -113,6 +107,7 @@ class _Reader:
         self._lines: list[Line] = []
         self._outputs: list[str] = []
         self._places: dict[str, Span] = {}  # where each name of the file is declared or computed
+        self._said: dict[str, Span] = {}  # where other declarations stand: reads, output h, symbol o
         self._words: dict[str, Callable[[list[Token]], None]] = {
             "reads": self._reads,
             "input": self._input,
@@ -126,7 +121,7 @@ class _Reader:
         }
 
     def page(self) -> Page:
-        for number, text in enumerate(self._text, 1):
+        for number, text in enumerate(self._file.lines, 1):
             content, _, comment = text.partition("#")
             if not content.strip():
                 if comment and not self._page.title and not self._lines:
@@ -137,7 +132,12 @@ class _Reader:
         for name in self._outputs:
             if name not in known:
                 raise EquationError(
-                    f"there is no line that computes {name}; {did_you_mean(name, known)}", span=self._places[f"output {name}"]
+                    f"there is no line that computes {name}; {did_you_mean(name, known)}", self._said[f"output {name}"]
+                )
+        for symbol, name in self._behind.items():
+            if symbol in self._places and symbol != name:
+                raise EquationError(
+                    f"{symbol} is a name of this file, so it cannot stand for {name} too", self._said[f"symbol {symbol}"]
                 )
         return replace(
             self._page,
@@ -148,64 +148,66 @@ class _Reader:
             symbols=self._symbols,
             lines=tuple(self._lines),
             outputs=tuple(self._outputs),
+            places=self._places,
         )
 
     def _statement(self, content: str, number: int, comment: str) -> None:
         word = content.split(None, 1)[0]
         if word in self._words and not re.match(r"\s*\w+\s*(=|:\s*\S+\s*=)", content):
             at = content.index(word) + len(word)
-            self._words[word](tokens_of(content[at:], number, at))
+            self._words[word](tokens_of(content[at:], self._file, number, at))
             return
         match = _LINE.fullmatch(content.rstrip())
         if match is None:
-            span = Span(number, len(content) - len(content.lstrip()), len(content.rstrip()))
+            span = Span(self._file, number, len(content) - len(content.lstrip()), len(content.rstrip()))
             hint = did_you_mean(word, self._words)
-            raise EquationError(f"this is neither an equation, name = formula, nor a declaration: {hint}", span=span)
+            raise EquationError(f"this is neither an equation, name = formula, nor a declaration: {hint}", span)
         self._equation(match, number, comment)
 
     def _equation(self, match: re.Match[str], number: int, comment: str) -> None:
         if len(self._lines) == MOST_LINES:
-            raise EquationError(f"more than {MOST_LINES} equations in one file", span=Span(number, 0, 1))
-        span = Span(number, match.start("target"), match.end("target"))
-        token = tokens_of(match["target"], number, match.start("target"))
+            raise EquationError(f"more than {MOST_LINES} equations in one file", Span(self._file, number, 0, 1))
+        span = Span(self._file, number, match.start("target"), match.end("target"))
+        token = tokens_of(match["target"], self._file, number, match.start("target"))
         if len(token) != 2 or token[0].kind != "name":
-            raise EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span=span)
+            raise EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span)
         target = self._name(token[0])
         op = match["op"].replace("−", "-")
         if target not in self._states and op == "=":
             self._declare(target, span)
         elif any(line.target == target for line in self._lines):
-            raise EquationError(f"{target} is computed twice; a line computes each name once", span=span)
-        formula = Parser(tokens_of(match["formula"], number, match.start("formula")), self._behind).formula()
+            raise EquationError(f"{target} is computed twice; a line computes each name once", span)
+        formula = Parser(tokens_of(match["formula"], self._file, number, match.start("formula")), self._behind).formula()
         for node in formula.walk():
             if node.label:
                 self._declare(node.label, node.span or span)
         if isinstance(formula, Expression) and formula.label:
-            raise EquationError(f"the whole line has the name {target} already, so it cannot be called {formula.label}", span=span)
+            raise EquationError(f"the whole line has the name {target} already, so it cannot be called {formula.label}", span)
         self._lines.append(Line(target, formula, op, match["label"] or "", comment, span))
 
     def _name(self, token: Token) -> str:
-        name = code_name(token.text)
-        return self._behind.get(normalize("NFC", token.text), self._behind.get(name, name))
+        return name_of(token, self._behind)
 
     def _declare(self, name: str, span: Span) -> None:
         if name in self._places:
-            raise EquationError(f"{name} is there already, from line {self._places[name].line}; choose another name", span=span)
+            raise EquationError(f"{name} is there already, from line {self._places[name].line}; choose another name", span)
         self._places[name] = span
 
     # Declarations
 
     def _reads(self, tokens: list[Token]) -> None:
         if len(tokens) != 2 or tokens[0].kind != "name":
-            raise EquationError("a piece reads one name: reads x", span=tokens[0].span)
-        self._page = replace(self._page, reads=code_name(tokens[0].text))
+            raise EquationError("a piece reads one name: reads x", tokens[0].span)
+        if "reads" in self._said:
+            raise EquationError("a piece reads one name, and this file has one already", tokens[0].span)
+        self._page, self._said["reads"] = replace(self._page, reads=code_name(tokens[0].text)), tokens[0].span
 
     def _input(self, tokens: list[Token], target: bool = False) -> None:
         for name, axes, span in self._items(tokens, "an input is written x : I, or x : one-hot V"):
             one_hot = axes[:1] == ("one-hot",)
             axes = axes[1:] if one_hot else axes
             if len(axes) > 1 or (one_hot and not axes):
-                raise EquationError(f"the input {name} has one axis: {name} : {'one-hot ' if one_hot else ''}V", span=span)
+                raise EquationError(f"the input {name} has one axis: {name} : {'one-hot ' if one_hot else ''}V", span)
             self._declare(name, span)
             self._inputs[name] = Input(axes[0] if axes else "", one_hot, target)
 
@@ -217,7 +219,7 @@ class _Reader:
             backwards = axes[-1:] == ("backwards",)
             axes = axes[:-1] if backwards else axes
             if len(axes) != 1:
-                raise EquationError(f"the state {name} has one axis: {name} : H", span=span)
+                raise EquationError(f"the state {name} has one axis: {name} : H", span)
             self._declare(name, span)
             self._states[name] = State(axes[0], backwards)
             self._declare(with_word(name, "next" if backwards else "prev"), span)
@@ -230,27 +232,28 @@ class _Reader:
     def _output(self, tokens: list[Token]) -> None:
         for name, axes, span in self._items(tokens, "an output is written by its name alone: output h"):
             if axes:
-                raise EquationError(f"the axes of the output {name} follow from its line; write output {name}", span=span)
+                raise EquationError(f"the axes of the output {name} follow from its line; write output {name}", span)
             self._outputs.append(name)
-            self._places[f"output {name}"] = span
+            self._said[f"output {name}"] = span
 
     def _setting(self, tokens: list[Token]) -> None:
         texts = [token.text for token in tokens]
         if len(tokens) != 4 or tokens[0].kind != "name" or texts[1] != "=" or tokens[2].kind != "number":
-            raise EquationError("a setting is written setting β = 0.9", span=tokens[0].span)
+            raise EquationError("a setting is written setting β = 0.9", tokens[0].span)
         name = self._name(tokens[0])
         self._declare(name, tokens[0].span)
-        self._settings[name] = float(texts[2])
+        self._settings[name] = float(constant(tokens[2]))
 
     def _symbol(self, tokens: list[Token]) -> None:
         if len(tokens) < 3 or tokens[0].kind != "name":
             raise EquationError(
-                r"a symbol is written symbol logits o, or with its LaTeX behind: symbol term1 ① \ell", span=tokens[0].span
+                r"a symbol is written symbol logits o, or with its LaTeX behind: symbol term1 ① \ell", tokens[0].span
             )
         name = code_name(tokens[0].text)
-        behind = self._text[tokens[0].span.line - 1].partition("#")[0][tokens[0].span.stop :].split(None, 1)
+        behind = self._file.lines[tokens[0].span.line - 1].partition("#")[0][tokens[0].span.stop :].split(None, 1)
         self._symbols[name] = behind[0], behind[-1].strip()
         self._behind[normalize("NFC", behind[0])] = name
+        self._said[f"symbol {behind[0]}"] = tokens[0].span
 
     def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], Span]]:
         """`x : one-hot V, h : H backwards` or `Wz E(V D)`: each name, the words behind it, and where it stands."""
@@ -262,7 +265,7 @@ class _Reader:
                 at += 1
                 continue
             if token.kind != "name":
-                raise EquationError(f"there is {token.text!r} where a name is expected: {form}", span=token.span)
+                raise EquationError(f"there is {token.text!r} where a name is expected: {form}", token.span)
             at += 1
             axes: list[str] = []
             if tokens[at].text in (":", "("):
@@ -272,15 +275,19 @@ class _Reader:
                     axes.append(tokens[at].text)
                     at += 1
                 if closing == ")" and tokens[at].kind == "end":
-                    raise EquationError(f"a bracket is not closed: {form}", span=token.span)
+                    raise EquationError(f"a bracket is not closed: {form}", token.span)
                 at += tokens[at].kind != "end"
             words = tuple(" ".join(axes).replace("one - hot", "one-hot").split())
             for word in words:
                 if word not in ("one-hot", "backwards") and not word.isidentifier():
-                    raise EquationError(f"{word!r} is not an axis: {form}", span=token.span)
+                    raise EquationError(f"{word!r} is not an axis: {form}", token.span)
+                if AXES.get(word, word) in ("T", "B"):
+                    raise EquationError(
+                        f"timesteps and rows are not written down, {token.text} has them as it is: {form}", token.span
+                    )
             found.append((self._name(token), tuple(AXES.get(word, word) for word in words), token.span))
         if not found:
-            raise EquationError(f"a name is missing: {form}", span=tokens[at].span)
+            raise EquationError(f"a name is missing: {form}", tokens[at].span)
         return found
 
 

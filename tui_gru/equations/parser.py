@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from unicodedata import normalize
 
-from tui_gru.equations.errors import EquationError, Span, did_you_mean
+from tui_gru.equations.errors import EquationError, File, Span, did_you_mean
 from tui_gru.equations.expression import (
     Apply,
     Expression,
@@ -39,7 +39,9 @@ from tui_gru.equations.names import AXES, code_name
 
 REDUCTIONS = {"Σ": "sum", "∑": "sum", "sum": "sum", "mean": "mean"}
 MINUS, TIMES, POWER, TRANSPOSED = ("−", "-"), ("⊙", "*", "·"), ("^", "**"), ("ᵀ", ".T", "'")
-DEEPEST = 60
+DEEPEST = 60  # operations inside each other
+MOST_TOKENS = 1_000  # of a formula
+LONGEST_NAME = 40
 
 _TOKEN = re.compile(
     r"(?P<number>\d+(?:\.\d*)?(?:[eE][-+]?\d+)?|\.\d+(?:[eE][-+]?\d+)?)"
@@ -57,14 +59,27 @@ class Token:
     span: Span
 
 
-def tokens_of(text: str, line: int, column: int = 0) -> list[Token]:
-    """The tokens of a text that stands in line `line` from `column` on, and one that marks the end."""
-    found = []
+def tokens_of(text: str, file: File, line: int, column: int = 0) -> list[Token]:
+    """The tokens of a text that stands in line `line` of a file, from `column` on, and one that marks the end."""
+    found: list[Token] = []
     for match in _TOKEN.finditer(text):
         kind = match.lastgroup or "sign"
-        found.append(Token(kind, match[0], Span(line, column + match.start(), column + match.end())))
+        token = Token(kind, match[0], Span(file, line, column + match.start(), column + match.end()))
+        if kind == "name" and len(token.text) > LONGEST_NAME:
+            raise EquationError(f"a name has at most {LONGEST_NAME} characters", token.span)
+        if len(found) == MOST_TOKENS:
+            raise EquationError(f"a formula has at most {MOST_TOKENS:,} names, numbers and signs; write several lines", token.span)
+        found.append(token)
     end = column + len(text.rstrip())
-    return [*found, Token("end", "", Span(line, end, end + 1))]
+    return [*found, Token("end", "", Span(file, line, end, end + 1))]
+
+
+def constant(token: Token) -> Fraction:
+    """The number that a token is, exactly. Raises `EquationError` for one that a computer's numbers do not hold."""
+    value, digits = float(token.text), re.split("[eE]", token.text)[0].strip("0.")
+    if len(token.text) > LONGEST_NAME or (digits and not 1e-300 < value < 1e300):
+        raise EquationError(f"a number lies between 1e-300 and 1e300 and has at most {LONGEST_NAME} digits", token.span)
+    return Fraction(token.text) if digits else Fraction(0)
 
 
 class Parser:
@@ -76,10 +91,12 @@ class Parser:
     def formula(self) -> Expression:
         """The whole text as one formula. Raises `EquationError`."""
         if self._next.kind == "end":
-            raise EquationError("a formula is missing after =", span=self._next.span)
+            raise EquationError("a formula is missing after =", self._next.span)
         tree = self._sum()
         if self._next.kind != "end":
             raise self._unexpected("an operator or the end of the line")
+        if _depth(tree) > DEEPEST:
+            raise self._too_deep(tree.span)
         return tree
 
     @property
@@ -102,18 +119,15 @@ class Parser:
 
     def _unexpected(self, expected: str) -> EquationError:
         found = "the line ends" if self._next.kind == "end" else f"there is {self._next.text!r}"
-        return EquationError(f"{found} where {expected} is expected", span=self._next.span)
+        return EquationError(f"{found} where {expected} is expected", self._next.span)
+
+    def _too_deep(self, span: Span | None) -> EquationError:
+        return EquationError(f"more than {DEEPEST} operations inside each other; give parts lines of their own", span)
 
     def _sum(self) -> Expression:
-        self._depth += 1
-        if self._depth > DEEPEST:
-            raise EquationError(
-                f"more than {DEEPEST} brackets inside each other; name parts on lines of their own", span=self._next.span
-            )
         terms = [self._negative() if self._sign(*MINUS) else self._product()]
         while sign := self._sign("+", *MINUS):
             terms.append(self._product() if sign.text == "+" else self._negative())
-        self._depth -= 1
         return terms[0] if len(terms) == 1 else Sum(tuple(terms), span=_spanned(terms))
 
     def _negative(self) -> Expression:
@@ -152,10 +166,18 @@ class Parser:
         return base
 
     def _atom(self) -> Expression:
+        self._depth += 1
+        if self._depth > DEEPEST:
+            raise self._too_deep(self._next.span)
+        atom = self._one_atom()
+        self._depth -= 1
+        return atom
+
+    def _one_atom(self) -> Expression:
         token = self._next
         if token.kind == "number":
             self._taken()
-            return Number(Fraction(token.text), span=token.span)
+            return Number(constant(token), span=token.span)
         if token.text == "(":
             return self._transposed(self._parenthesis())
         if token.text == "[":
@@ -167,10 +189,7 @@ class Parser:
         self._taken()
         if token.text in WRITTEN and (self._next.text == "(" or self._begins_atom()):
             return self._function(token)
-        name = code_name(token.text)
-        return self._transposed(
-            Name(self._symbols.get(normalize("NFC", token.text), self._symbols.get(name, name)), span=token.span)
-        )
+        return self._transposed(Name(name_of(token, self._symbols), span=token.span))
 
     def _transposed(self, node: Expression) -> Expression:
         sign = self._sign(*TRANSPOSED)
@@ -188,7 +207,7 @@ class Parser:
         if label is None:
             return inner
         if isinstance(inner, Name):
-            raise EquationError(f"{inner.name} has a name already, so it cannot be called {label.text} as well", span=label.span)
+            raise EquationError(f"{inner.name} has a name already, so it cannot be called {label.text} as well", label.span)
         return inner.labelled(code_name(label.text))
 
     def _join(self) -> Expression:
@@ -204,9 +223,9 @@ class Parser:
         self._sign("the")
         axis = self._taken()
         if axis.kind != "name":
-            raise EquationError(f"an axis is expected after over: {', '.join(AXES)}, or the letter of one", span=axis.span)
+            raise EquationError(f"an axis is expected after over: {', '.join(AXES)}, or the letter of one", axis.span)
         if axis.text not in AXES and len(axis.text) > 1:
-            raise EquationError(f"there is no axis {axis.text!r}; {did_you_mean(axis.text, AXES)}", span=axis.span)
+            raise EquationError(f"there is no axis {axis.text!r}; {did_you_mean(axis.text, AXES)}", axis.span)
         return Reduce(argument, REDUCTIONS[word.text], AXES.get(axis.text, axis.text), span=word.span.to(axis.span))
 
     def _function(self, word: Token) -> Expression:
@@ -220,8 +239,22 @@ class Parser:
             while self._needed(",", ")").text == ",":
                 arguments.append(self._sum())
         if len(arguments) != arity:
-            raise EquationError(f"{word.text} takes {arity} arguments, not {len(arguments)}", span=word.span)
+            raise EquationError(f"{word.text} takes {arity} arguments, not {len(arguments)}", word.span)
         return Apply(tuple(arguments), name, span=word.span.to(self._tokens[self._at - 1].span))
+
+
+def name_of(token: Token, symbols: Mapping[str, str]) -> str:
+    """The name that a token stands for: behind a symbol of the file's own, or as it is typed in code."""
+    name = code_name(token.text)
+    return symbols.get(normalize("NFC", token.text), symbols.get(name, name))
+
+
+def _depth(tree: Expression) -> int:
+    """How many operations are inside each other, without recursion."""
+    deepest, level = 0, [tree]
+    while level:
+        deepest, level = deepest + 1, [child for node in level for child in node.children]
+    return deepest
 
 
 def _spanned(parts: list[Expression] | tuple[Expression, ...]) -> Span | None:

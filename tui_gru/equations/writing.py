@@ -27,6 +27,8 @@ def latex_text(words: str) -> str:
 
 def binds(node: Expression) -> int:
     """How tightly a node holds its parts together, 1 (a sum) to 4 (a name)."""
+    if isinstance(node, e.Spread):
+        return binds(node.argument)
     return _BINDS.get(type(node), 4)
 
 
@@ -83,6 +85,8 @@ class Writer:
                 return f"({'·'.join(axes)})" if len(axes) > 1 else axes[0]
             case e.Sum(parts=(first, *rest)):
                 return self._inside(first, 1) + "".join(self._joined(part) for part in rest)
+            case e.Spread(argument=argument):
+                return self.text(argument)
             case e.Negative(argument=argument):
                 return f"−{self._inside(argument, 2)}"
             case e.Times(parts=parts):
@@ -119,6 +123,8 @@ class Writer:
                 return "(" + r"\,".join(axes) + ")" if len(axes) > 1 else axes[0]
             case e.Sum(parts=(first, *rest)):
                 return self._inside(first, 1, latex=True) + "".join(self._joined(part, latex=True) for part in rest)
+            case e.Spread(argument=argument):
+                return self.latex(argument)
             case e.Negative(argument=argument):
                 return f"-{self._inside(argument, 2, latex=True)}"
             case e.Times(parts=parts):
