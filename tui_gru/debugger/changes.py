@@ -60,7 +60,8 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
 def offset_of(program: Program, name: str, t: int | None) -> int:
     """The tick within a batch after which the number is there, and nothing that reads it has been executed.
 
-    A parameter is there from the beginning, a gradient once it is complete; `t` is None for those.
+    A parameter is there from the beginning, a gradient once it is complete; `t` is None for those. What comes from another timestep,
+    and is read by the first line of its own, is there before that.
     """
     named = program.names[name]
     match named.kind:
@@ -70,7 +71,8 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
             return program.backward_end
     offset = program.there_at(name, program.seq_length - 1 if t is None else t)
     assert offset is not None
-    return offset - 1 if named.kind is Kind.STATE else offset
+    first, _ = program.line_at(offset)
+    return offset - 1 if named.kind is Kind.STATE or name in first.reads else offset
 
 
 def replace_number(record: BatchRecord, program: Program, name: str, t: int | None, index: Index, value: float) -> Point:
@@ -101,8 +103,25 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
             raise TuiGruError(f"{name} of the {edge} timestep is 0: nothing comes after it; change {name.rpartition('_')[0]} there")
     array = record.array(name)
     array = array[t : t + 1] if named.timed else array[np.newaxis]  # so that a number, too, has an entry to be set
+    was = array[(0, *index)]
     array[(0, *index)] = value
-    return _rest_of_line(program, name, t)
+    point = _rest_of_line(program, name, t)
+    if array[(0, *index)] != was:
+        point = replace(point, parts=point.parts | _set_logs(record, program, name, (t, *index)))
+    return point
+
+
+def _set_logs(record: BatchRecord, program: Program, name: str, place: Index) -> frozenset[str]:
+    """Put the logarithm of a number that was set in a softmax, which is computed from what is under the softmax, in its place too."""
+    found = set[str]()
+    formula = program.lines[name].formula if name in program.lines else None
+    if isinstance(formula, e.Apply) and formula.function == "softmax":
+        for label, part in program.parts.items():
+            if isinstance(part, e.Apply) and part.function == "log" and part.argument == Name(name):
+                with np.errstate(all="ignore"):
+                    record.array(label)[place] = np.log(record.array(name)[place])
+                found.add(label)
+    return frozenset(found)
 
 
 def _rest_of_line(program: Program, name: str, t: int) -> Point:

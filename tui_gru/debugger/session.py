@@ -217,18 +217,15 @@ class Session(Explaining, Comparing):
     @recorded
     def adopt(self, what: WhatIf) -> Position:
         """Make a what-if so: go to just after the line that wrote the number, and edit it there, which forks in the past."""
-        there = self._timeline.moment(self._timeline.place(what.tick))
-        name = "h" if what.name == "h_prev" and what.tick else what.name
-        if what.name == "h_prev" and what.t == 0 and what.tick and not self._carried(what.now.position.batch):
-            raise TuiGruError("this batch begins with h = 0, which is no number of the run; change h after a timestep instead")
-        now = there.value(name)
+        from tui_gru.debugger.what_if import place_of_edit
+
+        name, tick = place_of_edit(self.program, what)
+        there = self._timeline.moment(self._timeline.place(tick))
+        now = there.record.array(name)[there.position.t] if self.program.names[name].timed else there.value(name)
         if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
             raise TuiGruError("the run has been changed since this was asked; ask again")
-        self.seek(what.tick)
+        self.seek(tick)
         return self.edit(name, what.index, what.value)
-
-    def _carried(self, batch: int) -> bool:
-        return batch > 0 and self.config.carry != "reset"
 
     @recorded
     def undo(self) -> bool:

@@ -93,6 +93,34 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
     return WhatIf(name, t, edit.index, was, value, tick, now, replace(now, record=record), found)
 
 
+def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
+    """The name under which a number is edited so that the run becomes what was shown, and the tick after which that is done.
+
+    What a timestep finds is edited as what another timestep left. Raises `TuiGruError` where no timestep of the run did.
+    """
+    page = program.model.page
+    state = next((state for state in page.states if what.name in (page.before(state), page.ahead(state))), None)
+    if state is None:
+        return what.name, what.tick
+    assert what.t is not None
+    begin, way = what.now.position.number * program.ticks, program.way_of(state)
+    if what.name == page.ahead(state):
+        handed_on = f"d{page.before(state)}"
+        if what.tick - begin == program.there_at(what.name, what.t):
+            return what.name, what.tick
+        return handed_on, begin + (program.tick_of(handed_on, what.t + way) or 0)
+    if 0 <= what.t - way < program.seq_length:
+        return state, what.tick
+    at, shown = position_of(program, what.tick), program.writer.name(state)
+    if what.tick == 0 or (what.tick > begin and at.t == what.t):  # at the beginning of its loop
+        return what.name, what.tick
+    if what.now.position.batch == 0 or program.config.carry == "reset":
+        raise TuiGruError(f"this batch begins with {shown} = 0, which is no number of the run; change {shown} after a timestep instead")
+    if at.t != (program.seq_length - 1 if way > 0 else 0):
+        raise TuiGruError(f"this batch begins with what {shown} was before it; change {shown} after a timestep instead")
+    return state, what.tick
+
+
 def _timestep(t: int, program: Program) -> int:
     if isinstance(t, bool) or not hasattr(t, "__index__") or not 0 <= t < program.seq_length:
         raise TuiGruError(f"there is no timestep {t!r}; they are counted from 0 to {program.seq_length - 1}")

@@ -14,7 +14,7 @@ from keyword import iskeyword
 
 import numpy as np
 
-from tui_gru.engine.operations import ELEMENTWISE, Operation, Slot
+from tui_gru.engine.operations import ELEMENTWISE, OUT, Operation, Slot
 from tui_gru.engine.scheduling import Schedule
 
 #: What the generated code can call.
@@ -132,7 +132,7 @@ class _Function:
             return f"{'negative' if kind == 'sub' and only is args[1] else 'positive'}({self._view(only, loop=loop)}, {out})"
         if kind in ELEMENTWISE or kind == "copy":
             operands = [self._view(arg, self._beside(arg, operation), loop) for arg in args]
-            return f"{ELEMENTWISE.get(kind, 'positive')}({', '.join(operands)}, {out})"
+            return f"{ELEMENTWISE.get(kind, 'positive')}({', '.join(operands)}, {OUT.get(kind, '')}{out})"
         x = args[0]
         match kind:
             case "sum" | "max":

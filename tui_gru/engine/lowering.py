@@ -1,4 +1,4 @@
-"""From lines to operations: every expression becomes operations on arrays, equal ones once.
+"""From lines to operations: every expression becomes operations on arrays, equal ones once as far as no number between can be set.
 
 In a sum or product on a cycle through a state, what is off the cycle is combined first, so that it can be done for all timesteps at
 once. A product with a one-hot row picks a row; log(softmax(o)) is o − max − log Σ exp(o − max), which stays finite.
@@ -27,6 +27,8 @@ class Lowering:
         self.every: list[Operation] = []
         self.named: dict[str, Operation] = {}
         self._known: dict[tuple[object, ...], Operation] = {}
+        self._key: dict[Operation, tuple[object, ...]] = {}
+        self._of_states: set[Operation] = set()  # those without a name that read a state
         self._softmax: dict[Operation, Operation] = {}  # what is under each softmax
         self._phase, self._line, self._on_cycle, self._is_gradient = "", 0, frozenset[str](), False
 
@@ -48,7 +50,7 @@ class Lowering:
             if operation.name or not operation.args:  # the line only repeats another value
                 operation = self._made("copy", operation)
             operation.name = line.target
-            self.named[line.target] = operation
+            self._keep(line.target, operation)
             if line.target in carried:
                 read = self.named[carried[line.target]]
                 read.carried, operation.slot, operation.half = operation, read.slot, 1 - read.half
@@ -61,9 +63,15 @@ class Lowering:
         if node.label:
             if operation.kind in ("leaf", "constant"):
                 operation = self._made("copy", operation)
-            self.named[node.label] = operation
             operation.name = operation.name or node.label
+            self._keep(node.label, operation)
         return operation
+
+    def _keep(self, name: str, operation: Operation) -> None:
+        """Give an operation a name. A number of it can be set by hand, so it is only read where it is called by name."""
+        self.named[name] = operation
+        self._known.pop(self._key.get(operation, ()), None)
+        self._of_states.discard(operation)
 
     def _read(self, name: str) -> Operation:
         operation = self.named[name]
@@ -71,13 +79,17 @@ class Lowering:
         return operation
 
     def _made(self, kind: str, *args: Operation, axes: Axes | None = None, over: str = "") -> Operation:
-        key = (kind, args, over)
+        reads_state = any(arg in self._of_states or (arg.slot is not None and arg.slot.kind == "state") for arg in args)
+        # A state can be set by hand between two lines that read it.
+        key = (kind, args, over, *((self._phase, self._line) if reads_state else ()))
         if kind != "copy" and (known := self._known.get(key)) is not None:
             known.crosses |= known.phase != self._phase
             return known
         axes = union([arg.axes for arg in args]) if axes is None else axes
         operation = Operation(kind, args, axes, self._phase, self._line, over)
-        self._known[key] = operation
+        self._known[key], self._key[operation] = operation, key
+        if reads_state:
+            self._of_states.add(operation)
         self.every.append(operation)
         return operation
 

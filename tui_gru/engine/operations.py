@@ -24,6 +24,8 @@ ELEMENTWISE = {
     "greater": "greater",
     "less": "less",
 }
+#: Of the functions that do not take their result by its place in the call, what comes before it.
+OUT = {"maximum": "out=", "minimum": "out="}
 
 
 @dataclass(eq=False)

@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from tui_gru.engine.operations import ELEMENTWISE
+from tui_gru.engine.operations import ELEMENTWISE, OUT
 from tui_gru.engine.weights import Array, Layout, Weights
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import infer_axes
@@ -222,7 +222,8 @@ class CompiledUpdate:
                 self._code[-1].append(f"negative({self._operand(argument, out)}, {out})")
             case e.Apply(function=function, parts=parts):
                 operands = [self._operand(part, None) for part in parts]
-                self._code[-1].append(f"{_CALLS[function]}({', '.join(operands)}, {out})")
+                call = _CALLS[function]
+                self._code[-1].append(f"{call}({', '.join(operands)}, {OUT.get(call, '')}{out})")
             case _:
                 self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
 

@@ -100,6 +100,7 @@ class _Derivation:
     def __init__(self, page: Page, axes: Mapping[str, Axes]) -> None:
         self._page, self._axes = page, axes
         self._steps, self._parts = steps_of(page.lines)
+        self._alike = {e.unlabelled(part): part for part in reversed(self._parts.values())}
         self._step = {step.name: step for step in self._steps}
         self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
         self._state_of = {page.before(state): state for state in page.states}
@@ -340,7 +341,8 @@ class _Derivation:
         return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)
 
     def _whole(self, node: Expression) -> Expression:
-        """A formula with the labelled parts of the forward lines written out in it."""
+        """A formula with the labelled parts of the forward lines written out in it; what is written as one of them is that one."""
         if isinstance(node, Name):
             return self._parts.get(node.name, node)
-        return node.with_children(tuple(self._whole(child) for child in node.children)) if node.children else node
+        whole = node.with_children(tuple(self._whole(child) for child in node.children)) if node.children else node
+        return whole if whole.label else self._alike.get(e.unlabelled(whole), whole)
