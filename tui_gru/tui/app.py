@@ -7,7 +7,7 @@ import gc
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -17,6 +17,7 @@ from platformdirs import user_config_path
 from textual import events
 from textual.app import App, SystemCommand
 from textual.driver import Driver
+from textual.filter import LineFilter
 from textual.screen import Screen
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
@@ -24,6 +25,7 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
+from tui_gru.tui.plain_lines import PlainLines
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 
@@ -75,6 +77,9 @@ class TuiGruApp(App[None]):
             if isinstance(screen, MainScreen):
                 screen.session.interrupt()
         self.exit(return_code=128 + number)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), *((PlainLines(),) if self.glyphs is ASCII else ())]
 
     async def on_event(self, event: events.Event) -> None:
         """Keys, and what is pasted between them, are dealt with one after the other.

@@ -9,9 +9,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Size
 
-from tui_gru.debugger.naming import shown_char
+from tui_gru.debugger.formula import screen_name
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import widest
+from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -70,11 +70,12 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
     rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
     if rows > height or columns > width:
         return None
-    labels = [shown_char(char) for char in snapshot.corpus.vocabulary] if rows < height else None
+    sign = cell_len(transliterate(screen_name("term1"), palette.glyphs))
+    labels = [written_char(char, palette.glyphs) for char in snapshot.corpus.vocabulary] if rows < height else None
     for compact in (False, True):
         entry = ENTRIES["signed", compact].width
         cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
-        if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 <= width:
+        if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 * sign <= width:
             first = matrix(
                 palette, snapshot.value("term1"), shape=(rows, columns), fresh=_fresh(snapshot, "term1"), row=row,
                 compact=compact, column_labels=labels, refs=refs_of("term1"),
@@ -101,7 +102,7 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, h
             style = entry_style(palette, "signed", value, scale)
             style = palette.quiet(style) if row not in (None, i) else style
             style = palette.fresh(style) if _fresh(snapshot, "term1") and row in (None, i) else style
-            char = transliterate(shown_char(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
+            char = written_char(snapshot.corpus.vocabulary[targets[i]], palette.glyphs)
             label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
             lines.append((label, Cell.of(numbers.wide(value), style, Ref("term1", (i, targets[i])))))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
@@ -131,7 +132,8 @@ def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Bo
 def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
     """③ of as many timesteps as there is room for, this one among them."""
     t = snapshot.position.t
-    limit = max((width - 2) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
+    sign = cell_len(transliterate(screen_name("term3"), palette.glyphs))
+    limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
     parts = []
     for i in kept(snapshot.config.seq_length, limit, t):
         if i is None:
@@ -162,7 +164,7 @@ def _fresh(snapshot: Snapshot, target: str) -> bool:
 
 
 def _sign(palette: Palette, snapshot: Snapshot, index: int) -> Box:
-    return text(palette, palette.glyphs.terms[index], palette.accent if _fresh(snapshot, _TARGETS[index]) else palette.dim)
+    return text(palette, screen_name(_TARGETS[index]), palette.accent if _fresh(snapshot, _TARGETS[index]) else palette.dim)
 
 
 def _number(palette: Palette, value: float | None, fresh: bool, ref: Ref) -> Segment:

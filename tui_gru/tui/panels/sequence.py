@@ -10,9 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 
-from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import visible_text, widest
+from tui_gru.tui.characters import visible_text, widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -225,7 +224,7 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
     columns = []
     for t in steps:
         inputs, targets = (
-            [transliterate(shown_char(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()]
+            [written_char(vocabulary[i], palette.glyphs) for i in ids[t].tolist()]
             for ids in (activations.inputs, activations.targets)
         )
         y_hat = snapshot.value("y_hat", t)
@@ -275,8 +274,9 @@ def _row(
             first += _marked(palette, column, layout.cell, Cell.of(char, ink if layout.lines == 2 else tint, read))
             second += _marked(palette, column, layout.cell, Cell.of(target, tint, sought))
     if layout.text:
-        activations, vocabulary = snapshot.record.activations, snapshot.corpus.vocabulary
-        given, wanted = (visible_text(vocabulary[i] for i in ids[:, index]) for ids in (activations.inputs, activations.targets))
+        vocabulary, glyphs = snapshot.corpus.vocabulary, palette.glyphs
+        both = (snapshot.record.activations.inputs, snapshot.record.activations.targets)
+        given, wanted = (visible_text((vocabulary[i] for i in ids[:, index]), glyphs) for ids in both)
         words = transliterate(f"  {given} → {wanted}", palette.glyphs)
         first.append(Segment(words, palette.dim if singled is None or quiet else palette.strong))
     return [tuple(first), tuple(second)][: layout.lines]
@@ -309,7 +309,8 @@ def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int
     row = singled if singled in torn else torn[0]
     here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
     room = max((width - len(" row 10 “” does not follow “”")) // (2 * widest(corpus.vocabulary)) - 1, 1)
-    here = visible_text(here) if len(here) <= room else f"{visible_text(here[:room])}…"
-    before = visible_text(before) if len(before) <= room else f"…{visible_text(before[-room:])}"
+    glyphs = palette.glyphs
+    here = visible_text(here, glyphs) if len(here) <= room else f"{visible_text(here[:room], glyphs)}…"
+    before = visible_text(before, glyphs) if len(before) <= room else f"…{visible_text(before[-room:], glyphs)}"
     note = transliterate(f" row {row + 1} “{here}” does not follow “{before}”", palette.glyphs)
     return Segment(palette.glyphs.here, palette.warning), Segment(note, palette.dim)
