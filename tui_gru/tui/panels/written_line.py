@@ -24,6 +24,7 @@ from tui_gru.debugger.formula import (
     Times,
     Transpose,
 )  # fmt: skip
+from tui_gru.tui.glyphs import Glyphs, operator, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
 from tui_gru.tui.panels.tokens import Fence, Limits, Matrix, Sign, Token
@@ -33,10 +34,24 @@ GAP, INDENT = 1, 2
 
 
 class Writer:
-    """Turns a line into tokens. `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix."""
+    """Turns a line into tokens. `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix.
 
-    def __init__(self, operands: Operands, row: int | None, *, fold: bool = False) -> None:
-        self._operands, self._row, self._fold = operands, row or 0, fold
+    `alone`: of all that has a row for every row of the batch, this row alone, and of what it picks from, the row that it picks.
+    `loose`: the line may be broken within products and differences, too.
+    """
+
+    def __init__(
+        self,
+        operands: Operands,
+        row: int | None,
+        glyphs: Glyphs,
+        *,
+        fold: bool = False,
+        alone: bool = False,
+        loose: bool = False,
+    ) -> None:
+        self._operands, self._row, self._glyphs = operands, row or 0, glyphs
+        self._fold, self._alone, self._loose = fold, alone, loose
 
     def line(self) -> list[Token]:
         """The right-hand side, an equals sign, and the result; for += and −= with what was there before."""
@@ -44,15 +59,21 @@ class Writer:
         assert line.formula is not None
         tokens: list[Token] = []
         if line.op != "=":
-            tokens.append(Sign("0") if before is None else self._matrix(before))
-            tokens.append(Sign("+" if line.op == "+=" else "−", breaks=True))
+            tokens.append(self._sign("0") if before is None else self._matrix(before))
+            tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=True))
         tokens += self._tokens(line.formula)
-        return [*tokens, Sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+        return [*tokens, self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+
+    def _sign(self, sign: str, *, breaks: bool = False) -> Sign:
+        return Sign(operator(sign, self._glyphs), breaks)
 
     def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
         given, target = self._operands.given(self._row), self._operands.target(self._row)
         row = {"row": self._row, "character": given}.get(operand.rows)
         column = {"row": self._row, "character": target}.get(operand.columns)
+        if self._alone and (picked or operand.rows == "row"):
+            operand, row = operand.only_row(given if picked else self._row), 0
+        operand = replace(operand, label=transliterate(operand.label, self._glyphs))
         return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
 
     def _tokens(self, node: Formula) -> Iterator[Token]:
@@ -64,39 +85,41 @@ class Writer:
             case Name(name):
                 yield self._matrix(self._operands.read(name))
             case Number(value):
-                yield Sign(self._operands.number(value))
+                yield self._sign(self._operands.number(value))
             case Transpose(Name(name)):
                 yield self._matrix(self._operands.read(name).T)
             case Transpose(argument):
-                yield from self._fenced(argument, "ᵀ")
+                yield from self._fenced(argument, operator("ᵀ", self._glyphs))
             case Apply(function, argument):
-                yield Sign(FUNCTIONS[function][0])
+                yield self._sign(FUNCTIONS[function][0])
                 yield from self._inside(argument, 3)
             case Reduce(kind, argument):
-                yield Sign(("−" if node.sign < 0 else "") + ("Σ" if kind == "sum" else "mean"))
+                yield self._sign(("−" if node.sign < 0 else "") + ("Σ" if kind == "sum" else "mean"))
                 yield from self._inside(argument, 3)
             case Sum(parts):
                 for index, part in enumerate(parts):
                     if index:
-                        yield Sign("+", breaks=True)
+                        yield self._sign("+", breaks=True)
                     yield from self._inside(part, 1)
             case Difference(left, right):
                 yield from self._inside(left, 1)
-                yield Sign("−")
+                yield self._sign("−", breaks=self._loose)
                 yield from self._inside(right, 2)
             case Product(Name("x"), Name(name)):
                 yield self._matrix(self._operands.read("x"))
-                yield self._matrix(self._operands.read(name), picked=True)
+                yield replace(self._matrix(self._operands.read(name), picked=True), breaks=self._loose)
             case Product(left, right):
                 yield from self._inside(left, 3)
-                yield from self._inside(right, 3)
+                first, *rest = self._inside(right, 3)
+                yield replace(first, breaks=self._loose)
+                yield from rest
             case Times(left, right):
                 yield from self._inside(left, 2)
-                yield Sign("·" if self._is_number(left) else "⊙")
+                yield self._sign("·" if self._is_number(left) else "⊙", breaks=self._loose)
                 yield from self._inside(right, 2)
             case Quotient(left, right):
                 yield from self._inside(left, 2)
-                yield Sign("/")
+                yield self._sign("/")
                 yield from self._inside(right, 3)
 
     def _is_number(self, node: Formula) -> bool:
@@ -152,6 +175,17 @@ def widest_piece(tokens: Sequence[Token], limits: Limits) -> int:
             pieces.append(INDENT)
         pieces[-1] += token.size(limits)[0] + GAP
     return max(pieces)
+
+
+def squeezed(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
+    """Limits under which something of every matrix is seen, if it is one row of it; None if there is no room for that either."""
+    for columns, compact in _ELIDED:
+        for rows in range(height, 0, -1):
+            limits = Limits(columns, rows, compact, labels=False)
+            lines = _lines(tokens, limits, width)
+            if lines and sum(map(_height_of, lines)) <= height:
+                return limits
+    return None
 
 
 _Sized = tuple[Token, int, int]
