@@ -6,10 +6,10 @@ import threading
 from typing import Any
 
 import pytest
-from tui_gru.engine.batch import BatchRecord
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.checking import Check, Report
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.panels.check_report import CheckReport
 from tui_gru.tui.panels.header import Header

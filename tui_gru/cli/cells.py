@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tui_gru.engine.model import names_of, shipped
+from tui_gru.engine.model import names_of, shipped, text_of
 
 
 def listed() -> str:
@@ -14,4 +14,4 @@ def listed() -> str:
 
 def printed(name: str) -> str:
     """The equations of one cell, as its file has them. Raises `TuiGruError` for a name that there is not."""
-    return "\n".join(shipped("cell", name).text) + "\n"
+    return text_of("cell", name)

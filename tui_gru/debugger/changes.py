@@ -60,8 +60,8 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
 def offset_of(program: Program, name: str, t: int | None) -> int:
     """The tick within a batch after which the number is there, and nothing that reads it has been executed.
 
-    A parameter is there from the beginning, a gradient once it is complete; `t` is None for those. What comes from another timestep,
-    and is read by the first line of its own, is there before that.
+    A parameter is there from the beginning, a gradient once it is complete; `t` is None for those. What comes from another timestep
+    and is read by the first line of its own is there before that.
     """
     named = program.names[name]
     match named.kind:
@@ -112,7 +112,7 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
 
 
 def _set_logs(record: BatchRecord, program: Program, name: str, place: Index) -> frozenset[str]:
-    """Put the logarithm of a number that was set in a softmax, which is computed from what is under the softmax, in its place too."""
+    """Put the logarithm of a number that was set in a softmax, computed from what is under the softmax, in its place too."""
     found = set[str]()
     formula = program.lines[name].formula if name in program.lines else None
     if isinstance(formula, e.Apply) and formula.function == "softmax":

@@ -12,7 +12,7 @@ from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 
 if TYPE_CHECKING:
-    from tui_gru.engine.reference import Comparison
+    from tui_gru.engine.torch_reference import Comparison
 
 LOOKAHEAD = 64  # batches: a search sees some (16 at most) beyond the place that it finds
 
@@ -58,7 +58,7 @@ class CheckWatch:
         finite = np.isfinite(record.loss) and record.learned and np.isfinite(record.own_gradients.flat).all()
         if not finite or batch in self._done or self._timeline.changed_in(batch):
             return False
-        from tui_gru.engine.reference import check_batch
+        from tui_gru.engine.torch_reference import check_batch
 
         found = check_batch(record, earlier=earlier, entries=0)
         largest = max(found, key=lambda c: c.absolute)

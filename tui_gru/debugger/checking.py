@@ -23,7 +23,7 @@ from tui_gru.engine.computing import Point
 from tui_gru.engine.trainer import Trainer
 
 if TYPE_CHECKING:
-    from tui_gru.engine.reference import Comparison
+    from tui_gru.engine.torch_reference import Comparison
 
 ENTRIES, SEED = 2, 0  # of each array, checked by finite differences; they are drawn with this seed
 FORWARD, AUTOGRAD, DIFFERENCES = "forward pass", "autograd", "finite differences"
@@ -166,7 +166,7 @@ class Check:
 
     def run(self, *, entries: int = ENTRIES, seed: int = SEED) -> Report:
         """Compare everything; imports torch. Raises `TuiGruError` where a number is not finite."""
-        from tui_gru.engine.reference import check_batch
+        from tui_gru.engine.torch_reference import check_batch
 
         record, copied = self.record, not self.record.learned
         if copied:

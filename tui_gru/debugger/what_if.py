@@ -115,7 +115,9 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     if what.tick == 0 or (what.tick > begin and at.t == what.t):  # at the beginning of its loop
         return what.name, what.tick
     if what.now.position.batch == 0 or program.config.carry == "reset":
-        raise TuiGruError(f"this batch begins with {shown} = 0, which is no number of the run; change {shown} after a timestep instead")
+        raise TuiGruError(
+            f"this batch begins with {shown} = 0, which is no number of the run; change {shown} after a timestep instead"
+        )
     if at.t != (program.seq_length - 1 if way > 0 else 0):
         raise TuiGruError(f"this batch begins with what {shown} was before it; change {shown} after a timestep instead")
     return state, what.tick

@@ -102,15 +102,26 @@ def model_of(structure: Structure) -> Model:
 @lru_cache(maxsize=32)
 def shipped(kind: str, name: str) -> Page:
     """A piece that ships with the package. Raises `TuiGruError` for a name that there is not."""
-    path = FOLDER / KINDS[kind] / f"{name}.{kind}"
+    return read_page(text_of(kind, name), f"{name}.{kind}")
+
+
+def text_of(kind: str, name: str) -> str:
+    """The file of a piece that ships with the package. Raises `TuiGruError` for a name that there is not."""
     if not name or name not in names_of(kind):
         raise TuiGruError(f"there is no {kind} {name!r}; {did_you_mean(name, names_of(kind))}", option=kind)
-    return read_page(path.read_text(encoding="utf-8"), path.name)
+    return (FOLDER / KINDS[kind] / f"{name}.{kind}").read_text(encoding="utf-8")
 
 
 def names_of(kind: str) -> tuple[str, ...]:
     """The names of the pieces of one kind that ship."""
     return tuple(sorted(path.stem for path in (FOLDER / KINDS[kind]).glob(f"*.{kind}")))
+
+
+@lru_cache(maxsize=1)
+def symbols() -> dict[str, str]:
+    """The names in code of the symbols that the pieces which ship give to names: ① is term1."""
+    pages = (shipped(kind, name) for kind in KINDS for name in names_of(kind))
+    return {text: name for page in pages for name, (text, _) in page.symbols.items()}
 
 
 def read_file(path: str | Path, option: str) -> str:

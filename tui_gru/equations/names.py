@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from string import ascii_letters
 from unicodedata import normalize
 
 AXES = {"vocabulary": "V", "rows": "B", "timesteps": "T", "units": "H", "inputs": "I", "parameters": "P"}
@@ -17,6 +18,12 @@ _GREEK = {
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "ε": r"\epsilon", "η": r"\eta", "μ": r"\mu", "λ": r"\lambda", "ρ": r"\rho",
     "σ": r"\sigma",
 }  # fmt: skip
+
+_ONE_CHARACTER = [c for x in ascii_letters for sign, _ in _ACCENTS.values() if len(c := normalize("NFC", x + sign)) == 1]
+_ACCENTED = f"(?:[{''.join(_ONE_CHARACTER)}]|[A-Za-z][{''.join(sign for sign, _ in _ACCENTS.values())}])"
+_MARKS = "|".join(sign for sign, _ in (*_WRITTEN.values(), *_ARROWS.values()))
+#: A name as on screen with a mark that code spells out, such as ŷ, hₜ₋₁ or dh←.
+MARKED = re.compile(rf"[A-Za-z]*(?:{_ACCENTED}(?:{_MARKS})*|[A-Za-z](?:{_MARKS})+)(?:_l\d+(?:_reverse)?)?")
 
 
 def split(name: str) -> tuple[str, str]:

@@ -27,11 +27,12 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
+from tui_gru.tui.plain_lines import PlainLines
 from tui_gru.tui.safe_lines import SafeLines
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 
-SAFE_LINES = SafeLines()
+SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 
 
 class TuiGruApp(App[None]):
@@ -72,9 +73,6 @@ class TuiGruApp(App[None]):
             return ServedDriver
         return usual
 
-    def get_line_filters(self) -> Sequence[LineFilter]:
-        return [*super().get_line_filters(), SAFE_LINES]
-
     def get_default_screen(self) -> Screen[Any]:
         self.set_keymap(self.own_keys)
         self.main = MainScreen(self.session)
@@ -92,6 +90,9 @@ class TuiGruApp(App[None]):
             if isinstance(screen, MainScreen):
                 screen.session.interrupt()
         self.exit(return_code=128 + number)
+
+    def get_line_filters(self) -> Sequence[LineFilter]:
+        return [*super().get_line_filters(), SAFE_LINES, *((PLAIN_LINES,) if self.glyphs is ASCII else ())]
 
     async def on_event(self, event: events.Event) -> None:
         """Keys, and what is pasted between them, are dealt with one after the other.

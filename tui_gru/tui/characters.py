@@ -8,12 +8,17 @@ from functools import lru_cache
 from rich.cells import cell_len
 
 from tui_gru.debugger.naming import shown_char
-from tui_gru.tui.glyphs import Glyphs, transliterate
+from tui_gru.tui.glyphs import ASCII, Glyphs, flattened, transliterate
 
 
-def visible_text(chars: Iterable[str]) -> str:
+def written_char(char: str, glyphs: Glyphs) -> str:
+    """A user's character in these glyphs, as wide in ASCII as in Unicode: it is no name, even if it looks like one."""
+    return flattened(shown_char(char)) if glyphs is ASCII else shown_char(char)
+
+
+def visible_text(chars: Iterable[str], glyphs: Glyphs) -> str:
     """All of them in a row."""
-    return "".join(map(shown_char, chars))
+    return "".join(written_char(char, glyphs) for char in chars)
 
 
 @lru_cache(maxsize=32)

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+from functools import lru_cache
 from typing import NamedTuple
 
 from rich.cells import cell_len
+
+from tui_gru.engine.model import symbols
+from tui_gru.equations.names import MARKED, code_name
 
 #: The candidate state's name: h and a combining tilde, two code points in one cell. There is no single code point for
 #: it, so it must never be split: not by slicing a string, nor by ending a Segment between the two.
@@ -12,11 +17,9 @@ H_TILDE = "h\u0303"
 
 
 class Glyphs(NamedTuple):
-    """One rendition of every sign, each one cell wide; only `h_tilde` and `y_hat` take two in ASCII."""
+    """One rendition of every sign, each one cell wide."""
 
     name: str
-    h_tilde: str
-    y_hat: str
     arrow: str
     breakpoint: str
     breakpoint_sometimes: str
@@ -25,15 +28,11 @@ class Glyphs(NamedTuple):
     log_point_off: str
     times: str
     by: str
-    total: str
-    sigmoid: str
-    transposed: str
     blank: str
     minus: str
     ellipsis: str
     vertical_ellipsis: str
     diagonal_ellipsis: str
-    terms: tuple[str, str, str]
     #: Tall brackets as (top, middle, bottom), and the pair that holds a single row.
     left_bracket: tuple[str, str, str]
     right_bracket: tuple[str, str, str]
@@ -56,8 +55,6 @@ class Glyphs(NamedTuple):
 
 UNICODE = Glyphs(
     name="unicode",
-    h_tilde=H_TILDE,
-    y_hat="ŷ",
     arrow="▶",
     breakpoint="●",
     breakpoint_sometimes="◐",
@@ -66,15 +63,11 @@ UNICODE = Glyphs(
     log_point_off="◇",
     times="⊙",
     by="×",
-    total="Σ",
-    sigmoid="σ",
-    transposed="ᵀ",
     blank="·",
     minus="−",
     ellipsis="⋯",
     vertical_ellipsis="⋮",
     diagonal_ellipsis="⋱",
-    terms=("①", "②", "③"),
     left_bracket=("⎛", "⎜", "⎝"),
     right_bracket=("⎞", "⎟", "⎠"),
     target="▸",
@@ -93,8 +86,6 @@ UNICODE = Glyphs(
 
 ASCII = Glyphs(
     name="ascii",
-    h_tilde="h~",
-    y_hat="y^",
     arrow=">",
     breakpoint="*",
     breakpoint_sometimes="%",
@@ -103,15 +94,11 @@ ASCII = Glyphs(
     log_point_off="-",
     times="*",
     by="x",
-    total="S",
-    sigmoid="s",
-    transposed="T",
     blank=".",
     minus="-",
     ellipsis="~",
     vertical_ellipsis=":",
     diagonal_ellipsis="\\",
-    terms=("1", "2", "3"),
     left_bracket=("(", "|", "("),
     right_bracket=(")", "|", ")"),
     target=">",
@@ -127,6 +114,9 @@ ASCII = Glyphs(
     here="^",
     not_finite="x",
 )
+
+#: Operators of formulas as they are typed. Of these, and of names, the width is another in ASCII.
+_OPERATORS = {"σ": "sigmoid", "Σ": "sum", "·": "*", "ᵀ": ".T"}
 
 #: What running text may hold beyond the signs above. Every entry keeps its width, so columns stay aligned.
 _TEXT = {
@@ -166,10 +156,6 @@ _TEXT = {
     "␣": "_",
     "⏎": "$",
     "⇥": ">",
-    "ₜ": "t",
-    "₋": "-",
-    "₁": "1",
-    "η": "n",
     "▲": "^",
     "▼": "v",
     "▾": "v",
@@ -184,10 +170,11 @@ _TEXT = {
 
 
 def _translation(glyphs: Glyphs) -> dict[int, str]:
-    table = {ord(sign): plain for sign, plain in _TEXT.items()}
+    table = dict.fromkeys(range(0x2500, 0x2580), "+") | dict.fromkeys(range(0x2580, 0x25A0), "#")  # boxes, and blocks
+    table |= {ord(sign): plain for sign, plain in _TEXT.items()}
     for name, sign in UNICODE._asdict().items():
         plain = getattr(glyphs, name)
-        if name in ("name", "h_tilde", "bar", "column"):
+        if name in ("name", "bar", "column"):
             continue
         pairs = zip(sign, plain, strict=True) if isinstance(sign, tuple) else [(sign, plain)]
         table.update({ord(old): new for old, new in pairs if isinstance(old, str) and len(old) == 1})
@@ -198,15 +185,38 @@ _TO_ASCII = _translation(ASCII)
 
 
 def transliterate(text: str, glyphs: Glyphs) -> str:
-    """The text in the signs of `glyphs`: itself in Unicode; in ASCII every known sign by its stand-in, others by `?`.
+    """The text in the signs of `glyphs`: itself in Unicode; in ASCII names as in code, other signs by their stand-ins.
 
-    Only h̃ and ŷ change their width (to `h~` and `y^`), so transliterate first and measure afterwards.
-    A character two cells wide gives `??`, so that a user's own text keeps its columns.
+    Names and operators change their width (h̃ to `h_tilde`), so transliterate first and measure afterwards. What has no stand-in
+    gives `?`, a character two cells wide `??`, so that a user's own text keeps its columns.
     """
     if glyphs is not ASCII or text.isascii():
         return text
-    plain = text.replace(H_TILDE, ASCII.h_tilde).translate(_TO_ASCII)
-    return "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in plain)
+    return flattened(_formula().sub(lambda match: _as_code(match[0]), text))
+
+
+@lru_cache(maxsize=1)
+def _formula() -> re.Pattern[str]:
+    """Names that code writes with letters alone, symbols such as ①, and operators."""
+    marks = "|".join(re.escape(symbol) for symbol in symbols() if not symbol.isascii())
+    signs = r"σ(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ"  # in formulas alone: elsewhere they are letters, and a dot
+    return re.compile(f"{MARKED.pattern}|{marks}|{signs}")
+
+
+def _as_code(sign: str) -> str:
+    return symbols().get(sign) or _OPERATORS.get(sign) or code_name(sign)
+
+
+def operator(sign: str, glyphs: Glyphs) -> str:
+    """A sign of a formula that stands by itself: σ is `sigmoid` in ASCII."""
+    return _OPERATORS.get(sign) or transliterate(sign, glyphs) if glyphs is ASCII else sign
+
+
+def flattened(text: str) -> str:
+    """The text in ASCII, as wide as it was."""
+    if text.isascii():
+        return text
+    return "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in text.translate(_TO_ASCII))
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:

@@ -147,6 +147,50 @@ def test_every_line_fits_every_size(model):
                 assert box.height <= height, (snapshot.line.text, width, height)
 
 
+@pytest.mark.parametrize("row", [None, 1])
+@pytest.mark.parametrize(("width", "height"), [(76, 3), (36, 4)], ids=["80x24", "40x12"])
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_every_line_has_its_operands_on_small_screens(reset, width, height, row):
+    for snapshot in every_line(tutorial, reset=reset):
+        text = text_of(snapshot, width, height, row)
+        if (reset, width, snapshot.line.target) == ("after", 36, "dh_prev"):  # four products, in four rows of 36 cells
+            assert text.lstrip().startswith("dhₜ₋₁")
+            continue
+        operands = Operands(snapshot, snapshot.line)
+        written = set(re.findall(r"[\d.]+(?:e-?\d+)?", text.replace("−", "-")))
+        for name in {*snapshot.line.reads, snapshot.line.target} - {"x", "y", "learning_rate"}:
+            operand = operands.read(name) if name in snapshot.line.reads else operands.result
+            ways = {way for x in np.ravel(operand.values) for way in ways_of(abs(x))}
+            folded = name in ("r", "h_prev", "z", "h_tilde", "Uh", "bhn")  # what may be in a part recorded as a whole, such as r⊙h
+            assert written & ways or folded, (snapshot.line.text, name, text)
+        assert not text.lstrip().startswith("= "), text
+
+
+def ways_of(x):
+    """How a number may be written, without its sign."""
+    ways = (numbers.wide(x), numbers.compact(x), numbers.unit(x), number(x), f"{x:.2f}")
+    return {way.strip().removeprefix("+").replace("−", "-") for way in ways}
+
+
+async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(board):
+    panel = LineAtWork()
+    snapshot = at("h_tilde", 1)
+    async with board(panel).run_test(size=(80, 5)) as pilot:
+        panel.styles.height = 5
+        for row, shown in ((None, 0), (1, 1), (0, 0)):
+            panel.show(snapshot, View(row))
+            await pilot.pause()
+            lines = [panel.render_line(y).text.strip() for y in range(3)]
+            h_tilde = " ".join(numbers.wide(x) for x in snapshot.value("h_tilde")[shown])
+            given = snapshot.record.activations.inputs[1, shown]
+            assert lines[2].endswith(f"= ({h_tilde})")
+            assert f"({' '.join(numbers.wide(x) for x in snapshot.parameter('Wh')[given])})" in lines[0]
+            assert str(panel.border_subtitle) == f"row {shown + 1} of 2"
+        panel.show(at("h", 1), View())
+        await pilot.pause()
+        assert not panel.border_subtitle
+
+
 async def test_the_panel_cuts_what_does_not_fit(board):
     for size in ((14, 4), (24, 5), (40, 6)):
         text = await panel_text(board, at("dh_prev", 1, make=large), size)

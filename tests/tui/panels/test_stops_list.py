@@ -81,9 +81,9 @@ async def test_where_there_is_little_room_a_line_is_named_by_what_it_computes(bo
     async with board(panel, glyphs=ASCII).run_test(size=(60, 24)) as pilot:
         lines = await shown(pilot, panel, full(at("loss")))
         assert lines[1:5] == [
-            "> * 1  h~",
+            "> * 1  h_tilde",
             "  % 2  h         if any(h > 0.9)  h~",
-            "  - 4  y^        log y^ {y_hat[0]:.~",
+            "  - 4  y_hat     log y_hat {y_hat[0~",
             "  % 5  anywhere  if loss < 1",
         ]
         assert max(map(len, lines)) <= 36

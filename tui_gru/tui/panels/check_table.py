@@ -8,7 +8,7 @@ from rich.segment import Segment
 from tui_gru.debugger.checked_run import Tally
 from tui_gru.debugger.checking import DIFFERENCES, Report, entry, scientific
 from tui_gru.debugger.checking import Row as Compared
-from tui_gru.engine.reference import Comparison
+from tui_gru.engine.torch_reference import Comparison
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette

@@ -11,7 +11,7 @@ from rich.style import Style
 
 from tui_gru.debugger.derivation import Row
 from tui_gru.tui.characters import cut, folded
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.glyphs import Glyphs, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.bars import bar
 
@@ -28,8 +28,8 @@ class Columns:
     digits: int
 
     @classmethod
-    def of(cls, rows: Sequence[Row], width: int) -> Columns:
-        label = min(max(cell_len(label_of(row)) for row in rows), max(width - 34, 12))
+    def of(cls, rows: Sequence[Row], width: int, glyphs: Glyphs) -> Columns:
+        label = min(max(cell_len(transliterate(label_of(row), glyphs)) for row in rows), max(width - 34, 12))
         return cls(width, label, max(len(row.written) for row in rows))
 
     @property

@@ -62,7 +62,10 @@ class Header(Widget):
 
 def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     """The line for a screen of this width."""
-    middle, right = _position(palette, snapshot), _facts(palette, snapshot)
+    middle, right = (
+        [item._replace(content=transliterate(item.content, palette.glyphs)) for item in items]
+        for items in (_position(palette, snapshot), _facts(palette, snapshot))
+    )
     name = _Item(_NAME, palette.strong + palette.gate, 2)
     pieces: list[_Item] = []
     for item in sorted([name, *middle, *right], key=lambda item: -item.need):

@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import isqrt
 from textwrap import fill
+from typing import NamedTuple
 
 import numpy as np
 
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.tui.glyphs import Glyphs
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.panels.tokens import Limits, Matrix, Sign, Token
 from tui_gru.tui.panels.worked_entry import WorkedEntry
-from tui_gru.tui.panels.written_line import Writer, drawn, elided, fitted, widest_piece
+from tui_gru.tui.panels.written_line import Writer, drawn, elided, fitted, squeezed, widest_piece
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 
@@ -44,6 +46,7 @@ class LineAtWork(SnapshotPanel):
     """The formula of the line with a matrix for every name, its result, and one entry of it worked out."""
 
     _view = View()
+    _alone: int | None = None  # the only row of the batch that there is room for
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         """Draw this snapshot from now on."""
@@ -55,7 +58,9 @@ class LineAtWork(SnapshotPanel):
     def caption(self) -> None:
         if (snapshot := self._snapshot) is not None:
             title = "the line at work" if snapshot.line is None else snapshot.line.text
-            self.set_titles(title, self.point_out() or _changed_since(snapshot))
+            rows = snapshot.config.batch_size
+            row = f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None
+            self.set_titles(title, self.point_out() or _changed_since(snapshot) or row)
 
     def build(self, width: int, height: int) -> Box:
         snapshot = self._snapshot
@@ -73,7 +78,9 @@ class LineAtWork(SnapshotPanel):
             return clip(self.palette, _paragraph(self.palette, _EARLIER, width), width, height)
         if self.zoomed:
             return whole(self.palette, snapshot, line, self._view, width)
-        written = written_out(self.palette, snapshot, line, self._view, width, height)
+        written, alone = _written(self.palette, snapshot, line, self._view, width, height)
+        self._alone = (self._view.row or 0) if alone else None
+        self.call_next(self.caption)
         return clip(self.palette, written, width, height)
 
 
@@ -86,18 +93,20 @@ def _changed_since(snapshot: Snapshot) -> str | None:
 
 def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> Box:
     """The line as matrices, and beneath, where there is room, one entry worked out."""
+    return _written(palette, snapshot, line, view, width, height)[0]
+
+
+def _written(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
+    """As `written_out`, and whether it is written for one row of the batch alone."""
     operands = Operands(snapshot, line)
     worked = WorkedEntry(operands, view.row or 0).box(palette, width)
-    badge = _badge(palette, snapshot, line)
-    below = [box for box in (badge, worked) if box.height]
+    below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     room = height - sum(box.height for box in below) - len(below)
-    names, folded = (Writer(operands, view.row, fold=fold).line() for fold in (False, True))
-    result = [Sign("="), names[-1]]
-    for tokens, spare, limits in _choices(names, folded, result, width, room, height):
-        if limits is not None:
-            shown = below if spare else []
-            return vstack(drawn(palette, tokens, limits, width, view.row), *shown, gap=1)
-    return vstack(*below)
+    for choice in _choices(operands, view.row, palette.glyphs, width, room, height):
+        if choice.limits is not None:
+            written = drawn(palette, choice.tokens, choice.limits, width, view.row)
+            return vstack(written, *(below if choice.spare else ()), gap=1), choice.alone
+    return vstack(*below), False
 
 
 def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int) -> Box:
@@ -106,7 +115,7 @@ def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: i
     Together they have MOST_NUMBERS at most; of larger ones as much is shown as that comes to.
     """
     operands = Operands(snapshot, line)
-    tokens = Writer(operands, view.row).line()
+    tokens = Writer(operands, view.row, palette.glyphs).line()
     arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
     each = isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
     limits = Limits(columns=each, rows=each)
@@ -115,25 +124,40 @@ def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: i
     return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 
 
-def _choices(
-    names: list[Token], folded: list[Token], result: list[Token], width: int, room: int, height: int
-) -> Iterator[tuple[list[Token], bool, Limits | None]]:
-    """Ways to write a line, the best first: all numbers in full and a worked entry, then ever less of it.
+class _Choice(NamedTuple):
+    """A way to write a line: limits that make it fit, None where none do; whether there is room beneath; for one row alone."""
 
-    Each comes with whether there is room beneath it, and with the limits that make it fit, None where none do.
-    """
-    yield names, True, fitted(names, width, room)
-    yield folded, True, fitted(folded, width, room)
-    yield names, True, fitted(names, width, room, labels=False)
-    yield folded, True, fitted(folded, width, room, labels=False)
-    yield folded, True, fitted(folded, width, room, compact=True)
-    yield names, False, fitted(names, width, height, labels=False)
-    yield folded, False, fitted(folded, width, height, compact=True, labels=False)
-    yield folded, True, elided(folded, width, room)
-    yield folded, False, elided(folded, width, height)
-    yield result, True, fitted(result, width, room)
-    yield result, False, fitted(result, width, height)
-    yield result, False, elided(result, width, height)
+    tokens: list[Token]
+    limits: Limits | None
+    spare: bool = False
+    alone: bool = False
+
+
+def _choices(operands: Operands, row: int | None, glyphs: Glyphs, width: int, room: int, height: int) -> Iterator[_Choice]:
+    """The best first: all numbers in full and a worked entry, then ever less of it; the worked entry alone is the last."""
+    names, folded = (Writer(operands, row, glyphs, fold=fold).line() for fold in (False, True))
+    yield _Choice(names, fitted(names, width, room), spare=True)
+    yield _Choice(folded, fitted(folded, width, room), spare=True)
+    yield _Choice(names, fitted(names, width, room, labels=False), spare=True)
+    yield _Choice(folded, fitted(folded, width, room, labels=False), spare=True)
+    yield _Choice(folded, fitted(folded, width, room, compact=True), spare=True)
+    yield _Choice(names, fitted(names, width, height, labels=False))
+    yield _Choice(folded, fitted(folded, width, height, compact=True, labels=False))
+    yield _Choice(folded, elided(folded, width, room), spare=True)
+    yield _Choice(folded, elided(folded, width, height))
+    loose = Writer(operands, row, glyphs, fold=True, loose=True).line()
+    yield _Choice(loose, fitted(loose, width, height, compact=True, labels=False))
+    if operands.result.rows == "row":
+        alone = Writer(operands, row, glyphs, fold=True, alone=True, loose=True).line()
+        yield _Choice(alone, fitted(alone, width, height, labels=False), alone=True)
+        yield _Choice(alone, fitted(alone, width, height, compact=True, labels=False), alone=True)
+        yield _Choice(alone, squeezed(alone, width, height), alone=True)
+    yield _Choice(loose, squeezed(loose, width, height))
+    result = [Sign("="), names[-1]]
+    yield _Choice(result, fitted(result, width, room), spare=True)
+    if room < -1:  # then there is no room for the worked entry either
+        yield _Choice(result, fitted(result, width, height))
+        yield _Choice(result, elided(result, width, height))
 
 
 def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:

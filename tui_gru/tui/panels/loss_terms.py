@@ -9,10 +9,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Size
 
-from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.program import LossNames
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import widest
+from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -74,11 +73,12 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
     rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
     if rows > height or columns > width:
         return None
-    labels = [shown_char(char) for char in snapshot.corpus.vocabulary] if rows < height else None
+    sign = _sign(palette, snapshot, 0).width
+    labels = [written_char(char, palette.glyphs) for char in snapshot.corpus.vocabulary] if rows < height else None
     for compact in (False, True):
         entry = ENTRIES["signed", compact].width
         cells = max(entry, widest(snapshot.corpus.vocabulary)) + 1
-        if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 <= width:
+        if columns * cells + 1 + entry + 2 + 3 * _GAP + 2 * sign <= width:
             first = matrix(
                 palette, snapshot.value(_names(snapshot).entry), shape=(rows, columns), fresh=_fresh(snapshot,
                 _names(snapshot).entry), row=row, compact=compact, column_labels=labels, refs=refs_of(snapshot.program,
@@ -106,7 +106,7 @@ def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, h
             style = entry_style(palette, "signed", value, scale)
             style = palette.quiet(style) if row not in (None, i) else style
             style = palette.fresh(style) if _fresh(snapshot, _names(snapshot).entry) and row in (None, i) else style
-            char = transliterate(shown_char(snapshot.corpus.vocabulary[targets[i]]), palette.glyphs)
+            char = written_char(snapshot.corpus.vocabulary[targets[i]], palette.glyphs)
             label = Segment(char + " " * (cell - numbers.WIDE - cell_len(char)), palette.dim)
             lines.append((label, Cell.of(numbers.wide(value), style, Ref(_names(snapshot).entry, (i, targets[i])))))
     box = bracket(palette, from_rows(lines, axis=max(len(lines) - 1, 0) // 2))
@@ -136,7 +136,8 @@ def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Bo
 def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
     """③ of as many timesteps as there is room for, this one among them."""
     t = snapshot.position.t
-    limit = max((width - 2) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
+    sign = _sign(palette, snapshot, 2).width
+    limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
     parts = []
     for i in kept(snapshot.config.seq_length, limit, t):
         if i is None:

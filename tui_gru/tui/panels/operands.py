@@ -53,6 +53,11 @@ class Operand:
         refs = None if self.refs is None else lambda i, j, given=self.refs: given(j, i)
         return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs)
 
+    def only_row(self, row: int) -> Operand:
+        """One of its rows alone."""
+        refs = None if self.refs is None else lambda i, j, given=self.refs: given(i + row, j)
+        return replace(self, values=self.values[row : row + 1], picks=self.picks[row : row + 1], refs=refs)
+
 
 class Operands:
     """The operands of the line just executed in a snapshot."""

@@ -140,7 +140,8 @@ class OriginPanel(Overlay):
     def _caption(self) -> None:
         room = self.outer_size.width - 6
         title = f"where does {self.leaf.root.label} come from?"
-        self.set_titles(title if cell_len(title) <= room else self.leaf.root.label, fitting(HINTS, room))
+        fits = cell_len(transliterate(title, self.palette.glyphs)) <= room
+        self.set_titles(title if fits else self.leaf.root.label, fitting(HINTS, room))
 
     def on_resize(self) -> None:
         self._caption()
@@ -151,7 +152,7 @@ class OriginPanel(Overlay):
         if not self._rows:
             return EMPTY
         palette, root = self.palette, self.leaf.root
-        columns = Columns.of(self._rows, width)
+        columns = Columns.of(self._rows, width, self.palette.glyphs)
         lines: list[list[Segment]] = []
         if self._head:
             value = f"= {self._rows[0].written.removeprefix('+')}"
@@ -188,7 +189,7 @@ class OriginPanel(Overlay):
     def _in_full(self) -> int:
         """How many lines there are under the row of the cursor, of what is cut off in it."""
         row, width = self._rows[self.leaf.cursor], self.scrollable_content_region.width
-        return len(in_full(self.palette, row, Columns.of(self._rows, width)))
+        return len(in_full(self.palette, row, Columns.of(self._rows, width, self.palette.glyphs)))
 
     def _keep_in_view(self) -> None:
         y = self._head + self.leaf.cursor

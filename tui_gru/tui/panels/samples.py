@@ -9,11 +9,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.naming import printable, shown_char
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import fitting
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.characters import fitting, written_char
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
@@ -86,7 +84,7 @@ def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int
     rows: list[list[Segment]] = []
     row, used = [Segment(label, palette.dim)], len(label)
     for i, char in enumerate(sample.text):
-        written = transliterate(printable(char), palette.glyphs)
+        written = char if char == " " else written_char(char, palette.glyphs)
         if used + cell_len(written) > width:
             if len(rows) + 1 == most:
                 row.append(Segment(written, ink))  # too long: what cuts it marks it
@@ -110,7 +108,7 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
     for start in range(0, min(len(draws), fit * across), across):
         shown = draws[start : start + across]
         rows = [
-            _line(palette, " ", [transliterate(shown_char(draw.char), palette.glyphs) for draw in shown], palette.strong, column),
+            _line(palette, " ", [written_char(draw.char, palette.glyphs) for draw in shown], palette.strong, column),
             _line(palette, "p", [entry.write(draw.y_hat[draw.index]) for draw in shown], palette.gate, column),
         ]
         uniforms = [entry.write(draw.uniform) for draw in shown if draw.uniform is not None]

@@ -10,9 +10,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 
-from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import visible_text, widest
+from tui_gru.tui.characters import visible_text, widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -236,9 +235,7 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
     current, line = snapshot.timestep, snapshot.line
     columns = []
     for t in steps:
-        inputs, targets = (
-            [transliterate(shown_char(vocabulary[i]), palette.glyphs) for i in ids[t].tolist()] for ids in (given, wanted)
-        )
+        inputs, targets = ([written_char(vocabulary[i], palette.glyphs) for i in ids[t].tolist()] for ids in (given, wanted))
         y_hat = snapshot.value(prediction, t)
         probabilities = None if y_hat is None else y_hat[np.arange(len(y_hat)), wanted[t]].tolist()
         here = t == current
@@ -289,7 +286,7 @@ def _row(
     if layout.text:
         program, vocabulary = snapshot.program, snapshot.corpus.vocabulary
         every = (snapshot.record.ids(name) for name in (program.input, program.target))
-        given, wanted = (visible_text(vocabulary[i] for i in ids[:, index]) for ids in every)
+        given, wanted = (visible_text((vocabulary[i] for i in ids[:, index]), palette.glyphs) for ids in every)
         words = transliterate(f"  {given} → {wanted}", palette.glyphs)
         first.append(Segment(words, palette.dim if singled is None or quiet else palette.strong))
     return [tuple(first), tuple(second)][: layout.lines]
@@ -322,7 +319,8 @@ def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int
     row = singled if singled in torn else torn[0]
     here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
     room = max((width - len(" row 10 “” does not follow “”")) // (2 * widest(corpus.vocabulary)) - 1, 1)
-    here = visible_text(here) if len(here) <= room else f"{visible_text(here[:room])}…"
-    before = visible_text(before) if len(before) <= room else f"…{visible_text(before[-room:])}"
+    glyphs = palette.glyphs
+    here = visible_text(here, glyphs) if len(here) <= room else f"{visible_text(here[:room], glyphs)}…"
+    before = visible_text(before, glyphs) if len(before) <= room else f"…{visible_text(before[-room:], glyphs)}"
     note = transliterate(f" row {row + 1} “{here}” does not follow “{before}”", palette.glyphs)
     return Segment(palette.glyphs.here, palette.warning), Segment(note, palette.dim)

@@ -8,9 +8,8 @@ import numpy as np
 from rich.cells import cell_len
 from textual.geometry import Size
 
-from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.characters import widest
+from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
@@ -82,7 +81,7 @@ class Softmax(SnapshotPanel):
         """One row of the batch: its number, and its bars."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
         shown = _shown(y_hat, target, count, len(vocabulary))
-        labels = [palette.glyphs.blank if i is None else shown_char(vocabulary[i]) for i in shown]
+        labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
         labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # so that bars begin alike in all rows
         number = str(row + 1).rjust(len(str(snapshot.config.batch_size)))
         name = text(palette, f"row {number}" if width >= _BLOCKS[0] else number, palette.dim)

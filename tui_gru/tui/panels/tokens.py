@@ -9,9 +9,7 @@ from typing import NamedTuple
 from rich.cells import cell_len
 from rich.segment import Segment
 
-from tui_gru.debugger.naming import shown_char
-from tui_gru.tui.characters import widest
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand
 from tui_gru.tui.widgets import numbers
@@ -128,7 +126,7 @@ class Matrix:
                 cells.append(Segment(palette.glyphs.vertical_ellipsis if upright else palette.glyphs.ellipsis, palette.dim))
                 continue
             style = palette.dim if row is not None and i != row else palette.strong
-            cells.append(Segment(transliterate(shown_char(self.vocabulary[picks[i]]), palette.glyphs), style))
+            cells.append(Segment(written_char(self.vocabulary[picks[i]], palette.glyphs), style))
         if upright:
             box = from_rows([(cell,) for cell in cells], axis=max(len(cells) - 1, 0) // 2)
         else:

@@ -14,6 +14,7 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.writing import binds, decimal
+from tui_gru.tui.glyphs import Glyphs, operator, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
 from tui_gru.tui.panels.tokens import Fence, Limits, Matrix, Sign, Token
@@ -23,10 +24,24 @@ GAP, INDENT = 1, 2
 
 
 class Writer:
-    """Turns a line into tokens. `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix."""
+    """Turns a line into tokens. `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix.
 
-    def __init__(self, operands: Operands, row: int | None, *, fold: bool = False) -> None:
-        self._operands, self._row, self._fold = operands, row or 0, fold
+    `alone`: of all that has a row for every row of the batch, this row alone, and of what it picks from, the row that it picks.
+    `loose`: the line may be broken within products and differences, too.
+    """
+
+    def __init__(
+        self,
+        operands: Operands,
+        row: int | None,
+        glyphs: Glyphs,
+        *,
+        fold: bool = False,
+        alone: bool = False,
+        loose: bool = False,
+    ) -> None:
+        self._operands, self._row, self._glyphs = operands, row or 0, glyphs
+        self._fold, self._alone, self._loose = fold, alone, loose
 
     def line(self) -> list[Token]:
         """The right-hand side, an equals sign, and the result; for += and −= with what was there before."""
@@ -34,15 +49,21 @@ class Writer:
         assert line.formula is not None
         tokens: list[Token] = []
         if line.op != "=":
-            tokens.append(Sign("0") if before is None else self._matrix(before))
-            tokens.append(Sign("+" if line.op == "+=" else "−", breaks=True))
+            tokens.append(self._sign("0") if before is None else self._matrix(before))
+            tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=True))
         tokens += self._tokens(line.formula)
-        return [*tokens, Sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+        return [*tokens, self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+
+    def _sign(self, sign: str, *, breaks: bool = False) -> Sign:
+        return Sign(operator(sign, self._glyphs), breaks)
 
     def _matrix(self, operand: Operand, *, picked: bool = False) -> Matrix:
         given, target = self._operands.given(self._row), self._operands.target(self._row)
         row = {"row": self._row, "character": given}.get(operand.rows)
         column = {"row": self._row, "character": target}.get(operand.columns)
+        if self._alone and (picked or operand.rows == "row"):
+            operand, row = operand.only_row(given if picked else self._row), 0
+        operand = replace(operand, label=transliterate(operand.label, self._glyphs))
         return Matrix(operand, self._operands.vocabulary, focus=(row, column), picked=picked)
 
     def _tokens(self, node: Expression) -> Iterator[Token]:
@@ -54,66 +75,68 @@ class Writer:
             case Name(name=name):
                 yield self._matrix(self._operands.read(name))
             case e.Number(value=value):
-                yield Sign(decimal(value))
+                yield self._sign(decimal(value))
             case e.Size():
-                yield Sign(f"{self._operands.numbers.value(node, ()):.0f}")
+                yield self._sign(f"{self._operands.numbers.value(node, ()):.0f}")
             case e.Transpose(argument=Name(name=name)):
                 yield self._matrix(self._operands.read(name).T)
             case e.Transpose(argument=argument):
-                yield from self._fenced(argument, "ᵀ")
+                yield from self._fenced(argument, operator("ᵀ", self._glyphs))
             case e.Apply(function=function, parts=parts):
-                yield Sign(FUNCTIONS[function].text)
+                yield self._sign(FUNCTIONS[function].text)
                 if len(parts) == 1:
                     yield from self._inside(parts[0], 4)
                 else:
                     yield from self._listed(parts, "(", ")")
             case e.Reduce(kind=kind, argument=argument):
-                yield Sign("Σ" if kind == "sum" else "mean")
+                yield self._sign("Σ" if kind == "sum" else "mean")
                 yield from self._inside(argument, 4)
             case e.Negative(argument=argument):
                 first, *rest = self._inside(argument, 2)
-                yield replace(first, sign=f"−{first.sign}") if isinstance(first, Sign) else Sign("−")
+                yield replace(first, sign=f"−{first.sign}") if isinstance(first, Sign) else self._sign("−")
                 yield from rest if isinstance(first, Sign) else (first, *rest)
             case e.Sum(parts=(first_part, *parts)):
                 yield from self._inside(first_part, 1)
                 for part in parts:
                     minus = isinstance(part, e.Negative) and not part.label
-                    yield Sign("−" if minus else "+", breaks=not minus)
+                    yield self._sign("−" if minus else "+", breaks=self._loose or not minus)
                     yield from self._inside(part.argument, 2) if isinstance(part, e.Negative) and minus else self._inside(part, 1)
             case e.Product(left=Name(name=read), right=Name(name=name)) if self._operands.numbers.is_one_hot(read):
                 yield self._matrix(self._operands.read(read))
-                yield self._matrix(self._operands.read(name), picked=True)
+                yield replace(self._matrix(self._operands.read(name), picked=True), breaks=self._loose)
             case e.Product(left=left, right=right):
                 yield from self._inside(left, 2 if isinstance(left, e.Product) else 3)
-                yield from self._inside(right, 3)
+                first, *rest = self._inside(right, 3)
+                yield replace(first, breaks=self._loose)
+                yield from rest
             case e.Times(parts=(first_part, *parts)):
                 yield from self._inside(first_part, 2)
                 number = self._is_number(first_part)
                 for part in parts:
-                    yield Sign("·" if number else "⊙")
+                    yield self._sign("·" if number else "⊙", breaks=self._loose)
                     yield from self._inside(part, 2)
                     number = self._is_number(part)
             case e.Quotient(left=left, right=right):
                 yield from self._inside(left, 2)
-                yield Sign("/")
+                yield self._sign("/")
                 yield from self._inside(right, 4)
             case e.Power(left=left, right=right):
                 yield from self._inside(left, 4)
-                yield Sign("^")
+                yield self._sign("^")
                 yield from self._inside(right, 4)
             case e.Join(parts=parts):
                 yield from self._listed(parts, "[", "]")
             case e.Slice(argument=argument, before=before, axes=axes):
                 yield from self._inside(argument, 4)
-                yield Sign(f"[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]")
+                yield self._sign(f"[{'+'.join(before) or '0'}:{'+'.join((*before, *axes))}]")
 
     def _listed(self, parts: Sequence[Expression], opening: str, closing: str) -> Iterator[Token]:
-        yield Sign(opening)
+        yield self._sign(opening)
         for index, part in enumerate(parts):
             if index:
-                yield Sign(",")
+                yield self._sign(",")
             yield from self._tokens(part)
-        yield Sign(closing)
+        yield self._sign(closing)
 
     def _is_number(self, node: Expression) -> bool:
         return self._operands.numbers.axes(node) == ()
@@ -168,6 +191,17 @@ def widest_piece(tokens: Sequence[Token], limits: Limits) -> int:
             pieces.append(INDENT)
         pieces[-1] += token.size(limits)[0] + GAP
     return max(pieces)
+
+
+def squeezed(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
+    """Limits under which something of every matrix is seen, if it is one row of it; None if there is no room for that either."""
+    for columns, compact in _ELIDED:
+        for rows in range(height, 0, -1):
+            limits = Limits(columns, rows, compact, labels=False)
+            lines = _lines(tokens, limits, width)
+            if lines and sum(map(_height_of, lines)) <= height:
+                return limits
+    return None
 
 
 _Sized = tuple[Token, int, int]

@@ -1,0 +1,81 @@
+"""With --ascii the whole screen is ASCII, whatever is on it: formulas, scroll bars, a user's own text, Textual's own screens."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.widgets import Input
+
+from tests.tui.test_answers import SIZES
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
+from tui_gru.tui.commands import execute
+from tui_gru.tui.screenshot import single_keys, until_checked, until_idle
+
+GREEK = "αβγ η σΣ tŷ e\u0301 日本 ①\u200d " * 30
+
+
+def rows(app: Any) -> list[str]:
+    return [strip.text for strip in app.screen._compositor.render_strips()]
+
+
+async def see(pilot: Any, *keys: str) -> list[str]:
+    for key in single_keys(keys):
+        await pilot.press(key)
+        await until_idle(pilot)
+    await until_checked(pilot)
+    await pilot.pause()
+    shown = rows(pilot.app)
+    assert shown == [row.encode("ascii", "replace").decode() for row in shown]
+    return shown
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_every_line_and_overlay_is_ascii(size: tuple[int, int]) -> None:
+    app = make_app(Config.of(), ascii=True)
+    async with app.run_test(size=size) as pilot:
+        await see(pilot)
+        await see(pilot, "l", "n", "s")
+        for _ in range(app.session.program.ticks // 3):
+            await see(pilot, "3o")
+        for keys in (("enter",), ("escape", "J"), ("escape", "B"), ("escape", "k"), ("escape", "z"), ("escape", "?"), ("escape",)):
+            await see(pilot, *keys)
+        for command in ("sample Ma 4", "what-if Wz[0,1] 0.5", "why h[0,0]", "watch max(abs(h)) stop", "break h̃ log {h}"):
+            execute(app.screen, command)
+            await see(pilot, "escape", "s")
+        await see(pilot, "ctrl+p")
+
+
+async def test_scroll_bars_and_what_is_typed_are_ascii() -> None:
+    app = make_app(Config.of(), ascii=True)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await see(pilot, "9o")
+        assert app.screen.query_one("Listing").show_vertical_scrollbar
+        await see(pilot, ":", "h", "ŷ", "²")
+        assert app.screen.query_one(Input).value == "hŷ²"
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_a_users_own_text_keeps_its_columns(size: tuple[int, int]) -> None:
+    config = Config.of(text=GREEK, hidden_size=2, batch_size=2, seq_length=4)
+    plain, fancy = make_app(config, ascii=True), make_app(config)
+    for app in (plain, fancy):
+        async with app.run_test(size=size) as pilot:
+            await see(pilot, "l", "n", "s", "s") if app is plain else await pilot.press("l", "n", "s", "s")
+            await until_idle(pilot)
+            await pilot.pause()
+            sequence = app.screen.query_one("Sequence")
+            app.shown = [strip.cell_length for strip in sequence._draw(60, 8)[0]]
+    assert plain.shown == fancy.shown
+
+
+async def test_formulas_are_written_as_they_are_typed() -> None:
+    app = make_app(Config.of(), ascii=True)
+    async with app.run_test(size=(160, 50)) as pilot:
+        text = "\n".join(await see(pilot, "s", "o", "o", "o"))
+        for formula in (
+            "z = sigmoid(x Wz + h_prev Uz + bz)", "y_hat = softmax(o)", "term2 = sum term1 over", "dh = do Wy.T + dh_future",
+            "h_tilde = tanh(x Wh", "Wz -= learning_rate*dWz",
+        ):  # fmt: skip
+            assert formula in text
