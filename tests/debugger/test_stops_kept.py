@@ -22,7 +22,8 @@ def test_stops_survive_the_process(tmp_path):
     assert other.stops == session.stops
     assert session.continue_()
     assert other.continue_()
-    assert (other.position, other.notice) == (session.position, session.notice)
+    assert other.position == session.position
+    assert other.notice.startswith(f"{session.notice}; not recorded")
     assert other.break_at("z").id == 5
 
 
@@ -144,8 +145,9 @@ def test_counts_of_a_timeline_that_was_left_hold_as_far_as_it_is_shared(tmp_path
     other = Session.open(tmp_path / "it.tui-gru")
     for one in (other, session):
         one.step("batch", 400)
-    assert (other.position, other.notice) == (session.position, session.notice)
-    assert ", hit 701" in other.notice
+    assert other.position == session.position
+    assert ", hit 701" in session.notice
+    assert other.notice.startswith(session.notice)
 
 
 def test_a_session_driven_at_random_keeps_its_stops(tmp_path):

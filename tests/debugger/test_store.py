@@ -231,8 +231,10 @@ def test_the_person_is_told_where_the_session_was_left(path):
     session.save(path)
     again = Session.open(path)
     assert again.notice == "reopened where it was left: epoch 1 · batch 2 · t 3 on main, 1 branch, 1 change"
+    again.record_to(path)
     again.step()
     assert not again.notice
+    again.close()
 
 
 # Quickly, and by the same machine

@@ -28,14 +28,16 @@ def found(name: str) -> Path | None:
 
 
 def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
-    """The session in a file, recorded to the same file or to a copy. `given` is what the command line says of its model.
+    """The session in a file: recorded to a copy, to the file if that is one of the person's own, or not until one is asked.
+
+    `given` is what the command line says of its model.
 
     Raises `TuiGruError` where it says something else than the session does, or where the session cannot be opened.
     """
     if given:
         _check_same(Session.open(path), path, given)
     try:
-        return opening.copied(path, history_memory) if copy else opening.reopened(path, history_memory)
+        return opening.copied(path, history_memory) if copy else opening.opened(path, history_memory)
     except SessionInUseError:
         _ask_for_a_copy(path)
     return opening.copied(path, history_memory)

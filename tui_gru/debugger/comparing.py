@@ -8,9 +8,8 @@ from tui_gru.debugger.forks import Forks
 from tui_gru.debugger.other import Other
 from tui_gru.debugger.state import State
 from tui_gru.debugger.stopping import Stopping
+from tui_gru.debugger.surviving import COMPARED
 from tui_gru.engine.errors import TuiGruError
-
-COMPARED = "compared"  # the name under which the pair is kept with the session
 
 
 class Comparing(Stopping):

@@ -7,10 +7,21 @@ from pathlib import Path
 from tui_gru.debugger.own_sessions import free_path
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.session_errors import SessionFileError, SessionInUseError, UnwritableSessionError
+from tui_gru.debugger.store import is_own
 from tui_gru.debugger.surviving import REOPENED
-from tui_gru.debugger.trouble import Trouble
 
-IN_MEMORY = "not recorded, it goes on in memory"
+
+def opened(path: Path, history_memory: int | None = None) -> Session:
+    """The session in a file. One of the person's own is recorded to it; any other file stays as it is.
+
+    Of the latter the first change makes the session `undecided`. Raises `SessionFileError` where it cannot be read, or is one of
+    the person's own that is open elsewhere.
+    """
+    if is_own(path.resolve()):
+        return reopened(path, history_memory)
+    session = Session.open(path, history_memory=history_memory)
+    session.record_later(lambda: None)
+    return session
 
 
 def reopened(path: Path, history_memory: int | None = None) -> Session:
@@ -19,14 +30,15 @@ def reopened(path: Path, history_memory: int | None = None) -> Session:
         return Session.open(path, record=True, history_memory=history_memory)
     except UnwritableSessionError as error:
         session = Session.open(path, history_memory=history_memory)
-        session.notice = Trouble(f"{IN_MEMORY}: {error}")
+        session.notice = ""
+        session.stay_in_memory(str(error))
         return session
 
 
 def copied(path: Path, history_memory: int | None = None) -> Session:
     """A copy of the session in a file, recorded beside it under a name of its own. Raises `SessionFileError` as `reopened`."""
     session, to = Session.open(path, history_memory=history_memory), free_path(path)
-    left = session.notice
+    left, session.notice = session.notice, ""
     record(session, to)
     if session.recording is not None:
         session.notice = type(left)(f"a copy of {path.stem}, recorded as {to.stem}: {left.removeprefix(REOPENED)}")
@@ -40,4 +52,4 @@ def record(session: Session, path: Path) -> None:
     except SessionInUseError:
         raise
     except SessionFileError as error:
-        session.notice = Trouble(f"{IN_MEMORY}: {error}")
+        session.stay_in_memory(str(error))

@@ -137,6 +137,7 @@ class Session(Explaining, Comparing):
             marks=self.marks,
             hits=self._hits,
             checked=self.checked,
+            unrecorded=self.unrecorded or self.undecided,
         )
 
     def anchor(self, tick: int | None = None) -> Anchor:

@@ -40,7 +40,8 @@ class Snapshot:
     `learning` whether batches learn from here on, `changed` the names changed since the line here was executed, `forks` where
     each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
     the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
-    come of checking every batch (None where that is off).
+    come of checking every batch (None where that is off). `unrecorded` says that the session is in memory only, though it was to be
+    recorded or its owner was asked.
     """
 
     config: Config
@@ -68,6 +69,7 @@ class Snapshot:
     hits: tuple[int, ...] = ()
     other: Other | None = None
     checked: Tally | None = None
+    unrecorded: bool = False
 
     @property
     def position(self) -> Position:

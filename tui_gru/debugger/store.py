@@ -24,6 +24,7 @@ SUFFIX = ".tui-gru"
 LONGEST_NAME = 200  # bytes
 
 FilePath = str | os.PathLike[str]
+Origin = tuple[Path, int]  # a file, and when it was written
 
 
 def sessions_folder() -> Path:
@@ -100,19 +101,36 @@ def own_files(*folders: Path) -> list[Path]:
 
 def _newest(path: Path) -> int:
     """When the newest of the sessions beside a file was written, if that is in one of the person's own folders."""
-    return max(map(written, own_files()), default=0) if _is_own(path) else 0
+    return max(map(written, own_files()), default=0) if is_own(path) else 0
 
 
-def _is_own(path: Path) -> bool:
+def is_own(path: Path) -> bool:
+    """Whether a file is in one of the person's own folders for sessions."""
     return path.parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
-def save(state: State, path: FilePath) -> None:
-    """Write a session to a file, all of it or nothing. Raises `SessionFileError`; only a session is overwritten."""
+def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin | None:
+    """Write a session to a file, all of it or nothing. Raises `SessionFileError`; only a session is overwritten.
+
+    `opened` is the file that the session was read from: over it nothing is written that would undo what another wrote there
+    meanwhile. Returns the same as of now.
+    """
     real = _real(path)
     _make_folder(real)
-    writer = StateWriter(_newest(real))
-    session_file.replace(real, lambda file, _: writer.write(file, state))
+    writer = StateWriter(max(_newest(real), opened[1] if opened else 0))
+
+    def fill(new: SessionFile, old: SessionFile | None) -> None:
+        _check_unchanged(real, old, opened)
+        writer.write(new, state)
+
+    session_file.replace(real, fill)
+    return (real, writer.written) if opened is not None and opened[0] == real else opened
+
+
+def _check_unchanged(path: Path, file: SessionFile | None, opened: Origin | None) -> None:
+    """Raise `SessionFileError` where another has written to the file that a session was read from."""
+    if opened is not None and opened[0] == path and file is not None and written_in(file) != opened[1]:
+        raise UnwritableSessionError(f"{path} was written to since it was opened here; save it elsewhere")
 
 
 def _real(path: FilePath) -> Path:
@@ -139,7 +157,7 @@ def _no_name(name: FilePath) -> SessionFileError:
 
 def _make_folder(path: Path) -> None:
     """Make the folder of a file if it is one of the person's own for sessions."""
-    if _is_own(path):
+    if is_own(path):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
@@ -169,10 +187,18 @@ class Recorder:
         self.close = weakref.finalize(self, self._file.end_recording, self._inode)
 
     @classmethod
-    def begin(cls, state: State, path: FilePath) -> Self:
-        """Begin with all of `state`. Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere."""
+    def begin(cls, state: State, path: FilePath, opened: Origin | None = None) -> Self:
+        """Begin with all of `state`; `opened` as in `save`.
+
+        Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere.
+        """
         at = _real(path)
-        return cls(at, lambda old: Opened(at, state, 0, ""))
+
+        def given(old: SessionFile | None) -> Opened:
+            _check_unchanged(at, old, opened)
+            return Opened(at, state, opened[1] if opened else 0, "")
+
+        return cls(at, given)
 
     @classmethod
     def resume(cls, path: FilePath, history_memory: int | None = None) -> Self:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from functools import wraps
+from dataclasses import dataclass, replace
+from functools import partial, wraps
 from pathlib import Path
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
@@ -20,10 +20,12 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5  # to find a file that no other program is just beginning, too
 
-LAST_CONDITION, LEFT, HITS, LOG = "last_condition", "left", "hits", "log"  # the names under which looking around is kept
-PASSING = frozenset((LAST_CONDITION, LEFT, HITS, LOG))  # no reason to begin a recording
+# The names under which looking around is kept, which is no reason to begin a recording.
+LAST_CONDITION, LEFT, HITS, LOG, COMPARED = "last_condition", "left", "hits", "log", "compared"
+PASSING = frozenset((LAST_CONDITION, LEFT, HITS, LOG, COMPARED))
 
 REOPENED = "reopened where it was left: "
+IN_MEMORY = "not recorded, it goes on in memory"
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -34,6 +36,8 @@ class Surviving(ABC):
     """A session that can be written down. What is to be written is its `State`."""
 
     notice: str
+    unrecorded: bool  # it was to be recorded, or its owner was asked, and what is done now is in memory only
+    _opened: tuple[Path, int] | None  # the file that it was read from, and when that was written
     _kept: Mapping[str, Any]
     _recorder: Recorder | None
     _later: _Later | None
@@ -48,12 +52,15 @@ class Surviving(ABC):
     def _begin(self, state: State) -> None:
         """Go on from a state."""
         self._kept, self._recorder, self._later, self.notice = state.kept, None, None, ""
+        self.unrecorded, self._opened = False, None
         self._verb, self._keeping, self._recording = 0, {}, RLock()
 
     @classmethod
     def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
         """The session in a file, where it was left, paused; with `record`, what is done from here on goes to the same file.
 
+        Without it the file stays as it is, and the first change says in `notice` that it is in memory only, unless `record_to` or
+        `record_later` has said where it goes.
         `history_memory` bounds the checkpoints, in bytes, from here on; without it, what bounded them before does. Raises
         `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
@@ -63,6 +70,9 @@ class Surviving(ABC):
         opened = load(path, history_memory) if recorder is None else recorder.begun
         session._begin(opened.state)
         session._recorder = recorder
+        if recorder is None:
+            session._opened = opened.path, opened.written
+            session._later = _Later(partial(_left_alone, opened.path), opened.state)
         session.notice = joined(f"{REOPENED}{session.left_at}", Trouble(opened.trouble), session.notice)
         return session
 
@@ -78,7 +88,7 @@ class Surviving(ABC):
         if self._recorder is not None and self._recorder.is_at(path):
             self.record()
         else:
-            save(self._state(counts=True), path)
+            self._opened = save(self._state(counts=True), path, self._opened)
 
     def record_to(self, path: FilePath) -> None:
         """Save the session and bring the file up to it after every verb from here on, so that it survives the end of the process.
@@ -90,17 +100,32 @@ class Surviving(ABC):
 
         with self._recording:
             if self._recorder is None or not self._recorder.is_at(path):
-                recorder = Recorder.begin(self._state(counts=True), path)
+                recorder = Recorder.begin(self._state(counts=True), path, self._opened)
                 self.close()
-                self._recorder = recorder
+                self._recorder, self._opened, self.unrecorded = recorder, None, False
 
-    def record_later(self, place: Callable[[], FilePath]) -> None:
+    def record_later(self, place: Callable[[], FilePath | None]) -> None:
         """As `record_to`, but from the first thing on that is done or kept: until then there is no file. `place` names it then.
 
         Where the file cannot be begun, the session goes on in memory, and `notice` says so. Where it is in use, `place`
-        is asked for another.
+        is asked for another. Where it is None, the session is `undecided`, and `place` is asked again after the next verb.
         """
         self._later = _Later(place, self._state())
+
+    @property
+    def undecided(self) -> bool:
+        """Whether something was done that is recorded nowhere yet: `record_to` or `stay_in_memory` decides."""
+        return self._later is not None and self._later.due
+
+    @property
+    def opened_from(self) -> Path | None:
+        """The file that it was read from and is not recorded to."""
+        return None if self._opened is None else self._opened[0]
+
+    def stay_in_memory(self, why: str = "") -> None:
+        """Record no more, and say so."""
+        self.close()
+        self._heed(f"{IN_MEMORY}: {why}" if why else IN_MEMORY)
 
     @property
     def recording(self) -> Path | None:
@@ -124,15 +149,16 @@ class Surviving(ABC):
 
         with self._recording:
             later = self._later
-            if later is None or not (kept or later.is_due(self._state())):
+            if later is None or not (kept or later.due or later.is_due(self._state())):
                 return
-            self._later = None
             for attempt in range(ATTEMPTS):
                 try:
-                    return self.record_to(later.place())
+                    place = later.place()
+                    self._later = None if place is not None else replace(later, due=True)
+                    return None if place is None else self.record_to(place)
                 except SessionFileError as error:
                     if not isinstance(error, SessionInUseError) or attempt + 1 == ATTEMPTS:
-                        return self._heed(f"not recorded, it goes on in memory: {error}")
+                        return self.stay_in_memory(str(error))
 
     def close(self) -> None:
         """End the recording; the session goes on in memory."""
@@ -148,7 +174,7 @@ class Surviving(ABC):
         """Have a value of JSON saved with the session: marks, breakpoints, watches, layout, commands.
 
         Within a verb it is written with what else that changes. Without `begin` it is no reason to begin a recording that was put
-        off; it will be there when that begins.
+        off, nor is what looking around keeps; it will be there when that begins.
         """
         from tui_gru.debugger.encoding import from_json, to_json
 
@@ -163,7 +189,7 @@ class Surviving(ABC):
                 self._keeping[name] = value
                 return
             self._kept = {**self._kept, name: value}
-            if self._later is not None and begin:
+            if self._later is not None and begin and name not in PASSING:
                 self._begin_recording(kept=True)
             elif self._recorder is not None:
                 self._heed(self._recorder.write_kept(self._kept))
@@ -174,19 +200,26 @@ class Surviving(ABC):
 
     def _heed(self, trouble: str) -> None:
         if trouble:
-            self._recorder, self.notice = None, Trouble(trouble)
+            self._recorder, self.notice, self.unrecorded = None, joined(self.notice, Trouble(trouble)), True
 
 
 @dataclass(frozen=True)
 class _Later:
-    """A recording that is put off: to which file, and how the session was then."""
+    """A recording that is put off: to which file, how the session was then, and whether something has been done since."""
 
-    place: Callable[[], FilePath]
+    place: Callable[[], FilePath | None]
     state: State
+    due: bool = False
 
     def is_due(self, state: State) -> bool:
         """Whether anything has been done."""
-        return state.branches is not self.state.branches or state.samples is not self.state.samples
+        return state.branches.named is not self.state.branches.named or state.samples is not self.state.samples
+
+
+def _left_alone(path: Path) -> FilePath:
+    from tui_gru.debugger.session_errors import UnwritableSessionError
+
+    raise UnwritableSessionError(f"{path} stays as it was opened; save the session to keep what you do")
 
 
 def recorded(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:

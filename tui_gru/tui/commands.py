@@ -253,5 +253,5 @@ COMMANDS = (
         ("theme",), "theme whiteboard", "blackboard, whiteboard, ansi-dark, ansi-light", lambda screen, rest: screen.set_theme(rest)
     ),
     Command(("help", "?"), "help", "all keys and commands", lambda screen, rest: screen.action_help()),
-    Command(("quit", "q"), "quit", "quit", lambda screen, rest: screen.app.exit()),
+    Command(("quit", "q"), "quit", "quit", lambda screen, rest: screen.action_quit()),
 )

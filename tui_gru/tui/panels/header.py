@@ -107,6 +107,8 @@ def _position(palette: Palette, snapshot: Snapshot) -> list[_Item]:
 def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     """What else is worth knowing, from left to right."""
     items = []
+    if snapshot.unrecorded:
+        items.append(_Item("unrecorded", palette.warning, 9))
     behind = snapshot.newest.tick - snapshot.position.tick
     if not snapshot.finite:
         items.append(_Item(f"{palette.glyphs.not_finite} not finite", palette.warning, 11))

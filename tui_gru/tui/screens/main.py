@@ -60,6 +60,7 @@ class MainScreen(
         super().__init__(session)
         self._due = False
         self._time_lines: list[TimeLine] = []
+        self._leaving = False  # it was said that what was done would be lost
         self._came_from: Widget | None = None  # what had the focus before the command line
 
     def compose(self) -> ComposeResult:
@@ -93,10 +94,12 @@ class MainScreen(
 
     def show_now(self) -> None:
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
-        self.snapshot = self.session.snapshot()
+        self.snapshot, self._leaving = self.session.snapshot(), False
         self.session.notice = joined(self.session.notice, self.lift_what_is_gone())
         if self.session.notice:
             self.say_notice()
+        elif self.question and self.question not in self.query_one(BottomLine).message:
+            self.say("")
         if not self._due:
             self._due = True
             self.call_later(self._show)
@@ -137,8 +140,9 @@ class MainScreen(
         self.query_one(BottomLine).prefix = prefix
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Say something on the last row, until the next key."""
-        self.query_one(BottomLine).say(message, warning=warning)
+        """Say something on the last row, until the next key; a question stays until it is answered."""
+        question = self.question
+        self.query_one(BottomLine).say(" · ".join(filter(None, (message, question))), warning=warning or bool(question))
 
     # Doing
 
@@ -299,7 +303,7 @@ class MainScreen(
             self.lift()
         elif self.focused is not None:
             self.set_focus(None)
-        else:
+        elif not self.decline():
             self.say("")
 
     def action_interrupt(self) -> None:
@@ -309,6 +313,10 @@ class MainScreen(
             self.say(with_keys(self, "nothing is running; <quit> quits"))
 
     def action_quit(self) -> None:
+        if self.question and not self._leaving:
+            self._leaving = True
+            self.say(with_keys(self, "<quit> again quits, and what was done is lost"))
+            return
         self.session.interrupt()
         self.app.exit()
 

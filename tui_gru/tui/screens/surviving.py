@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from textual.events import Key
+
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.layout import Layout
 from tui_gru.tui.runs import Finished
 from tui_gru.tui.screens.looking import LookingScreen
@@ -47,6 +50,8 @@ class SurvivingScreen(LookingScreen):
 
     def open(self, name: str, *, copy: bool = False) -> None:
         """Go on in the session of a file, or in a copy of it, in place of this one."""
+        if self.session.undecided:
+            raise TuiGruError("what was done here is not recorded yet; say first where it goes")
 
         def open_(_: Any) -> None:
             session = _opened(name, copy, self.session)
@@ -55,6 +60,45 @@ class SurvivingScreen(LookingScreen):
                 self.session = session
 
         self.do(open_, batches=None)
+
+    # Where a session goes on that was opened from another's file
+
+    @property
+    def question(self) -> str:
+        """What is asked as long as something has been done that is recorded nowhere; empty when nothing is asked."""
+        path = self.session.opened_from
+        if path is None or not self.session.undecided or self.running:
+            return ""
+        return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self, 'stop')} goes on in memory"
+
+    def on_key(self, event: Key) -> None:
+        """The answer to `question`; any other key does what it always does."""
+        if self.question and event.key in ("y", "c"):
+            event.stop()
+            event.prevent_default()
+            self.record_where(copy=event.key == "c")
+
+    def record_where(self, *, copy: bool) -> None:
+        """Record the session to the file that it was opened from, or to a new one beside that."""
+
+        def record(_: Any) -> None:
+            from tui_gru.debugger.own_sessions import free_path
+
+            path = self.session.opened_from
+            assert path is not None
+            self.session.record_to(free_path(path) if copy else path)
+            self.session.notice = f"recorded to {self.session.recording}"
+
+        self.do(record, batches=None)
+
+    def decline(self) -> bool:
+        """Go on in memory, if `question` was asked. Whether it was."""
+        asked = bool(self.question)
+        if asked:
+            self.session.notice = ""
+            self.session.stay_in_memory()
+            self.show_now()
+        return asked
 
     # What is kept
 
@@ -116,6 +160,6 @@ def _opened(name: str, copy: bool, now: Session) -> Session:
         now.notice = f"{path} is this session"
         return now
     try:
-        return opening.copied(path) if copy else opening.reopened(path)
+        return opening.copied(path) if copy else opening.opened(path)
     except SessionInUseError:
         raise TuiGruError(f"{path} is open in another tui-gru; `open {name} copy` opens a copy of it") from None
