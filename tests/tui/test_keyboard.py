@@ -131,6 +131,13 @@ async def test_esc_ends_a_run_that_is_repeated_whatever_stops_each_of_them(verb:
         assert d.session.newest.number < 10_000
 
 
+async def test_esc_that_comes_as_a_run_has_just_ended_stops_no_other() -> None:
+    async with driving() as d:
+        d.session.interrupt()  # while what it did was written to its file, say
+        await d.type("9n")
+        assert d.where[:2] == (2, 2)
+
+
 async def test_keys_that_have_nothing_to_do_with_a_run_do_not_wait_for_it() -> None:
     async with driving() as d:
         burst(d, "l", "999999e")

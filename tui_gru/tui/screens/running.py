@@ -70,6 +70,7 @@ class RunningScreen(Screen[None]):
             return
         self.say("")
         self.session.notice = ""
+        self.session.forget_interrupt()
         self._then = then
         if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
             self._do_at_once(verb, batches)
