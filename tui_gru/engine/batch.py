@@ -271,7 +271,7 @@ class RecordPool:
         records = self._records
         # In a long run it is the oldest; after one, the newest lets go of the weights of the one before it, and so on.
         for i in (0, *range(len(records) - 1, 0, -1)) if records else ():
-            record = records[i]
+            record: BatchRecord = records[i]
             if sys.getrefcount(record) == _UNHELD:
                 record.before = record.own_after  # so that the weights of the batch before it are not held by it
                 if not record.is_read:

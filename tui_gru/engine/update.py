@@ -228,7 +228,7 @@ class CompiledUpdate:
                 self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
 
     def _operand(self, node: Expression, free: str | None) -> str:
-        """What stands for an expression in a call: a number, a vector, or `free` or memory of its own, into which it is computed."""
+        """What stands for an expression in a call: a number, a vector, or `free` or memory of its own, where it is computed."""
         if self._is_number(node):
             return self._number(node)
         if isinstance(node, Name):
