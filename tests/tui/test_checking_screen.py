@@ -63,7 +63,7 @@ async def test_k_checks_the_batch_one_is_in() -> None:
         report = await report_in(d)
         assert report.agrees
         assert report.position == d.session.position
-        assert "all 41 arrays agree" in text_of(d)
+        assert "all 47 arrays agree" in text_of(d)
         assert "epoch 1 · batch 2/3" in str(panel_of(d).border_title)
         await d.type("escape")
         assert d.screen.overlay is None

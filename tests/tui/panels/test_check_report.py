@@ -41,7 +41,7 @@ def drawn(report, width=108, height=46, cursor=None, top=0, tally=None, palette=
 def test_a_row_for_every_array_with_all_its_numbers():
     report, snapshot = checked()
     lines = drawn(report, height=80)
-    assert lines[0].startswith("✓ all 41 arrays agree: the largest difference is ")
+    assert lines[0].startswith("✓ all 47 arrays agree: the largest difference is ")
     assert "finite differences on 2 entries of each, chosen with seed 0" in " ".join(" ".join(lines[:3]).split())
     for row in report.rows:
         (line,) = [line for line in lines if line[2:].startswith(f"{snapshot.program.writer.name(row.name)} ") and "✓" in line]
@@ -69,7 +69,7 @@ def test_the_row_under_the_cursor_is_told_in_full():
 def test_what_does_not_agree_comes_first_and_is_named(wrong):
     report, _ = checked(wrong=wrong)
     lines = drawn(report)
-    assert lines[0].startswith(f"✗ 1 of 41 arrays do not agree, least of all {wrong}: ")
+    assert lines[0].startswith(f"✗ 1 of 47 arrays do not agree, least of all {wrong}: ")
     table = [line for line in lines if "e-" in line and line.lstrip("▸ ").startswith("d")]
     assert next(line for line in lines if line.startswith("▸ ")).startswith(f"▸ {wrong}")
     assert lines.index(next(line for line in lines if line.startswith("▸ "))) == lines.index("") + 2

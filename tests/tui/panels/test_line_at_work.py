@@ -182,7 +182,7 @@ async def test_one_row_of_the_batch_is_written_where_there_is_no_room_for_all(bo
             await pilot.pause()
             lines = [panel.render_line(y).text.strip() for y in range(3)]
             h_tilde = " ".join(numbers.wide(x) for x in snapshot.value("h_tilde")[shown])
-            given = snapshot.record.activations.inputs[1, shown]
+            given = snapshot.record.ids("x")[1, shown]
             assert lines[2].endswith(f"= ({h_tilde})")
             assert f"({' '.join(numbers.wide(x) for x in snapshot.parameter('Wh')[given])})" in lines[0]
             assert str(panel.border_subtitle) == f"row {shown + 1} of 2"

@@ -44,8 +44,8 @@ def legend(snapshot: Snapshot, state: str, width: int) -> str:
     """What the letters stand for, in as many words as a border of this width has room for."""
     paths = _paths(snapshot, state)
     whole = " · ".join(f"{letter} {word}" for letter, word in paths)
-    short = " ".join(f"{letter} {_short(word, 4)}" for letter, word in paths)
-    forms = (f"shares by norm: {whole}", whole, short)
+    short = (" ".join(f"{letter} {_short(word, length)}" for letter, word in paths) for length in (4, 3))
+    forms = (f"shares by norm: {whole}", whole, *short)
     return next((words for words in forms if len(words) + 6 <= width), ", ".join(letter for letter, _ in paths))
 
 
