@@ -40,11 +40,12 @@ class Structure:
 
 
 class Model:
-    """The equations of a whole model: forward, derived backward, update; with the axes of every name."""
+    """The equations of a whole model: forward, derived backward, update; with the axes of every name. `title` is the cell's."""
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
         cell = read_page(structure.cell_text, structure.cell) if structure.cell_text else shipped("cell", structure.cell)
+        self.title = cell.title or f"the cell {structure.cell}"
         self.composed: Composed = compose(
             shipped("input", structure.input),
             cell,

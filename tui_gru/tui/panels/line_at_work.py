@@ -11,7 +11,7 @@ import numpy as np
 
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.tui.glyphs import Glyphs
+from tui_gru.tui.glyphs import Glyphs, transliterate
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operands
@@ -22,7 +22,7 @@ from tui_gru.tui.panels.written_line import Writer, drawn, elided, fitted, squee
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 
-_WELCOME = "The training loop of a GRU, before its first line. Step, and watch every number come into being."
+_WELCOME = "{title}: its training loop, before the first line. Step, and watch every number come into being."
 _FIRST = (
     ("step.line", "a line"),
     ("step.timestep", "a timestep"),
@@ -32,10 +32,10 @@ _FIRST = (
 )
 _EARLIER = (
     "The state came into this batch with its history, so the gradient runs on: back through the batches before, to the first of "
-    "this epoch, along what they computed then and the weights as they are now. What it finds is added to the gradients of all "
-    "weights and biases but Wy and by."
+    "this epoch, along what they computed then and the weights as they are now. What it finds is added to the gradients of the "
+    "weights and biases that the state is computed with."
 )
-_UNDERFLOW = "ŷ is 0 somewhere: y⊙log ŷ as the tutorial writes it is not finite here; ① is taken from o itself"
+_UNDERFLOW = "{prediction} is 0 somewhere, and its logarithm not finite: {entry} is computed from what is in the softmax"
 
 
 #: Numbers that a line is written with at most where it fills the screen: more could not be drawn as fast as one steps.
@@ -68,12 +68,8 @@ class LineAtWork(SnapshotPanel):
             return EMPTY
         line = snapshot.line
         if line is None:
-            return clip(
-                self.palette,
-                _welcome(self.palette, width, [(sign_of_key(self, verb), what) for verb, what in _FIRST]),
-                width,
-                height,
-            )
+            keys = [(sign_of_key(self, verb), what) for verb, what in _FIRST]
+            return clip(self.palette, _welcome(self.palette, snapshot.program.model.title, width, keys), width, height)
         if line.formula is None:
             return clip(self.palette, _paragraph(self.palette, _EARLIER, width), width, height)
         if self.zoomed:
@@ -165,12 +161,15 @@ def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
     term = snapshot.tutorial_term1 if line.target == snapshot.program.loss_names.entry else None
     if term is None or np.isfinite(term).all():
         return EMPTY
-    return text(palette, f"{palette.glyphs.not_finite} {_UNDERFLOW}", palette.warning)
+    names = snapshot.program.loss_names
+    prediction, entry = (snapshot.program.writer.name(name) for name in (names.prediction, names.entry))
+    words = transliterate(_UNDERFLOW.format(prediction=prediction, entry=entry), palette.glyphs)
+    return text(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
 
 
-def _welcome(palette: Palette, width: int, first: list[tuple[str, str]]) -> Box:
+def _welcome(palette: Palette, title: str, width: int, first: list[tuple[str, str]]) -> Box:
     keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
-    return vstack(_paragraph(palette, _WELCOME, width), keys)
+    return vstack(_paragraph(palette, _WELCOME.format(title=title), width), keys)
 
 
 def _paragraph(palette: Palette, words: str, width: int) -> Box:
