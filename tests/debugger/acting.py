@@ -12,7 +12,6 @@ from tui_gru import Session, TuiGruError
 from tui_gru.debugger.divergence import DivergedError
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.session_errors import SessionFileError
-from tui_gru.debugger.state_writer import pack_record
 
 TEXT = "the cat sat on the mat; the rat sat"
 
@@ -54,6 +53,14 @@ def portrait(session):
         "kept": session.kept("marks"),
         "stops": (session.stops, session.marks, session.last_condition),
     }
+
+
+def pack_record(record):
+    """All that a record holds, as bytes."""
+    parts = [record.activations, record.deltas] if record.deltas else [record.activations]
+    arrays = [getattr(part, name) for part in parts for name in part.owned]
+    arrays += [each.flat for each in (record.parameters, record.updated, record.gradients) if each is not None]
+    return [bits(array) for array in arrays], repr((record.learning_rate, record.loss, record.grad_norm))
 
 
 def bits(value):

@@ -12,7 +12,7 @@ MAIN = "main"
 LONGEST_NAME = 40
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Branch:
     """A timeline and the newest tick that has been reached on it."""
 
@@ -20,7 +20,7 @@ class Branch:
     newest: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Change:
     """A change made at `tick` of the branch `source` and seen on `target`, which is another where it forked.
 

@@ -1,27 +1,35 @@
-"""Changes to a run: what can be changed, how it is checked, and how it is made to a record and its parameters."""
+"""Changes to a run: what can be changed, how it is checked, and how it is made to a record and its parameters.
+
+A change is made when a person asks for it, and once more each time that its batch is replayed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
+from tui_gru.debugger.journal import Action, Letter, Settings
 from tui_gru.debugger.moment import Moment, unknown_name
-from tui_gru.debugger.segment import Action, Settings
-from tui_gru.debugger.timeline import Change, nothing
 from tui_gru.engine.config import Config, check_learning_rate
-from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import Array, Parameters, parameter_names
 from tui_gru.engine.record import BatchRecord
 from tui_gru.engine.replacing import replace_gradient, replace_value
 from tui_gru.engine.trainer import Trainer
 
+# Changes a record and the parameters as of the moment, which are copies; the trainer is the one that goes on.
+Change = Callable[[BatchRecord, Parameters, Trainer], None]
+
 STATES = ("h", "h_prev")
+
+
+def nothing(record: BatchRecord, parameters: Parameters, trainer: Trainer) -> None:
+    """The change that only changes settings."""
 
 
 @dataclass(frozen=True)
@@ -35,13 +43,19 @@ class Edit:
 
 def action(edit: Edit) -> Action:
     """An edit that has been planned, as the action that it is."""
-    value = edit.value if edit.name == "text" else float(edit.value)
-    return Action("edit", {"name": edit.name, "index": list(edit.index), "value": value})
+    return Action("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
+
+
+def change_of(action: Action, here: Moment, settings: Settings) -> Change:
+    """What an action does to a record at a moment; `settings` are those before it. Raises `TuiGruError` where it makes no sense."""
+    if action.kind != "edit":
+        return nothing
+    return plan(Edit(action.name, action.index, action.value), here, settings)[1]
 
 
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
     """The settings and the change that make an edit at a moment. Raises `TuiGruError` where it makes no sense."""
-    config = settings.trainer.config
+    config = here.program.config
     if edit.name == "learning_rate":
         return replace(settings, learning_rate=check_learning_rate("learning_rate", edit.value)), nothing
     if edit.name == "text":
@@ -52,7 +66,7 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
         check_index(edit, here.parameters[edit.name])
         value = checked_number(edit, here.program.config)
 
-        def change(record: BatchRecord, parameters: Parameters) -> None:
+        def change(record: BatchRecord, parameters: Parameters, trainer: Trainer) -> None:
             parameters[edit.name][edit.index] = value
 
         return settings, change
@@ -77,7 +91,7 @@ def _state(edit: Edit, here: Moment) -> Change:
     check_index(edit, here.record.activations.states[at])
     value = checked_number(edit, here.program.config)
 
-    def change(record: BatchRecord, parameters: Parameters) -> None:
+    def change(record: BatchRecord, parameters: Parameters, trainer: Trainer) -> None:
         record.activations.states[at][edit.index] = value
 
     return change
@@ -96,7 +110,7 @@ def _computed(edit: Edit, here: Moment) -> Change:
     check_index(edit, np.asarray(array))
     value = checked_number(edit, here.program.config)
 
-    def change(record: BatchRecord, parameters: Parameters) -> None:
+    def change(record: BatchRecord, parameters: Parameters, trainer: Trainer) -> None:
         if t is None:
             replace_gradient(record, edit.name[1:], edit.index, value)
         else:
@@ -106,23 +120,19 @@ def _computed(edit: Edit, here: Moment) -> Change:
 
 
 def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
-    config = settings.trainer.config
+    config = here.program.config
     char = edit.value
     if not isinstance(char, str) or len(char) != 1 or char not in config.vocabulary:
         raise TuiGruError(f"a character of the text must be one of the vocabulary {config.vocabulary!r}, not {char!r}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
         raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
-    i = edit.index[0]
-    text = config.text[:i] + char + config.text[i + 1 :]
-    changed = replace(config, text=text)
-    trainer = Trainer(changed, Corpus(changed))
 
-    def change(record: BatchRecord, parameters: Parameters) -> None:
+    def change(record: BatchRecord, parameters: Parameters, trainer: Trainer) -> None:
         for t in range(config.seq_length):
             if not here.begun(t):
                 trainer.load(record, here.position.batch, t)
 
-    return replace(settings, trainer=trainer), change
+    return replace(settings, letters=Letter(edit.index[0], char, settings.letters)), change
 
 
 def check_index(edit: Edit, array: Array) -> None:

@@ -32,7 +32,7 @@ class Explainer:
         self._timeline, self._program = timeline, timeline.program
         self._config = timeline.program.config
         self._parameters = parameter_names(self._config.reset)
-        self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
+        self._vocabulary = self._config.vocabulary
         self._by_hand = ByHand(timeline, self._node)
         self._after, self._before = lru_cache(maxsize=16)(timeline.moment), lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
@@ -138,7 +138,7 @@ class Explainer:
         t, batch = self._t(number), self._batch(number) % self._program.num_batches
         row = number.index[0]
         moment = self._moment(number)
-        corpus = self._timeline.segment_at(number.tick).settings.trainer.corpus
+        corpus = self._timeline.segment_at(number.tick).trainer.corpus
         place = corpus.position_in_text(batch, t, row) + (number.name == "y")
         char = printable(str(moment.value("char" if number.name == "x" else "target", t)[row]))
         role = "read" if number.name == "x" else "to be predicted"

@@ -21,6 +21,7 @@ from tui_gru.debugger.encoding import seal
 from tui_gru.debugger.session_errors import (
     NewerSessionError,
     NotASessionError,
+    OlderSessionError,
     SessionFileError,
     damaged,
     in_use,
@@ -32,7 +33,7 @@ from tui_gru.debugger.session_errors import (
 )
 
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
-VERSION = 1
+VERSION = 2  # 1 held the whole record of a batch for every change
 SCHEMA = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
@@ -91,6 +92,11 @@ class SessionFile:
     def drop_arrays(self, key: str, below: int | None = None) -> None:
         """Remove what is under `key`; what is numbered below `below` only, where that is given."""
         self._connection.execute("DELETE FROM arrays WHERE key = ? AND (? IS NULL OR at < ?)", (key, below, below))
+
+    def thin_arrays(self, prefix: str, spacing: int) -> dict[str, int]:
+        """Remove, under all keys with a prefix, what is numbered by no multiple of `spacing`. How many are left under each key."""
+        self._connection.execute("DELETE FROM arrays WHERE key GLOB ? || '*' AND at % ?", (prefix, spacing))
+        return dict(self._connection.execute("SELECT key, COUNT(*) FROM arrays WHERE key GLOB ? || '*' GROUP BY key", (prefix,)))
 
     def clear(self) -> None:
         self._connection.execute("DELETE FROM facts")
@@ -199,7 +205,9 @@ def identify(path: Path) -> None:
             f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
         )
     if version < VERSION:
-        raise damaged(path, "its version")
+        raise OlderSessionError(
+            f"{path} is a session of format version {version}, which this tui-gru does not read: open it with the one that wrote it"
+        )
 
 
 def _check_there(path: Path) -> None:

@@ -3,34 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict
-from functools import cached_property
-from typing import Any, Literal, overload
+from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.branches import Branch, Branches, Change
-from tui_gru.debugger.divergence import DivergedError
+from tui_gru.debugger.divergence import DivergedError, fingerprint
 from tui_gru.debugger.encoding import unpack
-from tui_gru.debugger.history import COLUMNS, Budget
+from tui_gru.debugger.journal import Action, Letter, Settings
 from tui_gru.debugger.machine import this_machine
-from tui_gru.debugger.program import program_of
-from tui_gru.debugger.records import Records
-from tui_gru.debugger.segment import Action, Memory, Segment, Settings
+from tui_gru.debugger.scalars import COLUMNS, Rows
+from tui_gru.debugger.segment import Memory, Segment
 from tui_gru.debugger.session_errors import damaged
 from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
 from tui_gru.debugger.steps import Stride
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.parameters import Array, Parameters
-from tui_gru.engine.record import Activations, BatchRecord, Deltas
 from tui_gru.engine.sampling import Draw, Sample
-from tui_gru.engine.trainer import Trainer
 
 
 def read_state(file: SessionFile) -> State:
@@ -48,17 +41,15 @@ def read_state(file: SessionFile) -> State:
 
 
 class _Reader:
-    """Reads one file. Segments and timelines are made once each, as branches and changes share them."""
+    """Reads one file. Segments are made once each, as branches and changes share them."""
 
     def __init__(self, file: SessionFile) -> None:
         self._file = file
         run = self._fact("run")
         self._config = Config.of(**run["config"])
-        self._epochs, self._machine = run["epochs"], run["machine"]
-        self._memory = Memory(Budget(run["history_memory"]), Records(self._config.record_bytes))
-        self._program = program_of(self._config)
+        self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
+        self._memory = Memory(self._config, run["history_memory"])
         self._segments: dict[int, Segment] = {}
-        self._timelines: dict[int, Timeline] = {}
 
     def state(self) -> State:
         here = self._fact("here")
@@ -68,7 +59,7 @@ class _Reader:
             tuple(self._change(f"done/{i}") for i in range(here["done"])),
             tuple(self._change(f"undone/{i}") for i in range(here["undone"])),
         )
-        self._prove(branches.timeline.segments[0])
+        self._prove(branches.timeline.beginning)
         return State(
             self._config,
             self._epochs,
@@ -95,68 +86,47 @@ class _Reader:
 
     def _branch(self, fact: list[int]) -> Branch:
         segment, newest = fact
-        return Branch(self._timeline(segment), newest)
+        return Branch(Timeline(self._segment(segment), self._memory), newest)
 
-    def _timeline(self, last: int) -> Timeline:
-        """The timeline that ends with a segment; those before it are made first."""
+    def _segment(self, number: int) -> Segment:
+        """The segment with a number in the file; those before it are made first."""
         chain: list[tuple[int, dict[str, Any]]] = []
-        at: int | None = last
-        while at is not None and at not in self._timelines:
+        at: int | None = number
+        while at is not None and at not in self._segments:
             fact = self._fact(f"segment/{at}")
             chain.append((at, fact))
-            if fact["parent"] is not None and not 0 <= fact["parent"] < at:
+            if fact["before"] is not None and not 0 <= fact["before"] < at:
                 raise damaged(self._file.path, f"segment/{at}")
-            at = fact["parent"]
+            at = fact["before"]
         for at, fact in reversed(chain):
-            before = None if fact["parent"] is None else self._timelines[fact["parent"]]
-            segment = self._segment(at, fact, before)
-            self._timelines[at] = Timeline(self._program, (*(before.segments if before else ()), segment), self._memory)
-        return self._timelines[last]
+            self._segments[at] = self._made(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
+        return self._segments[number]
 
-    def _segment(self, at: int, fact: dict[str, Any], before: Timeline | None) -> Segment:
-        settings = Settings(self._trainer(fact, before), fact["learning"], fact["learning_rate"], fact["once"])
-        first = self._record(f"first/{at}", settings.trainer.config)
-        number = fact["first_batch"]
-        earlier = () if before is None or not self._program.earlier else _Earlier(before, number)
-        segment = Segment(fact["start"], number, first, settings, self._memory, Action(**fact["action"]), earlier)
-        self._restore_history(at, segment)
+    def _made(self, at: int, fact: dict[str, Any], before: Segment | None) -> Segment:
+        action, start = Action.of(**fact["action"]), fact["start"]
+        if (action.kind == "begin") != (before is None) or start < (0 if before is None else before.start):
+            raise damaged(self._file.path, f"segment/{at}")
+        letters = None if before is None else before.settings.letters
+        if action.kind == "edit" and action.name == "text":
+            (place,) = action.index
+            letters = Letter(place, action.value, letters)
+            if not 0 <= place < len(self._config.text) or action.value not in list(self._config.vocabulary):
+                raise damaged(self._file.path, f"segment/{at}")
+        settings = Settings(fact["learning"], fact["learning_rate"], fact["once"], letters)
+        segment = Segment(self._memory, start, settings, action, before)
+        size = self._fact(f"history/{at}")
+        checkpoints = {batch: unpack(data)["row"].tobytes() for batch, data in self._file.arrays(f"checkpoints/{at}")}
+        segment.restore(self._numbers(at), checkpoints, self._machine)
+        there = {"length": segment.history.length, "checkpoints": len(checkpoints)}
+        if there != size or (before is None and 0 not in checkpoints):
+            raise damaged(self._file.path, f"history/{at}")
         return segment
 
-    def _trainer(self, fact: dict[str, Any], before: Timeline | None) -> Trainer:
-        if before is not None and "text" not in fact:
-            return before.segments[-1].settings.trainer
-        config = Config.of(**{**asdict(self._config), "text": fact.get("text", self._config.text)})
-        return Trainer(config, Corpus(config))
-
-    def _record(self, key: str, config: Config) -> BatchRecord:
-        arrays = self._array(key)
-        activations = Activations(config)
-        _fill(activations, "activations", arrays)
-        deltas = None
-        if any(name.startswith("deltas/") for name in arrays):
-            deltas = Deltas(config)
-            _fill(deltas, "deltas", arrays)
-        parameters = self._parameters(arrays["parameters"], config)
-        updated = self._parameters(arrays["updated"], config) if "updated" in arrays else parameters
-        gradients = self._parameters(arrays["gradients"], config) if "gradients" in arrays else None
-        learning_rate, loss, grad_norm = arrays["numbers"].tolist()
-        record = BatchRecord(activations, deltas, gradients, learning_rate, loss, grad_norm)
-        record.parameters, record.updated = parameters, updated
-        return record
-
-    def _parameters(self, flat: Array, config: Config) -> Parameters:
-        parameters = Parameters.zeros(config)
-        parameters.flat[...] = flat
-        return parameters
-
-    def _restore_history(self, at: int, segment: Segment) -> None:
-        fact = self._fact(f"history/{at}")
-        pieces = [unpack(data) for _, data in self._file.arrays(f"columns/{at}")]
-        columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}
-        checkpoints = [unpack(data)["row"].tobytes() for _, data in self._file.arrays(f"checkpoints/{at}")]
-        if len(columns["loss"]) != fact["length"] or len(checkpoints) != fact["checkpoints"]:
-            raise damaged(self._file.path, f"history/{at}")
-        segment.restore(columns, fact["spacing"], checkpoints, self._machine)
+    def _numbers(self, at: int) -> Iterator[Rows]:
+        """The numbers of a segment's batches, in pieces."""
+        for _, data in self._file.arrays(f"columns/{at}"):
+            piece = unpack(data)
+            yield np.stack([piece[name] for name in COLUMNS], axis=1)
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays = self._array(f"sample/{fact['at']}")
@@ -164,48 +134,14 @@ class _Reader:
         draws = tuple(Draw(*draw) for draw in drawn)
         return Sample(fact["primer"], fact["sampler"], fact["temperature"], fact["seed"], draws)
 
-    def _prove(self, root: Segment) -> None:
+    def _prove(self, beginning: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""
-        settings, was = root.settings, root.first
-        again, state = settings.trainer.new_record(), was.activations.states[0]
-        learn, rate = settings.learns(0), settings.learning_rate
-        settings.trainer.run(again, 0, was.parameters, state, learn=learn, learning_rate=rate)
-        if _outcome(again) != _outcome(was):
+        try:
+            same = fingerprint(beginning.record(0)[1]) == self._first_batch
+        except DivergedError:
+            same = False
+        if not same:
             raise DivergedError(
                 f"{self._file.path} was recorded with {self._machine}; this machine, {this_machine()}, does not compute the same "
                 "numbers: open it where it was recorded"
             )
-
-
-def _outcome(record: BatchRecord) -> tuple[bytes, bytes]:
-    """What all that is computed in a batch comes to."""
-    return record.activations.y_hat.tobytes(), record.updated.flat.tobytes()
-
-
-class _Earlier(Sequence[Activations]):
-    """The activations of an epoch's batches before one, run again when they are first asked for (carry `notebook`)."""
-
-    def __init__(self, before: Timeline, batch: int) -> None:
-        self._before, self._batch = before, batch
-
-    @cached_property
-    def _activations(self) -> tuple[Activations, ...]:
-        return self._before.earlier(self._batch)
-
-    @overload
-    def __getitem__(self, index: int) -> Activations: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[Activations]: ...
-    def __getitem__(self, index: int | slice) -> Activations | Sequence[Activations]:
-        return self._activations[index]
-
-    def __len__(self) -> int:
-        return len(self._activations)
-
-    def __iter__(self) -> Iterator[Activations]:
-        return iter(self._activations)
-
-
-def _fill(into: Activations | Deltas, kind: Literal["activations", "deltas"], arrays: dict[str, NDArray[Any]]) -> None:
-    for name in into.owned:
-        getattr(into, name)[...] = arrays[f"{kind}/{name}"]

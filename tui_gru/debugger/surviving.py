@@ -50,7 +50,7 @@ class Surviving(ABC):
     def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
         """The session in a file, where it was left, paused; with `record`, what is done from here on goes to the same file.
 
-        `history_memory` bounds the checkpoints, in bytes, from here on; without it, what bounded them before does. Raises
+        `history_memory` bounds what is kept of the past, in bytes, from here on; without it, what bounded them before does. Raises
         `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
         from tui_gru.debugger.store import Recorder, load

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.finite import FiniteWatch
+from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.position import Position
-from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.setting_stops import SettingStops
 from tui_gru.debugger.state import State
 from tui_gru.debugger.stops import Breakpoint, LogLine
-from tui_gru.debugger.timeline import Change, Timeline
 from tui_gru.debugger.travelling import Progress
 
 if TYPE_CHECKING:
@@ -106,9 +105,9 @@ class Writing(SettingStops):
 
     # Branches
 
-    def _change(self, settings: Settings, change: Change, action: Action) -> None:
+    def _change(self, settings: Settings, action: Action) -> None:
         source, tick = self.branch, self.position.tick
-        super()._change(settings, change, action)
+        super()._change(settings, action)
         if self.branch != source:
             self._take_over(source, tick)
 
@@ -116,15 +115,9 @@ class Writing(SettingStops):
         was = self._branches.named.get(branches.current)
         super()._stand(branches, tick)
         if was is not None and was.timeline is not branches.timeline:
-            self._take_over(self.branch, _shared(was.timeline, branches.timeline))
+            self._take_over(self.branch, was.timeline.parted(branches.timeline))
 
     def _take_over(self, source: str, upto: int) -> None:
         """This branch has of what was left behind on another, or on it as it was, only what came up to a tick."""
         self._hits_of[self.branch] = tuple(tick for tick in self._hits_of.get(source, ()) if tick <= upto)
         self._log_of[self.branch] = tuple(line for line in self._log_of.get(source, ()) if line.tick <= upto)
-
-
-def _shared(one: Timeline, other: Timeline) -> int:
-    """The tick up to which two timelines have executed the same."""
-    same = one.common(other)
-    return min((each.segments[same].start for each in (one, other) if same < len(each.segments)), default=0)
