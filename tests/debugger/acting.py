@@ -46,7 +46,7 @@ def portrait(session):
         "values": values,
         "record": pack_record(session._moment.record),
         "columns": [timeline.column(name, 0, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
-        "losses": shown.losses.tobytes(),
+        "losses": np.asarray(shown.losses).tobytes(),
         "actions": [(segment.start, segment.action) for segment in timeline.segments],
         "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),
         "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],

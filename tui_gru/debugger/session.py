@@ -14,6 +14,7 @@ from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.moment import unknown_name
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.segment import Memory
+from tui_gru.debugger.series import Series
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
@@ -98,7 +99,7 @@ class Session(Explaining, Comparing):
             previous=timeline.record(position.number - 1) if position.number else None,
             learning=segment.settings.learning,
             learning_rate=segment.settings.learning_rate,
-            losses=timeline.column("loss", 0, self.program.last_loss(branches.newest)),
+            losses=Series(timeline, "loss", self.program.last_loss(branches.newest) + 1),
             newest=self.newest,
             last=self.end,
             branch=branches.current,
