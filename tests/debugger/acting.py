@@ -15,7 +15,6 @@ from tui_gru.debugger.divergence import DivergedError
 from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.session_errors import SessionFileError
 from tui_gru.debugger.session_file import SessionFile
-from tui_gru.debugger.state_writer import pack_record
 
 ROOT = Path(__file__).parents[2]
 
@@ -75,7 +74,7 @@ def portrait(session):
         "values": values,
         "record": pack_record(session._moment.record),
         "columns": [timeline.column(name, 0, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
-        "losses": shown.losses.tobytes(),
+        "losses": np.asarray(shown.losses).tobytes(),
         "actions": [(segment.start, segment.action) for segment in timeline.segments],
         "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),
         "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],
@@ -83,6 +82,14 @@ def portrait(session):
         "left behind": (shown.hits, shown.log),
         "stops": (session.stops, session.marks, session.last_condition, session.kept("left"), session.kept("compared")),
     }
+
+
+def pack_record(record):
+    """All that a record holds, as bytes."""
+    parts = [record.activations, record.deltas] if record.deltas else [record.activations]
+    arrays = [getattr(part, name) for part in parts for name in part.owned]
+    arrays += [each.flat for each in (record.parameters, record.updated, record.gradients) if each is not None]
+    return [bits(array) for array in arrays], repr((record.learning_rate, record.loss, record.grad_norm))
 
 
 def bits(value):

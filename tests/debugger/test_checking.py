@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from tui_gru.debugger.formula import screen_name
 
-from tests.debugger.acting import portrait
+from tests.debugger.acting import pack_record, portrait
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.state_writer import pack_record
 from tui_gru.engine import backward
 from tui_gru.engine.config import CARRIES, DTYPES, RESETS
 from tui_gru.engine.reference import DELTAS, VALUES

@@ -23,8 +23,12 @@ def trained(**options):
     return session
 
 
-def history(session):
-    return session._timeline.segments[-1].history
+def checkpoints(session):
+    return [batch for batch, _ in session._timeline.last.history.after(0)]
+
+
+def spacing(session):
+    return session._timeline.memory.budget.spacing
 
 
 def flip(array):
@@ -52,7 +56,7 @@ def fault(monkeypatch):
 
 
 def forget(session):
-    session._timeline.memory.records._kept.clear()
+    session._timeline.memory.records.clear()
 
 
 def place(batch):
@@ -62,12 +66,11 @@ def place(batch):
 @pytest.mark.parametrize("number", [100, 101, 150, 239])
 def test_a_fault_in_a_replay_is_named_at_the_next_checkpoint(fault, number):
     session = trained()
-    spacing = history(session).spacing
-    assert 1 < spacing < 50
+    assert 1 < spacing(session) < 50
     here = session.position
     fault(session, number)
     forget(session)
-    after = next(batch for batch in history(session).checkpoints()[0] if batch > number)
+    after = next(batch for batch in checkpoints(session) if batch > number)
     with pytest.raises(DivergedError, match=f"replay of {place(after)}begins with 1 of .* does not compute the same way twice"):
         session.run_back_until("any(z > 9)")
     assert session.position == here
@@ -78,7 +81,7 @@ def test_a_fault_in_a_replay_is_named_at_the_next_checkpoint(fault, number):
 def test_a_fault_that_a_loss_depends_on_is_named_at_once(monkeypatch):
     session = trained()
     forget(session)
-    at = 5 * history(session).spacing + 4
+    at = 5 * spacing(session) + 4
     weights, run = session._timeline.record(at).parameters.flat.copy(), Trainer.run
     forget(session)
 
@@ -103,10 +106,10 @@ def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tm
     session.save(path)
     with closing(session_file._connect(path, "rw")) as connection:
         file = session_file.SessionFile(path, connection)
-        number, data = list(file.arrays("checkpoints/0"))[which]
+        number, data = list(file.arrays("checkpoints/1"))[which]
         row = unpack(data)["row"].copy()
         flip(session._timeline.record(0).parameters.like(row[:-4])["Wz"][IDLE])
-        file.put_arrays("checkpoints/0", [(number, pack({"row": row}))])
+        file.put_arrays("checkpoints/1", [(number, pack({"row": row}))])
     again = Session.open(path)
     here = again.position
     why = f"{machine}, and this machine, {this_machine()}" if machine else f"{this_machine()}, as this one is"
@@ -122,7 +125,7 @@ def test_an_unharmed_file_is_proven_once(tmp_path, monkeypatch):
     session.save(tmp_path / "a.tui-gru")
     again = Session.open(tmp_path / "a.tui-gru")
     assert again.run_back_until("any(z > 9)") is False
-    assert not again._timeline.segments[-1]._unproven
+    assert not again._timeline.last._unproven
 
 
 def test_numbers_that_are_none_are_no_difference_and_a_sign_is():

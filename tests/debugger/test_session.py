@@ -166,7 +166,7 @@ def test_ctrl_c_in_a_replay_changes_nothing(verb):
         raise KeyboardInterrupt
 
     verbs = {"undo": s.undo, "switch": lambda: s.switch("main"), "edit": lambda: s.edit("Wz", (0, 0), 3.0)}
-    s._timeline.memory.records._kept.clear()
+    s._timeline.memory.records.clear()
     with patch.multiple(Trainer, run=breaking, resume=breaking), pytest.raises(KeyboardInterrupt):
         verbs[verb]()
     assert (s.position, (s.branch, s.branches), (s.snapshot().can_undo, s.snapshot().can_redo)) == (here, branches, settings)
@@ -212,10 +212,10 @@ def test_a_loss_that_is_not_finite_is_only_a_number_otherwise():
 
 
 def test_a_replay_that_differs_is_told():
-    with patch.multiple(records, MOST=4):
-        s = learning(history_memory=0)
+    s = learning(history_memory=0)
     s.step("batch", 100)
-    s._timeline.segments[0].history._columns[0, 60] += 1e-7
+    s._timeline.memory.records.clear()
+    s._timeline.memory.scalars._new[0][61, 0] += 1e-7
     with pytest.raises(DivergedError, match="batch 1 of epoch 21"):
         s.seek("e21 b3 t1")
     assert s.position.number == 99

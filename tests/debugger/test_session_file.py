@@ -22,6 +22,7 @@ from tui_gru.debugger.session_errors import (
     DamagedSessionError,
     NewerSessionError,
     NotASessionError,
+    OlderSessionError,
     SessionFileError,
     SessionMissingError,
     UnwritableSessionError,
@@ -180,6 +181,16 @@ def test_a_session_of_a_later_version_is_left_alone(path):
     with untouched(path):
         for use in (Session.open, Session().save, Session().record_to):
             with pytest.raises(NewerSessionError, match=f"format version {session_file.VERSION + 1}"):
+                use(path)
+
+
+def test_a_session_of_an_earlier_version_is_refused(path):
+    Session().save(path)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA user_version = 1")
+    with untouched(path):
+        for use in (Session.open, Session().save, Session().record_to):
+            with pytest.raises(OlderSessionError, match="format version 1, which this tui-gru does not read"):
                 use(path)
 
 

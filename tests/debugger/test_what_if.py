@@ -7,12 +7,11 @@ import pytest
 from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
 from tui_gru.engine.parameters import parameter_names
 
-from tests.debugger.acting import assert_same, bits, portrait
+from tests.debugger.acting import assert_same, bits, pack_record, portrait
 from tests.engine.interpreter import finish
 from tests.engine.test_replacing import as_listed
 from tests.engine.test_resume import VALUES
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.state_writer import pack_record
 from tui_gru.engine.reference import DELTAS
 
 WAYS = [

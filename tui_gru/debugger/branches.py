@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tui_gru.debugger.segment import Action
+from tui_gru.debugger.journal import Action
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.errors import TuiGruError
 
@@ -13,7 +13,7 @@ MAIN = "main"
 LONGEST_NAME = 40
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Branch:
     """A timeline and the newest tick that has been reached on it."""
 
@@ -21,7 +21,7 @@ class Branch:
     newest: int
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True)
 class Change:
     """A change made at `tick` of the branch `source` and seen on `target`, which is another where it forked.
 
@@ -65,13 +65,13 @@ class Branches:
     @property
     def last_change(self) -> Action | None:
         """What undo would take back."""
-        return self.named[self.done[-1].target].timeline.segments[-1].action if self.done else None
+        return self.named[self.done[-1].target].timeline.last.action if self.done else None
 
     @property
     def next_change(self) -> Action | None:
         """What redo would do again."""
         target = self.undone[-1].other if self.undone else None
-        return None if target is None else target.timeline.segments[-1].action
+        return None if target is None else target.timeline.last.action
 
     def reached(self, tick: int) -> Branches:
         """The current branch has come as far as `tick`."""

@@ -42,7 +42,7 @@ class ByHand:
         for segment in self._upto(number):
             if segment.start < since:
                 return None
-            edited, is_parameter = segment.action.edited, number.name in self._weights
+            edited, is_parameter = segment.edited, number.name in self._weights
             here = number.name in self._changeable and self._timeline.position(segment.start).number == at.number
             if (number.name in edited if is_parameter else edited and here) and self._differs(number, segment):
                 return segment
@@ -53,7 +53,7 @@ class ByHand:
         segment = self.change(number, since)
         if segment is None:
             return None
-        tick, last = segment.start, segment.action.edited[-1]
+        tick, last = segment.start, segment.edited[-1]
         if last != number.name and self._timeline.program.written_with.get(last) == number.name:
             return self._from_parts(number, tick)
         old = self._was(replace(number, tick=tick, before=True))
@@ -101,8 +101,8 @@ class ByHand:
     def character(self, place: int, number: Number) -> str:
         """Where character `place` of the text was set that is read as `number` at its timestep; empty if it never was."""
         for segment, before in self._pairs(number):
-            was = self._timeline.program.config.text if before is None else before.settings.trainer.config.text
-            if segment.settings.trainer.config.text[place] != was[place]:
+            was = self._timeline.program.config.text if before is None else before.trainer.config.text
+            if segment.trainer.config.text[place] != was[place]:
                 return self.said(segment.start, f"“{shown_char(was[place])}”")
         return ""
 

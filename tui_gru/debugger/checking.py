@@ -16,7 +16,6 @@ from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import spoken, spoken_index
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
-from tui_gru.debugger.segment import Action
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
@@ -183,24 +182,24 @@ class Check:
 def take_up(timeline: Timeline, here: Moment) -> Check:
     """The check of the batch that one is in, as it comes to its end."""
     number, begin = here.position.number, here.position.number * here.program.ticks
-    settings = timeline.segment_at(here.position.tick).settings
-    trainer = Trainer(settings.trainer.config, settings.trainer.corpus)  # of its own, since it may be in another thread
+    trainer = timeline.segment_at(here.position.tick).trainer
+    trainer = Trainer(trainer.config, trainer.corpus)  # of its own, since it may be in another thread
     record, changes = here.record, []
     for before, segment in pairwise(timeline.segments):
-        if begin < segment.start <= here.position.tick and segment.action.edited:
+        if begin < segment.start <= here.position.tick and segment.edited:
             offset = segment.start - begin
-            if _is_after_all(offset, segment.action, here):
+            if _is_after_all(offset, segment.edited, here):
                 record = before.record(number)[1]  # all that is compared was computed before the change
                 break
-            changes += [(offset, name) for name in segment.action.edited]
+            changes += [(offset, name) for name in segment.edited]
     return Check(here.position, here.program, record, timeline.earlier(number), trainer, _excuses(here.program, changes))
 
 
-def _is_after_all(offset: int, action: Action, here: Moment) -> bool:
+def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
     """Whether a change comes after everything of the batch that is compared: it is meant for the next one."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
-    return offset >= end and not set(action.edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
+    return offset >= end and not set(edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:

@@ -6,6 +6,7 @@ from typing import Any
 
 from tui_gru.debugger.forks import Forks
 from tui_gru.debugger.other import Other
+from tui_gru.debugger.series import Series
 from tui_gru.debugger.state import State
 from tui_gru.debugger.stopping import Stopping
 from tui_gru.debugger.surviving import COMPARED
@@ -75,7 +76,7 @@ class Comparing(Stopping):
             return None
         branch, tick = self._branches.named[name], self.position.tick
         timeline, program = branch.timeline, self.program
-        losses = timeline.column("loss", 0, program.last_loss(branch.newest))
+        losses = Series(timeline, "loss", program.last_loss(branch.newest) + 1)
         if tick > branch.newest:
             return Other(name, None, None, losses)
         moment = timeline.moment(timeline.place(tick))

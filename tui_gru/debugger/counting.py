@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.conditions import Condition, ConditionError
-from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.program import Program
+from tui_gru.debugger.scalars import COLUMNS
 from tui_gru.debugger.search import WHOLE_COLUMNS
 from tui_gru.debugger.tallies import UNKNOWN
 from tui_gru.debugger.timeline import Timeline
@@ -40,9 +40,7 @@ class Counter:
         except ConditionError:
             return None
         counts[~holds] = 0
-        for batch in self._timeline.changed_batches:
-            if first <= batch <= last:
-                counts[batch - first] = UNKNOWN
+        counts[[batch - first for batch in self._timeline.changed_batches(first, last)]] = UNKNOWN
         return counts
 
     def ticks_in(self, batch: int) -> tuple[int, ...] | None:

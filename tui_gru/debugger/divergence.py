@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from hashlib import blake2b
+
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.machine import this_machine
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.weights import Array
 
@@ -27,6 +30,11 @@ def diverged(at: tuple[int, int], what: str, machine: str) -> DivergedError:
     else:
         why = f"it was recorded with {machine}, and this machine, {this_machine()}, does not compute the same numbers"
     return DivergedError(f"the replay of batch {batch + 1} of epoch {epoch + 1} {what}: {why}")
+
+
+def fingerprint(record: BatchRecord) -> str:
+    """A hash of what the computation of a batch comes to."""
+    return blake2b(record.array(record.compiled.model.page.output).tobytes() + record.after.tobytes(), digest_size=16).hexdigest()
 
 
 def different(one: Array, other: Array) -> NDArray[np.bool_]:

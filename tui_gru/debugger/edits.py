@@ -1,26 +1,34 @@
-"""Changes to a run: what can be changed, how it is checked, and how it is made to a record."""
+"""Changes to a run: what can be changed, how it is checked, and how it is made to a record.
+
+A change is made when a person asks for it, and once more each time that its batch is replayed.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tui_gru.debugger.changes import changeable, is_per_batch, offset_of, replace_number
+from tui_gru.debugger.journal import Action, Letter, Settings
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.names import Kind, unknown_name
-from tui_gru.debugger.segment import Action, Settings
-from tui_gru.debugger.timeline import Change, nothing
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config, check_learning_rate
-from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import Array
+
+# Changes a record of its own, with the trainer that goes on from there, and says where to go on (None: from the moment).
+Change = Callable[[BatchRecord, Trainer], Point | None]
+
+
+def nothing(record: BatchRecord, trainer: Trainer) -> None:
+    """The change that only changes settings."""
 
 
 @dataclass(frozen=True)
@@ -34,8 +42,14 @@ class Edit:
 
 def action(edit: Edit) -> Action:
     """An edit that has been planned, as the action that it is."""
-    value = edit.value if edit.name == "text" else float(edit.value)
-    return Action("edit", {"name": edit.name, "index": list(edit.index), "value": value})
+    return Action("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
+
+
+def change_of(action: Action, here: Moment, settings: Settings) -> Change:
+    """What an action does to a record at a moment; `settings` are those before it. Raises `TuiGruError` where it makes no sense."""
+    if action.kind != "edit":
+        return nothing
+    return plan(Edit(action.name, action.index, action.value), here, settings)[1]
 
 
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
@@ -61,7 +75,7 @@ def _weight(edit: Edit, here: Moment) -> Change:
     check_index(edit, here.weights[edit.name])
     value = checked_number(edit, here.program.config)
 
-    def change(record: BatchRecord) -> None:
+    def change(record: BatchRecord, trainer: Trainer) -> None:
         if edit.name in here.updated_names:
             record.own_after[edit.name][edit.index] = value
         else:
@@ -88,7 +102,7 @@ def _state(edit: Edit, here: Moment) -> Change:
     check_index(edit, here.record.array(edit.name)[t])
     value = checked_number(edit, program.config)
 
-    def change(record: BatchRecord) -> None:
+    def change(record: BatchRecord, trainer: Trainer) -> None:
         record.array(edit.name)[t][edit.index] = value
 
     return change
@@ -108,30 +122,26 @@ def _computed(edit: Edit, here: Moment) -> Change:
     check_index(edit, np.asarray(array))
     value = checked_number(edit, program.config)
 
-    def change(record: BatchRecord) -> Point:
+    def change(record: BatchRecord, trainer: Trainer) -> Point:
         return replace_number(record, program, edit.name, t, edit.index, value)
 
     return change
 
 
 def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
-    config = settings.trainer.config
+    config = here.program.config
     char = edit.value
     if not isinstance(char, str) or len(char) != 1 or char not in config.vocabulary:
         raise TuiGruError(f"a character of the text must be one of the vocabulary {config.vocabulary!r}, not {char!r}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
         raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
-    i = edit.index[0]
-    text = config.text[:i] + char + config.text[i + 1 :]
-    changed = replace(config, text=text)
-    trainer = Trainer(changed, Corpus(changed), settings.trainer.pool)
 
-    def change(record: BatchRecord) -> None:
+    def change(record: BatchRecord, trainer: Trainer) -> None:
         for t in range(config.seq_length):
             if not here.begun(t):
                 trainer.load(record, here.position.batch, t)
 
-    return replace(settings, trainer=trainer), change
+    return replace(settings, letters=Letter(edit.index[0], char, settings.letters)), change
 
 
 def check_index(edit: Edit, array: Array) -> None:

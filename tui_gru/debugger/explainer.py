@@ -140,7 +140,7 @@ class Explainer:
         t, batch = self._t(number), self._batch(number) % self._program.num_batches
         row = number.index[0]
         moment = self._moment(number)
-        corpus = self._timeline.segment_at(number.tick).settings.trainer.corpus
+        corpus = self._timeline.segment_at(number.tick).trainer.corpus
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target
         char = shown_char(str(moment.value("target" if is_target else "char", t)[row]))

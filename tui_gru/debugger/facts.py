@@ -22,7 +22,7 @@ Check = Callable[[Any], Any]
 
 MOST = 2**53  # of ticks, batches and bytes
 NAME = LONGEST_NAME + 20  # characters: a fork's name adds a number
-MACHINE = 200  # characters
+MACHINE, HASH = 200, 32  # characters
 
 
 def read(file: SessionFile, key: str, check: Check) -> Any:
@@ -150,7 +150,7 @@ def mapping(value: Any) -> Any:
 def action(value: Any) -> Any:
     """What began a segment: a kind, and the arguments of that kind."""
     fields({"kind": one_of(*ACTIONS), "args": mapping})(value)
-    fields(ACTIONS[value["kind"]], {"after": listed(line(NAME))})(value["args"])
+    fields(ACTIONS[value["kind"]])(value["args"])
     return value
 
 
@@ -168,13 +168,21 @@ CONFIG: dict[str, Check] = {
 }  # fmt: skip
 assert CONFIG.keys() == Config.__dataclass_fields__.keys()
 
-RUN = fields({"config": fields({}, CONFIG), "epochs": optional(SIZE), "machine": line(MACHINE), "history_memory": whole()})
+RUN = fields(
+    {
+        "config": fields({}, CONFIG),
+        "epochs": optional(SIZE),
+        "machine": line(MACHINE),
+        "history_memory": whole(),
+        "first_batch": line(HASH),
+    }
+)
 STEPS = {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag}
 HERE = fields(
     {
         "tick": whole(), "branch": name, "stride": fields(STEPS), "stop_on_nan": flag, "done": whole(), "undone": whole(),
+        "counted": optional(whole()), "written": whole(0, LATEST),
     },
-    {"counted": optional(whole()), "written": whole(0, LATEST)},
 )  # fmt: skip
 BRANCH = row(whole(), whole())  # the last segment, the newest tick
 BRANCHES = listed(row(name, whole(), whole()))
@@ -188,12 +196,11 @@ ACTIONS: dict[str, dict[str, Check]] = {
 }
 SEGMENT = fields(
     {
-        "parent": optional(whole()), "start": whole(), "first_batch": whole(), "action": action, "learning": flag,
-        "learning_rate": RATE, "once": optional(whole()),
+        "before": optional(whole()), "start": whole(), "action": action, "learning": flag, "learning_rate": RATE,
+        "once": optional(whole()),
     },
-    {"text": text},
 )  # fmt: skip
-HISTORY = fields({"length": SIZE, "spacing": SIZE, "checkpoints": whole()})
+HISTORY = fields({"length": SIZE, "checkpoints": whole()})
 SAMPLES = listed(
     fields(
         {

@@ -25,14 +25,16 @@ class FiniteWatch:
 
     def place(self, tick: int) -> int | None:
         """The first place, up to `tick`, of a loss or an update that is not finite; None if the batches run so far have none."""
-        first, last = self._here.number, (tick - 1) // self._program.ticks
         if not self._awake:
             return None
-        losses = first + np.flatnonzero(~self._finite("loss", first, last))[:2]
-        updates = first + np.flatnonzero(~self._finite("max_weight", first, last))[:2]
-        places = [batch * self._program.ticks + self._program.loss_tick for batch in losses.tolist()]
-        places += [self._timeline.end_of(batch) for batch in updates.tolist()]
-        return min((place for place in places if self._here.tick < place <= tick), default=None)
+        for first, last in self._timeline.blocks(self._here.number, (tick - 1) // self._program.ticks):
+            losses = first + np.flatnonzero(~self._finite("loss", first, last))[:2]
+            updates = first + np.flatnonzero(~self._finite("max_weight", first, last))[:2]
+            places: list[int] = [batch * self._program.ticks + self._program.loss_tick for batch in losses.tolist()]
+            places += [self._timeline.end_of(batch) for batch in updates.tolist()]
+            if there := [place for place in places if self._here.tick < place <= tick]:
+                return min(there)
+        return None
 
     def _finite(self, name: str, first: int, last: int) -> NDArray[np.bool_]:
         return np.isfinite(self._timeline.column(name, max(first, 0), last))

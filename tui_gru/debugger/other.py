@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.typing import NDArray
-
 from tui_gru.debugger.moment import Moment
+from tui_gru.debugger.series import Series
 from tui_gru.engine.batch import BatchRecord
 
 
@@ -22,4 +20,4 @@ class Other:
     name: str
     moment: Moment | None
     previous: BatchRecord | None
-    losses: NDArray[np.float64]
+    losses: Series

@@ -69,7 +69,7 @@ class BatchReader:
 
     def __init__(self, condition: Condition | Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
         self._condition, self._ticks, self._timeline = condition, ticks, timeline
-        self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
+        self._vocabulary = timeline.program.config.vocabulary
         self._whole: dict[bool, WholeBatch | None] = {}
         self._seen: tuple[int, BatchRecord | None] = -1, None
 

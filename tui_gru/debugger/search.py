@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.conditions import Condition, ConditionError
-from tui_gru.debugger.history import COLUMNS
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.probe import Found, Probe
+from tui_gru.debugger.scalars import COLUMNS
 from tui_gru.debugger.segment import Monitor
-from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.timeline import BLOCK, Timeline
 from tui_gru.engine.batch import BatchRecord
 
 WHOLE_COLUMNS = frozenset({*COLUMNS, "epoch", "batch"})
@@ -33,53 +33,66 @@ def search_forward(condition: Condition, timeline: Timeline, tick: int, end: Pos
         found, reached = probe.add(batch, record), batch
         return found is not None or monitor(batch, record)
 
-    candidates = _batches_that_may(condition, timeline, first, timeline.computed)
-    if candidates is not None:
-        for batch in candidates.tolist():
-            stopped = visit(batch, timeline.record(batch))
-            if (found := found or probe.settle()) or stopped:
-                return found or Found(max(tick, timeline.end_of(reached)))
-        first, reached = timeline.computed + 1, timeline.computed
-    timeline.walk(first, None if end is None else end.number, visit)
-    return found or probe.settle() or Found(max(tick, timeline.end_of(reached)))
+    for low, high in _spans(condition, timeline, first, None if end is None else end.number):
+        stopped = timeline.walk(low, high, visit)
+        if (found := found or probe.settle()) or stopped:
+            break
+        reached = reached if high is None else high
+    return found or Found(max(tick, timeline.end_of(reached)))
 
 
 def search_back(condition: Condition, timeline: Timeline, tick: int, end: Position | None, monitor: Monitor) -> Found:
     """The last place before `tick` where the condition holds or fails; the beginning if there is none."""
     probe = Probe(condition, timeline, before=tick, last=True)
     found: Found | None = None
-    last = max(tick - 1, 0) // timeline.program.ticks
 
     def visit(batch: int, record: BatchRecord) -> bool:
         nonlocal found
         found = probe.add(batch, record) or found
         return monitor(batch, record)
 
-    candidates = _batches_that_may(condition, timeline, 0, last)
-    while last >= 0:
-        if candidates is None:
-            first = timeline.replay_start(max(0, last - CHUNK + 1))
-        elif candidates.size:
-            first = last = int(candidates[-1])
-            candidates = candidates[:-1]
-        else:
-            break
+    for first, last in _spans_back(condition, timeline, max(tick - 1, 0) // timeline.program.ticks):
         if timeline.walk(first, last, visit):
             return Found(min(tick, timeline.end_of(last)))
         if found := probe.settle() or found:
             return found
-        last = first - 1
     return Found(0)
 
 
-def _batches_that_may(condition: Condition, timeline: Timeline, first: int, last: int) -> NDArray[np.intp] | None:
-    """For a condition on whole columns: the batches `first` … `last` in which it may hold, in order.
+def _spans(condition: Condition, timeline: Timeline, first: int, end: int | None) -> Iterator[tuple[int, int | None]]:
+    """(first, last) of the batches to look into from batch `first` on, to batch `end` or without end, in order."""
+    if _on_columns(condition):
+        for low, high in timeline.blocks(first, timeline.computed):
+            candidates = _batches_that_may(condition, timeline, low, high)
+            yield from ((low, high),) if candidates is None else ((batch, batch) for batch in candidates.tolist())
+        first = max(first, timeline.computed + 1)
+    yield first, end
 
-    None for any other, for one that is tested before and after the update, and for one that cannot be evaluated somewhere.
-    """
+
+def _spans_back(condition: Condition, timeline: Timeline, last: int) -> Iterator[tuple[int, int]]:
+    """(first, last) of the batches to look into from batch `last` back to the first, the latest first."""
+    on_columns = _on_columns(condition)
+    while last >= 0:
+        low = max(0, last + 1 - BLOCK)
+        candidates = _batches_that_may(condition, timeline, low, last) if on_columns else None
+        if candidates is not None:
+            yield from ((batch, batch) for batch in reversed(candidates.tolist()))
+            last = low - 1
+        while last >= low:
+            first = timeline.replay_start(max(0, last - CHUNK + 1))
+            yield first, last
+            last = first - 1
+
+
+def _on_columns(condition: Condition) -> bool:
+    """Whether it can be tested for many batches at once: it reads whole columns, and nothing both before and after the update."""
     names = condition.names
-    if not condition.scalar(WHOLE_COLUMNS) or ("max_weight" in names and names & {"loss", "grad_norm"}):
-        return None
+    return condition.scalar(WHOLE_COLUMNS) and not ("max_weight" in names and names & {"loss", "grad_norm"})
+
+
+def _batches_that_may(condition: Condition, timeline: Timeline, first: int, last: int) -> NDArray[np.intp] | None:
+    """For a condition on columns: the batches `first` … `last` in which it may hold, in order; None where that cannot be told."""
+    names = condition.names
     begin = max(first - 1, 0) if condition.previous else first
     numbers, learned = np.arange(begin, last + 1), timeline.learned(begin, last)
     columns: dict[str, Any] = {name: timeline.column(name, begin, last) for name in names & set(COLUMNS)}

@@ -10,30 +10,30 @@ import numpy as np
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.comparing import Comparing
 from tui_gru.debugger.explaining import Explaining
-from tui_gru.debugger.history import Budget
+from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.moment import frozen
 from tui_gru.debugger.names import unknown_name
 from tui_gru.debugger.position import Position
-from tui_gru.debugger.program import program_of
-from tui_gru.debugger.records import Records
-from tui_gru.debugger.segment import Action, Memory, Settings
+from tui_gru.debugger.segment import Memory
+from tui_gru.debugger.series import Series
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
-from tui_gru.debugger.timeline import Timeline, nothing
+from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.config import Config, check_learning_rate
-from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import Array
 
 if TYPE_CHECKING:
     from tui_gru.debugger.anchor import Anchor
     from tui_gru.debugger.checking import Check, Report
     from tui_gru.debugger.what_if import WhatIf
+    from tui_gru.engine.sampling import Sample
 
 HISTORY_MEMORY = 256 * 2**20
+MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and bytes that they may take whatever the limit
+DRAW_BYTES = 320  # memory of a sampled character besides its distribution
 ALIASES = {"lr": "learning_rate"}
 
 
@@ -41,17 +41,15 @@ class Session(Explaining, Comparing):
     """A training run that can be stepped, forwards and backwards in time.
 
     Takes every option of `Config.of` by keyword; the defaults are the tutorial's. `epochs` ends the run there; without it a run
-    has no end. `history_memory` bounds the checkpoints, in bytes. Raises `TuiGruError` for bad input.
+    has no end. `history_memory` bounds what is kept of the past, in bytes (`Budget`). Raises `TuiGruError` for bad input.
     """
 
     def __init__(self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, **options: Any) -> None:
         config = Config.of(**options)
         if epochs is not None:
             epochs = _whole("epochs", epochs, at_least=1)
-        history_memory = _whole("history_memory", history_memory, at_least=0)
-        memory = Memory(Budget(history_memory), Records(config.record_bytes))
-        settings = Settings(Trainer(config, Corpus(config)), False, config.learning_rate)
-        timeline = Timeline.begin(program_of(config), settings, initial_weights(config), memory)
+        memory = Memory(config, _whole("history_memory", history_memory, at_least=0))
+        timeline = Timeline.begin(Settings(False, config.learning_rate), initial_weights(config), memory)
         self._begin(State(config, epochs, Branches.begin(timeline)))
 
     def _begin(self, state: State) -> None:
@@ -104,22 +102,23 @@ class Session(Explaining, Comparing):
         from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
 
         drawn = sample(self.config, self._moment.weights, primer, length, sampler=sampler, temperature=temperature, seed=seed)
-        self.samples = (*self.samples[-63:], replace(drawn, tick=self.position.tick))
+        drawn = replace(drawn, tick=self.position.tick)
+        self.samples = _newest((*self.samples, drawn), self._timeline.memory.budget.share("samples"))
         return drawn.text
 
     def snapshot(self) -> Snapshot:
         """Everything a screen draws about this moment, immutable."""
         position, timeline, branches = self.position, self._timeline, self._branches
-        settings = self._settings
+        segment = timeline.segment_at(position.tick)
         return Snapshot(
             config=self.config,
             program=self.program,
-            corpus=settings.trainer.corpus,
+            corpus=segment.trainer.corpus,
             moment=self._moment,
             previous=timeline.record(position.number - 1) if position.number else None,
-            learning=settings.learning,
-            learning_rate=settings.learning_rate,
-            losses=timeline.column("loss", 0, self.program.last_loss(branches.newest)),
+            learning=segment.settings.learning,
+            learning_rate=segment.settings.learning_rate,
+            losses=Series(timeline, "loss", self.program.last_loss(branches.newest) + 1),
             newest=self.newest,
             last=self.end,
             branch=branches.current,
@@ -175,7 +174,7 @@ class Session(Explaining, Comparing):
     def learning(self, value: bool) -> None:
         if bool(value) != self._settings.learning:
             settings = replace(self._settings, learning=bool(value), once=None)
-            self._change(settings, nothing, Action("learning", {"value": bool(value)}))
+            self._change(settings, Action("learning", value=bool(value)))
 
     @property
     def learning_rate(self) -> float:
@@ -187,7 +186,7 @@ class Session(Explaining, Comparing):
     def learning_rate(self, value: float) -> None:
         rate = check_learning_rate("learning_rate", value)
         if rate != self._settings.learning_rate:
-            self._change(replace(self._settings, learning_rate=rate), nothing, Action("learning_rate", {"value": rate}))
+            self._change(replace(self._settings, learning_rate=rate), Action("learning_rate", value=rate))
 
     @recorded
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
@@ -201,8 +200,8 @@ class Session(Explaining, Comparing):
         if value is None:
             index, value = None, index
         edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
-        settings, change = edits.plan(edit, self._moment, self._settings)
-        self._change(settings, change, edits.action(edit))
+        settings, _ = edits.plan(edit, self._moment, self._settings)
+        self._change(settings, edits.action(edit))
         return self.position
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
@@ -295,6 +294,17 @@ class Session(Explaining, Comparing):
         names = self.program.parameters
         if name not in names:
             raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
+
+
+def _newest(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
+    """The newest samples, as many as fit into so many bytes: `MOST_SAMPLES` at most, and one at least."""
+    kept, used = 0, 0
+    for sample in reversed(samples[-MOST_SAMPLES:]):
+        used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)
+        if kept and used > max(memory, LEAST_SAMPLES):
+            break
+        kept += 1
+    return samples[-kept:]
 
 
 def _whole(option: str, value: Any, at_least: int) -> int:

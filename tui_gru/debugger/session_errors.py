@@ -32,6 +32,10 @@ class NewerSessionError(SessionFileError):
     """The file was written by a later version."""
 
 
+class OlderSessionError(SessionFileError):
+    """The file was written by an earlier version, in a way that is not read any more."""
+
+
 class SessionInUseError(SessionFileError):
     """Another program, or another session in this one, has the file open."""
 

@@ -22,6 +22,7 @@ from tui_gru.debugger.encoding import seal
 from tui_gru.debugger.session_errors import (
     NewerSessionError,
     NotASessionError,
+    OlderSessionError,
     SessionFileError,
     damaged,
     in_use,
@@ -34,7 +35,7 @@ from tui_gru.debugger.session_errors import (
 from tui_gru.debugger.sqlite_files import Inode, inode_of
 
 APPLICATION_ID = int.from_bytes(b"tGRU", "big")
-VERSION = 1
+VERSION = 2  # 1 held the whole record of a batch for every change
 SCHEMA = (
     "CREATE TABLE facts (key TEXT PRIMARY KEY, json TEXT NOT NULL, hash BLOB NOT NULL) WITHOUT ROWID",
     "CREATE TABLE arrays (key TEXT, at INTEGER, data BLOB NOT NULL, hash BLOB NOT NULL, PRIMARY KEY (key, at)) WITHOUT ROWID",
@@ -104,6 +105,11 @@ class SessionFile:
         """Raises `DamagedSessionError` where the pages of the file do not hang together."""
         if self._connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise damaged(self.path, "its pages")
+
+    def thin_arrays(self, prefix: str, spacing: int) -> dict[str, int]:
+        """Remove, under all keys with a prefix, what is numbered by no multiple of `spacing`. How many are left under each key."""
+        self._connection.execute("DELETE FROM arrays WHERE key GLOB ? || '*' AND at % ?", (prefix, spacing))
+        return dict(self._connection.execute("SELECT key, COUNT(*) FROM arrays WHERE key GLOB ? || '*' GROUP BY key", (prefix,)))
 
     def clear(self) -> None:
         self._connection.execute("DELETE FROM facts")
@@ -215,7 +221,9 @@ def identify(path: Path) -> None:
             f"{path} is a session of format version {version}; this tui-gru knows those up to {VERSION}: use a newer one"
         )
     if version < VERSION:
-        raise damaged(path, "its version")
+        raise OlderSessionError(
+            f"{path} is a session of format version {version}, which this tui-gru does not read: open it with the one that wrote it"
+        )
 
 
 def _check_there(path: Path) -> None:

@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tui_gru.debugger.evaluation import EVERY, Numbers
 from tui_gru.debugger.forks import Fork
@@ -17,6 +16,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.other import Other
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Line, Program
+from tui_gru.debugger.series import Series
 from tui_gru.debugger.stops import LogLine, Stops, Watched
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
@@ -51,7 +51,7 @@ class Snapshot:
     previous: BatchRecord | None
     learning: bool
     learning_rate: float
-    losses: NDArray[np.float64]
+    losses: Series
     newest: Position
     last: Position | None
     branch: str

@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger import facts
 from tui_gru.debugger.branches import Branch, Branches, Change
-from tui_gru.debugger.changes import changeable
-from tui_gru.debugger.divergence import DivergedError
+from tui_gru.debugger.divergence import DivergedError, fingerprint
+from tui_gru.debugger.edits import Edit, plan
 from tui_gru.debugger.encoding import unpack
 from tui_gru.debugger.facts import Check
-from tui_gru.debugger.history import COLUMNS, Budget
+from tui_gru.debugger.journal import Action, Letter, Settings
 from tui_gru.debugger.machine import this_machine
+from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import program_of
-from tui_gru.debugger.records import Records
-from tui_gru.debugger.segment import SETTINGS, Action, Memory, Segment, Settings
+from tui_gru.debugger.scalars import COLUMNS
+from tui_gru.debugger.segment import Memory, Segment, checkpoint_of
 from tui_gru.debugger.session_errors import SessionFileError, damaged
 from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
@@ -29,10 +29,9 @@ from tui_gru.debugger.steps import Stride
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.sampling import Draw, Sample
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.weights import Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.tallies import Key, Tally
@@ -55,22 +54,21 @@ def read_state(file: SessionFile) -> State:
 
 
 class _Reader:
-    """Reads one file. Segments and timelines are made once each, as branches and changes share them."""
+    """Reads one file. Segments are made once each, as branches and changes share them."""
 
     def __init__(self, file: SessionFile) -> None:
         self._file = file
         run = self._fact("run", facts.RUN)
         self._config = Config.of(**run["config"])
-        self._epochs, self._machine = run["epochs"], run["machine"]
-        self._memory = Memory(Budget(run["history_memory"]), Records(self._config.record_bytes))
+        self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
+        self._memory = Memory(self._config, run["history_memory"])
         self._program = program_of(self._config)
         self._segments: dict[int, Segment] = {}
-        self._timelines: dict[int, Timeline] = {}
 
     def state(self) -> State:
         here = self._fact("here", facts.HERE)
         branches = self._branches(here)
-        self._prove(branches.timeline.segments[0])
+        self._prove(branches.timeline.beginning)
         return State(
             self._config,
             self._epochs,
@@ -122,80 +120,78 @@ class _Reader:
         return Change(**{**fact, "other": fact["other"] and self._branch(fact["other"])})
 
     def _branch(self, fact: list[int]) -> Branch:
-        segment, newest = fact
-        timeline = self._timeline(segment)
+        number, newest = fact
+        timeline = Timeline(self._segment(number), self._memory)
         reached = (timeline.computed + 1) * self._program.ticks
-        self._require(timeline.segments[-1].start <= newest <= reached, "how far a branch has come")
+        self._require(timeline.last.start <= newest <= reached, "how far a branch has come")
         return Branch(timeline, newest)
 
-    def _timeline(self, last: int) -> Timeline:
-        """The timeline that ends with a segment; those before it are made first."""
+    def _segment(self, number: int) -> Segment:
+        """The segment with a number in the file; those before it are made first."""
         chain: list[tuple[int, dict[str, Any]]] = []
-        at: int | None = last
-        while at is not None and at not in self._timelines:
+        at: int | None = number
+        while at is not None and at not in self._segments:
             fact = self._fact(f"segment/{at}", facts.SEGMENT)
             chain.append((at, fact))
-            self._require(fact["parent"] is None or fact["parent"] < at, f"segment/{at}")
-            at = fact["parent"]
+            self._require(fact["before"] is None or fact["before"] < at, f"segment/{at}")
+            at = fact["before"]
         for at, fact in reversed(chain):
-            before = None if fact["parent"] is None else self._timelines[fact["parent"]]
-            segment = self._segment(at, fact, before)
-            self._timelines[at] = Timeline(self._program, (*(before.segments if before else ()), segment), self._memory)
-        return self._timelines[last]
+            self._segments[at] = self._made(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
+        return self._segments[number]
 
-    def _segment(self, at: int, fact: dict[str, Any], before: Timeline | None) -> Segment:
-        self._check_segment(at, fact, before)
-        settings = Settings(self._trainer(fact, before), fact["learning"], fact["learning_rate"], fact["once"])
-        first = self._record(f"first/{at}", settings.trainer.config)
-        number = fact["first_batch"]
-        earlier = () if before is None or not self._program.earlier else _Earlier(before, number)
-        segment = Segment(fact["start"], number, first, settings, self._memory, Action(**fact["action"]), earlier)
+    def _made(self, at: int, fact: dict[str, Any], before: Segment | None) -> Segment:
+        action, start = Action.of(**fact["action"]), fact["start"]
+        self._check(at, action, start, before)
+        letters = None if before is None else before.settings.letters
+        if action.kind == "edit" and action.name == "text":
+            letters = Letter(action.index[0], action.value, letters)
+        settings = Settings(fact["learning"], fact["learning_rate"], fact["once"], letters)
+        segment = Segment(self._memory, start, settings, action, before)
         self._restore_history(at, segment)
         return segment
 
-    def _check_segment(self, at: int, fact: dict[str, Any], before: Timeline | None) -> None:
-        """It takes over where the one before it has been, and was begun by an action on something that there is."""
-        start = fact["start"]
-        where = fact["first_batch"] == position_of(self._program, start).number
+    def _check(self, at: int, action: Action, start: int, before: Segment | None) -> None:
+        """It takes over where the one before it has been, and was begun by something that can be done there."""
+        here = position_of(self._program, start)
         if before is None:
-            where = where and start == 0
+            fit = action.kind == "begin" and start == 0
         else:
-            last = before.segments[-1]
-            where = where and last.start < start and fact["first_batch"] <= last.computed
-        known = {*changeable(self._program), *SETTINGS}
-        args = fact["action"]["args"]
-        changed = {*args.get("after", ()), *([args["name"]] if fact["action"]["kind"] == "edit" else ())}
-        self._require(where and changed <= known, f"segment/{at}")
+            fit = action.kind != "begin" and before.start <= start and here.number <= before.computed
+        self._require(fit, f"segment/{at}")
+        if action.kind == "edit" and before is not None:
+            self._blank.learned = before.settings.learns(here.number) or here.offset > self._program.loss_tick
+            try:
+                edit = Edit(action.name, action.index, action.value)
+                plan(edit, Moment(self._program, here, self._blank, self._config.vocabulary), before.settings)
+            except TuiGruError:
+                raise damaged(self._file.path, f"segment/{at}") from None
 
-    def _trainer(self, fact: dict[str, Any], before: Timeline | None) -> Trainer:
-        if before is not None and "text" not in fact:
-            return before.segments[-1].settings.trainer
-        config = Config.of(**{**asdict(self._config), "text": fact.get("text", self._config.text)})
-        return Trainer(config, Corpus(config))
-
-    def _record(self, key: str, config: Config) -> BatchRecord:
-        record = BatchRecord(config.compiled)
-        record.restore(self._array(key))
-        characters = [record.ids(name) for name in config.model.page.inputs if config.model.page.inputs[name].one_hot]
-        self._require(all(ids.min() >= 0 and ids.max() < config.vocab_size for ids in characters), key)
-        return record
+    @cached_property
+    def _blank(self) -> BatchRecord:
+        """A record for asking what can be changed at a place; what is in it does not matter."""
+        return BatchRecord(self._config.compiled)
 
     def _restore_history(self, at: int, segment: Segment) -> None:
-        fact, history = self._fact(f"history/{at}", facts.HISTORY), segment.history
+        fact, spacing = self._fact(f"history/{at}", facts.HISTORY), segment.first_batch
         starts, pieces = self._entries(f"columns/{at}", COLUMNS)
-        columns = {name: np.concatenate([piece[name] for piece in pieces]) for name in COLUMNS}
-        ends = np.cumsum([0, *(len(piece[COLUMNS[0]]) for piece in pieces)]).tolist()
-        whole = starts == ends[:-1] and all(column.shape == (fact["length"],) for column in columns.values())
+        numbers = [np.stack([piece[name] for name in COLUMNS], axis=1) for piece in pieces]
+        ends = np.cumsum([0, *map(len, numbers)]).tolist()
+        float64 = all(piece[name].dtype == np.float64 for piece in pieces for name in COLUMNS)
+        self._require(float64 and starts == ends[:-1] and ends[-1] == fact["length"], f"history/{at}")
         batches, rows = self._entries(f"checkpoints/{at}", ("row",))
-        first, config = segment.first, segment.settings.trainer.config
-        like = np.frombuffer(first.before.tobytes() + first.states(end=False).tobytes(), config.dtype)
-        fit = all((row["row"].shape, row["row"].dtype) == (like.shape, like.dtype) for row in rows)
-        self._require(whole and fit and len(rows) == fact["checkpoints"], f"history/{at}")
-        self._require(all(column.dtype == np.float64 for column in columns.values()), f"history/{at}")
-        self._require(fact["spacing"] % history.spacing == 0, f"history/{at}")
-        segment.restore(columns, fact["spacing"], [row["row"].tobytes() for row in rows], self._machine)
-        there = list(history.checkpoints()[0])
-        self._require(batches == there and (not there or there[-1] <= segment.computed + 1), f"history/{at}")
+        fit = all((row["row"].shape, row["row"].dtype) == (self._row.shape, self._row.dtype) for row in rows)
+        there = batches == sorted(set(batches)) and (not batches or spacing <= batches[0] <= batches[-1] <= spacing + ends[-1])
+        self._require(fit and there and len(rows) == fact["checkpoints"], f"history/{at}")
+        self._require(segment.before is not None or batches[:1] == [0], f"history/{at}")
+        checkpoints = {batch: row["row"].tobytes() for batch, row in zip(batches, rows, strict=True)}
+        segment.restore(numbers, checkpoints, self._machine)
+
+    @cached_property
+    def _row(self) -> NDArray[Any]:
+        """What a checkpoint looks like."""
+        compiled = self._config.compiled
+        state = self._memory.trainers.of(None).initial_state()
+        return np.frombuffer(checkpoint_of(Weights.zeros(compiled.layout, self._config.dtype), state), self._config.dtype)
 
     def _entries(self, key: str, names: Iterable[str]) -> tuple[list[int], list[dict[str, NDArray[Any]]]]:
         """The numbers of the arrays under a key, and for each the arrays of these names."""
@@ -209,7 +205,7 @@ class _Reader:
             return {}
         from tui_gru.debugger.tallies import Tallies, Tally
 
-        fact, before, tallies = self._fact("counts", facts.COUNTS), self._timeline(counted), Tallies()
+        fact, before, tallies = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), Tallies()
         counts = [arrays["counts"] for arrays in self._entries("counts", ("counts",))[1]]
         fit = all(each.dtype == np.int32 and each.ndim == 1 and len(each) <= before.computed + 1 for each in counts)
         self._require(fit and all(((each >= -1) & (each <= self._program.ticks)).all() for each in counts), "counts")
@@ -226,43 +222,14 @@ class _Reader:
         draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
         return Sample(fact["primer"], fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"))
 
-    def _prove(self, root: Segment) -> None:
+    def _prove(self, beginning: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""
-        settings, was = root.settings, root.first
-        again = settings.trainer.new_record()
-        learn, rate = settings.learns(0), settings.learning_rate
-        settings.trainer.run(again, 0, was.before, was.states(end=False), learn=learn, learning_rate=rate)
-        if _outcome(again) != _outcome(was):
+        try:
+            same = fingerprint(beginning.record(0)[1]) == self._first_batch
+        except DivergedError:
+            same = False
+        if not same:
             raise DivergedError(
                 f"{self._file.path} was recorded with {self._machine}; this machine, {this_machine()}, does not compute the same "
                 "numbers: open it where it was recorded"
             )
-
-
-def _outcome(record: BatchRecord) -> tuple[bytes, bytes]:
-    """What all that is computed in a batch comes to."""
-    return record.array(record.compiled.model.page.output).tobytes(), record.after.tobytes()
-
-
-class _Earlier(Sequence[BatchRecord]):
-    """The records of an epoch's batches before one, run again when they are first asked for (carry `notebook`)."""
-
-    def __init__(self, before: Timeline, batch: int) -> None:
-        self._before, self._batch = before, batch
-
-    @cached_property
-    def _records(self) -> tuple[BatchRecord, ...]:
-        return self._before.earlier(self._batch)
-
-    @overload
-    def __getitem__(self, index: int) -> BatchRecord: ...
-    @overload
-    def __getitem__(self, index: slice) -> Sequence[BatchRecord]: ...
-    def __getitem__(self, index: int | slice) -> BatchRecord | Sequence[BatchRecord]:
-        return self._records[index]
-
-    def __len__(self) -> int:
-        return len(self._records)
-
-    def __iter__(self) -> Iterator[BatchRecord]:
-        return iter(self._records)

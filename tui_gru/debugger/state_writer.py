@@ -1,41 +1,40 @@
 """Writing a session down: all of it the first time, and from then on what has changed.
 
-The facts: `run` (config, epochs, history_memory, machine), `here` (tick, branch, stride, how many changes can be undone and
-redone, when it was written), `branches` [name, segment, newest], `segment/I` (parent, start, action, settings), `history/I` (how
-much of it there is), `done/N` and `undone/N` (changes), `samples`, and `kept`: a place by name for what a front end wants to find
-again (marks, breakpoints, watches, layout, commands). The arrays, by segment: `first/I` the record that it began with,
-`columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; `sample/N` the draws of
-a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends with
-segment `here.counted`.
+The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch,
+stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest], `segment/I` (the
+segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N` (changes), `samples`,
+and `kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout, commands). The arrays, by
+segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by batch; `sample/N` the
+draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends
+with segment `here.counted`.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.branches import Branch, Change
+from tui_gru.debugger.divergence import fingerprint
 from tui_gru.debugger.encoding import pack, to_json
-from tui_gru.debugger.history import COLUMNS, History
 from tui_gru.debugger.machine import this_machine
+from tui_gru.debugger.scalars import COLUMNS
 from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
-from tui_gru.debugger.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
 PIECE = 256  # batches whose numbers are written together
-MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # of one segment
+MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # of a session
 LATEST = 250_000 * 10**12  # microseconds since 1970: in the year 9892
+_NONE = 0, -1
 
 
 def now() -> int:
@@ -43,27 +42,17 @@ def now() -> int:
     return time.time_ns() // 1000
 
 
-@dataclass
-class _Written:
-    """How much of a segment's history is in the file."""
-
-    length: int = 0
-    spacing: int = 0
-    checkpoints: int = 0
-
-
 class StateWriter:
-    """Writes the states of one session into one file, one after another.
+    """Writes the states of one session into one file, one after another. Segments have their own numbers in it.
 
     `written` is when it last wrote, in microseconds since 1970: later than what it was at first, whatever the clock says.
     """
 
     def __init__(self, written: int = 0) -> None:
         self.written = written
-        self._ids: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
-        self._histories: WeakKeyDictionary[Segment, _Written] = WeakKeyDictionary()
-        self._segments = 0
-        self._text = ""
+        self._lengths: dict[int, int] = {}  # of the segments in the file: batches whose numbers are there
+        self._checkpoints: dict[int, tuple[int, int]] = {}  # of those that have any there: how many, and the last batch
+        self._spacing = 1  # of all checkpoints in the file
         self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
@@ -76,19 +65,19 @@ class StateWriter:
         """Bring the file up to this state, in one transaction. The writer is of no use after an error."""
         with file.transaction():
             before = file.changes
-            if not self._segments:
+            if not self._lengths:
                 file.clear()
                 self._write_run(file, state)
             for branch in self._branches(state):
-                self._write_segments(file, branch.timeline)
-            for segment in self._grown | {state.branches.timeline.segments[-1]}:
+                self._write_segments(file, branch.timeline.last)
+            for segment in self._grown | {state.branches.timeline.last}:
                 self._write_history(file, segment)
-            self._grown = {state.branches.timeline.segments[-1]}
+            self._grown = {state.branches.timeline.last}
             self._write_changes(file, "done", state.branches.done)
             self._write_changes(file, "undone", state.branches.undone)
             self._write_samples(file, state.samples)
             self._write_hit_counts(file, state)
-            self._put(file, "branches", [[name, *self._branch(branch)] for name, branch in state.branches.named.items()])
+            self._put(file, "branches", [[name, *_branch(branch)] for name, branch in state.branches.named.items()])
             self._write_kept(file, state.kept)
             self._write_place(file, state, changed=file.changes > before)
 
@@ -110,13 +99,15 @@ class StateWriter:
             self._facts[key] = json
 
     def _write_run(self, file: SessionFile, state: State) -> None:
+        timeline = state.branches.timeline
         run = {
             "config": asdict(state.config),
             "epochs": state.epochs,
-            "history_memory": state.branches.timeline.memory.budget.limit,
+            "history_memory": timeline.memory.budget.limit,
+            "machine": this_machine(),
+            "first_batch": fingerprint(timeline.beginning.record(0)[1]),
         }
-        file.put_fact("run", to_json({**run, "machine": this_machine()}))
-        self._text = state.config.text
+        file.put_fact("run", to_json(run))
 
     def _write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
         branches = state.branches
@@ -142,62 +133,69 @@ class StateWriter:
                 if change.other is not None:
                     yield change.other
 
-    def _branch(self, branch: Branch) -> tuple[int, int]:
-        return self._ids[branch.timeline.segments[-1]], branch.newest
+    def _write_segments(self, file: SessionFile, last: Segment) -> None:
+        """A segment, and those before it that are not written yet."""
+        missing: list[Segment] = []
+        segment: Segment | None = last
+        while segment is not None and segment.number not in self._lengths:
+            missing.append(segment)
+            segment = segment.before
+        for segment in reversed(missing):
+            self._write_segment(file, segment)
 
-    def _write_segments(self, file: SessionFile, timeline: Timeline) -> None:
-        segments, known = timeline.segments, len(timeline.segments)
-        while known and segments[known - 1] not in self._ids:
-            known -= 1
-        for i in range(known, len(segments)):
-            self._write_segment(file, segments[i], segments[i - 1] if i else None)
-
-    def _write_segment(self, file: SessionFile, segment: Segment, parent: Segment | None) -> None:
-        settings, at = segment.settings, self._segments
-        fact: dict[str, Any] = {
-            "parent": None if parent is None else self._ids[parent],
+    def _write_segment(self, file: SessionFile, segment: Segment) -> None:
+        settings = segment.settings
+        fact = {
+            "before": segment.before and segment.before.number,
             "start": segment.start,
-            "first_batch": segment.first_batch,
-            "action": {"kind": segment.action.kind, "args": dict(segment.action.args)},
+            "action": {"kind": segment.action.kind, "args": segment.action.args},
             "learning": settings.learning,
             "learning_rate": settings.learning_rate,
             "once": settings.once,
         }
-        text = settings.trainer.config.text
-        if text != (self._text if parent is None else parent.settings.trainer.config.text):
-            fact["text"] = text
-        file.put_fact(f"segment/{at}", to_json(fact))
-        file.put_arrays(f"first/{at}", [(0, pack_record(segment.first))])
-        self._ids[segment] = at
-        self._segments += 1
+        file.put_fact(f"segment/{segment.number}", to_json(fact))
+        self._lengths[segment.number] = 0
         self._grown.add(segment)
 
     def _write_history(self, file: SessionFile, segment: Segment) -> None:
-        at, history = self._ids[segment], segment.history
-        written = self._histories.setdefault(segment, _Written())
-        begin = written.length - written.length % PIECE
-        pieces = range(begin if written.length < history.length else history.length, history.length, PIECE)
-        file.put_arrays(f"columns/{at}", ((first, _columns(history, first)) for first in pieces))
-        written.length = history.length
-        self._write_checkpoints(file, f"checkpoints/{at}", segment, written)
-        self._put(file, f"history/{at}", asdict(written))
+        number, length = segment.number, segment.history.length
+        written, (count, _) = self._lengths[number], self._checkpoints.get(number, _NONE)
+        if written < length:
+            pieces = range(written - written % PIECE, length, PIECE)
+            file.put_arrays(f"columns/{number}", ((first, _columns(segment, first)) for first in pieces))
+            self._lengths[number] = length
+        self._write_checkpoints(file, segment)
+        if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
+            self._write_size(file, number)
 
-    def _write_checkpoints(self, file: SessionFile, key: str, segment: Segment, written: _Written) -> None:
-        """The checkpoints of a history, at a spacing that doubles, as its own does, where they become too many."""
-        history, dtype = segment.history, segment.settings.trainer.config.dtype
-        batches, rows = history.checkpoints()
-        spacing = max(written.spacing, history.spacing)
-        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // max(1, sum(map(len, rows[:1])))))
-        while len(batches[:: spacing // history.spacing]) > most:
+    def _write_checkpoints(self, file: SessionFile, segment: Segment) -> None:
+        """The new checkpoints of a segment. Where there are too many in the file, every second one goes, as in memory."""
+        number, spacing = segment.number, self._spacing
+        count, last = self._checkpoints.get(number, _NONE)
+        new = [(batch, row) for batch, row in segment.history.after(last) if batch % spacing == 0]
+        if not new:
+            return
+        dtype = segment.trainer.config.dtype
+        file.put_arrays(f"checkpoints/{number}", ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
+        self._checkpoints[number] = count + len(new), new[-1][0]
+        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(new[0][1])))
+        while sum(count for count, _ in self._checkpoints.values()) > most:
             spacing *= 2
-        if spacing != written.spacing:
-            file.drop_arrays(key)
-            written.spacing, written.checkpoints = spacing, 0
-        step = spacing // history.spacing
-        batches, rows = batches[::step], rows[::step]
-        new = zip(batches[written.checkpoints :], rows[written.checkpoints :], strict=True)
-        file.put_arrays(key, ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
-        written.checkpoints = max(written.checkpoints, len(batches))
+            self._thin(file, spacing)
+
+    def _thin(self, file: SessionFile, spacing: int) -> None:
+        """Have no checkpoints in the file but those that fall on the spacing."""
+        left = file.thin_arrays("checkpoints/", spacing)
+        self._spacing = spacing
+        for number, (count, last) in self._checkpoints.items():
+            now = left.get(f"checkpoints/{number}", 0)
+            if now != count:
+                self._checkpoints[number] = now, last
+                self._write_size(file, number)
+
+    def _write_size(self, file: SessionFile, number: int) -> None:
+        size = {"length": self._lengths[number], "checkpoints": self._checkpoints.get(number, _NONE)[0]}
+        file.put_fact(f"history/{number}", to_json(size))
 
     def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[Change]) -> None:
         for i in range(_same(self._changes[stack], changes), len(changes)):
@@ -206,7 +204,7 @@ class StateWriter:
                 "source": change.source,
                 "target": change.target,
                 "tick": change.tick,
-                "other": change.other and self._branch(change.other),
+                "other": change.other and _branch(change.other),
                 "left": change.left,
             }
             file.put_fact(f"{stack}/{i}", to_json(fact))
@@ -228,7 +226,7 @@ class StateWriter:
     def _write_hit_counts(self, file: SessionFile, state: State) -> None:
         if not state.hit_counts:
             return
-        self._counted = self._ids[state.branches.timeline.segments[-1]]
+        self._counted = state.branches.timeline.last.number
         doubtful = [tally.doubtful(0, len(tally.known_counts)) for tally in state.hit_counts.values()]
         self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
         file.drop_arrays("counts")
@@ -244,13 +242,15 @@ def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
     return count
 
 
-def pack_record(record: BatchRecord) -> bytes:
-    """All that a record holds, as bytes."""
-    return pack(record.arrays())
+def _branch(branch: Branch) -> tuple[int, int]:
+    return branch.timeline.last.number, branch.newest
 
 
-def _columns(history: History, first: int) -> bytes:
-    return pack({name: history.column(name)[first : first + PIECE] for name in COLUMNS})
+def _columns(segment: Segment, first: int) -> bytes:
+    """A piece of the numbers of a segment's batches."""
+    history = segment.history
+    begin, end = history.first + first, history.first + min(first + PIECE, history.length)
+    return pack({name: history.column(name, begin, end - 1) for name in COLUMNS})
 
 
 def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from tui_gru.debugger import session_file
 from tui_gru.debugger.session_errors import SessionFileError, UnwritableSessionError, has_locks, missing, no_locks, reason
 from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
-from tui_gru.debugger.state_writer import LATEST, StateWriter
+from tui_gru.debugger.state_writer import StateWriter
 
 SUFFIX = ".tui-gru"
 LONGEST_NAME = 200  # bytes
@@ -83,11 +83,10 @@ def written(path: Path) -> int:
 
 
 def written_in(file: SessionFile) -> int:
-    """When a session was last written to, by its own account. One of an early version has none, and the file's time counts."""
+    """When a session was last written to, by its own account, in microseconds since 1970."""
     from tui_gru.debugger import facts  # late, too
 
-    here = facts.read(file, "here", facts.HERE)
-    return int(here["written"]) if "written" in here else min(int(file.path.stat().st_mtime * 1e6), LATEST)
+    return int(facts.read(file, "here", facts.HERE)["written"])
 
 
 def own_files(*folders: Path) -> list[Path]:

@@ -61,7 +61,7 @@ class Surviving(ABC):
 
         Without it the file stays as it is, and the first change says in `notice` that it is in memory only, unless `record_to` or
         `record_later` has said where it goes.
-        `history_memory` bounds the checkpoints, in bytes, from here on; without it, what bounded them before does. Raises
+        `history_memory` bounds what is kept of the past, in bytes, from here on; without it, what bounded them before does. Raises
         `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
         from tui_gru.debugger.store import Recorder, load

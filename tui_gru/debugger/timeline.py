@@ -4,86 +4,67 @@ from __future__ import annotations
 
 import sys
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from functools import cached_property
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.chain import Chain
 from tui_gru.debugger.changes import changeable
+from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.program import Program
-from tui_gru.debugger.segment import Action, Memory, Monitor, Segment, Settings
+from tui_gru.debugger.scalars import COLUMNS, Rows
+from tui_gru.debugger.segment import Memory, Monitor, Segment
 from tui_gru.debugger.steps import Ruler
 from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point
-from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.weights import Weights
 
-# Changes a record of its own, and says where in the batch to go on from (None: from where one is).
-Change = Callable[[BatchRecord], Point | None]
+BLOCK = 2**16  # batches
 
 
-def nothing(record: BatchRecord) -> None:
-    """The change that only changes settings."""
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Timeline:
-    """An immutable chain of segments. Changing the future at a position gives another timeline that shares the past."""
+    """An immutable chain of segments, known by its last. Changing the future at a position gives another that shares the past."""
 
-    program: Program
-    segments: tuple[Segment, ...]
+    last: Segment
     memory: Memory
 
     @classmethod
-    def begin(cls, program: Program, settings: Settings, weights: Weights, memory: Memory) -> Timeline:
+    def begin(cls, settings: Settings, weights: Weights, memory: Memory) -> Timeline:
         """A fresh run, before its first line."""
-        trainer = settings.trainer
-        record = trainer.new_record()
-        trainer.run(
-            record,
-            0,
-            weights,
-            trainer.initial_state(),
-            learn=settings.learns(0),
-            learning_rate=settings.learning_rate,
-        )
-        return cls(program, (Segment(0, 0, record, settings, memory, Action("begin")),), memory)
+        return cls(Segment.begin(memory, settings, weights), memory)
+
+    @property
+    def program(self) -> Program:
+        return self.memory.program
+
+    @property
+    def beginning(self) -> Segment:
+        """The segment with which the run begins, as nobody has changed it."""
+        segment = self.last
+        while segment.before is not None:
+            segment = segment.before
+        return segment
+
+    @property
+    def chain(self) -> Chain:
+        """Its segments in the order of time."""
+        return self.memory.chains.of(self.last)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self.chain.segments
 
     def segment_at(self, tick: int) -> Segment:
         """The segment in force at a tick: the last that has taken over by then."""
-        return self.segments[bisect_right(self._starts, tick) - 1]
-
-    @cached_property
-    def _starts(self) -> list[int]:
-        return [segment.start for segment in self.segments]
+        return self.chain.at(tick)
 
     def ruler(self, level: str) -> Ruler:
         """The measure of steps of one level along this timeline."""
-        if level not in self._rulers:
-            self._rulers[level] = Ruler(self.program, level, self._runs)
-        return self._rulers[level]
-
-    @cached_property
-    def _rulers(self) -> dict[str, Ruler]:
-        return {}
-
-    @cached_property
-    def _runs(self) -> list[tuple[int, bool]]:
-        """(first batch, learns): whether a batch learns is decided where its loss has been computed."""
-        runs: list[tuple[int, bool]] = []
-        for segment in self.segments:
-            batch = max(0, -(-(segment.start - self.program.loss_tick) // self.program.ticks))
-            while runs and runs[-1][0] >= batch:
-                runs.pop()
-            if segment.settings.once == batch and not segment.settings.learning:
-                runs.append((batch, True))
-                batch += 1
-            runs.append((batch, segment.settings.learning))
-        return runs
+        return self.chain.ruler(level)
 
     def position(self, tick: int) -> Position:
         return position_of(self.program, tick)
@@ -94,20 +75,17 @@ class Timeline:
         batch, record = segment.record(position.number, monitor)
         if batch != position.number:
             position = self.position(self.end_of(batch))
-        return Moment(self.program, position, record, segment.settings.trainer.corpus.vocabulary)
+        return Moment(self.program, position, record, self.program.config.vocabulary)
 
     def moment_before(self, tick: int) -> Moment:
         """The moment at a tick as it was before anything was changed there: as the line that had just been executed found it."""
-        i, position = bisect_left(self._starts, tick), self.position(tick)
-        if i == len(self.segments) or self._starts[i] != tick:
+        segment = self.chain.beginning_at(tick)
+        if segment is None:
             return self.moment(tick)
-        if i:
-            record = self.segments[i - 1].record(position.number)[1]
-        else:
-            record = self.segments[0].first.copy()
-            record.before = initial_weights(self.program.config)
-            record.begin_with(self.segments[0].settings.trainer.initial_state())
-        return Moment(self.program, position, record, self.segment_at(tick).settings.trainer.corpus.vocabulary)
+        while segment.start == tick and segment.before is not None:
+            segment = segment.before
+        position = self.position(tick)
+        return Moment(self.program, position, segment.record(position.number)[1], self.program.config.vocabulary)
 
     def place(self, tick: int) -> int:
         """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
@@ -125,14 +103,14 @@ class Timeline:
     def learned(self, first: int, last: int) -> NDArray[np.bool_]:
         """Which of the batches `first` … `last` end with backward and update."""
         learned = np.zeros(max(last + 1 - first, 0), bool)
-        for batch, learns in self._runs:
+        for batch, learns in self.chain.runs:
             learned[max(batch - first, 0) :] = learns
         return learned
 
     def learned_before(self, batch: int) -> int | None:
         """The last batch before `batch` that ends with backward and update; None if none does."""
         upto = batch
-        for first, learns in reversed(self._runs):
+        for first, learns in reversed(self.chain.runs):
             if learns and first < upto:
                 return upto - 1
             upto = min(upto, first)
@@ -140,103 +118,87 @@ class Timeline:
 
     def record(self, batch: int) -> BatchRecord:
         """The finished record of a batch, counted through all epochs."""
-        return self.segments[self._owner(batch)].record(batch)[1]
+        return self._owner(batch).record(batch)[1]
 
     def before(self, batch: int) -> BatchRecord:
         """The finished record of the batch before; of the first batch, its own with the weights that the run began with."""
-        return self.record(batch - 1) if batch else self.segments[0].first
+        return self.record(batch - 1) if batch else self.segments[0].record(0)[1]
 
     def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
         """Show `visit` the finished records of the batches `first` … `last` (None: without end) until it returns True."""
         last = sys.maxsize if last is None else last
+        chain = self.chain
         while first <= last:
-            i = self._owner(first)
-            upto = min(last, self.segments[i + 1].first_batch - 1) if i + 1 < len(self.segments) else last
-            if self.segments[i].walk(first, upto, visit):
+            i = chain.owner(first)
+            upto = min(last, chain.first_batches[i + 1] - 1) if i + 1 < len(chain.segments) else last
+            if chain.segments[i].walk(first, upto, visit):
                 return True
             first = upto + 1
         return False
 
     def replay_start(self, batch: int) -> int:
         """The first batch that is replayed on the way to `batch` when nothing is at hand."""
-        return self.segments[self._owner(batch)].replay_start(batch)
+        return self._owner(batch).replay_start(batch)
 
     @property
     def computed(self) -> int:
         """The newest batch that has been run."""
-        return self.segments[-1].computed
+        return self.last.computed
 
     def changed_in(self, batch: int) -> bool:
         """Whether a segment takes over within a batch, so that its finished record does not hold for all its places."""
-        return batch in self.changed_batches
+        return bool(self.changed_batches(batch, batch))
 
-    @cached_property
-    def changed_batches(self) -> frozenset[int]:
-        """The batches within which a segment takes over."""
-        return frozenset(segment.first_batch for segment in self.segments if segment.start > 0)
+    def changed_batches(self, first: int, last: int) -> Sequence[int]:
+        """Those of the batches `first` … `last` within which a segment takes over, in order; one of them may come repeatedly."""
+        chain = self.chain
+        begin = max(bisect_left(chain.first_batches, first), 1)  # the first one begins the run
+        return chain.first_batches[begin : bisect_right(chain.first_batches, last)]
 
-    def _owner(self, batch: int) -> int:
+    def _owner(self, batch: int) -> Segment:
         """The last segment that has a part in this batch, or the one that runs on into it."""
-        return bisect_right(self._first_batches, batch) - 1
+        chain = self.chain
+        return chain.segments[chain.owner(batch)]
 
-    @cached_property
-    def _first_batches(self) -> list[int]:
-        return [segment.first_batch for segment in self.segments]
+    def column(self, name: str, first: int, last: int) -> Rows:
+        """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run."""
+        chain, parts = self.chain, []
+        i = chain.owner(max(first, 0))
+        while first <= last and i < len(chain.segments):
+            after = chain.first_batches[i + 1] if i + 1 < len(chain.segments) else sys.maxsize
+            upto = min(last, after - 1, chain.segments[i].computed)
+            if first <= upto:
+                parts.append(chain.segments[i].history.column(name, first, upto))
+            first, i = max(first, upto + 1), i + 1
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
-    def column(self, name: str, first: int, last: int) -> NDArray[np.float64]:
-        """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run; read-only."""
-        kept = self._columns.get(name)
-        if kept is not None and kept[0] == (first, last):
-            return kept[1]
-        pieces = []
-        for segment, end in zip(self.segments, (*self._first_batches[1:], sys.maxsize), strict=True):
-            low, high = max(first, segment.first_batch), min(last + 1, end)
-            if low < high:
-                pieces.append(segment.history.column(name)[low - segment.first_batch : high - segment.first_batch])
-        if len(pieces) == 1:
-            return pieces[0]
-        joined = np.concatenate(pieces) if pieces else np.empty(0)
-        joined.flags.writeable = False
-        if len(joined) == last + 1 - first:  # all of them have been run, so that it stays as it is
-            self._columns[name] = (first, last), joined
-        return joined
-
-    @cached_property
-    def _columns(self) -> dict[str, tuple[tuple[int, int], NDArray[np.float64]]]:
-        """What was put together last of each name: a screen asks for the same again at every step within a batch."""
-        return {}
+    def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """(first, last) of pieces short enough to have their columns in memory: together `first` … `last`, as far as run."""
+        last = min(last, self.computed)
+        return ((low, min(low + BLOCK - 1, last)) for low in range(first, last + 1, BLOCK))
 
     def loss(self, batch: int) -> float:
         """The loss of a batch that has been run."""
-        segment = self.segments[self._owner(batch)]
-        return float(segment.history.column("loss")[batch - segment.first_batch])
+        segment = self.last
+        while segment.first_batch > batch and segment.before is not None:
+            segment = segment.before
+        return segment.history.numbers(batch)[COLUMNS.index("loss")]
 
     def parted(self, other: Timeline) -> int:
         """The tick to which this timeline and another are the same."""
-        mine, theirs = self.segments, other.segments
-        shared = bisect_left(range(min(len(mine), len(theirs))), True, key=lambda i: mine[i] is not theirs[i])
-        return min((segments[shared].start for segments in (mine, theirs) if shared < len(segments)), default=sys.maxsize)
+        mine, theirs = self.chain, other.chain
+        shared = mine.shared(theirs)
+        return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
 
-    def changed(self, at: Position, settings: Settings, change: Change, action: Action) -> Timeline:
-        """The timeline that goes on from `at` with other settings, after `change` has been made to the record.
-
-        `action` is what asked for it. `change` is given a copy: what lies before `at` stays as it was.
-        """
-        record = self.moment(at.tick).record.copy()
-        record.learning_rate = settings.learning_rate
-        point = change(record) or self.program.point_after(at.offset)
-        earlier = self.earlier(at.number)
-        learns = at.offset > self.program.loss_tick or settings.learns(at.number)
-        settings.trainer.resume(record, point, learn=learns, earlier=earlier)
-        kept = self.segments[: bisect_left(self._starts, at.tick)]
-        if len(kept) < len(self.segments) and self.segments[len(kept)].start == at.tick:
-            action = action.following(self.segments[len(kept)].action)
-        return replace(self, segments=(*kept, Segment(at.tick, at.number, record, settings, self.memory, action, earlier)))
+    def changed(self, at: Position, settings: Settings, action: Action) -> Timeline:
+        """The timeline that goes on from `at`, where `action` is done, with other settings. What lies before it stays as it was."""
+        segment = Segment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
+        segment.record(segment.first_batch)
+        return Timeline(segment, self.memory)
 
     def changed_at(self, tick: int) -> frozenset[str]:
         """What was changed at a tick: parameters, values, gradients, the rate; the line there had been executed with others."""
-        i = bisect_left(self._starts, tick)
-        if i in (0, len(self.segments)) or self._starts[i] != tick:
+        if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
         names = (*changeable(self.program), "learning_rate")
@@ -244,9 +206,7 @@ class Timeline:
 
     def common(self, other: Timeline) -> int:
         """How many of the first segments two timelines have in common."""
-        pairs = zip(self.segments, other.segments, strict=False)
-        shorter = min(len(self.segments), len(other.segments))
-        return next((i for i, (mine, theirs) in enumerate(pairs) if mine is not theirs), shorter)
+        return self.chain.shared(other.chain)
 
     def earlier(self, batch: int) -> tuple[BatchRecord, ...]:
         """The records of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.finite import FiniteWatch
+from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.position import Position, position_of, tick_of
 from tui_gru.debugger.program import Program, program_of
-from tui_gru.debugger.segment import Action, Monitor, Settings
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.state import State
 from tui_gru.debugger.steps import Stride, check_level
 from tui_gru.debugger.surviving import Surviving, recorded
-from tui_gru.debugger.timeline import Change, Timeline, nothing
+from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.trouble import Trouble
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
@@ -123,7 +124,7 @@ class Travelling(Surviving):
             for _ in range(count):
                 batch, end = self.position.tick // self.program.ticks, self.end
                 if not self._timeline.learns(batch) and (end is None or batch <= end.number):
-                    self._change(replace(self._settings, once=batch), nothing, Action("sgd"))
+                    self._change(replace(self._settings, once=batch), Action("sgd"))
                 self._go((batch + 1) * self.program.ticks, progress)
                 if self._interrupted.is_set() or self.notice:
                     break
@@ -285,9 +286,9 @@ class Travelling(Surviving):
 
         return monitor
 
-    def _change(self, settings: Settings, change: Change, action: Action) -> None:
+    def _change(self, settings: Settings, action: Action) -> None:
         here = self.position
-        timeline = self._timeline.changed(here, settings, change, action)
+        timeline = self._timeline.changed(here, settings, action)
         self._stand(self._branches.changed(timeline, here.tick), here.tick)
 
 

@@ -77,7 +77,7 @@ def _with_more(timeline: Timeline, batch: int) -> int:
     """
     learned = np.flatnonzero(timeline.learned(0, batch - 1))
     likely = [min(int(each) + 1, batch - 1) for each in learned[-1:]]
-    return max((*likely, *(each for each in timeline.changed_batches if each < batch)), default=-1)
+    return max((*likely, *timeline.changed_batches(0, batch - 1)[-1:]), default=-1)
 
 
 def same(one: Any, other: Any) -> bool:

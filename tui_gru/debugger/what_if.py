@@ -84,7 +84,7 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
 
     record = here.record.copy()
     at = replace_number(record, program, name, t, edit.index, value)
-    trainer = timeline.segment_at(here.position.tick).settings.trainer
+    trainer = timeline.segment_at(here.position.tick).trainer
     trainer.resume(record, at, learn=here.learned, earlier=timeline.earlier(here.position.number))
 
     end = position_of(program, begin + (program.ticks if here.learned else program.loss_tick))
@@ -153,7 +153,7 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
     """What lies before an edit of this batch was computed with other numbers, and cannot be computed on."""
     begin = here.position.number * here.program.ticks
     for segment in timeline.segments:
-        if max(begin, tick) < segment.start <= here.position.tick and segment.action.edited:
+        if max(begin, tick) < segment.start <= here.position.tick and segment.edited:
             raise TuiGruError("something was changed in this batch after that line; undo it, or ask for a number computed since")
 
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from tui_gru.debugger.branches import Branches
 from tui_gru.debugger.finite import FiniteWatch
+from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.position import Position
-from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.setting_stops import SettingStops
 from tui_gru.debugger.state import State
 from tui_gru.debugger.stops import Breakpoint, LogLine
 from tui_gru.debugger.surviving import HITS, LOG, recorded
-from tui_gru.debugger.timeline import Change, Timeline
 from tui_gru.debugger.travelling import Progress
 
 if TYPE_CHECKING:
@@ -122,9 +121,9 @@ class Writing(SettingStops):
 
     # Branches
 
-    def _change(self, settings: Settings, change: Change, action: Action) -> None:
+    def _change(self, settings: Settings, action: Action) -> None:
         source, tick = self.branch, self.position.tick
-        super()._change(settings, change, action)
+        super()._change(settings, action)
         if self.branch != source:
             self._take_over(source, tick)
 
@@ -132,7 +131,7 @@ class Writing(SettingStops):
         was = self._branches.named.get(branches.current)
         super()._stand(branches, tick)
         if was is not None and was.timeline is not branches.timeline:
-            self._take_over(self.branch, _shared(was.timeline, branches.timeline))
+            self._take_over(self.branch, was.timeline.parted(branches.timeline))
 
     def _take_over(self, source: str, upto: int) -> None:
         """This branch has of what was left behind on another, or on it as it was, only what came up to a tick."""
@@ -184,9 +183,3 @@ def _tick(data: Any) -> int:
     if type(data) is not int or data < 0:
         raise ValueError("this is no place")
     return data
-
-
-def _shared(one: Timeline, other: Timeline) -> int:
-    """The tick up to which two timelines have executed the same."""
-    same = one.common(other)
-    return min((each.segments[same].start for each in (one, other) if same < len(each.segments)), default=0)

@@ -11,8 +11,8 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.widgets.numbers import exact
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.journal import Action
     from tui_gru.debugger.program import Program
-    from tui_gru.debugger.segment import Action
 
 
 def place(snapshot: Snapshot) -> str:
@@ -32,17 +32,16 @@ def place(snapshot: Snapshot) -> str:
 
 def change(action: Action, program: Program) -> str:
     """A change in words: `Wz[“M”, unit 1] = 0.5`, `learning on`."""
-    args = action.args
     match action.kind:
         case "learning":
-            return f"learning {'on' if args['value'] else 'off'}"
+            return f"learning {'on' if action.value else 'off'}"
         case "learning_rate":
-            return f"η = {args['value']:g}"
+            return f"η = {action.value:g}"
         case "sgd":
             return "the SGD step"
-        case "edit" if args["name"] == "text":
-            return f"text[{args['index'][0]}] = “{shown_char(args['value'])}”"
-    return f"{spoken(program, args['name'], args['index'])} = {args['value'] + 0:g}"
+        case "edit" if action.name == "text":
+            return f"text[{action.index[0]}] = “{shown_char(action.value)}”"
+    return f"{spoken(program, action.name, action.index)} = {action.value + 0:g}"
 
 
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:

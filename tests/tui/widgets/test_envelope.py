@@ -30,8 +30,8 @@ def test_growing_piece_by_piece_is_the_same_as_at_once(sizes, count):
     series = np.cos(np.arange(sum(sizes)) * 0.7)
     series[5::97] = np.nan
     grown = Envelope()
-    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        grown.extend(series[end - size : end])
+    for end in np.cumsum(sizes):
+        grown.follow(series[:end])
     edges = np.linspace(0, len(series), count + 1)
     for one, other in zip(grown.columns(edges), Envelope(series).columns(edges), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -47,10 +47,11 @@ def test_a_spike_one_point_wide_survives_a_million():
     assert not low.any()
 
 
-def test_truncated_and_grown_again():
+def test_another_that_parts_from_it_is_followed():
     series = Envelope(np.ones(3 * BLOCK))
-    series.truncate(BLOCK + 10)
-    series.extend(np.full(3 * BLOCK, 2.0))
+    other = np.repeat([1.0, 2.0], (BLOCK + 10, 3 * BLOCK))
+    series.follow(other[: BLOCK + 10])
+    series.follow(other)
     assert len(series) == 4 * BLOCK + 10
     low, high, _ = series.columns(np.array([0, BLOCK + 10, len(series)]))
     assert low.tolist() == [1, 2]
@@ -59,8 +60,37 @@ def test_truncated_and_grown_again():
     assert (low.item(), high.item()) == (1, 2)
 
 
-def test_appending_one_at_a_time():
-    series = Envelope()
-    for value in range(1000):
-        series.append(value)
-    np.testing.assert_array_equal(series.values, np.arange(1000))
+def test_following_one_at_a_time():
+    series, values = Envelope(), np.arange(1000.0)
+    for count in range(1000):
+        series.follow(values[: count + 1])
+    np.testing.assert_array_equal(series.values, values)
+    low, high, _ = series.columns(np.array([0, 300, 1000]))
+    assert (low.tolist(), high.tolist()) == ([0, 300], [299, 999])
+
+
+class Watched:
+    """A long series that says which of its numbers are read."""
+
+    def __init__(self, count):
+        self.count, self.read = count, 0
+
+    def __len__(self):
+        return self.count
+
+    def __getitem__(self, part):
+        at = np.arange(*part.indices(self.count))
+        self.read += len(at)
+        return np.cos(at * 0.01)
+
+
+def test_a_series_is_read_once_and_then_only_where_it_has_grown():
+    series = Watched(1_000_000)
+    envelope = Envelope(series)
+    assert series.read <= 1_000_000
+    series.read, series.count = 0, 1_000_300
+    envelope.follow(series)
+    low, high, _ = envelope.columns(np.linspace(0, len(series), 101))
+    assert series.read <= 2 * BLOCK
+    assert (low < -0.99).all()
+    assert (high > 0.99).all()

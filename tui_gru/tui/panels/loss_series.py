@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tui_gru.tui.widgets.envelope import Envelope
-from tui_gru.tui.widgets.written import Array
+from tui_gru.tui.widgets.envelope import Envelope, Values
 
 #: How many batches around the present one are compared to tell whether the past has changed. An edit changes it there.
 _NEAR = 64
@@ -21,23 +20,18 @@ class LossSeries:
     def __len__(self) -> int:
         return len(self.envelope)
 
-    def follow(self, losses: Array, near: int, branch: str) -> bool:
+    def follow(self, losses: Values, near: int, branch: str) -> bool:
         """Take the losses over: what is new of them, where they go on from those kept, else all. Whether any differ.
 
         `near` is the batch one is at. A past that has changed has changed there, or is another branch's.
         """
         shown = len(self.envelope)
         shared = min(len(losses), shown)
-        known = self.envelope.values[:shared]
-        around = slice(max(near - _NEAR, 0), near + _NEAR)
-        same = _equal(losses[:shared][around], known[around]) and _equal(losses[:shared][-1:], known[-1:])
+        known = self.envelope.values
+        parts = slice(max(near - _NEAR, 0), min(near + _NEAR, shared)), slice(max(shared - 1, 0), shared)
+        same = all(np.array_equal(losses[part], known[part], equal_nan=True) for part in parts)
         if not same or branch != self._branch:
             self.envelope, self._branch = Envelope(losses), branch
             return True
-        self.envelope.truncate(shared)
-        self.envelope.extend(losses[shared:])
+        self.envelope.follow(losses)
         return len(losses) != shown
-
-
-def _equal(one: Array, other: Array) -> bool:
-    return bool(np.array_equal(one, other, equal_nan=True))

@@ -69,7 +69,7 @@ def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[Array, 
     batches = np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
     there = batches < len(losses)
     values = np.full(scale.width, np.nan)
-    values[there] = losses.values[batches[there]]
+    values[there] = losses.at(batches[there])
     broken = there & ~np.isfinite(values)
     values[broken] = np.nan
     return values, broken

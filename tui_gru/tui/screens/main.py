@@ -42,7 +42,7 @@ from tui_gru.tui.themes import checked_theme
 from tui_gru.tui.view import Shows
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.segment import Action
+    from tui_gru.debugger.journal import Action
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"})

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -11,6 +10,8 @@ from tui_gru.tui.widgets.written import Array
 
 #: Points to a block. A column of a plot that spans many blocks is drawn from their extremes alone.
 BLOCK = 256
+#: Blocks that are summarised at once.
+TOGETHER = 256
 
 
 class Columns(NamedTuple):
@@ -21,44 +22,42 @@ class Columns(NamedTuple):
     broken: Array
 
 
-class Envelope:
-    """A series of numbers, appended to; keeps the extremes of every full block of it."""
+class Values(Protocol):
+    """A series: an array, or what reads slices of one when they are asked for."""
 
-    def __init__(self, values: Iterable[float] | Array = ()) -> None:
-        self._values = np.empty(BLOCK)
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: Any, /) -> Any: ...
+
+
+class Envelope:
+    """A series of numbers that grows; keeps the extremes of every full block of it, and reads the numbers themselves from it."""
+
+    def __init__(self, values: Values = ()) -> None:
         self._low = np.empty(1)
         self._high = np.empty(1)
         self._broken = np.empty(1, bool)
-        self._count = 0
         self._blocks = 0
-        self.extend(values)
+        self.follow(values)
 
     def __len__(self) -> int:
-        return self._count
+        return len(self.values)
 
-    @property
-    def values(self) -> Array:
-        """The series as it was appended, (len,)."""
-        return self._values[: self._count]
+    def follow(self, values: Values) -> None:
+        """Take another series over, which is the same as far as both go."""
+        self.values = np.asarray(values, np.float64) if isinstance(values, list | tuple) else values
+        full = len(self.values) // BLOCK
+        self._blocks = min(self._blocks, full)
+        while self._blocks < full:
+            self._summarise(min(self._blocks + TOGETHER, full))
 
-    def append(self, value: float) -> None:
-        """Add one number."""
-        self.extend((value,))
-
-    def extend(self, values: Iterable[float] | Array) -> None:
-        """Add numbers, NaN and infinities among them."""
-        new = np.asarray(values if isinstance(values, np.ndarray) else list(values), dtype=np.float64)
-        end = self._count + len(new)
-        if end > len(self._values):
-            self._values = np.resize(self._values, max(end, 2 * len(self._values)))
-        self._values[self._count : end] = new
-        self._count = end
-        self._summarise()
-
-    def truncate(self, count: int) -> None:
-        """Forget all but the first `count` numbers."""
-        self._count = min(max(count, 0), self._count)
-        self._blocks = min(self._blocks, self._count // BLOCK)
+    def at(self, indices: Array) -> Array:
+        """The numbers at ascending indices (n,), near each other."""
+        if not len(indices):
+            return np.empty(0)
+        first = int(indices[0])
+        part: Array = np.asarray(self.values[first : int(indices[-1]) + 1])[indices - first]
+        return part
 
     def columns(self, edges: Array) -> Columns:
         """The extremes between consecutive edges: edges (n+1,), indices into the series, ascending -> n columns.
@@ -66,31 +65,30 @@ class Envelope:
         A column whose edges fall between the same two points has none. Of columns many blocks wide, the edges are moved
         to the nearest block, a small part of the column's own width.
         """
-        edges = np.clip(np.ceil(edges), 0, self._count).astype(np.intp)
+        edges = np.clip(np.ceil(edges), 0, len(self)).astype(np.intp)
         total = edges[-1] - edges[0]
         if total >= 8 * BLOCK * max(len(edges) - 1, 1):
             blocks = np.minimum(np.rint(edges / BLOCK).astype(np.intp), self._blocks)
             return _reduce(self._low, self._high, self._broken, blocks)
-        part = self._values[edges[0] : edges[-1]]
+        part = np.asarray(self.values[int(edges[0]) : int(edges[-1])])
         finite = np.isfinite(part)
         clean = part if finite.all() else np.where(finite, part, np.nan)
         return _reduce(clean, clean, ~finite, edges - edges[0])
 
-    def _summarise(self) -> None:
-        full = self._count // BLOCK
-        if full == self._blocks:
-            return
-        part = self._values[self._blocks * BLOCK : full * BLOCK].reshape(-1, BLOCK)
-        if full > len(self._low):
-            size = max(full, 2 * len(self._low))
+    def _summarise(self, upto: int) -> None:
+        """Summarise the blocks that are new, up to a block."""
+        done = self._blocks
+        part = np.asarray(self.values[done * BLOCK : upto * BLOCK]).reshape(-1, BLOCK)
+        if upto > len(self._low):
+            size = max(upto, 2 * len(self._low))
             self._low, self._high = np.resize(self._low, size), np.resize(self._high, size)
             self._broken = np.resize(self._broken, size)
         finite = np.isfinite(part)
         clean = np.where(finite, part, np.nan)
-        self._low[self._blocks : full] = np.fmin.reduce(clean, axis=1)
-        self._high[self._blocks : full] = np.fmax.reduce(clean, axis=1)
-        self._broken[self._blocks : full] = ~finite.all(axis=1)
-        self._blocks = full
+        self._low[done:upto] = np.fmin.reduce(clean, axis=1)
+        self._high[done:upto] = np.fmax.reduce(clean, axis=1)
+        self._broken[done:upto] = ~finite.all(axis=1)
+        self._blocks = upto
 
 
 def _reduce(low: Array, high: Array, broken: Array, edges: Array) -> Columns:

@@ -1,0 +1,233 @@
+"""What a session keeps stays within its limit, whatever is done, and its file grows by what was done."""
+
+import gc
+import random
+import tracemalloc
+from contextlib import closing
+
+import pytest
+
+from tests.debugger.acting import assert_same
+from tui_gru import Session
+from tui_gru.debugger.records import size_at_hand
+from tui_gru.engine.trainer import Trainer
+
+# Large records of a small model, whose initial weights need no torch.
+LARGE = {"text": "".join(random.Random(0).choices("hatM", k=6000)), "vocabulary": "hatM", "batch_size": 64, "seq_length": 8}
+LIMIT = 2**17
+CHANGES = 25
+
+
+def kept(work):
+    """How many bytes are kept of what something has made."""
+    gc.collect()
+    tracemalloc.start()
+    try:
+        work()
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
+def edit_one_place(session, i):
+    session.edit("Wz", (0, 1), i)
+
+
+def edit_and_step(session, i):
+    session.edit("Wz", (0, 1), i)
+    session.step("op")
+
+
+def edit_and_go_on(session, i):
+    session.edit("h", (0, 1), i / CHANGES)
+    session.step("batch")
+
+
+def sgd(session, i):
+    session.sgd()
+
+
+def toggle(session, i):
+    session.learning = not session.learning
+    session.step("timestep")
+
+
+def rate(session, i):
+    session.learning_rate = i / CHANGES
+    session.step("timestep")
+
+
+def text(session, i):
+    session.edit("text", i, session.config.vocabulary[i % 4])
+    session.step("timestep")
+
+
+def fork(session, i):
+    session.step("batch")
+    session.step("batch", -1)
+    session.edit("Wz", (0, 1), i)
+    session.switch("main")
+
+
+DEEDS = [edit_one_place, edit_and_step, edit_and_go_on, sgd, toggle, rate, text, fork]
+
+
+def begun(**options):
+    session = Session(**LARGE, history_memory=LIMIT, **options)
+    session.step("batch", 3)
+    session.step("timestep")
+    return session
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_change_keeps_what_was_changed_not_the_batch(deed):
+    session = begun()
+    record = size_at_hand(session.config)
+    bound = LIMIT + 6 * record  # four batches are at hand whatever the limit, one is shown, and one is on the way
+    assert bound < CHANGES * record / 3
+
+    def work():
+        for i in range(CHANGES):
+            deed(session, i)
+
+    def undo():
+        while session.undo():
+            pass
+
+    assert kept(work) < bound
+    assert kept(undo) < bound
+    assert kept(session.redo) < bound
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_the_file_grows_by_what_was_done(tmp_path, deed):
+    path, session = tmp_path / "a.tui-gru", begun()
+    session.save(path)
+    before = path.stat().st_size
+    for i in range(CHANGES):
+        deed(session, i)
+    session.save(path)
+    checkpoints = LIMIT  # as many as there are in memory
+    assert path.stat().st_size - before < checkpoints + CHANGES * 4000
+    assert_same(session, Session.open(path))
+
+
+def test_the_file_of_a_recording_drops_checkpoints_as_memory_does(tmp_path):
+    path, session = tmp_path / "a.tui-gru", begun()
+    session.learning = True
+    session.record_to(path)
+    with closing(session):
+        session.step("batch", 200)
+        while session.position.number < 1000:
+            session.step("batch", 50)
+            session.learning_rate /= 2  # each stretch of training is another
+    assert path.stat().st_size < 3 * LIMIT
+    assert_same(session, Session.open(path))
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_replayed_changes_are_what_they_were(deed):
+    """Nothing is at hand: every moment is computed again from the beginning or a checkpoint, through all changes."""
+    session = Session(text="the cat sat on the mat; the rat sat on", history_memory=0)
+    session.step("batch", 2)
+    for i in range(9):
+        deed(session, i)
+    ticks = range(0, session.newest.tick + 1, 7)
+    shown = {}
+    for tick in ticks:
+        session.seek(tick)
+        shown[tick] = bits(session)
+    for tick in random.Random(1).sample(ticks, len(ticks)):
+        session._timeline.memory.records.clear()
+        session.seek(tick)
+        assert bits(session) == shown[tick], tick
+
+
+def bits(session):
+    record = session.snapshot().record
+    numbers = [record.activations.states, record.activations.y_hat, record.parameters.flat, record.updated.flat]
+    return [array.tobytes() for array in numbers], repr((record.loss, record.grad_norm))
+
+
+def test_many_changes_in_one_place_are_replayed_at_once(monkeypatch):
+    session = begun()
+    for i in range(300):
+        session.edit("Wz", (0, 1), i)
+    session.step("batch", 5)
+    session._timeline.memory.records.clear()
+    done, resume = [], Trainer.resume
+    monkeypatch.setattr(Trainer, "resume", lambda self, *args, **how: done.append(1) or resume(self, *args, **how))
+    session.step("batch", -5)
+    assert session.parameter("Wz")[0, 1] == 299
+    assert len(done) == 1
+
+
+def test_a_seek_replays_little_however_long_the_run(monkeypatch):
+    """The numbers of all batches are more than the limit; checkpoints are as near as they were."""
+    session = Session(history_memory=60_000)
+    session.learning = True
+    done, run = [], Trainer.run
+    for _ in range(4):
+        session.step("batch", 1500)
+        monkeypatch.setattr(Trainer, "run", lambda self, *args, **how: done.append(1) or run(self, *args, **how))
+        for part in (0.1, 0.5, 0.77):
+            del done[:]
+            session.seek(int(part * session.newest.tick))
+            session.snapshot()
+            assert len(done) <= 260
+        monkeypatch.undo()
+        session.seek(session.newest)
+
+
+@pytest.mark.parametrize("limit", [0, 20_000, 10**6])
+def test_numbers_of_a_long_run_are_exact_whatever_the_limit(limit):
+    """Those beyond the limit are in a file: conditions and the curve see them as they were."""
+    session, plain = (Session(history_memory=memory, learning_rate=0.3, epochs=900) for memory in (limit, 2**28))
+    for each in (session, plain):
+        each.learning = True
+    kept_bytes = kept(lambda: session.step("batch", 2600))
+    assert kept_bytes < limit + 2 * 10**5
+    plain.step("batch", 2600)
+    losses = [*plain.snapshot().losses]
+    assert [*session.snapshot().losses] == losses
+    for condition in (f"loss == {losses[17]!r}", f"loss < {losses[2321]!r}", "loss > prev(loss) * 1.05", "grad_norm > 0.4"):
+        ways = []
+        for each in (session, plain):
+            way = [each.run_back_until(condition) and each.position.tick for _ in range(3)]
+            each.seek(0)
+            way += [each.run_until(condition) and each.position.tick for _ in range(3)]
+            each.seek(2600 * each.program.ticks)
+            ways.append(way)
+        assert ways[0] == ways[1], condition
+        assert any(ways[0]), condition
+
+
+def test_old_samples_go_where_they_take_too_much():
+    session = Session(history_memory=2**20)
+    session.sample("Ma", 1000, seed=0)
+    assert kept(lambda: [session.sample("Ma", 1000, seed=i) for i in range(1, 20)]) < 2**20
+    assert [sample.seed for sample in session.samples] == [19]  # the newest stays, however large it is
+    for i in range(20, 30):
+        session.sample("Ma", 10, seed=i)
+    assert [sample.seed for sample in session.samples] == [*range(20, 30)]
+
+
+def test_checkpoints_of_many_branches_are_within_the_limit():
+    session, plain = (Session(history_memory=memory) for memory in (20_000, 2**28))
+
+    def work(session):
+        session.learning = True
+        session.step("batch", 60)
+        for i in range(30):
+            session.seek(f"e1 b{i % 3 + 1} t1")
+            session.edit("Wz", (0, 1), i)
+            session.step("batch", 60)
+
+    bound = 20_000 + 30 * 3000 + 6 * size_at_hand(session.config)
+    assert kept(lambda: work(session)) < bound < kept(lambda: work(plain)) / 2
+    for name in random.Random(1).sample(session.branches, 10):
+        for each in (session, plain):
+            each.switch(name)
+            each.seek("e13 b2 t2")
+        assert bits(session) == bits(plain)

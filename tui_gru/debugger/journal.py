@@ -1,0 +1,96 @@
+"""What was done that changed the future of a run, kept as it was done: so little that all of it can be kept."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from tui_gru.engine.config import Config
+from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.trainer import Trainer
+
+KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
+SETTINGS = ("text", "learning_rate")  # what can be edited and is no number of a batch
+MOST_TRAINERS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """What a person did: one of `KINDS`; an edit has a name, an index (empty for the rate) and a value."""
+
+    kind: str
+    name: str = ""
+    index: tuple[int, ...] = ()
+    value: Any = None
+
+    @property
+    def edited(self) -> str:
+        """The number that it changes: a weight, a value or a gradient; empty if it changes none."""
+        return self.name if self.kind == "edit" and self.name not in SETTINGS else ""
+
+    @property
+    def args(self) -> dict[str, Any]:
+        """Its arguments, as something that JSON can hold."""
+        if self.kind == "edit":
+            return {"name": self.name, "index": list(self.index), "value": self.value}
+        return {} if self.value is None else {"value": self.value}
+
+    @classmethod
+    def of(cls, kind: str, args: Mapping[str, Any]) -> Action:
+        """From its kind and `args`."""
+        return cls(kind, args.get("name", ""), tuple(args.get("index", ())), args.get("value"))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Letter:
+    """A character of the text that was changed at a place (0-based), and the one changed before it."""
+
+    place: int
+    char: str
+    before: Letter | None
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a stretch of training runs under. `once` names the batch that learns although learning is off (an SGD step)."""
+
+    learning: bool
+    learning_rate: float
+    once: int | None = None
+    letters: Letter | None = None
+
+    def learns(self, batch: int) -> bool:
+        """Whether a batch, counted through all epochs, ends with backward and update."""
+        return self.learning or self.once == batch
+
+
+class Trainers:
+    """The trainers of a run, one for each text that it has had. Those not used for longest are made again when asked for."""
+
+    def __init__(self, config: Config) -> None:
+        self._first = Trainer(config, Corpus(config))
+        self._made: OrderedDict[Letter, Trainer] = OrderedDict()
+
+    def of(self, letters: Letter | None) -> Trainer:
+        """The trainer for the text in which these characters have been changed."""
+        if letters is None:
+            return self._first
+        if letters not in self._made:
+            config = replace(self._first.config, text=self._text(letters))
+            self._made[letters] = Trainer(config, Corpus(config), self._first.pool)
+        self._made.move_to_end(letters)
+        while len(self._made) > MOST_TRAINERS:
+            self._made.popitem(last=False)
+        return self._made[letters]
+
+    def _text(self, letters: Letter | None) -> str:
+        changed: dict[int, str] = {}
+        while letters is not None:
+            changed.setdefault(letters.place, letters.char)
+            letters = letters.before
+        text = list(self._first.config.text)
+        for place, char in changed.items():
+            text[place] = char
+        return "".join(text)
