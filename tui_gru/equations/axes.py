@@ -163,7 +163,7 @@ class _Inference:
                 f"takes a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
             )
         if not self._unify(of_left[-1], of_right[0], node):
-            raise self._misfit(node, left, of_left, right, of_right, of_right[0])
+            raise self._misfit(node, left, of_left, right, of_right)
         return (*of_left[:-1], *of_right[1:])
 
     def _elementwise(self, node: Expression, operands: list[tuple[Expression, Axes]]) -> Axes:
@@ -176,16 +176,19 @@ class _Inference:
                 # An axis that is not known yet is the last one, which is where a vector lies along a matrix.
                 at = next((own for own in reversed(of_widest) if own.startswith("?") or axis.startswith("?")), None)
                 if at is None or not self._unify(axis, at, node):
-                    raise self._misfit(node, operand, axes, widest, of_widest, axis)
-        return union([tuple(map(self._root, axes)) for _, axes in operands])
+                    raise self._misfit(node, operand, axes, widest, of_widest)
+        together = union([tuple(map(self._root, axes)) for _, axes in operands])
+        for operand, axes in operands:
+            rest = iter(together)
+            if not all(self._root(axis) in rest for axis in axes):  # (V, H) and (H, V)
+                raise self._misfit(node, operand, axes, widest, of_widest)
+        return together
 
     def _reduced(self, node: Expression, inner: Axes, over: str) -> Axes:
         inner = tuple(map(self._root, inner))
         if over not in inner and inner and inner[-1].startswith("?"):
             self._unify(inner[-1], over, node)
             inner = tuple(map(self._root, inner))
-        if over == "P":
-            return ()
         if over not in inner:
             raise self._error(
                 node, f"{self._text(node.children[0])} is {self._axes(inner)}, so there is nothing to sum over {over}"
@@ -194,9 +197,7 @@ class _Inference:
 
     # Words
 
-    def _misfit(
-        self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes, axis: str
-    ) -> EquationError:
+    def _misfit(self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes) -> EquationError:
         since = ""
         for name in right.names() if isinstance(right, e.Name) else left.names():
             for own in self._of.get(name, ()):
@@ -215,6 +216,6 @@ class _Inference:
         return self._writer.text(node)
 
     def _axes(self, axes: Axes) -> str:
-        """Axes as a person reads them, without the timesteps: (B, H)."""
+        """Axes as a person reads them, without the timesteps: (B, H); without any others, a number."""
         known = [self._root(axis) for axis in axes if axis != "T"]
-        return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})"
+        return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})" if known else "a number"

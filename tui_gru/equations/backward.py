@@ -71,7 +71,7 @@ class Backward:
 
 def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
     """The backward pass of a page. Raises `EquationError` for an operation that has no derivative."""
-    return _Derivation(page, axes).backward
+    return _Derivation(page, axes).backward if page.lines else Backward((), (), {})
 
 
 def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]]:
@@ -191,11 +191,15 @@ class _Derivation:
         name, step, _ = use.reading
         line = self._page.lines[use.line]
         word, suffix = line.label or split(step)[0], split(line.target)[1]
-        for base in dict.fromkeys((self._state_of.get(name, name), name)):
-            path = with_word(f"d{base}", word) if suffix == split(base)[1] else f"d{base}_{word}{suffix}"
-            yield path
-            yield with_word(path, split(step)[0])
-        yield from (with_word(path, str(number)) for number in count(2))
+        first, longer = (
+            with_word(f"d{base}", word) if suffix == split(base)[1] else f"d{base}_{word}{suffix}"
+            for base in (self._state_of.get(name, name), name)
+        )
+        yield first
+        if first in self._taken or self._paths[first].name != name:
+            yield longer
+        yield with_word(first, split(step)[0])
+        yield from (with_word(first, str(number)) for number in count(2))
 
     # One step
 
