@@ -112,7 +112,12 @@ def test_a_cell_with_mistakes(seeds):
 
 def test_the_words_are_those_of_the_files():
     """Every word of the language that a shipped file uses is among those tried."""
-    used = {word for path in Path(FOLDER).rglob("*.*") for line in path.read_text(encoding="utf-8").splitlines() for word in line.split()[:1]}
+    used = {
+        word
+        for path in Path(FOLDER).rglob("*.*")
+        for line in path.read_text(encoding="utf-8").splitlines()
+        for word in line.split()[:1]
+    }
     declarations = {"reads", "state", "parameters", "input", "target", "symbol", "setting"}
     assert declarations <= used
     assert declarations <= set(WORDS)

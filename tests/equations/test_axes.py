@@ -14,7 +14,10 @@ def inferred(text: str) -> dict[str, str]:
 
 
 def test_axes_follow_from_the_lines():
-    text = CELL + "gate: z = σ(az: x Wz + h_prev Uz + bz)\nu = mean z over the units\nm = Σ (p: u ⊙ z) over the rows\nh = m ⊙ z + h_prev"
+    text = (
+        CELL
+        + "gate: z = σ(az: x Wz + h_prev Uz + bz)\nu = mean z over the units\nm = Σ (p: u ⊙ z) over the rows\nh = m ⊙ z + h_prev"
+    )
     assert inferred(text) == {
         "x": "TBV", "h": "TBH", "h_prev": "TBH", "Wz": "VH", "Uz": "HH", "bz": "H", "az": "TBH", "z": "TBH", "u": "TB", "p": "TBH", "m": "TH",
     }  # fmt: skip
@@ -93,6 +96,10 @@ def test_the_axes_of_operands_together():
          "4:5: hₜ₋₁ is (B, H); only a matrix can be transposed | h_prevᵀ"),
         ("h = [x, bz] + x Wz + h_prev Uz",
          "4:5: only matrices with the same rows can be joined; these are (B, V) and (any) | [x, bz]"),
+        ("j = [x, h_prev Uz]\nh = j Wz + bz",
+         "4:9: how many columns hₜ₋₁ Uz has is not known yet; write the axes of its parameter, as in U(H H) | h_prev Uz"),
+        ("h = x Wz + h_prev Uz + bz + mean Uz over units",
+         "4:29: Uz is (H, H); which H to sum over is not said | mean Uz over units"),
         ("h = x",
          "4:5: h is (B, H), but its line gives (B, V) | x"),
         ("h = mean x over the units",

@@ -63,7 +63,16 @@ def test_terms_come_from_the_loss_first_and_from_the_future_last():
 
 def test_a_part_has_a_line_only_where_its_gradient_is_used_twice():
     model = own("h = tanh(a: x W + (b: h_prev U))")
-    assert list(derived(model)) == ["dlogits", "dh", "dah" if "dah" in derived(model) else "da", "dh_prev", "dW", "dU", "dWy", "dby"]
+    assert list(derived(model)) == [
+        "dlogits",
+        "dh",
+        "dah" if "dah" in derived(model) else "da",
+        "dh_prev",
+        "dW",
+        "dU",
+        "dWy",
+        "dby",
+    ]
     assert "db" not in derived(model)
 
 
@@ -74,9 +83,10 @@ def test_what_all_terms_share_is_taken_out():
 
 
 def test_numbers_are_folded_in():
-    assert derived(model_of(Structure(loss="squared-error")))["dlogits"] == "2⊙e/(B·T·V)" or derived(
-        model_of(Structure(loss="squared-error"))
-    )["de"]
+    assert (
+        derived(model_of(Structure(loss="squared-error")))["dlogits"] == "2⊙e/(B·T·V)"
+        or derived(model_of(Structure(loss="squared-error")))["de"]
+    )
 
 
 def test_rules():
@@ -118,7 +128,9 @@ def test_a_gradient_that_is_the_same_along_an_axis_is_spread_for_a_product():
 
 def test_a_sum_over_rows_is_told_from_one_over_rows_and_timesteps():
     model = own("h = x W ⊙ (mean (h_prev U) over rows) + b", parameters="W U b")
-    sums = {line.target: [n.all_timesteps for n in line.formula.walk() if isinstance(n, e.Reduce)] for line in model.backward.gradients}
+    sums = {
+        line.target: [n.all_timesteps for n in line.formula.walk() if isinstance(n, e.Reduce)] for line in model.backward.gradients
+    }
     assert (sums["dU"], sums["db"]) == ([False], [True])
 
 

@@ -37,7 +37,14 @@ def test_one_layer_has_no_suffix():
     assert lines(model)[:2] == ["h = tanh(x W + hₜ₋₁ U)", "o = h Wy + by"]
     assert model.parameters == ("W", "U", "Wy", "by")
     (layer,) = model.composed.layers
-    assert (layer.number, layer.backwards, layer.suffix, layer.reads, layer.output, layer.states) == (0, False, "", "x", "h", ("h",))
+    assert (layer.number, layer.backwards, layer.suffix, layer.reads, layer.output, layer.states) == (
+        0,
+        False,
+        "",
+        "x",
+        "h",
+        ("h",),
+    )
 
 
 def test_layers_and_directions_have_suffixes_as_in_pytorch():
@@ -55,7 +62,13 @@ def test_layers_and_directions_have_suffixes_as_in_pytorch():
     assert (model.page.outputs, model.page.output) == (("out_l1",), "out_l1")
     assert [layer.name for layer in model.composed.layers] == ["layer 1", "layer 1 ←", "layer 2", "layer 2 ←"]
     assert [layer.lines for layer in model.composed.layers][1] == ("h_l0_reverse",)
-    assert {node.label for line in model.page.lines for node in line.formula.walk()} == {"", "a_l0", "a_l0_reverse", "a_l1", "a_l1_reverse"}
+    assert {node.label for line in model.page.lines for node in line.formula.walk()} == {
+        "",
+        "a_l0",
+        "a_l0_reverse",
+        "a_l1",
+        "a_l1_reverse",
+    }
 
 
 def test_a_cell_that_runs_backwards_runs_forwards_in_reverse():
@@ -144,4 +157,7 @@ def test_a_mistake_in_a_layer_is_found_in_the_file():
 
 
 def test_there_is_something_to_learn():
-    assert refused("state h : H\nh = tanh(h_prev)", loss="", head="") == "mine.cell: there is nothing to learn; a model needs parameters |"
+    assert (
+        refused("state h : H\nh = tanh(h_prev)", loss="", head="")
+        == "mine.cell: there is nothing to learn; a model needs parameters |"
+    )

@@ -135,7 +135,9 @@ def test_too_many_equations():
     assert refused(text).startswith(f"mine.cell:{MOST_LINES + 1}:1: more than {MOST_LINES} equations in one file")
 
 
-@pytest.mark.parametrize("text", [" " * 190_000 + ":", "a" + " " * 190_000 + "b", "a" * 190_000, "= " * 90_000, "(" * 190_000, "'" * 190_000])
+@pytest.mark.parametrize(
+    "text", [" " * 190_000 + ":", "a" + " " * 190_000 + "b", "a" * 190_000, "= " * 90_000, "(" * 190_000, "'" * 190_000]
+)
 def test_long_lines_are_refused_in_a_moment(text):
     with pytest.raises(EquationError):
         page(text)

@@ -153,7 +153,10 @@ def test_a_part_keeps_its_place():
         ("[a b", "1:9: the line ends where , or ] is expected |"),
         ("a over b", "1:7: there is 'over' where an operator or the end of the line is expected | over"),
         ("Σ a", "1:8: the line ends where over is expected |"),
-        ("Σ a over 2", "1:14: an axis is expected after over: vocabulary, rows, timesteps, units, inputs, parameters, or the letter of one | 2"),
+        (
+            "Σ a over 2",
+            "1:14: an axis is expected after over: vocabulary, rows, timesteps, units, inputs, parameters, or the letter of one | 2",
+        ),
         ("Σ a over rwos", "1:14: there is no axis 'rwos'; did you mean rows? | rwos"),
         ("min(a)", "1:5: min takes 2 arguments, not 1 | min"),
         ("min a", "1:9: there is 'a' where ( is expected | a"),
@@ -180,7 +183,9 @@ def test_sums_and_products_of_many_parts_are_flat():
 
 
 def test_a_formula_of_too_many_words():
-    assert refused("y = " + "a + " * MOST_TOKENS + "a").startswith("mine.cell:1:2005: a formula has at most 1,000 names, numbers and signs")
+    assert refused("y = " + "a + " * MOST_TOKENS + "a").startswith(
+        "mine.cell:1:2005: a formula has at most 1,000 names, numbers and signs"
+    )
 
 
 def test_a_name_that_is_too_long():

@@ -77,7 +77,15 @@ def test_what_only_derived_lines_have():
 
 @pytest.mark.parametrize(
     ("number", "written"),
-    [("1", "1"), ("0.5", "0.5"), ("0.00001", "0.00001"), ("1e-8", "1e-8"), ("0.1234567", "1234567e-7"), ("1200", "1200"), ("-0.25", "−0.25")],
+    [
+        ("1", "1"),
+        ("0.5", "0.5"),
+        ("0.00001", "0.00001"),
+        ("1e-8", "1e-8"),
+        ("0.1234567", "1234567e-7"),
+        ("1200", "1200"),
+        ("-0.25", "−0.25"),
+    ],
 )
 def test_numbers(number, written):
     assert decimal(Fraction(number)) == written
@@ -88,7 +96,9 @@ def test_a_number_without_an_end_is_a_fraction():
 
 
 def test_words_in_latex_are_escaped():
-    assert latex_text("50% of a_b & {c} \\ ~^") == r"\text{50\% of a\_b \& \{c\} \textbackslash{} \textasciitilde{}\textasciicircum{}}"
+    assert (
+        latex_text("50% of a_b & {c} \\ ~^") == r"\text{50\% of a\_b \& \{c\} \textbackslash{} \textasciitilde{}\textasciicircum{}}"
+    )
 
 
 @pytest.mark.parametrize("name", ["h", "h_prev", "h_tilde", "h_tilde_prev_l0", "dh_future_l1_reverse", "y_hat", "b_next", "m_hat"])

@@ -10,7 +10,21 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.functions import FUNCTIONS
 
-NAMES = ("x", "h_prev", "h_tilde", "Wz", "bz", "az", "h_l0", "h_prev_l1_reverse", "y_hat", "b_next", "dh_future", "h_tilde_prev", "e")
+NAMES = (
+    "x",
+    "h_prev",
+    "h_tilde",
+    "Wz",
+    "bz",
+    "az",
+    "h_l0",
+    "h_prev_l1_reverse",
+    "y_hat",
+    "b_next",
+    "dh_future",
+    "h_tilde_prev",
+    "e",
+)
 
 
 def _is_plain(tree: Expression) -> bool:

@@ -182,7 +182,7 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
         case "":
             return array
         case "rows":
-            flat = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(-1)
+            flat = array.reshape(-1, array.shape[-1])
             return flat.T if rest else flat
         case "flat":
             return array.reshape(-1)

@@ -54,6 +54,7 @@ class _Inference:
             if axes:
                 self._of[name] = axes
         self._of |= dict.fromkeys(page.settings, ())
+        self._sums: list[tuple[Expression, Axes, str]] = []
         self._waiting = {line.target: line for line in reversed(page.lines)}  # what is not computed yet
         for line in page.lines:
             self._line = line
@@ -74,6 +75,11 @@ class _Inference:
         self._of[line.target] = found
 
     def _check_known(self) -> None:
+        for node, inner, over in self._sums:
+            if [self._root(axis) for axis in inner].count(over) > 1:
+                raise self._error(
+                    node, f"{self._text(node.children[0])} is {self._axes(inner)}; which {over} to sum over is not said"
+                )
         computed = {line.target for line in self._page.lines}
         for name in self._page.states:
             if name not in computed:
@@ -133,7 +139,12 @@ class _Inference:
                 if any(axes[:-1] != inner[0][:-1] or not axes for axes in inner):
                     shapes = " and ".join(map(self._axes, inner))
                     raise self._error(node, f"only matrices with the same rows can be joined; these are {shapes}")
-                return (*inner[0][:-1], joined_axis([self._root(axes[-1]) for axes in inner]))
+                last = [self._root(axes[-1]) for axes in inner]
+                for part, axis in zip(parts, last, strict=True):
+                    if axis.startswith("?"):
+                        message = f"how many columns {self._text(part)} has is not known yet; write the axes of its parameter, as in U(H H)"
+                        raise self._error(part, message)
+                return (*inner[0][:-1], joined_axis(last))
             case e.Slice(argument=argument, axes=axes):
                 return (*self._infer(argument)[:-1], joined_axis(list(axes)))
         return self._elementwise(node, [(child, self._infer(child)) for child in node.children])
@@ -189,6 +200,7 @@ class _Inference:
         if over not in inner and inner and inner[-1].startswith("?"):
             self._unify(inner[-1], over, node)
             inner = tuple(map(self._root, inner))
+        self._sums.append((node, inner, over))
         if over not in inner:
             raise self._error(
                 node, f"{self._text(node.children[0])} is {self._axes(inner)}, so there is nothing to sum over {over}"

@@ -103,6 +103,9 @@ class _Derivation:
         self._alike = {e.unlabelled(part): part for part in reversed(self._parts.values())}
         self._step = {step.name: step for step in self._steps}
         self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
+        for step in self._steps:  # what numbers alone give is a number
+            if self._constant.issuperset(step.formula.names()) and not any(name in page.inputs for name in step.formula.names()):
+                self._constant.add(step.name)
         self._state_of = {page.before(state): state for state in page.states}
         self._nearness = self._near_the_loss()
         self._taken = self._reserved()
@@ -139,7 +142,7 @@ class _Derivation:
         for name, seed in (seeds or {self._steps[-1].name: e.ONE}).items():
             self._uses[name] = [Use(Reading(name, "given", 0), end, seed)]
         for step in reversed(self._steps):
-            gradient = self._gathered(step.name)
+            gradient = self._gathered(step.name) if step.name not in self._constant else None
             if gradient is None:
                 continue
             symbol = Name(f"d{step.name}")

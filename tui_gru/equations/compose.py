@@ -187,6 +187,7 @@ def joined(pieces: Sequence[Page], cell: str = "") -> Page:
 
     return Page(
         title=" · ".join(piece.title for piece in pieces if piece.title),
+        source=cell,
         inputs=merged("inputs"),
         states=merged("states"),
         parameters=merged("parameters"),
