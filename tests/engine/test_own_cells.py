@@ -8,7 +8,9 @@ from contextlib import suppress
 import pytest
 
 from tests.engine.cells import random_cell
+from tests.engine.line_by_line import points
 from tests.engine.models import disagreements, learned, own
+from tui_gru.engine.computing import gradients_so_far
 from tui_gru.engine.model import Model, Structure
 from tui_gru.engine.torch_reference import check_batch
 from tui_gru.equations.errors import EquationError
@@ -64,8 +66,10 @@ def cell(lines: str) -> str:
 def test_against_autograd(lines):
     many = {"layers": 2, "bidirectional": "backwards" not in lines, "input": "dense", "loss": "", "head": ""}
     for options in ({}, many) if "over the vocabulary" not in lines else ({},):
-        model = own(cell(lines), **options)
-        assert disagreements(check_batch(learned(model, scale=0.6), entries=1)) == []
+        record = learned(own(cell(lines), **options), scale=0.6)
+        assert disagreements(check_batch(record, entries=1)) == []
+        for name, gradient in gradients_so_far(record, list(points(record, update=False))[-1]).items():
+            assert gradient.tobytes() == record.own_gradients[name].tobytes(), name
 
 
 def _random(seed: int, **options: object) -> Structure:
