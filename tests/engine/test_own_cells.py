@@ -41,6 +41,7 @@ CELLS = {
     "the same name three times in a line": "a = x W\nk: s = a U + tanh(a P) + σ(a Q)\nh = tanh(s + h_prev)",
     "a part read twice in its line": "h = tanh((a: x W + h_prev U) ⊙ σ(a) + a)",
     "two uses that are one term": "a = x W + h_prev U\np2 = (p: a + h_prev) ⊙ (q: a ⊙ h_prev) + p\nh = tanh(p2 + a + a)",
+    "a factor that one term has twice": "a = x W\nk = h_prev U\nh = tanh(k ⊙ a ⊙ a + k ⊙ a − k ⊙ a ⊙ a ⊙ a)",
     "a softmax inside the cell, and its log": "a = x W + h_prev U\ns = softmax(a)\nl = log s\nh = tanh(s ⊙ h_prev + 0.1 ⊙ l)",
     "every function": "a = x W + h_prev U\nh = tanh(relu(a) + clamp(a) + exp(−a^2) + sqrt(1 + a^2) + log(2 + σ(a)) + a^3 / (1 + a^2))",
     "a line that nobody reads": "u = mean h_prev over units\nh = tanh(x W + h_prev U)",
