@@ -62,6 +62,10 @@ class BatchRecord:
         self.rounds: dict[str, Rounds] = {}
         # Its own memory for the weights after it and for the gradients, there whether it has learned or not.
         self.own_after, self.own_gradients = Weights(layout, self.vectors["after"]), Weights(layout, self.vectors["gradient"])
+        # What is handed out as it is, so that whoever holds it holds the memory. Of all else views are, which hold `block`.
+        vectors_of = (self.own_after.flat, self.own_after.parameters, self.own_gradients.flat, self.own_gradients.parameters)
+        self._watched = (self.block, *vectors_of, *self._ids.values())
+        del vectors_of
         self.before: Weights = self.own_after
         self.learned = False
         self._beside: Beside | None = None
@@ -98,23 +102,23 @@ class BatchRecord:
         return self.slot(operation.memory, operation.half)
 
     def slot(self, slot: Slot, half: int = 0) -> Array:
-        """The memory of a slot; of a state the half that begins `half` timesteps later. `KeyError` for that of a parameter."""
+        """The memory of a slot, a view; of a state the half that begins `half` timesteps later. `KeyError` for that of a parameter."""
         array = self._slots[slot]
-        return array if slot.kind != "state" else array[1:] if half else array[:-1]
+        return array[...] if slot.kind != "state" else array[1:] if half else array[:-1]
 
     def ids(self, name: str) -> NDArray[np.intp]:
-        """The indices (T, B) of the rows of a one-hot input."""
-        return self._ids[self.compiled.schedule.named[f"{name} ids"].memory]
+        """The indices (T, B) of the rows of a one-hot input, a view."""
+        return self._ids[self.compiled.schedule.named[f"{name} ids"].memory][...]
 
     def vector(self, name: str) -> Weights:
         """What the update computes besides the weights, such as m_hat, by parameter."""
-        return Weights(self.compiled.layout, self.vectors[name])
+        return Weights(self.compiled.layout, self.vectors[name][...])
 
     def update_vector(self, target: str) -> Array:
         """What a line of the update rule computes for all weights, (P), a view: W, m, or a value between such as m_hat."""
         names = ("W", *self.compiled.model.rule.states)
         if target not in names:
-            return self.vectors[target]
+            return self.vectors[target][...]
         count, i = self.compiled.layout.count, names.index(target)
         return self.own_after.flat[i * count : (i + 1) * count]
 
@@ -219,6 +223,7 @@ class BatchRecord:
             "block": self.block,
             "ids": np.array(ids) if ids else np.zeros(0, np.intp),
             "before": self.before.flat,
+            "settings": np.array([self.settings[name] for name in self.compiled.model.rule.settings] if self.settings else []),
         }
 
     def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -233,6 +238,7 @@ class BatchRecord:
             own[...] = ids
         self.before = Weights(self.compiled.layout, arrays["before"].copy(), before)
         self.learned, self.own_after.updates = bool(learned), after
+        self.settings = dict(zip(self.compiled.model.rule.settings, arrays["settings"].tolist(), strict=False))
         self.numbers = dict(zip(self.compiled.model.rule.scalars, numbers, strict=False)) if learned else {}
 
     @property
@@ -248,12 +254,9 @@ class BatchRecord:
     def _counted(self) -> tuple[int, ...]:
         """How often its memory and its weights are held, without the views that those have cut for passes."""
         itself = self.before is self.own_after  # of a record that has not been run
+        block, *others = map(sys.getrefcount, self._watched)
         cut_views = self.own_after.cut_views + self.own_gradients.cut_views
-        return (
-            sys.getrefcount(self.block) - cut_views,
-            sys.getrefcount(self.own_after) - itself,
-            sys.getrefcount(self.own_gradients),
-        )
+        return block - cut_views, *others, sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
 
 
 class RecordPool:

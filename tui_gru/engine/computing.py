@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled
 from tui_gru.engine.operations import ELEMENTWISE, Operation, Slot
 from tui_gru.engine.update import Keep
 from tui_gru.engine.weights import Array
@@ -217,31 +218,52 @@ def gradients_so_far(record: BatchRecord, at: Point) -> dict[str, Array]:
     At the end it is, to the bit, the gradient that the update uses (without what carry `notebook` adds from earlier batches); the
     timesteps' own shares add up to it to about 5e-7 relative in float32.
     """
-    compiled, phase = record.compiled, record.compiled.schedule.phases["backward"]
-    T = compiled.sizes["T"]
+    phase, T = record.compiled.schedule.phases["backward"], record.compiled.sizes["T"]
     values: dict[Operation, Array] = {}
-    found: dict[str, Array] = {}
 
     def part(operation: Operation, line: int) -> Array:
+        """Of what has timesteps, those that a line has been executed for, (·, B, ·)."""
         array = record.slot(operation.memory, operation.half)
-        if operation.timed:
-            segment, k = phase.place(line)
-            way = phase.segments[segment].way
-            done = T if segment < at.segment else at.step + (k < at.done) if segment == at.segment else 0
-            array = array[:done] if way > 0 else array[T - done :]
-        return array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(-1)
+        segment, k = phase.place(line)
+        done = T if segment < at.segment else at.step + (k < at.done) if segment == at.segment else 0
+        return array[:done] if phase.segments[segment].way > 0 else array[T - done :]
 
-    for operation in phase.operations:
-        if operation.timed or operation.kind == "turn" or operation.memory.kind != "parameter":
-            continue
-        args = operation.args
-        if operation.kind == "outer":
-            values[operation] = np.dot(part(args[0], operation.line).T, part(args[1], operation.line))
-        elif operation.kind == "rows":
-            rows = part(args[0], operation.line)
-            values[operation] = np.dot(np.ones(len(rows), rows.dtype), rows)
-        else:
-            values[operation] = getattr(np, ELEMENTWISE.get(operation.kind, "positive"))(*(values[arg] for arg in args))
-        if operation.name:
-            found[operation.name[1:]] = values[operation]
+    def value(operation: Operation, line: int) -> Array:
+        if operation.timed:
+            return part(operation, line)
+        if operation.kind == "constant":
+            return np.asarray(operation.number, record.compiled.dtype)
+        if operation.phase != "backward" and operation.memory.kind == "parameter":
+            return record.before[operation.memory.name]
+        if operation.phase != "backward" or (operation.name and operation.memory.kind != "parameter"):
+            return record.slot(operation.memory, operation.half)
+        if operation not in values:
+            values[operation] = _once(operation, [value(arg, operation.line) for arg in operation.args], record.compiled)
+        return values[operation]
+
+    named = record.compiled.schedule.named
+    lines = record.compiled.model.backward.gradients
+    return {line.target[1:]: value(named[line.target], named[line.target].line) for line in lines}
+
+
+def _once(operation: Operation, args: Sequence[Array], compiled: Compiled) -> Array:
+    """The value of an operation that is done once for all timesteps, by the calls of the compiled code."""
+    x, found = args[0], args[0]
+    match operation.kind:
+        case "outer":
+            found = np.dot(x.reshape(-1, x.shape[-1]).T, args[1].reshape(-1, args[1].shape[-1]))
+        case "rows":
+            rows = x.reshape(-1, *x.shape[2:])
+            found = np.dot(np.ones(len(rows), rows.dtype), rows)
+        case "dot" | "dot-turned":
+            found = np.dot(x, args[1].T if operation.kind == "dot-turned" else args[1])
+        case "sum":
+            axes = operation.args[0].axes
+            found = np.add.reduce(x, axes.index(operation.over) - len(axes))
+        case "turn":
+            found = x.T
+        case "copy":
+            found = np.broadcast_to(x, compiled.shape(operation.axes))
+        case kind:
+            found = getattr(np, ELEMENTWISE[kind])(*args)
     return found

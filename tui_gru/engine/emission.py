@@ -23,6 +23,7 @@ FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positi
     "largest": np.maximum.reduce,
     "take": np.ndarray.take,
 }
+_CONSTANT = re.compile(r"c_(\d|minus|inf|nan)")
 _RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
 
 
@@ -63,7 +64,7 @@ class _Function:
     ) -> None:
         self._emission, self._phase, self._zero = emission, phase, zero
         self._locals: dict[tuple[str, View, int], str] = {}
-        self._taken: set[str] = set()
+        self._taken: dict[str, int] = {}  # local names, and how many others each has been made into
         self.code = Code(name)
         body: list[str] = []
         loop = -1
@@ -114,10 +115,14 @@ class _Function:
         name = ("d" if source == "G" and not operation.name else "") + name + (f"_{form}" if form else "")
         # Python takes some signs for others in names (ℎ for h), and some not at all (λ² or lambda).
         name = re.sub(r"[^A-Za-z0-9]", "_", name) + ("" if stepped or source != "R" else "_all")
-        while name in self._taken or name in FUNCTIONS or name in _RESERVED or iskeyword(name) or not name.isidentifier():
-            name = f"{name}_" if name[:1].isalpha() else f"v{name}"
-        self._taken.add(name)
-        return name
+        if name in FUNCTIONS or name in _RESERVED or iskeyword(name) or _CONSTANT.match(name) or not name.isidentifier():
+            name = f"v_{name}"
+        free = name
+        while free in self._taken:
+            self._taken[name] += 1
+            free = f"{name}__{self._taken[name]}"
+        self._taken[free] = 1
+        return free
 
     def _constant(self, number: float) -> str:
         name = f"c_{number!r}".replace("-", "minus_").replace(".", "_").replace("+", "")
@@ -177,7 +182,7 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
         case "":
             return array
         case "rows":
-            flat = array.reshape(-1, array.shape[-1]) if array.ndim > 1 else array.reshape(-1)
+            flat = array.reshape(-1, array.shape[-1])
             return flat.T if rest else flat
         case "flat":
             return array.reshape(-1)

@@ -186,9 +186,8 @@ class Lowering:
             return self._made("outer", x, d, axes=(x.axes[-1], d.axes[-1]))
         if isinstance(right, e.Transpose):
             d, matrix = self._value(left), self._value(right.argument)
-            if self._on_cycle.intersection(
-                left.names()
-            ):  # in a loop BLAS takes half as long again with a matrix that lies the other way: turn it once
+            if self._on_cycle.intersection(left.names()):
+                # In a loop BLAS takes half as long again with a matrix that lies the other way: turn it once.
                 turned = self._made("turn", matrix, axes=matrix.axes[::-1])
                 return self._made("dot", d, turned, axes=(*d.axes[:-1], turned.axes[1]))
             return self._made("dot-turned", d, matrix, axes=(*d.axes[:-1], matrix.axes[0]))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from tui_gru.engine.lowering import Lowering
 from tui_gru.engine.operations import ELEMENTWISE, Operation, Slot
@@ -34,7 +35,7 @@ class Phase:
         """In which segment a line is, and where in it."""
         return self._places[line]
 
-    @property
+    @cached_property
     def _places(self) -> dict[int, tuple[int, int]]:
         number = {line.target: i for i, line in enumerate(self.lines)}
         return {number[line.target]: (s, k) for s, segment in enumerate(self.segments) for k, line in enumerate(segment.lines)}

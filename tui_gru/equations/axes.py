@@ -54,6 +54,7 @@ class _Inference:
             if axes:
                 self._of[name] = axes
         self._of |= dict.fromkeys(page.settings, ())
+        self._sums: list[tuple[Expression, Axes, str]] = []
         self._waiting = {line.target: line for line in reversed(page.lines)}  # what is not computed yet
         for line in page.lines:
             self._line = line
@@ -74,6 +75,11 @@ class _Inference:
         self._of[line.target] = found
 
     def _check_known(self) -> None:
+        for node, inner, over in self._sums:
+            if [self._root(axis) for axis in inner].count(over) > 1:
+                raise self._error(
+                    node, f"{self._text(node.children[0])} is {self._axes(inner)}; which {over} to sum over is not said"
+                )
         computed = {line.target for line in self._page.lines}
         for name in self._page.states:
             if name not in computed:
@@ -133,7 +139,12 @@ class _Inference:
                 if any(axes[:-1] != inner[0][:-1] or not axes for axes in inner):
                     shapes = " and ".join(map(self._axes, inner))
                     raise self._error(node, f"only matrices with the same rows can be joined; these are {shapes}")
-                return (*inner[0][:-1], joined_axis([self._root(axes[-1]) for axes in inner]))
+                last = [self._root(axes[-1]) for axes in inner]
+                for part, axis in zip(parts, last, strict=True):
+                    if axis.startswith("?"):
+                        message = f"how many columns {self._text(part)} has is not known yet; write the axes of its parameter, as in U(H H)"
+                        raise self._error(part, message)
+                return (*inner[0][:-1], joined_axis(last))
             case e.Slice(argument=argument, axes=axes):
                 return (*self._infer(argument)[:-1], joined_axis(list(axes)))
         return self._elementwise(node, [(child, self._infer(child)) for child in node.children])
@@ -163,7 +174,7 @@ class _Inference:
                 f"takes a matrix on its right; write ⊙ (or *) for the product with {self._text(number)} element by element",
             )
         if not self._unify(of_left[-1], of_right[0], node):
-            raise self._misfit(node, left, of_left, right, of_right, of_right[0])
+            raise self._misfit(node, left, of_left, right, of_right)
         return (*of_left[:-1], *of_right[1:])
 
     def _elementwise(self, node: Expression, operands: list[tuple[Expression, Axes]]) -> Axes:
@@ -176,16 +187,20 @@ class _Inference:
                 # An axis that is not known yet is the last one, which is where a vector lies along a matrix.
                 at = next((own for own in reversed(of_widest) if own.startswith("?") or axis.startswith("?")), None)
                 if at is None or not self._unify(axis, at, node):
-                    raise self._misfit(node, operand, axes, widest, of_widest, axis)
-        return union([tuple(map(self._root, axes)) for _, axes in operands])
+                    raise self._misfit(node, operand, axes, widest, of_widest)
+        together = union([tuple(map(self._root, axes)) for _, axes in operands])
+        for operand, axes in operands:
+            rest = iter(together)
+            if not all(self._root(axis) in rest for axis in axes):  # (V, H) and (H, V)
+                raise self._misfit(node, operand, axes, widest, of_widest)
+        return together
 
     def _reduced(self, node: Expression, inner: Axes, over: str) -> Axes:
         inner = tuple(map(self._root, inner))
         if over not in inner and inner and inner[-1].startswith("?"):
             self._unify(inner[-1], over, node)
             inner = tuple(map(self._root, inner))
-        if over == "P":
-            return ()
+        self._sums.append((node, inner, over))
         if over not in inner:
             raise self._error(
                 node, f"{self._text(node.children[0])} is {self._axes(inner)}, so there is nothing to sum over {over}"
@@ -194,9 +209,7 @@ class _Inference:
 
     # Words
 
-    def _misfit(
-        self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes, axis: str
-    ) -> EquationError:
+    def _misfit(self, node: Expression, left: Expression, of_left: Axes, right: Expression, of_right: Axes) -> EquationError:
         since = ""
         for name in right.names() if isinstance(right, e.Name) else left.names():
             for own in self._of.get(name, ()):
@@ -215,6 +228,6 @@ class _Inference:
         return self._writer.text(node)
 
     def _axes(self, axes: Axes) -> str:
-        """Axes as a person reads them, without the timesteps: (B, H)."""
+        """Axes as a person reads them, without the timesteps: (B, H); without any others, a number."""
         known = [self._root(axis) for axis in axes if axis != "T"]
-        return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})"
+        return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})" if known else "a number"

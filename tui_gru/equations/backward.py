@@ -71,7 +71,7 @@ class Backward:
 
 def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
     """The backward pass of a page. Raises `EquationError` for an operation that has no derivative."""
-    return _Derivation(page, axes).backward
+    return _Derivation(page, axes).backward if page.lines else Backward((), (), {})
 
 
 def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]]:
@@ -103,6 +103,9 @@ class _Derivation:
         self._alike = {e.unlabelled(part): part for part in reversed(self._parts.values())}
         self._step = {step.name: step for step in self._steps}
         self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
+        for step in self._steps:  # what numbers alone give is a number
+            if self._constant.issuperset(step.formula.names()) and not any(name in page.inputs for name in step.formula.names()):
+                self._constant.add(step.name)
         self._state_of = {page.before(state): state for state in page.states}
         self._nearness = self._near_the_loss()
         self._taken = self._reserved()
@@ -139,7 +142,7 @@ class _Derivation:
         for name, seed in (seeds or {self._steps[-1].name: e.ONE}).items():
             self._uses[name] = [Use(Reading(name, "given", 0), end, seed)]
         for step in reversed(self._steps):
-            gradient = self._gathered(step.name)
+            gradient = self._gathered(step.name) if step.name not in self._constant else None
             if gradient is None:
                 continue
             symbol = Name(f"d{step.name}")
@@ -191,11 +194,15 @@ class _Derivation:
         name, step, _ = use.reading
         line = self._page.lines[use.line]
         word, suffix = line.label or split(step)[0], split(line.target)[1]
-        for base in dict.fromkeys((self._state_of.get(name, name), name)):
-            path = with_word(f"d{base}", word) if suffix == split(base)[1] else f"d{base}_{word}{suffix}"
-            yield path
-            yield with_word(path, split(step)[0])
-        yield from (with_word(path, str(number)) for number in count(2))
+        first, longer = (
+            with_word(f"d{base}", word) if suffix == split(base)[1] else f"d{base}_{word}{suffix}"
+            for base in (self._state_of.get(name, name), name)
+        )
+        yield first
+        if first in self._taken or self._paths[first].name != name:
+            yield longer
+        yield with_word(first, split(step)[0])
+        yield from (with_word(first, str(number)) for number in count(2))
 
     # One step
 

@@ -64,7 +64,7 @@ def compose(
     pieces = [instance(source)]
     reads = pieces[0].output
     if lengths:
-        pieces.append(Page(inputs={LIVE: Input("")}))
+        pieces.append(Page(inputs={LIVE: Input("")}, symbols={LIVE: (LIVE, rf"\mathit{{{LIVE}}}")}))
     stack: list[Layer] = []
     directions = (False, True) if bidirectional else (False,)
     for number in range(layers):
@@ -80,9 +80,11 @@ def compose(
         reads = outputs[0]
         if bidirectional:
             reads = f"out_l{number}"
-            pieces.append(Page(lines=(Line(reads, e.Join(tuple(map(Name, outputs))), note="both directions beside each other"),)))
+            both = Line(reads, e.Join(tuple(map(Name, outputs))), note="both directions beside each other")
+            pieces.append(Page(lines=(both,), symbols={"out": ("out", r"\mathit{out}")}))
     if lengths:
-        pieces.append(Page(lines=(Line("out", e.Times((Name(LIVE), Name(reads))), note="0 behind the end of a row"),)))
+        shown = Line("out", e.Times((Name(LIVE), Name(reads))), note="0 behind the end of a row")
+        pieces.append(Page(lines=(shown,), symbols={"out": ("out", r"\mathit{out}")}))
         reads = "out"
     for behind in (head, loss):
         if behind is not None:
@@ -137,7 +139,6 @@ def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool 
         places={name(old): place for old, place in piece.places.items()},
         inputs={name(old): given for old, given in piece.inputs.items()},
         parameters={name(old): axes for old, axes in piece.parameters.items()},
-        symbols={name(old): symbol for old, symbol in piece.symbols.items()},
         lines=tuple(replace(line, target=name(line.target), formula=renamed(line.formula, name)) for line in piece.lines),
         outputs=tuple(map(name, piece.outputs)),
     )
@@ -186,6 +187,7 @@ def joined(pieces: Sequence[Page], cell: str = "") -> Page:
 
     return Page(
         title=" · ".join(piece.title for piece in pieces if piece.title),
+        source=cell,
         inputs=merged("inputs"),
         states=merged("states"),
         parameters=merged("parameters"),

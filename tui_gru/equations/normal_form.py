@@ -72,8 +72,14 @@ def sum_of(terms: Iterable[Term]) -> Expression:
     if len({(abs(term.coefficient), term.sizes) for term in left}) == 1:
         number, sizes = abs(left[0].coefficient), left[0].sizes
         left = [Term(term.coefficient / number, (), term.factors) for term in left]
-    shared = tuple(factor for factor in left[0].factors if all(factor in term.factors for term in left))
-    left = [Term(term.coefficient, term.sizes, tuple(f for f in term.factors if f not in shared)) for term in left]
+    shared: list[Expression] = []
+    rests = [list(term.factors) for term in left]
+    for factor in left[0].factors:
+        if all(factor in rest for rest in rests):  # as often as all of them have it
+            shared.append(factor)
+            for rest in rests:
+                rest.remove(factor)
+    left = [Term(term.coefficient, term.sizes, tuple(rest)) for term, rest in zip(left, rests, strict=True)]
     if number == 1 and not sizes and not shared:
         return e.Sum(tuple(term.expression() for term in left))
     left.sort(key=lambda term: term.coefficient < 0)  # begin with a plus where there is one

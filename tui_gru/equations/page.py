@@ -168,7 +168,7 @@ class _Reader:
         if len(self._lines) == MOST_LINES:
             raise EquationError(f"more than {MOST_LINES} equations in one file", Span(self._file, number, 0, 1))
         span = Span(self._file, number, match.start("target"), match.end("target"))
-        token = tokens_of(match["target"], self._file, number, match.start("target"))
+        token = tokens_of(match["target"], self._file, number, match.start("target"), self._behind)
         if len(token) != 2 or token[0].kind != "name":
             raise EquationError(f"{match['target']!r} is not a name; an equation is written name = formula", span)
         target = self._name(token[0])
@@ -177,7 +177,9 @@ class _Reader:
             self._declare(target, span)
         elif any(line.target == target for line in self._lines):
             raise EquationError(f"{target} is computed twice; a line computes each name once", span)
-        formula = Parser(tokens_of(match["formula"], self._file, number, match.start("formula")), self._behind).formula()
+        formula = Parser(
+            tokens_of(match["formula"], self._file, number, match.start("formula"), self._behind), self._behind
+        ).formula()
         for node in formula.walk():
             if node.label:
                 self._declare(node.label, node.span or span)

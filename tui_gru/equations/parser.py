@@ -13,7 +13,7 @@ ASCII spellings: `*` for ⊙, `-` for −, `sigmoid` for σ, `sum` for Σ, `.T` 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from unicodedata import normalize
@@ -59,11 +59,13 @@ class Token:
     span: Span
 
 
-def tokens_of(text: str, file: File, line: int, column: int = 0) -> list[Token]:
-    """The tokens of a text that stands in line `line` of a file, from `column` on, and one that marks the end."""
+def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterable[str] = ()) -> list[Token]:
+    """The tokens of a text that stands in line `line` of a file, from `column` on, and one that marks the end. Each of `symbols` is
+    one name, whatever signs it has."""
     found: list[Token] = []
-    for match in _TOKEN.finditer(text):
-        kind = match.lastgroup or "sign"
+    own = "|".join(re.escape(symbol) for symbol in symbols if not symbol.isalnum())
+    for match in re.finditer(f"(?P<symbol>{own})|{_TOKEN.pattern}", text) if own else _TOKEN.finditer(text):
+        kind = {"symbol": "name"}.get(match.lastgroup or "", match.lastgroup or "sign")
         token = Token(kind, match[0], Span(file, line, column + match.start(), column + match.end()))
         if kind == "name" and len(token.text) > LONGEST_NAME:
             raise EquationError(f"a name has at most {LONGEST_NAME} characters", token.span)

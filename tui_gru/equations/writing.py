@@ -52,8 +52,8 @@ def decimal(value: Fraction) -> str:
     while (value * 10**places).denominator != 1:
         places += 1
     digits = f"{abs(value * 10**places).numerator:0{places + 1}d}"
-    written = f"{digits[:-places]}.{digits[-places:]}" if places <= 6 else f"{float(value):g}"
-    return f"−{written}" if value < 0 and places <= 6 else written
+    written = f"{digits[:-places]}.{digits[-places:]}" if places <= 6 else f"{digits.lstrip('0')}e-{places}"
+    return f"−{written}" if value < 0 else written
 
 
 class Writer:
@@ -84,21 +84,21 @@ class Writer:
             case e.Size(axes=axes):
                 return f"({'·'.join(axes)})" if len(axes) > 1 else axes[0]
             case e.Sum(parts=(first, *rest)):
-                return self._inside(first, 1) + "".join(self._joined(part) for part in rest)
+                return self._term(first) + "".join(self._joined(part) for part in rest)
             case e.Spread(argument=argument):
                 return self.text(argument)
             case e.Negative(argument=argument):
                 return f"−{self._inside(argument, 2)}"
-            case e.Times(parts=parts):
-                return "⊙".join(self._inside(part, 2) for part in parts)
+            case e.Times(parts=(first, *rest)):
+                return "⊙".join((self._inside(first, 2), *(self._factor(part) for part in rest)))
             case e.Quotient(left=left, right=right):
                 return f"{self._inside(left, 2)}/{self._inside(right, 4)}"
             case e.Product(left=left, right=right):
-                return f"{self._factor(left)} {self._factor(right)}"
+                return f"{self._matrix(left)} {self._inside(right, 3)}"
             case e.Power(left=left, right=right):
                 return f"{self._inside(left, 4)}^{self._inside(right, 4)}"
             case e.Transpose(argument=argument):
-                return f"{self._inside(argument, 4)}ᵀ"
+                return f"{self._turned(argument)}ᵀ"
             case e.Join(parts=parts):
                 return f"[{', '.join(map(self.text, parts))}]"
             case e.Slice(argument=argument, before=before, axes=axes):
@@ -122,21 +122,21 @@ class Writer:
             case e.Size(axes=axes):
                 return "(" + r"\,".join(axes) + ")" if len(axes) > 1 else axes[0]
             case e.Sum(parts=(first, *rest)):
-                return self._inside(first, 1, latex=True) + "".join(self._joined(part, latex=True) for part in rest)
+                return self._term(first, latex=True) + "".join(self._joined(part, latex=True) for part in rest)
             case e.Spread(argument=argument):
                 return self.latex(argument)
             case e.Negative(argument=argument):
                 return f"-{self._inside(argument, 2, latex=True)}"
             case e.Times(parts=parts):
-                return r" \odot ".join(self._inside(part, 2, latex=True) for part in parts)
+                return r" \odot ".join(self._factor(part, latex=True) for part in parts)
             case e.Quotient(left=left, right=right):
                 return rf"\frac{{{self.latex(left)}}}{{{self.latex(right)}}}"
             case e.Product(left=left, right=right):
-                return rf"{self._factor(left, latex=True)}\,{self._factor(right, latex=True)}"
+                return rf"{self._matrix(left, latex=True)}\,{self._inside(right, 3, latex=True)}"
             case e.Power(left=left, right=right):
                 return rf"{{{self._inside(left, 4, latex=True)}}}^{{{self.latex(right)}}}"
             case e.Transpose(argument=argument):
-                return rf"{{{self._inside(argument, 4, latex=True)}}}^\top"
+                return rf"{{{self._turned(argument, latex=True)}}}^\top"
             case e.Join(parts=parts):
                 return r"\left[" + r",\; ".join(map(self.latex, parts)) + r"\right]"
             case e.Slice(argument=argument, before=before, axes=axes):
@@ -152,14 +152,27 @@ class Writer:
         written = self.latex(node) if latex else self.text(node)
         return f"({written})" if binds(node) < tightness else written
 
+    def _term(self, node: Expression, *, latex: bool = False) -> str:
+        return self._inside(node, 2 if isinstance(node, e.Sum) else 1, latex=latex)
+
     def _factor(self, node: Expression, *, latex: bool = False) -> str:
+        """A factor behind the first: a quotient in brackets, as what is before it would be divided, too."""
+        quotient = isinstance(node, e.Quotient) and not latex
+        return self._inside(node, 3 if quotient or isinstance(node, e.Times) else 2, latex=latex)
+
+    def _matrix(self, node: Expression, *, latex: bool = False) -> str:
         return self._inside(node, 2 if isinstance(node, e.Product) else 3, latex=latex)
+
+    def _turned(self, node: Expression, *, latex: bool = False) -> str:
+        whole = isinstance(node, e.Name)
+        written = self.latex(node) if latex else self.text(node)
+        return written if whole else f"({written})"
 
     def _joined(self, part: Expression, *, latex: bool = False) -> str:
         minus = "-" if latex else "−"
         if isinstance(part, e.Negative):
             return f" {minus} {self._inside(part.argument, 2, latex=latex)}"
-        return f" + {self._inside(part, 1, latex=latex)}"
+        return f" + {self._term(part, latex=latex)}"
 
 
 def over_words(axis: str) -> str:

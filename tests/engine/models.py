@@ -1,0 +1,110 @@
+"""Records of any model with random numbers in them, and what of them can be compared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.computing import Earlier, compute
+from tui_gru.engine.model import Model, Structure
+from tui_gru.engine.torch_reference import Comparison
+from tui_gru.engine.weights import Weights
+from tui_gru.equations.names import with_word
+
+SIZES = {"T": 3, "B": 2, "H": 4, "V": 5, "I": 6, "D": 7}  # all different, so that no two axes can be taken for each other
+RATE = 0.3
+
+
+def random_sizes(seed: int) -> dict[str, int]:
+    """Small sizes of which no two are the same."""
+    return dict(zip(SIZES, np.random.default_rng(seed).permutation(np.arange(1, 9))[: len(SIZES)].tolist(), strict=True))
+
+
+def random_weights(model: Compiled, seed: int = 0, scale: float = 1.0) -> Weights:
+    """Normal weights and states of the update rule (those positive, as a mean of squares is), after three updates."""
+    weights = Weights.zeros(model.layout, str(model.dtype))
+    weights.flat[...] = np.random.default_rng(seed).normal(0, scale, model.layout.size)
+    weights.flat[model.layout.count :] = np.abs(weights.flat[model.layout.count :])
+    weights.updates = 3
+    return weights
+
+
+def fill(record: BatchRecord, seed: int = 0) -> None:
+    """Put random inputs, targets, row lengths, first states and given gradients into a record."""
+    draw, page = np.random.default_rng(seed), record.compiled.model.page
+    for name, given in page.inputs.items():
+        array = record.array(name)
+        if given.one_hot:
+            ids = draw.integers(0, array.shape[-1], array.shape[:2])
+            record.ids(name)[...] = ids
+            array[...] = np.eye(array.shape[-1])[ids]
+        elif name == "live":
+            lengths = draw.integers(1, len(array) + 1, array.shape[1])
+            array[...] = np.arange(len(array))[:, None] < lengths
+        else:
+            array[...] = draw.normal(size=array.shape)
+    for name in page.outputs:
+        given_gradient = record.array(with_word(f"d{name}", "given"))
+        given_gradient[...] = draw.normal(size=given_gradient.shape)
+    record.begin_with(draw.normal(size=record.states(end=False).shape).astype(record.compiled.dtype))
+
+
+def own(text: str, sizes: dict[str, int] = SIZES, dtype: str = "float64", **options: Any) -> Compiled:
+    """A model with a cell of its own. Raises `EquationError`."""
+    return Compiled(Model(Structure(**{**options, "cell": "mine.cell", "cell_text": text})), sizes, dtype)
+
+
+def filled(
+    model: Structure | Compiled, sizes: dict[str, int] = SIZES, dtype: str = "float64", *, seed: int = 0, scale: float = 1.0
+) -> BatchRecord:
+    """A record of a model, ready to be computed."""
+    record = BatchRecord(model if isinstance(model, Compiled) else compiled(model, sizes, dtype))
+    record.before = random_weights(record.compiled, seed, scale)
+    fill(record, seed)
+    return record
+
+
+def settings_of(record: BatchRecord) -> dict[str, float]:
+    """The settings of its update rule, with the rate of the tests."""
+    return {**record.compiled.model.rule.settings, "learning_rate": RATE}
+
+
+def run(record: BatchRecord, *, earlier: Earlier = Earlier()) -> BatchRecord:
+    """Compute a record with its update."""
+    with np.errstate(all="ignore"):
+        compute(record, settings_of(record), learn=True, earlier=earlier)
+    return record
+
+
+def learned(
+    model: Structure | Compiled, sizes: dict[str, int] = SIZES, dtype: str = "float64", *, seed: int = 0, scale: float = 1.0
+) -> BatchRecord:
+    """A record that has been computed."""
+    return run(filled(model, sizes, dtype, seed=seed, scale=scale))
+
+
+def epoch(
+    structure: Structure, batches: int, sizes: dict[str, int] = SIZES, dtype: str = "float64", *, rate: float = RATE
+) -> list[BatchRecord]:
+    """Batches of carry `notebook`, one after the other, each with the weights after the one before and the states that it left."""
+    records: list[BatchRecord] = []
+    scratch = BatchRecord(compiled(structure, sizes, dtype))
+    for batch in range(batches):
+        record = filled(structure, sizes, dtype, seed=batch)
+        if records:
+            record.before = records[-1].own_after
+            record.begin_with(records[-1].states(end=True))
+        settings = {**settings_of(record), "learning_rate": rate}
+        with np.errstate(all="ignore"):
+            compute(record, settings, learn=True, earlier=Earlier(records[::-1], scratch))
+        records.append(record)
+    return records
+
+
+def disagreements(found: Sequence[Comparison]) -> list[Comparison]:
+    """The comparisons that do not agree."""
+    return [comparison for comparison in found if not comparison.agrees]

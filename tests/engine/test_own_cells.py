@@ -1,0 +1,117 @@
+"""Cells of the user's own: every construct where it is unusual, names of any letters, and random equations, against autograd."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+
+import pytest
+
+from tests.engine.cells import random_cell
+from tests.engine.line_by_line import points
+from tests.engine.models import disagreements, learned, own
+from tui_gru.engine.computing import gradients_so_far
+from tui_gru.engine.model import Model, Structure
+from tui_gru.engine.torch_reference import check_batch
+from tui_gru.equations.errors import EquationError
+
+CELLS = {
+    "a gradient that is the same along the units, in a product": "u = Σ (h_prev U) over the units\nh = tanh(u + x W)",
+    "a mean over the rows inside the loop": "h = tanh(x W ⊙ (mean (h_prev U) over rows) + b)",
+    "a vector that is the mean of a batch": "m = mean h_prev over rows\nh = tanh(x W + h_prev U + m ⊙ b)",
+    "one number of each timestep": "m = mean mean h_prev over rows over units\nh = tanh(x W + h_prev U + m ⊙ h_prev)",
+    "batch normalization": "a = x W + h_prev U\ne = a − mean a over rows\nv = mean (e ⊙ e) over rows\nh = tanh(e / sqrt(v + 0.1) ⊙ b)",
+    "layer normalization": "a = x W + h_prev U\ne = a − mean a over units\nh = tanh(e / sqrt(mean (e^2) over units + 0.1) ⊙ b)",
+    "a mean over the timesteps of what is not in the loop": "m = mean x over timesteps\nh = tanh(x W + m P + h_prev U)",
+    "a state that nothing in its own line makes": "state c : H\nc = tanh(x W)\nh = tanh(c_prev + h_prev U + c)",
+    "a state read twice so that it cancels": "state c : H\nc = tanh(c_prev + x W − c_prev)\nh = tanh(h_prev U + c_prev + c)",
+    "a state that the loss reads through one line only": "state c : H\nc = c_prev ⊙ 0.5 + x W\nh = tanh(c + h_prev U)",
+    "a state read whole after the loop": "h = tanh(x W + h_prev U)\nout2 = h ⊙ h_prev",
+    "two weights with the same gradient": "h = tanh(x W + x P + h_prev U)",
+    "a weight that is read twice": "z = σ(x W + h_prev U + b)\nh = z ⊙ h_prev + tanh(x W + (z ⊙ h_prev) U + b)",
+    "a weight that is squared": "h = tanh(x W + (h_prev U) ⊙ b ⊙ b + b)",
+    "a product of weights": "h = tanh(x W + h_prev U + x P)\nk = h (U + U)",
+    "a vector of weights through a matrix": "h = tanh(x W + h_prev U + σ(b) U)",
+    "a mean of a matrix of weights": "h = tanh(x W + h_prev U + mean W over the vocabulary)",
+    "a vector of weights in a sum over the units": "h = tanh(x W + h_prev U + Σ (b − tanh(h_prev)) over units)",
+    "a labelled part of weights alone, read twice": "a = x W + (p: b ⊙ b)\nh = tanh(a + h_prev U ⊙ p)",
+    "a transposed weight": "h = tanh(x W + h_prev Uᵀ)",
+    "a joined input": "j = [x, h_prev]\nh = tanh(j W + h_prev U)",
+    "a join of three": "j = [h_prev, x, (p: h_prev U)]\nh = tanh(j W + p)",
+    "the same name three times in a line": "a = x W\nk: s = a U + tanh(a P) + σ(a Q)\nh = tanh(s + h_prev)",
+    "a part read twice in its line": "h = tanh((a: x W + h_prev U) ⊙ σ(a) + a)",
+    "two uses that are one term": "a = x W + h_prev U\np2 = (p: a + h_prev) ⊙ (q: a ⊙ h_prev) + p\nh = tanh(p2 + a + a)",
+    "a factor that one term has twice": "a = x W\nk = h_prev U\nh = tanh(k ⊙ a ⊙ a + k ⊙ a − k ⊙ a ⊙ a ⊙ a)",
+    "a softmax inside the cell, and its log": "a = x W + h_prev U\ns = softmax(a)\nl = log s\nh = tanh(s ⊙ h_prev + 0.1 ⊙ l)",
+    "every function": "a = x W + h_prev U\nh = tanh(relu(a) + clamp(a) + exp(−a^2) + sqrt(1 + a^2) + log(2 + σ(a)) + a^3 / (1 + a^2))",
+    "a line that nobody reads": "u = mean h_prev over units\nh = tanh(x W + h_prev U)",
+    "a line that only repeats another": "a = x W + h_prev U\nk = a\nl = k\nh = tanh(l)\nm = h",
+    "a constant": "k = 0.5\nh = tanh(x W + h_prev U ⊙ k) + 1",
+    "names that Python or the compiler have": (
+        "lambda = x W\nadd = lambda ⊙ 2\npart = add + h_prev U\nc_1 = part ⊙ part\nones = c_1 + 1 ⊙ part\nR = ones\nkeep = R\n"
+        "h = tanh(part + keep)"
+    ),
+    "names that look the same": "ℎ = x W\nx² = ℎ ⊙ ℎ\nx_ = x² + h_prev U\nλ = x_\nμ = λ ⊙ λ\né = μ + x_\nh = tanh(é + ℎ)",
+    "a backwards state": "state s : H backwards\ns = tanh(x W + s_next U)\nh = tanh(s + h_prev U)",
+}
+
+
+def cell(lines: str) -> str:
+    """The text of a cell: a state h, and those weights that the lines read."""
+    read = [name for name in ("W", "U", "P", "Q", "b") if re.search(rf"\b{name}\b", lines.replace("ᵀ", ""))]
+    axes = {"U": "U(H H)"} if "(p: h_prev U)" in lines or "s = a U" in lines else {}
+    return f"state h : H\nparameters {' '.join(axes.get(name, name) for name in read)}\n{lines}\n"
+
+
+@pytest.mark.parametrize("lines", CELLS.values(), ids=CELLS)
+def test_against_autograd(lines):
+    many = {"layers": 2, "bidirectional": "backwards" not in lines, "input": "dense", "loss": "", "head": ""}
+    for options in ({}, many) if "over the vocabulary" not in lines else ({},):
+        record = learned(own(cell(lines), **options), scale=0.6)
+        assert disagreements(check_batch(record, entries=1)) == []
+        for name, gradient in gradients_so_far(record, list(points(record, update=False))[-1]).items():
+            assert gradient.tobytes() == record.own_gradients[name].tobytes(), name
+
+
+def _random(seed: int, **options: object) -> Structure:
+    ends = [{}, {"input": "dense", "loss": "", "head": ""}, {"loss": "squared-error", "lengths": True}]
+    chosen = {**ends[seed % len(ends)], "layers": 1 + seed % 2, "bidirectional": seed % 3 == 0, "update": "momentum"}
+    return Structure(cell="mine.cell", cell_text=random_cell(seed), **chosen)
+
+
+@pytest.mark.parametrize("seeds", [range(start, start + 6) for start in range(0, 24, 6)], ids=str)
+def test_random_equations(seeds):
+    """Sums, products, reductions over rows and units, parts, all functions: some cells are refused, none is wrong."""
+    for seed in seeds:
+        structure = _random(seed)
+        with suppress(EquationError):
+            model = own(structure.cell_text, **{**vars(structure), "cell": "", "cell_text": ""})
+            assert disagreements(check_batch(learned(model, seed=seed, scale=0.4), entries=1)) == [], structure.cell_text
+
+
+def test_most_random_cells_are_accepted():
+    accepted = 0
+    for seed in range(24):
+        with suppress(EquationError):
+            accepted += len(Model(_random(seed)).backward.deltas) > 0
+    assert accepted > 16
+
+
+def test_a_sum_over_the_timesteps_in_their_loop_is_refused():
+    with pytest.raises(EquationError, match="^mine.cell:3:5: m takes a sum over the timesteps, but the timesteps need m$"):
+        own(cell("m = mean h_prev over timesteps\nh = tanh(x W + h_prev U + m)"))
+
+
+def test_a_cycle_through_both_directions_is_refused():
+    lines = "state s : H backwards\ns = tanh(x W + s_next U + h_prev)\nh = tanh(s + h_prev U)"
+    with pytest.raises(
+        EquationError, match=r"^mine.cell:4:1: s depends on a state of the timestep before and on one of the timestep after$"
+    ):
+        own(cell(lines))
+
+
+def test_an_axis_without_a_size_is_refused():
+    with pytest.raises(
+        EquationError, match="^mine.cell:2:12: W has the axis K, for which there is no size; there are: T B H V I D$"
+    ):
+        own("state h : H\nparameters W(V K) P(K H) U\nh = tanh(x W P + h_prev U)")

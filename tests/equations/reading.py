@@ -1,0 +1,43 @@
+"""Short ways to read equations in tests."""
+
+from __future__ import annotations
+
+import pytest
+
+from tui_gru.equations.axes import infer_axes
+from tui_gru.equations.errors import EquationError
+from tui_gru.equations.expression import Expression
+from tui_gru.equations.names import Symbols
+from tui_gru.equations.page import Page, read_page
+from tui_gru.equations.writing import Writer
+
+CELL = "input x : V\nstate h : H\nparameters Wz Uz bz\n"  # the first three lines of a page that can be inferred alone
+
+
+def page(text: str, source: str = "mine.cell") -> Page:
+    """A page of a text."""
+    return read_page(text, source)
+
+
+def formula(text: str) -> Expression:
+    """The tree of one formula."""
+    return page(f"y = {text}").lines[0].formula
+
+
+def written(text: str) -> str:
+    """A formula as it is written on screen."""
+    return Writer(Symbols()).text(formula(text))
+
+
+def refused(text: str) -> str:
+    """What is said of a page with a mistake: the message with its place, and what stands at that place."""
+    with pytest.raises(EquationError) as caught:
+        infer_axes(page(text))
+    return said(caught.value)
+
+
+def said(error: EquationError) -> str:
+    """The message of a mistake, and what stands at its place."""
+    span = error.span
+    marked = span.file.lines[span.line - 1][span.start : span.stop] if span is not None else ""
+    return f"{error} | {marked}".rstrip()

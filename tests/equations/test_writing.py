@@ -1,0 +1,123 @@
+"""Writing: what stands on screen reads back as the same tree; the LaTeX of every construct."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+
+import pytest
+from hypothesis import given, settings
+
+from tests.equations.reading import formula, page
+from tests.equations.trees import trees
+from tui_gru.engine.model import names_of, shipped
+from tui_gru.equations import expression as e
+from tui_gru.equations.names import Symbols, code_name, split, with_word
+from tui_gru.equations.writing import Writer, decimal, latex_text
+
+PIECES = [(kind, name) for kind in ("cell", "head", "loss", "update", "input") for name in names_of(kind)]
+
+
+@given(trees)
+@settings(max_examples=300, derandomize=True, deadline=None)
+def test_a_formula_reads_back_as_the_same_tree(tree):
+    assert formula(Writer(Symbols()).text(tree)) == tree
+
+
+@pytest.mark.parametrize(("kind", "name"), PIECES)
+def test_a_shipped_line_reads_back_as_the_same_tree(kind, name):
+    piece = shipped(kind, name)
+    writer = Writer(Symbols(piece.symbols))
+    symbols = "\n".join(f"symbol {name} {text}" for name, (text, _) in piece.symbols.items())
+    for line in piece.lines:
+        (read,) = page(f"{symbols}\n{writer.line(line.target, line.op, line.formula)}").lines
+        assert (read.target, read.op, read.formula) == (line.target, line.op, e.unlabelled(line.formula))
+
+
+@pytest.mark.parametrize(
+    ("text", "written", "latex"),
+    [
+        ("az + (b - c) - (-d)", "az + (b − c) − (−d)", "a_{z} + (b - c) - (-d)"),
+        ("a * (b * c) / d", "a⊙(b⊙c)/d", r"\frac{a \odot (b \odot c)}{d}"),
+        ("a * (b / c)", "a⊙(b/c)", r"a \odot \frac{b}{c}"),
+        ("(a b) c + a (b c)", "a b c + a (b c)", r"a\,b\,c + a\,(b\,c)"),
+        ("(a * b) Uh", "(a⊙b) Uh", r"(a \odot b)\,U_{h}"),
+        ("Wz.T (a b)'", "Wzᵀ (a b)ᵀ", r"{W_{z}}^\top\,{(a\,b)}^\top"),
+        ("(a + b)**2", "(a + b)^2", "{(a + b)}^{2}"),
+        ("sigmoid(a) + log(b c) - log d", "σ(a) + log (b c) − log d",
+         r"\sigma\left(a\right) + \log\left(b\,c\right) - \log\left(d\right)"),
+        ("-mean a*b over the rows", "−mean (a⊙b) over the rows", r"-\operatorname{mean}_{\text{the rows}} (a \odot b)"),
+        ("sum a over K", "Σ a over K", r"\sum_{\text{K}} a"),
+        ("[h_prev, c]", "[hₜ₋₁, c]", r"\left[h_{t-1},\; c\right]"),
+        ("max(a, 1e-8)", "max(a, 1e-8)", r"\max\left(a, 1e-8\right)"),
+        ("h_tilde + y_hat - h_bar", "h̃ + ŷ − h̄", r"\tilde{h} + \hat{y} - \bar{h}"),
+        ("η * m_hat / (sqrt(v) + ε)", "η⊙m̂/(sqrt(v) + ε)", r"\frac{\eta \odot \hat{m}}{\operatorname{sqrt}\left(v\right) + \epsilon}"),
+        ("h_prev_l0 Uz_l1_reverse", "hₜ₋₁_l0 Uz_l1_reverse", r"{h_{t-1}}^{\mathrm{l0}}\,{U_{z}}^{\mathrm{l1 reverse}}"),
+        ("grad_norm", "grad_norm", r"\mathit{grad\_norm}"),
+    ],
+)  # fmt: skip
+def test_text_and_latex(text, written, latex):
+    writer = Writer(Symbols())
+    assert (writer.text(formula(text)), writer.latex(formula(text))) == (written, latex)
+
+
+def test_what_only_derived_lines_have():
+    writer = Writer(Symbols({"logits": ("o", "o")}))
+    size = e.Quotient(e.Name("dlogits"), e.Size(("B", "T")))
+    assert (writer.text(size), writer.latex(size)) == ("do/(B·T)", r"\frac{do}{(B\,T)}")
+    assert writer.text(e.Quotient(e.Name("dm"), e.Size(("T",)))) == "dm/T"
+    part = e.Slice(e.Name("dout"), ("H",), ("H",))
+    assert (writer.text(part), writer.latex(part)) == ("dout[H:H+H]", "{do_{ut}}_{[H:H+H]}")
+    assert writer.text(e.Slice(e.Name("dout"), (), ("H",))) == "dout[0:H]"
+    spread = e.Product(e.Spread(e.Sum((e.Name("a"), e.Name("b"))), ("B", "H")), e.Name("U"))
+    assert (writer.text(spread), writer.latex(spread)) == ("(a + b) U", r"(a + b)\,U")
+    everywhere = e.Reduce(e.Name("daz"), "sum", "B", all_timesteps=True)
+    assert (writer.text(everywhere), writer.latex(everywhere)) == ("Σ daz over the rows", r"\sum_{\text{the rows}} da_{z}")
+
+
+@pytest.mark.parametrize(
+    ("number", "written"),
+    [
+        ("1", "1"),
+        ("0.5", "0.5"),
+        ("0.00001", "0.00001"),
+        ("1e-8", "1e-8"),
+        ("0.1234567", "1234567e-7"),
+        ("1200", "1200"),
+        ("-0.25", "−0.25"),
+    ],
+)
+def test_numbers(number, written):
+    assert decimal(Fraction(number)) == written
+
+
+def test_a_number_without_an_end_is_a_fraction():
+    assert decimal(Fraction(1, 3)) == "1/3"
+
+
+def test_words_in_latex_are_escaped():
+    assert (
+        latex_text("50% of a_b & {c} \\ ~^") == r"\text{50\% of a\_b \& \{c\} \textbackslash{} \textasciitilde{}\textasciicircum{}}"
+    )
+
+
+@pytest.mark.parametrize("name", ["h", "h_prev", "h_tilde", "h_tilde_prev_l0", "dh_future_l1_reverse", "y_hat", "b_next", "m_hat"])
+def test_a_name_from_the_screen_is_the_one_typed(name):
+    assert code_name(Symbols().text(name)) == name
+
+
+def test_suffixes_stay_last():
+    assert split("h_prev_l1_reverse") == ("h_prev", "_l1_reverse")
+    assert split("z_l10") == ("z", "_l10")
+    assert split("h_local") == ("h_local", "")
+    assert with_word("dh_l0", "future") == "dh_future_l0"
+
+
+def test_brackets_in_latex_are_paired():
+    for kind, name in PIECES:
+        piece = shipped(kind, name)
+        writer = Writer(Symbols(piece.symbols))
+        for line in piece.lines:
+            latex = writer.line_latex(line.target, line.op, line.formula)
+            assert len(re.findall(r"(?<!\\){", latex)) == len(re.findall(r"(?<!\\)}", latex))
+            assert latex.isascii()
