@@ -154,3 +154,11 @@ async def test_a_recording_that_has_ended_stays_visible(monkeypatch: pytest.Monk
         await command(d, "save elsewhere")
         await command(d, "open elsewhere")
         assert "unrecorded" not in header(d)
+
+
+async def test_a_link_that_leads_in_a_circle_is_said(tmp_path: Path) -> None:
+    loop = tmp_path / "loop.tui-gru"
+    loop.symlink_to(loop)
+    async with driving() as d:
+        await command(d, f"open {loop}")
+        assert "loop.tui-gru cannot be opened: Too many levels of symbolic links" in d.says

@@ -17,7 +17,7 @@ def opened(path: Path, history_memory: int | None = None) -> Session:
     Of the latter the first change makes the session `undecided`. Raises `SessionFileError` where it cannot be read, or is one of
     the person's own that is open elsewhere.
     """
-    if is_own(path.resolve()):
+    if is_own(path):
         return reopened(path, history_memory)
     session = Session.open(path, history_memory=history_memory)
     session.record_later(lambda: None)

@@ -104,6 +104,8 @@ def reading_errors(path: Path) -> Iterator[None]:
         code = result_code(error)
         if code in _LOCKED:
             raise locked(path) from None
+        if code == sqlite3.SQLITE_IOERR and not has_locks(path.parent):
+            raise no_locks(path) from None
         if code in _FORBIDDEN or isinstance(error, PermissionError):
             raise UnreadableSessionError(
                 f"{path} cannot be opened ({reason(error)}); check its permissions, or copy it elsewhere"
@@ -122,6 +124,8 @@ def writing_errors(path: Path) -> Iterator[None]:
         code = result_code(error)
         if code in _LOCKED:
             raise locked(path) from None
+        if code == sqlite3.SQLITE_IOERR and not has_locks(path.parent):
+            raise no_locks(path) from None
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
             raise _of_content(path, error) from None
         raise UnwritableSessionError(f"{path} cannot be written: {reason(error)}; save it elsewhere") from None

@@ -105,7 +105,7 @@ def _newest(path: Path) -> int:
 
 def is_own(path: Path) -> bool:
     """Whether a file is in one of the person's own folders for sessions."""
-    return path.parent in (_real(sessions_folder()), _real(automatic_folder()))
+    return _real(path).parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
 def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin | None:

@@ -61,6 +61,7 @@ class Surviving(ABC):
 
         Without it the file stays as it is, and the first change says in `notice` that it is in memory only, unless `record_to` or
         `record_later` has said where it goes.
+
         `history_memory` bounds what is kept of the past, in bytes, from here on; without it, what bounded them before does. Raises
         `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
@@ -85,7 +86,7 @@ class Surviving(ABC):
         """Write the session to a file, all of it or nothing. Raises `SessionFileError`; only a session is ever overwritten."""
         from tui_gru.debugger.store import save
 
-        if self._recorder is not None and self._recorder.is_at(path):
+        if self.records_to(path):
             self.record()
         else:
             self._opened = save(self._state(counts=True), path, self._opened)
@@ -99,7 +100,7 @@ class Surviving(ABC):
         from tui_gru.debugger.store import Recorder
 
         with self._recording:
-            if self._recorder is None or not self._recorder.is_at(path):
+            if not self.records_to(path):
                 recorder = Recorder.begin(self._state(counts=True), path, self._opened)
                 self.close()
                 self._recorder, self._opened, self.unrecorded = recorder, None, False
@@ -131,6 +132,10 @@ class Surviving(ABC):
     def recording(self) -> Path | None:
         """The file that is recorded to."""
         return None if self._recorder is None else self._recorder.path
+
+    def records_to(self, path: FilePath) -> bool:
+        """Whether a file, or what a link leads to, is the one that is recorded to."""
+        return self._recorder is not None and self._recorder.is_at(path)
 
     def record(self) -> None:
         """Write what has changed to the file that is recorded to, if there is one. Every verb does, once, at its end."""

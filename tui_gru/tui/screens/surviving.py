@@ -43,7 +43,7 @@ class SurvivingScreen(LookingScreen):
 
             path = session_path(name)
             self.session.save(path)
-            here = self.session.recording == path.resolve()
+            here = self.session.records_to(path)
             self.session.notice = f"saved to {path}" if here else f"saved to {path}; `open {name}` goes on from there"
 
         self.do(save, batches=None)
@@ -156,7 +156,7 @@ def _opened(name: str, copy: bool, now: Session) -> Session:
     from tui_gru.debugger.session_errors import SessionInUseError
 
     path = own_sessions.find(name)
-    if not copy and now.recording is not None and path.resolve() == now.recording:
+    if not copy and now.records_to(path):
         now.notice = f"{path} is this session"
         return now
     try:
