@@ -426,8 +426,8 @@ def test_a_session_is_what_a_plain_run_is():
     run_state_machine_as_test(
         SessionMachine,
         settings=settings(
-            max_examples=120,
-            stateful_step_count=25,
+            max_examples=100,
+            stateful_step_count=24,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
