@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from tests.debugger.models import MODELS
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger import session_file
 from tui_gru.debugger.divergence import DivergedError
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.session_errors import SessionFileError
 from tui_gru.debugger.session_file import SessionFile
 
@@ -20,14 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 TEXT = "the cat sat on the mat; the rat sat"
 
-OPTIONS = {
-    "carry": ["detach", "reset", "notebook"],
-    "dtype": ["float32", "float64"],
-    "reset": ["before", "after"],
-    "text": [None, TEXT],
-    "epochs": [None, 4],
-    "history_memory": [1, 4000, 2**28],
-}
+OPTIONS = {"model": list(MODELS.values()), "epochs": [None, 4], "history_memory": [1, 4000, 2**28]}
 
 
 @contextmanager
@@ -61,22 +54,26 @@ def read_only(folder):
         folder.chmod(0o755)
 
 
+def timeline_of(session):
+    """The branch that a session is on, as a timeline."""
+    return session.anchor().timeline
+
+
 def portrait(session):
     """Everything that can be read of a session, as something that compares bit for bit."""
-    timeline = session._branches.timeline
+    timeline, state = timeline_of(session), session._state()  # what is kept of a session has no other door
     shown = session.snapshot()
-    values = {name: bits(session.value(name)) for name in readable_names(session.config.reset)}
     return {
         "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
         "forks": shown.forks,
-        "place": (session.position, session.newest, session.branch, session.branches, session._stride),
-        "settings": (session.learning, session.learning_rate, session.stop_on_nan, session._settings.once),
-        "values": values,
-        "record": pack_record(session._moment.record),
+        "place": (session.position, session.newest, session.branch, session.branches, state.stride),
+        "settings": (session.learning, session.learning_rate, session.stop_on_nan),
+        "values": {name: bits(session.value(name)) for name in session.program.readable},
+        "record": pack_record(shown.record),
         "columns": [timeline.column(name, 0, 10**9).tobytes() for name in ("loss", "grad_norm", "max_weight")],
         "losses": np.asarray(shown.losses).tobytes(),
-        "actions": [(segment.start, segment.action) for segment in timeline.segments],
-        "undo": (shown.can_undo, shown.can_redo, len(session._branches.done), len(session._branches.undone)),
+        "actions": [(segment.start, segment.action, segment.settings.once) for segment in timeline.segments],
+        "undo": (shown.can_undo, shown.can_redo, len(state.branches.done), len(state.branches.undone)),
         "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],
         "kept": session.kept("marks"),
         "left behind": (shown.hits, shown.log),
@@ -104,7 +101,9 @@ def assert_same(session, other):
 
 def act(session, rng):
     """Exactly one verb, at random. What makes no sense at this place is refused, as it is to a person."""
-    level = rng.choice(["op", "timestep", "phase", "batch", "epoch"])
+    level, program = rng.choice(["op", "timestep", "phase", "batch", "epoch"]), session.program
+    state, weights = rng.choice(list(program.model.page.states)), rng.choice(program.parameters)
+    before, shape = program.model.page.before(state), session.parameter(weights).shape
     verbs = [
         lambda: session.step(level, rng.choice([1, 1, 2, 3])),
         lambda: session.step(level, -rng.choice([1, 1, 2])),
@@ -112,8 +111,8 @@ def act(session, rng):
         session.sgd,
         lambda: setattr(session, "learning", not session.learning),
         lambda: setattr(session, "learning_rate", rng.choice([0.01, 0.5, 3])),
-        lambda: session.edit("Wz", (rng.randrange(2), 1), rng.uniform(-2, 2)),
-        lambda: session.edit(rng.choice(["h", "h_prev"]), (1, 0), rng.uniform(-1, 1)),
+        lambda: session.edit(weights, tuple(map(rng.randrange, shape)), rng.uniform(-2, 2)),
+        lambda: session.edit(rng.choice([state, before]), (0, 0), rng.uniform(-1, 1)),
         lambda: session.edit("text", rng.randrange(5), rng.choice(session.config.vocabulary)),
         session.undo,
         session.undo,
@@ -128,8 +127,10 @@ def act(session, rng):
         lambda: session.keep("marks", {"a": session.position.tick}),
         lambda: session.mark(rng.choice("abC")),
         lambda: session.jump(rng.choice("abC'")),
-        lambda: session.break_at(rng.choice(["h", "loss", "dWz"]), condition=rng.choice(["", "any(h > 0.8)"]), hits="%7"),
-        lambda: session.break_at(rng.choice(["h", "loss"]), log="{loss:.3f} {h[0, 0]}", hits=rng.choice(["", "%5"])),
+        lambda: session.break_at(
+            rng.choice([state, "loss", f"d{weights}"]), condition=rng.choice(["", f"any({state} > 0.8)"]), hits="%7"
+        ),
+        lambda: session.break_at(rng.choice([state, "loss"]), log=f"{{loss:.3f}} {{{state}[0, 0]}}", hits=rng.choice(["", "%5"])),
         lambda: session.watch("loss > 1.4", stops=True),
         lambda: session.delete_stop(rng.choice(session.stops.all).id if session.stops.all else 1),
         session.reverse_continue,
@@ -142,8 +143,8 @@ def act(session, rng):
         pass
 
 
-def acted(seed, count, **options):
-    session, rng = Session(**options), random.Random(seed)
+def acted(seed, count, *, model=None, **options):
+    session, rng = Session(**(model or {}), **options), random.Random(seed)
     for _ in range(count):
         act(session, rng)
     return session

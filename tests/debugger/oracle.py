@@ -1,72 +1,134 @@
 """What a session should show, from a plain run with the engine that stores everything: no history, no rulers, no cache."""
 
 from dataclasses import replace
+from functools import cached_property
 
 import numpy as np
-from tui_gru.engine.backward import gradients_from
-from tui_gru.engine.parameters import parameter_names
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES
 
-from tui_gru.debugger.moment import readable_names
+from tests.debugger.plain import executed
+from tui_gru.engine.computing import Point, gradients_so_far
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_parameters
-from tui_gru.engine.trainer import Resume, Trainer
+from tui_gru.engine.initial import initial_weights
+from tui_gru.engine.trainer import Trainer
 
-FORWARD = ("z", "r", "h_tilde", "h", "logits", "y_hat", "term1", "term2", "term3")
-WITH = {
-    "z": ("az",), "r": ("ar",), "h_tilde": ("ah",), "dlogits": ("dh_future",), "dh": ("dh_output",),
-    "dh_prev": ("dh_carry", "dh_candidate", "dh_update", "dh_reset"),
-}  # fmt: skip
-
+COUNTERS = ("epoch", "batch", "t")
 CONDITIONS = (
     "loss < 1.2", "loss > prev(loss)", "grad_norm > 0.1 and batch == 1", "max_weight > 1.5", "isnan(loss)", "term3 < loss",
     "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1",
-    "loss > 0 and prev(grad_norm) > 0", "t == 1", "epoch == 1",
-    "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "char[0] == target[0]", "prev(char)[0] == char[0]", "prev(t) == t - 1",
-    "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)", "any(prev(dh_carry) > 0.1)",
-    "Wz[0, 0] > 0.2", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(prev(by) > 0.1)", "any(dUh > prev(dUh))",
-    "any(dWy > 0.2) and any(dz > 0)", "abs(az[0, 0]) > 1 and x[0, 0] == 0", "learning_rate > 0.1", "any(dh_future != 0)",
-    "Uz[0, 0] != prev(Uz[0, 0])", "any(z > 0.5) and any(dr > 0) and Wz[0, 0] < 9", "max_weight > prev(max_weight)",
+    "loss > 0 and prev(grad_norm) > 0", "t == 1", "epoch == 1", "char[0] == target[0]", "prev(char)[0] == char[0]",
+    "prev(t) == t - 1", "any(prev(by) > 0.1)", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(dWy > 0.2) and any(dlogits > 0)",
+    "learning_rate > 0.1", "max_weight > prev(max_weight)", "norm(dlogits) > norm(prev(dlogits))", "y_hat[0, 0] > prev(y_hat)[0, 0]",
+)  # fmt: skip
+OF_A_GRU = (
+    "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)",
+    "any(prev(dh_carry) > 0.1)", "Wz[0, 0] > 0.2", "any(dUh > prev(dUh))", "any(dWy > 0.2) and any(dz > 0)",
+    "abs(az[0, 0]) > 1 and x[0, 0] == 0", "any(dh_future != 0)", "Uz[0, 0] != prev(Uz[0, 0])",
+    "any(z > 0.5) and any(dr > 0) and Wz[0, 0] < 9",
 )  # fmt: skip
 
 
-def deltas(reset):
-    return ("dlogits", "dh", "dz", "daz", "dh_tilde", "dah", "dm" if reset == "after" else "drh", "dr", "dar", "dh_prev")
+def conditions_for(config):
+    """Conditions that a model of a config can be asked: some that any can, and some on the names of its own."""
+    names = Names(config)
+    state = next(iter(config.model.page.states))
+    before, ahead = config.model.page.before(state), config.model.page.ahead(state)
+    own = [
+        f"{state}[0, 0] > prev({state})[0, 0]",
+        f"any({before} > 0.1) and loss > 0",
+        f"any({ahead} != 0)",
+        f"any(prev(d{state}) > 0)",
+    ]
+    for name in (*names.kept, *names.steps)[:: max(1, len(names.kept + names.steps) // 4)]:
+        own += [f"any({name} > prev({name}))", f"any({name} > 0) and loss > 0"]
+    own += [f"{name} > prev({name}) or {name} > 0.1" for name in names.scalars]
+    gru = OF_A_GRU if {"z", "dr", "h"} <= names.all else ()
+    return (*CONDITIONS, *gru, *own)
 
 
-def lines(config):
-    """(phase, name, t) of every line of a batch that learns, in the order in which they are executed."""
-    names = parameter_names(config.reset)
-    backward = (*deltas(config.reset), *(f"d{name}" for name in names))
-    listed = [("forward", name, t) for t in range(config.seq_length) for name in FORWARD]
-    listed.append(("loss", "loss", config.seq_length - 1))
-    listed += [("backward", name, t) for t in reversed(range(config.seq_length)) for name in backward]
-    if config.carry == "notebook":
-        listed.append(("backward", "earlier", config.seq_length - 1))
-    return listed + [("update", name, config.seq_length - 1) for name in names]
+class Names:
+    """Every name that can be read of a model, from its equations."""
+
+    def __init__(self, config):
+        model, page = config.model, config.model.page
+        self.parameters, self.gradients = model.parameters, tuple(f"d{name}" for name in model.parameters)
+        self.inputs = tuple(page.inputs)
+        self.before = {page.before(state): state for state in page.states}
+        self.ahead = {page.ahead(state): f"d{page.before(state)}" for state in page.states}
+        self.kept = tuple(f"{state}_{name}" for state in model.rule.states for name in model.parameters)
+        of_rule = [line.target for line in model.rule.lines if line.target not in ("W", *model.rule.states)]
+        self.scalars = tuple(name for name in of_rule if name in model.rule.scalars)
+        self.vectors = [name for name in of_rule if name not in self.scalars]
+        self.steps = tuple(f"{target}_{name}" for target in self.vectors for name in model.parameters)
+        self.deltas, self.values = set(self.ahead), set[str]()
+        for line in executed(config):
+            if line.phase in ("forward", "loss", "backward") and line.line is not None:
+                own = {line.name, *(node.label for node in line.line.formula.walk() if node.label)} - {"loss", *self.gradients}
+                kind = self.deltas if line.phase == "backward" else self.values
+                kind |= own - self.values
+        self.numbers = ("loss", "grad_norm", "max_weight", "learning_rate", *self.scalars)
+
+    @cached_property
+    def timed(self):
+        """Those that every timestep has its own of."""
+        return {*self.inputs, *self.before, *self.values, *self.deltas, "char", "target"}
+
+    @cached_property
+    def all(self):
+        once = (*self.parameters, *self.gradients, *self.kept, *self.steps, *self.numbers, *COUNTERS)
+        return self.timed | set(once)
 
 
 class Run:
     """One line of history: `changes` lists (tick, kind, arguments) in the order of time, which is that in which they were made."""
 
     def __init__(self, config, changes, *, batches):
-        self.config, self.lines = config, lines(config)
-        self.N, self.loss_tick = len(self.lines), config.seq_length * len(FORWARD) + 1
+        self.config, self.names = config, Names(config)
+        self.executed = executed(config)
+        self.lines = [(line.phase, line.name, line.t) for line in self.executed]
+        self.N, T = len(self.lines), config.seq_length
+        self.loss_tick = sum(line.phase in ("forward", "loss") for line in self.executed)
+        self.complete = sum(line.phase != "update" for line in self.executed)  # the tick at which all gradients are
         self.stages = []  # (tick from which it holds, record)
         self.learned = []
         self.first_stage = []  # of each batch
-        self._written, self._places = {}, {}
-        for k, (phase, name, t) in enumerate(self.lines, 1):
-            if phase != "update":
-                self._written |= {(each, t): k for each in (name, *WITH.get(name, ()))}
-        self._trainer, self._learning, self._rate, self._once = Trainer(config, Corpus(config)), False, config.learning_rate, None
-        self._text = config.text
+        self._places = {}
+        self._written = {}  # the tick at which (name, t) is computed, or can be read; of what a batch has once, the last
+        steps, begun = {}, {}
+        for k, line in enumerate(self.executed, 1):
+            whole_step = (line.phase, line.segment, line.step)
+            steps.setdefault(whole_step, k)
+            if line.phase == "forward":
+                begun.setdefault(line.t, k)
+            self._note(line.name, line.t, k)
+            for node in line.line.formula.walk() if line.line is not None else ():
+                if node.label:
+                    self._note(node.label, line.t, k)
+        for (name, line), t in ((each, t) for each in (*self.names.before.items(), *self.names.ahead.items()) for t in range(T)):
+            at = self.executed[self._written[line, t] - 1]
+            self._written[name, t] = steps[at.phase, at.segment, at.step]
+        self._written |= {(name, t): begun[t] for name in (*self.names.inputs, "char", "target") for t in range(T)}
+        self._learning, self._rate, self._once = False, config.learning_rate, None
+        self._text, self._trainer = config.text, Trainer(config, Corpus(config))
         self._run(changes, batches)
+
+    def _note(self, name, t, k):
+        once = name not in self.names.timed and name not in self.names.gradients
+        self._written.setdefault((name, self.config.seq_length - 1 if once else t), k)
+
+    @cached_property
+    def ways(self):
+        """In which direction the timesteps of each name are computed; 0 of what a batch has once."""
+        T, found = self.config.seq_length, {"t": 1}
+        for name in self.names.timed:
+            line = self.names.before.get(name) or self.names.ahead.get(name) or name
+            from_outside = name in (*self.names.inputs, "char", "target")
+            found[name] = 1 if T == 1 or from_outside or self._written[line, 0] < self._written[line, T - 1] else -1
+        return found
 
     # Running
 
     def _run(self, changes, batches):
-        parameters, state = initial_parameters(self.config), self._trainer.initial_state()
+        weights, state = initial_weights(self.config), self._trainer.initial_state()
         for batch in range(batches):
             in_epoch = batch % self.config.num_batches
             if in_epoch == 0 or self.config.carry == "reset":
@@ -75,7 +137,7 @@ class Run:
             self.first_stage.append(len(self.stages))
             earlier = self._earlier(batch)
             self._trainer.run(
-                record, in_epoch, parameters, state, learn=self._learns(batch), learning_rate=self._rate, earlier=earlier
+                record, in_epoch, weights, state, learn=self._learns(batch), learning_rate=self._rate, earlier=earlier
             )
             self.stages.append((batch * self.N, record))
             learns = self._learns(batch)
@@ -85,7 +147,7 @@ class Run:
                     if tick - batch * self.N <= self.loss_tick:
                         learns = self._learns(batch)
             self.learned.append(learns)
-            parameters, state = record.updated, record.activations.h[-1]
+            weights, state = record.after, record.states(end=True)
 
     def _learns(self, batch):
         return self._learning or self._once == batch
@@ -94,13 +156,11 @@ class Run:
         if self.config.carry != "notebook":
             return ()
         begin = batch - batch % self.config.num_batches
-        finals = [self.stages[self.first_stage[b + 1] - 1][1] for b in range(begin, batch)]
-        return [record.activations for record in reversed(finals)]
+        return [self.stages[self.first_stage[b + 1] - 1][1] for b in reversed(range(begin, batch))]
 
     def _changed(self, record, batch, tick, kind, arguments):
-        offset = tick - batch * self.N
+        offset, parts = tick - batch * self.N, frozenset()
         record = record.copy()
-        parameters = self._parameters(record, offset).copy()
         if kind == "learning":
             (self._learning,), self._once = arguments, None
         elif kind == "rate":
@@ -113,46 +173,49 @@ class Run:
             config = replace(self.config, text=self._text)
             self._trainer = Trainer(config, Corpus(config))
             for t in range(self.config.seq_length):
-                if offset <= t * len(FORWARD):
+                if offset < self._written["char", t]:
                     self._trainer.load(record, batch % self.config.num_batches, t)
         else:
-            (index, value), name = arguments, kind
-            t = self._t(offset)
-            if name in parameters.names:
-                parameters[name][index] = value
-            elif name[1:] in parameters.names:
-                record.gradients[name[1:]][index] = value
-                record.grad_norm = float(np.sqrt(float(np.dot(record.gradients.flat, record.gradients.flat))))
-            elif record.array(name)[t : t + 1][(0, *index)] != value:
-                record.array(name)[t : t + 1][(0, *index)] = value
-                if name == "y_hat":
-                    with np.errstate(all="ignore"):
-                        record.activations.log_p[t][index] = np.log(record.array(name)[t][index])
+            parts = self._put(record, kind, offset, *arguments)
         record.learning_rate = self._rate
         learn = offset > self.loss_tick or self._learns(batch)
-        self._trainer.resume(record, parameters, self._resume(offset), learn=learn, earlier=self._earlier(batch))
+        self._trainer.resume(record, replace(self._next(offset), parts=parts), learn=learn, earlier=self._earlier(batch))
         self.stages.append((tick, record))
         return record
+
+    def _put(self, record, name, offset, index, value):
+        """Set a number; the parts of lines still to be executed that are set with it."""
+        names = self.names
+        if name in (*names.parameters, *names.kept):
+            if name in self._updated(record, offset):
+                record.own_after[name][index] = value
+            else:
+                record.before = record.before.copy()
+                record.before[name][index] = value
+        elif name in names.gradients:
+            record.own_gradients[name[1:]][index] = value
+        elif name in names.steps:
+            target = next(target for target in names.vectors if name.startswith(f"{target}_"))
+            record.vector(target)[name.removeprefix(f"{target}_")][index] = value
+        else:
+            t, array = self._t(offset), record.array(name)
+            changes = array[t : t + 1][(0, *index)] != value
+            array[t : t + 1][(0, *index)] = value
+            if name == "y_hat" and changes:  # the engine takes its logarithm from the logits
+                with np.errstate(all="ignore"):
+                    record.array("log_p")[t][index] = np.log(array[t][index])
+                return frozenset({"log_p"})
+        return frozenset()
 
     def _t(self, offset):
         return self.lines[offset - 1][2] if offset else 0
 
-    def _resume(self, offset):
+    def _next(self, offset):
         """The place of the line that is executed next."""
-        if offset == self.loss_tick:
-            return Resume("forward", self.config.seq_length - 1, len(FORWARD) + 1)
-        phase, name, t = self.lines[offset] if offset < self.N else ("update", None, 0)
-        if phase == "loss":
-            return Resume("forward", self.config.seq_length - 1, len(FORWARD))
-        done = 0
-        while offset - done > 0 and self.lines[offset - done - 1][::2] == (phase, t):
-            done += 1
-        if phase == "update":
-            updated = frozenset(n for p, n, _ in self.lines[:offset] if p == "update")
-            return Resume("update", updated=updated)
-        if name == "earlier":
-            return Resume("backward", 0, len(deltas(self.config.reset)))
-        return Resume(phase, t, done if phase == "forward" else min(done, len(deltas(self.config.reset))))
+        if offset == self.N:
+            return Point("update", done=self.N - self.complete)
+        line = self.executed[offset]
+        return Point("forward" if line.phase == "loss" else line.phase, line.segment, line.step, line.number)
 
     # Reading
 
@@ -165,6 +228,14 @@ class Run:
         last = self.first_stage[batch + 1] if batch + 1 < len(self.first_stage) else len(self.stages)
         return [record for start, record in self.stages[self.first_stage[batch] : last] if start <= tick][-1]
 
+    def written(self, name, t):
+        """The tick of a batch at which a name is computed, or from which it can be read."""
+        return self._written[name, t]
+
+    def end_of_timestep(self, t):
+        """The tick of a batch at which the forward pass is done with a timestep."""
+        return max(k for k, line in enumerate(self.executed, 1) if (line.phase, line.t) == ("forward", t))
+
     def places(self, level):
         """Every tick at which a step of a level ends, in order."""
         if level not in self._places:
@@ -174,7 +245,7 @@ class Run:
     def _ends(self, level):
         ends = []
         for batch, learned in enumerate(self.learned):
-            groups = [self._group(level, *line) for line in (self.lines if learned else self.lines[: self.loss_tick])]
+            groups = [self._group(level, line) for line in (self.executed if learned else self.executed[: self.loss_tick])]
             if level == "epoch" and (batch + 1) % self.config.num_batches:
                 continue
             for k, (group, after) in enumerate(zip(groups, (*groups[1:], object()), strict=True), 1):
@@ -182,14 +253,15 @@ class Run:
                     ends.append(batch * self.N + k)
         return ends
 
-    def _group(self, level, phase, name, t):
+    @staticmethod
+    def _group(level, line):
         """What a line is part of: a step goes to the end of it."""
         if level == "timestep":
-            return {"forward": ("forward", t), "loss": None, "backward": ("backward", t) if name != "earlier" else "rest"}.get(
-                phase, "rest"
-            )
+            if line.phase == "loss":
+                return None
+            return "rest" if line.phase == "update" or line.name == "earlier" else (line.phase, line.segment, line.step)
         if level == "phase":
-            return "forward" if phase == "loss" else phase
+            return "forward" if line.phase == "loss" else line.phase
         return "batch"
 
     def loss_so_far(self, newest):
@@ -197,110 +269,124 @@ class Run:
         count = batch + (offset >= self.loss_tick)
         return [self.record(b * self.N + (self.N if self.learned[b] else self.loss_tick)).loss for b in range(count)]
 
-    def _parameters(self, record, offset):
-        mixed = record.parameters.copy()
-        if record.gradients is not None:
-            for phase, name, _ in self.lines[:offset]:
-                if phase == "update":
-                    mixed[name][...] = record.updated[name]
-        return mixed
+    def _updated(self, record, offset):
+        """The parameters, and what the update rule keeps, that the update has reached."""
+        own = (*self.names.parameters, *self.names.kept)
+        done = (name for phase, name, _ in self.lines[:offset] if phase == "update")
+        return {name for name in done if name in own} if record.learned else set()
 
-    def parameter(self, tick, name):
-        return self._parameters(self.record(tick), self.position(tick)[1])[name]
+    def _weight(self, record, offset, name):
+        return (record.after if name in self._updated(record, offset) else record.before)[name]
+
+    def weight(self, tick, name):
+        """A parameter, or what the update rule keeps, as of a tick."""
+        return self._weight(self.record(tick), self.position(tick)[1], name)
 
     def value(self, tick, name, t=None):
         """As `Session.value`: None where not computed yet."""
-        (batch, offset), record, config = self.position(tick), self.record(tick), self.config
+        (batch, offset), record, names = self.position(tick), self.record(tick), self.names
         t = self._t(offset) if t is None else t
-        parameters = parameter_names(config.reset)
-        if name in ("epoch", "batch", "t"):
-            return {"epoch": batch // config.num_batches, "batch": batch % config.num_batches, "t": t}[name]
-        if name in parameters:
-            return self.parameter(tick, name)
+        if name in COUNTERS:
+            return {"epoch": batch // self.config.num_batches, "batch": batch % self.config.num_batches, "t": t}[name]
+        if name in names.parameters or name in names.kept:
+            return self._weight(record, offset, name)
         if name == "max_weight":
-            return float(np.abs(self._parameters(record, offset).flat).max())
+            return float(np.max([np.abs(self._weight(record, offset, each)).max() for each in names.parameters]))
         if name == "learning_rate":
             return record.learning_rate
         if name == "loss":
             return record.loss if offset >= self.loss_tick else None
-        if name == "grad_norm":
-            complete = record.gradients is not None and offset >= self.N - len(parameters)
-            return record.grad_norm if complete else None
-        if name[1:] in parameters:
+        if name == "grad_norm" and name not in names.scalars:
+            return record.grad_norm if record.learned and offset >= self.complete else None
+        if name in names.gradients:
             return self._gradient(record, offset, name)
-        if name in ("x", "y", "h_prev", "char", "target"):
-            if offset <= t * len(FORWARD):
-                return None
-            if name in ("char", "target"):
-                ids = record.activations.inputs[t] if name == "char" else record.activations.targets[t]
-                return np.array([config.vocabulary[i] for i in ids])
-        elif self._written[name, t] > offset or (name.startswith("d") and record.gradients is None):
+        last = self.config.seq_length - 1
+        once = name in names.scalars or name in names.steps
+        if self._written[name, last if once else t] > offset or ((once or name in names.deltas) and not record.learned):
             return None
+        if name in names.scalars:
+            return record.numbers[name]
+        if name in names.steps:
+            target = next(target for target in names.vectors if name.startswith(f"{target}_"))
+            return record.vector(target)[name.removeprefix(f"{target}_")]
+        if name in ("char", "target"):
+            page = self.config.model.page
+            source = next(key for key, given in page.inputs.items() if given.target == (name == "target"))
+            return np.array([self.config.vocabulary[i] for i in record.ids(source)[t]])
         value = record.array(name)[t]
-        return float(value) if name == "term3" else value
+        return float(value) if np.ndim(value) == 0 else value
 
     def _gradient(self, record, offset, name):
-        done = [t for t in range(self.config.seq_length) if self._written[name, t] <= offset]
-        if record.gradients is None or not done:
+        T = self.config.seq_length
+        done = [t for t in range(T) if self._written[name, t] <= offset]
+        if not record.learned or not done:
             return None
-        if offset >= self.N - len(parameter_names(self.config.reset)):
+        if offset >= self.complete or (len(done) == T and self.config.carry != "notebook"):
             return record.gradients[name[1:]]
-        return gradients_from(record, min(done))[name[1:]]
+        segment = self.executed[self._written[name, done[0]] - 1].segment
+        return gradients_so_far(record, Point("backward", segment, len(done)))[name[1:]]
 
     # Searching
 
     def matches(self, condition, ticks):
         """Those of `ticks` at which something that the condition reads has just been computed, and it holds."""
-        return [tick for tick in ticks if self._tests(condition.names, tick) and self.holds(condition, tick)]
+        return [tick for tick in ticks if self.tests(condition.names, tick) and self.holds(condition, tick)]
 
     def holds(self, condition, tick):
         return condition.test(lambda name: self.value(tick, name), lambda name: self.before(tick, name))
 
-    def _tests(self, names, tick):
-        (batch, offset), parameters = self.position(tick), parameter_names(self.config.reset)
-        _, name, t = self.lines[offset - 1]
-        learned = self.learned[batch]
+    def tests(self, names, tick):
+        """Whether something in `names` has just been computed at a tick, so that a condition that reads it is tested there."""
+        (batch, offset), learned = self.position(tick), self.learned[self.position(tick)[0]]
+        begins = {self._written["char", t] for t in range(self.config.seq_length)}
+        if names <= {*COUNTERS, "learning_rate"}:
+            return offset in begins if "t" in names else offset == 1
+        return any(self._computed_at(name, offset, learned) for name in names)
+
+    def _computed_at(self, name, offset, learned):
+        names, T = self.names, self.config.seq_length
         last = self.N if learned else self.loss_tick
-        complete = self.N - len(parameters)
-        at = {name, *WITH.get(name, ())} - {f"d{name}" for name in parameters}
-        if (offset - 1) % len(FORWARD) == 0 and offset < self.loss_tick:
-            at |= {"x", "y", "h_prev", "char", "target"}
-        if offset == complete:
-            at |= {"grad_norm"}
-        if offset == last:
-            at |= {"max_weight"} | (set() if learned else set(parameters))
-        if name[1:] in parameters and t == 0 and self.config.carry != "notebook":
-            at |= {name}
-        if offset == complete and self.config.carry == "notebook":
-            at |= {f"d{name}" for name in parameters}
-        if names <= {"epoch", "batch", "learning_rate"}:
-            return offset == 1
-        if names <= {"epoch", "batch", "learning_rate", "t"}:
-            return (offset - 1) % len(FORWARD) == 0 and offset < self.loss_tick
-        return bool(names & at)
+        if name in (*COUNTERS, "learning_rate"):
+            return False
+        if name == "max_weight" or (name in (*names.parameters, *names.kept) and not learned):
+            return offset == last
+        if name == "loss":
+            return offset == self.loss_tick
+        if name == "grad_norm" and name not in names.scalars:
+            return offset == self.complete
+        if name in names.gradients:
+            complete = max(self._written[name, t] for t in range(T))
+            return offset == (self.complete if self.config.carry == "notebook" else complete)
+        return offset in {self._written.get((name, t)) for t in range(T)}
 
     def before(self, tick, name):
         """One round earlier: in the timestep computed before, or at the end of the batch before."""
         (batch, offset), T = self.position(tick), self.config.seq_length
-        t, end = self._t(offset), batch * self.N
-        if name in BACKWARD_NAMES:
-            return self.value(tick, name, t + 1) if t + 1 < T else self.value(end, name, 0) if batch else None
-        if name in (*FORWARD_NAMES, "char", "target", "t"):
-            return self.value(tick, name, t - 1) if t else self.value(end, name, T - 1) if batch else None
-        if name in parameter_names(self.config.reset) and not batch:
-            return self.value(0, name)
-        return self.value(end, name, T - 1) if batch else None
+        t, end, way = self._t(offset), batch * self.N, self.ways.get(name, 0)
+        if way and 0 <= t - way < T:
+            return self.value(tick, name, t - way)
+        if not batch:
+            return self.weight(0, name) if name in (*self.names.parameters, *self.names.kept) else None
+        return self.value(end, name, T - 1 if way >= 0 else 0)  # of one timestep that is the same
 
 
 def same(one, other):
     if one is None or other is None:
         return one is other
     a, b = np.asarray(one), np.asarray(other)
-    return a.dtype == b.dtype and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    alike = a.dtype == b.dtype and a.shape == b.shape
+    return alike and (a.tobytes() == b.tobytes() or np.array_equal(a, b, equal_nan=a.dtype.kind == "f"))
 
 
 def everything(session):
-    """All that can be read where a session stands."""
-    config, snapshot = session.config, session.snapshot()
-    names = readable_names(config.reset)
-    return {(name, t): snapshot.value(name, t) for name in names for t in range(config.seq_length)}
+    """All that can be read where a session stands: of every timestep, or once of what a batch has once."""
+    snapshot, names, T = session.snapshot(), session.program.names, session.config.seq_length
+    timesteps = {name: range(T) if named.timed or name in ("char", "target") else (T - 1,) for name, named in names.items()}
+    return {(name, t): snapshot.value(name, t) for name, each in timesteps.items() for t in each}
+
+
+def assert_shows(session, run, tick=None):
+    """A session shows what a plain run has at a tick (None: where it stands), bit for bit."""
+    tick = session.position.tick if tick is None else tick
+    for (name, t), value in everything(session).items():
+        assert same(value, run.value(tick, name, t)), (name, t, tick)

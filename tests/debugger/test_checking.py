@@ -7,12 +7,12 @@ from itertools import product
 import numpy as np
 import pytest
 from tui_gru.debugger.formula import screen_name
+from tui_gru.engine.reference import DELTAS, VALUES
 
 from tests.debugger.acting import pack_record, portrait
 from tui_gru import Session, TuiGruError
 from tui_gru.engine import backward
 from tui_gru.engine.config import CARRIES, DTYPES, RESETS
-from tui_gru.engine.reference import DELTAS, VALUES
 
 TEXT = "the cat sat on the mat; the rat sat on"
 WAYS = list(product(RESETS, CARRIES, DTYPES))

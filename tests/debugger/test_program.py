@@ -2,158 +2,175 @@
 
 import numpy as np
 import pytest
-from tui_gru.debugger.formula import Apply, Difference, Name, Number, Product, Quotient, Reduce, Sum, Times, Transpose
-from tui_gru.engine.parameters import Parameters
-from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, PART_NAMES
 
-from tests.debugger.oracle import lines
-from tui_gru.debugger.moment import readable_names
+from tests.debugger.models import MODELS
+from tests.debugger.oracle import Names
+from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru.debugger.position import position_of, tick_of
 from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.weights import Weights
 
-FUNCTIONS = {
-    "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-    "tanh": np.tanh,
-    "softmax": lambda x: np.exp(x) / np.exp(x).sum(-1, keepdims=True),
-    "log": np.log,
-}
-AXES = {"the vocabulary": -1, "the rows": 0, "the timesteps": 0}
-SIZES = [{}, {"hidden_size": 3, "batch_size": 1, "seq_length": 4}, {"hidden_size": 1, "batch_size": 3, "seq_length": 1}]
-CONFIGS = [
-    Config.of(**sizes, reset=reset, carry=carry, dtype="float64", learning_rate=0.3)
-    for sizes in SIZES
-    for reset in ("before", "after")
-    for carry in ("detach", "notebook")
-]
+every_model = pytest.mark.parametrize("config", [Config.of(**model) for model in MODELS.values()], ids=tuple(MODELS))
 
 
-def evaluated(node, value, sizes):
-    """A formula with the values that `value` gives for its names."""
-    match node:
-        case Name(name):
-            return value(name)
-        case Number(text):
-            return sizes[text]
-        case Product(left, right):
-            return evaluated(left, value, sizes) @ evaluated(right, value, sizes)
-        case Times(left, right):
-            return evaluated(left, value, sizes) * evaluated(right, value, sizes)
-        case Quotient(left, right):
-            return evaluated(left, value, sizes) / evaluated(right, value, sizes)
-        case Difference(left, right):
-            return evaluated(left, value, sizes) - evaluated(right, value, sizes)
-        case Sum(parts):
-            return sum(evaluated(part, value, sizes) for part in parts)
-        case Apply(function, argument):
-            return FUNCTIONS[function](evaluated(argument, value, sizes))
-        case Reduce(kind, argument, over, sign):
-            return sign * getattr(np, kind)(evaluated(argument, value, sizes), axis=AXES[over])
-        case Transpose(argument):
-            return evaluated(argument, value, sizes).T
-        case _:
-            raise AssertionError(f"{node!r} has no meaning here")
-
-
-@pytest.fixture(params=[(config, seed) for config in CONFIGS for seed in range(3)], ids=str)
-def run(request):
-    """A config, its program, and the record of a first batch from random parameters and a random state."""
-    config, seed = request.param
-    rng = np.random.default_rng(seed)
-    size = Parameters.zeros(config).flat.size
-    parameters = Parameters(rng.normal(size=size), config.vocab_size, config.hidden_size, config.reset)
-    trainer = Trainer(config, Corpus(config))
+def random_batch(config, seed):
+    """The record of a second batch from random weights and a random state: none is zero, no matrix is symmetric."""
+    rng, trainer, layout = np.random.default_rng(seed), Trainer(config, Corpus(config)), config.compiled.layout
+    weights = Weights(layout, rng.normal(size=layout.size).astype(config.dtype), updates=3)
+    for name in layout.state_names:
+        weights[name][...] = np.abs(weights[name])  # v is a mean of squares
     record = trainer.new_record()
-    state = rng.normal(size=(config.batch_size, config.hidden_size))
-    trainer.run(record, 1, parameters, state, learn=True, learning_rate=config.learning_rate)
-    return config, program_of(config), record
+    state = rng.normal(size=trainer.initial_state().size)
+    trainer.run(record, min(1, config.num_batches - 1), weights, state, learn=True, learning_rate=0.3)
+    return record
 
 
-def reader(config, record, t):
-    def value(name):
-        if name in record.parameters.names:
-            return record.parameters[name]
-        if name.startswith("d") and name[1:] in record.parameters.names:
-            return record.gradients[name[1:]]
-        if name == "learning_rate":
-            return record.learning_rate
-        return record.array(name) if t is None else record.array(name)[t]
-
-    sizes = {"1": 1, "(B·T)": config.batch_size * config.seq_length}
-    return lambda formula: evaluated(formula, value, sizes)
+@pytest.fixture(params=[(name, seed) for name in MODELS for seed in range(2)], ids=lambda each: f"{each[0]}-{each[1]}")
+def run(request):
+    """A config in float64, its program, the record of a batch, and what every name stands for in it."""
+    name, seed = request.param
+    config = Config.of(**{**MODELS[name], "dtype": "float64"})
+    record = random_batch(config, seed)
+    return config, program_of(config), record, Plain(config, record)
 
 
-def test_every_forward_line_computes_what_was_recorded(run):
-    config, program, record = run
-    for line in program.forward:
-        for t in range(config.seq_length):
-            got = reader(config, record, t)(line.formula)
-            np.testing.assert_allclose(got, record.array(line.target)[t], rtol=1e-11, atol=1e-14, err_msg=line.text)
-    np.testing.assert_allclose(reader(config, record, None)(program.loss.formula), record.loss, rtol=1e-12)
+def close(got, expected, text):
+    np.testing.assert_allclose(got, expected, rtol=1e-9, atol=1e-12, err_msg=text)
 
 
-def test_every_backward_line_computes_what_was_recorded(run):
-    config, program, record = run
-    for line in program.backward:
-        each = [reader(config, record, t)(line.formula) for t in range(config.seq_length)]
-        if line.op == "=":
-            got, expected = np.stack(each), record.array(line.target)
-        else:
-            got, expected = sum(each), record.gradients[line.target[1:]]
-        np.testing.assert_allclose(got, expected, rtol=1e-10, atol=1e-13, err_msg=line.text)
+def worked_out(line, plain, t):
+    return evaluated(line.formula, lambda name: plain.read(name, t), plain.sizes)
+
+
+def test_every_line_of_a_timestep_computes_what_was_recorded(run):
+    config, program, record, plain = run
+    for line in program.lines.values():
+        for t in range(config.seq_length) if line.phase in ("forward", "backward") and line.op == "=" else ():
+            close(worked_out(line, plain, t), record.array(line.target)[t], line.text)
+
+
+def test_the_loss_and_every_gradient_are_what_their_lines_add_up_to(run):
+    config, program, record, plain = run
+    close(worked_out(program.lines["loss"], plain, None), record.loss, "loss")
+    for name in program.parameters:
+        line = program.lines[f"d{name}"]
+        assert line.op == "+="
+        close(sum(worked_out(line, plain, t) for t in range(config.seq_length)), record.gradients[name], line.text)
+
+
+def test_every_line_of_the_update_computes_what_was_recorded(run):
+    _, program, record, plain = run
+    for name in record.before.layout.places:  # as it is when the line is executed: before it, and after what it reads
+        plain.memory[name] = record.before[name]
+    for line in program.update:
+        got = worked_out(line, plain, None)
+        got = plain.memory[line.target] - got if line.op == "-=" else got
+        places = record.after.layout.places
+        expected = record.after[line.target] if line.target in places else plain.memory[line.target]
+        close(got, expected, line.text)
+        plain.memory[line.target] = expected
 
 
 def test_every_part_of_a_line_computes_what_was_recorded_under_its_name(run):
-    config, program, record = run
-    for part, name in program.parts.items():
+    config, program, record, plain = run
+    for name, part in program.parts.items():
         for t in range(config.seq_length):
-            got = reader(config, record, t)(part)
-            np.testing.assert_allclose(got, record.array(name)[t], rtol=1e-9, atol=1e-13, err_msg=f"{name} = {part.text}")
-        assert part in set(program.lines[program.written_with[name]].formula.walk())
+            close(evaluated(part, lambda n, t=t: plain.read(n, t), plain.sizes), record.array(name)[t], name)
+        line = program.lines[program.written_with[name]]
+        assert part in set(line.formula.walk())
+        assert program.tick_of(name, 0) == program.tick_of(line.target, 0)
 
 
-def test_the_parts_are_all_that_is_recorded_and_has_no_line_of_its_own(run):
-    config, program, _ = run
-    named = {*readable_names(config.reset), *PART_NAMES} - {"x", "y", "h_prev", "dh_future"}
-    parts = {name for name in named if name in BACKWARD_NAMES or name in FORWARD_NAMES or name in PART_NAMES} - set(program.lines)
-    assert parts - set(program.parts.values()) <= ({"hUz", "hUr"} if config.reset == "after" else set())
-    assert set(program.written_with) == {*program.parts.values(), "dh_future"}
-    assert set(program.factors.values()) == {"one_minus_z", "rh" if config.reset == "before" else "hUh"}
+def test_a_whole_batch_can_be_computed_from_the_table_alone(run):
+    config, program, record, plain = run
+    page, T = program.model.page, config.seq_length
+    from_outside = {*page.inputs, *plain.before.layout.places}
+    begins = {page.before(state): 0 if program.way_of(state) > 0 else T - 1 for state in page.states}
+    begins |= {page.ahead(state): T - 1 - begins[page.before(state)] for state in page.states}
+    for name, value in plain.memory.items():
+        if name in begins:
+            value[[t for t in range(T) if t != begins[name]]] = np.nan
+        elif name not in from_outside:
+            value[...] = np.nan
+    plain.run()
+    for name in (*program.values, *program.deltas):
+        close(plain.memory[name], record.array(name), name)
+    close(plain.memory["loss"], record.loss, "loss")
+    for name in record.after.layout.places:
+        close(plain.memory[name], record.after[name], name)
 
 
-def test_what_comes_from_the_future_is_what_the_timestep_after_hands_back(run):
-    _, _, record = run
-    deltas = record.deltas
-    np.testing.assert_array_equal(deltas.dh_future[:-1], deltas.dh_prev[1:])
-    assert not deltas.dh_future[-1].any()
+@every_model
+def test_what_comes_from_another_timestep_is_what_that_hands_back(config):
+    record, page = random_batch(config, 0), config.model.page
+    for state in page.states:
+        ahead, handed, h, before = (
+            record.array(n) for n in (page.ahead(state), f"d{page.before(state)}", state, page.before(state))
+        )
+        if page.states[state].backwards:
+            ahead, handed, h, before = ahead[::-1], handed[::-1], h[::-1], before[::-1]
+        np.testing.assert_array_equal(ahead[:-1], handed[1:])
+        np.testing.assert_array_equal(before[1:], h[:-1])
+        assert not ahead[-1].any()
 
 
-def test_every_update_line_computes_what_was_recorded(run):
-    config, program, record = run
-    for line in program.update:
-        got = record.parameters[line.target] - reader(config, record, None)(line.formula)
-        np.testing.assert_allclose(got, record.updated[line.target], rtol=1e-12, atol=1e-15, err_msg=line.text)
+@every_model
+def test_every_name_of_the_equations_can_be_read_and_no_other(config):
+    program = program_of(config)
+    assert set(program.readable) == Names(config).all
+    assert len(set(program.readable)) == len(program.readable)
+    for name, named in program.names.items():
+        assert named.timed == (name in Names(config).timed), name
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@every_model
 def test_a_batch_executes_its_lines_in_order(config):
     program = program_of(config)
     listed = [(line.phase, line.target, t) for line, t in map(program.line_at, range(1, program.ticks + 1))]
-    assert listed == lines(config)
+    assert listed == [(line.phase, line.name, line.t) for line in executed(config)]
     for k, (_, name, t) in enumerate(listed, 1):
         assert program.tick_of(name, t) == k
     assert program.tick_of("nothing") is None
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=str)
+@every_model
+def test_no_line_reads_what_has_not_been_computed(config):
+    program, page = program_of(config), config.model.page
+    way = {state: -1 if page.states[state].backwards else 1 for state in page.states}
+    computed_by = {page.before(state): (state, way[state]) for state in page.states}
+    computed_by |= {page.ahead(state): (f"d{page.before(state)}", -way[state]) for state in page.states}
+    T = config.seq_length
+    done = {(name, t) for name in page.inputs for t in range(T)} | {(name, T - 1) for name in (*program.parameters, *program.names)}
+    done -= {
+        (line.target, T - 1)
+        for line in program.lines.values()
+        if line.op != "-=" and line.target not in config.compiled.layout.places
+    }
+    done -= {(name, T - 1) for name in program.parts}
+    for k in range(1, program.ticks + 1):
+        line, t = program.line_at(k)
+        for name in line.reads:
+            source, step = computed_by.get(name, (name, 0))
+            if step and not 0 <= t - step < T:
+                continue  # the batch began with it
+            once = source in program.names and not program.names[source].timed
+            if source in program.names and name not in config.settings:
+                every = range(T) if program.names[source].timed and line.phase == "loss" else [T - 1 if once else t - step]
+                assert {(source, each) for each in every} <= done, (line.text, name, t)
+        done |= {(name, t) for name in (line.target, *(n for n, home in program.written_with.items() if home == line.target))}
+
+
+@every_model
 def test_lines_read_only_what_has_a_name(config):
     program = program_of(config)
+    others = {"earlier", *config.settings, "n", "dW"}
     for row in program.rows:
         if row.line is not None:
-            assert {*row.line.reads, row.line.target} - {"earlier"} <= set(readable_names(config.reset))
+            assert {*row.line.reads, row.line.target} - others <= set(program.readable)
             assert row.text == row.line.text
 
 
@@ -183,16 +200,43 @@ def test_the_listing_of_the_tutorial():
     assert listing[-1] == "    by −= η⊙dby"
 
 
+def test_the_listing_of_two_directions_has_a_loop_for_each():
+    program = program_of(Config.of(bidirectional=True))
+    headings = [row.text for row in program.rows if row.line is None]
+    forwards, backwards = "for t in 1…3:", "for t in 3…1:"
+    assert headings[:2] == ["for epoch in 1, 2, …:", "h_l0 = h_l0_reverse = 0"]
+    assert headings[3:] == [forwards, backwards, forwards, backwards, forwards]
+    assert [block.phase for block in program.blocks] == [*["forward"] * 3, "loss", "backward", "backward", "update"]
+    first = [block.lines[0].text for block in program.blocks]
+    assert first[1].startswith("z_l0_reverse = σ(x Wz_l0_reverse + hₜ₊₁_l0_reverse Uz_l0_reverse")
+    assert first[2] == "out_l0 = [h_l0, h_l0_reverse]"
+    assert first[5].endswith("+ dh→_l0_reverse")
+
+
+def test_the_listing_of_an_update_by_adam():
+    program = program_of(Config.of(optimizer="adam", clip=1.0))
+    assert [line.text for line in program.update[:7]] == [
+        "‖∇‖ = sqrt(Σ (dW⊙dW) over the parameters)",
+        "clip = min(1, limit/(‖∇‖ + 0.000001))",
+        "g_Wz = clip⊙dWz",
+        "m_Wz = β1⊙m_Wz + (1 − β1)⊙g_Wz",
+        "v_Wz = β2⊙v_Wz + (1 − β2)⊙g_Wz⊙g_Wz",
+        "m̂_Wz = m_Wz/(1 − β1^n)",
+        "v̂_Wz = v_Wz/(1 − β2^n)",
+    ]
+    assert program.update[7].text == "Wz −= η⊙m̂_Wz/(sqrt(v̂_Wz) + ε)"
+
+
 @pytest.mark.parametrize(("carry", "indent"), [("reset", 2), ("detach", 1)])
 def test_the_state_is_cleared_where_the_carry_says(carry, indent):
     rows = program_of(Config.of(carry=carry)).rows
     assert [row.indent for row in rows if row.text == "h = 0"] == [indent]
 
 
-def test_positions_and_ticks_are_the_same():
-    config = Config.of(carry="notebook")
+@every_model
+def test_positions_and_ticks_are_the_same(config):
     program = program_of(config)
-    order = lines(config)
+    order = [(line.phase, line.name, line.t) for line in executed(config)]
     positions = [position_of(program, tick) for tick in range(2 * config.num_batches * program.ticks)]
     assert positions == sorted(positions)
     assert len(set(positions)) == len(positions)

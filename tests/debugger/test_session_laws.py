@@ -9,26 +9,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
-from tui_gru.engine.parameters import parameter_names
 
-from tests.debugger.oracle import CONDITIONS, FORWARD, Run, everything, same
+from tests.debugger import models
+from tests.debugger.models import MODELS
+from tests.debugger.oracle import Run, assert_shows, conditions_for, everything, same
 from tui_gru.debugger import records
 from tui_gru.debugger.conditions import compile_condition
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.probe import TOGETHER
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
 
-MODELS = [
-    {},
-    {"carry": "reset", "reset": "after"},
-    {"carry": "notebook", "text": "abcacbabcbacbabca", "hidden_size": 3, "batch_size": 1, "seq_length": 4},
-    {"carry": "notebook", "reset": "after", "dtype": "float64"},
-    {"text": "abba c", "hidden_size": 1, "batch_size": 1, "seq_length": 1},
-    {"text": "aaaaaaaaa", "batch_size": 2, "seq_length": 2, "hidden_size": 3},
-    {"text": "hello world", "batch_size": 2, "seq_length": 5, "reset": "after"},
-]  # fmt: skip
 BATCHES = 12  # that a run is followed for
 LEVELS = ("op", "timestep", "phase", "batch", "epoch")
 FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, every batch
@@ -47,14 +38,14 @@ class SessionMachine(RuleBasedStateMachine):
     """Drives a session and a model of it, which finds places by counting and values by running everything again."""
 
     @initialize(
-        model=st.sampled_from(MODELS),
+        model=st.sampled_from(tuple(MODELS)),
         memory=st.sampled_from((FEW, SOME, ALL)),
         at_hand=st.sampled_from((4, 64)),
         epochs=st.sampled_from((None, None, 2)),
     )
     def begin(self, model, memory, at_hand, epochs):
         with patch.multiple(records, MOST=at_hand):
-            self.session = Session(**model, learning_rate=0.3, history_memory=memory, epochs=epochs)
+            self.session = Session(**MODELS[model], learning_rate=0.3, history_memory=memory, epochs=epochs)
         self.config, self.epochs = self.session.config, epochs
         self.runs = {}
         self.branches, self.branch = {"main": Line((), 0)}, "main"
@@ -166,7 +157,7 @@ class SessionMachine(RuleBasedStateMachine):
         epoch = data.draw(st.integers(0, self.epochs or BATCHES // self.config.num_batches - 1))
         batch, t = data.draw(st.integers(0, self.config.num_batches - 1)), data.draw(st.integers(0, self.config.seq_length - 1))
         self.session.seek(f"e{epoch + 1} b{batch + 1} t{t + 1}")
-        self.go((epoch * self.config.num_batches + batch) * self.run.N + (t + 1) * len(FORWARD))
+        self.go((epoch * self.config.num_batches + batch) * self.run.N + self.run.end_of_timestep(t))
 
     @rule()
     def sgd(self):
@@ -178,18 +169,20 @@ class SessionMachine(RuleBasedStateMachine):
         self.session.sgd()
         self.go((batch + 1) * N)
 
-    @rule(source=st.sampled_from(CONDITIONS))
-    def run_until(self, source):
-        condition = compile_condition(source, readable_names(self.config.reset))
+    @rule(data=st.data())
+    def run_until(self, data):
+        source = data.draw(st.sampled_from(conditions_for(self.config)))
+        condition = compile_condition(source, self.run.names.all)
         ticks = [tick for tick in self.run.places("op") if self.tick < tick <= self.end]
         found = self.run.matches(condition, ticks)
         if found or self.epochs is not None:
             assert self.session.run_until(source, progress=self.not_too_far) == bool(found)
             self.go(found[0] if found else self.end)
 
-    @rule(source=st.sampled_from(CONDITIONS))
-    def run_back_until(self, source):
-        condition = compile_condition(source, readable_names(self.config.reset))
+    @rule(data=st.data())
+    def run_back_until(self, data):
+        source = data.draw(st.sampled_from(conditions_for(self.config)))
+        condition = compile_condition(source, self.run.names.all)
         found = self.run.matches(condition, [tick for tick in self.run.places("op") if tick < self.tick])
         assert self.session.run_back_until(source) == bool(found)
         self.go(found[-1] if found else 0)
@@ -225,48 +218,64 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), value=st.floats(-3, 3, width=16))
     def edit(self, data, value):
-        parameters = parameter_names(self.config.reset)
-        _, offset = self.run.position(self.tick)
-        values = {name for phase, name, _ in self.run.lines if phase in ("forward", "backward") and name[1:] not in parameters}
-        values -= {"h", "earlier"}
-        name = data.draw(
-            st.sampled_from(("h", "h_prev", "Wz", "Wy", "by", *parameters, data.draw(st.sampled_from(sorted(values)))))
-        )
-        value_there = None if name in ("h", "h_prev") else self.session.value(name)
-        shape = (self.config.batch_size, self.config.hidden_size) if value_there is None else np.shape(value_there)
+        names = self.run.names
+        kinds = {
+            "lines": sorted({line[1] for line in self.run.lines} & names.all), "states": tuple(names.before.values()),
+            "before": tuple(names.before), "ahead": tuple(names.ahead), "parameters": names.parameters, "kept": names.kept,
+        }  # fmt: skip
+        kind = data.draw(st.sampled_from([kind for kind, each in kinds.items() if each]))
+        self._edit(data.draw(st.sampled_from(kinds[kind])), value, data)
+
+    def _edit(self, name, value, data):
+        t = self.session.position.t
+        there = self.run.value(self.tick, name, t)
+        shape = np.shape(self.run.record(self.tick).array(name)[t] if there is None and name in self.run.names.timed else there)
         index = tuple(data.draw(st.integers(-size, size - 1)) for size in shape)
-        phase, t = self.session.position.phase, self.session.position.t
-        refused = (
-            (name == "h" and (self.session.value("h") is None or phase == "backward"))
-            or (name == "h_prev" and self.run.value(self.tick, "logits", t) is not None)
-            or (name in values and (value_there is None or self.run.lines[offset - 1][1] != name))
-        )
-        if refused:
+        if self._refused(name, t):
             with pytest.raises(TuiGruError):
                 self.session.edit(name, index, value)
         else:
             self.change(name, index, value)
             self.session.edit(name, index, value)
 
+    def _refused(self, name, t):
+        """Whether a number cannot be changed here: not there yet, or used already."""
+        run, names, tick, phase = self.run, self.run.names, self.tick, self.session.position.phase
+        page, (_, offset) = self.config.model.page, run.position(tick)
+        if name in names.before.values():
+            return run.value(tick, name, t) is None or phase == "backward"
+        if name in names.before:
+            state = names.before[name]
+            way = -1 if page.states[state].backwards else 1
+            left = not 0 <= t - way < self.config.seq_length or run.value(tick, state, t - way) is not None
+            return not left or run.value(tick, state, t) is not None or phase not in ("start", "forward")
+        if name in names.parameters or name in names.kept:
+            return False
+        if name in names.gradients:
+            return offset != run.complete or not run.record(tick).learned
+        if name in names.numbers or run.value(tick, name, t) is None:
+            return True
+        if name in names.ahead:
+            way = -1 if page.states[next(state for state in page.states if page.ahead(state) == name)].backwards else 1
+            used = name in run.executed[offset - 1].line.formula.names()
+            return run.written(name, t) != offset or used or not 0 <= t + way < self.config.seq_length
+        return run.lines[offset - 1][1] != name
+
     @rule(data=st.data(), value=st.floats(-3, 3, width=16))
     def edit_a_value(self, data, value):
         """Of this batch or the next, where it has just been computed; or a gradient, once it is complete."""
-        lines, parameters = self.run.lines, parameter_names(self.config.reset)
         batch = min(self.tick // self.run.N + data.draw(st.integers(0, 1)), BATCHES - 1)
-        offset = data.draw(st.sampled_from(range(1, self.run.N - len(parameters) + 1)))
+        offset = data.draw(st.one_of(st.integers(1, self.run.N), st.just(self.run.complete)))
         self.session.seek(batch * self.run.N + offset)
         self.go(batch * self.run.N + offset)
         _, offset = self.run.position(self.tick)
-        name = lines[offset - 1][1]
-        if offset == self.run.N - len(parameters):
-            name = data.draw(st.sampled_from([f"d{name}" for name in parameters]))
-        elif name in ("loss", "earlier") or name.removeprefix("d") in parameters:
-            return
-        value = -value if name == "y_hat" and value < 0 else value
-        index = tuple(data.draw(st.integers(-size, size - 1)) for size in np.shape(self.session.value(name)))
-        if name != "h" or lines[offset - 1][0] != "backward":
-            self.change(name, index, value)
-            self.session.edit(name, index, value)
+        names, here = self.run.names, self.run.executed[offset - 1]
+        there = [here.name, *(name for name in names.ahead if self.run.written(name, here.t) == offset)]
+        if offset == self.run.complete:
+            there = names.gradients
+        name = data.draw(st.sampled_from([name for name in there if name in names.all]) if set(there) & names.all else st.none())
+        if name is not None:
+            self._edit(name, abs(value) if name == "y_hat" else value, data)
 
     @rule(data=st.data())
     def edit_text(self, data):
@@ -355,7 +364,11 @@ class SessionMachine(RuleBasedStateMachine):
 
     @rule(length=st.integers(0, 5), seed=st.integers(0, 3))
     def sample(self, length, seed):
-        self.session.sample(self.config.vocabulary[0], length, seed=seed)
+        if self.config.bidirectional:
+            with pytest.raises(TuiGruError, match="cannot sample"):
+                self.session.sample(self.config.vocabulary[0], length, seed=seed)
+        else:
+            self.session.sample(self.config.vocabulary[0], length, seed=seed)
 
     @rule()
     def keep_a_snapshot(self):
@@ -387,10 +400,9 @@ class SessionMachine(RuleBasedStateMachine):
     @invariant()
     def shows_what_the_model_does(self):
         session, run, tick = self.session, self.run, self.tick
-        for (name, t), value in everything(session).items():
-            assert same(value, run.value(tick, name, t)), (name, t)
-        for name in parameter_names(self.config.reset):
-            assert same(session.parameter(name), run.parameter(tick, name)), name
+        assert_shows(session, run, tick)
+        for name in run.names.parameters:
+            assert same(session.parameter(name), run.value(tick, name)), name
             assert same(session.gradient(name), run.value(tick, f"d{name}")), name
         assert same(session.loss, run.value(tick, "loss"))
         assert same(session.snapshot().losses, run.loss_so_far(self.branches[self.branch].newest))
@@ -414,8 +426,8 @@ def test_a_session_is_what_a_plain_run_is():
     run_state_machine_as_test(
         SessionMachine,
         settings=settings(
-            max_examples=120,
-            stateful_step_count=25,
+            max_examples=100,
+            stateful_step_count=24,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
@@ -423,28 +435,22 @@ def test_a_session_is_what_a_plain_run_is():
     )
 
 
-@pytest.mark.parametrize("model", MODELS, ids=lambda model: "-".join(map(str, model.values())))
+@models.parametrize()
 def test_an_edit_of_any_value_is_what_a_plain_run_makes_of_it(model):
-    """Of the second batch, line by line, and of its gradients: what can be read there, and at the end of the batch after."""
+    """Of the second batch, one line in some, and of its gradients: what can be read there, and at the end of the batch after."""
     session = Session(**model, learning_rate=0.3)
     session.learning = True
     plain = Run(session.config, ((0, "learning", True),), batches=1)
-    complete = plain.N - len(parameter_names(session.config.reset))
-    lines = [
-        (offset, name) for offset, (phase, name, _) in enumerate(plain.lines[:complete], 1) if phase in ("forward", "backward")
-    ]
-    lines += [(complete, f"d{name}") for name in parameter_names(session.config.reset)]
+    names, unchanged = plain.names, {*plain.names.before.values(), *plain.names.gradients, *plain.names.numbers, "earlier"}
+    lines = [(offset, name) for offset, (_, name, _) in enumerate(plain.lines, 1) if name not in unchanged]
+    lines = lines[:: max(1, len(lines) // 24)] + [(plain.complete, name) for name in names.gradients[::3]]
     for offset, name in lines:
         tick = plain.N + offset
-        accumulates = name[1:] in parameter_names(session.config.reset) and offset != complete
-        if name in ("earlier", "h") or accumulates:
-            continue
         session.seek(tick)
         index = tuple(size - 1 for size in np.shape(session.value(name)))
         session.edit(name, index, 0.375)
         run = Run(session.config, ((0, "learning", True), (tick, name, index, 0.375)), batches=4)
         for place in (tick, 3 * run.N):
             session.seek(place)
-            for (each, t), value in everything(session).items():
-                assert same(value, run.value(place, each, t)), (name, offset, each, t)
+            assert_shows(session, run, place)
         session.undo()

@@ -2,100 +2,161 @@
 
 from __future__ import annotations
 
+import random
+
 import numpy as np
 import pytest
-from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
-from tui_gru.engine.parameters import parameter_names
 
+from tests.debugger import models
 from tests.debugger.acting import assert_same, bits, pack_record, portrait
-from tests.engine.interpreter import finish
-from tests.engine.test_replacing import as_listed
-from tests.engine.test_resume import VALUES
+from tests.debugger.plain import Plain
 from tui_gru import Session, TuiGruError
-from tui_gru.engine.reference import DELTAS
+from tui_gru.debugger.changes import changeable, is_per_batch, offset_of
+from tui_gru.debugger.names import Kind
 
-WAYS = [
-    {"reset": reset, "carry": carry, "dtype": dtype}
-    for reset, carry, dtype in (
-        ("before", "detach", "float64"),
-        ("after", "reset", "float32"),
-        ("before", "notebook", "float32"),
-        ("after", "notebook", "float64"),
-    )
-]
-TEXT = "the cat sat on the mat; the rat sat on"
+FEW = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
+SIZES = {"text": "the cat sat on the mat; the rat sat on", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}
 
 
 def standing(batch=1, **options):
-    """A session at the end of a batch's backward pass, before its update, so that everything can be asked for."""
-    session = Session(**{"text": TEXT, "hidden_size": 3, "batch_size": 2, "seq_length": 4, "learning_rate": 0.3, **options})
+    """A session at the end of a batch, so that everything in it can be asked for."""
+    session = Session(**{"learning_rate": 0.3, **(options or SIZES)})
     session.learning = True
     session.step("batch", batch + 2)
-    session.seek(batch * session.program.ticks + session.program.backward_end)
+    session.seek((batch + 1) * session.program.ticks)
     return session
 
 
 def askable(session):
     """Every (name, timestep, index of its last entry) that there is in the batch."""
-    reset, T = session.config.reset, session.config.seq_length
-    once = [(name, None) for name in (*parameter_names(reset), *gradients_of(reset))]
-    each = [(name, t) for name in values_of(reset) for t in range(T) if (name, t) != ("dh_future", T - 1)]
-    for name, t in (*once, *each):
-        yield name, t, tuple(size - 1 for size in np.shape(session.snapshot().value(name, t)))
+    program, T = session.program, session.config.seq_length
+    page, snapshot = program.model.page, session.snapshot()
+    edges = {(page.ahead(state), 0 if page.states[state].backwards else T - 1) for state in page.states}
+    for name in changeable(program):
+        for t in (None,) if is_per_batch(program, name) else range(T):
+            if (name, t) not in edges:
+                yield name, t, tuple(size - 1 for size in np.shape(snapshot.value(name, t)))
 
 
-@pytest.mark.parametrize("options", WAYS, ids=lambda o: "-".join(o.values()))
+def some(session, count, seed=0):
+    """Some of what can be asked, chosen at random; of each kind of number at least one."""
+    every, seen = list(askable(session)), set()
+    random.Random(seed).shuffle(every)
+    kinds = [session.program.names[name].kind for name, _, _ in every]
+    first = [each for each, kind in zip(every, kinds, strict=True) if kind not in seen and not seen.add(kind)]
+    return list(dict.fromkeys((*first, *every)))[:count]
+
+
+@FEW
 def test_the_same_number_changes_nothing_and_the_run_is_untouched(options):
     session = standing(**options)
     before = portrait(session)
-    for name, t, index in askable(session):
+    for name, t, index in some(session, 40):
         same = session.what_if(name, index, np.asarray(session.snapshot().value(name, t))[index], t)
-        assert same.differences == (), (name, t)
-        assert pack_record(same.then.record) == pack_record(same.now.record)
+        if session.program.names[name].kind not in (Kind.PARAMETER, Kind.KEPT):  # those are asked as they were before the update
+            assert same.differences == (), (name, t)
+            assert pack_record(same.then.record) == pack_record(same.now.record)
         other = session.what_if(name, index, 0.3, t)
         assert other.differences, (name, t)
+        assert session.what_if(name, index, other.was, t).differences == (), (name, t)
     assert portrait(session) == before
 
 
-@pytest.mark.parametrize("reset", ["before", "after"])
-def test_the_rest_of_the_batch_is_as_the_listing_says(reset):
-    session = standing(reset=reset, dtype="float64")
-    record, names, deltas = session.snapshot().record, parameter_names(reset), DELTAS[reset]
-    for name, t, index in askable(session):
-        if t is None:
-            continue
-        memory = {each: record.array(each).copy() for each in (*VALUES, *deltas)} | dict(record.parameters.items())
-        memory["loss"] = record.loss
-        finish(memory, names, *as_listed(memory, name, t, index, 0.4), 0.3)
+@models.parametrize(*(name for name, model in models.MODELS.items() if model.get("carry") != "notebook"))
+def test_the_rest_of_the_batch_is_as_the_listing_says(model):
+    session = standing(**{**model, "dtype": "float64"})
+    for name, t, index in some(session, 40):
+        plain = Plain(session.config, session.snapshot().record)
+        plain.replace(name, t, index, 0.4)
         then = session.what_if(name, index, 0.4, t).then
-        for each in (*VALUES, *deltas):
-            np.testing.assert_allclose(then.record.array(each), memory[each], rtol=1e-10, atol=1e-13, err_msg=f"{each}: {name} {t}")
-        for each in names:
-            np.testing.assert_allclose(then.value(each), memory[each], rtol=1e-10, atol=1e-13, err_msg=f"{each}: {name} {t}")
+        for each in session.program.readable:
+            if each in plain.memory:
+                ours = [then.value(each, t) for t in range(session.config.seq_length)] if plain.is_timed(each) else then.value(each)
+                np.testing.assert_allclose(ours, plain.memory[each], rtol=1e-9, atol=1e-12, err_msg=f"{each}: {name} {t}")
 
 
-@pytest.mark.parametrize("options", WAYS, ids=lambda o: "-".join(o.values()))
+@FEW
 def test_what_is_adopted_is_what_was_shown(options):
     session = standing(**options)
-    for name, t, index in askable(session):
-        if name == "h_prev" and t == 0 and options["carry"] == "reset":
-            with pytest.raises(TuiGruError, match="begins with h = 0"):
-                session.adopt(session.what_if(name, index, 0.3, t))
-            continue
+    here = session.position
+    for name, t, index in some(session, 60):
         shown = session.what_if(name, index, 0.3, t)
+        if name == "h_prev" and t == 0 and session.config.carry == "reset":
+            continue
         session.adopt(shown)
         assert session.branch == "main~1", (name, t)
-        assert session.position.tick == session._timeline.place(shown.tick)
         session.seek(shown.now.position)
         assert pack_record(session.snapshot().record) == pack_record(shown.then.record), (name, t)
         session.undo()
         session.switch("main")
-        session.seek(shown.now.position.number * session.program.ticks + session.program.backward_end)
+        session.seek(here)
         assert session.branches == ("main",)
 
 
+def test_what_no_timestep_of_the_run_has_left_is_not_adopted():
+    session = standing(carry="reset")
+    with pytest.raises(TuiGruError, match="begins with h = 0"):
+        session.adopt(session.what_if("h_prev", (0, 0), 0.3, 0))
+    cell = "reads x\nstate s : H backwards\nparameters W U\ns = tanh(x W + s_next U)"
+    session = standing(cell="backwards.cell", cell_text=cell)
+    with pytest.raises(TuiGruError, match="begins with what s was before it"):
+        session.adopt(session.what_if("s_next", (0, 0), 0.3, 2))
+    session.adopt(session.what_if("s_next", (0, 0), 0.3, 1))
+    assert session.branch == "main~1"
+
+
+def test_a_gradient_that_the_first_line_of_a_timestep_reads_is_changed_before_that():
+    """The backward pass of the second direction begins with `dh = … + dh→`."""
+    session = standing(**models.MODELS["both ways"])
+    begin, program = session.program.ticks, session.program
+    name, handed_on = "dh_past_l0_reverse", "dh_next_l0_reverse"
+    shown = session.what_if(name, (0, 1), 0.25, 1)
+    assert "dh_l0_reverse" in {d.name for d in shown.differences}
+    session.seek(begin + program.there_at(name, 1))
+    with pytest.raises(TuiGruError, match="just after its line"):
+        session.edit(name, (0, 1), 0.25)
+    session.adopt(shown)
+    assert session.position.tick == begin + program.tick_of(handed_on, 0)
+    assert session.value(handed_on)[0, 1] == np.float32(0.25)
+
+
+def test_a_probability_that_is_changed_changes_the_loss():
+    session = standing()
+    y = int(session.snapshot().value("y", 1)[0].argmax())
+    shown = session.what_if("y_hat", (0, y), 0.999, 1)
+    changed = [(d.name, d.t) for d in shown.differences]
+    assert changed[:5] == [("y_hat", 1), ("log_p", 1), ("term1", 1), ("term2", 1), ("term3", 1)]
+    assert ("loss", None) in changed
+    assert shown.then.value("log_p", 1)[0, y] == np.log(np.float32(0.999))
+
+
+OF_A_STATE = """\
+reads x
+state s : H
+parameters W
+a = x W
+s = relu(s_prev) + a
+b = relu(s) ⊙ a
+"""
+
+
+def test_what_is_read_of_a_state_is_read_again_after_it_was_changed():
+    """relu(s) is needed in the forward and in the backward pass; of each line it is that of the number at that time."""
+    session = Session(cell="twice.cell", cell_text=OF_A_STATE, hidden_size=3, seq_length=3)
+    session.learning = True
+    session.step("batch")
+    t = 1
+    shown = session.what_if("s_prev", (0, 0), -4.0, t + 1)  # s of timestep t, after b was computed from it
+    assert shown.then.value("ds", t)[0, 0] != shown.now.value("ds", t)[0, 0]
+    session.adopt(shown)
+    session.step("batch")
+    s, a, db = (session.snapshot().value(name, t)[0, 0] for name in ("s", "a", "db"))
+    assert s == -4
+    assert session.snapshot().value("da", t)[0, 0] == pytest.approx(db * max(s, 0) + session.snapshot().value("ds", t)[0, 0])
+
+
 def test_the_differences_say_where_and_how_much():
-    session = standing(dtype="float64")
+    session = standing(**SIZES, dtype="float64")
     z = session.snapshot().value("z", 2)
     shown = session.what_if("z", (1, 2), 0.25, 2)
     first = shown.differences[0]
@@ -154,15 +215,16 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
         session.what_if("dWz", (0, 0), 0.1)
 
 
-@pytest.mark.parametrize("options", WAYS, ids=lambda o: "-".join(o.values()))
+@FEW
 def test_a_weight_is_asked_about_as_it_was_before_the_update_of_its_batch(options):
     session = standing(**options)
     session.seek(session.program.ticks + session.program.loss_tick)
-    before = session.what_if("Wz", (0, 0), 0.1)
+    name, index = ("Wy", (0, 0))
+    before = session.what_if(name, index, 0.1)
     for level in ("op", "batch"):
-        session.run_to("Wz") if level == "op" else session.step(level)
-        assert session.parameter("Wz")[0, 0] != before.was
-        after = session.what_if("Wz", (0, 0), 0.1)
+        session.run_to(name) if level == "op" else session.step(level)
+        assert session.parameter(name)[index] != before.was
+        after = session.what_if(name, index, 0.1)
         assert (after.was, after.tick, after.losses) == (before.was, before.tick, before.losses)
         assert after.differences == before.differences
     session.adopt(after)
@@ -211,7 +273,8 @@ def test_an_edit_of_a_value_is_made_just_after_its_line_and_nowhere_else(name):
 
 
 def test_a_gradient_is_edited_at_the_end_of_the_backward_pass():
-    session = standing(carry="notebook")
+    session = standing(**SIZES, carry="notebook")
+    session.seek(session.program.ticks + session.program.backward_end)
     with pytest.raises(TuiGruError, match="shape"):
         session.edit("dUh", (0, 9), 0.25)
     session.edit("dUh", (0, 1), 0.25)
@@ -224,12 +287,11 @@ def test_a_gradient_is_edited_at_the_end_of_the_backward_pass():
         session.edit("dUh", (0, 1), 0.25)
 
 
-@pytest.mark.parametrize("options", WAYS, ids=lambda o: "-".join(o.values()))
+@FEW
 def test_what_was_adopted_survives(options, tmp_path):
     session = standing(**options)
-    for name, t, value in (("y_hat", 1, 0.75), ("term2", 2, -3.0), ("dh_update", 2, 0.5), ("dUh", None, 0.25), ("r", 0, 0.125)):
-        index = (1, 2) if name in ("y_hat", "dUh", "dh_update", "r") else (1,)
-        session.adopt(session.what_if(name, index, value, t))
+    for name, t, index in some(session, 8, seed=1):
+        session.adopt(session.what_if(name, index, 0.125, t))
         session.step("batch", 3)
         session.save(tmp_path / "walk.tui-gru")
         again = Session.open(tmp_path / "walk.tui-gru")
@@ -239,4 +301,4 @@ def test_what_was_adopted_survives(options, tmp_path):
             each.step("op", 5)
         assert_same(session, again)
         session.switch("main")
-        session.seek(session.program.ticks + session.program.backward_end)
+        session.seek(2 * session.program.ticks)

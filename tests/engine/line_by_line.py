@@ -80,7 +80,9 @@ def evaluated(node: Expression, read: Callable[[str], Value], sizes: dict[str, i
 
 def _elementwise(function: Callable[..., NDArray[np.float64]], values: list[Value]) -> Value:
     axes = union([own for _, own in values])
-    arrays = [a if own == axes[len(axes) - len(own) :] else a[tuple(slice(None) if x in own else None for x in axes)] for a, own in values]
+    arrays = [
+        a if own == axes[len(axes) - len(own) :] else a[tuple(slice(None) if x in own else None for x in axes)] for a, own in values
+    ]
     return function(*arrays), axes
 
 

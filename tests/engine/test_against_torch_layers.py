@@ -41,7 +41,11 @@ def as_rows(weights: Mapping[str, np.ndarray], letter: str, gate: tuple[str, str
     if letter == "second" and not gate[2]:
         return torch.zeros(size, dtype=torch.float64)
     name = f"b{gate[2]}" if letter == "second" else f"{letter}{gate[1] if letter == 'U' else gate[0]}"
-    return torch.tensor(weights[name + suffix]).T.contiguous() if weights[name + suffix].ndim > 1 else torch.tensor(weights[name + suffix])
+    return (
+        torch.tensor(weights[name + suffix]).T.contiguous()
+        if weights[name + suffix].ndim > 1
+        else torch.tensor(weights[name + suffix])
+    )
 
 
 def suffixes(structure: Structure) -> list[tuple[str, str]]:
@@ -56,9 +60,7 @@ def first_states(record: BatchRecord) -> tuple[Tensor, ...]:
     structure = record.compiled.model.structure
     states = ("h", "c") if structure.cell == "lstm" else ("h",)
     return tuple(
-        torch.tensor(
-            np.stack([record.border(state + suffix, end=False) for _, suffix in suffixes(structure)]), requires_grad=True
-        )
+        torch.tensor(np.stack([record.border(state + suffix, end=False) for _, suffix in suffixes(structure)]), requires_grad=True)
         for state in states
     )
 

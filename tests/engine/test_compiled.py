@@ -64,7 +64,12 @@ def test_a_copy_is_its_own():
     record = learned(Structure(cell="lstm", update="adam", clip=True))
     twin = record.copy()
     assert twin.block.tobytes() == record.block.tobytes()
-    assert (twin.loss, twin.grad_norm, twin.max_weight, twin.numbers) == (record.loss, record.grad_norm, record.max_weight, record.numbers)
+    assert (twin.loss, twin.grad_norm, twin.max_weight, twin.numbers) == (
+        record.loss,
+        record.grad_norm,
+        record.max_weight,
+        record.numbers,
+    )
     assert twin.before is record.before
     assert not np.shares_memory(twin.block, record.block)
     compute_from(twin, Point("forward"), settings_of(twin), learn=True)
@@ -192,7 +197,9 @@ def test_earlier_batches_of_an_epoch_are_held_by_the_next(pool):
         earlier: list[BatchRecord] = []
         for seed in range(3):
             record = pool.take()
-            record.before = earlier[-1].own_after if earlier else filled(Structure(cell="lstm", update="adam"), dtype="float32").before
+            record.before = (
+                earlier[-1].own_after if earlier else filled(Structure(cell="lstm", update="adam"), dtype="float32").before
+            )
             fill(record, seed)
             compute(record, {**settings_of(record), "learning_rate": RATE}, learn=True, earlier=Earlier(earlier[::-1], scratch))
             earlier.append(record)

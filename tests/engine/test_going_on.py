@@ -20,7 +20,9 @@ STRUCTURES = [
     Structure(cell="mgu", layers=2, bidirectional=True),
     Structure(cell="rnn", layers=3, input="dense", loss="", head="", update="adam"),
 ]
-each_structure = pytest.mark.parametrize("structure", STRUCTURES, ids=lambda s: f"{s.cell}-{s.layers}x{1 + s.bidirectional}-{s.update}")
+each_structure = pytest.mark.parametrize(
+    "structure", STRUCTURES, ids=lambda s: f"{s.cell}-{s.layers}x{1 + s.bidirectional}-{s.update}"
+)
 
 
 def named(record: BatchRecord) -> list[str]:
@@ -33,7 +35,13 @@ def bits(record: BatchRecord) -> dict[str, bytes]:
     found = {name: record.array(name).tobytes() for name in named(record)}
     found |= {"gradients": record.own_gradients.flat.tobytes(), "after": record.own_after.flat.tobytes()}
     found |= {name: record.vectors[name].tobytes() for name in record.compiled.update.vectors}
-    numbers = {**record.numbers, "loss": record.loss, "norm": record.grad_norm, "max": record.max_weight, "n": record.own_after.updates}
+    numbers = {
+        **record.numbers,
+        "loss": record.loss,
+        "norm": record.grad_norm,
+        "max": record.max_weight,
+        "n": record.own_after.updates,
+    }
     return found | {name: np.float64(number).tobytes() for name, number in numbers.items()}
 
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from tests.engine.models import disagreements, fill, filled, learned, run, settings_of
-from tests.engine.test_against_torch_layers import as_rows, layer_of, suffixes, LAYERS
+from tests.engine.test_against_torch_layers import LAYERS, as_rows, layer_of, suffixes
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.computing import compute

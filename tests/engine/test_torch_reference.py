@@ -32,7 +32,9 @@ def test_every_name_once_in_the_order_of_the_listing():
     weights = list(record.before.names)
     assert found["autograd"] == found["finite differences"] == deltas + [f"d{name}" for name in weights]
     assert found["update"] == ["grad_norm", "clip"] + [
-        name for weight in weights for name in (f"g_{weight}", f"m_{weight}", f"v_{weight}", f"m_hat_{weight}", f"v_hat_{weight}", weight)
+        name
+        for weight in weights
+        for name in (f"g_{weight}", f"m_{weight}", f"v_{weight}", f"m_hat_{weight}", f"v_hat_{weight}", weight)
     ]
 
 
@@ -73,7 +75,11 @@ def test_any_wrong_slope_is_found_where_it_is(structure, against):
         index = tuple(0 for _ in array.shape)
         kept = array[index]
         array[index] += 1000
-        wrong = [c for c in disagreements(check_batch(record, entries=1 if against == "finite differences" else 0)) if c.against == against]
+        wrong = [
+            c
+            for c in disagreements(check_batch(record, entries=1 if against == "finite differences" else 0))
+            if c.against == against
+        ]
         (found,) = [c for c in wrong if c.name == name]
         assert (found.index, found.ours) == (index, array[index])
         assert found.absolute == pytest.approx(1000, rel=1e-6)

@@ -45,10 +45,9 @@ class Numbers:
         self.moment, self.program, self.t = moment, moment.program, t
 
     def read(self, name: str, t: int | None = None) -> Any:
-        """What a name stands for, in the dtype it was computed in: (B, ·), (·), or a number."""
+        """What a name stands for, in the dtype it was computed in: (B, ·), (·), or a number; a setting as it was given."""
         if name in self.program.model.rule.settings:
-            setting = self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
-            return float(self.moment.record.compiled.dtype.type(setting))
+            return self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
         if name == COUNT:
             return self.moment.record.before.updates + 1
         if name == GRADIENT:  # of all parameters together: the norm of each, whose squares add up to that of the whole

@@ -34,6 +34,7 @@ class Explainer:
         self._after, self._before = lru_cache(maxsize=16)(timeline.moment), lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
         self._lines = LineTerms(timeline.program, self._before, self._found, self._part)
+        self._updates = LineTerms(timeline.program, self._after, self._not_updated, self._part)  # just before the line is executed
 
     def explain(self, number: Number) -> Node:
         """The number and where it comes from. Raises `TuiGruError` where there is no such number at that place."""
@@ -63,6 +64,13 @@ class Explainer:
     def _found(self, number: Number, sign: int = 1) -> Node:
         """A number as the line that is executed at its tick finds it, before anything was changed there by hand."""
         return self._node(replace(number, before=self._by_hand.at(number.tick)), sign)
+
+    def _not_updated(self, number: Number, sign: int = 1) -> Node:
+        """A number as a line of the update rule reads it: what the line is about to change is what it was."""
+        node, update = self._node(number, sign), self._program.tick_of(number.name)
+        if self._program.names[number.name].kind is Kind.KEPT and update == self._place(number)[1] + 1:
+            return replace(node, label=f"prev({node.label})")
+        return node
 
     def _moment(self, number: Number) -> Moment:
         return (self._before if number.before else self._after)(number.tick)
@@ -105,7 +113,8 @@ class Explainer:
         """How a recorded part of a line was made, by the first line that it stands in."""
         offset = self._program.tick_of(name, t)
         assert offset is not None
-        return self._lines.formula(e.plain(part), index, self._batch_of(tick) * self._program.ticks + offset, t)
+        part = part if part.children else e.plain(part)
+        return self._lines.formula(part, index, self._batch_of(tick) * self._program.ticks + offset, t)
 
     def _state_before(self, number: Number, state: str) -> Expansion:
         """A state that a timestep finds: as the timestep before left it (the one after, of a state that runs backwards)."""
@@ -180,14 +189,12 @@ class Explainer:
         """The terms of a line of the update rule, at `tick`: what it was before, and what the line does to it."""
         line = self._program.lines[number.name]
         assert line.formula is not None
-        t = self._program.seq_length - 1
+        before, t = tick - 1, self._program.seq_length - 1
         if line.op == "=":
-            terms = self._lines.formula(line.formula, number.index, tick, t)
-            return terms.terms if terms.kind == "sum" else (self._lines.entry(line.formula, number.index, tick, t),)
-        old = self._node(replace(number, tick=tick - 1))
-        old = replace(old, label=f"prev({old.label})")
-        step = self._lines.entry(line.formula, number.index, tick, t, -1)
-        return old, step
+            terms = self._updates.formula(line.formula, number.index, before, t)
+            return terms.terms if terms.kind == "sum" else (self._updates.entry(line.formula, number.index, before, t),)
+        old = self._node(replace(number, tick=before))
+        return replace(old, label=f"prev({old.label})"), self._updates.entry(line.formula, number.index, before, t, -1)
 
     def _gradient(self, number: Number) -> Expansion:
         """A gradient: what each timestep done so far adds, and what carry `notebook` adds."""
