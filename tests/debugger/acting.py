@@ -83,10 +83,14 @@ def portrait(session):
 
 def pack_record(record):
     """All that a record holds, as bytes."""
-    parts = [record.activations, record.deltas] if record.deltas else [record.activations]
-    arrays = [getattr(part, name) for part in parts for name in part.owned]
-    arrays += [each.flat for each in (record.parameters, record.updated, record.gradients) if each is not None]
-    return [bits(array) for array in arrays], repr((record.learning_rate, record.loss, record.grad_norm))
+    schedule = record.compiled.schedule
+    phases = [schedule.phases[name] for name in ("forward", "backward")[: 1 + record.learned]]
+    there = {id(operation) for phase in phases for operation in phase.operations}
+    named = {name: operation for name, operation in schedule.named.items() if id(operation) in there}
+    slots = {name: record.slot(each.memory, each.half) for name, each in named.items() if each.memory.kind != "parameter"}
+    weights = [each.tobytes() for each in (record.before, record.after)] + [record.gradients and record.gradients.tobytes()]
+    numbers = record.learning_rate, record.loss, record.grad_norm, record.max_weight, dict(record.numbers)
+    return {name: bits(array) for name, array in slots.items()}, weights, repr(numbers)
 
 
 def bits(value):

@@ -76,18 +76,6 @@ def test_a_copy_is_its_own():
     assert twin.own_after.tobytes() == record.own_after.tobytes()
 
 
-def test_a_record_comes_back_from_its_arrays():
-    record = learned(Structure(cell="lstm", update="adam", clip=True))
-    other = BatchRecord(record.compiled)
-    other.restore({name: array.copy() for name, array in record.arrays().items()})
-    assert other.block.tobytes() == record.block.tobytes()
-    assert (other.before.tobytes(), other.after.tobytes()) == (record.before.tobytes(), record.after.tobytes())
-    assert (other.loss, other.numbers, other.settings) == (record.loss, record.numbers, record.settings)
-    smaller = BatchRecord(compiled(Structure(cell="lstm", update="adam", clip=True), {**SIZES, "H": 3}, "float64"))
-    with pytest.raises(ValueError, match="another shape"):
-        smaller.restore(record.arrays())
-
-
 def test_nothing_of_a_batch_before_is_left():
     """A record that was used for another batch gives the bits of a fresh one."""
     structure = Structure(cell="gru-reset-after", layers=2, bidirectional=True, lengths=True)

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,7 +101,7 @@ class BatchRecord:
         return self.slot(operation.memory, operation.half)
 
     def slot(self, slot: Slot, half: int = 0) -> Array:
-        """The memory of a slot, a view; of a state the half that begins `half` timesteps later. `KeyError` for that of a parameter."""
+        """The memory of a slot, a view; of a state its half that begins `half` timesteps later. `KeyError` for a parameter."""
         array = self._slots[slot]
         return array[...] if slot.kind != "state" else array[1:] if half else array[:-1]
 
@@ -213,33 +212,6 @@ class BatchRecord:
             self._slots[slot][...] = other._slots[slot]
         self.own_gradients.flat[...] = other.own_gradients.flat
         self.learned = True
-
-    def arrays(self) -> dict[str, NDArray[Any]]:
-        """All that it holds, by name, to be written to a file; `restore` takes it back."""
-        ids = list(self._ids.values())
-        return {
-            "numbers": np.array([self.learning_rate, self.loss, self.grad_norm, self.max_weight, *self.numbers.values()]),
-            "counts": np.array([self.learned, self.before.updates, self.own_after.updates]),
-            "block": self.block,
-            "ids": np.array(ids) if ids else np.zeros(0, np.intp),
-            "before": self.before.flat,
-            "settings": np.array([self.settings[name] for name in self.compiled.model.rule.settings] if self.settings else []),
-        }
-
-    def restore(self, arrays: Mapping[str, NDArray[Any]]) -> None:
-        """Take over what `arrays` gave of another record of this model. Raises `KeyError` or `ValueError` where it does not fit."""
-        self.learning_rate, self.loss, self.grad_norm, self.max_weight, *numbers = arrays["numbers"].tolist()
-        learned, before, after = arrays["counts"].tolist()
-        for name, own in (("block", self.block), ("before", self.own_after.flat)):
-            if (arrays[name].shape, arrays[name].dtype) != (own.shape, own.dtype):
-                raise ValueError(f"{name} has another shape or type")
-        self.block[...] = arrays["block"]
-        for own, ids in zip(self._ids.values(), arrays["ids"], strict=True):
-            own[...] = ids
-        self.before = Weights(self.compiled.layout, arrays["before"].copy(), before)
-        self.learned, self.own_after.updates = bool(learned), after
-        self.settings = dict(zip(self.compiled.model.rule.settings, arrays["settings"].tolist(), strict=False))
-        self.numbers = dict(zip(self.compiled.model.rule.scalars, numbers, strict=False)) if learned else {}
 
     @property
     def nbytes(self) -> int:
