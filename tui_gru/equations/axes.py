@@ -142,8 +142,8 @@ class _Inference:
                 last = [self._root(axes[-1]) for axes in inner]
                 for part, axis in zip(parts, last, strict=True):
                     if axis.startswith("?"):
-                        message = f"the columns of {self._text(part)} are not known yet; write the axes of its parameter: U(H H)"
-                        raise self._error(part, message)
+                        what = f"how many columns {self._text(part)} has is not known yet"
+                        raise self._error(part, f"{what}; write the axes of its parameter, as in U(H H)")
                 return (*inner[0][:-1], joined_axis(last))
             case e.Slice(argument=argument, axes=axes):
                 return (*self._infer(argument)[:-1], joined_axis(list(axes)))

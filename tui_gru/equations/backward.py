@@ -6,7 +6,8 @@
 3. log(softmax(o)) is one function, whose derivative is a − softmax(o)⊙Σa. A one-hot row sums to 1.
 4. What all terms of a sum share is taken out: a⊙b − a⊙c = a⊙(b − c).
 5. Terms come from the uses nearest the loss first, then in the order of the lines; what comes from the future is last.
-6. Of the lines that can be computed next, parts of the current line come first, then the earliest line's.
+6. Of the lines that can be computed next, parts of the current line come first, then what is of the same layer and direction,
+   then the earliest line's.
 7. A gradient is summed over every axis that its operand lacks; where it is the same along an axis, that is not written.
 """
 
@@ -336,11 +337,11 @@ class _Derivation:
         waiting = {name: formula for name, formula in self._formulas.items() if name not in gradients}
         reads = {name: [n for n in formula.names() if n in waiting] for name, formula in waiting.items()}
         order: list[str] = []
-        current = -1
+        current, layer = -1, ""
         while waiting:
             ready = [name for name in waiting if not any(read in waiting for read in reads[name])]
-            name = min(ready, key=lambda name: (place.get(name, last)[0] != current, place.get(name, last)))
-            current = place.get(name, last)[0]
+            name = min(ready, key=lambda n: (place.get(n, last)[0] != current, split(n)[1] != layer, place.get(n, last)))
+            current, layer = place.get(name, last)[0], split(name)[1]
             order.append(name)
             del waiting[name]
         deltas = tuple(Line(name, self._whole(self._formulas[name])) for name in order)
