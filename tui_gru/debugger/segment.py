@@ -21,6 +21,7 @@ from tui_gru.debugger.records import Kept, Records, size_at_hand
 from tui_gru.debugger.scalars import COLUMNS, Rows, Scalars
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import COUNT_BYTES, Array, Weights
 
@@ -111,7 +112,8 @@ class Segment:
         The batch before it is at hand afterwards, too.
         """
         route, at, found = self._route(batch, 1)
-        at, kept = self._follow(route, at, found, batch, self._memory.records.run, monitor)
+        with ONE_THREAD:
+            at, kept = self._follow(route, at, found, batch, self._memory.records.run, monitor)
         return at, kept.record
 
     def walk(self, first: int, last: int, visit: Monitor) -> bool:
@@ -125,7 +127,8 @@ class Segment:
 
         route, at, found = self._route(first, 0)
         if not (isinstance(found, Kept) and len(route) == 1 and see(at, found.record)):
-            self._follow(route, at, found, last, 0, see)
+            with ONE_THREAD:
+                self._follow(route, at, found, last, 0, see)
         return stopped
 
     def replay_start(self, batch: int) -> int:

@@ -17,6 +17,8 @@ from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import SAMPLERS as SAMPLERS
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.model import shipped
+from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array, Weights
 
 
@@ -105,18 +107,19 @@ class _Stepper:
         self._record = BatchRecord(self._compiled)
         self._weights = Weights(self._compiled.layout, weights.flat)
         self._compiled.cut(self._weights, "forward")
+        self._logits = shipped("loss", config.structure.loss).reads
         self._input = next(name for name, given in config.model.page.inputs.items() if not given.target)
         self._record.begin_with(self._record.states(end=False) * 0)
 
     def through(self, ids: list[int]) -> Array:
         """Feed these characters; the logits (V) after the last."""
         record = self._record
-        with np.errstate(all="ignore"):
+        with ONE_THREAD, np.errstate(all="ignore"):
             for i in ids:
                 record.ids(self._input)[...] = i
                 self._compiled.functions["forward"].run(record, self._weights, None)
                 record.begin_with(record.states(end=True))
-        logits: Array = record.array("logits")[0, 0].copy()
+        logits: Array = record.array(self._logits)[0, 0].copy()
         return logits
 
 

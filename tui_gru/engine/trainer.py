@@ -11,6 +11,7 @@ from tui_gru.engine.batch import BatchRecord, RecordPool
 from tui_gru.engine.computing import Earlier, Point, compute, compute_from
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array, Weights
 
 
@@ -55,7 +56,7 @@ class Trainer:
 
         `state` is what the batch begins with, `earlier` the records of the epoch's earlier batches, latest first (carry
         `notebook` only). Afterwards `record.after` holds the weights to go on with."""
-        with np.errstate(all="ignore"):  # overflow to inf and NaN are results that the debugger shows, not warnings
+        with ONE_THREAD, np.errstate(all="ignore"):  # overflow to inf and NaN are results that the debugger shows, not warnings
             self.load(record, batch)
             record.begin_with(state)
             record.before, record.learning_rate = weights, learning_rate
@@ -63,7 +64,7 @@ class Trainer:
 
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
         """Compute the rest of a batch, with the weights in `record.before`; what lies before `at` stays as it is."""
-        with np.errstate(all="ignore"):
+        with ONE_THREAD, np.errstate(all="ignore"):
             compute_from(record, at, self._with(record.learning_rate), learn=learn, earlier=self._earlier(earlier))
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:

@@ -1,0 +1,47 @@
+"""What is computed does not depend on how many threads NumPy's BLAS library may take, and they are left as they were."""
+
+import json
+import os
+import subprocess
+import sys
+
+PROGRAM = """
+import json, os, threading
+import tui_gru
+from threadpoolctl import threadpool_info, threadpool_limits
+from tui_gru.engine.threads import ONE_THREAD
+
+if "OPENBLAS_NUM_THREADS" not in os.environ:
+    threadpool_limits(2, user_api="blas")
+
+def threads():
+    return max(pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas")
+
+seen = [threads()]
+with ONE_THREAD:
+    seen.append(threads())
+    other = threading.Thread(target=lambda: ONE_THREAD.__enter__())
+    other.start()
+    other.join()
+seen.append(threads())  # the other one is still inside
+ONE_THREAD.__exit__(None, None, None)
+seen.append(threads())
+session = tui_gru.Session(text="to be or not to be " * 40, hidden_size=96, batch_size=16, seq_length=8)
+session.learning = True
+session.step("batch", 3)
+print(json.dumps([seen, float(session.value("loss")), threads()]))
+"""
+
+
+def outcome(threads: str | None) -> list[object]:
+    environment = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    environment |= {"OPENBLAS_NUM_THREADS": threads} if threads else {}
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True, env=environment)
+    found: list[object] = json.loads(done.stdout)
+    return found
+
+
+def test_a_library_user_gets_the_numbers_of_one_thread_and_keeps_the_threads():
+    seen, loss, after = outcome(None)
+    assert (seen, after) == ([2, 1, 1, 2], 2)
+    assert loss == outcome("1")[1]

@@ -1,0 +1,47 @@
+"""One thread for the matrix products, whoever has loaded NumPy and with however many threads.
+
+The matrices are small: a second thread costs more than it does, and the last bits of a product may depend on how many shared it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from types import TracebackType
+from typing import Any
+
+
+class OneThread:
+    """While anybody is in `with ONE_THREAD:`, the BLAS library of this process computes in one thread. May be entered repeatedly.
+
+    Where OPENBLAS_NUM_THREADS is 1, as for the command `tui-gru`, it does so anyway, and nothing is done.
+    """
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = threading.Lock(), 0, None
+        self._pools: Any = None
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._inside += 1
+            if self._inside == 1:
+                self._limit = self._limited()
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._limit is not None:
+                self._limit.restore_original_limits()
+                self._limit = None
+
+    def _limited(self) -> Any:
+        if os.environ.get("OPENBLAS_NUM_THREADS") == "1":
+            return None
+        if self._pools is None:
+            from threadpoolctl import ThreadpoolController  # late: the command does without it
+
+            self._pools = ThreadpoolController().select(user_api="blas")
+        return self._pools.limit(limits=1)
+
+
+ONE_THREAD = OneThread()
