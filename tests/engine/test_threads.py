@@ -7,6 +7,7 @@ import sys
 
 PROGRAM = """
 import json, os, threading
+import numpy
 import tui_gru
 from threadpoolctl import threadpool_info, threadpool_limits
 from tui_gru.engine.threads import ONE_THREAD
