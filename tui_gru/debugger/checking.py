@@ -17,6 +17,7 @@ from tui_gru.debugger.naming import spoken, spoken_index
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
 from tui_gru.engine.trainer import Trainer
@@ -167,6 +168,8 @@ class Check:
         """Compare everything; imports torch. Raises `TuiGruError` where a number is not finite."""
         from tui_gru.engine.torch_reference import check_batch
 
+        entries = arguments.whole("entries", entries, least=0)
+        seed = arguments.whole("seed", seed, least=0)
         record, copied = self.record, not self.record.learned
         if copied:
             record = record.copy()

@@ -20,6 +20,7 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine import arguments
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
@@ -47,8 +48,8 @@ class Session(Explaining, Comparing):
     def __init__(self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, **options: Any) -> None:
         config = Config.of(**options)
         if epochs is not None:
-            epochs = _whole("epochs", epochs, at_least=1)
-        memory = Memory(config, _whole("history_memory", history_memory, at_least=0))
+            epochs = arguments.whole("epochs", epochs, least=1, option="epochs")
+        memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
         timeline = Timeline.begin(Settings(False, config.learning_rate), initial_weights(config), memory)
         self._begin(State(config, epochs, Branches.begin(timeline)))
 
@@ -70,12 +71,9 @@ class Session(Explaining, Comparing):
     def value(self, name: str, t: int | None = None) -> Any:
         """A value by name as of the position, or of timestep `t` (0-based) of this batch: (B, H) or (B, V) read-only, a number,
         or None where it is not computed yet."""
-        if not isinstance(name, str):
-            raise TuiGruError(f"a value is asked for by its name, a string such as h, not {name!r}")
-        if t is not None and (
-            isinstance(t, bool) or not hasattr(t, "__index__") or not 0 <= t.__index__() < self.config.seq_length
-        ):
-            raise TuiGruError(f"there is no timestep {t!r}; they are counted from 0 to {self.config.seq_length - 1}")
+        name = arguments.text("a name", name)
+        if t is not None:
+            t = arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
         value = self._moment.value(name, t)
         return frozen(value.copy()) if isinstance(value, np.ndarray) else value
 
@@ -147,6 +145,8 @@ class Session(Explaining, Comparing):
 
     def holds(self, anchor: Anchor) -> bool:
         """Whether the branch one is on has that moment, and nothing in it has been changed since."""
+        if not hasattr(anchor, "holds_in"):
+            raise TuiGruError(f"an anchor is what `anchor` gave, not {arguments.shown(anchor)}")
         return anchor.holds_in(self._timeline)
 
     def batch_check(self) -> Check:
@@ -172,9 +172,10 @@ class Session(Explaining, Comparing):
     @learning.setter
     @recorded
     def learning(self, value: bool) -> None:
-        if bool(value) != self._settings.learning:
-            settings = replace(self._settings, learning=bool(value), once=None)
-            self._change(settings, Action("learning", value=bool(value)))
+        value = arguments.truth("learning", value)
+        if value != self._settings.learning:
+            settings = replace(self._settings, learning=value, once=None)
+            self._change(settings, Action("learning", value=value))
 
     @property
     def learning_rate(self) -> float:
@@ -199,6 +200,7 @@ class Session(Explaining, Comparing):
 
         if value is None:
             index, value = None, index
+        name = arguments.text("a name", name)
         edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
         settings, _ = edits.plan(edit, self._moment, self._settings)
         self._change(settings, edits.action(edit))
@@ -212,7 +214,8 @@ class Session(Explaining, Comparing):
         from tui_gru.debugger import edits
         from tui_gru.debugger.what_if import what_if
 
-        return what_if(self._timeline, self._moment, edits.Edit(name, edits.as_index(index), value), t)
+        edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
+        return what_if(self._timeline, self._moment, edit, t)
 
     @recorded
     def adopt(self, what: WhatIf) -> Position:
@@ -292,7 +295,7 @@ class Session(Explaining, Comparing):
 
     def _check_parameter(self, name: str) -> None:
         names = self.program.parameters
-        if name not in names:
+        if arguments.text("a name", name) not in names:
             raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
 
 
@@ -305,9 +308,3 @@ def _newest(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
             break
         kept += 1
     return samples[-kept:]
-
-
-def _whole(option: str, value: Any, at_least: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < at_least:
-        raise TuiGruError(f"{option} must be a whole number, at least {at_least}, not {value!r}", option=option)
-    return int(value.__index__())

@@ -18,6 +18,7 @@ from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.weights import Array
@@ -124,9 +125,7 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
 
 
 def _timestep(t: int, program: Program) -> int:
-    if isinstance(t, bool) or not hasattr(t, "__index__") or not 0 <= t < program.seq_length:
-        raise TuiGruError(f"there is no timestep {t!r}; they are counted from 0 to {program.seq_length - 1}")
-    return t.__index__()
+    return arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
 
 
 def _check_name(program: Program, name: str) -> None:

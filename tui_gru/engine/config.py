@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
@@ -187,59 +188,40 @@ def _joined(vocabulary: Any) -> str:
         chars = [vocabulary]
     for char in chars:
         if not isinstance(char, str) or len(char) != 1:
-            raise TuiGruError(f"the vocabulary must be characters, not {char!r}", option="vocabulary")
+            raise TuiGruError(f"the vocabulary must be characters, not {arguments.shown(char)}", option="vocabulary")
     return "".join(chars)
 
 
 def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TuiGruError(f"{name} must be a whole number, not {value!r}", option=name)
-    if value.__index__() < 1:
-        raise TuiGruError(f"{name} must be at least 1, not {value}", option=name)
-    return int(value.__index__())
+    return arguments.whole(name, value, least=1, option=name)
 
 
 def _layers(name: str, value: Any) -> int:
-    layers = _positive(name, value)
-    if layers > MOST_LAYERS:
-        raise TuiGruError(f"{name} must be at most {MOST_LAYERS}, not {layers}", option=name)
-    return layers
+    return arguments.whole(name, value, least=1, most=MOST_LAYERS, option=name)
 
 
 def _flag(name: str, value: Any) -> bool:
-    if value not in (True, False):
-        raise TuiGruError(f"{name} must be True or False, not {value!r}", option=name)
-    return bool(value)
+    return arguments.truth(name, value)
 
 
 def _not_negative(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < 0:
-        raise TuiGruError(f"{name} must be a whole number, 0 or more, not {value!r}", option=name)
-    return int(value.__index__())
+    return arguments.whole(name, value, least=0, option=name)
 
 
 def _clip(name: str, value: Any) -> float:
-    try:
-        limit = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise TuiGruError(f"{name} must be a number, not {value!r}", option=name) from None
+    limit = arguments.number(name, value, option=name)
     if not math.isfinite(limit) or limit < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {limit}; 0 turns it off", option=name)
     return limit
 
 
 def _seed(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**63:
-        raise TuiGruError(f"{name} must be a whole number from 0 to 2^63-1, not {value!r}", option=name)
-    return int(value.__index__())
+    return arguments.whole(name, value, least=0, most=arguments.LARGEST, option=name)
 
 
 def check_learning_rate(name: str, value: Any) -> float:
     """`value` as a finite rate ≥ 0, or `TuiGruError`."""
-    try:
-        rate = float(value)
-    except (TypeError, ValueError, OverflowError):
-        raise TuiGruError(f"{name} must be a number, not {value!r}", option=name) from None
+    rate = arguments.number(name, value, option=name)
     if not math.isfinite(rate) or rate < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
     return rate
@@ -247,8 +229,8 @@ def check_learning_rate(name: str, value: Any) -> float:
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
-        if value not in choices:
-            raise TuiGruError(f"{name} must be one of {', '.join(choices)}, not {value!r}", option=name)
+        if not isinstance(value, str) or value not in choices:
+            raise TuiGruError(f"{name} must be one of {', '.join(choices)}, not {arguments.shown(value)}", option=name)
         return str(value)
 
     return check
@@ -274,7 +256,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 def _check_vocabulary(config: Config) -> None:
     if not config.text:
-        raise TuiGruError(f"the text is empty; it needs at least {_needed(config)} characters", option="text")
+        raise TuiGruError(f"the text is empty; it needs at least {arguments.shown(_needed(config))} characters", option="text")
     seen: dict[str, int] = {}
     for index, char in enumerate(config.vocabulary):
         if char in seen:
@@ -298,9 +280,10 @@ def _needed(config: Config) -> int:
 
 def _check_length(config: Config) -> None:
     if len(config.text) < _needed(config):
+        rows, timesteps, needed = map(arguments.shown, (config.batch_size, config.seq_length, _needed(config)))
         raise TuiGruError(
-            f"the text has {len(config.text)} characters; {config.batch_size} rows of {config.seq_length} timesteps need "
-            f"{_needed(config)} (batch_size x seq_length + 1): use a longer text or smaller sizes",
+            f"the text has {len(config.text)} characters; {rows} rows of {timesteps} timesteps need {needed} "
+            "(batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
         )
 
@@ -318,7 +301,7 @@ def _check_model(config: Config) -> None:
 
 def _check_memory(config: Config) -> None:
     records = config.num_batches if config.carry == "notebook" else 1
-    needed = config.record_bytes * records
+    needed = min(config.record_bytes * records, 2**200)  # beyond which it is none of a float's numbers
     limit = machine_memory() // 2
     if needed > limit:
         option = "carry" if config.record_bytes <= limit else "hidden_size"
