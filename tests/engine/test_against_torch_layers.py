@@ -76,31 +76,31 @@ DEPTHS = [(1, False), (2, True), (3, False), (3, True)]
 @pytest.mark.parametrize(("layers", "both"), DEPTHS, ids=lambda value: str(value))
 @pytest.mark.parametrize("cell", LAYERS)
 def test_with_given_gradients(cell, layers, both, lengths):
-    """A layer alone: its outputs, its last states, the gradients of its weights and first states; row lengths as packed sequences."""
     structure = Structure(cell=cell, layers=layers, bidirectional=both, input="dense", loss="", head="", lengths=lengths)
-    record = learned(structure, {**SIZES, "T": 5, "B": 3}, seed=layers)
+    hold_to_a_layer(learned(structure, {**SIZES, "T": 5, "B": 3}, seed=layers))
+
+
+def hold_to_a_layer(record: BatchRecord) -> None:
+    """A layer alone: its outputs, its last states, the gradients of its weights and of its first states; lengths as packed rows."""
+    structure, page = record.compiled.model.structure, record.compiled.model.page
     built, states = layer_of(record), first_states(record)
-    x = torch.tensor(record.array("x"))
-    given = states if cell == "lstm" else states[0]
-    if lengths:
-        rows = record.array("live").sum(0).astype(int)
-        packed = torch.nn.utils.rnn.pack_padded_sequence(x, torch.tensor(rows), enforce_sorted=False)
-        out, last = built(packed, given)
-        out, _ = torch.nn.utils.rnn.pad_packed_sequence(out, total_length=5)
+    x, start = torch.tensor(record.array("x")), states if len(states) > 1 else states[0]
+    if structure.lengths:
+        rows = torch.tensor(record.array("live").sum(0).astype(int))
+        out, last = built(torch.nn.utils.rnn.pack_padded_sequence(x, rows, enforce_sorted=False), start)
+        out, _ = torch.nn.utils.rnn.pad_packed_sequence(out, total_length=len(x))
     else:
-        out, last = built(x, given)
-    page = record.compiled.model.page
+        out, last = built(x, start)
     closely(record.array(page.output), out)
-    for state, ends in zip(("h", "c"), last if cell == "lstm" else (last,), strict=False):
+    for state, ends in zip("hc", last if len(states) > 1 else (last,), strict=False):
         closely(np.stack([record.border(state + suffix, end=True) for _, suffix in suffixes(structure)]), ends)
 
     (output,) = page.outputs
     (out * torch.tensor(record.array(with_word(f"d{output}", "given")))).sum().backward()
-    for state, start in zip(("h", "c"), states, strict=False):
-        flows = [flow_out_of(record, state + suffix) for _, suffix in suffixes(structure)]
-        closely(np.stack(flows), start.grad)
+    for state, first in zip("hc", states, strict=False):
+        closely(np.stack([flow_out_of(record, state + suffix) for _, suffix in suffixes(structure)]), first.grad)
+    gates = LAYERS[structure.cell][1]
     for number, suffix in suffixes(structure):
-        gates = LAYERS[cell][1]
         for kind, letter in (("weight_ih", "W"), ("weight_hh", "U"), ("bias_ih", "b"), ("bias_hh", "second")):
             if letter != "second" or gates[0][2]:
                 ours = torch.cat([as_rows(record.gradients, letter, gate, suffix, 0) for gate in gates])
