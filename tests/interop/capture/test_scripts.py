@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.interop.capture.scripts import HALF, SCRIPTS
+from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
 from tui_gru.interop.capture import Capture
 from tui_gru.interop.recomputing import compare_gradients, compare_outputs, one_step_at_a_time, recompute, torch_gradients
 
@@ -69,4 +69,9 @@ def test_everything_is_computed_again_from_the_capture_alone(script):
 def test_the_script_goes_on_as_it_was(script):
     steps, watched = captured(script)
     assert steps
-    assert watched == run(script, lambda module, optimizer: Nothing())
+    alone = run(script, lambda module, optimizer: Nothing())
+    if script in ROUNDED:
+        for ours, theirs in zip(watched[0], alone[0], strict=True):
+            np.testing.assert_allclose(np.frombuffer(ours), np.frombuffer(theirs), rtol=1e-5, atol=1e-7)
+    else:
+        assert watched == alone

@@ -47,7 +47,8 @@ class WeightSet:
 
     `values` has torch's own names and shapes, weight_ih_l0 (3H, I). `parameters` names, for each weight that is a parameter, the
     parameter: its gradient is in `CapturedStep.gradients`. `gradients` has those of the weights that are computed from parameters
-    (weight_norm, a parametrization, functional_call), as autograd handed them over; for all calls of this set together.
+    (weight_norm, a parametrization, functional_call) or gathered by FSDP, as autograd handed them over in this process; for all
+    calls of this set together.
     """
 
     module: GRUModule

@@ -18,8 +18,8 @@ from tui_gru.interop.capture.modules import find_grus
 from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.capture.open_step import OpenStep
 from tui_gru.interop.capture.pending import PendingCall, begun
-from tui_gru.interop.capture.seen import Seen, seen
-from tui_gru.interop.capture.weights import Parameters, UsedWeights, computed_once, is_parametrized, tensors_used
+from tui_gru.interop.capture.seen import Seen, has_numbers, seen
+from tui_gru.interop.capture.weights import Parameters, UsedWeights, computed_once, is_parametrized, is_sharded, tensors_used
 from tui_gru.interop.errors import CaptureError, printable
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Capture:
     first training call after the optimizer has run. Each step is handed to `on_step` as it ends. What belongs to no step yet,
     `close` ends.
 
-    The script computes what it computes without it, to the bit.
+    The script computes what it computes without it, to the bit; only a graph of torch.compile breaks at the hooks on a cell,
+    and may round differently.
     """
 
     def __init__(
@@ -69,7 +70,8 @@ class Capture:
         self._updating = self._checked = False
         self._calls_before_update = 0
         self._seen: set[Module] = set()
-        self._generators: dict[Module, Tensor | None] = {}
+        self._generators: dict[Module, Tensor] = {}
+        self._gathered: dict[Module, UsedWeights] = {}
         self._once: dict[Module, ExitStack] = {}
         self._handles = self._hook()
 
@@ -152,10 +154,10 @@ class Capture:
 
     def _hook(self) -> list[Any]:
         handles = []
+        self._sharded = {part for part in self._parts if is_sharded(part)}
         for part, module in self._parts.items():
-            draws, parametrized = bool(module.dropout), module.kind == "GRUCell" and is_parametrized(part)
-            before = self._before_gru if draws else self._before_cell if parametrized else None
-            handles += hook_calls(part, before, self._after_gru)
+            needed = module.dropout or part in self._sharded or (module.kind == "GRUCell" and is_parametrized(part))
+            handles += hook_calls(part, self._before_gru if needed else None, self._after_gru)
         if self._head is not None:
             handles += hook_calls(self._head, None, self._after_head)
         if self._optimizer is not None:
@@ -164,27 +166,37 @@ class Capture:
         return handles
 
     def _before_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """What can be seen before a call only: the generator's state, weights that FSDP frees, and what a cell's weights become."""
         import torch
 
-        self._generators[part] = torch.get_rng_state() if part.training and draws_on_cpu(part) else None
-
-    def _before_cell(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self._once[part] = computed_once()
+        module = self._parts.get(part)
+        if module is None:
+            return
+        if module.dropout and part.training and draws_on_cpu(part):
+            self._generators[part] = torch.get_rng_state()
+        if part in self._sharded:
+            self._gathered[part] = self._weights(part, module, [getattr(part, name) for name in module.weight_names])
+        elif module.kind == "GRUCell" and is_parametrized(part):
+            self._once[part] = computed_once()
 
     def _after_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
         module, once = self._parts.get(part), self._once.pop(part, None)
+        generator, gathered = self._generators.pop(part, None), self._gathered.pop(part, None)
         try:
             if module is not None and (call := seen(module, args, kwargs, output)) is not None:
-                self._take_call(part, module, call)
+                self._take_call(part, module, call, generator, gathered)
         finally:
             if once is not None:
                 once.close()
 
-    def _take_call(self, part: Module, module: GRUModule, call: Seen) -> None:
+    def _take_call(
+        self, part: Module, module: GRUModule, call: Seen, generator: Tensor | None, gathered: UsedWeights | None
+    ) -> None:
         import torch
 
         self._seen.add(part)
-        if not call.concrete:
+        tensors = tensors_used(part, module)
+        if not all(map(has_numbers, (call.x, call.out, call.hn, *(() if gathered else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
         again = torch._C._current_graph_task_id() != -1  # in a backward pass, as torch.utils.checkpoint itself tells it
@@ -194,7 +206,7 @@ class Capture:
         if entry is None or not (call.has_graph or self._without_gradient):
             return
         with torch.no_grad():
-            pending = begun(part, module, call, self._weights(part, module), self._generators.pop(part, None), self._take)
+            pending = begun(part, module, call, gathered or self._weights(part, module, tensors), generator, self._take)
         if again:
             pending.notes[Note.RECOMPUTED] = None
         self._open.take(entry, pending)
@@ -203,11 +215,11 @@ class Capture:
                 hook = partial(self._gradient, pending, name, again)
                 pending.handles.append(tensor.register_hook(hook))  # type: ignore[no-untyped-call]
 
-    def _weights(self, part: Module, module: GRUModule) -> UsedWeights:
-        tensors = tensors_used(part, module)
+    def _weights(self, part: Module, module: GRUModule, tensors: list[Tensor]) -> UsedWeights:
         known = self._open.weights.get(part)
         if known is None or not known.are(tensors):
-            known = UsedWeights(module, tensors, partial(self._parameters.name, module), self._take)
+            names = None if part in self._sharded else partial(self._parameters.name, module)
+            known = UsedWeights(module, tensors, names, self._take)
             self._open.weights[part] = known
         return known
 

@@ -44,5 +44,5 @@ _SENTENCES = {
     Note.UNSEEN: "a GRU got a gradient and no call of it was seen: begin the capture before torch.compile, and call the module",
     Note.LATE: "a gradient came to a call of an earlier step, whose capture was complete",
     Note.CLOSURE: "the optimizer ran the model itself, in a closure",
-    Note.NOT_CAPTURED: "a call inside of a torch.func transform, or on fake tensors, has no numbers to keep",
+    Note.NOT_CAPTURED: "a call on tensors without numbers of their own (torch.func, fake, shared among ranks) is not kept",
 }

@@ -27,13 +27,16 @@ class Seen:
         """Whether a gradient can come to it."""
         return self.out.requires_grad or self.hn.requires_grad
 
-    @property
-    def concrete(self) -> bool:
-        """Whether there are numbers in it to copy."""
-        import torch
 
-        wrapped = torch._C._functorch.is_functorch_wrapped_tensor
-        return not any(t.is_meta or type(t).__name__ == "FakeTensor" or wrapped(t) for t in (self.out, self.hn))
+def has_numbers(tensor: Tensor) -> bool:
+    """Whether there are numbers in it to copy: not in one that is traced, shared among ranks, or freed."""
+    import torch
+
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
+    if tensor.is_meta or wrapped or type(tensor).__name__ in ("FakeTensor", "DTensor"):
+        return False
+    reach = tensor.storage_offset() + sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return not tensor.numel() or reach * tensor.element_size() < tensor.untyped_storage().nbytes()
 
 
 def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:

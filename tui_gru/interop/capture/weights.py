@@ -39,6 +39,15 @@ def is_parametrized(part: Module) -> bool:
     return parametrize.is_parametrized(part)
 
 
+def is_sharded(part: Module) -> bool:
+    """Whether FSDP keeps only a share of each parameter of it in this process."""
+    return any(_is_share(parameter) for parameter in part.parameters())
+
+
+def _is_share(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # of a DTensor: calling it waits for all ranks, which is not ours to ask of them
+
+
 def computed_once() -> ExitStack:
     """Keeps what parametrizations compute until it is closed, so that what a GRUCell used can be seen after the call.
 
@@ -54,8 +63,13 @@ def computed_once() -> ExitStack:
 class UsedWeights:
     """The weights of one or more calls of one module, copied once, and the gradients of those that are not parameters."""
 
-    def __init__(self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str], take: Take) -> None:
-        """`names` gives the name of a leaf that takes a gradient, by the name of the weight; its p.grad is kept elsewhere."""
+    def __init__(
+        self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str] | None, take: Take
+    ) -> None:
+        """`names` gives the name of a leaf that takes a gradient, by the name of the weight; its p.grad is kept elsewhere.
+
+        None: FSDP has gathered them for this call, and takes their gradients away; what autograd hands to them is kept here.
+        """
         self.module = module
         self._take = take
         self._seen = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
@@ -65,7 +79,7 @@ class UsedWeights:
         self._handles = []
         self.frozen: WeightSet | None = None
         for name, tensor in zip(module.weight_names, tensors, strict=True):
-            if tensor.requires_grad and tensor.is_leaf:
+            if tensor.requires_grad and tensor.is_leaf and names is not None:
                 self._parameters[name] = names(name, tensor)
             elif tensor.requires_grad:
                 self._handles.append(tensor.register_hook(self._adder(name)))  # type: ignore[no-untyped-call]
@@ -142,6 +156,8 @@ class Parameters:
     def cleared(self, parts: Sequence[Module]) -> bool:
         """Whether nothing is in the p.grad of their parameters."""
         names = self.of(parts)
+        if any(_is_share(self._named[name]) for name in names if name in self._named):
+            return False
         return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
 
     def scaled(self, gradients: Mapping[str, Array]) -> bool:
@@ -168,4 +184,4 @@ class Parameters:
     def _gradient(self, name: str) -> Tensor | None:
         tensor = self._named.get(name, self._given.get(name))
         gradient = None if tensor is None else tensor.grad
-        return None if gradient is None or gradient.is_sparse else gradient
+        return None if gradient is None or gradient.is_sparse or _is_share(gradient) else gradient
