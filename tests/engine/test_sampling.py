@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from tests.engine.torch_cell import cell_step
 
 from tests.engine.checking import random_config, random_parameters
-from tests.engine.torch_cell import cell_step
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_parameters

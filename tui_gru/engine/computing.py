@@ -38,15 +38,19 @@ class Point:
     parts: frozenset[str] = field(default=frozenset())
 
 
-def compute(record: BatchRecord, settings: Settings, *, learn: bool, earlier: Earlier = Earlier()) -> None:
-    """Compute a batch whose inputs, first states and `before` are set."""
+def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+    """Compute a batch whose inputs, first states and `before` are set.
+
+    A model without a loss also needs the gradients that come from outside: of its output (`dh_given`, or as `Page.outputs` names it)
+    and, in `flows_in`, of the last states. Without `settings` there is no update: the weights stay as they are.
+    """
     _forward(record)
     if learn:
         _backward(record, earlier)
     _finish(record, settings, learn)
 
 
-def compute_from(record: BatchRecord, at: Point, settings: Settings, *, learn: bool, earlier: Earlier = Earlier()) -> None:
+def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
     """Compute what comes after a place, with the weights in `before`; what lies before it stays as it is.
 
     Everything is computed again by the same calls on the same shapes, for the same bits; what was there before is put back
@@ -75,22 +79,25 @@ def _forward(record: BatchRecord) -> None:
 def _backward(record: BatchRecord, earlier: Earlier) -> None:
     compiled = record.compiled
     compiled.cut(record.before, "backward")
-    for flow in record.flows_in:
+    for flow in record.flows_in if compiled.model.structure.loss else ():  # without a loss it comes from outside
         flow[...] = 0
     compiled.functions["backward"].run(record, record.before, record.own_gradients)
     _run_into_earlier(record, earlier)
 
 
-def _finish(record: BatchRecord, settings: Settings, learn: bool, keep: Keep | None = None) -> None:
+def _finish(record: BatchRecord, settings: Settings | None, learn: bool, keep: Keep | None = None) -> None:
     """The update, and the numbers that a batch has once."""
-    record.learned, record.settings = learn, dict(settings)
+    record.learned, record.settings = learn, dict(settings or {})
     if record.loss_array is not None:
         record.loss = float(record.loss_array)
     record.grad_norm, record.numbers = math.nan, {}
     if learn:
         gradient = record.own_gradients.flat
-        update = record.compiled.update
-        record.numbers = update.run(record.before, gradient, record.own_after, record.vectors, record.scratch, settings, keep)
+        if settings is None:
+            record.own_after.flat[...], record.own_after.updates = record.before.flat, record.before.updates
+        else:
+            update = record.compiled.update
+            record.numbers = update.run(record.before, gradient, record.own_after, record.vectors, record.scratch, settings, keep)
         norm = record.numbers.get("grad_norm")
         record.grad_norm = math.sqrt(float(np.dot(gradient, gradient))) if norm is None else norm
     weights = record.after.parameters

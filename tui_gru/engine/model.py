@@ -24,7 +24,8 @@ KINDS = {"cell": "cells", "head": "heads", "loss": "losses", "update": "updates"
 class Structure:
     """Of which pieces a model is made; `cell` is the name of one that ships, or the text of a file.
 
-    `input` is one-hot, embedding or dense; `loss` is empty where the gradients of the output come from outside.
+    `input` is one-hot, embedding or dense; `loss` is empty where the gradients of the output and of the last states come from
+    outside. `lengths` and `dropout` add masks as inputs: of the timesteps that each row has, and between each layer and the next.
     """
 
     cell: str = "gru"
@@ -37,6 +38,7 @@ class Structure:
     update: str = "sgd"
     clip: bool = False
     lengths: bool = False
+    dropout: bool = False
 
 
 class Model:
@@ -54,6 +56,7 @@ class Model:
             head=shipped("head", structure.head) if structure.head else None,
             loss=shipped("loss", structure.loss) if structure.loss else None,
             lengths=structure.lengths,
+            dropout=structure.dropout,
         )
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)

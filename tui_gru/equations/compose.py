@@ -53,12 +53,13 @@ def compose(
     head: Page | None = None,
     loss: Page | None = None,
     lengths: bool = False,
+    dropout: bool = False,
     input_gradient: bool = False,
 ) -> Composed:
     """A whole model. Without a loss, the gradient of the last layer's output comes from outside.
 
-    `lengths` adds a mask of row lengths, `input_gradient` asks for the gradient of what the first layer reads. Raises
-    `EquationError` where a piece cannot be used as it is, or names clash.
+    `lengths` adds a mask of row lengths, `dropout` a mask between each layer and the next, `input_gradient` asks for the gradient of
+    what the first layer reads. Raises `EquationError` where a piece cannot be used as it is, or names clash.
     """
     _check_cell(cell)
     pieces = [instance(source)]
@@ -82,6 +83,9 @@ def compose(
             reads = f"out_l{number}"
             both = Line(reads, e.Join(tuple(map(Name, outputs))), note="both directions beside each other")
             pieces.append(Page(lines=(both,), symbols={"out": ("out", r"\mathit{out}")}))
+        if dropout and number < layers - 1:
+            pieces.append(_dropout(reads, "+".join("H" for _ in outputs), f"_l{number}"))
+            reads = pieces[-1].output
     if lengths:
         shown = Line("out", e.Times((Name(LIVE), Name(reads))), note="0 behind the end of a row")
         pieces.append(Page(lines=(shown,), symbols={"out": ("out", r"\mathit{out}")}))
@@ -166,6 +170,13 @@ def _masked(piece: Page) -> Page:
             line = Line(line.target, formula, label="held", note="the new state, or the old one behind the end of a row")
         lines.append(line)
     return replace(piece, lines=tuple(lines))
+
+
+def _dropout(reads: str, axis: str, suffix: str) -> Page:
+    """What is handed on to the next layer, times the mask that was drawn for it."""
+    mask = f"mask{suffix}"
+    line = Line(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note="what dropout leaves: 0, or 1 / (1 − p) times the value")
+    return Page(inputs={mask: Input(axis)}, lines=(line,))
 
 
 def joined(pieces: Sequence[Page], cell: str = "") -> Page:

@@ -1,4 +1,4 @@
-"""Why a model file cannot be read: one line that says what is wrong, where, and what to do."""
+"""Why a model, a module or a recording cannot be read: one line that says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from tui_gru.engine.errors import TuiGruError
 
 class ModelFileError(TuiGruError):
     """A model file, or a GRU in it, cannot be read. The file is never changed."""
+
+
+class CaptureError(TuiGruError):
+    """A module of a script cannot be captured, or its recording cannot be written there."""
+
+
+class RecordingError(TuiGruError):
+    """A recording, or a part of one, cannot be read."""
 
 
 def printable(text: object, limit: int = 120) -> str:

@@ -1,0 +1,77 @@
+"""Every kind of script: NumPy recomputes each output and weight gradient from the capture alone, and the script does not notice."""
+
+import numpy as np
+import pytest
+import torch
+
+from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
+from tui_gru.interop.capture import Capture
+from tui_gru.interop.recomputing import compare_gradients, compare_outputs, one_step_at_a_time, recompute, torch_gradients
+
+RELATIVE = 5e-7
+EXACT = 1e-12  # of float64
+
+
+class Nothing:
+    def step(self, loss=None):
+        pass
+
+
+def run(script, begin):
+    """Run a script; what it trained, as bytes, and the state that it left the generator in."""
+    torch.manual_seed(1)
+    trained = script(begin)
+    return [value.detach().double().numpy().tobytes() for value in trained], torch.get_rng_state().numpy().tobytes()
+
+
+def captured(script, **options):
+    """The steps of a script, and what `run` gives."""
+    steps, captures = [], []
+
+    def begin(module, optimizer, **more):
+        captures.append(Capture(module, optimizer, on_step=steps.append, **options, **more))
+        return captures[0]
+
+    result = run(script, begin)
+    captures[0].close()
+    return steps, result
+
+
+def own_gradients(call):
+    record = recompute(call)
+    return torch_gradients(call, record.own_gradients, record.compiled)
+
+
+def names(script):
+    return script.__name__
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=names)
+def test_everything_is_computed_again_from_the_capture_alone(script):
+    steps, _ = captured(script)
+    assert len(steps) >= 2
+    for step in steps:
+        assert step.calls
+        assert step.updated
+        assert np.isfinite(step.loss)
+        for call in step.calls:
+            bound = HALF.get(names(script), EXACT if call.dtype == "float64" else RELATIVE)
+            assert call.learned
+            for difference in (*compare_outputs(call, recompute(call)), one_step_at_a_time(call)):
+                assert difference.worst <= bound, (difference.name, difference.worst)
+        compared = compare_gradients(step, own_gradients)
+        assert compared.differences
+        assert compared.error <= bound, (compared.cause, compared.error)
+        assert (compared.cause, compared.factor, compared.ignored, compared.added) == ("equal", 1, 0, False)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=names)
+def test_the_script_goes_on_as_it_was(script):
+    steps, watched = captured(script)
+    assert steps
+    alone = run(script, lambda module, optimizer: Nothing())
+    if script in ROUNDED:
+        for ours, theirs in zip(watched[0], alone[0], strict=True):
+            np.testing.assert_allclose(np.frombuffer(ours), np.frombuffer(theirs), rtol=1e-5, atol=1e-7)
+    else:
+        assert watched == alone

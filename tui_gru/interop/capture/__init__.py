@@ -1,0 +1,7 @@
+"""Capture of GRUs in a training script, by hooks alone. Of the project, only this folder knows torch's modules."""
+
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, WeightSet
+from tui_gru.interop.capture.capturing import Capture
+from tui_gru.interop.capture.notes import Note
+
+__all__ = ["Capture", "CapturedStep", "GRUCall", "GRUModule", "HeadCall", "Note", "WeightSet"]

@@ -1,0 +1,69 @@
+"""Memory that is used again: every step of a script leaves as many arrays, and fresh pages cost more than the copying."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from tui_gru.interop.tensors import Array
+
+#: (shape, dtype) -> an array whose contents are not set.
+Take: TypeAlias = Callable[[Sequence[int], DTypeLike], Array]
+
+_UNHELD = 2  # references to a buffer that only the pool has: from its list, and the call that counts
+_PAGE = 4096
+_SMALL = 1 << 16  # bytes; smaller arrays are no cheaper from here
+
+
+def fresh(shape: Sequence[int], dtype: DTypeLike) -> Array:
+    """An array in memory of its own."""
+    return np.empty(tuple(shape), dtype)
+
+
+class Buffers:
+    """A `Take` whose arrays go back to it by themselves: Python counts references, so that it knows when nobody holds one."""
+
+    def __init__(self) -> None:
+        self._buffers: dict[int, list[Array]] = {}  # by size, each in the order in which they were taken last
+
+    def __call__(self, shape: Sequence[int], dtype: DTypeLike) -> Array:
+        dtype = np.dtype(dtype)
+        count = math.prod(shape)
+        if count * dtype.itemsize < _SMALL:
+            return np.empty(tuple(shape), dtype)
+        size = _rounded(count * dtype.itemsize)
+        buffers = self._buffers.setdefault(size, [])
+        for i in range(len(buffers)):
+            if sys.getrefcount(buffers[i]) == _UNHELD:
+                buffer = buffers.pop(i)
+                break
+        else:
+            self._drop_unheld(size)
+            buffer = np.empty(size, np.uint8)
+        buffers.append(buffer)
+        return buffer[: count * dtype.itemsize].view(dtype).reshape(tuple(shape))
+
+    def _drop_unheld(self, size: int) -> None:
+        """Let go of what is not held, where that is more than what is: the sizes have changed."""
+        unheld = {key: [b for b in buffers if sys.getrefcount(b) == _UNHELD + 1] for key, buffers in self._buffers.items()}
+        free = sum(key * len(buffers) for key, buffers in unheld.items())
+        if 2 * free > self.nbytes + size:
+            for key, buffers in unheld.items():
+                gone = set(map(id, buffers))
+                self._buffers[key] = [b for b in self._buffers[key] if id(b) not in gone]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all its memory, held or not."""
+        return sum(size * len(buffers) for size, buffers in self._buffers.items())
+
+
+def _rounded(size: int) -> int:
+    """Up to a multiple of an eighth of the power of two below, so that sizes of about the same share memory."""
+    step = max(_PAGE, 1 << (size.bit_length() - 4))
+    return -(-size // step) * step

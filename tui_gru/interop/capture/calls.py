@@ -1,0 +1,134 @@
+"""What a capture gives: every call of a GRU in one step of a training script, and what the optimizer was given. No torch in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.tensors import Array
+
+
+@dataclass(frozen=True)
+class GRUModule:
+    """A torch.nn.GRU or torch.nn.GRUCell of the script, by its name in the module that is captured."""
+
+    name: str
+    kind: str  # "GRU" or "GRUCell"
+    input_size: int
+    hidden_size: int
+    layers: int = 1
+    bidirectional: bool = False
+    bias: bool = True
+    batch_first: bool = False
+    dropout: float = 0.0  # between layers
+
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
+    @property
+    def weight_names(self) -> tuple[str, ...]:
+        """torch's names of its weights, in torch's order."""
+        roles = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
+        return tuple(role + suffix for suffix in self.suffixes for role in roles)
+
+    @property
+    def suffixes(self) -> tuple[str, ...]:
+        """What torch's names end with, by layer and then by direction: `_l0`, `_l0_reverse` …; a GRUCell's with nothing."""
+        if self.kind == "GRUCell":
+            return ("",)
+        return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])
+
+
+@dataclass(frozen=True, eq=False)
+class WeightSet:
+    """The weights that one or more calls used, as they were then: composed, where a parametrization makes them.
+
+    `values` has torch's own names and shapes, weight_ih_l0 (3H, I). `parameters` names, for each weight that is a parameter, the
+    parameter: its gradient is in `CapturedStep.gradients`. `gradients` has those of the weights that are computed from parameters
+    (weight_norm, a parametrization, functional_call) or gathered by FSDP, as autograd handed them over in this process; for all
+    calls of this set together.
+    """
+
+    module: GRUModule
+    values: Mapping[str, Array]
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class HeadCall:
+    """The linear layer that read the whole output of a call: logits (T, B, V), their gradient, weight (V, D·H) and bias (V)."""
+
+    name: str
+    logits: Array
+    dlogits: Array | None
+    weight: Array
+    bias: Array | None
+
+
+@dataclass(frozen=True, eq=False)
+class GRUCall:
+    """One call of a GRU, time first whatever layout the script uses; that of a GRUCell is one timestep.
+
+    x (T, B, I), h0 (layers · directions, B, H), out (T, B, directions · H), hn as h0. `dout` and `dhn` are the gradients that came
+    to them from outside; None: none came. `lengths` (B): of a PackedSequence, rows in the script's own order, 0 behind their ends.
+    `masks`: what dropout between layers multiplied with, (T, B, directions · H), one for each layer but the last. Half precision
+    is widened to float32; `dtype` says what it was.
+    """
+
+    module: GRUModule
+    number: int  # in the step, in the order of the forward passes, from 0
+    x: Array
+    h0: Array
+    out: Array
+    hn: Array
+    weights: WeightSet
+    dout: Array | None = None
+    dhn: Array | None = None
+    lengths: Array | None = None
+    masks: tuple[Array, ...] = ()
+    head: HeadCall | None = None
+    dtype: str = "float32"
+    autocast: str = ""  # the type that torch.autocast computed in
+    h0_given: bool = False  # False: the script gave none, and it is 0
+    h0_attached: bool = False  # the gradient goes on into what h0 was computed from
+    training: bool = True  # the module's mode
+    backward_passes: int = 0  # how many handed it a gradient
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def learned(self) -> bool:
+        """Whether a gradient came to it."""
+        return self.dout is not None or self.dhn is not None
+
+    @property
+    def timesteps(self) -> int:
+        return len(self.x)
+
+    @property
+    def rows(self) -> int:
+        return int(self.x.shape[1])
+
+
+@dataclass(frozen=True, eq=False)
+class CapturedStep:
+    """What happened between two steps of a training script.
+
+    `gradients`: p.grad of every parameter of the captured GRUs just before the optimizer used it, or at the end of the step
+    where no optimizer is known or it did not run; by the parameter's name in the module. `before`: what was in p.grad before the
+    step's own backward pass, where that was not 0. `settings` are the optimizer's, of its first group.
+    """
+
+    number: int
+    calls: tuple[GRUCall, ...]
+    gradients: Mapping[str, Array] = field(default_factory=dict)
+    before: Mapping[str, Array] = field(default_factory=dict)
+    loss: float | None = None
+    updated: bool = False
+    settings: Mapping[str, float] = field(default_factory=dict)
+    rank: int = 0
+    ranks: int = 1
+    not_kept: int = 0  # calls that no gradient came to: validation, mostly
+    notes: tuple[Note, ...] = ()

@@ -1,0 +1,100 @@
+"""From the script's tensors to arrays, time first: batch first, without a batch, or packed as rows of different lengths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tui_gru.interop.capture.buffers import Take
+from tui_gru.interop.tensors import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn.utils.rnn import PackedSequence
+
+
+def to_array(tensor: Tensor, take: Take) -> Array:
+    """A copy of the numbers: float64 stays, everything else becomes float32, which holds half precision exactly."""
+    import torch
+
+    tensor = tensor.detach()
+    array = take(tensor.shape, np.float64 if tensor.dtype == torch.float64 else np.float32)
+    torch.from_numpy(array).copy_(tensor)
+    return array
+
+
+@dataclass(frozen=True)
+class Padded:
+    """A sequence (T, B, ·), or as `turned` says (B, T, ·) or (T, ·)."""
+
+    turned: str = ""  # "", "batch first", "no batch"
+    lengths: Array | None = None
+
+    def array(self, tensor: Tensor, take: Take) -> Array:
+        """The numbers (T, B, ·)."""
+        if self.turned == "batch first":
+            tensor = tensor.transpose(0, 1)
+        elif self.turned == "no batch":
+            tensor = tensor.unsqueeze(1)
+        return to_array(tensor, take)
+
+    def state(self, tensor: Tensor, take: Take) -> Array:
+        """A state (layers · directions, B, H)."""
+        return to_array(tensor.unsqueeze(1) if self.turned == "no batch" else tensor, take)
+
+
+@dataclass(frozen=True)
+class OneTimestep(Padded):
+    """What a cell reads and gives: (B, ·), or (·)."""
+
+    no_batch: bool = False
+
+    def array(self, tensor: Tensor, take: Take) -> Array:
+        """The numbers (1, B, ·)."""
+        return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
+
+    def state(self, tensor: Tensor, take: Take) -> Array:
+        """The same: a cell gives its state, (1, B, H)."""
+        return self.array(tensor, take)
+
+
+@dataclass(frozen=True, eq=False)
+class Packed:
+    """A PackedSequence: its rows lie sorted by length, one timestep of all that are left after the other."""
+
+    batch_sizes: Array  # (T)
+    order: Array  # (B): the script's row at each place
+
+    @cached_property
+    def lengths(self) -> Array:
+        """(B), of the rows as the script has them."""
+        lengths = np.empty(len(self.order), np.int64)
+        lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
+        return lengths
+
+    @cached_property
+    def _places(self) -> tuple[Array, Array]:
+        t = np.repeat(np.arange(len(self.batch_sizes)), self.batch_sizes)
+        return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
+
+    def array(self, tensor: Tensor, take: Take) -> Array:
+        """The numbers (T, B, ·) of data that lie packed, 0 behind the end of a row."""
+        data = to_array(tensor, take)
+        array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
+        array[...] = 0
+        array[self._places] = data
+        return array
+
+    def state(self, tensor: Tensor, take: Take) -> Array:
+        """A state (layers · directions, B, H), whose rows are the script's already."""
+        return to_array(tensor, take)
+
+
+def packed_layout(sequence: PackedSequence) -> Packed:
+    """How the data of a PackedSequence lie."""
+    sizes = sequence.batch_sizes.numpy().astype(np.int64)
+    order = sequence.sorted_indices
+    return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))

@@ -1,0 +1,97 @@
+"""The step under way: its calls, which of them got gradients, and what was in p.grad before."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tui_gru.interop.capture.calls import CapturedStep
+from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.capture.pending import PendingCall
+from tui_gru.interop.capture.weights import UsedWeights
+from tui_gru.interop.tensors import Array
+
+if TYPE_CHECKING:
+    from torch.nn import Module
+
+
+@dataclass(eq=False)
+class Entry:
+    """The place of a call. Until a gradient comes, only the script's own graph holds the call: if that goes, none can come.
+
+    A call under no_grad has no graph, and `waiting` is None. Checkpointing may compute it again, in a backward pass and with a
+    graph; the gradient comes to that, which takes its place.
+    """
+
+    part: Module
+    waiting: weakref.ref[PendingCall] | None = None
+
+    @property
+    def call(self) -> PendingCall | None:
+        return None if self.waiting is None else self.waiting()
+
+
+@dataclass(eq=False)
+class OpenStep:
+    """`latest` are the calls that are kept though no gradient came to them yet; its length is the user's choice."""
+
+    latest: deque[PendingCall]
+    entries: list[Entry] = field(default_factory=list)
+    learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that a gradient came to, by id
+    weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest of each
+    gradients: dict[str, Array] = field(default_factory=dict)
+    before: dict[str, Array] = field(default_factory=dict)
+    passes: set[int] = field(default_factory=set)
+    updated: bool = False
+    loss: float | None = None
+    settings: dict[str, float] = field(default_factory=dict)
+    notes: dict[Note, None] = field(default_factory=dict)
+    token: int = field(default_factory=itertools.count(1).__next__)
+
+    def place(self, part: Module, *, again: bool) -> Entry | None:
+        """A place for a call; `again`: it is made in a backward pass. None where it is not needed: its first time had a graph."""
+        if again:
+            return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
+        self.entries.append(Entry(part))
+        return self.entries[-1]
+
+    def take(self, entry: Entry, call: PendingCall) -> None:
+        """Put a call into its place."""
+        entry.waiting, call.step = weakref.ref(call), self.token
+        self.latest.append(call)
+
+    def parts_learned(self) -> Sequence[Module]:
+        """The modules that a gradient came to."""
+        return list(dict.fromkeys(call.part for call in self.learned.values()))
+
+    def split_off(self, following: OpenStep) -> None:
+        """Hand all calls behind the last one that a gradient came to on to the step that follows."""
+        last = max(i for i, entry in enumerate(self.entries) if id(entry.call) in self.learned)
+        self.entries, following.entries = self.entries[: last + 1], self.entries[last + 1 :]
+        following.weights = dict(self.weights)
+        for call in (entry.call for entry in following.entries):
+            if call is not None:
+                call.step = following.token
+                following.latest.append(call)
+
+    def freeze(self, number: int, rank: int, ranks: int) -> CapturedStep:
+        """What has been collected. Calls that no gradient came to are counted, unless they are among the latest."""
+        kept = self.learned.keys() | set(map(id, self.latest))
+        calls = [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
+        return CapturedStep(
+            number,
+            tuple(call.frozen(i) for i, call in enumerate(calls)),
+            self.gradients,
+            self.before,
+            self.loss,
+            self.updated,
+            self.settings,
+            rank,
+            ranks,
+            len(self.entries) - len(calls),
+            tuple(self.notes),
+        )

@@ -1,0 +1,160 @@
+"""A call under way: computed forward, waiting for the gradients that come to its outputs."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.interop.capture.buffers import Take
+from tui_gru.interop.capture.calls import GRUCall, GRUModule, HeadCall
+from tui_gru.interop.capture.dropout import redrawn_masks
+from tui_gru.interop.capture.layouts import Packed, Padded, to_array
+from tui_gru.interop.capture.notes import Note
+from tui_gru.interop.capture.seen import Seen
+from tui_gru.interop.capture.weights import UsedWeights
+from tui_gru.interop.tensors import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Linear, Module
+
+
+@dataclass(eq=False)
+class PendingHead:
+    """The head's call on the output of a call."""
+
+    name: str
+    logits: Array
+    weight: Array
+    bias: Array | None
+    dlogits: Array | None = None
+
+
+@dataclass(eq=False)
+class PendingCall:
+    """What `GRUCall` says, as far as it is known."""
+
+    part: Module
+    module: GRUModule
+    layout: Padded | Packed
+    x: Array
+    h0: Array
+    out: Array
+    hn: Array
+    weights: UsedWeights
+    shape: tuple[int, ...]  # of the output as the script has it
+    facts: dict[str, Any]
+    masks: tuple[Array, ...] = ()
+    dout: Array | None = None
+    dhn: Array | None = None
+    head: PendingHead | None = None
+    passes: set[int] = field(default_factory=set)
+    notes: dict[Note, None] = field(default_factory=dict)
+    handles: list[Any] = field(default_factory=list)
+    outputs: list[tuple[Tensor, int]] = field(default_factory=list)  # on the script's own memory, with its count of changes
+    step: int = 0  # the token of the step that it belongs to
+
+    def add(self, gradients: str, gradient: Tensor, take: Take) -> None:
+        """Add to `dout` or `dhn` what came to it; once a backward pass."""
+        more = self.layout.state(gradient, take) if gradients == "dhn" else self.layout.array(gradient, take)
+        before = getattr(self, gradients)
+        setattr(self, gradients, more if before is None else before + more)
+
+    def check_in_place(self) -> None:
+        """Note whether the script has changed the outputs since the call, and let go of them."""
+        if any(output._version != version for output, version in self.outputs):
+            self.notes[Note.CHANGED_IN_PLACE] = None
+        self.outputs = []
+
+    def is_read_whole_by(self, tensor: Tensor) -> bool:
+        """Whether a tensor is the output, in whatever shape: that of the head's input."""
+        if tensor.numel() != math.prod(self.shape) or tensor.shape[-1] != self.shape[-1]:
+            return False
+        return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
+
+    def take_head(self, name: str, part: Linear, logits: Tensor, take: Take) -> None:
+        """What the head made of the output."""
+
+        def array(tensor: Tensor) -> Array:
+            return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
+
+        def arrive(gradient: Tensor) -> None:
+            more = array(gradient)
+            head.dlogits = more if head.dlogits is None else head.dlogits + more
+
+        bias = part.bias
+        head = PendingHead(name, array(logits), to_array(part.weight, take), None if bias is None else to_array(bias, take))
+        self.head = head
+        self.handles.append(logits.register_hook(arrive))  # type: ignore[no-untyped-call]
+
+    def let_go(self) -> None:
+        """Take the hooks off its outputs."""
+        for handle in self.handles:
+            handle.remove()
+
+    def frozen(self, number: int) -> GRUCall:
+        """What has been collected."""
+        self.let_go()
+        head = None if self.head is None else HeadCall(**vars(self.head))
+        self.check_in_place()
+        if self.passes and not self.facts["training"]:
+            self.notes[Note.EVALUATING] = None
+        return GRUCall(
+            self.module,
+            number,
+            self.x,
+            self.h0,
+            self.out,
+            self.hn,
+            self.weights.freeze(),
+            self.dout,
+            self.dhn,
+            self.layout.lengths,
+            self.masks,
+            head,
+            backward_passes=len(self.passes),
+            notes=tuple(self.notes),
+            **self.facts,
+        )
+
+
+def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
+    """A call with everything that is known before the backward pass.
+
+    `generator` is the state of the CPU's generator before it, where dropout between layers drew from that.
+    """
+    import torch
+
+    layout, device = call.layout, call.out.device.type
+    hn = layout.state(call.hn, take)
+    facts = {
+        "dtype": str(call.out.dtype).removeprefix("torch."),
+        "autocast": str(torch.get_autocast_dtype(device)).removeprefix("torch.") if torch.is_autocast_enabled(device) else "",
+        "h0_given": call.h0 is not None,
+        "h0_attached": call.h0 is not None and call.h0.requires_grad,
+        "training": part.training,
+    }
+    pending = PendingCall(
+        part,
+        module,
+        layout,
+        layout.array(call.x, take),
+        np.zeros_like(hn) if call.h0 is None else layout.state(call.h0, take),
+        layout.array(call.out, take),
+        hn,
+        weights,
+        tuple(call.out.shape),
+        facts,
+        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn)],  # a detached one shares its count
+    )
+    if facts["autocast"]:
+        pending.notes[Note.AUTOCAST] = None
+    if module.dropout and part.training and module.layers > 1:
+        if generator is None:
+            pending.notes[Note.NO_MASKS] = None
+        else:
+            pending.masks = redrawn_masks(generator, module, call.out, layout, take)
+    return pending

@@ -1,0 +1,187 @@
+"""The weights that a call really used: parameters, what a parametrization makes of them, or what functional_call put there."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.interop.capture.buffers import Take
+from tui_gru.interop.capture.calls import GRUModule, WeightSet
+from tui_gru.interop.capture.layouts import to_array
+from tui_gru.interop.tensors import Array
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Module
+
+_SAMPLED = 61  # entries of a weight by which a change behind autograd's back (p.data) is noticed
+
+
+def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
+    """The tensors that a call that has just ended computed with, in the order of `module.weight_names`.
+
+    A GRU keeps them; of a GRUCell they are its attributes, for which `computed_once` must have been in effect during the call.
+    """
+    if module.kind == "GRU":
+        kept: list[Tensor] = part._flat_weights  # type: ignore[assignment]
+        return kept
+    return [getattr(part, name) for name in module.weight_names]
+
+
+def is_parametrized(part: Module) -> bool:
+    """Whether some weight of it is computed by torch.nn.utils.parametrize."""
+    from torch.nn.utils import parametrize
+
+    return parametrize.is_parametrized(part)
+
+
+def is_sharded(part: Module) -> bool:
+    """Whether FSDP keeps only a share of each parameter of it in this process."""
+    return any(_is_share(parameter) for parameter in part.parameters())
+
+
+def _is_share(tensor: Tensor) -> bool:
+    return hasattr(tensor, "full_tensor")  # of a DTensor: calling it waits for all ranks, which is not ours to ask of them
+
+
+def computed_once() -> ExitStack:
+    """Keeps what parametrizations compute until it is closed, so that what a GRUCell used can be seen after the call.
+
+    A GRUCell reads each weight once a call, so that nothing is computed more or less often than without it.
+    """
+    from torch.nn.utils import parametrize
+
+    stack = ExitStack()
+    stack.enter_context(parametrize.cached())
+    return stack
+
+
+class UsedWeights:
+    """The weights of one or more calls of one module, copied once, and the gradients of those that are not parameters."""
+
+    def __init__(
+        self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str] | None, take: Take
+    ) -> None:
+        """`names` gives the name of a leaf that takes a gradient, by the name of the weight; its p.grad is kept elsewhere.
+
+        None: FSDP has gathered them for this call, and takes their gradients away; what autograd hands to them is kept here.
+        """
+        self.module = module
+        self._take = take
+        self._seen = [(weakref.ref(tensor), tensor._version) for tensor in tensors]
+        self._values = {name: to_array(tensor, take) for name, tensor in zip(module.weight_names, tensors, strict=True)}
+        self._parameters: dict[str, str] = {}
+        self._gradients: dict[str, Array] = {}
+        self._handles = []
+        self.frozen: WeightSet | None = None
+        for name, tensor in zip(module.weight_names, tensors, strict=True):
+            if tensor.requires_grad and tensor.is_leaf and names is not None:
+                self._parameters[name] = names(name, tensor)
+            elif tensor.requires_grad:
+                self._handles.append(tensor.register_hook(self._adder(name)))  # type: ignore[no-untyped-call]
+
+    def are(self, tensors: Sequence[Tensor]) -> bool:
+        """Whether these are still the same weights, with the same numbers."""
+        return all(
+            seen() is tensor and version == tensor._version and self._unchanged(name, tensor)
+            for (seen, version), (name, tensor) in zip(self._seen, zip(self._values, tensors, strict=True), strict=True)
+        )
+
+    def _unchanged(self, name: str, tensor: Tensor) -> bool:
+        value = self._values[name].reshape(-1)
+        step = max(1, value.size // _SAMPLED)
+        return np.array_equal(value[::step], to_array(tensor.detach().reshape(-1)[::step], np.empty), equal_nan=True)
+
+    def _adder(self, name: str) -> Callable[[Tensor], None]:
+        def add(gradient: Tensor) -> None:
+            if self.frozen is None:
+                more = to_array(gradient, self._take)
+                self._gradients[name] = self._gradients[name] + more if name in self._gradients else more
+
+        return add
+
+    def freeze(self) -> WeightSet:
+        """What has been collected; nothing is added any more."""
+        if self.frozen is None:
+            for handle in self._handles:
+                handle.remove()
+            self.frozen = WeightSet(self.module, self._values, self._parameters, self._gradients)
+        return self.frozen
+
+
+class Parameters:
+    """The parameters of the captured modules, by name, and what is in their p.grad."""
+
+    def __init__(self, root: Module, parts: Mapping[Module, GRUModule]) -> None:
+        own = {id(parameter): part for part in parts for parameter in part.parameters()}
+        self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in own}
+        self._names = {id(parameter): name for name, parameter in self._named.items()}
+        self._of: dict[Module, list[str]] = {part: [self._names[id(p)] for p in part.parameters()] for part in parts}
+        self._given: dict[str, Tensor] = {}  # other leaves that took a parameter's place in this step
+
+    def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
+        """The name of a leaf. One that is no parameter is remembered for this step, as `encoder.weight_hh_l0 (given)`."""
+        if (known := self._names.get(id(tensor))) is not None:
+            return known
+        name = f"{module.name}.{weight} (given)"
+        self._given[name] = tensor
+        return name
+
+    def of(self, parts: Sequence[Module]) -> list[str]:
+        """The names of their parameters that take gradients."""
+        found = dict.fromkeys(name for part in parts for name in self._of[part] if self._named[name].requires_grad)
+        return [*found, *self._given]
+
+    def forget_given(self) -> None:
+        self._given = {}
+
+    def gradients(self, names: Sequence[str], take: Take) -> dict[str, Array]:
+        """Copies of p.grad by name, where there is one that is not 0."""
+        found = {}
+        for name in names:
+            gradient = self._gradient(name)
+            if gradient is not None and bool(gradient.any()):
+                found[name] = to_array(gradient, take)
+        return found
+
+    def all_gradients(self, take: Take) -> dict[str, Array]:
+        """Copies of every p.grad by name, where there is one."""
+        names = [*self._named, *self._given]
+        return {name: to_array(gradient, take) for name in names if (gradient := self._gradient(name)) is not None}
+
+    def cleared(self, parts: Sequence[Module]) -> bool:
+        """Whether nothing is in the p.grad of their parameters."""
+        names = self.of(parts)
+        if any(_is_share(self._named[name]) for name in names if name in self._named):
+            return False
+        return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
+
+    def scaled(self, gradients: Mapping[str, Array]) -> bool:
+        """Whether what is in p.grad now is, by one factor that is neither 1 nor 0, what was copied before."""
+        for name, before in gradients.items():
+            gradient = self._gradient(name)
+            if gradient is None or not before.size:
+                continue
+            step = max(1, before.size // _SAMPLED)
+            now = to_array(gradient.detach().reshape(-1)[::step], np.empty)
+            then = before.reshape(-1)[::step]
+            at = int(np.abs(then).argmax())
+            if not np.isfinite(then).all() or not then[at] or not now[at] or np.array_equal(now, then):
+                continue
+            if np.allclose(now, then * (now[at] / then[at]), rtol=1e-5, atol=0):
+                return True
+        return False
+
+    def missing_in(self, groups: Sequence[Mapping[str, Any]], gradients: Iterable[str]) -> bool:
+        """Whether one of the parameters that got `gradients` is in none of an optimizer's groups."""
+        held = {id(parameter) for group in groups for parameter in group["params"]}
+        return any(id(self._named[name]) not in held for name in gradients if name in self._named)
+
+    def _gradient(self, name: str) -> Tensor | None:
+        tensor = self._named.get(name, self._given.get(name))
+        gradient = None if tensor is None else tensor.grad
+        return None if gradient is None or gradient.is_sparse or _is_share(gradient) else gradient

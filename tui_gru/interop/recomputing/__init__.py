@@ -1,0 +1,22 @@
+"""Captured calls computed again, with the compiled equations, from what was captured alone; and compared."""
+
+from tui_gru.interop.recomputing.comparing import Difference, compare_outputs, one_step_at_a_time
+from tui_gru.interop.recomputing.gradients import Cause, GradientComparison, compare_gradients
+from tui_gru.interop.recomputing.models import compiled_for, recorded_gradients, structure_of, torch_gradients, weights_of
+from tui_gru.interop.recomputing.records import fill, recompute
+
+__all__ = [
+    "Cause",
+    "Difference",
+    "GradientComparison",
+    "compare_gradients",
+    "compare_outputs",
+    "compiled_for",
+    "fill",
+    "one_step_at_a_time",
+    "recompute",
+    "recorded_gradients",
+    "structure_of",
+    "torch_gradients",
+    "weights_of",
+]

@@ -1,0 +1,115 @@
+"""What was computed again beside what the script computed: the outputs of a call, end to end and one step at a time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
+from tui_gru.engine.computing import compute
+from tui_gru.engine.model import Structure
+from tui_gru.engine.weights import Weights
+from tui_gru.interop.capture.calls import GRUCall
+from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.tensors import Array
+
+#: How far numbers may be off that are the same, relative to the largest: by the type that they were computed in.
+TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e-2}
+
+
+def tolerance_of(call: GRUCall) -> float:
+    """The tolerance for a call: of its own type, or of the one that autocast computed in."""
+    return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
+
+
+@dataclass(frozen=True, eq=False)
+class Difference:
+    """Two arrays that should be equal, `ours` and the `recorded` one.
+
+    `worst` is their largest difference, `largest` the largest recorded number, finite ones only; `over_time` (T) has the largest
+    difference at each timestep, where they have timesteps: how it grows.
+    """
+
+    name: str
+    ours: Array
+    recorded: Array
+    worst: float
+    largest: float
+    over_time: Array | None = None
+
+    @property
+    def error(self) -> float:
+        """The largest difference over the largest recorded number."""
+        return self.worst / self.largest if self.worst and self.largest else self.worst
+
+
+def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) -> Difference:
+    """Compare two arrays; NaN and infinities agree with themselves."""
+    with np.errstate(all="ignore"):
+        apart = np.where((ours == recorded) | (np.isnan(ours) & np.isnan(recorded)), 0, np.abs(ours - recorded))
+    apart = np.nan_to_num(apart, nan=np.inf)
+    largest = np.abs(recorded).max(initial=0, where=np.isfinite(recorded))
+    over_time = apart.reshape(len(apart), -1).max(axis=1, initial=0) if timed else None
+    return Difference(name, ours, recorded, float(apart.max(initial=0)), float(largest), over_time)
+
+
+def compare_outputs(call: GRUCall, record: BatchRecord | None = None) -> list[Difference]:
+    """The outputs of a call and its last states, run from its first state to its end; from `record`, or computed in float64."""
+    record = recompute(call, "float64") if record is None else record
+    states = np.stack([record.border(state, end=True) for state in record.compiled.states])
+    found = [
+        difference("out", record.array(output_name(record)), call.out, timed=True),
+        difference("hn", states, call.hn),
+    ]
+    if record.compiled.model.structure.head and call.head is not None:
+        found.append(difference("logits", record.array("logits"), call.head.logits, timed=True))
+    return found
+
+
+def output_name(record: BatchRecord) -> str:
+    """The name under which a model hands on the output of its GRU."""
+    structure = record.compiled.model.structure
+    return (
+        "out"
+        if structure.lengths
+        else record.compiled.model.composed.layers[-1].output
+        if not structure.bidirectional
+        else (f"out_l{structure.layers - 1}")
+    )
+
+
+def one_step_at_a_time(call: GRUCall, record: BatchRecord | None = None) -> Difference:
+    """The outputs of a call, each computed from the state before it that the script recorded: rounding does not add up.
+
+    The layers below the last have no recorded states: they are run from their first state to their end.
+    """
+    record = recompute(call, "float64") if record is None else record
+    model, T, B, H = record.compiled.model, call.timesteps, call.rows, call.module.hidden_size
+    live = np.ones((T, B), bool) if call.lengths is None else np.arange(T)[:, None] < call.lengths
+    outs, last = np.split(call.out, call.module.directions, axis=2), model.composed.layers[-call.module.directions :]
+    ours = []
+    for layer, out, h0 in zip(last, outs, call.h0[-len(outs) :], strict=True):
+        x = record.array(layer.reads)
+        one = Structure(cell=model.structure.cell, input="dense", head="", loss="")
+        step = compiled(one, {"I": x.shape[2], "H": H, "B": T * B, "T": 1}, str(record.compiled.dtype))
+        single, weights = BatchRecord(step), Weights.zeros(step.layout, str(step.dtype))
+        for name, value in weights.items():
+            value[...] = record.before[name + layer.suffix]
+        single.before = weights
+        single.array("x")[...] = x.reshape(1, T * B, -1)
+        single.border("h", end=False)[...] = _states_before(out, h0, live, backwards=layer.backwards).reshape(T * B, H)
+        with np.errstate(all="ignore"):
+            compute(single, None, learn=False)
+        ours.append(np.where(live[..., None], single.array("h").reshape(T, B, H), 0))
+    return difference("out, one step at a time", np.concatenate(ours, axis=2), call.out, timed=True)
+
+
+def _states_before(out: Array, h0: Array, live: Array, *, backwards: bool) -> Array:
+    """The recorded state (T, B, H) that each timestep starts from; where a row begins, h0."""
+    if not backwards:
+        return np.concatenate([h0[None], out[:-1]])
+    later = np.concatenate([out[1:], h0[None]])
+    first = live & ~np.concatenate([live[1:], np.zeros_like(live[:1])])  # its last timestep, which is the first backwards
+    return np.where(first[..., None], h0, later)

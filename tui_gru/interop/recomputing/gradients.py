@@ -1,0 +1,163 @@
+"""The gradients derived from captured calls beside p.grad: equal, or what the script did to them in between."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import TypeAlias
+
+import numpy as np
+
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall
+from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
+from tui_gru.interop.recomputing.models import torch_gradients
+from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.tensors import Array
+
+Derive: TypeAlias = Callable[[GRUCall], Mapping[str, Array]]  # the gradients of a call, by torch's names
+
+SMALLEST_CLIP = 1e-4  # a smaller factor is hardly a clip's alone
+
+
+class Cause(StrEnum):
+    """How p.grad comes from the derived gradients."""
+
+    EQUAL = "equal"
+    CLIPPED = "clipped"
+    UNSCALED = "unscaled"
+    SCALED = "scaled"
+    DIFFERENT = "different"
+    INCOMPLETE = "incomplete"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, eq=False)
+class GradientComparison:
+    """`differences`: for each parameter, `factor` times the derived gradient beside p.grad; and for each weight that is computed
+    from parameters, the derived gradient beside the one that autograd handed to it, which nothing has scaled yet.
+
+    `ignored` is how many of the first calls are left out, because the script cleared their gradients; `added` says that p.grad
+    was not empty before, and that what was added to it is what is compared. `norm` is that of the derived gradients together.
+    """
+
+    cause: Cause
+    differences: tuple[Difference, ...] = ()
+    factor: float = 1.0
+    norm: float = math.nan
+    ignored: int = 0
+    added: bool = False
+    tolerance: float = 0.0
+
+    @property
+    def error(self) -> float:
+        """The largest difference over the largest gradient, of all of them together."""
+        largest = max((one.largest for one in self.differences), default=0.0)
+        worst = max((one.worst for one in self.differences), default=0.0)
+        return worst / largest if worst and largest else worst
+
+    @property
+    def scale(self) -> float:
+        """The GradScaler's scale; 1 where there is none."""
+        return float(2.0 ** round(-math.log2(self.factor))) if self.cause is Cause.UNSCALED else 1.0
+
+    @property
+    def sentence(self) -> str:
+        """What was found, in words."""
+        factor, norm = f"{self.factor:.6g}", f"{self.norm:.4g}"
+        return {
+            Cause.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
+            Cause.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
+            Cause.UNSCALED: f"the loss was scaled by {self.scale:g}, and p.grad unscaled again, as GradScaler does",
+            Cause.SCALED: f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip",
+            Cause.DIFFERENT: f"p.grad is not the derived gradient, {self.error:.1e} off: something else added to it or changed it",
+            Cause.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
+            Cause.NOTHING: "no gradient is recorded",
+        }[self.cause]
+
+
+def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Derive | None = None) -> GradientComparison:
+    """The derived gradients of a step, all calls together, beside what the optimizer was given.
+
+    `steps`: the step of one process, or the same one of all ranks that train together: p.grad is their mean. `derive` computes the
+    gradients of a call; the default does so in float64. Raises `CaptureError` for a call that cannot be computed.
+    """
+    steps = [steps] if isinstance(steps, CapturedStep) else list(steps)
+    first, derive = steps[0], derive or _derived
+    recorded = {name: first.gradients[name] for name in _parameters(steps) if name in first.gradients}
+    calls = [[(call, derive(call)) for call in step.calls if call.learned] for step in steps]
+    computed = tuple(_computed(calls))
+    if not recorded and not computed:
+        return GradientComparison(Cause.NOTHING)
+    if recorded and len(steps) < first.ranks:
+        return GradientComparison(Cause.INCOMPLETE, computed)
+    tolerance = max((tolerance_of(call) for share in calls for call, _ in share), default=TOLERANCES["float32"])
+    tried: list[GradientComparison] = []
+    for added in (False, True) if first.before else (False,):
+        wanted = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
+        for ignored in range(max(1, len(calls[0]) if len(steps) == 1 else 1)):
+            total = _mean([_sum(share[ignored:]) for share in calls])
+            factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
+            found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
+            cause, norm = _cause(factor, tolerance), _norm(total, computed)
+            tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance))
+            if tried[-1].error <= tolerance:
+                return tried[-1]
+    return replace(min(tried, key=lambda comparison: comparison.error), cause=Cause.DIFFERENT)
+
+
+def _derived(call: GRUCall) -> Mapping[str, Array]:
+    record = recompute(call, "float64")
+    return torch_gradients(call, record.own_gradients, record.compiled)
+
+
+def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
+    """The parameters that are weights of calls which a gradient came to."""
+    named = (name for step in steps for call in step.calls if call.learned for name in call.weights.parameters.values())
+    return list(dict.fromkeys(named))
+
+
+def _sum(share: Sequence[tuple[GRUCall, Mapping[str, Array]]]) -> dict[str, Array]:
+    """The derived gradients of several calls together, by parameter."""
+    total: dict[str, Array] = {}
+    for call, gradients in share:
+        for weight, name in call.weights.parameters.items():
+            total[name] = total[name] + gradients[weight] if name in total else gradients[weight]
+    return total
+
+
+def _mean(shares: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
+    names = dict.fromkeys(name for share in shares for name in share)
+    return {name: np.sum([share[name] for share in shares if name in share], axis=0) / len(shares) for name in names}
+
+
+def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, Array]]]]) -> Iterator[Difference]:
+    """The weights that are computed from parameters: each set on its own, for all calls that used it."""
+    for share in calls:
+        sets = {id(call.weights): call.weights for call, _ in share}
+        for used in sets.values():
+            for weight, gradient in used.gradients.items():
+                ours: Array = np.sum([derived[weight] for call, derived in share if call.weights is used], axis=0)
+                yield difference(f"{used.module.name}.{weight}", ours, gradient)
+
+
+def _factor(pairs: Sequence[tuple[Array, Array]], tolerance: float) -> float:
+    """By which number the derived gradients are multiplied; 1 where that is as good, or there is nothing to tell it by."""
+    across = sum(float(np.vdot(ours, recorded)) for ours, recorded in pairs)
+    own = sum(float(np.vdot(ours, ours)) for ours, _ in pairs)
+    factor = across / own if own and math.isfinite(across) and math.isfinite(own) else 1.0
+    return factor if factor > 0 and abs(factor - 1) > tolerance else 1.0
+
+
+def _cause(factor: float, tolerance: float) -> Cause:
+    if factor == 1:
+        return Cause.EQUAL
+    if factor < 1 and abs(factor * 2.0 ** round(-math.log2(factor)) - 1) <= tolerance:
+        return Cause.UNSCALED
+    return Cause.CLIPPED if SMALLEST_CLIP < factor < 1 else Cause.SCALED
+
+
+def _norm(total: Mapping[str, Array], computed: Sequence[Difference]) -> float:
+    arrays = [*total.values(), *(one.ours for one in computed)]
+    return math.sqrt(sum(float(np.vdot(array, array)) for array in arrays))

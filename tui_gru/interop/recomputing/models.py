@@ -1,0 +1,118 @@
+"""A captured call as a model of ours: its structure and sizes, its weights, and the way back to torch's names and shapes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.config import machine_memory
+from tui_gru.engine.model import Structure
+from tui_gru.engine.weights import Weights
+from tui_gru.interop.blocks import LETTERS, Blocks, canonical
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.interop.errors import CaptureError
+from tui_gru.interop.tensors import Array
+
+ORDER = "rzn"  # torch's
+
+
+def structure_of(call: GRUCall) -> Structure:
+    """The model that a call is: the GRU's stack on numbers given, with the head where it alone read the output."""
+    return Structure(
+        cell="gru-reset-after",
+        layers=call.module.layers,
+        bidirectional=call.module.bidirectional,
+        input="dense",
+        head="linear" if reads_head(call) else "",
+        loss="",
+        lengths=call.lengths is not None,
+        dropout=bool(call.masks),
+    )
+
+
+def reads_head(call: GRUCall) -> bool:
+    """Whether the whole gradient of the output came through the head, so that the model can go on to the logits."""
+    head = call.head
+    if head is None or head.dlogits is None or call.dout is None:
+        return False
+    dout = head.dlogits @ head.weight
+    largest = np.abs(call.dout).max(initial=0)
+    return bool(np.abs(dout - call.dout).max(initial=0) <= 1e-4 * largest)
+
+
+def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
+    """The model of a call compiled for its sizes: in `dtype`, or in float64 where the call was, else float32.
+
+    Raises `CaptureError` for a call whose inside cannot be computed: with masks that are not known, or larger than the memory.
+    """
+    if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
+        raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
+    sizes = {"I": call.module.input_size, "H": call.module.hidden_size, "B": call.rows, "T": call.timesteps}
+    if not call.rows or not call.timesteps:
+        raise CaptureError(f"{call.module.name}: a call without rows or timesteps has nothing to show; choose another one")
+    structure = structure_of(call)
+    if structure.head and call.head is not None:
+        sizes["V"] = len(call.head.weight)
+    model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
+    if model.record_bytes > machine_memory() // 2:
+        raise CaptureError(
+            f"{call.module.name}: everything inside of this call takes {model.record_bytes / 2**30:,.1f} GiB, more than half of "
+            "this machine's memory; capture a smaller batch"
+        )
+    return model
+
+
+def weights_of(call: GRUCall, model: Compiled) -> Weights:
+    """The weights of a call, under the names of the model."""
+    weights = _canonical(call.module, call.weights.values, model, 0.0)
+    if (head := call.head) is not None and model.model.structure.head:
+        weights["Wy"][...] = head.weight.T
+        weights["by"][...] = 0 if head.bias is None else head.bias
+    return weights
+
+
+def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> Weights:
+    """p.grad as the step recorded it, under the names of the model, as `BatchRecord.gradients`; NaN where nothing is known.
+
+    It is that of all calls of the step together, as the optimizer used it. Of a weight that is computed from parameters it is
+    what autograd handed to it.
+    """
+    used = call.weights
+    found = {weight: step.gradients[name] for weight, name in used.parameters.items() if name in step.gradients}
+    return _canonical(call.module, {**used.gradients, **found}, model, np.nan)
+
+
+def _canonical(module: GRUModule, arrays: Mapping[str, Array], model: Compiled, missing: float) -> Weights:
+    """Arrays with torch's names and shapes under the names of the model; `missing` in the place of those that are not there."""
+    weights = Weights.zeros(model.layout, str(model.dtype))
+    weights.flat[...] = np.nan
+    H = module.hidden_size
+    for suffix, layer in zip(module.suffixes, model.model.composed.layers, strict=True):
+        width = len(weights[f"Wz{layer.suffix}"])
+        shapes = {"weight_ih": (3, H, width), "weight_hh": (3, H, H), "bias_ih": (3, H), "bias_hh": (3, H)}
+        parts: list[Array] = []
+        for role, shape in shapes.items():
+            absent = 0.0 if role.startswith("bias") and not module.bias else missing
+            array = arrays.get(role + suffix)
+            part = np.full(shape, absent) if array is None else array.reshape(shape)
+            parts.append(part.transpose(0, 2, 1) if part.ndim == 3 else part)
+        for name, value in canonical(Blocks(*parts), ORDER, "after", "keeps").items():
+            weights[name + layer.suffix][...] = value
+    return weights
+
+
+def torch_gradients(call: GRUCall, gradients: Weights, model: Compiled) -> dict[str, Array]:
+    """Gradients of the model under torch's names and in torch's shapes, as p.grad has them: weight_ih_l0 (3H, I) …"""
+    found: dict[str, Array] = {}
+    for suffix, layer in zip(call.module.suffixes, model.model.composed.layers, strict=True):
+        own = layer.suffix
+        rows = {
+            "weight_ih": [gradients[f"W{LETTERS[gate]}{own}"].T for gate in ORDER],
+            "weight_hh": [gradients[f"U{LETTERS[gate]}{own}"].T for gate in ORDER],
+            "bias_ih": [gradients[f"b{LETTERS[gate]}{own}"] for gate in ORDER],
+            "bias_hh": [gradients[f"bh{gate}{own}"] for gate in ORDER],
+        }
+        found |= {role + suffix: np.concatenate(parts) for role, parts in rows.items()}
+    return {name: found[name] for name in call.module.weight_names}

@@ -1,0 +1,42 @@
+"""A record of the compiled model filled from a captured call, and computed."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import compute
+from tui_gru.equations.compose import LIVE
+from tui_gru.equations.names import with_word
+from tui_gru.interop.capture.calls import GRUCall
+from tui_gru.interop.recomputing.models import compiled_for, weights_of
+
+
+def fill(record: BatchRecord, call: GRUCall) -> None:
+    """Put into a record of `compiled_for(call)` all that the call was given: inputs, first states, weights, outside gradients."""
+    model = record.compiled.model
+    record.array("x")[...] = call.x
+    if call.lengths is not None:
+        record.array(LIVE)[...] = np.arange(call.timesteps)[:, None] < call.lengths
+    for number, mask in enumerate(call.masks):
+        record.array(f"mask_l{number}")[...] = mask
+    for state, h0 in zip(record.compiled.states, call.h0, strict=True):
+        record.border(state, end=False)[...] = h0
+    (output,) = model.page.outputs
+    given = call.head.dlogits if call.head is not None and model.structure.head else call.dout
+    record.array(with_word(f"d{output}", "given"))[...] = 0 if given is None else given
+    for i, flow in enumerate(record.flows_in):
+        flow[...] = 0 if call.dhn is None else call.dhn[i]
+    record.before = weights_of(call, record.compiled)
+
+
+def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
+    """Everything inside of a call: forward, and backward where a gradient came to it. There is no update in it.
+
+    In `dtype`, or as `compiled_for` says; into `record`, or a new one. Raises `CaptureError` where that cannot be.
+    """
+    record = BatchRecord(compiled_for(call, dtype)) if record is None else record
+    with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
+        fill(record, call)
+        compute(record, None, learn=call.learned)
+    return record
