@@ -73,7 +73,8 @@ def _read(snapshot: Snapshot, name: str) -> Any:
 
 def _matrix(value: Any) -> str:
     if np.ndim(value) == 0:
-        return f"{float(value):.{DIGITS + 2}g}"
+        digits, _, exponent = f"{float(value):.{DIGITS + 2}g}".partition("e")
+        return rf"{digits} \cdot 10^{{{int(exponent)}}}" if exponent else digits
     array = np.atleast_2d(np.asarray(value))
     places = _decimals(array)
     rows = [_elided([f"{x:z.{places}f}" for x in row], r"\cdots") for row in array]
