@@ -7,7 +7,7 @@ import pytest
 
 from tests.engine import line_by_line
 from tests.engine.line_by_line import points, waiting
-from tests.engine.models import SIZES, epoch, filled, learned, settings_of
+from tests.engine.models import SIZES, epoch, filled, learned, own, settings_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.computing import Earlier, Point, compute, compute_from, gradients_so_far
@@ -188,6 +188,16 @@ def test_gradients_of_some_timesteps():
         np.testing.assert_allclose(found["Uz"], np.einsum("tbi,tbj->ij", record.array("h_prev")[done], record.array("daz")[done]))
         before = slice(SIZES["T"] - step, None)  # its line comes after that of bz
         np.testing.assert_allclose(found["br"], record.array("dar")[before].sum((0, 1)))
+
+
+def test_gradients_of_some_timesteps_of_what_two_lines_read():
+    record = learned(own("state h : H\nparameters W U\ng = tanh(x W + h_prev U)\nh = g * (h_prev U)"))
+    done = [line.target for line in record.compiled.schedule.phases["backward"].segments[0].lines].index("dU") + 1
+    found = [gradients_so_far(record, Point("backward", 0, step, done))["U"] for step in range(SIZES["T"])]
+    shares = [found[0], *np.diff(found, axis=0)]
+    for t, share in enumerate(shares[::-1]):
+        h_prev, dg, dh, g = (record.array(name)[t] for name in ("h_prev", "dg", "dh", "g"))
+        np.testing.assert_allclose(share, h_prev.T @ (dg * (1 - g * g) + dh * g), atol=1e-12)
 
 
 def test_a_segment_is_what_is_done_timestep_by_timestep_in_one_direction():

@@ -51,9 +51,10 @@ def test_a_shipped_line_reads_back_as_the_same_tree(kind, name):
         ("[h_prev, c]", "[hₜ₋₁, c]", r"\left[h_{t-1},\; c\right]"),
         ("max(a, 1e-8)", "max(a, 1e-8)", r"\max\left(a, 1e-8\right)"),
         ("h_tilde + y_hat - h_bar", "h̃ + ŷ − h̄", r"\tilde{h} + \hat{y} - \bar{h}"),
-        ("η * m_hat / (sqrt(v) + ε)", "η⊙m̂/(sqrt(v) + ε)", r"\frac{\eta \odot \hat{m}}{\operatorname{sqrt}\left(v\right) + \epsilon}"),
+        ("η * m_hat / (sqrt(v) + ε)", "η⊙m̂/(sqrt(v) + ε)", r"\frac{\eta \odot \hat{m}}{\sqrt{v} + \epsilon}"),
         ("h_prev_l0 Uz_l1_reverse", "hₜ₋₁_l0 Uz_l1_reverse", r"{h_{t-1}}^{\mathrm{l0}}\,{U_{z}}^{\mathrm{l1 reverse}}"),
         ("grad_norm", "grad_norm", r"\mathit{grad\_norm}"),
+        ("gate bhn + dgate", "gate bhn + dgate", r"\mathit{gate}\,b_{hn} + \mathit{dgate}"),
     ],
 )  # fmt: skip
 def test_text_and_latex(text, written, latex):

@@ -7,7 +7,7 @@ import math
 from tui_gru.debugger.derivation import DIGITS, Path, laid_out
 from tui_gru.debugger.origin import Node
 from tui_gru.equations.functions import FUNCTIONS
-from tui_gru.equations.writing import latex_text
+from tui_gru.equations.writing import applied_latex, latex_text
 
 
 def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:
@@ -27,14 +27,14 @@ def _equation(node: Node) -> str:
     if not node.terms:
         note = node.expansion.note
         return rf"  {node.latex} &= {value}" + (f" && {latex_text(note)}" if note else "")
-    product = node.expansion.kind == "product"
-    names = _combined(node, [_named(term, inside=product) for term in node.terms])
+    inside = node.expansion.kind in ("product", "power")
+    names = _combined(node, [_named(term, inside=inside) for term in node.terms])
     numbers = _combined(node, [_numbered(term) for term in node.terms])
     return rf"  {node.latex} &= {names} = {numbers} = {value}"
 
 
 def _named(term: Node, *, inside: bool) -> str:
-    """A term by its name; in parentheses where it is a sum inside a product."""
+    """A term by its name; in parentheses where it is a sum inside a product or a power."""
     name = term.latex or latex_text(term.label)
     return rf"\left({name}\right)" if inside and term.number is None and len(term.terms) > 1 else name
 
@@ -58,13 +58,17 @@ def _combined(node: Node, terms: list[str]) -> str:
             return r" \cdot ".join(terms)
         case "quotient":
             return rf"\frac{{{terms[0]}}}{{{terms[1]}}}"
+        case "power":
+            return rf"{{{terms[0]}}}^{{{terms[1]}}}"
+        case "min" | "max":
+            return rf"\{expansion.kind}\left({', '.join(terms)}\right)"
         case "norm":
             return rf"\sqrt{{{' + '.join(f'{term}^2' for term in terms)}}}"
     total = terms[0] if node.terms[0].sign > 0 else f"-{terms[0]}"
     for term, written in zip(node.terms[1:], terms[1:], strict=True):
         total += f" {'-' if term.sign < 0 else '+'} {written}"
     if expansion.kind in FUNCTIONS:
-        return rf"{FUNCTIONS[expansion.kind][1]}\left({total}\right)"
+        return applied_latex(expansion.kind, total)
     if expansion.scale == 1:
         return total
     over = rf"\frac{{1}}{{{len(terms)}}}" if abs(expansion.scale) != 1 else ""

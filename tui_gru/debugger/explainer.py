@@ -246,7 +246,9 @@ class Explainer:
         for name, gradient in record.gradients.items():
             flat = np.asarray(gradient, np.float64).ravel()
             norm = math.sqrt(float(flat @ flat))
-            terms.append(Node(f"‖d{name}‖", norm, _squared, latex=rf"\lVert d{name} \rVert"))
+            terms.append(
+                Node(f"‖d{name}‖", norm, _squared, latex=rf"\lVert {self._program.writer.symbols.latex(f'd{name}')} \rVert")
+            )
         offset = self._program.tick_of("grad_norm") or self._program.backward_end
         tick = self._batch(number) * self._program.ticks + offset
         return Expansion("norm", tuple(terms), tick=tick, note="the root of the sum of the squares")

@@ -24,10 +24,10 @@ def line_latex(snapshot: Snapshot) -> str | None:
     line = snapshot.line
     if line is None or line.formula is None:
         return None
-    with_numbers = _Numbers(lambda name: _matrix(_value(snapshot, name))).latex(line.formula)
+    with_numbers = _Numbers(lambda name: _matrix(_read(snapshot, name))).latex(line.formula)
     rows = [
         rf"  {line.latex.replace('=', '&=', 1)} \\",
-        rf"  {_matrix(_value(snapshot, line.target))} &= {_before(snapshot, line)}{with_numbers}",
+        rf"  {_matrix(snapshot.value(line.target))} &= {_before(snapshot, line)}{with_numbers}",
     ]
     return _aligned(snapshot, rows)
 
@@ -62,19 +62,19 @@ def _before(snapshot: Snapshot, line: Line) -> str:
     return "" if before is None else f"{_matrix(before)} + "
 
 
-def _value(snapshot: Snapshot, name: str) -> Any:
+def _read(snapshot: Snapshot, name: str) -> Any:
+    """What a name stands for in the line just executed."""
     program, line = snapshot.program, snapshot.line
     named = program.names.get(name)
-    if named is None:  # a setting of the update rule
-        return Numbers(snapshot.moment, snapshot.position.t).read(name)
-    if named.timed and line is not None and program.blocks[line.block].way == 0:  # of every timestep
+    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # of every timestep
         return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
-    return snapshot.value(name)
+    return Numbers(snapshot.moment_read, snapshot.position.t).read(name)
 
 
 def _matrix(value: Any) -> str:
     if np.ndim(value) == 0:
-        return f"{float(value):.{DIGITS + 2}g}"
+        digits, _, exponent = f"{float(value):.{DIGITS + 2}g}".partition("e")
+        return rf"{digits} \cdot 10^{{{int(exponent)}}}" if exponent else digits
     array = np.atleast_2d(np.asarray(value))
     places = _decimals(array)
     rows = [_elided([f"{x:z.{places}f}" for x in row], r"\cdots") for row in array]

@@ -18,7 +18,8 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.segments import Segment
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
-from tui_gru.equations.expression import Apply, Expression, Name
+from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
+from tui_gru.equations.names import split
 from tui_gru.equations.writing import Writer, bracketed
 
 PHASES = ("forward", "loss", "backward", "update")
@@ -138,7 +139,10 @@ class Program:
 
         def lines_of(segment_lines: tuple[equations.Line, ...], phase: str) -> tuple[Line, ...]:
             number = len(blocks)
-            return tuple(Line(x.target, phase, x.formula, x.op, x.note, self.writer, number) for x in segment_lines)
+            return tuple(
+                Line(x.target, phase, _shares(x) if x.op == "+=" else x.formula, x.op, x.note, self.writer, number)
+                for x in segment_lines
+            )
 
         def add_segments(segments: tuple[Segment, ...], phase: str) -> None:
             for segment in segments:
@@ -466,6 +470,13 @@ class Program:
                 rows.append(Row(heading, 2, counter="t", block=block.number))
             rows += [Row(line.text, 3 if block.way else 2, line, block=block.number) for line in block.lines]
         return tuple(rows)
+
+
+def _shares(line: equations.Line) -> Expression:
+    """What a timestep adds to a gradient. Where several lines read the weight, their sums have labels, which no timestep has."""
+    path = f"{split(line.target)[0]}_"
+    paths = tuple(plain(term) if term.label.startswith(path) else term for term in line.formula.terms)
+    return line.formula.with_children(paths) if isinstance(line.formula, Sum) else line.formula
 
 
 @lru_cache(maxsize=8)

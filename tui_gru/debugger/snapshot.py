@@ -90,6 +90,13 @@ class Snapshot:
     def record(self) -> BatchRecord:
         return self.moment.record
 
+    @property
+    def moment_read(self) -> Moment:
+        """The moment as the line just executed reads it: a line of the update reads what it changes (m, v) as it was."""
+        if self.position.phase != "update":
+            return self.moment
+        return replace(self.moment, position=position_of(self.program, self.position.tick - 1))
+
     def value(self, name: str, t: int | None = None) -> Any:
         """As `Moment.value`: (B, ·) of timestep `t`, a number, or None where not computed yet."""
         return self.moment.value(name, t)

@@ -242,9 +242,9 @@ def gradients_so_far(record: BatchRecord, at: Point) -> dict[str, Array]:
             return np.asarray(operation.number, record.compiled.dtype)
         if operation.phase != "backward" and operation.memory.kind == "parameter":
             return record.before[operation.memory.name]
-        if operation.phase != "backward" or (operation.name and operation.memory.kind != "parameter"):
+        if operation.phase != "backward":
             return record.slot(operation.memory, operation.half)
-        if operation not in values:
+        if operation not in values:  # recorded, if it has a name, for all timesteps: a path of a parameter that is read twice
             values[operation] = _once(operation, [value(arg, operation.line) for arg in operation.args], record.compiled)
         return values[operation]
 

@@ -21,7 +21,7 @@ FUNCTIONS = {
     "softmax": Function("softmax", r"\mathrm{softmax}"),
     "log": Function("log", r"\log"),
     "exp": Function("exp", r"\exp"),
-    "sqrt": Function("sqrt", r"\operatorname{sqrt}"),
+    "sqrt": Function("sqrt", r"\sqrt"),
     "min": Function("min", r"\min", 2),
     "max": Function("max", r"\max", 2),
     # 1 where the argument is above 0, and 1 where it lies between 0 and 1; elsewhere 0. They stand in derived lines.

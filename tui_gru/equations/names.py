@@ -13,6 +13,7 @@ WORDS = {axis: word for word, axis in AXES.items()}
 _SUFFIX = re.compile(r"_l\d+(?:_reverse)?$")
 _WRITTEN = {"prev": ("ₜ₋₁", "_{t-1}"), "next": ("ₜ₊₁", "_{t+1}")}
 _ACCENTS = {"tilde": ("\u0303", r"\tilde"), "hat": ("\u0302", r"\hat"), "bar": ("\u0304", r"\bar")}
+_LONGEST = 3  # letters of a name that is not a word: bhn is b with an index
 _ARROWS = {"future": ("←", r"\overleftarrow"), "past": ("→", r"\overrightarrow")}
 _GREEK = {
     "α": r"\alpha", "β": r"\beta", "γ": r"\gamma", "ε": r"\epsilon", "η": r"\eta", "μ": r"\mu", "λ": r"\lambda", "ρ": r"\rho",
@@ -106,7 +107,8 @@ class Symbols:
             )
         if self._is_gradient(name) and name[1:] in self._special:
             return "d" + self._special[name[1:]][1]
-        if "_" in name:
+        stem = name[1:] if self._is_gradient(name) else name
+        if "_" in name or (len(stem) > _LONGEST and stem.isascii() and stem.isalpha() and stem.islower()):
             return rf"\mathit{{{name}}}".replace("_", r"\_")
         head, tail = (name[:2], name[2:]) if self._is_gradient(name) else (name[:1], name[1:])
         head = "".join(_GREEK.get(sign, sign) for sign in head)

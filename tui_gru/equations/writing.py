@@ -145,7 +145,7 @@ class Writer:
                 sign = r"\sum" if kind == "sum" else r"\operatorname{mean}"
                 return rf"{sign}_{{\text{{{over_words(over)}}}}} {self._inside(argument, 3, latex=True)}"
             case e.Apply(parts=parts, function=function):
-                return rf"{FUNCTIONS[function].latex}\left({', '.join(map(self.latex, parts))}\right)"
+                return applied_latex(function, ", ".join(map(self.latex, parts)))
         raise TypeError(node)
 
     def _inside(self, node: Expression, tightness: int, *, latex: bool = False) -> str:
@@ -173,6 +173,12 @@ class Writer:
         if isinstance(part, e.Negative):
             return f" {minus} {self._inside(part.argument, 2, latex=latex)}"
         return f" + {self._term(part, latex=latex)}"
+
+
+def applied_latex(function: str, arguments: str) -> str:
+    """A function of what is in LaTeX already: in parentheses, or under the sign of the root."""
+    latex = FUNCTIONS[function].latex
+    return rf"{latex}{{{arguments}}}" if function == "sqrt" else rf"{latex}\left({arguments}\right)"
 
 
 def over_words(axis: str) -> str:

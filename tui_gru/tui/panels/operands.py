@@ -65,7 +65,7 @@ class Operands:
     def __init__(self, snapshot: Snapshot, line: Line) -> None:
         self.snapshot, self.line = snapshot, line
         self._known: dict[str, Operand] = {}
-        self.numbers = Numbers(snapshot.moment, snapshot.position.t)
+        self.numbers = Numbers(snapshot.moment_read, snapshot.position.t)
 
     def read(self, name: str) -> Operand:
         """What `name` stands for on the right-hand side."""
@@ -83,7 +83,7 @@ class Operands:
         if named.timed and not named.axes and not program.blocks[self.line.block].way:  # those of all timesteps
             every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
             return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
-        return self._operand(name, snapshot.value(name))
+        return self._operand(name, self.numbers.read(name))
 
     def _operand(self, name: str, value: Any) -> Operand:
         program = self.snapshot.program

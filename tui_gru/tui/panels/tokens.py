@@ -48,7 +48,7 @@ class Sign:
 class Matrix:
     """An operand. `focus` are the row and the column that matter for the batch row that is looked at.
 
-    `picked`: it is a matrix that one-hot rows pick their rows from.
+    `picked`: it is a matrix that one-hot rows pick their rows from. `named`: a number has its name above it, as a matrix has.
     """
 
     operand: Operand
@@ -56,12 +56,14 @@ class Matrix:
     fresh: bool = False
     focus: tuple[int | None, int | None] = (None, None)
     picked: bool = False
+    named: bool = False
     breaks: bool = False
 
     def size(self, limits: Limits) -> tuple[int, int]:
         operand = self.operand
         if operand.is_number:
-            return len(self._number), 1
+            labelled = self.named and limits.labels
+            return max(len(self._number), cell_len(operand.label) if labelled else 0), 1 + labelled
         rows, columns = operand.values.shape
         note = 1 + len(f"{rows}×{columns}")
         if self._as_characters(limits):
@@ -80,7 +82,8 @@ class Matrix:
         operand = self.operand
         if operand.is_number:
             ink = palette.accent if self.fresh else palette.plain
-            return from_rows([(Cell.of(self._number, ink, None if operand.refs is None else operand.refs(0, 0)),)])
+            number = from_rows([(Cell.of(self._number, ink, None if operand.refs is None else operand.refs(0, 0)),)])
+            return titled(self._label(palette), number) if self.named and limits.labels else number
         if self._as_characters(limits):
             box = self._characters(palette, limits, row)
         else:
@@ -97,13 +100,15 @@ class Matrix:
             )
         if not limits.labels:
             return box
-        label = text(palette, operand.label, palette.accent if self.fresh else palette.dim)
-        return titled(pad(label, left=1), box)
+        return titled(pad(self._label(palette), left=1), box)
+
+    def _label(self, palette: Palette) -> Box:
+        return text(palette, self.operand.label, palette.accent if self.fresh else palette.dim)
 
     @property
     def _number(self) -> str:
         if self.operand.setting:
-            return f"{self.operand.values:g}"
+            return numbers.given(self.operand.values)
         return numbers.wide(self.operand.values).strip().removeprefix("+")
 
     @property

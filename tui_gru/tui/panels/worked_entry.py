@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from tui_gru.debugger.naming import joined, said, shown_char
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Apply, Name
 from tui_gru.equations.functions import FUNCTIONS
+from tui_gru.equations.writing import decimal
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
@@ -52,7 +54,9 @@ class WorkedEntry:
         assert line.formula is not None
         result, before = operands.result, operands.before
         i, j = self._place(result)
-        terms = self._summands(Part(line.formula, self._index(result, i, j)))
+        activation = operands.activation
+        formula = line.formula.argument if activation is not None and isinstance(line.formula, Apply) else line.formula
+        terms = self._summands(Part(formula, self._index(result, i, j)))
         if line.op == "+=":
             terms = [number(before.values[i, j]) if before is not None else "0", *terms]
         if line.op == "-=" and before is not None:
@@ -60,13 +64,12 @@ class WorkedEntry:
         pieces = [(f"{where}:", palette.dim)] if (where := self._where(result, i, j)) else []
         pieces += [(term, palette.plain) for term in joined(terms)]
         value = number(result.values if result.is_number else result.values[i, j])
-        activation = operands.activation
         if activation is None:
             pieces.append((f"= {value}", palette.accent))
         else:
             assert isinstance(line.formula, Apply)
             pieces.append((f"= {number(activation.values[i, j])}", palette.plain))
-            pieces.append((f"  {FUNCTIONS[line.formula.function][0]} → {value}", palette.accent))
+            pieces.append((f"  {FUNCTIONS[line.formula.function].text} → {value}", palette.accent))
         if (step := operands.step) is not None:
             pieces.append((f"  a step of {number(step[i, j])}", palette.dim))
         if word := self._pick():
@@ -140,21 +143,24 @@ class WorkedEntry:
             case "product":
                 terms = ["·".join(self._factor(made.term(k)[0]) for k in range(made.size))]
             case "quotient":
-                terms = [" / ".join(self._factor(made.term(k)[0]) for k in range(2))]
+                dividend, divisor = (self._factor(made.term(k)[0]) for k in range(2))
+                terms = [f"{dividend} / {divisor if _is_whole(divisor) else f'({divisor})'}"]
             case "power":
-                terms = ["^".join(self._factor(made.term(k)[0]) for k in range(2))]
+                base, exponent = (self._factor(made.term(k)[0]) for k in range(2))
+                terms = [f"{base if _is_whole(base) else f'({base})'}^{exponent}"]
             case "min" | "max":
                 terms = [f"{made.kind}({', '.join(self._factor(made.term(k)[0]) for k in range(2))})"]
             case "softmax":
                 terms = [f"e^{self._factor(made.term(part.at[-1])[0])} / ({' + '.join(self._each(made, 'e^'))})"]
-            case "sum" | "sigmoid" | "tanh" if made.over:
+            case "sum" if made.over:
                 terms = self._each(made) or ["0"]
-            case "sum" | "sigmoid" | "tanh":
+            case "sum":
                 terms = [each for k in range(made.size) for each in self._summands(made.term(k)[0])]
             case "copy":
                 terms = [self._factor(made.term(0)[0])]
             case function:
-                terms = [f"{FUNCTIONS[function][0]} {self._factor(made.term(0)[0])}"]
+                inside = " ".join(joined([each for k in range(made.size) for each in self._summands(made.term(k)[0])]))
+                terms = [f"{FUNCTIONS[function].text} {inside}" if _is_number(inside) else f"{FUNCTIONS[function].text}({inside})"]
         if abs(made.scale) not in (0.0, 1.0):
             terms = [f"{'−' if made.scale < 0 else ''}({' '.join(joined(terms))}) / {made.size}"]
         elif made.scale < 0:
@@ -177,21 +183,32 @@ class WorkedEntry:
         match node:
             case e.Transpose(argument=argument):
                 return self._factor(part._replace(formula=argument, at=part.at[::-1]))
-            case Name(name=name) if name in self.operands.snapshot.program.model.rule.settings or name == "learning_rate":
-                return f"{self._value(part):g}"
-            case Name() | e.Number() | e.Size():
+            case Name(name=name) if name in self.operands.snapshot.program.model.rule.settings:
+                return numbers.given(self._value(part)).replace("-", "−")
+            case e.Number(value=value):
+                return decimal(value)
+            case Name() | e.Size():
                 return number(self._value(part))
-            case e.Times() if node.label:
+            case e.Times() | Apply() if node.label:
                 return number(self._value(part))
-            case e.Sum():
-                return f"({' '.join(joined(self._summands(part)))})"
-        return self._summands(part)[0]
+        terms = self._summands(part)
+        return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(joined(terms))})"
 
     def _value(self, part: Part) -> float:
         """An entry as it was recorded."""
         if isinstance(part.formula, Name) and not part.formula.label:
             return self._numbers.entry(part.formula.name, part.at, part.t)
         return float(self._numbers.value(part.formula, part.at))
+
+
+def _is_number(term: str) -> bool:
+    """Whether a term is one number from 0 up."""
+    return re.fullmatch(r"[\d.]+(?:e−?\d+)?", term) is not None
+
+
+def _is_whole(term: str) -> bool:
+    """Whether a term can be divided by, or raised to a power, as it stands: one number, or something in parentheses."""
+    return _is_number(term) or re.fullmatch(r"\w*\([^()]*\)", term) is not None
 
 
 def _negated(term: str) -> str:

@@ -44,7 +44,10 @@ class Writer:
         self._fold, self._alone, self._loose = fold, alone, loose
 
     def line(self) -> list[Token]:
-        """The right-hand side, an equals sign, and the result; for += and −= with what was there before."""
+        """The right-hand side, an equals sign, and the result; for += and −= with what was there before.
+
+        Numbers have their names above them where there are no matrices beside them.
+        """
         line, before = self._operands.line, self._operands.before
         assert line.formula is not None
         tokens: list[Token] = []
@@ -52,7 +55,10 @@ class Writer:
             tokens.append(self._sign("0") if before is None else self._matrix(before))
             tokens.append(self._sign("+" if line.op == "+=" else "−", breaks=True))
         tokens += self._tokens(line.formula)
-        return [*tokens, self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+        tokens += [self._sign("=", breaks=True), replace(self._matrix(self._operands.result), fresh=True)]
+        if all(token.operand.is_number for token in tokens if isinstance(token, Matrix)):
+            return [replace(token, named=True) if isinstance(token, Matrix) else token for token in tokens]
+        return tokens
 
     def _sign(self, sign: str, *, breaks: bool = False) -> Sign:
         return Sign(operator(sign, self._glyphs), breaks)

@@ -27,6 +27,12 @@ def unit(x: SupportsFloat) -> str:
     return _fitted(float(x), UNIT, signed=False)
 
 
+def given(x: SupportsFloat) -> str:
+    """A number that was given and not computed, with the digits that it has: `0.01`, `1e-8`."""
+    digits, _, exponent = f"{float(x):g}".partition("e")
+    return f"{digits}e{int(exponent)}" if exponent else digits
+
+
 def exact(x: SupportsFloat) -> str:
     """All digits that tell this number from its neighbours in its own type (float32 or float64), with a sign."""
     digits = str(x)
