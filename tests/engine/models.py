@@ -73,10 +73,10 @@ def settings_of(record: BatchRecord) -> dict[str, float]:
     return {**record.compiled.model.rule.settings, "learning_rate": RATE}
 
 
-def run(record: BatchRecord, *, earlier: Earlier = Earlier()) -> BatchRecord:
+def run(record: BatchRecord) -> BatchRecord:
     """Compute a record with its update."""
     with np.errstate(all="ignore"):
-        compute(record, settings_of(record), learn=True, earlier=earlier)
+        compute(record, settings_of(record), learn=True)
     return record
 
 

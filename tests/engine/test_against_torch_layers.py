@@ -15,7 +15,7 @@ from tui_gru.engine.computing import flow_out_of
 from tui_gru.engine.model import Structure
 from tui_gru.equations.names import with_word
 
-#: For each cell that PyTorch has: its layer, and in the order of its rows, the letters of each gate: of W and b, of U, and the second bias.
+#: Of each cell that PyTorch has its layer and, in the order of its rows, the letters of a gate: of W and b, of U, of a second b.
 LAYERS: dict[str, tuple[Callable[..., torch.nn.RNNBase], list[tuple[str, str, str]]]] = {
     "gru-reset-after": (torch.nn.GRU, [("r", "r", "hr"), ("z", "z", "hz"), ("h", "h", "hn")]),
     "lstm": (torch.nn.LSTM, [("i", "i", ""), ("f", "f", ""), ("g", "g", ""), ("o", "o", "")]),

@@ -92,7 +92,7 @@ def test_a_wrong_number_of_the_update_is_found(name):
     record = learned(GRU, dtype="float32")
     array = after(record, name)
     array.flat[np.abs(array).argmax()] *= 1.0001
-    assert [c.name for c in disagreements(check_batch(record, entries=0)) if c.against == "update"][0] == name
+    assert next(c.name for c in disagreements(check_batch(record, entries=0)) if c.against == "update") == name
 
 
 def test_a_wrong_loss_norm_or_setting_is_found():
