@@ -109,6 +109,7 @@ class LookingScreen(WalkingScreen):
         now = -1 if self.view.row is None else self.view.row
         row = (now + 1 + direction) % (rows + 1) - 1
         self.single_out(None if row < 0 else row)
+        self.say("all rows of the batch alike" if row < 0 else f"row {row + 1} of {rows} is singled out")
 
     def single_out(self, row: int | None) -> None:
         """Single out a row of the batch, 0-based; None looks at all alike."""
