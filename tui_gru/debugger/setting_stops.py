@@ -68,7 +68,8 @@ class SettingStops(Jumping):
 
     def _keep_stops(self, stops: Stops) -> None:
         self._stops = stops
-        self._ready = {stop: self._ready[stop] for stop in self._ready if stop in stops.all}
+        there = set(stops.all)
+        self._ready = {stop: ready for stop, ready in self._ready.items() if stop in there}
         self.keep(STOPS, stops.to_data())
 
     def _made_ready(self, stop: Stop) -> Trigger:
