@@ -17,7 +17,8 @@ CONDITIONS = (
     "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1",
     "loss > 0 and prev(grad_norm) > 0", "t == 1", "epoch == 1", "char[0] == target[0]", "prev(char)[0] == char[0]",
     "prev(t) == t - 1", "any(prev(by) > 0.1)", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(dWy > 0.2) and any(dlogits > 0)",
-    "learning_rate > 0.1", "max_weight > prev(max_weight)", "norm(dlogits) > norm(prev(dlogits))", "y_hat[0, 0] > prev(y_hat)[0, 0]",
+    "learning_rate > 0.1", "max_weight > prev(max_weight)", "norm(dlogits) > norm(prev(dlogits))",
+    "y_hat[0, 0] > prev(y_hat)[0, 0]",
 )  # fmt: skip
 OF_A_GRU = (
     "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)",

@@ -172,7 +172,7 @@ class Plain:
             self.run(self.line_of(name, t) + 1)
 
     def run(self, first=0, last=None, given=()):
-        """Execute the lines from number `first` (0-based) on, up to `last`. Labelled parts in `given` stay as they are in the first."""
+        """Execute the lines `first` (0-based) to `last`. Labelled parts in `given` stay as they are in the first."""
         for number, line in enumerate(self.lines[first:last], first):
             if line.name != "earlier" and not (line.phase == "backward" and line.name[1:] in self.parameters):
                 self._execute(line, given if number == first else ())

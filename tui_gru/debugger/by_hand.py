@@ -21,8 +21,8 @@ from tui_gru.equations.expression import Expression, Name
 class ByHand:
     """Reads one timeline: a number was set by hand where it is one thing before a segment takes over, and another after.
 
-    `node` gives a number of the run as a term of a derivation, `line` says how an entry of a line, which was executed at a tick for a
-    timestep, is made of what there is at that tick.
+    `node` gives a number of the run as a term of a derivation, `line` says how an entry of a line, which was executed at a tick
+    for a timestep, is made of what there is at that tick.
     """
 
     def __init__(

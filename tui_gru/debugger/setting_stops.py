@@ -21,6 +21,7 @@ class SettingStops(Jumping):
     def _begin(self, state: State) -> None:
         super()._begin(state)
         self._ready: dict[Stop, Trigger] = {}
+        self._active: tuple[Stops | None, tuple[Trigger, ...]] = None, ()
         self._stops: Stops = self._restored(STOPS, self._read_stops, Stops())
 
     def _read_stops(self, data: Any) -> Stops:
@@ -68,7 +69,8 @@ class SettingStops(Jumping):
 
     def _keep_stops(self, stops: Stops) -> None:
         self._stops = stops
-        self._ready = {stop: self._ready[stop] for stop in self._ready if stop in stops.all}
+        there = set(stops.all)
+        self._ready = {stop: ready for stop, ready in self._ready.items() if stop in there}
         self.keep(STOPS, stops.to_data())
 
     def _made_ready(self, stop: Stop) -> Trigger:
@@ -77,6 +79,12 @@ class SettingStops(Jumping):
 
             self._ready[stop] = trigger_of(stop, self.program)
         return self._ready[stop]
+
+    def _active_triggers(self) -> tuple[Trigger, ...]:
+        """All that stops a run, or writes, made ready."""
+        if self._active[0] is not self._stops:
+            self._active = self._stops, tuple(map(self._made_ready, self._stops.active))
+        return self._active[1]
 
     def _watched(self) -> tuple[Watched, ...]:
         """What is watched, at this moment."""

@@ -42,8 +42,8 @@ class Point:
 def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
     """Compute a batch whose inputs, first states and `before` are set.
 
-    A model without a loss also needs the gradients that come from outside: of its output (`dh_given`, or as `Page.outputs` names it)
-    and, in `flows_in`, of the last states. Without `settings` there is no update: the weights stay as they are.
+    A model without a loss also needs the gradients that come from outside: of its output (`dh_given`, or as `Page.outputs` names
+    it) and, in `flows_in`, of the last states. Without `settings` there is no update: the weights stay as they are.
     """
     _forward(record)
     if learn:

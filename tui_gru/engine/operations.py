@@ -49,8 +49,8 @@ class Operation:
     """A value: what computes it, or a leaf (an input, a state, a parameter, a constant), which has no `args`.
 
     `half` says, of a value in the memory of a state, whether it lies one timestep later in it. `carried` is, of a state that is
-    read, the operation that computes it; `log_of`, of a logarithm, the softmax that it is of. `stage` and `loop` say when it is done:
-    before a loop, in it (−1: in none), or after.
+    read, the operation that computes it; `log_of`, of a logarithm, the softmax that it is of. `stage` and `loop` say when it is
+    done: before a loop, in it (−1: in none), or after.
     """
 
     kind: str
