@@ -171,11 +171,17 @@ class Weights(Container):
     def action_choose(self, by: int) -> None:
         if self._snapshot is not None:
             names = self._snapshot.program.parameters
-            self.chosen = names[(names.index(self.chosen) + by) % len(names)]
+            self.chosen = names[(names.index(self._one) + by) % len(names)]
             self._update()
 
     def on_resize(self) -> None:
         self._update()
+
+    @property
+    def _one(self) -> str:
+        """The parameter that is shown where there is room for one only."""
+        names = self._snapshot.program.parameters if self._snapshot is not None else ()
+        return self.chosen if self.chosen in names else next(iter(names), "")
 
     @property
     def _roomy(self) -> bool:
@@ -194,11 +200,9 @@ class Weights(Container):
         self._overview.display, self._matrix.display = not single, single
         if snapshot is None:
             return
-        if self.chosen not in snapshot.program.parameters:
-            self.chosen = snapshot.program.parameters[0]
         if single:
             kind = WEIGHTS if self.mode == "all" else _SHEETS[self.mode][0]
-            self._matrix.show(snapshot, kind, self.chosen)
+            self._matrix.show(snapshot, kind, self._one)
         else:
             self._overview.show(snapshot, self.mode)
         if focused:
