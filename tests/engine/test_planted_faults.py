@@ -339,7 +339,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "a record is never read": (batch, "return self._counted() != self._references", "return False"),
     "nothing is 0 in an earlier batch": (compiled, "else any(are_zero)", "else False"),
     "the loss of an earlier batch counts": (compiled, "(operation not in fed and operation.name in lines) or", ""),
-    "the flow into the end stays": (computing, "    for flow in record.flows_in:\n        flow[...] = 0\n", ""),
+    "the flow into the end stays": (computing, "for flow in record.flows_in if", "for flow in () if"),
     "earlier batches add nothing": (computing, "record.own_gradients.flat += gain", "pass"),
     "only one earlier batch": (computing, "        flows = flows_out_of(scratch)", "        return"),
     "the flow of the batch goes into all": (computing, "        flows = flows_out_of(scratch)", "        pass"),
