@@ -260,7 +260,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     # operations
     "sigmoid of the negative": (lowering, 'made("exp", made("neg", value))', 'made("exp", value)'),
     "softmax without its total": (lowering, 'result = made("div", powers, total)', "result = powers"),
-    "log softmax of the shifted alone": (lowering, 'return made("sub", shifted, made("log", total))', "return shifted"),
+    "log softmax of the shifted alone": (lowering, 'result = made("sub", shifted, made("log", total))', "result = shifted"),
     "minus is plus": (lowering, 'total = self._made("sub", total', 'total = self._made("add", total'),
     "a mean is a sum": (lowering, 'return total if kind == "sum" else', "return total if True else"),
     "−mean is mean": (lowering, "self._constant(-self._sizes[over])", "self._constant(self._sizes[over])"),
@@ -318,7 +318,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         'f"take({self._view(args[1])}, {self._view(x, loop=loop)}, 0,',
         'f"take({self._view(args[1])}, {self._view(x, loop=loop)}[::-1], 0,',
     ),
-    "nothing is put back": (emission, "if guarded and operation.timed and operation.memory.whole:", "if False:"),
+    "nothing is put back": (emission, "if guarded and operation.timed and operation.memory.whole and finished:", "if False:"),
     "loops begin at the beginning": (emission, "f'[start[{at}]:]' if guarded else ''", "''"),
     "zero and the other with the wrong sign": (
         emission,
