@@ -260,7 +260,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     # operations
     "sigmoid of the negative": (lowering, 'made("exp", made("neg", value))', 'made("exp", value)'),
     "softmax without its total": (lowering, 'result = made("div", powers, total)', "result = powers"),
-    "log softmax of the shifted alone": (lowering, 'return made("sub", shifted, made("log", total))', "return shifted"),
+    "log softmax of the shifted alone": (lowering, 'result = made("sub", shifted, made("log", total))', "result = shifted"),
     "minus is plus": (lowering, 'total = self._made("sub", total', 'total = self._made("add", total'),
     "a mean is a sum": (lowering, 'return total if kind == "sum" else', "return total if True else"),
     "−mean is mean": (lowering, "self._constant(-self._sizes[over])", "self._constant(self._sizes[over])"),
@@ -318,7 +318,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
         'f"take({self._view(args[1])}, {self._view(x, loop=loop)}, 0,',
         'f"take({self._view(args[1])}, {self._view(x, loop=loop)}[::-1], 0,',
     ),
-    "nothing is put back": (emission, "if guarded and operation.timed and operation.memory.whole:", "if False:"),
+    "nothing is put back": (emission, "if guarded and operation.timed and operation.memory.whole and finished:", "if False:"),
     "loops begin at the beginning": (emission, "f'[start[{at}]:]' if guarded else ''", "''"),
     "zero and the other with the wrong sign": (
         emission,
@@ -339,7 +339,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "a record is never read": (batch, "return self._counted() != self._references", "return False"),
     "nothing is 0 in an earlier batch": (compiled, "else any(are_zero)", "else False"),
     "the loss of an earlier batch counts": (compiled, "(operation not in fed and operation.name in lines) or", ""),
-    "the flow into the end stays": (computing, "    for flow in record.flows_in:\n        flow[...] = 0\n", ""),
+    "the flow into the end stays": (computing, "for flow in record.flows_in if", "for flow in () if"),
     "earlier batches add nothing": (computing, "record.own_gradients.flat += gain", "pass"),
     "only one earlier batch": (computing, "        flows = flows_out_of(scratch)", "        return"),
     "the flow of the batch goes into all": (computing, "        flows = flows_out_of(scratch)", "        pass"),

@@ -129,6 +129,14 @@ def test_a_probability_of_0_is_no_trouble():
     assert disagreements(check_batch(record, entries=1)) == []
 
 
+def test_a_batch_without_an_update_is_checked_without_it():
+    record = filled(GRU)
+    compute(record, None, learn=True)
+    found = check_batch(record, entries=1)
+    assert disagreements(found) == []
+    assert {c.against for c in found} == {"forward pass", "autograd", "finite differences"}
+
+
 def test_batches_that_cannot_be_checked_are_refused():
     record = filled(GRU)
     compute(record, settings_of(record), learn=False)

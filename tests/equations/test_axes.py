@@ -117,7 +117,7 @@ def test_the_axes_of_operands_together():
         ),
         (
             "j = [x, h_prev Uz]\nh = j Wz + bz",
-            "4:9: the columns of hₜ₋₁ Uz are not known yet; write the axes of its parameter: U(H H) | h_prev Uz",
+            "4:9: how many columns hₜ₋₁ Uz has is not known yet; write the axes of its parameter, as in U(H H) | h_prev Uz",
         ),
         (
             "h = x Wz + h_prev Uz + bz + mean Uz over units",
