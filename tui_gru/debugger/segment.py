@@ -44,18 +44,21 @@ class Memory:
 class Segment:
     """Batches from the one on in which `action` was done, just after tick `start`. Batches are counted through all epochs.
 
-    It takes over from the segment `before`, which the first one does not have. Of its first batch only the action is kept: the
-    record is that of `before`, changed and computed on from there, whenever it is asked for. What has been computed never changes:
-    a replay that passes a checkpoint is compared with it.
+    It takes over from the segment `before`, which the first one does not have; `base` is the last before those that took over at
+    the same tick. Of its first batch only the action is kept: the record is that of `before`, changed and computed on from there,
+    whenever it is asked for. What has been computed never changes: a replay that passes a checkpoint is compared with it.
     """
 
     __slots__ = (
-        "__weakref__", "_memory", "_unproven", "action", "before", "first_batch", "history", "machine", "number", "settings",
-        "start",
+        "__weakref__", "_memory", "_unproven", "action", "base", "before", "first_batch", "history", "machine", "number",
+        "settings", "start",
     )  # fmt: skip
 
     def __init__(self, memory: Memory, start: int, settings: Settings, action: Action, before: Segment | None = None) -> None:
         self._memory, self.start, self.settings, self.action, self.before = memory, start, settings, action, before
+        self.base: Segment | None = (
+            before.base if before is not None and before.base is not None and before.start == start else before
+        )
         self.first_batch = position_of(memory.program, start).number
         self.history = History(self.first_batch, memory.budget, memory.scalars)
         self.machine = ""

@@ -82,10 +82,8 @@ class Timeline:
         segment = self.chain.beginning_at(tick)
         if segment is None:
             return self.moment(tick)
-        while segment.start == tick and segment.before is not None:
-            segment = segment.before
         position = self.position(tick)
-        return Moment(self.program, position, segment.record(position.number)[1], self.program.config.vocabulary)
+        return Moment(self.program, position, (segment.base or segment).record(position.number)[1], self.program.config.vocabulary)
 
     def place(self, tick: int) -> int:
         """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
