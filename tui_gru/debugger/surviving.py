@@ -35,6 +35,7 @@ class Surviving(ABC):
     _recorder: Recorder | None
     _later: _Later | None
     _verb: int  # the thread that is in a recorded verb
+    _idle: RLock  # held by a recorded verb, and by what must not come at the same time as one
     _recording: RLock  # what is kept may come from another thread than the verbs
 
     @abstractmethod
@@ -44,7 +45,7 @@ class Surviving(ABC):
     def _begin(self, state: State) -> None:
         """Go on from a state."""
         self._kept, self._recorder, self._later, self.notice = state.kept, None, None, ""
-        self._verb, self._recording = 0, RLock()
+        self._verb, self._recording, self._idle = 0, RLock(), RLock()
 
     @classmethod
     def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
@@ -185,12 +186,13 @@ def recorded(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P]
 
     @wraps(verb)
     def record(session: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        outer, session._verb = session._verb, get_ident()
-        try:
-            return verb(session, *args, **kwargs)
-        finally:
-            session._verb = outer
-            session.record()
+        with session._idle:
+            outer, session._verb = session._verb, get_ident()
+            try:
+                return verb(session, *args, **kwargs)
+            finally:
+                session._verb = outer
+                session.record()
 
     return record
 
