@@ -124,7 +124,8 @@ class Lookout:
     def number(self, tick: int) -> int | None:
         """Which hit it is, in time, that is at a tick; None where that is not known without looking."""
         batch = (tick - 1) // self._timeline.program.ticks
-        self.fill(0, batch - 1)
+        if self.tally.before(batch) is None:
+            self.fill(0, batch - 1)
         before = self.tally.before(batch)
         return None if before is None else before + self.hits_in(batch).ticks.index(tick) + 1
 

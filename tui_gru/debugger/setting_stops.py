@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.jumping import Jumping
@@ -86,10 +87,11 @@ class SettingStops(Jumping):
             self._active = self._stops, tuple(map(self._made_ready, self._stops.active))
         return self._active[1]
 
-    def _watched(self) -> tuple[Watched, ...]:
+    def _watched(self) -> Sequence[Watched]:
         """What is watched, at this moment."""
         if not self._stops.watches:
             return ()
-        from tui_gru.debugger.watching import watched
+        from tui_gru.debugger.watching import WatchedValues, watched
 
-        return tuple(watched(self._made_ready(watch), self._timeline, self._moment) for watch in self._stops.watches)
+        timeline, moment = self._timeline, self._moment
+        return WatchedValues(self._stops.watches, lambda watch: watched(self._made_ready(watch), timeline, moment), self._idle)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class Snapshot:
     notice: str = ""
     forks: tuple[Fork, ...] = ()
     stops: Stops = NO_STOPS
-    watched: tuple[Watched, ...] = ()
+    watched: Sequence[Watched] = ()
     log: tuple[LogLine, ...] = ()
     marks: tuple[Mark, ...] = ()
     hits: tuple[int, ...] = ()

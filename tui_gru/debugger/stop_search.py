@@ -99,7 +99,7 @@ class StopSearch:
 
     def _count_before(self, batch: int) -> bool:
         """Have the hits before a batch known to those who count them. Whether it was broken off."""
-        counting = [lookout for lookout in self._lookouts if lookout.counted]
+        counting = [lookout for lookout in self._lookouts if lookout.counted and lookout.tally.before(batch) is None]
         if not counting:
             return False
         every, self._lookouts = self._lookouts, counting

@@ -62,7 +62,7 @@ class Stopping(Writing):
         return bool(self.notice)
 
     def _walk(self, tick: int, progress: Progress | None) -> Position:
-        if not self._stops.active:
+        if not self._active_triggers():
             return self._go(tick, progress)
         end = self.end
         tick = self._timeline.place(tick if end is None else min(tick, end.tick))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, overload
 
 from rich.style import Style
 from textual.content import Content
@@ -16,6 +16,29 @@ from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.refs import Ref
+
+
+class Rows(Sequence[Strip]):
+    """`count` rows, at most `width` cells wide, each drawn when it first comes into view."""
+
+    def __init__(self, count: int, width: int, draw: Callable[[int], Strip]) -> None:
+        self.width, self._draw = width, draw
+        self._rows: list[Strip | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Strip: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Strip]: ...
+    def __getitem__(self, index: int | slice) -> Strip | Sequence[Strip]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = self._rows[index]
+        if row is None:
+            row = self._rows[index] = self._draw(index)
+        return row
 
 
 class Panel(ScrollView, can_focus=True):
@@ -173,4 +196,6 @@ class Panel(ScrollView, can_focus=True):
         content = self.build(max(width, 0), max(height, 0))
         if isinstance(content, Box):
             return [content.strip(y) for y in range(content.height)], content.width
+        if isinstance(content, Rows):
+            return content, content.width
         return content, max((strip.cell_length for strip in content), default=0)
