@@ -75,7 +75,7 @@ VERBS = (
     Verb("suppose", "i", "suppose", "", "another number in its place: what would follow, and enter keeps it", _LOOK),
     Verb("row", "r", "row(1)", "row", "single out the next row of the batch", _LOOK, 6),
     Verb("row.back", "R", "row(-1)", "", "single out the row before", _LOOK),
-    Verb("layer", "L", "layer", "", "the next layer, in each direction: its gates, states and gradients", _LOOK),
+    Verb("layer", "L", "layer", "", "another layer or direction: its gates, weights and gradients; at last the one at work", _LOOK),
     Verb("weights", "x", "weights", "", "weights, gradients, or the change of the last step", _LOOK),
     Verb("branches", "J", "branches", "", "the list of branches: go to one, rename it, delete it", _LOOK),
     Verb("page", "v", "page", "view", "the next page of panels, on a small screen", _LOOK, 0),

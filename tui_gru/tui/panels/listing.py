@@ -80,7 +80,7 @@ class Listing(Panel):
         rows, arrow = snapshot.program.rows, arrow_row(snapshot)
         longest = max(cell_len(transliterate(_indented(row, _WIDE), self.palette.glyphs)) for row in rows)
         width, height = self.canvas(width, height, Size(_GUTTER + longest, len(rows)))
-        phase = snapshot.position.phase
+        phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(rows)
         learns = snapshot.learning or snapshot.record.gradients is not None
         lines = []
@@ -93,7 +93,7 @@ class Listing(Panel):
                 passed=index < arrow and row.line is not None and row.line.phase == phase,
                 idle=index > loss and not learns,
             )
-            at_work = row.counter != "t" or (snapshot.timestep is not None and (phase == "forward") == (index < loss))
+            at_work = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
             value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and at_work else ""
             lines.append(_written(self.palette, _indented(row, width), width, state, value))
         return from_rows(lines)
@@ -199,7 +199,9 @@ def _written(palette: Palette, text: str, width: int, state: State, value: str) 
 
 
 def _coloured(palette: Palette, text: str) -> list[Segment]:
-    """Keywords in their colour, words on what a sum is over quiet."""
+    """Keywords in their colour; words on what a sum is over, and the headings of layers, quiet."""
+    if text.lstrip().startswith("#"):
+        return [Segment(text, palette.dim)]
     styles = {"for": palette.keyword, "in": palette.keyword}
     parts = _WORDS.split(text)
     return [Segment(part, styles.get(part, palette.dim) if index % 2 else palette.plain) for index, part in enumerate(parts)]

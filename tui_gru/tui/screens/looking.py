@@ -117,12 +117,19 @@ class LookingScreen(WalkingScreen):
         self.show_view()
 
     def action_layer(self) -> None:
-        layers = self.session.program.layers
-        now = len(layers) - 1 if self.view.layer is None else self.view.layer
-        self.view = replace(self.view, layer=(now + 1) % len(layers))
+        program = self.session.program
+        if len(program.layers) == 1:
+            self.say("this model has one layer, in one direction")
+            return
+        after = 0 if self.view.layer is None else self.view.layer + 1
+        self.single_out_layer(after if after < len(program.layers) else None)
+        shown = "the layer of the line at work" if self.view.layer is None else program.layer_name(program.layers[after])
+        self.say(f"gates, weights and the gradient's flow show {shown}")
+
+    def single_out_layer(self, layer: int | None) -> None:
+        """Have the panels of one layer show this one, counted through all directions; None follows the line at work."""
+        self.view = replace(self.view, layer=layer)
         self.show_view()
-        shown = self.view.layer_of(self.session.program)
-        self.say(f"{shown.name} of {layers[-1].number + 1}" if len(layers) > 1 else "this model has one layer, in one direction")
 
     def action_weights(self) -> None:
         weights = self.query_one(Weights)

@@ -45,7 +45,9 @@ if TYPE_CHECKING:
     from tui_gru.debugger.journal import Action
     from tui_gru.tui.panels.command_line import CommandLine
 
-WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"})
+WHILE_RUNNING = frozenset(
+    {"escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"}
+)
 
 
 class MainScreen(
@@ -65,16 +67,17 @@ class MainScreen(
 
     def compose(self) -> ComposeResult:
         self.size_up()
+        gates = Gates(self.session.program)
         yield Header()
         with Container(id="body"):
             with Container(id="program"):
                 yield Listing()
-            with Container(id="blackboard"):
+            with Container(id="blackboard", classes="-many" if gates.many else ""):
                 with Container(id="top"):
                     yield Sequence()
                     yield LossTerms()
                 yield LineAtWork()
-                yield Gates(self.session.program)
+                yield gates
                 with Container(id="middle"):
                     yield Softmax()
                     yield LossCurve()
