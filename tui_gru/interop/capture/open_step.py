@@ -37,8 +37,11 @@ class Entry:
 
 @dataclass(eq=False)
 class OpenStep:
-    """`latest` are the calls that are kept though no gradient came to them yet; its length is the user's choice."""
+    """`latest` are the calls that are kept though no gradient came to them yet; its length is the user's choice. Of one that is not
+    `wanted` nothing is collected."""
 
+    number: int
+    wanted: bool
     latest: deque[PendingCall]
     entries: list[Entry] = field(default_factory=list)
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that a gradient came to, by id
@@ -78,12 +81,12 @@ class OpenStep:
                 call.step = following.token
                 following.latest.append(call)
 
-    def freeze(self, number: int, rank: int, ranks: int) -> CapturedStep:
+    def freeze(self, rank: int, ranks: int) -> CapturedStep:
         """What has been collected. Calls that no gradient came to are counted, unless they are among the latest."""
         kept = self.learned.keys() | set(map(id, self.latest))
         calls = [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
         return CapturedStep(
-            number,
+            self.number,
             tuple(call.frozen(i) for i, call in enumerate(calls)),
             self.gradients,
             self.before,
