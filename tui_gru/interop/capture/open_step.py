@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
+_MANY = 10_000  # calls of one step, such as those of a long validation, among which the dead ones are looked for
+
+
 @dataclass(eq=False)
 class Entry:
     """The place of a call. Until a gradient comes, only the script's own graph holds the call: if that goes, none can come.
@@ -50,6 +53,7 @@ class OpenStep:
     before: dict[str, Array] = field(default_factory=dict)
     passes: set[int] = field(default_factory=set)
     updated: bool = False
+    not_kept: int = 0  # calls whose places are forgotten
     loss: float | None = None
     settings: dict[str, float] = field(default_factory=dict)
     notes: dict[Note, None] = field(default_factory=dict)
@@ -59,8 +63,17 @@ class OpenStep:
         """A place for a call; `again`: it is made in a backward pass. None where it is not needed: its first time had a graph."""
         if again:
             return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
+        if len(self.entries) >= _MANY:
+            self._forget_dead()
         self.entries.append(Entry(part))
         return self.entries[-1]
+
+    def _forget_dead(self) -> None:
+        """Count the older calls that no gradient can come to any more, and forget their places."""
+        older, self.entries = self.entries[: -_MANY // 2], self.entries[-_MANY // 2 :]
+        alive = [entry for entry in older if entry.call is not None]
+        self.not_kept += len(older) - len(alive)
+        self.entries = alive + self.entries
 
     def take(self, entry: Entry, call: PendingCall) -> None:
         """Put a call into its place."""
@@ -95,6 +108,6 @@ class OpenStep:
             self.settings,
             rank,
             ranks,
-            len(self.entries) - len(calls),
+            self.not_kept + len(self.entries) - len(calls),
             tuple(self.notes),
         )
