@@ -148,7 +148,8 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         weights,
         tuple(call.out.shape),
         facts,
-        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn)],  # a detached one shares its count
+        # A detached tensor shares its count of changes; one of inference mode has none.
+        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn) if not tensor.is_inference()],
     )
     if facts["autocast"]:
         pending.notes[Note.AUTOCAST] = None
