@@ -188,7 +188,7 @@ class StoppingScreen(LookingScreen):
             if not self.session.notice:
                 self.answer(answers.place(self.snapshot) + answers.branched(before, self.snapshot))
 
-        self.do(lambda progress: self.session.jump(letter, progress=progress), then=say)
+        self.do(lambda progress: self.session.jump(letter, progress=progress), batches=self.session.batches_to(), then=say)
 
     def delete_mark(self, letter: str) -> None:
         self.change_stops(lambda session: session.delete_mark(letter))

@@ -76,10 +76,11 @@ class SupposingScreen(LookingScreen):
     def suppose(self, name: str, index: tuple[int, ...], value: float, t: int | None) -> None:
         """Show what would follow in this batch from another number. `t` is 0-based, None for the position's."""
         found: list[WhatIf] = []
-        self.do(
-            lambda _: found.append(self.session.what_if(self.session.program.code_name(name), index, value, t)),
-            then=lambda: self._show_what_if(found[0]),
-        )
+
+        def suppose(_: object) -> None:
+            found.append(self.session.what_if(self.session.program.code_name(name), index, value, t))
+
+        self.do(suppose, then=lambda: self._show_what_if(found[0]))
 
     def _show_what_if(self, what_if: WhatIf) -> None:
         from tui_gru.tui.panels.what_if import WhatIfPanel
@@ -101,4 +102,4 @@ class SupposingScreen(LookingScreen):
             self.answer(f"{named} is {what_if.value + 0:g} from here on{answers.branched(before, self.snapshot)}")
 
         self.lift()
-        self.do(keep, then=say)
+        self.do(keep, batches=self.session.batches_to(), then=say)
