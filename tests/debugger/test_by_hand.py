@@ -7,7 +7,6 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.deriving import assert_adds_up, explained, learning
-from tests.debugger.models import TEXT
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.changes import changeable
 

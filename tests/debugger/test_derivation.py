@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import numpy as np
 import pytest
+
 from tui_gru import Session
 from tui_gru.debugger.derivation import MOST, Form, as_text, first_opened, laid_out, short
 from tui_gru.debugger.derivation_latex import as_latex

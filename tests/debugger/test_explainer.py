@@ -11,7 +11,6 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here
 from tests.debugger.models import TEXT
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.names import Kind
 from tui_gru.debugger.origin import Number
 
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
