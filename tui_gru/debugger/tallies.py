@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from weakref import WeakKeyDictionary
+from collections import OrderedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,7 @@ from tui_gru.debugger.timeline import Timeline
 
 UNKNOWN = -1
 RECENT = 64
+MOST = 4  # timelines
 
 
 class Tally:
@@ -75,15 +76,18 @@ class Tally:
 
 
 class Tallies:
-    """The tallies of all timelines that are still there, by the keys of triggers."""
+    """The tallies of the timelines that were asked about last, by the keys of triggers. Those of others are counted anew."""
 
     def __init__(self) -> None:
-        self._of: WeakKeyDictionary[Timeline, dict[tuple[str, ...], Tally]] = WeakKeyDictionary()
+        self._of: OrderedDict[Timeline, dict[tuple[str, ...], Tally]] = OrderedDict()
 
     def of(self, timeline: Timeline, key: tuple[str, ...]) -> Tally:
         """The tally of a trigger; what is known of a timeline with the same beginning is taken over."""
         if timeline not in self._of:
             self._of[timeline] = self._taken_over(timeline)
+            while len(self._of) > MOST:
+                self._of.popitem(last=False)
+        self._of.move_to_end(timeline)
         return self._of[timeline].setdefault(key, Tally())
 
     def _taken_over(self, timeline: Timeline) -> dict[tuple[str, ...], Tally]:
