@@ -53,8 +53,10 @@ class _Reader:
 
     def state(self) -> State:
         here = self._fact("here")
+        named = {name: self._branch(branch) for name, *branch in self._fact("branches")}
+        current = named[here["branch"]]
         branches = Branches(
-            {name: self._branch(branch) for name, *branch in self._fact("branches")},
+            {**named, here["branch"]: Branch(current.timeline, here["newest"])},
             here["branch"],
             tuple(self._change(f"done/{i}") for i in range(here["done"])),
             tuple(self._change(f"undone/{i}") for i in range(here["undone"])),

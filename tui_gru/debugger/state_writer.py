@@ -1,10 +1,11 @@
 """Writing a session down: all of it the first time, and from then on what has changed.
 
-The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch,
-stride, how many changes can be undone and redone), `branches` [name, segment, newest], `segment/I` (the segment before it, start,
-action, settings), `history/I` (how much of it there is), `done/N` and `undone/N` (changes), `samples`, and `kept`: a place by name
-for what a front end wants to find again (marks, breakpoints, watches, layout, commands). The arrays, by segment: `columns/I` the
-numbers of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; and `sample/N` the draws of a sample.
+The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch, how
+far that has come, stride, how many changes can be undone and redone), `branches` [name, segment, newest], `segment/I` (the segment
+before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N` (changes), `samples`, and
+`kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout, commands). The arrays, by
+segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of parameters and state, by batch; and `sample/N`
+the draws of a sample.
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ class StateWriter:
         self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
+        self._named: tuple[tuple[str, Branch | Segment], ...] = ()  # the branches in the file, the current one by its last segment
         self._kept: Mapping[str, Any] | None = None
         self._grown: set[Segment] = set()
 
@@ -96,13 +98,20 @@ class StateWriter:
         here = {
             "tick": state.tick,
             "branch": branches.current,
+            "newest": branches.newest,
             "stride": asdict(state.stride),
             "stop_on_nan": state.stop_on_nan,
             "done": len(branches.done),
             "undone": len(branches.undone),
         }
         self._put(file, "here", here)
-        self._put(file, "branches", [[name, *_branch(branch)] for name, branch in branches.named.items()])
+        # How far the current branch has come is in `here`, so that a step does not write all branches again.
+        named = tuple(
+            (name, branch.timeline.last if name == branches.current else branch) for name, branch in branches.named.items()
+        )
+        if named != self._named:
+            self._put(file, "branches", [[name, *_branch(branch)] for name, branch in branches.named.items()])
+            self._named = named
 
     def _branches(self, state: State) -> Iterator[Branch]:
         """Every branch that may hold segments not written yet."""
