@@ -231,3 +231,17 @@ def test_checkpoints_of_many_branches_are_within_the_limit():
             each.switch(name)
             each.seek("e13 b2 t2")
         assert bits(session) == bits(plain)
+
+
+def test_hits_are_known_of_the_timelines_asked_about_last():
+    session = Session(history_memory=10**6)
+    session.learning = True
+    session.step("batch", 3000)
+    session.break_at("loss", condition="loss < 0")
+
+    def work():
+        for i in range(100):
+            session.edit("Wz", (0, 1), i)
+            session.step("batch")
+
+    assert kept(work) < 800_000
