@@ -116,6 +116,15 @@ def test_a_huge_count_is_only_a_number():
     assert s.step("batch", -(10**30)).tick == 0
 
 
+def test_sgd_without_end_stops_at_the_end():
+    s = learning(epochs=1)
+    assert s.sgd(10**30) == s.end
+    off = Session(epochs=1)
+    off.seek(off.program.ticks * off.program.num_batches)
+    assert off.position.phase == "loss"
+    assert off.sgd(10**30).phase == "update"
+
+
 # Being stopped
 
 

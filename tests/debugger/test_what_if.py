@@ -139,7 +139,7 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
         (("loss", (), 1), "no number that can be changed"),
         (("zz", (0, 0), 1), "did you mean"),
         (("z", (0, 0), 0.1, 2), "z has not been computed here yet"),
-        (("z", (0, 0), 0.1, 7), "counted from 0 to 3"),
+        (("z", (0, 0), 0.1, 7), "the timestep t must be from 0 to 3, not 7"),
         (("z", (0, 9), 0.1), "shape 2 x 3"),
         (("z", (0, 0), float("nan")), "takes a finite"),
         (("dWz", (0, 0), 0.1), "dWz has not been computed here yet"),

@@ -115,7 +115,7 @@ def test_sampling_changes_no_parameter_and_no_other_generator():
         ({"primer": ""}, "primer", "the primer is empty"),
         ({"primer": "a!"}, "primer", "'!' at position 2 of the primer is not in the vocabulary 'abcde'"),
         ({"length": -1}, "length", "0 or more, not -1"),
-        ({"length": 1.5}, "length", "0 or more, not 1.5"),
+        ({"length": 1.5}, "length", "a whole number, not 1.5"),
         ({"sampler": "beam"}, "sampler", "one of fed-back, tutorial, not 'beam'"),
         ({"temperature": -0.5}, "temperature", "0 or more, not -0.5"),
         ({"temperature": float("nan")}, "temperature", "finite"),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 MAIN = "main"
@@ -105,7 +106,7 @@ class Branches:
     def renamed(self, old: str, new: str) -> Branches:
         """A branch has another name, in the changes that can be undone and redone as well."""
         self._check(old)
-        if not new.isprintable() or new.split() != [new] or len(new) > LONGEST_NAME:
+        if not arguments.text("the name of a branch", new).isprintable() or new.split() != [new] or len(new) > LONGEST_NAME:
             raise TuiGruError(f"a name of a branch is one word of at most {LONGEST_NAME} characters, not {new!r}")
         if new == old:
             return self
@@ -139,7 +140,7 @@ class Branches:
         return Branches(named, self.current, others(self.done), others(self.undone))
 
     def _check(self, name: str) -> None:
-        if name not in self.named:
+        if arguments.text("a branch", name) not in self.named:
             raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(self.named)}")
 
     def _free_name(self) -> str:

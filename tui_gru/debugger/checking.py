@@ -18,6 +18,7 @@ from tui_gru.debugger.position import Position
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.segment import Action
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
 from tui_gru.engine.parameters import parameter_names
 from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, Activations, BatchRecord
@@ -164,6 +165,8 @@ class Check:
         """Compare everything; imports torch. Raises `TuiGruError` where a number is not finite."""
         from tui_gru.engine.reference import check_batch
 
+        entries = arguments.whole("entries", entries, least=0)
+        seed = arguments.whole("seed", seed, least=0)
         record, copied = self.record, self.record.gradients is None
         if copied:
             record = record.copy()

@@ -8,6 +8,7 @@ from tui_gru.debugger.forks import Forks
 from tui_gru.debugger.other import Other
 from tui_gru.debugger.state import State
 from tui_gru.debugger.stopping import Stopping
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 COMPARED = "compared"  # the name under which the pair is kept with the session
@@ -38,7 +39,7 @@ class Comparing(Stopping):
         if name is None:
             self._keep_compared(())
             return None
-        name = name or self._relative()
+        name = arguments.text("a branch", name) or self._relative()
         if name == current:
             raise TuiGruError(f"{name} is the branch you are on; compare it with another: {', '.join(self._others)}")
         if name not in self._branches.names:

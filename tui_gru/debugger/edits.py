@@ -13,6 +13,7 @@ from tui_gru.debugger.changeable import gradients_of, offset_of, values_of
 from tui_gru.debugger.moment import Moment, unknown_name
 from tui_gru.debugger.segment import Action, Settings
 from tui_gru.debugger.timeline import Change, nothing
+from tui_gru.engine import arguments
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
@@ -109,7 +110,8 @@ def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Chang
     config = settings.trainer.config
     char = edit.value
     if not isinstance(char, str) or len(char) != 1 or char not in config.vocabulary:
-        raise TuiGruError(f"a character of the text must be one of the vocabulary {config.vocabulary!r}, not {char!r}")
+        typed = arguments.shown(char)
+        raise TuiGruError(f"a character of the text must be one of the vocabulary {config.shown_vocabulary}, not {typed}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
         raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
     i = edit.index[0]
@@ -136,13 +138,10 @@ def check_index(edit: Edit, array: Array) -> None:
 
 def checked_number(edit: Edit, config: Config) -> float:
     """The value, rounded to the config's dtype. Raises `TuiGruError` where it is no finite number."""
-    try:
-        with np.errstate(over="ignore"):
-            value = float(np.dtype(config.dtype).type(float(edit.value)))
-    except (TypeError, ValueError, OverflowError):
-        raise TuiGruError(f"{edit.name} takes a number, not {edit.value!r}") from None
+    with np.errstate(over="ignore"):
+        value = float(np.dtype(config.dtype).type(arguments.number(edit.name, edit.value)))
     if not math.isfinite(value):
-        raise TuiGruError(f"{edit.name} takes a finite {config.dtype}, not {edit.value!r}")
+        raise TuiGruError(f"{edit.name} takes a finite {config.dtype}, not {arguments.shown(edit.value)}")
     return value
 
 
@@ -156,5 +155,5 @@ def as_index(index: Any) -> tuple[int, ...]:
         return ()
     parts = tuple(index) if isinstance(index, (tuple, list)) else (index,)
     if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
-        raise TuiGruError(f"an index is a whole number or a tuple of them, not {index!r}")
+        raise TuiGruError(f"an index is a whole number or a tuple of them, not {arguments.shown(index)}")
     return tuple(int(part) for part in parts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.travelling import Travelling
+from tui_gru.engine import arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.explainer import Explainer
@@ -22,7 +23,9 @@ class Explaining(Travelling):
         from tui_gru.debugger.edits import as_index
         from tui_gru.debugger.origin import Number
 
-        number = Number(name, as_index(index), t, self.position.tick)
+        if t is not None:
+            t = arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
+        number = Number(arguments.text("a name", name), as_index(index), t, self.position.tick)
         return self._explainer.explain(number)
 
     def origin(self, number: Number) -> Node:

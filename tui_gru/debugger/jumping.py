@@ -6,12 +6,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
-from tui_gru.debugger.marks import Mark, Marks, check_letter
+from tui_gru.debugger.marks import Mark, Marks
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
 from tui_gru.debugger.travelling import Progress, Travelling
 from tui_gru.debugger.trouble import Trouble, joined
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 MARKS, CONDITION, LEFT = "marked", "last_condition", "left"  # the names under which they are kept with the session
@@ -58,8 +59,7 @@ class Jumping(Travelling):
 
     def jump(self, letter: str, *, progress: Progress | None = None) -> Position:
         """Go to a mark, on whatever branch it is; with `'`, to where one was before the last jump, seek, search or switch."""
-        if letter != BACK:
-            check_letter(letter)
+        if arguments.text("a mark", letter) != BACK:
             mark = self._marks.get(letter)
             where, what = (mark.branch, mark.tick), f"mark {letter}"
         elif self._left is None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 _LETTER = re.compile("[a-zA-Z]")
@@ -76,4 +77,4 @@ class Marks:
 
 def check_letter(letter: Any) -> None:
     if not isinstance(letter, str) or not _LETTER.fullmatch(letter):
-        raise TuiGruError(f"a mark is a letter, a to z or A to Z, not {letter!r}")
+        raise TuiGruError(f"a mark is a letter, a to z or A to Z, not {arguments.shown(letter)}")

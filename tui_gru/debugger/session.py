@@ -20,6 +20,7 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
 from tui_gru.debugger.timeline import Timeline, nothing
+from tui_gru.engine import arguments
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
@@ -46,8 +47,8 @@ class Session(Explaining, Comparing):
     def __init__(self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, **options: Any) -> None:
         config = Config.of(**options)
         if epochs is not None:
-            epochs = _whole("epochs", epochs, at_least=1)
-        history_memory = _whole("history_memory", history_memory, at_least=0)
+            epochs = arguments.whole("epochs", epochs, least=1, option="epochs")
+        history_memory = arguments.whole("history_memory", history_memory, least=0, option="history_memory")
         memory = Memory(Budget(history_memory), Records(config.record_bytes))
         settings = Settings(Trainer(config, Corpus(config)), False, config.learning_rate)
         timeline = Timeline.begin(program_of(config), settings, initial_parameters(config), memory)
@@ -61,7 +62,7 @@ class Session(Explaining, Comparing):
 
     def value(self, name: str) -> Any:
         """A value by name as of the position: (B, H) or (B, V) read-only, a number, or None where it is not computed yet."""
-        return self._moment.value(name)
+        return self._moment.value(arguments.text("a name", name))
 
     def parameter(self, name: str) -> Array:
         """A parameter as of the position, read-only."""
@@ -129,6 +130,8 @@ class Session(Explaining, Comparing):
 
     def holds(self, anchor: Anchor) -> bool:
         """Whether the branch one is on has that moment, and nothing in it has been changed since."""
+        if not hasattr(anchor, "holds_in"):
+            raise TuiGruError(f"an anchor is what `anchor` gave, not {arguments.shown(anchor)}")
         return anchor.holds_in(self._timeline)
 
     def batch_check(self) -> Check:
@@ -154,9 +157,10 @@ class Session(Explaining, Comparing):
     @learning.setter
     @recorded
     def learning(self, value: bool) -> None:
-        if bool(value) != self._settings.learning:
-            settings = replace(self._settings, learning=bool(value), once=None)
-            self._change(settings, nothing, Action("learning", {"value": bool(value)}))
+        value = arguments.truth("learning", value)
+        if value != self._settings.learning:
+            settings = replace(self._settings, learning=value, once=None)
+            self._change(settings, nothing, Action("learning", {"value": value}))
 
     @property
     def learning_rate(self) -> float:
@@ -181,6 +185,7 @@ class Session(Explaining, Comparing):
 
         if value is None:
             index, value = None, index
+        name = arguments.text("a name", name)
         edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
         settings, change = edits.plan(edit, self._moment, self._settings)
         self._change(settings, change, edits.action(edit))
@@ -194,7 +199,8 @@ class Session(Explaining, Comparing):
         from tui_gru.debugger import edits
         from tui_gru.debugger.what_if import what_if
 
-        return what_if(self._timeline, self._moment, edits.Edit(name, edits.as_index(index), value), t)
+        edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
+        return what_if(self._timeline, self._moment, edit, t)
 
     def adopt(self, what: WhatIf) -> Position:
         """Make a what-if so: go to just after the line that wrote the number, and edit it there, which forks in the past."""
@@ -261,11 +267,5 @@ class Session(Explaining, Comparing):
 
     def _check_parameter(self, name: str) -> None:
         names = parameter_names(self.config.reset)
-        if name not in names:
+        if arguments.text("a name", name) not in names:
             raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
-
-
-def _whole(option: str, value: Any, at_least: int) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or value.__index__() < at_least:
-        raise TuiGruError(f"{option} must be a whole number, at least {at_least}, not {value!r}", option=option)
-    return int(value.__index__())

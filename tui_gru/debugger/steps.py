@@ -11,14 +11,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from tui_gru.debugger.program import Program
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 LEVELS = ("op", "timestep", "phase", "batch", "epoch")
 
 
 def check_level(level: str) -> str:
-    if level not in LEVELS:
-        raise TuiGruError(f"there is no level {level!r} to step by; there are {', '.join(LEVELS)}")
+    if not isinstance(level, str) or level not in LEVELS:
+        raise TuiGruError(f"there is no level {arguments.shown(level)} to step by; there are {', '.join(LEVELS)}")
     return level
 
 

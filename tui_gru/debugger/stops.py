@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 
@@ -58,6 +59,7 @@ class Stops:
 
     def get(self, id: int) -> Stop:
         """The stop with an id. Raises `TuiGruError`."""
+        id = arguments.whole("the number of a breakpoint or watch", id)
         for stop in self.all:
             if stop.id == id:
                 return stop
@@ -134,7 +136,8 @@ def changed(stop: S, changes: Mapping[str, Any]) -> S:
         if name not in can:
             raise TuiGruError(f"a {what} has no {name!r} to change; it has {', '.join(can)}")
         if not isinstance(value, can[name]):
-            raise TuiGruError(f"{name} of a {what} is {'a text' if can[name] is str else 'True or False'}, not {value!r}")
+            kind = "a text" if can[name] is str else "True or False"
+            raise TuiGruError(f"{name} of a {what} is {kind}, not {arguments.shown(value)}")
     return replace(stop, **changes)
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.state import State
 from tui_gru.debugger.trouble import Trouble, joined
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 # SQLite and JSON are imported when a session is first written or read: they would be a tenth of the start.
@@ -146,6 +147,7 @@ class Surviving(ABC):
 
         from tui_gru.debugger.encoding import to_json
 
+        name = arguments.text("a name to keep a value under", name)
         try:
             value = json.loads(to_json(value))
         except (TypeError, ValueError) as error:
@@ -161,7 +163,7 @@ class Surviving(ABC):
 
     def kept(self, name: str, default: Any = None) -> Any:
         """What was last kept under a name."""
-        return self._kept.get(name, default)
+        return self._kept.get(arguments.text("the name of a kept value", name), default)
 
     def _heed(self, trouble: str) -> None:
         if trouble:

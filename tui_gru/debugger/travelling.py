@@ -19,6 +19,7 @@ from tui_gru.debugger.steps import Stride, check_level
 from tui_gru.debugger.surviving import Surviving, recorded
 from tui_gru.debugger.timeline import Change, Timeline, nothing
 from tui_gru.debugger.trouble import Trouble
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.record import BatchRecord
 
@@ -63,6 +64,15 @@ class Travelling(Surviving):
         return self._timeline.position(self._timeline.ruler("epoch").tick(self.epochs))
 
     @property
+    def stop_on_nan(self) -> bool:
+        """Whether a run stops where the loss or a weight is not finite."""
+        return self._stop_on_nan
+
+    @stop_on_nan.setter
+    def stop_on_nan(self, value: bool) -> None:
+        self._stop_on_nan = arguments.truth("stop_on_nan", value)
+
+    @property
     def check_every_batch(self) -> bool:
         """Whether each batch that a run finishes is compared with PyTorch's autograd; a run stops where they do not agree.
 
@@ -74,6 +84,7 @@ class Travelling(Surviving):
     def check_every_batch(self, value: bool) -> None:
         from tui_gru.debugger.checked_run import Tally  # late, as all that is not needed to begin with
 
+        value = arguments.truth("check_every_batch", value)
         self.checked = (self.checked or Tally()) if value else None
         self._done = self._done if value else (None, range(0))
 
@@ -94,9 +105,7 @@ class Travelling(Surviving):
         A step ends where its level does: `batch` goes to the end of the batch. In reverse it leads back to where one was.
         """
         ruler, here = self._timeline.ruler(check_level(level)), self.position.tick
-        if isinstance(count, bool) or not hasattr(count, "__index__"):
-            raise TuiGruError(f"a count is a whole number, not {count!r}")
-        count = count.__index__()
+        count = arguments.whole("count", count)
         stride = self._stride.onwards(level, here, count)
         target, cut = stride.target(ruler, count)
         before = self._stride
@@ -119,19 +128,22 @@ class Travelling(Surviving):
     @recorded
     def sgd(self, count: int = 1, *, progress: Progress | None = None) -> Position:
         """An SGD step: finish this batch from wherever one is in it, backward and update; `count` of them. Returns the position."""
+        count = arguments.whole("count", count, least=0)
         with self._under_way():
             for _ in range(count):
-                batch, end = self.position.tick // self.program.ticks, self.end
+                before, end = self.position, self.end
+                batch = before.tick // self.program.ticks
                 if not self._timeline.learns(batch) and (end is None or batch <= end.number):
                     self._change(replace(self._settings, once=batch), nothing, Action("sgd"))
                 self._go((batch + 1) * self.program.ticks, progress)
-                if self._interrupted.is_set() or self.notice:
+                if self._interrupted.is_set() or self.notice or self.position == before:
                     break
         return self.position
 
     @recorded
     def run_to(self, line: str, *, progress: Progress | None = None) -> Position:
         """Run to where a line, named by what it computes, is executed next: in this timestep, a later one, or the next batch."""
+        line = arguments.text("a line", line)
         ticks = {self.program.tick_of(line, t) for t in range(self.program.seq_length)} - {None}
         if not ticks:
             raise TuiGruError(f"there is no line that computes {line!r}")
@@ -207,9 +219,7 @@ class Travelling(Surviving):
         """A condition, checked. Raises `TuiGruError`."""
         from tui_gru.debugger.conditions import compile_condition  # late: a tenth of the start, for what comes later if at all
 
-        if not isinstance(source, str):
-            raise TuiGruError(f"a condition is a text such as loss < 0.5, not {source!r}")
-        return compile_condition(source, readable_names(self.config.reset))
+        return compile_condition(arguments.text("a condition", source), readable_names(self.config.reset))
 
     def _stand(self, branches: Branches, tick: int) -> None:
         """Be at a place of a branch."""

@@ -17,6 +17,7 @@ from tui_gru.debugger.moment import Moment, unknown_name
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.parameters import Array, parameter_names
 from tui_gru.engine.record import BACKWARD_NAMES, FORWARD_NAMES, BatchRecord
@@ -102,9 +103,7 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
 
 
 def _timestep(t: int, program: Program) -> int:
-    if isinstance(t, bool) or not hasattr(t, "__index__") or not 0 <= t < program.seq_length:
-        raise TuiGruError(f"there is no timestep {t!r}; they are counted from 0 to {program.seq_length - 1}")
-    return t.__index__()
+    return arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
 
 
 def _array(here: Moment, name: str, t: int | None) -> Array:

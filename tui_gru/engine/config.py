@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
@@ -98,30 +99,21 @@ def _joined(vocabulary: Any) -> str:
         chars = [vocabulary]
     for char in chars:
         if not isinstance(char, str) or len(char) != 1:
-            raise TuiGruError(f"the vocabulary must be characters, not {char!r}", option="vocabulary")
+            raise TuiGruError(f"the vocabulary must be characters, not {arguments.shown(char)}", option="vocabulary")
     return "".join(chars)
 
 
 def _positive(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__"):
-        raise TuiGruError(f"{name} must be a whole number, not {value!r}", option=name)
-    if value.__index__() < 1:
-        raise TuiGruError(f"{name} must be at least 1, not {value}", option=name)
-    return int(value.__index__())
+    return arguments.whole(name, value, least=1, option=name)
 
 
 def _seed(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not hasattr(value, "__index__") or not 0 <= value.__index__() < 2**63:
-        raise TuiGruError(f"{name} must be a whole number from 0 to 2^63-1, not {value!r}", option=name)
-    return int(value.__index__())
+    return arguments.whole(name, value, least=0, most=arguments.LARGEST, option=name)
 
 
 def check_learning_rate(name: str, value: Any) -> float:
     """`value` as a finite rate ≥ 0, or `TuiGruError`."""
-    try:
-        rate = float(value)
-    except (TypeError, ValueError):
-        raise TuiGruError(f"{name} must be a number, not {value!r}", option=name) from None
+    rate = arguments.number(name, value, option=name)
     if not math.isfinite(rate) or rate < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
     return rate
@@ -129,8 +121,8 @@ def check_learning_rate(name: str, value: Any) -> float:
 
 def _one_of(choices: tuple[str, ...]) -> Callable[[str, Any], str]:
     def check(name: str, value: Any) -> str:
-        if value not in choices:
-            raise TuiGruError(f"{name} must be one of {', '.join(choices)}, not {value!r}", option=name)
+        if not isinstance(value, str) or value not in choices:
+            raise TuiGruError(f"{name} must be one of {', '.join(choices)}, not {arguments.shown(value)}", option=name)
         return str(value)
 
     return check
@@ -150,7 +142,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 def _check_vocabulary(config: Config) -> None:
     if not config.text:
-        raise TuiGruError(f"the text is empty; it needs at least {_needed(config)} characters", option="text")
+        raise TuiGruError(f"the text is empty; it needs at least {arguments.shown(_needed(config))} characters", option="text")
     seen: dict[str, int] = {}
     for index, char in enumerate(config.vocabulary):
         if char in seen:
@@ -174,16 +166,17 @@ def _needed(config: Config) -> int:
 
 def _check_length(config: Config) -> None:
     if len(config.text) < _needed(config):
+        rows, timesteps, needed = map(arguments.shown, (config.batch_size, config.seq_length, _needed(config)))
         raise TuiGruError(
-            f"the text has {len(config.text)} characters; {config.batch_size} rows of {config.seq_length} timesteps need "
-            f"{_needed(config)} (batch_size x seq_length + 1): use a longer text or smaller sizes",
+            f"the text has {len(config.text)} characters; {rows} rows of {timesteps} timesteps need {needed} "
+            "(batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
         )
 
 
 def _check_memory(config: Config) -> None:
     records = config.num_batches if config.carry == "notebook" else 1
-    needed = config.record_bytes * records
+    needed = min(config.record_bytes * records, 2**200)  # beyond which it is none of a float's numbers
     limit = machine_memory() // 2
     if needed > limit:
         option = "carry" if config.record_bytes <= limit else "hidden_size"

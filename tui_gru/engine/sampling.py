@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine import cell
+from tui_gru.engine import arguments, cell
 from tui_gru.engine.config import SAMPLERS as SAMPLERS
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
@@ -73,7 +73,7 @@ def sample(
         draws.append(Draw(config.vocabulary[chosen], chosen, y_hat, uniform))
         if len(draws) < length:
             logits = step.through([chosen] if sampler == "fed-back" else primer_ids)
-    return Sample(primer, sampler, float(temperature), seed, tuple(draws))
+    return Sample(primer, sampler, float(temperature), int(seed), tuple(draws))
 
 
 def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[int, NDArray[np.float64]]:
@@ -119,7 +119,7 @@ class _Stepper:
 
 def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
     """Raise `TuiGruError` where this cannot be sampled, whatever the parameters are."""
-    if not primer:
+    if not arguments.text("the primer", primer, option="primer"):
         raise TuiGruError("the primer is empty; give at least one character of the vocabulary", option="primer")
     for i, char in enumerate(primer):
         if char not in config.vocabulary:
@@ -127,11 +127,9 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
                 f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.shown_vocabulary}",
                 option="primer",
             )
-    if isinstance(length, bool) or not hasattr(length, "__index__") or length < 0:
-        raise TuiGruError(f"length must be a whole number, 0 or more, not {length!r}", option="length")
-    if sampler not in SAMPLERS:
-        raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {sampler!r}", option="sampler")
-    if not isinstance(temperature, (int, float, np.floating)) or not 0 <= temperature < float("inf"):
-        raise TuiGruError(f"temperature must be finite and 0 or more, not {temperature!r}", option="temperature")
-    if isinstance(seed, bool) or not hasattr(seed, "__index__") or seed < 0:
-        raise TuiGruError(f"the sample's seed must be a whole number, 0 or more, not {seed!r}", option="sample_seed")
+    arguments.whole("length", length, least=0, option="length")
+    if not isinstance(sampler, str) or sampler not in SAMPLERS:
+        raise TuiGruError(f"sampler must be one of {', '.join(SAMPLERS)}, not {arguments.shown(sampler)}", option="sampler")
+    if not 0 <= arguments.number("temperature", temperature, option="temperature") < float("inf"):
+        raise TuiGruError(f"temperature must be finite and 0 or more, not {arguments.shown(temperature)}", option="temperature")
+    arguments.whole("the sample's seed", seed, least=0, option="sample_seed")

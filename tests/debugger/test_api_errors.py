@@ -1,0 +1,154 @@
+"""What a caller of the Python interface passes by mistake: the project's own error, whatever it is."""
+
+import random
+import re
+import warnings
+
+import numpy as np
+import pytest
+
+from tui_gru import Session, TuiGruError
+from tui_gru.engine import arguments
+
+
+class Odd:
+    """Raises whatever is asked of it."""
+
+    def __index__(self):
+        raise RuntimeError("odd")
+
+    __float__ = __repr__ = __index__
+
+
+HUGE = 10**400
+JUNK = [
+    None, 0, -1, 5, HUGE, -HUGE, 10**5000, 1.5, float("nan"), 3e38, True, np.bool_(True), np.array([1, 2]), np.array([[1.0]]),
+    "", "z", "x" * 3000, "\0", "\ud800", [], [0, 1], (0, 0), (1.5, 0), (HUGE, 0), {}, {"a": 1}, set(), b"x",
+    Odd(), Session, 1j, range(3), ..., object(),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def session():
+    s = Session(epochs=2)
+    s.learning = True
+    s.step("batch", 4)
+    return s
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: Session(learning_rate=HUGE),
+        lambda s: Session(hidden_size=HUGE),
+        lambda s: Session(batch_size=10**5000),
+        lambda s: Session(seed=Odd()),
+        lambda s: Session(dtype=np.array([1, 2])),
+        lambda s: setattr(s, "learning_rate", HUGE),
+        lambda s: setattr(s, "learning", np.array([1, 2])),
+        lambda s: setattr(s, "stop_on_nan", "yes"),
+        lambda s: setattr(s, "check_every_batch", []),
+        lambda s: s.value(5),
+        lambda s: s.parameter(np.array([1, 2])),
+        lambda s: s.edit(5, (0, 0), 1),
+        lambda s: s.edit("Wz", (0, 0), Odd()),
+        lambda s: s.what_if(5, (0, 0), 1),
+        lambda s: s.explain(5),
+        lambda s: s.explain("h", (0, 0), t=7),
+        lambda s: s.switch([]),
+        lambda s: s.delete_branch({}),
+        lambda s: s.rename_branch("main", 5),
+        lambda s: s.compare([]),
+        lambda s: s.sgd("x"),
+        lambda s: s.sgd(-1),
+        lambda s: s.step(np.array([1, 2])),
+        lambda s: s.step("batch", "3"),
+        lambda s: s.run_to([]),
+        lambda s: s.run_until(5),
+        lambda s: s.sample(5),
+        lambda s: s.sample("Ma", temperature=HUGE),
+        lambda s: s.mark(5),
+        lambda s: s.jump(np.array([1, 2])),
+        lambda s: s.delete_stop("1"),
+        lambda s: s.keep([], 1),
+        lambda s: s.kept([]),
+        lambda s: s.holds("here"),
+        lambda s: s.check(seed="x"),
+    ],
+)
+def test_a_mistake_is_one_line_of_the_projects_own(session, call):
+    here = session.position
+    with pytest.raises(TuiGruError) as caught:
+        call(session)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert session.position == here
+
+
+METHODS = {
+    "value": (), "parameter": (), "gradient": (), "edit": (), "undo": (), "redo": (),
+    "switch": (), "step": (), "sgd": (), "run_to": (), "run_until": (), "run_back_until": (), "what_if": ("t",),
+    "explain": ("t",), "break_at": ("condition", "hits", "log"), "watch": ("stops",), "delete_stop": (), "mark": (), "jump": (),
+    "delete_mark": (), "rename_branch": (), "delete_branch": (), "compare": (), "keep": (), "kept": (), "holds": (),
+}  # fmt: skip
+ATTRIBUTES = ("learning", "learning_rate", "stop_on_nan")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_junk_is_done_or_refused(seed, tmp_path):
+    """While it is recorded: what is refused is not written, and what is not can be."""
+    randomness = random.Random(seed)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # NumPy's own, about arrays as numbers
+        s = Session(epochs=2)
+        s.record_to(tmp_path / "junk.tui-gru")
+        for _ in range(300):
+            junk = [randomness.choice(JUNK) for _ in range(randomness.randrange(4))]
+            try:
+                if randomness.random() < 0.1:
+                    setattr(s, randomness.choice(ATTRIBUTES), randomness.choice(JUNK))
+                else:
+                    name, options = randomness.choice([*METHODS.items()])
+                    given = {option: randomness.choice(JUNK) for option in options if randomness.random() < 0.3}
+                    getattr(s, name)(*junk, **given)
+            except TuiGruError:
+                pass
+            except TypeError as error:
+                if not re.search("positional argument|multiple values for argument", str(error)):
+                    raise
+        assert s.recording is not None
+        s.snapshot()
+        s.close()
+    again = Session.open(tmp_path / "junk.tui-gru")
+    assert again.position == s.position
+    assert again.stop_on_nan is s.stop_on_nan
+
+
+def test_numpys_truths_are_pythons(tmp_path):
+    s = Session()
+    s.record_to(tmp_path / "truth.tui-gru")
+    s.stop_on_nan, s.learning = np.bool_(True), np.bool_(True)
+    s.step("batch", 2)
+    s.close()
+    again = Session.open(tmp_path / "truth.tui-gru")
+    assert (again.stop_on_nan, again.learning, again.position.number) == (True, True, 1)
+
+
+@pytest.mark.parametrize("name", ["dWz", "dWy", "dby"])
+@pytest.mark.parametrize("value", [3e38, -3e38])
+def test_a_gradient_too_large_for_its_norm_is_no_warning(name, value):
+    s = Session()
+    s.learning = True
+    s.seek(s.program.backward_end)
+    s.edit(name, (0,) * s.gradient(name[1:]).ndim, value)
+    assert s.value("grad_norm") == np.inf
+    s.step("batch")
+
+
+def test_a_value_in_a_message_is_short_and_on_one_line():
+    assert arguments.shown("a\nb") == "'a\\nb'"
+    assert arguments.shown(10**5000) == "a int"
+    assert arguments.shown(Odd()) == "a Odd"
+    assert len(arguments.shown("x" * 10**6)) < 100
+    assert arguments.number("x", 10**400) == float("inf")
+    assert arguments.number("x", -(10**400)) == float("-inf")

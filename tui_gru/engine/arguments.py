@@ -1,0 +1,64 @@
+"""Checks of what a caller passes: each gives the value in its plain type, or raises `TuiGruError` that names the argument."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from tui_gru.engine.errors import TuiGruError
+
+LARGEST = 2**63 - 1  # what 8 bytes hold
+_SHOWN = 60  # characters of a value, in a message
+
+
+def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, option: str | None = None) -> int:
+    """A whole number, of any size where there are no bounds. True and False are none."""
+    try:
+        found = None if isinstance(value, bool) else int(value.__index__())
+    except Exception:  # whatever the __index__ of another type raises
+        found = None
+    if found is None:
+        raise TuiGruError(f"{name} must be a whole number, not {shown(value)}", option=option)
+    if (least is not None and found < least) or (most is not None and found > most):
+        upto = "2^63-1" if most == LARGEST else str(most)
+        bounds = f"from {least} to {upto}" if most is not None else "0 or more" if least == 0 else f"at least {least}"
+        raise TuiGruError(f"{name} must be {bounds}, not {shown(found)}", option=option)
+    return found
+
+
+def number(name: str, value: Any, *, option: str | None = None) -> float:
+    """A number; one too large for a float is infinite."""
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+    except Exception:  # whatever the __float__ of another type raises
+        raise TuiGruError(f"{name} must be a number, not {shown(value)}", option=option) from None
+
+
+def text(name: str, value: Any, *, option: str | None = None) -> str:
+    """A text."""
+    if not isinstance(value, str):
+        raise TuiGruError(f"{name} must be a text, not {shown(value)}", option=option)
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    """True or False, as a Python bool; NumPy's own are taken, and so are 0 and 1."""
+    try:
+        plain = value.item() if hasattr(value, "item") else value
+    except ValueError:  # an array of several
+        plain = None
+    if not isinstance(plain, int) or plain not in (0, 1):
+        raise TuiGruError(f"{name} must be True or False, not {shown(value)}")
+    return bool(plain)
+
+
+def shown(value: Any) -> str:
+    """A value in a message: its `repr`, shortened; its type where there is no `repr`."""
+    try:
+        written = repr(value)
+    except Exception:  # a whole number of over 4,300 digits, or whatever the __repr__ of another type raises
+        written = f"a {type(value).__name__}"
+    written = " ".join(written.split())
+    return written if len(written) <= _SHOWN else f"{written[:_SHOWN]}…"
