@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual.containers import Container
 
-from tui_gru.debugger.expression_text import ConditionError
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.session import Session
+from tui_gru.debugger.typed import TypedError
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.listing import Listing, stops_on
@@ -123,8 +123,8 @@ class StoppingScreen(LookingScreen):
         def run(progress: Any) -> None:
             try:
                 held = verb(condition, progress=progress)
-            except ConditionError as error:
-                raise ConditionError(error.reason, error.column + begins) from None
+            except TypedError as error:
+                raise error.moved(begins) from None
             if not held and not self.session.notice:
                 self.session.notice = f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}"
 

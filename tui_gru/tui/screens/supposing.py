@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.typed import quoted
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import CellPanel
@@ -49,7 +50,7 @@ class SupposingScreen(LookingScreen):
         snapshot = self.snapshot
         t = snapshot.position.t if ref.t is None else ref.t
         place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == "y")
-        return f"set text[{place}] {snapshot.corpus.text[place]}"
+        return f"set text[{place}] {quoted(snapshot.corpus.text[place])}"
 
     def _under_cursor(self) -> Ref | None:
         """The number of this moment that the cursor is on."""
