@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import signal
 import sys
@@ -21,6 +20,7 @@ from textual.screen import Screen
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
+from tui_gru.tui.ending import EndingSignals
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
@@ -41,6 +41,7 @@ class TuiGruApp(App[None]):
         self.session = session
         self.main: MainScreen | None = None  # it may go on in another session
         self.keyboard = Keyboard(self)
+        self._signals = EndingSignals()
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
         self.own_keys = dict(own_keys or {})
         self._bound = {key for keys in self.own_keys.values() for key in keys.split(",")}
@@ -65,10 +66,12 @@ class TuiGruApp(App[None]):
 
     def on_mount(self) -> None:
         """Leave the terminal as it was when the process is told to end."""
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-                loop.add_signal_handler(number, self._leave, number)
+        in_terminal = not self.is_headless and threading.current_thread() is threading.main_thread()
+        if in_terminal and hasattr(signal, "SIGHUP"):
+            self._signals.handle((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), self._leave)
+
+    def on_terminal_gone(self) -> None:
+        self._signals.take(signal.SIGHUP)
 
     def _leave(self, number: int) -> None:
         for screen in self.screen_stack:
@@ -98,6 +101,7 @@ class TuiGruApp(App[None]):
 
     def on_unmount(self) -> None:
         self.keyboard.close()
+        self._signals.close()
 
     def on_ready(self) -> None:
         gc.freeze()
