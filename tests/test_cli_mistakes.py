@@ -148,6 +148,15 @@ def test_links_that_lead_in_a_circle_are_one_line(run, tmp_path, name):
     assert (tmp_path / "loop").is_symlink()
 
 
+def test_an_internal_error_is_one_line_and_a_report(run, monkeypatch, expected_reports):
+    monkeypatch.setattr("tui_gru.cli.sampled.sampled_line", lambda *_: 1 / 0)
+    code, out, err = run("sample")
+    assert (code, out) == (1, "")
+    assert_one_line(err, "internal error (ZeroDivisionError: division by zero); report: ")
+    (report,) = expected_reports()
+    assert "Traceback" in report
+
+
 @pytest.mark.parametrize(("arguments", "named"), [(["trace", "--text", ""], "--text"), (["sample", "--primer", ""], "--primer")])
 def test_an_empty_text_is_one_line(run, arguments, named):
     code, _, err = run(*arguments)

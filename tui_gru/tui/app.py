@@ -6,6 +6,7 @@ import gc
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import partial
@@ -16,7 +17,9 @@ from platformdirs import user_config_path
 from textual import events
 from textual.app import App, SystemCommand
 from textual.driver import Driver
+from textual.message import Message
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
@@ -26,6 +29,8 @@ from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
+
+TOO_MANY = 20  # errors in a second
 
 
 class TuiGruApp(App[None]):
@@ -40,8 +45,9 @@ class TuiGruApp(App[None]):
         super().__init__()
         self.session = session
         self.main: MainScreen | None = None  # it may go on in another session
-        self.keyboard = Keyboard(self)
+        self.keyboard = Keyboard(self, self._say_problem)
         self._signals = EndingSignals()
+        self._problems: list[float] = []  # when they were said
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
         self.own_keys = dict(own_keys or {})
         self._bound = {key for keys in self.own_keys.values() for key in keys.split(",")}
@@ -78,6 +84,38 @@ class TuiGruApp(App[None]):
             if isinstance(screen, MainScreen):
                 screen.session.interrupt()
         self.exit(return_code=128 + number)
+
+    # What goes wrong
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            self._say_problem(error, f"dealing with {type(message).__qualname__}")
+
+    def _say_problem(self, error: Exception, doing: str) -> None:
+        """Say it on the main screen, and go on. The program ends where there is no such screen, or where errors follow at once."""
+        now = time.monotonic()
+        self._problems = [then for then in self._problems if now - then < 1] + [now]
+        if self.main is None or not self.main.is_mounted or len(self._problems) > TOO_MANY:
+            super()._handle_exception(error)
+        else:
+            self.main.say_problem(error, doing)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """What Textual ends a program for: what goes wrong in a worker, in a callback, in drawing."""
+        if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
+            error = error.error
+        self._say_problem(error, "the screen's own work")
+
+    def _fatal_error(self) -> None:
+        """Leave with one line, and a report, in the place of Textual's traceback."""
+        from tui_gru.debugger.error_reports import reported
+
+        assert self._exception is not None
+        self.panic(f"tui-gru: {reported(self._exception, 'opening or drawing the screen')}")
+
+    # Keys
 
     async def on_event(self, event: events.Event) -> None:
         """Keys, and what is pasted between them, are dealt with one after the other.

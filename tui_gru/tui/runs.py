@@ -73,13 +73,25 @@ def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
 
     try:
         verb(progress)
-    except TuiGruError as error:
-        post(Finished(str(error)))
+    except Exception as error:
+        post(Finished(problem_of(error, "a run")))
     except BaseException:
-        post(Finished("stopped by an internal error"))
+        post(Finished("stopped"))
         raise
     else:
         post(Finished())
+
+
+def problem_of(error: Exception, doing: str) -> str:
+    """What to say of an error: what is wrong with what was asked for; else that it is an internal one, with a report of it.
+
+    `doing` says what was being done.
+    """
+    if isinstance(error, TuiGruError):
+        return str(error)
+    from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+
+    return reported(error, doing)
 
 
 def _duration(seconds: float) -> str:

@@ -14,7 +14,6 @@ from textual.widget import Widget
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.trouble import joined
 from tui_gru.engine.config import SAMPLERS
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import keys
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.keys import Verb
@@ -219,8 +218,8 @@ class MainScreen(
         self.say("")
         try:
             execute(self, event.command)
-        except TuiGruError as error:
-            self.say(str(error), warning=True)
+        except Exception as error:
+            self.say_problem(error, f"the command {event.command!r}")
 
     def on_command_line_left(self) -> None:
         self.set_focus(self._came_from)

@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 
 from textual import work
+from textual.message import Message
 from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.trouble import Trouble
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import sign_of_key
-from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
+from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out, problem_of
 
 AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
 FADING = 0.8  # how fast it is forgotten that a batch was slow: it may have been the machine
@@ -32,6 +32,12 @@ class RunningScreen(Screen[None]):
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something, until the next key."""
         raise NotImplementedError
+
+    def say_problem(self, error: Exception, doing: str) -> None:
+        """Say what is wrong. Of an error that nothing expects a report is written; `doing` says what was being done."""
+        problem = problem_of(error, doing)
+        if self.is_attached:  # else the program is about to end
+            self.say(problem, warning=True)
 
     def say_notice(self) -> None:
         """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
@@ -77,11 +83,20 @@ class RunningScreen(Screen[None]):
         begun = time.perf_counter()
         try:
             verb(None)
-        except TuiGruError as error:
-            self.say(str(error), warning=True)
+        except Exception as error:
+            self.say_problem(error, "a verb")
             self._then = None
         self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / max(batches, 1))
         self._shown_and_done()
+
+    async def _dispatch_message(self, message: Message) -> None:
+        """Say what goes wrong while a message is dealt with: one error must end neither the screen nor the session."""
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            if not self.is_mounted:
+                raise
+            self.say_problem(error, f"dealing with {type(message).__qualname__}")
 
     @work(thread=True, exclusive=True, exit_on_error=True)
     def _work(self, verb: Verb) -> None:

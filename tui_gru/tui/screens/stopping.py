@@ -169,10 +169,7 @@ class StoppingScreen(LookingScreen):
             event.stop()
             event.prevent_default()
         if event.is_printable and event.character is not None:
-            try:
-                (self.mark if purpose == "mark" else self.jump)(event.character)
-            except TuiGruError as error:
-                self.say(str(error), warning=True)
+            (self.mark if purpose == "mark" else self.jump)(event.character)
 
     def mark(self, letter: str) -> None:
         """Mark this place. Raises `TuiGruError`."""
@@ -201,18 +198,15 @@ class StoppingScreen(LookingScreen):
 
     async def on_stops_list_chosen(self, event: StopsList.Chosen) -> None:
         entry = event.entry
-        try:
-            if event.verb == "deleted":
-                self.delete_mark(entry.letter) if isinstance(entry, Mark) else self.delete_stop(entry.id)
-            elif isinstance(entry, Mark):
-                if event.verb == "opened":
-                    self.jump(entry.letter)
-            elif event.verb == "toggled":
-                self.change_stop(entry.id, enabled=not entry.enabled)
-            else:
-                await self.action_command(command_of(entry, id=True))
-        except TuiGruError as error:
-            self.say(str(error), warning=True)
+        if event.verb == "deleted":
+            self.delete_mark(entry.letter) if isinstance(entry, Mark) else self.delete_stop(entry.id)
+        elif isinstance(entry, Mark):
+            if event.verb == "opened":
+                self.jump(entry.letter)
+        elif event.verb == "toggled":
+            self.change_stop(entry.id, enabled=not entry.enabled)
+        else:
+            await self.action_command(command_of(entry, id=True))
 
     def stop_panels(self) -> Iterator[Shows]:
         """The panels of watches and of the log, made when there is first something in them, and hidden when there no longer is."""

@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
-from tui_gru.tui.widgets.boxes import Box
+from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Ref
 
 
@@ -99,6 +102,16 @@ class Panel(ScrollView, can_focus=True):
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
 
+    async def _dispatch_message(self, message: Message) -> None:
+        """What goes wrong while a message is dealt with is for the screen to say: the panel goes on."""
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            say = getattr(self.screen, "say_problem", None) if self.is_attached else None
+            if say is None:
+                raise
+            say(error, f"dealing with {type(message).__qualname__} in {type(self).__name__}")
+
     def render_lines(self, crop: Region) -> list[Strip]:
         self._ground = self.rich_style  # once a picture: working it out for every line took an eighth of a redraw
         return super().render_lines(crop)
@@ -155,8 +168,18 @@ class Panel(ScrollView, can_focus=True):
             top = min(max(self.scroll_offset.y, last + 1 - height), first)
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
+    def _content_or_problem(self, width: int, height: int) -> Box | Sequence[Strip]:
+        """The content; what went wrong, where it cannot be drawn, which must not keep the other panels from the screen."""
+        try:
+            return self.build(width, height)
+        except Exception as error:
+            from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+
+            said = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
+            return from_rows([(Segment(line, self.palette.warning),) for line in said])
+
     def _draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
-        content = self.build(max(width, 0), max(height, 0))
+        content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
             return [content.strip(y) for y in range(content.height)], content.width
         return content, max((strip.cell_length for strip in content), default=0)
