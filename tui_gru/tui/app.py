@@ -37,6 +37,7 @@ class TuiGruApp(App[None]):
     """The debugger on a session. `own_keys` are a person's keys by verb id."""
 
     TITLE = "tui-gru"
+    ALLOW_SELECT = False  # panels have no text to select, and what has been removed must not be selected in
     CSS_PATH = "screens/main.tcss"  # here, since Textual does not load the style file of a default screen
 
     def __init__(
@@ -115,6 +116,12 @@ class TuiGruApp(App[None]):
         assert self._exception is not None
         self.panic(f"tui-gru: {reported(self._exception, 'opening or drawing the screen')}")
 
+    def action_command_palette(self) -> None:
+        from tui_gru.tui.command_palette import Palette  # late: few open it
+
+        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
+            self.push_screen(Palette())
+
     # Keys
 
     async def on_event(self, event: events.Event) -> None:
@@ -122,6 +129,8 @@ class TuiGruApp(App[None]):
 
         Alt and a letter is what escape and a letter soon after it are to a terminal: it is taken as these.
         """
+        if isinstance(event, events.InputEvent) and not self.screen_stack:  # the program has come to its end
+            return
         if not isinstance(event, (events.Key, events.Paste)) or event.is_forwarded:
             await super().on_event(event)
             return

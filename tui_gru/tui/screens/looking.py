@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from textual.containers import Container
+from textual.errors import NoWidget
+from textual.geometry import Region
 from textual.widget import Widget
 
 from tui_gru.debugger.session import Session
@@ -53,6 +57,20 @@ class LookingScreen(WalkingScreen):
         """On a screen as low as this the later pages have no room for the program."""
         self.set_class(self.app.size.height < LOW, "-low")
 
+    # Clicks and keys that come when what they were meant for has been removed, and is still to be seen
+
+    def get_widget_at(self, x: int, y: int) -> tuple[Widget, Region]:
+        """As Textual's, for widgets that are still there."""
+        widget, region = super().get_widget_at(x, y)
+        if not widget.is_attached:
+            raise NoWidget(f"what was at {x}, {y} has been removed")
+        return widget, region
+
+    def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
+        """As Textual's, for widgets that are still there."""
+        if widget is None or widget.is_attached:
+            super().set_focus(widget, scroll_visible, from_app_focus)
+
     # An overlay: a panel that covers the blackboard until it is lifted
 
     @property
@@ -63,7 +81,8 @@ class LookingScreen(WalkingScreen):
     def cover(self, overlay: Overlay) -> None:
         """Have the blackboard covered with a panel; the keys that are typed meanwhile are for it."""
         self._coming = overlay
-        self.run_worker(self.lay(overlay), exclusive=True, group="overlay")
+        work: Callable[[], Awaitable[None]] = partial(self.lay, overlay)  # a coroutine that is never begun would be warned of
+        self.run_worker(work, exclusive=True, group="overlay")
 
     async def lay(self, overlay: Overlay) -> None:
         """Cover the blackboard with a panel; the listing and the header stay in view. It is given every snapshot, and the focus."""

@@ -94,7 +94,9 @@ class Panel(ScrollView, can_focus=True):
         return ()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None for what has to wait while a run goes on."""
+        """None for what has to wait while a run goes on; False for all in a panel that has been removed."""
+        if not self.is_attached:
+            return False
         return None if action in self.ASKING and getattr(self.screen, "running", False) else True
 
     # Textual's part.
