@@ -69,6 +69,8 @@ def session():
         lambda s: s.run_to([]),
         lambda s: s.run_until(5),
         lambda s: s.sample(5),
+        lambda s: s.sample("Ma", 10**9),
+        lambda s: s.sample("Ma" * 1000),
         lambda s: s.sample("Ma", temperature=HUGE),
         lambda s: s.mark(5),
         lambda s: s.jump(np.array([1, 2])),
@@ -89,7 +91,7 @@ def test_a_mistake_is_one_line_of_the_projects_own(session, call):
 
 
 METHODS = {
-    "value": (), "parameter": (), "gradient": (), "edit": (), "undo": (), "redo": (),
+    "value": (), "parameter": (), "gradient": (), "sample": ("sampler", "temperature", "seed"), "edit": (), "undo": (), "redo": (),
     "switch": (), "step": (), "seek": (), "sgd": (), "run_to": (), "run_until": (), "run_back_until": (), "what_if": ("t",),
     "explain": ("t",), "break_at": ("condition", "hits", "log"), "watch": ("stops",), "delete_stop": (), "mark": (), "jump": (),
     "delete_mark": (), "rename_branch": (), "delete_branch": (), "compare": (), "keep": (), "kept": (), "holds": (),

@@ -24,7 +24,7 @@ REFUSED = (
     "what-if z[0,0] 1 t 9", f"what-if z[0,0] {HUGE}", "what-if z[0,0]", "what-if", f"go e {LONG}", f"go e{HUGE}", f"go b{LONG}",
     f"go e1 b1 t{LONG}", f"go {LONG}", f"go +{LONG}", f"go -{HUGE}e", "go +1x", "go", "go 1 2", "go x%", f"step {LONG} batch",
     f"step -{LONG}", f"step {HUGE}", "step 3 days", "step batch 3", f"sample Ma {LONG}", f"sample Ma {HUGE}",
-    f"sample Ma 5 {HUGE}", "sample Ma 5 0.5 7", "sample q", f"delete {LONG}",
+    "sample Ma 100000000", f"sample Ma 5 {HUGE}", "sample Ma 5 0.5 7", "sample q", f"sample {'Ma' * 600}", f"delete {LONG}",
     f"delete #{LONG}", "delete #", f"enable {LONG}", f"disable {LONG}", "enable ²", f"break #{LONG} z", f"watch #{LONG} z",
     "jump 1", "mark ab", "export ~nosuchuser/x.txt", "export \0.txt", "export \ud800.txt", f"export {LONG}.txt",
     "open ~nosuchuser/x copy", "open \ud800", "open \0", f"save {LONG}", f"save {LONG}/x", "save \ud800", "save ~nosuchuser/x",

@@ -21,11 +21,11 @@ Verb = Callable[[Progress | None], object]
 
 
 class Progressed(Message):
-    """A run has come to `position`."""
+    """A run has come to `place`, or as far as that says in words."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, place: Position | str) -> None:
         super().__init__()
-        self.position = position
+        self.place = place
 
 
 class Finished(Message):
@@ -44,10 +44,12 @@ class Run:
     batches: int | None
     begun: float
 
-    def describe(self, position: Position) -> str:
+    def describe(self, place: Position | str) -> str:
         """`epoch 120 · 41 % · 3 s left`."""
-        done = position.number - self.first
-        words = [f"epoch {position.epoch + 1}"]
+        if isinstance(place, str):
+            return place
+        done = place.number - self.first
+        words = [f"epoch {place.epoch + 1}"]
         if self.batches:
             part = min(max(done / self.batches, 1e-9), 1)
             left = (time.monotonic() - self.begun) * (1 - part) / part
@@ -61,7 +63,7 @@ def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
     """Do a verb in this thread; post its progress and its end."""
     last = yielded = time.monotonic()
 
-    def progress(position: Position) -> None:
+    def progress(place: Position | str) -> None:
         nonlocal last, yielded
         now = time.monotonic()
         if now - yielded >= YIELD_EVERY:
@@ -69,7 +71,7 @@ def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
             yielded = time.monotonic()
         if now - last >= REPORT_EVERY:
             last = now
-            post(Progressed(position))
+            post(Progressed(place))
 
     try:
         verb(progress)

@@ -36,7 +36,7 @@ class BranchingScreen(LookingScreen):
 
     def switch(self, branch: str) -> None:
         """Go to another branch."""
-        self.do(lambda _: self.session.switch(branch))
+        self.do(lambda _: self.session.switch(branch), batches=self.session.batches_to())
 
     def rename(self, old: str, new: str) -> None:
         """Give a branch another name."""

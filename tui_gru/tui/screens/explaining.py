@@ -55,7 +55,7 @@ class ExplainingScreen(LookingScreen):
             _work_out(root)
             found.append(Leaf.of(root, position_of(self.session.program, tick), self.session.anchor(tick)))
 
-        self.do(derive, then=lambda: self._turn_to(found))
+        self.do(derive, batches=self.session.batches_to(number.tick), then=lambda: self._turn_to(found))
 
     def _turn_to(self, found: list[Leaf]) -> None:
         if not found:
@@ -81,7 +81,8 @@ class ExplainingScreen(LookingScreen):
             return
         *earlier, leaf = trail
         self._trail = tuple(earlier)
-        self.do(lambda progress: self.session.seek(leaf.place), then=lambda: panel.turn_to(leaf))
+        batches = self.session.batches_to(leaf.place.tick)
+        self.do(lambda progress: self.session.seek(leaf.place), batches=batches, then=lambda: panel.turn_to(leaf))
 
     def on_origin_panel_opened(self, event: OriginPanel.Opened) -> None:
         panel = self._origin

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"})
+FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
 
 
 class MainScreen(
@@ -141,13 +142,8 @@ class MainScreen(
 
     def go(self, place: str | int, *, along: bool = False) -> None:
         """Go to a place in time; `along` goes on with the jump before it."""
-        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=self._distance(place))
-
-    def _distance(self, place: str | int) -> int | None:
-        """About how many batches lie between the newest moment and a place; None where that is not plain."""
-        if isinstance(place, int):
-            return max(1, (place - self.snapshot.newest.tick) // self.snapshot.program.ticks)
-        return None
+        batches = self.session.batches_to(place) if isinstance(place, int) else None
+        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=batches)
 
     @property
     def span(self) -> int:
@@ -164,12 +160,16 @@ class MainScreen(
     def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
         """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
         seed = 1 + max((sample.seed for sample in self.session.samples), default=-1)
+        primer, samplers = primer or self.config_primer, (sampler,) if sampler else SAMPLERS
 
-        def draw(_: Any) -> None:
-            for kind in (sampler,) if sampler else SAMPLERS:
-                self.session.sample(primer or self.config_primer, length, sampler=kind, temperature=temperature, seed=seed)
+        def draw(progress: Any) -> None:
+            for kind in samplers:
+                text = self.session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
+                if len(text) < len(primer) + length:  # it was stopped
+                    break
 
-        self.do(draw)
+        quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS
+        self.do(draw, batches=1 if quick else None)
 
     @property
     def config_primer(self) -> str:
@@ -193,10 +193,10 @@ class MainScreen(
         self.draw_sample(primer=None, length=10, temperature=1.0, sampler=None)
 
     def action_undo(self) -> None:
-        self.do(lambda _: self.session.undo())
+        self.do(lambda _: self.session.undo(), batches=self.session.batches_to())
 
     def action_redo(self) -> None:
-        self.do(lambda _: self.session.redo())
+        self.do(lambda _: self.session.redo(), batches=self.session.batches_to())
 
     def action_newest(self) -> None:
         self.go(self.snapshot.newest.tick)

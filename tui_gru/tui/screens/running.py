@@ -106,7 +106,7 @@ class RunningScreen(Screen[None]):
         if self._run is not None:
             waiting = self.waiting
             behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
-            self.say(f"running · {self._run.describe(event.position)} · {sign_of_key(self, 'stop')} stops{behind}")
+            self.say(f"running · {self._run.describe(event.place)} · {sign_of_key(self, 'stop')} stops{behind}")
 
     def on_finished(self, event: Finished) -> None:
         self._run = None

@@ -178,7 +178,7 @@ class StoppingScreen(LookingScreen):
 
     def jump(self, letter: str) -> None:
         """Go to the place of a mark, or with `'` to where one was before the last jump."""
-        self.do(lambda progress: self.session.jump(letter, progress=progress))
+        self.do(lambda progress: self.session.jump(letter, progress=progress), batches=self.session.batches_to())
 
     def delete_mark(self, letter: str) -> None:
         self.change_stops(lambda session: session.delete_mark(letter))

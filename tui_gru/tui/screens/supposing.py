@@ -74,7 +74,11 @@ class SupposingScreen(LookingScreen):
     def suppose(self, name: str, index: tuple[int, ...], value: float, t: int | None) -> None:
         """Show what would follow in this batch from another number. `t` is 0-based, None for the position's."""
         found: list[WhatIf] = []
-        self.do(lambda _: found.append(self.session.what_if(name, index, value, t)), then=lambda: self._show_what_if(found[0]))
+
+        def suppose(_: object) -> None:
+            found.append(self.session.what_if(name, index, value, t))
+
+        self.do(suppose, then=lambda: self._show_what_if(found[0]))
 
     def _show_what_if(self, what_if: WhatIf) -> None:
         from tui_gru.tui.panels.what_if import WhatIfPanel
@@ -97,4 +101,4 @@ class SupposingScreen(LookingScreen):
             self.say(f"{what_if.name} is {what_if.value:g} from here on{old}")
 
         self.lift()
-        self.do(keep, then=say)
+        self.do(keep, batches=self.session.batches_to(), then=say)
