@@ -180,3 +180,19 @@ async def test_a_paste_comes_in_its_turn() -> None:
         burst(d, "enter")
         await settled(d)
         assert d.session.position.batch == 1
+
+
+async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_gru.tui.screens.running.AT_ONCE", -1.0)
+    async with driving() as d:
+        origin = d.session.origin
+
+        def slow(number: Any) -> Any:
+            time.sleep(0.4)
+            return origin(number)
+
+        monkeypatch.setattr(d.session, "origin", slow)
+        await d.type("o")
+        burst(d, "enter", "down", "down")
+        await settled(d)
+        assert d.screen.query_one(OriginPanel).leaf.cursor == 2

@@ -116,11 +116,16 @@ class Keyboard:
             self._failed(error, "dealing with keys")
 
     async def _wait_for_turn(self) -> None:
-        """Until the first of the keys that wait may be dealt with, or none waits any more."""
+        """Until the first of the keys that wait may be dealt with, or none waits any more.
+
+        Keys that wait for what is to be opened are for that, however long it takes: a wait of theirs leaves none out.
+        """
         begun = time.perf_counter()
+        opening = False
         while self._typed and not self._may(self._typed[0].event):
+            opening = opening or getattr(self._app.screen, "expecting", False)
             await asyncio.sleep(AGAIN)
-        if (waited := time.perf_counter() - begun) > 2 * AGAIN:
+        if not opening and (waited := time.perf_counter() - begun) > 2 * AGAIN:
             self._waited += waited
 
     def _may(self, event: events.Key | events.Paste) -> bool:

@@ -55,7 +55,7 @@ class ExplainingScreen(LookingScreen):
             _work_out(root)
             found.append(Leaf.of(root, position_of(self.session.program, tick), self.session.anchor(tick)))
 
-        self.do(derive, batches=self.session.batches_to(number.tick), then=lambda: self._turn_to(found))
+        self.do(derive, batches=self.session.batches_to(number.tick), then=lambda: self._turn_to(found), opens=True)
 
     def _turn_to(self, found: list[Leaf]) -> None:
         if not found:
@@ -82,12 +82,12 @@ class ExplainingScreen(LookingScreen):
         *earlier, leaf = trail
         self._trail = tuple(earlier)
         batches = self.session.batches_to(leaf.place.tick)
-        self.do(lambda progress: self.session.seek(leaf.place), batches=batches, then=lambda: panel.turn_to(leaf))
+        self.do(lambda progress: self.session.seek(leaf.place), batches=batches, then=lambda: panel.turn_to(leaf), opens=True)
 
     def on_origin_panel_opened(self, event: OriginPanel.Opened) -> None:
         panel = self._origin
         if panel is not None:
-            self.do(lambda progress: _work_out(event.node), then=lambda: panel.open_at(event.path))
+            self.do(lambda progress: _work_out(event.node), then=lambda: panel.open_at(event.path), opens=True)
 
     async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """When it last changed by more than what is typed: a search back in time, ready to be completed."""

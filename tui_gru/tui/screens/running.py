@@ -27,6 +27,7 @@ class RunningScreen(Screen[None]):
         self.session = session
         self._run: Run | None = None
         self._then: Callable[[], None] | None = None
+        self._opens = False
         self._batch_seconds = 0.0  # the most that a batch has cost lately
 
     def say(self, message: str, *, warning: bool = False) -> None:
@@ -55,23 +56,24 @@ class RunningScreen(Screen[None]):
     @property
     def expecting(self) -> bool:
         """Whether something that was asked for is still to come, which the next key may be for."""
-        return False
+        return self.running and self._opens
 
     @property
     def waiting(self) -> int:
         """How many keys wait for the end of a run."""
         return 0
 
-    def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None) -> None:
+    def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None, opens: bool = False) -> None:
         """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known.
 
-        Once it is done, and shown, `then` is called, unless it could not be done.
+        Once it is done, and shown, `then` is called, unless it could not be done. With `opens`, that opens something for the keys
+        typed meanwhile, and they wait for it.
         """
         if self.running:
             return
         self.say("")
         self.session.notice = ""
-        self._then = then
+        self._then, self._opens = then, opens
         if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
             self._do_at_once(verb, batches)
         else:

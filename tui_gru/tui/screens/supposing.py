@@ -78,7 +78,7 @@ class SupposingScreen(LookingScreen):
         def suppose(_: object) -> None:
             found.append(self.session.what_if(name, index, value, t))
 
-        self.do(suppose, then=lambda: self._show_what_if(found[0]))
+        self.do(suppose, then=lambda: self._show_what_if(found[0]), opens=True)
 
     def _show_what_if(self, what_if: WhatIf) -> None:
         from tui_gru.tui.panels.what_if import WhatIfPanel
