@@ -16,6 +16,7 @@ from tui_gru.debugger.names import Kind, Named, named_values
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config
 from tui_gru.engine.segments import Segment
+from tui_gru.engine.update import COUNT
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
@@ -206,6 +207,11 @@ class Program:
                     return target, parameter
         raise KeyError(name)
 
+    @cached_property
+    def counts_updates(self) -> bool:
+        """Whether the update rule reads how many updates there were: n."""
+        return any(COUNT in line.reads for line in self.update)
+
     def way_of(self, name: str) -> int:
         """The direction in which the timesteps of `name` are computed, 1 or −1; 0 for what a batch has once."""
         named = self.names[name]
@@ -301,9 +307,11 @@ class Program:
         return self.layers[-2 if self.config.bidirectional else -1]
 
     def layer_name(self, layer: Layer) -> str:
-        """`layer 1 of 2`, in a model of two directions with an arrow."""
-        way = (" ←" if layer.backwards else " →") if self.config.bidirectional else ""
-        return f"layer {layer.number + 1} of {self.layers[-1].number + 1}{way}"
+        """`layer 1 of 2`, in a model of two directions `layer 1 of 2 ←`, of a single layer `backwards ←`."""
+        count, arrow = self.layers[-1].number + 1, "←" if layer.backwards else "→"
+        if count == 1:
+            return f"{'backwards' if layer.backwards else 'forwards'} {arrow}"
+        return f"layer {layer.number + 1} of {count}{f' {arrow}' if self.config.bidirectional else ''}"
 
     @cached_property
     def input(self) -> str:
@@ -506,7 +514,8 @@ class Program:
             of_input = line.target in (below, f"d{below}") or self.input in line.reads
             return "input" if of_input else "head and loss"
         if split(line.target)[0] in ("out", "dout"):
-            return f"layer {layer.number + 1} of {self.layers[-1].number + 1}, both directions"
+            count = self.layers[-1].number + 1
+            return "both directions" if count == 1 else f"layer {layer.number + 1} of {count}, both directions"
         return f"{self.layer_name(layer)}: …{layer.suffix}"
 
 

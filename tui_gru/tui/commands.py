@@ -15,6 +15,7 @@ from tui_gru.debugger.typed import Reader, TypedError, is_number, shortened
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import stop_commands
+from tui_gru.tui.examples import example
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.walking import LARGEST_COUNT
 
@@ -41,7 +42,8 @@ class Arguments(str):
 
 @dataclass(frozen=True)
 class Command:
-    """`usage` and `help` are what `?` shows; `run` is given the screen and what was typed after the name."""
+    """`usage` and `help` are what `?` shows, with names of the model (`example`); `run` is given the screen, and what was typed
+    after the name."""
 
     names: tuple[str, ...]
     usage: str
@@ -108,7 +110,7 @@ def _back(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _set(screen: MainScreen, rest: str) -> None:
-    reader = Reader(rest, "Wz[0,1] 0.5, h[0,1] 0.5, learning_rate 0.1, or text[3] a")
+    reader = Reader(rest, example(screen.session.program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
     name, index = reader.entry()
     if len(reader.left) > 1:
         reader.take("=")
@@ -122,13 +124,13 @@ def _set(screen: MainScreen, rest: str) -> None:
 
 
 def _why(screen: MainScreen, rest: str) -> None:
-    reader = Reader(rest, "h[1,0], Wz[3,0], loss, or z[0,1] t 2 for another timestep")
+    reader = Reader(rest, example(screen.session.program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
     name, index = reader.entry()
     screen.ask(Number(name, index, reader.timestep(screen.snapshot.program.seq_length), screen.snapshot.position.tick))
 
 
 def _what_if(screen: MainScreen, rest: str) -> None:
-    reader = Reader(rest, "z[0,1] 0.5, Wz[3,0] -1, or h[1,0] 0 t 2 for another timestep")
+    reader = Reader(rest, example(screen.session.program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
     name, index = reader.entry()
     reader.take("=")
     value = reader.number(name)
@@ -225,15 +227,15 @@ COMMANDS = (
     Command(("export!",), "export! here.tex", "the same over a file that exists", partial(_export, overwrite=True)),
     Command(("step", "s"), "step 3 batch", "step, a negative count back in time: line, timestep, phase, batch, epoch", _step),
     Command(("go", "g"), "go e3 b2 t1", "go to a place: e3 b2 t1, 50%, +100, -2e, or a tick", _go),
-    Command(("until",), "until loss < 0.5", "run until a condition holds: any(z > 0.9), epoch == 3, isnan(loss)", _until),
+    Command(("until",), "until loss < 0.5", "run until a condition holds: any($z > 0.9), epoch == 3, isnan(loss)", _until),
     Command(("back",), "back loss > 1", "back in time until a condition holds", _back),
     Command(
         ("break", "b"),
-        "break h if any(h > 0.9) hits %5",
+        "break $h if any($h > 0.9) hits %5",
         "stop on a line, on a condition, at a hit count; log TEMPLATE only writes",
         stop_commands.break_,
     ),
-    Command(("watch", "w"), "watch max(abs(h)) stop", "show a value; stop: runs stop when it changes", stop_commands.watch),
+    Command(("watch", "w"), "watch max(abs($h)) stop", "show a value; stop: runs stop when it changes", stop_commands.watch),
     Command(("stops",), "stops", "the list of breakpoints, watches and marks", lambda screen, rest: screen.list_stops()),
     Command(("delete", "d"), "delete 3", "delete a breakpoint or watch by its number, a mark by its letter", stop_commands.delete),
     Command(("enable",), "enable 3", "enable a breakpoint or watch", stop_commands.enable),
@@ -245,9 +247,9 @@ COMMANDS = (
     Command(("marks",), "marks", "the list, at the marks", lambda screen, rest: screen.list_stops(marks=True)),
     Command(("sgd", "a"), "sgd", "finish this batch, backward, update", lambda screen, rest: screen.action_sgd()),
     Command(("learning", "l"), "learning on", "whether batches end with backward and update", _learning),
-    Command(("set",), "set Wz[0,1] 0.5", "change a weight, h, learning_rate, or a character of the text", _set),
-    Command(("why", "explain"), "why h[1,0]", "where a number comes from; t 2 after it for another timestep", _why),
-    Command(("what-if", "whatif"), "what-if z[0,1] 0.5", "what would follow in this batch from another number", _what_if),
+    Command(("set",), "set $W[0,1] 0.5", "change a weight, $h, learning_rate, or a character of the text", _set),
+    Command(("why", "explain"), "why $h[1,0]", "where a number comes from; t 2 after it for another timestep", _why),
+    Command(("what-if", "whatif"), "what-if $z[0,1] 0.5", "what would follow in this batch from another number", _what_if),
     Command(("sample", "p"), "sample Ma 10 0.8 tutorial", "sample: primer, length, temperature, sampler", _sample),
     Command(("check", "k"), "check every on", "check this batch against PyTorch, or every batch while training", _check),
     Command(("undo", "u"), "undo", "undo the last change", lambda screen, rest: screen.action_undo()),

@@ -10,6 +10,7 @@ from tui_gru.debugger.program import Program
 from tui_gru.debugger.stops import Breakpoint, Watch
 from tui_gru.debugger.typed import TypedError, shortened, whole_number
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.examples import example
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.stopping import StoppingScreen
@@ -18,7 +19,7 @@ _ID = re.compile(r"#(\d+)\s*")
 _KEYWORDS = re.compile(r"(?<!\S)(?:if|hits|log)(?!\S)")
 _CLAUSES = {"if": "condition", "hits": "hits", "log": "log"}
 _KEYWORD = {field: keyword for keyword, field in _CLAUSES.items()}
-_EXAMPLE = "break h_tilde if any(h > 0.9) hits >3 log {loss:.3f}"
+_EXAMPLE = "break loss if loss < 0.5 hits >3 log {loss:.3f}"
 
 
 def break_(screen: StoppingScreen, rest: str) -> None:
@@ -43,7 +44,7 @@ def watch(screen: StoppingScreen, rest: str) -> None:
     assert match is not None
     expression, stops = match[1], match[2] is not None
     if not expression or expression == "stop":
-        raise TuiGruError("name what to watch: watch loss, watch max(abs(h)), watch z[0,1] stop")
+        raise TuiGruError(example(screen.session.program, "name what to watch: watch loss, watch max(abs($h)), watch $z[0,1] stop"))
     _check(screen, {"expression": expression}, {"expression": start})
     if id is None:
         screen.add_watch(expression, stops=stops)
@@ -137,7 +138,7 @@ def _line(program: Program, typed: str, column: int) -> str:
         from difflib import get_close_matches
 
         close = get_close_matches(typed.split()[0], targets, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "a line is named by what it computes: break h_tilde"
+        hint = f"did you mean {' or '.join(close)}?" if close else example(program, "a line is named by what it computes: break $z")
         raise TypedError(f"no line computes {typed!r}; {hint}", column + 1)
     return known
 

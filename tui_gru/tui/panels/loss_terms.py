@@ -171,7 +171,9 @@ def _badge(palette: Palette, snapshot: Snapshot) -> Box:
     term = snapshot.tutorial_term1
     if term is None or np.isfinite(term).all():
         return EMPTY
-    return text(palette, f"{palette.glyphs.not_finite} y⊙log ŷ is not finite: ŷ is 0", palette.warning)
+    entry, prediction = snapshot.program.lines[_names(snapshot).entry], snapshot.program.writer.name(_names(snapshot).prediction)
+    words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
+    return text(palette, f"{palette.glyphs.not_finite} {transliterate(words, palette.glyphs)}", palette.warning)
 
 
 def _names(snapshot: Snapshot) -> LossNames:

@@ -103,8 +103,6 @@ class CheckingScreen(LookingScreen):
         report = panel.report if isinstance(panel, CheckReport) else None
         if report is None or report.position.number != self.snapshot.position.number:
             self.say("this report is of another batch: go there, and enter says where its numbers come from", warning=True)
-        elif event.name == "hUh":
-            self.say("hUh is a part of the line that computes h̃: ask that for where it comes from", warning=True)
         else:
             self.post_message(NumberAsked(Ref(event.name, event.index, event.t)))
 

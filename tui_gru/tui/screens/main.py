@@ -282,7 +282,7 @@ class MainScreen(
     def action_help(self) -> None:
         from tui_gru.tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen(self.app_keymap))
+        self.app.push_screen(HelpScreen(self.app_keymap, self.session.program))
 
     @property
     def app_keymap(self) -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import spoken
 from tui_gru.debugger.typed import quoted
 from tui_gru.tui import answers
@@ -35,7 +36,7 @@ class SupposingScreen(LookingScreen):
                 warning=True,
             )
             return
-        if ref.name in ("x", "y"):
+        if self.snapshot.program.names[ref.name].kind is Kind.INPUT:
             await self.action_command(*self._character(ref))
             return
         value = self.snapshot.value(ref.name, ref.t)
@@ -51,7 +52,7 @@ class SupposingScreen(LookingScreen):
         """The command that changes a character of the text, and the character that is there."""
         snapshot = self.snapshot
         t = snapshot.position.t if ref.t is None else ref.t
-        place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == "y")
+        place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == snapshot.program.target)
         return f"set text[{place}] ", quoted(snapshot.corpus.text[place])
 
     def _under_cursor(self) -> Ref | None:
