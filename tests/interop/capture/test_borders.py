@@ -210,3 +210,22 @@ def test_what_is_no_loss_is_refused_and_ends_no_step(model):
     assert running.step(torch.ones((), requires_grad=True)).loss == 1
     running.close()
     assert running.step(1.0) is None
+
+
+def test_steps_that_are_not_wanted_have_no_calls():
+    torch.manual_seed(3)
+    model = Model(num_layers=2, dropout=0.5)
+    optimizer = sgd(model)
+    steps, running = capture(model, optimizer, wanted=lambda number: number % 2 == 1)
+    for _ in range(4):
+        optimizer.zero_grad()
+        forward(model).backward()
+        optimizer.step()
+    running.close()
+    assert [(step.number, len(step.calls), step.updated) for step in steps] == [
+        (0, 0, True),
+        (1, 1, True),
+        (2, 0, True),
+        (3, 1, True),
+    ]
+    assert [compare_gradients(step).cause for step in steps] == ["nothing", "equal", "nothing", "equal"]

@@ -177,7 +177,7 @@ class Capture:
         import torch
 
         module = self._parts.get(part)
-        if module is None or not self._open.wanted:
+        if module is None or (self._explicit and not self._open.wanted):  # else the call may begin a step that is wanted
             return
         if module.dropout and part.training and draws_on_cpu(part):
             self._generators[part] = torch.get_rng_state()
