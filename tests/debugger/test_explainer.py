@@ -307,3 +307,17 @@ def test_what_cannot_be_explained_says_why(number, word):
     with pytest.raises(TuiGruError) as error:
         session.origin(number)
     assert word in str(error.value)
+
+
+def test_a_gradient_that_is_the_same_for_all_units_is_explained():
+    cell = "reads x\nstate h : H\nparameters W U b\na = x W + h_prev U + b\nu = Σ (h_prev U) over units\nh = tanh(a + u)\n"
+    s = Session(cell="sum.cell", cell_text=cell, hidden_size=3, dtype="float64", learning_rate=0.1)
+    s.learning = True
+    s.step("batch", 2)
+    assert s.check().agrees
+    values = {name: s.value(name) if name != "dU" else s.gradient("U") for name in ("da", "du", "dh_prev", "u", "dU")}
+    for name, value in values.items():
+        for index in np.ndindex(value.shape):
+            node = s.explain(name, index)
+            assert_adds_up(node, 2, "float64")
+            assert node.value == value[index]
