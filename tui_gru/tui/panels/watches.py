@@ -38,7 +38,7 @@ class Watches(Panel):
     def build(self, width: int, height: int) -> Box:
         if not self._watched:
             return EMPTY
-        width = self.canvas(width, height, Size(_WIDEST, 0)).width
+        width = self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
         half = max(int(width * _PART) - _LEAD, 4)
         widest = max(cell_len(transliterate(watched.watch.expression, self.palette.glyphs)) for watched, _ in self._watched)
         return from_rows(self._row(watched, fresh, min(widest, half), width) for watched, fresh in self._watched)
