@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -78,8 +78,7 @@ class Listing(Panel):
         if snapshot is None:
             return EMPTY
         rows, arrow = snapshot.program.rows, arrow_row(snapshot)
-        longest = max(cell_len(transliterate(_indented(row, _WIDE), self.palette.glyphs)) for row in rows)
-        width, height = self.canvas(width, height, Size(_GUTTER + longest, len(rows)))
+        width, height = self.canvas(width, height, partial(_whole_size, rows, self.palette))
         phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(rows)
         learns = snapshot.learning or snapshot.record.gradients is not None
@@ -174,6 +173,11 @@ def _shapes(snapshot: Snapshot, line: Line) -> list[str]:
     names = snapshot.program.names
     named = [(snapshot.program.writer.name(n), np.shape(snapshot.value(n))) for n in line.reads if n in names]
     return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
+
+
+def _whole_size(rows: tuple[Row, ...], palette: Palette) -> Size:
+    """The cells in which no row is cut."""
+    return Size(_GUTTER + max(cell_len(transliterate(_indented(row, _WIDE), palette.glyphs)) for row in rows), len(rows))
 
 
 def _indented(row: Row, width: int) -> str:

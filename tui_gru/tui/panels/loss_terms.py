@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from rich.cells import cell_len
@@ -45,7 +46,7 @@ class LossTerms(SnapshotPanel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        width, height = self.canvas(width, height, whole_size(self._snapshot))
+        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
         return clip(self.palette, terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -57,7 +58,7 @@ class Sequence(SnapshotPanel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        width, height = self.canvas(width, height, whole_size(self._snapshot))
+        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
 
     def _follow(self) -> None:

@@ -44,7 +44,7 @@ class Watches(Panel):
     def build(self, width: int, height: int) -> Box | Rows:
         if self._snapshot is None or not self._shown:
             return EMPTY
-        snapshot, width = self._snapshot, self.canvas(width, height, Size(_WIDEST, 0)).width
+        snapshot, width = self._snapshot, self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
         half = max(int(width * _PART) - _LEAD, 4)
         names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
         column = min(max(map(cell_len, names)), half)

@@ -59,7 +59,7 @@ class Overview(SnapshotPanel):
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
         """The weights, and with them what fits of the other sheets."""
         first = shown = self._sheet(snapshot, WEIGHTS, width)
-        height = self.canvas(width, height, Size(0, 4 * first.height)).height
+        height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # for so many sheets
         others = left_out = [kind for kind in (GRADIENTS, CHANGES) if kind.there(snapshot)]

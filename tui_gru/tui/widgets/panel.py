@@ -90,9 +90,12 @@ class Panel(ScrollView, can_focus=True):
         """Whether it fills the screen: then all of its content is shown, however much that is."""
         return self.has_class("-maximized")
 
-    def canvas(self, width: int, height: int, content: Size) -> Size:
+    def canvas(self, width: int, height: int, content: Callable[[], Size]) -> Size:
         """The size to draw for: the panel's own; zoomed, at least that of all of the content, which then scrolls."""
-        return Size(max(width, content.width), max(height, content.height)) if self.zoomed else Size(width, height)
+        if not self.zoomed:
+            return Size(width, height)
+        wanted = content()
+        return Size(max(width, wanted.width), max(height, wanted.height))
 
     def build(self, width: int, height: int) -> Box | Sequence[Strip]:
         """The content for a panel of this inner size, in cells. It may be larger (it scrolls) or smaller (blank)."""
