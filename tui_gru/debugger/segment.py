@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -175,17 +177,17 @@ class Segment:
 
         The last `keep` + 2 batches of each segment stay at hand; the records of those before are used again.
         """
-        segment, *rest = route
-        while rest:
-            taking_over = [each for each in rest if each.start == rest[0].start]
-            goal = rest[0].first_batch
+        segment = route[0]
+        groups = [list(group) for _, group in groupby(route[1:], key=attrgetter("start"))]
+        for i, taking_over in enumerate(groups):
+            goal = taking_over[0].first_batch
             if not isinstance(found, Kept) or at < goal:
                 at, found = segment._run(at, found, goal, keep, _before(goal, monitor))
                 if at < goal:
                     return at, found
-            segment, rest = taking_over[-1], rest[len(taking_over) :]
+            segment = taking_over[-1]
             at, found = goal, segment._taken_over(taking_over, found)
-            final = not rest or rest[0].first_batch > at
+            final = i + 1 == len(groups) or groups[i + 1][0].first_batch > at
             if final and monitor is not None and monitor(at, found.record):
                 return at, found
         return (at, found) if isinstance(found, Kept) and at == to else segment._run(at, found, to, keep, monitor)
