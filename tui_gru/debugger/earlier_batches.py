@@ -18,6 +18,7 @@ from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.naming import spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.position import position_of
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.backward import gains_of_earlier
 from tui_gru.engine.parameters import Array, parameter_names
@@ -39,10 +40,11 @@ class EarlierBatches:
         here: Moment,
         node: Callable[[Number, int], Node],
         part: Callable[[Formula, str, Index, int, int], Expansion],
+        monitor: Monitor | None = None,
     ) -> None:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
         self._parameters = parameter_names(here.program.config.reset)
-        self._stored = timeline.earlier(here.position.number)
+        self._stored = timeline.earlier(here.position.number, monitor)
         self._flows: list[Array] = []
         self._moment_of = lru_cache(maxsize=AT_HAND)(self._worked_out)
         self._lines = LineTerms(here.program, here.vocabulary, self._moment_at, self._term, part)

@@ -17,6 +17,7 @@ from tui_gru.debugger.moment import Moment, readable_names, unknown_name
 from tui_gru.debugger.naming import printable, spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import DRAWN
@@ -26,15 +27,17 @@ COUNTED = ("epoch", "batch", "t", "char", "target")
 
 
 class Explainer:
-    """Reads one timeline. Batches that are needed are replayed, as for any reading."""
+    """Reads one timeline. Batches that are needed are replayed, as for any reading; `monitor` may raise where they are."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, monitor: Monitor | None = None) -> None:
+        self._monitor = monitor
         self._timeline, self._program = timeline, timeline.program
         self._config = timeline.program.config
         self._parameters = parameter_names(self._config.reset)
         self._vocabulary = timeline.segments[0].settings.trainer.corpus.vocabulary
         self._by_hand = ByHand(timeline, self._node)
-        self._after, self._before = lru_cache(maxsize=16)(timeline.moment), lru_cache(maxsize=16)(timeline.moment_before)
+        self._after = lru_cache(maxsize=16)(partial(timeline.moment, monitor=monitor))
+        self._before = lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
         self._lines = LineTerms(timeline.program, self._vocabulary, self._before, self._found, self._part)
 
@@ -214,7 +217,7 @@ class Explainer:
 
     def _earlier_batches(self, tick: int) -> EarlierBatches:
         """Those before the batch whose gradient is complete at `tick`."""
-        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part)
+        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
 
     def _found_there(self, number: Number, sign: int) -> Node:
         """A number of an earlier batch as it was at its end; of the batch whose gradient runs on, as it was found then."""

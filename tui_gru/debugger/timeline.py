@@ -137,9 +137,9 @@ class Timeline:
             upto = min(upto, first)
         return None
 
-    def record(self, batch: int) -> BatchRecord:
-        """The finished record of a batch, counted through all epochs."""
-        return self.segments[self._owner(batch)].record(batch)[1]
+    def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
+        """The finished record of a batch, counted through all epochs; of an earlier one if `monitor` stopped it."""
+        return self.segments[self._owner(batch)].record(batch, monitor)[1]
 
     def before(self, batch: int) -> BatchRecord:
         """The finished record of the batch before; of the first batch, its own with the parameters that the run began with."""
@@ -249,12 +249,15 @@ class Timeline:
         shorter = min(len(self.segments), len(other.segments))
         return next((i for i, (mine, theirs) in enumerate(pairs) if mine is not theirs), shorter)
 
-    def earlier(self, batch: int) -> tuple[Activations, ...]:
-        """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""
+    def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[Activations, ...]:
+        """The activations of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other).
+
+        `monitor` may raise where they are run again.
+        """
         if not self.program.earlier:
             return ()
         begin = batch - batch % self.program.num_batches
-        return tuple(self.record(b).activations for b in range(begin, batch))[::-1]
+        return tuple(self.record(b, monitor).activations for b in range(begin, batch))[::-1]
 
     def _resume(self, at: Position, here: Moment) -> Resume:
         program = self.program

@@ -175,6 +175,10 @@ class Travelling(Surviving):
         """Stop a run that another thread is in, or is about to begin, at the end of the batch it is at."""
         self._interrupted.set()
 
+    def forget_interrupt(self) -> None:
+        """Let no interrupt that has come until now stop what is begun next: it came as the run before had ended by itself."""
+        self._interrupted.clear()
+
     @contextmanager
     def _under_way(self) -> Iterator[None]:
         """A run: what was said before it is said no more, and an interrupt is for this run alone."""

@@ -73,6 +73,7 @@ class RunningScreen(Screen[None]):
             return
         self.say("")
         self.session.notice = ""
+        self.session.forget_interrupt()
         self._then, self._opens = then, opens
         if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
             self._do_at_once(verb, batches)
@@ -112,6 +113,7 @@ class RunningScreen(Screen[None]):
 
     def on_finished(self, event: Finished) -> None:
         self._run = None
+        self.session.forget_interrupt()
         self._batch_seconds *= FADING
         self.say(event.problem, warning=True)
         self.refresh_bindings()
