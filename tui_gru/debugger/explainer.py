@@ -18,6 +18,7 @@ from tui_gru.debugger.names import Kind, unknown_name
 from tui_gru.debugger.naming import shown_char, spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import is_drawn
@@ -26,13 +27,15 @@ from tui_gru.equations.expression import Expression
 
 
 class Explainer:
-    """Reads one timeline. Batches that are needed are replayed, as for any reading."""
+    """Reads one timeline. Batches that are needed are replayed, as for any reading; `monitor` may raise where they are."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, monitor: Monitor | None = None) -> None:
+        self._monitor = monitor
         self._timeline, self._program = timeline, timeline.program
         self._config = timeline.program.config
         self._by_hand = ByHand(timeline, self._node, lambda *line: self._after_lines.formula(*line))
-        self._after, self._before = lru_cache(maxsize=16)(timeline.moment), lru_cache(maxsize=16)(timeline.moment_before)
+        self._after = lru_cache(maxsize=16)(partial(timeline.moment, monitor=monitor))
+        self._before = lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
         self._lines = LineTerms(timeline.program, self._before, self._found, self._part_found)
         # Of numbers as they are at a tick: a line of the update is asked for just before it is executed.
@@ -251,7 +254,7 @@ class Explainer:
 
     def _earlier_batches(self, tick: int) -> EarlierBatches:
         """Those before the batch whose gradient is complete at `tick`."""
-        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part)
+        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
 
     def _found_there(self, number: Number, sign: int) -> Node:
         """A number of an earlier batch as it was at its end; of the batch whose gradient runs on, as it was found then."""

@@ -16,6 +16,7 @@ from tui_gru.tui.widgets.matrix import MatrixView
 
 if TYPE_CHECKING:
     from tui_gru.debugger.origin import Node, Number
+    from tui_gru.debugger.travelling import Progress
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
 
 
@@ -44,10 +45,11 @@ class ExplainingScreen(LookingScreen):
 
         found: list[Leaf] = []
 
-        def derive(progress: object) -> None:
-            root = self.session.origin(number)
+        def derive(progress: Progress | None) -> None:
+            root = self.session.origin(number, progress=progress)
             while follow and root.expansion.kind == "copy" and root.terms[0].number is not None:
-                root = self.session.origin(root.terms[0].number)  # what is only handed on is followed to where it was computed
+                # What is only handed on is followed to where it was computed.
+                root = self.session.origin(root.terms[0].number, progress=progress)
             assert root.number is not None
             tick = root.number.tick if root.expansion.tick is None else root.expansion.tick
             if follow:

@@ -118,6 +118,7 @@ class RunningScreen(Screen[None]):
 
     def on_finished(self, event: Finished) -> None:
         self._run = None
+        self.session.forget_interrupt()
         self._batch_seconds *= FADING
         self.say(event.problem, warning=True)
         self.refresh_bindings()
