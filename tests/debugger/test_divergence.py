@@ -132,7 +132,7 @@ def test_an_unharmed_file_is_proven_once(tmp_path):
     for _ in range(2):
         forget(again)
         seen = []
-        again.seek((at + 1) * again.program.ticks, progress=seen.append)
+        again.seek((at + 3) * again.program.ticks, progress=seen.append)
         replayed.append(len(seen))
         forget(again)
         assert again.run_back_until("any(z > 9)") is False
