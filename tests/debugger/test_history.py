@@ -16,7 +16,7 @@ from tui_gru.debugger.records import LEAST, Kept, Records
 from tui_gru.debugger.scalars import BLOCK, BLOCK_BYTES, Scalars
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.trainer import Trainer
 
 CONFIG = Config.of()
@@ -225,7 +225,7 @@ def test_a_column_that_was_handed_out_stays_as_it_is():
 def record():
     trainer = Trainer(CONFIG, Corpus(CONFIG))
     made = trainer.new_record()
-    trainer.run(made, 0, initial_parameters(CONFIG), trainer.initial_state(), learn=False, learning_rate=0.0)
+    trainer.run(made, 0, initial_weights(CONFIG), trainer.initial_state(), learn=False, learning_rate=0.0)
     return made
 
 
@@ -266,7 +266,7 @@ def test_earlier_batches_of_an_epoch_are_counted_once():
         for batch in range(40 * number, 40 * number + 40):
             kept = Kept(RECORD.copy(), earlier)
             records.keep(0, batch, kept)
-            earlier = (kept.record.activations, *earlier)
+            earlier = (kept.record, *earlier)
 
     epoch(0)
     assert records.nearest(0, 0)[0] == 0  # forty batches, however many have them as their earlier ones
