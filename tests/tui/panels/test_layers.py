@@ -129,6 +129,18 @@ def test_the_weights_of_an_lstm_fit_the_wide_screen() -> None:
     assert all(name in box.text for name in names)
 
 
+async def test_a_name_too_long_for_its_title_has_an_arrow_for_the_direction(board) -> None:
+    snapshot = at("h_l0_reverse", 1, **BOTH)
+    gates = Gates(snapshot.program)
+    async with board(gates).run_test(size=(80, 4)) as pilot:
+        gates.show(snapshot, View())
+        await pilot.pause()
+        assert [str(matrix.border_title) for matrix in gates.query(ValueMatrix)] == ["z_l0←", "r_l0←", "h̃_l0←", "h_l0←", "hₜ₊₁_l0←"]
+        await pilot.resize_terminal(160, 4)
+        await pilot.pause()
+        assert str(gates.query(ValueMatrix).first().border_title) == "z_l0_reverse  update"
+
+
 # The gradient's flow
 
 
@@ -173,6 +185,9 @@ async def test_the_title_says_whose_gradient_flows(board) -> None:
         assert str(sequence.border_title) == "sequence · gradient of layer 2 of 2"
         sequence.show(at("r_l0", 1, layers=2), View())
         assert str(sequence.border_title) == "sequence"
+    async with board(sequence).run_test(size=(38, 9)):
+        sequence.show(at("dr_l0", 1, layers=2), View())
+        assert str(sequence.border_title) == "sequence · layer 1 of 2"
 
 
 def test_the_gradient_of_a_reverse_layer_flows_the_other_way() -> None:

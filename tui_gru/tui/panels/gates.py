@@ -67,7 +67,7 @@ class ValueMatrix(MatrixView):
         if self.minus:
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
-            titles = [f"{name}  {word}", name] if word else [name]
+            titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←")]
         room = self.outer_size.width - 6
         glyphs = self.palette.glyphs
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])

@@ -52,6 +52,7 @@ class Sequence(SnapshotPanel):
             if len(self._snapshot.program.layers) > 1:
                 layer = self._snapshot.program.layer_name(self._view.layer_of(self._snapshot))
                 on = f"gradient of {layer} {on}".rstrip()
+                on = on if cell_len(f"sequence · {on}") <= self.outer_size.width - 6 else layer
             legend = gradient_flow.legend(self._snapshot, state, self.size.width) or None
         self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend)
 
