@@ -121,18 +121,27 @@ class PendingCall:
         )
 
 
+def autocast_type(device: str) -> str:
+    """The type that torch.autocast computes in, or "" where it is off."""
+    import torch
+
+    if device == "cpu":  # by names that every version has
+        on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
+    else:
+        on, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    return str(dtype).removeprefix("torch.") if on else ""
+
+
 def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
     """A call with everything that is known before the backward pass.
 
     `generator` is the state of the CPU's generator before it, where dropout between layers drew from that.
     """
-    import torch
-
-    layout, device = call.layout, call.out.device.type
+    layout = call.layout
     hn = layout.state(call.hn, take)
     facts = {
         "dtype": str(call.out.dtype).removeprefix("torch."),
-        "autocast": str(torch.get_autocast_dtype(device)).removeprefix("torch.") if torch.is_autocast_enabled(device) else "",
+        "autocast": autocast_type(call.out.device.type),
         "h0_given": call.h0 is not None,
         "h0_attached": call.h0 is not None and call.h0.requires_grad,
         "training": part.training,
