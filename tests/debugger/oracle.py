@@ -331,7 +331,8 @@ class Run:
 
     def tests(self, names, tick):
         """Whether something in `names` has just been computed at a tick, so that a condition that reads it is tested there."""
-        (batch, offset), learned = self.position(tick), self.learned[self.position(tick)[0]]
+        batch, offset = self.position(tick)
+        learned = self.learned[batch]
         begins = {self._written["char", t] for t in range(self.config.seq_length)}
         if names <= {*COUNTERS, "learning_rate"}:
             return offset in begins if "t" in names else offset == 1

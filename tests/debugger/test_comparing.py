@@ -10,6 +10,7 @@ from tui_gru.debugger.names import Kind
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
 
+
 def forked(at=5, batches=9, change=lambda weight: weight + 0.25, name="Wz", **options):
     """A session of two branches that part after `at` batches, where a weight is changed; on the new one."""
     session = Session(**options)

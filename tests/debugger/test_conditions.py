@@ -7,6 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+
 from tests.debugger import models
 from tui_gru.debugger.conditions import ConditionError, compile_condition, compile_value
 from tui_gru.debugger.expression_text import MAX_DEPTH, MAX_LENGTH

@@ -21,7 +21,15 @@ from tui_gru.debugger.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
-EPOCHS = {"gru": 4, "gru after, reset": 4, "gru after, notebook, adam": 3, "lstm": 4, "both ways": 4, "own cell": 4, "one of each": 3}
+EPOCHS = {
+    "gru": 4,
+    "gru after, reset": 4,
+    "gru after, notebook, adam": 3,
+    "lstm": 4,
+    "both ways": 4,
+    "own cell": 4,
+    "one of each": 3,
+}
 CONFIGS = {name: Config.of(**MODELS[name]) for name in EPOCHS}
 HITS = ("", "", "", "1", "5", ">3", ">=2", "<4", "<=2", "%2", "%5")
 EXPRESSIONS = (

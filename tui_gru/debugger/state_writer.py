@@ -1,12 +1,12 @@
 """Writing a session down: all of it the first time, and from then on what has changed.
 
 The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch, how
-far that has come, stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest], `segment/I` (the
-segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N` (changes), `samples`,
-and `kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout, commands). The arrays, by
-segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by batch; `sample/N` the
-draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends
-with segment `here.counted`.
+far that has come, stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest],
+`segment/I` (the segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N`
+(changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout,
+commands). The arrays, by segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by
+batch; `sample/N` the draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the
+timeline that ends with segment `here.counted`.
 """
 
 from __future__ import annotations
