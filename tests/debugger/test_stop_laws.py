@@ -266,7 +266,8 @@ def test_every_condition_stops_where_it_holds(name, condition):
 def test_every_watch_stops_where_it_changes(name, watch, made):
     reopened, run = run_of(name, *made)
     asked = Asked(watch=watch)
-    stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= reopened().end.tick])
+    end = reopened().end.tick
+    stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= end])
     for known in ((), (9, 5)):  # what is known of some batch in between is the same
         session = reopened()
         asked.set_in(session)

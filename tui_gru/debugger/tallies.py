@@ -122,4 +122,5 @@ class Tallies:
 def _in_common(one: Timeline, other: Timeline) -> int:
     """How many of the first batches two timelines have in common."""
     same = one.common(other)
-    return min((each.segments[same].first_batch for each in (one, other) if same < len(each.segments)), default=0) if same else 0
+    parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
+    return min(parted, default=max(one.computed, other.computed) + 1) if same else 0
