@@ -125,10 +125,13 @@ def autocast_type(device: str) -> str:
     """The type that torch.autocast computes in, or "" where it is off."""
     import torch
 
-    if device == "cpu":  # by names that every version has
-        on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
-    else:
-        on, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    try:
+        on, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    except TypeError:  # before PyTorch 2.4 each device has functions of its own
+        if device == "cpu":
+            on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
+        else:
+            on, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
     return str(dtype).removeprefix("torch.") if on else ""
 
 
