@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.loading import load
     from tui_gru.debugger.position import Position
     from tui_gru.debugger.session import Session
     from tui_gru.engine.config import Config
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "inspect", "record"]
+__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "inspect", "load", "record"]
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
@@ -30,6 +31,7 @@ _HOMES = {
     "Session": "tui_gru.debugger.session",
     "TuiGruError": "tui_gru.engine.errors",
     "inspect": "tui_gru.interop.inspection",
+    "load": "tui_gru.debugger.loading",
     "record": "tui_gru.interop.recording.recorder",
 }
 

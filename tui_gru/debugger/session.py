@@ -30,6 +30,7 @@ from tui_gru.engine.weights import Array
 if TYPE_CHECKING:
     from tui_gru.debugger.anchor import Anchor
     from tui_gru.debugger.checking import Check, Report
+    from tui_gru.debugger.expected import Expected
     from tui_gru.debugger.what_if import WhatIf
     from tui_gru.engine.sampling import Sample
 
@@ -48,11 +49,21 @@ class Session(Explaining, Comparing):
     """
 
     def __init__(self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, **options: Any) -> None:
-        config = Config.of(**options)
         if epochs is not None:
             epochs = arguments.whole("epochs", epochs, least=1, option="epochs")
+        self._begin_with(Config.of(**options), epochs, history_memory)
+
+    @classmethod
+    def on(cls, config: Config, *, history_memory: int = HISTORY_MEMORY) -> Session:
+        """A session on a checked config. One on given batches ends with the last of them."""
+        session = cls.__new__(cls)
+        session._begin_with(config, None if config.given is None else 1, history_memory)
+        return session
+
+    def _begin_with(self, config: Config, epochs: int | None, history_memory: int) -> None:
         memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
-        timeline = Timeline.begin(Settings(False, config.learning_rate), initial_weights(config), memory)
+        learning = config.given is not None and config.given.learns
+        timeline = Timeline.begin(Settings(learning, config.learning_rate), initial_weights(config), memory)
         self._begin(State(config, epochs, Branches.begin(timeline)))
 
     def _begin(self, state: State) -> None:
@@ -89,6 +100,16 @@ class Session(Explaining, Comparing):
         """The gradient of a parameter as of the position, read-only; None where there is none yet."""
         self._check_parameter(name)
         return self._moment.gradient(name)
+
+    @property
+    def expected(self) -> Expected | None:
+        """The output of this batch beside the one that the model gave elsewhere; None where that is not known."""
+        given = self.config.given
+        if given is None:
+            return None
+        from tui_gru.debugger.expected import expected_of
+
+        return expected_of(self._moment.record, given.batches[self.position.number])
 
     @property
     def loss(self) -> float | None:
@@ -203,6 +224,7 @@ class Session(Explaining, Comparing):
     @recorded
     def learning(self, value: bool) -> None:
         value = arguments.truth("learning", value)
+        self._check_trains(value and not self.program.goes_back)
         if value != self._settings.learning:
             settings = replace(self._settings, learning=value, once=None)
             self._change(settings, Action("learning", value=value))
@@ -216,6 +238,7 @@ class Session(Explaining, Comparing):
     @recorded
     def learning_rate(self, value: float) -> None:
         rate = check_learning_rate("learning_rate", value)
+        self._check_trains(True)
         if rate != self._settings.learning_rate:
             self._change(replace(self._settings, learning_rate=rate), Action("learning_rate", value=rate))
 

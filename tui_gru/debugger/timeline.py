@@ -199,7 +199,7 @@ class Timeline:
         if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
-        names = (*changeable(self.program), "learning_rate")
+        names = (*changeable(self.program), *(("learning_rate",) if "learning_rate" in self.program.names else ()))
         return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
 
     def common(self, other: Timeline) -> int:

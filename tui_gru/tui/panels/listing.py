@@ -165,8 +165,9 @@ def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:
 
 
 def rows_until_loss(rows: tuple[Row, ...]) -> int:
-    """The row of the loss: the forward pass is above it, the backward pass and the update are below."""
-    return next(i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss")
+    """The row of the loss, or the last of a forward pass without one; the backward pass and the update are below."""
+    last = max(i for i, row in enumerate(rows) if row.line is not None and row.line.phase in ("forward", "loss"))
+    return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
 
 
 def _shapes(snapshot: Snapshot, line: Line) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -68,7 +69,7 @@ class Overview(SnapshotPanel):
             if together.height <= height:
                 shown, left_out = together, others[count:]
         self._caption("weights", f"{sign_of_key(self, 'weights')}: {left_out[0].name}" if left_out else "")
-        if GRADIENTS not in others and not snapshot.minus and shown.height + 1 < height:
+        if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             how = (
                 "they come with the backward phase"
                 if snapshot.learning
@@ -170,7 +171,9 @@ class Weights(Container):
 
     def action_cycle_mode(self) -> None:
         """Show the next of weights, gradients, changes, and, where that is more, all that fits."""
-        modes = MODES[1:] if self._one_at_a_time else MODES
+        modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
+        if self._snapshot is not None and not self._snapshot.program.goes_back:
+            modes = MODES[1:2]
         shown = self.mode if self.mode in modes else modes[0]
         self.mode = modes[(modes.index(shown) + 1) % len(modes)]
         self._update()
