@@ -9,7 +9,7 @@ from typing import Any
 from tui_gru.debugger.session import Session
 from tui_gru.engine.given import Given, GivenConfig
 from tui_gru.interop.errors import ModelFileError
-from tui_gru.interop.found import FoundGRU
+from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect
 from tui_gru.interop.opening import chosen, given_run
 from tui_gru.interop.opening.numbers import Numbers
@@ -58,7 +58,13 @@ def opened(
     embedding: Any = None,
 ) -> tuple[Given, str]:
     """As `load`: what the session stands in, and what is to be said of it at first."""
-    found = chosen(inspect(path, order=order, reset=reset, z=z, gate=gate), path, name)
+    try:
+        every = inspect(path, order=order, reset=reset, z=z, gate=gate)
+    except ModelFileError:
+        if expect is None or order is not None:
+            raise
+        every = inspect(path, order=ORDERS[0], reset=reset, z=z, gate=gate)  # which order it is, the output tells
+    found = chosen(every, path, name)
     numbers = Numbers.of(found, inputs=inputs, h0=h0, lengths=lengths, expect=expect, embedding=embedding)
     said = found.warning
     if numbers.y is not None and not any((order, reset, z, gate)):

@@ -10,7 +10,7 @@ from tui_gru.interop.found import Convention
 
 _SHIPPED = {("before", "keeps"): "gru", ("before", "takes"): "gru-cho", ("after", "keeps"): "gru-reset-after"}
 #: How each gate function is written of what goes into it.
-_GATES = {"hard_sigmoid": "clamp(0.2 ({}) + 0.5)", "hard_sigmoid_6": "clamp(({}) / 6 + 0.5)"}
+_GATES = {"hard_sigmoid": "clamp(0.2 ⊙ ({}) + 0.5)", "hard_sigmoid_6": "clamp(({}) / 6 + 0.5)"}
 _GATE_LINE = re.compile(r"^((?:update|reset): .*= )σ\((.*)\)(\s*#.*)$", re.MULTILINE)
 _KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
 

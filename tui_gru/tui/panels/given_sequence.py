@@ -15,7 +15,7 @@ from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.written import kept
 
-_CELL = 6  # of a timestep
+_CELL = 5  # of a timestep
 _OFF = "off by"
 
 
@@ -39,7 +39,7 @@ def given_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width:
     start = min(max(snapshot.position.t - count // 2, 0), T - count)
     steps = range(start, start + count)
     current = snapshot.timestep
-    heads = ((f"t {t + 1}".rjust(_CELL), palette.accent if t == current else palette.dim) for t in steps)
+    heads = ((f"t {t + 1}".rjust(_CELL)[-_CELL:], palette.accent if t == current else palette.dim) for t in steps)
     lines: list[Row] = [(Segment(" " * label), *(Segment(*head) for head in heads))] if height > 2 else []
     each = len(_lines(snapshot, 0, steps))
     for i in kept(snapshot.config.batch_size, max((height - len(lines)) // each, 1), row):
@@ -90,9 +90,9 @@ def _expected(snapshot: Snapshot) -> Array | None:
 
 
 def _size(vector: Array) -> str:
-    """The Euclidean norm, in five cells."""
+    """The Euclidean norm, in four cells where it is no larger than usual."""
     norm = float(np.linalg.norm(vector.astype(np.float64)))
-    return f"{norm:.2f}" if norm < 99 else f"{norm:.0e}" if np.isfinite(norm) else str(norm)
+    return f"{norm:.2f}" if norm < 9.995 else f"{norm:.1f}" if norm < 99.95 else f"{norm:.0e}" if np.isfinite(norm) else str(norm)
 
 
 def _off(difference: Array) -> str:

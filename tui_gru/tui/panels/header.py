@@ -75,7 +75,13 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     middle, right = [[item for item in part if item in pieces] for part in (middle, right)]
     room = width - _used(pieces, middle, right) - len(_GAP)
     if left and room >= _EXCERPT:
-        left.append(_Item(_excerpt(palette, snapshot.corpus.text, min(room, width // 4)), palette.dim, 0))
+        left.append(
+            _Item(
+                _excerpt(palette, snapshot.corpus.text, min(room, width // (4 if snapshot.config.given is None else 2))),
+                palette.dim,
+                0,
+            )
+        )
     parts = [_joined(palette, left, "  "), _joined(palette, middle, _DOT), _joined(palette, right, _GAP)]
     return _spread([part for part in parts if part], width)
 

@@ -97,18 +97,23 @@ class Listing(Panel):
             lines.append(_written(self.palette, _indented(row, width), width, state, value))
         return from_rows(lines)
 
+    @property
+    def _title(self) -> str:
+        given = self._snapshot.config.given if self._snapshot is not None else None
+        return "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
+
     def _say_shapes(self) -> None:
         """The shapes of what the line reads, in the border: as many as it holds."""
         snapshot = self._snapshot
         line = snapshot.line if snapshot is not None else None
         if snapshot is None or line is None:
-            self.set_titles("training loop")
+            self.set_titles(self._title)
             return
         room = self.size.width - 6
         shapes = _shapes(snapshot, line)
         while shapes and cell_len("  ".join(shapes)) > room:
             shapes.pop()
-        self.set_titles("training loop", "  ".join(shapes) or None)
+        self.set_titles(self._title, "  ".join(shapes) or None)
 
     # Following the arrow
 
