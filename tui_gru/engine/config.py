@@ -201,7 +201,7 @@ def _layers(name: str, value: Any) -> int:
 
 
 def _flag(name: str, value: Any) -> bool:
-    return arguments.truth(name, value)
+    return arguments.truth(name, value, option=name)
 
 
 def _not_negative(name: str, value: Any) -> int:
