@@ -52,6 +52,12 @@ from tui_gru.engine.errors import TuiGruError
         ({"reset": "before", "cell": "lstm"}, "reset", "reset before is the cell gru, but the cell is lstm; give one of the two"),
         ({"cell": "gruu"}, "cell", "there is no cell 'gruu'"),
         ({"cell": 3}, "cell", "cell must be the name of a cell or of a .cell file, not 3"),
+        ({"cell": ""}, "cell", "cell must be the name of a cell or of a .cell file, not ''"),
+        (
+            {"cell": "a\x1b[2J.cell", "cell_text": "h = x W"},
+            "cell",
+            r"the name 'a\x1b[2J.cell' has characters that cannot be shown",
+        ),
         ({"cell": "nowhere.cell"}, "cell", "nowhere.cell: No such file"),
         ({"layers": 0}, "layers", "layers must be from 1 to 16, not 0"),
         ({"layers": 17}, "layers", "layers must be from 1 to 16, not 17"),
