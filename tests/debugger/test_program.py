@@ -265,28 +265,11 @@ def test_naming_a_place(place, tick):
     assert tick_of(place, here, program) == tick
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "",
-        "  ",
-        "x1",
-        "e0",
-        "e1 b4",
-        "b0",
-        "t4",
-        "t1 b1",
-        "e-1",
-        "e1.5",
-        1.5,
-        None,
-        True,
-        "e1 b1 t1 x",
-        10**20,
-        LARGEST + 1,
-        f"e{LARGEST}",
-    ],
-)
+NOWHERE = ["", "  ", "x1", "e0", "e1 b4", "b0", "t4", "t1 b1", "e-1", "e1.5", 1.5, None, True, "e1 b1 t1 x"]
+TOO_FAR = [10**20, LARGEST + 1, f"e{LARGEST}"]
+
+
+@pytest.mark.parametrize("place", [*NOWHERE, *TOO_FAR])
 def test_a_place_that_there_is_not(place):
     program = program_of(Config.of())
     with pytest.raises(TuiGruError):
