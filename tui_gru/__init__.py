@@ -13,6 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tui_gru.debugger.loading import load
     from tui_gru.debugger.position import Position
     from tui_gru.debugger.session import Session
@@ -21,15 +23,18 @@ if TYPE_CHECKING:
     from tui_gru.interop.inspection import inspect
     from tui_gru.interop.recording.recorder import record
 
+    debug: Callable[..., Session | None]  # of tui_gru.cli, which nothing below it may import, not even for its types
+
 __version__ = "0.1.0"
 
-__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "inspect", "load", "record"]
+__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "debug", "inspect", "load", "record"]
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
     "Position": "tui_gru.debugger.position",
     "Session": "tui_gru.debugger.session",
     "TuiGruError": "tui_gru.engine.errors",
+    "debug": "tui_gru.cli.debugging",
     "inspect": "tui_gru.interop.inspection",
     "load": "tui_gru.debugger.loading",
     "record": "tui_gru.interop.recording.recorder",

@@ -54,5 +54,5 @@ def expected_of(record: BatchRecord, batch: GivenBatch) -> Expected | None:
     return Expected(
         stepwise(record, batch.expected, lengths),
         difference("out", record.array(output_name(record)), batch.expected, timed=True),
-        TOLERANCES[dtype],
+        batch.tolerance or TOLERANCES[dtype],
     )

@@ -109,7 +109,21 @@ class Session(Explaining, Comparing):
             return None
         from tui_gru.debugger.expected import expected_of
 
-        return expected_of(self._moment.record, given.batches[self.position.number])
+        return expected_of(self._moment.record, given.batches[self.position.batch])
+
+    def recorded_gradient(self, name: str) -> Array | None:
+        """p.grad of a parameter as the script's optimizer used it, under our name and in our shape, read-only; None where it
+        is not known."""
+        self._check_parameter(name)
+        given = self.config.given
+        recorded = None if given is None else given.batches[self.position.batch].recorded
+        return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
+
+    @property
+    def said(self) -> str:
+        """How p.grad of this batch came from the derived gradients (equal, clipped, scaled), and what else is to be said of it."""
+        given = self.config.given
+        return "" if given is None else given.batches[self.position.batch].said()
 
     @property
     def loss(self) -> float | None:

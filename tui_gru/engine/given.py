@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -24,8 +24,9 @@ class GivenBatch:
 
     `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), and whole numbers (T, B) for a
     one-hot input. `states` are the first states, one behind the other, flat. `outside` (T, B, ·) is the gradient of the model's
-    output, and `flows` has that of each last state (B, ·), both None where none came. `expected` (T, B, ·) is the output as its
-    owner computed it, None where that is not known, and `loss` what came of it there.
+    output, and `flows` has that of each last state (B, ·), both None where none came. What its owner computed, None where that is
+    not known: `expected` (T, B, ·), the output, which may be off by `tolerance`, relative to the largest; `loss`; and `recorded`,
+    the gradients that the optimizer used. `said` is what there is to say of how those came about.
     """
 
     weights: Weights
@@ -35,6 +36,9 @@ class GivenBatch:
     flows: Sequence[Array] | None = None
     expected: Array | None = None
     loss: float = math.nan
+    tolerance: float | None = None
+    recorded: Weights | None = None
+    said: Callable[[], str] = str
 
 
 @dataclass(frozen=True, eq=False)
