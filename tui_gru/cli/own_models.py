@@ -17,6 +17,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.safe_text import safe_text
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.session import Session
     from tui_gru.engine.config import Config
     from tui_gru.interop.findings import Findings
     from tui_gru.interop.found import FoundGRU
@@ -101,13 +102,14 @@ def _shape(gru: FoundGRU) -> str:
 
 @click.command(
     "open",
-    short_help="Stand in a trained GRU.",
+    short_help="Stand in a trained GRU, or in a recording.",
     epilog="""\b
 Examples:
   tui-gru open model.pt --name encoder --input x.npy
-  tui-gru open model.onnx --input x.npy --expect y.npy""",
+  tui-gru open model.onnx --input x.npy --expect y.npy
+  tui-gru open run.gru""",
 )
-@click.argument("path", metavar="FILE")
+@click.argument("path", metavar="FILE|RUN")
 @number_options
 @_TABLE
 @convention_options
@@ -121,18 +123,29 @@ Examples:
 def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
     """Step through a trained GRU on your own inputs: its gates and states, line by line, in the file's own convention.
 
-    Without inputs it runs on random numbers.
+    Without inputs it runs on random numbers. RUN is the folder that `tui_gru.record` wrote: its kept steps are the batches.
     """
-    from tui_gru.debugger.loading import load
-
     with _options_of_the_command():
-        session = load(path, **options)
+        session = _opened(path, options)
     require_terminal()
     from tui_gru.cli.screen import open_debugger
 
     if ascii_only is None:
         ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
     open_debugger(lambda: session, theme=theme, ascii=ascii_only, keymap=keymap)
+
+
+def _opened(path: str, options: dict[str, Any]) -> Session:
+    """The session on a model file, or on the folder of a recording."""
+    if not Path(path).is_dir():
+        from tui_gru.debugger.loading import load
+
+        return load(path, **options)
+    if other := next((name for name, value in options.items() if value is not None and name != "name"), None):
+        raise TuiGruError("a recording has its own inputs, and torch's convention; leave it out", option=other)
+    from tui_gru.debugger.recordings import session_on
+
+    return session_on(path, options["name"])
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.anchor import Anchor
     from tui_gru.debugger.checking import Check, Report
     from tui_gru.debugger.expected import Expected
+    from tui_gru.debugger.store import FilePath
     from tui_gru.debugger.what_if import WhatIf
     from tui_gru.engine.sampling import Sample
 
@@ -54,10 +55,19 @@ class Session(Explaining, Comparing):
         self._begin_with(Config.of(**options), epochs, history_memory)
 
     @classmethod
-    def on(cls, config: Config, *, history_memory: int = HISTORY_MEMORY) -> Session:
+    def on(cls, config: Config, *, history_memory: int = HISTORY_MEMORY) -> Self:
         """A session on a checked config. One on given batches ends with the last of them."""
         session = cls.__new__(cls)
         session._begin_with(config, None if config.given is None else 1, history_memory)
+        return session
+
+    @classmethod
+    def _on_recording(cls, folder: FilePath, history_memory: int | None) -> Self:
+        from tui_gru.debugger.recordings import opened  # late: few sessions are on one
+
+        config, said = opened(folder)
+        session = cls.on(config, history_memory=HISTORY_MEMORY if history_memory is None else history_memory)
+        session.notice = said
         return session
 
     def _begin_with(self, config: Config, epochs: int | None, history_memory: int) -> None:
@@ -181,7 +191,7 @@ class Session(Explaining, Comparing):
             previous=timeline.record(position.number - 1) if position.number else None,
             learning=segment.settings.learning,
             learning_rate=segment.settings.learning_rate,
-            losses=Series(timeline, "loss", self.program.last_loss(branches.newest) + 1),
+            losses=Series(timeline, "loss", self._losses_known),
             newest=self.newest,
             last=self.end,
             branch=branches.current,
@@ -201,6 +211,19 @@ class Session(Explaining, Comparing):
             checked=self.checked,
             unrecorded=self.unrecorded or self.undecided,
         )
+
+    @property
+    def _losses_known(self) -> int:
+        """Of how many batches, from the first on, the loss is known."""
+        given = self.config.given
+        if given is not None and (given.numbers is not None or not given.knows_loss):
+            return len(given.batches) if given.knows_loss else 0
+        return self.program.last_loss(self._branches.newest) + 1
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The numbers of the steps that a recording has kept, each of which is a batch here; none for any other session."""
+        return () if self.config.given is None else self.config.given.steps
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """This moment, or another of this branch: something to ask `holds` about later."""

@@ -158,6 +158,11 @@ class Timeline:
         chain = self.chain
         return chain.segments[chain.owner(batch)]
 
+    @property
+    def whole_columns(self) -> frozenset[str]:
+        """What can be read of many batches at once, and is what each of them computes."""
+        return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
+
     def column(self, name: str, first: int, last: int) -> Rows:
         """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run."""
         chain, parts = self.chain, []

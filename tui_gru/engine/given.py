@@ -48,8 +48,8 @@ class Given:
     `title` says in a few words what it is, `origin` where the weights are from, such as `model.pt`, and `inputs_from` the inputs.
     `learns`: gradients from outside are given, so that there is a backward pass; there is never an update. `knows_loss`: its owner
     said what the loss of its batches was. `fixed` is the sentence for whoever wants to train on. `places` name where each batch
-    comes from, such as `step 300`. `numbers` (batches, 3) has loss, gradient norm and largest weight where they are known
-    beforehand, NaN for what is not.
+    comes from, such as `step 300`, and `steps` are the numbers of those of a recording. `numbers` (batches, 3) has loss, gradient
+    norm and largest weight where they are known beforehand, NaN for what is not.
     """
 
     title: str
@@ -63,6 +63,7 @@ class Given:
     learns: bool = False
     knows_loss: bool = False
     places: Sequence[str] = ()
+    steps: tuple[int, ...] = ()
     numbers: NDArray[np.float64] | None = None
 
 

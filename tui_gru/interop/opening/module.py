@@ -75,11 +75,15 @@ def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
         raise CaptureError("no GRU of this module was called since the last time; call debug after a forward pass", option="module")
     if name is not None and name not in names:
         raise CaptureError(f"no GRU {name!r} was called since the last time; {did_you_mean(name, names)}", option="name")
-    learned = [call for call in calls if call.learned and name in (None, call.module.name)]
-    last = (learned or [call for call in calls if name in (None, call.module.name)])[-1]
-    if not last.learned:
-        return [last]
-    return [call for call in learned if call.module is last.module and _same(call.weights, last.weights)]
+    named = [call for call in calls if name in (None, call.module.name)]
+    last = ([call for call in named if call.learned] or named)[-1]
+    return calls_of([call for call in named if call.module == last.module])
+
+
+def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
+    """Of the calls of one module, those that make one batch: all that learned with the weights of the last, or the last alone."""
+    learned = [call for call in calls if call.learned]
+    return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
 
 
 def _same(one: WeightSet, other: WeightSet) -> bool:

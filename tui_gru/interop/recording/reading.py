@@ -71,6 +71,11 @@ class Recording:
         path = self._path(number, rank)
         return _read(path, lambda: read_shard(path)[1])
 
+    def header(self, number: int, rank: int | None = None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+        """What the header of a step says of its calls, as `encoding` writes it, and `tensors`. Raises `RecordingError`."""
+        path = self._path(number, rank)
+        return _read(path, lambda: read_shard(path))
+
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks
         if rank is not None and rank not in ranks:

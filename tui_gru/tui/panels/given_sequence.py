@@ -28,7 +28,7 @@ class _Line(NamedTuple):
 
 def whole_size(snapshot: Snapshot) -> Size:
     """The cells that the batch takes with all rows and timesteps."""
-    lines = 2 + (_expected(snapshot) is not None)
+    lines = len(_lines(snapshot, 0, range(1)))
     return Size(_label(snapshot) + _CELL * snapshot.config.seq_length, 1 + lines * snapshot.config.batch_size)
 
 
@@ -56,7 +56,8 @@ def given_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width:
 
 
 def _label(snapshot: Snapshot) -> int:
-    names = (f"|{snapshot.program.writer.name(name)}|" for name in (snapshot.program.input, _output(snapshot)))
+    shown = snapshot.program.input, _output(snapshot), _gradient(snapshot)
+    names = (f"|{snapshot.program.writer.name(name)}|" for name in shown)
     return 9 + max(len(_OFF), *map(len, names))
 
 
@@ -64,8 +65,13 @@ def _output(snapshot: Snapshot) -> str:
     return snapshot.program.model.page.output
 
 
+def _gradient(snapshot: Snapshot) -> str:
+    """The gradient of the state that the model hands on."""
+    return f"d{snapshot.program.main_state}"
+
+
 def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
-    """|x|, or the token that is read; |h| where it has been computed; and how far that is off, where an output is expected."""
+    """|x|, or the token that is read; |h| and |dh| where they have been computed; how far h is off, where one is expected."""
     program, read, output = snapshot.program, snapshot.program.input, _output(snapshot)
     live = snapshot.record.array(LIVE)[:, row] if LIVE in program.names else np.ones(snapshot.config.seq_length)
     write = program.writer.name
@@ -76,6 +82,10 @@ def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
         first = _Line(f"|{write(read)}|", [_size(x[t]) if live[t] else "" for t in steps])
     values = [snapshot.value(output, t) if live[t] else None for t in steps]
     lines = [first, _Line(f"|{write(output)}|", ["" if value is None else _size(value[row]) for value in values])]
+    if snapshot.moment.learned:
+        name = _gradient(snapshot)
+        gradients = [snapshot.value(name, t) if live[t] else None for t in steps]
+        lines.append(_Line(f"|{write(name)}|", ["" if value is None else _size(value[row]) for value in gradients]))
     if (expected := _expected(snapshot)) is not None:
         pairs = zip(values, steps, strict=True)
         lines.append(_Line(_OFF, ["" if value is None else _off(value[row] - expected[t, row]) for value, t in pairs]))
@@ -92,6 +102,8 @@ def _expected(snapshot: Snapshot) -> Array | None:
 def _size(vector: Array) -> str:
     """The Euclidean norm, in four cells where it is no larger than usual."""
     norm = float(np.linalg.norm(vector.astype(np.float64)))
+    if 0 < norm < 0.005:
+        return f"{norm:.0e}".replace("e-0", "e-")
     return f"{norm:.2f}" if norm < 9.995 else f"{norm:.1f}" if norm < 99.95 else f"{norm:.0e}" if np.isfinite(norm) else str(norm)
 
 

@@ -60,7 +60,7 @@ class Sequence(SnapshotPanel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        if self._snapshot.config.given is not None and not self._snapshot.flowing:
+        if self._snapshot.config.given is not None:
             from tui_gru.tui.panels import given_sequence as of_given
 
             width, height = self.canvas(width, height, partial(of_given.whole_size, self._snapshot))
