@@ -18,7 +18,7 @@ from tui_gru.debugger.journal import Action, Settings, Trainers
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.program import program_of
-from tui_gru.debugger.records import Kept, Records, size_at_hand
+from tui_gru.debugger.records import LEAST, LEAST_GIVEN, Kept, Records, size_at_hand
 from tui_gru.debugger.scalars import COLUMNS, Rows, Scalars
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
@@ -38,7 +38,10 @@ class Memory:
         self.program, self.trainers = program_of(config), Trainers(config)
         self.notebook = config.carry == "notebook"
         self.budget = Budget(limit, config.num_batches if self.notebook else 1)
-        self.records, self.scalars = Records(self.budget, size_at_hand(config)), Scalars(self.budget)
+        self.records, self.scalars = (
+            Records(self.budget, size_at_hand(config), LEAST if config.given is None else LEAST_GIVEN),
+            Scalars(self.budget),
+        )
         self.chains = Chains(self.program)
         self.numbers = None if config.given is None else config.given.numbers
         self.segments = 0  # how many there have been

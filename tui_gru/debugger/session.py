@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
 HISTORY_MEMORY = 256 * 2**20
+RECORDING_MEMORY = 64 * 2**20  # any of its steps is computed again from what was recorded
 MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and bytes that they may take whatever the limit
 DRAW_BYTES = 320  # memory of a sampled character besides its distribution
 LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session keeps its samples with the probabilities of each
@@ -66,7 +67,7 @@ class Session(Explaining, Comparing):
         from tui_gru.debugger.recordings import opened  # late: few sessions are on one
 
         config, said = opened(folder)
-        session = cls.on(config, history_memory=HISTORY_MEMORY if history_memory is None else history_memory)
+        session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
         session.notice = said
         return session
 

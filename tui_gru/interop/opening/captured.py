@@ -6,7 +6,7 @@ have is one of length 0. The gradient of a step is the sum over its calls, and t
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -21,7 +21,8 @@ from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.recomputing.comparing import tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
-from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, weights_of
+from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, torch_gradients, weights_of
+from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array
 
 
@@ -148,7 +149,7 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     """What is to be said of a step: how p.grad comes from the derived gradients, and what people stumble over."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
-    said = [f"{compare_gradients([step for step, _ in steps]).sentence}."] if learned else []
+    said = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     said += [f"{note.sentence}." for note in notes]
     if len(calls) > len(steps):
@@ -156,6 +157,12 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     if len(steps) > 1:
         said.append(f"The rows are those of {len(steps)} ranks.")
     return " ".join(sentence[0].upper() + sentence[1:] if not sentence.startswith("p.") else sentence for sentence in said)
+
+
+def _derived(call: GRUCall) -> Mapping[str, Array]:
+    """The gradients of a call under torch's names, in its own precision, which is enough to tell one cause from another."""
+    record = recompute(call)
+    return torch_gradients(call, record.own_gradients, record.compiled)
 
 
 class _Joined:

@@ -17,13 +17,12 @@ from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
 from tui_gru.interop.opening.module import calls_of
 from tui_gru.interop.recomputing.sequences import sequences
 from tui_gru.interop.recording.reading import Recording
-from tui_gru.interop.tensors import Tensor
 
 FIXED = (
     "this is a recording: it holds the steps that were kept and not what trained them, so nothing can be trained on from it; "
     "change something in a step to see what follows inside of it"
 )
-AT_HAND = 4  # steps that stay in memory
+AT_HAND = 3  # steps that stay in memory
 READ = 32  # steps of GRUCells that are read to learn how long their loops are
 
 
@@ -132,7 +131,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         return {step.number: i for i, step in enumerate(self._recording.steps)}
 
     def _in_header(self, number: int, rank: int | None) -> Iterator[CallShape]:
-        about, tensors = self._recording.header(number, rank)
+        about, tensors = self._recording.shapes(number, rank)
         try:
             modules, calls = about["modules"], list(enumerate(about["calls"]))
             own = [(i, call) for i, call in calls if modules[call["module"]]["name"] == self._module.name]
@@ -144,8 +143,8 @@ class RecordedBatches(Sequence[GivenBatch]):
         except (KeyError, TypeError, IndexError, ValueError) as error:
             raise RecordingError(f"step {number:,} is damaged ({type(error).__name__}); copy it again") from None
 
-    def _shape(self, i: int, call: Mapping[str, Any], tensors: Mapping[str, Tensor], learned: bool) -> CallShape:
-        T, B, _ = tensors[f"calls.{i}.x"].shape
+    def _shape(self, i: int, call: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], learned: bool) -> CallShape:
+        T, B, _ = map(int, tensors[f"calls.{i}.x"])
         lengths, masks = (f"calls.{i}.{part}" in tensors for part in ("lengths", "mask_l0"))
         return CallShape(self._module, T, B, lengths, masks, learned, self._classes, str(call["dtype"]))
 
