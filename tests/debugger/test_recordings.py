@@ -205,6 +205,9 @@ def test_ranks_are_rows_beside_each_other(tmp_path):
 
 def test_what_cannot_be_opened_says_why(tmp_path, run):
     (tmp_path / "empty").mkdir()
+    with pytest.raises(TuiGruError, match="empty"):
+        Session.open(tmp_path / "empty")
+    (tmp_path / "empty" / "run.json").write_text("{}")
     with pytest.raises(TuiGruError, match="give the folder that"):
         Session.open(tmp_path / "empty")
     trained(tmp_path / "none", steps=3, every=0, last=0, on="")
