@@ -83,7 +83,7 @@ def test_every_kind_of_script_is_computed_again(script):
 
 def test_the_first_call_begins_to_watch_and_the_next_one_opens(model):
     s = watched(model)
-    assert s.config.given.title == "rnn of your script, step 0"
+    assert s.config.given.title == "rnn of your script"
     assert (s.config.batch_size, s.config.seq_length, s.config.layers) == (B, T, 2)
     assert s.position.tick == 0
     assert s.notice.startswith("p.grad is the derived gradient, neither clipped nor scaled")

@@ -130,7 +130,7 @@ def given_model() -> dict[str, Any]:
     """What this command line says of the model, by option; `file` is the text in it. Raises `TuiGruError`."""
     options = _given_options()
     if "file" in options:
-        options["file"] = _read(Path(options["file"]))
+        options["file"] = read_text(Path(options["file"]))
     return options
 
 
@@ -141,7 +141,7 @@ def chosen_config() -> Config:
     blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
     with given_as(blamed, field="text"):
         if "file" in options:
-            options["text"] = _read(Path(options.pop("file")))
+            options["text"] = read_text(Path(options.pop("file")))
         return Config.of(**options)
 
 
@@ -171,7 +171,8 @@ def _check_decoded(field: str, value: str) -> None:
         ) from None
 
 
-def _read(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """The text in a UTF-8 file. Raises `TuiGruError` about --file."""
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST_FILE + 1)

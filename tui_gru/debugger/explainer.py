@@ -20,6 +20,7 @@ from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
 from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.engine.config import FROM_FILE
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.given import Given
@@ -229,6 +230,8 @@ class Explainer:
     def _began(self, name: str) -> str:
         if self._program.names[name].kind is Kind.KEPT:
             return f"{self._program.writer.name(name)} begins at 0"
+        if self._config.init == FROM_FILE:
+            return "a weight of the file that was opened"
         return f"an initial weight, drawn with seed {self._config.seed}" if is_drawn(self._config, name) else "biases begin at 0"
 
     def _update(self, number: Number, tick: int) -> tuple[Node, ...]:

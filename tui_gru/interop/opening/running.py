@@ -41,7 +41,7 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
     sizes |= {"I": found.input_size} if numbers.table is None else {"V": len(numbers.table), "D": found.input_size}
     dtype = "float64" if found.dtype == "float64" else "float32"
     with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
-        weights = weights_for(structure, sizes, dtype, _values(found, numbers.table))
+        weights = weights_for(structure, sizes, dtype, values_of(found, numbers.table))
         inputs = {"x" if numbers.table is None else "token": numbers.x}
         if numbers.lengths is not None:
             inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
@@ -58,7 +58,7 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
     )
 
 
-def _values(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
+def values_of(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
     """Every parameter by our name for it. The z of a file that takes the new state does so here, too: nothing is negated."""
     values = {} if table is None else {"E": table}
     single = found.layers == 1 and not found.bidirectional
