@@ -80,6 +80,23 @@ async def test_the_header_says_what_it_is(opened: Callable[..., Session]) -> Non
         assert "batch" not in shown
 
 
+async def test_a_key_reads_the_file_in_the_other_convention(opened: Callable[..., Session]) -> None:
+    async with driving(opened(layers=1, bidirectional=False)) as d:
+        await d.type("4s")
+        await d.type("@")
+        assert d.says.startswith("read with reset before, z keeps: the output is not the expected one")
+        assert "(r⊙hₜ₋₁) Uh" in d.screen.session.program_text()
+        assert d.screen.session.position.t == 3
+        await d.type("@", "@", "@")
+        assert d.says.startswith("read with reset after, z keeps: the output is the expected one")
+
+
+async def test_a_key_goes_to_the_first_number_that_is_not_finite(opened: Callable[..., Session]) -> None:
+    async with driving(opened(layers=1, bidirectional=False, h0=[[[0.0] * 4, [float("inf")] * 4]])) as d:
+        await d.type("n", "!")
+        assert d.says.startswith("the first number that is not finite is hₜ₋₁[row 2, unit 1] at t 1")
+
+
 async def test_what_needs_training_is_refused_and_the_convention_is_said(opened: Callable[..., Session]) -> None:
     async with driving(opened()) as d:
         assert "the output is the expected one" in d.says

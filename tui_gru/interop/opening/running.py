@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +57,17 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
         dtype=dtype,
         batches=(batch,),
         fixed=NO_LOSS,
+        reading=(found.reset, found.z),
+        again=partial(_again, found, numbers, path),
     )
+
+
+def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: str | None, y: Array) -> tuple[Given, str]:
+    """The same numbers in another reading, beside the output that was expected, or else `y`."""
+    other = found.read_as(reset=reset, z=z)
+    expected = y if numbers.y is None else numbers.y
+    run = given_run(other, replace(numbers, y=expected), path)
+    return run, f"read with reset {other.reset}, z {other.z}"
 
 
 def values_of(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:

@@ -61,6 +61,16 @@ class SurvivingScreen(LookingScreen):
 
         self.do(open_, batches=None)
 
+    def action_reading(self) -> None:
+        """Read the model file in the next convention, and stay where this session is."""
+
+        def read(_: Any) -> None:
+            from tui_gru.debugger.readings import other_reading
+
+            self.session = other_reading(self.session)
+
+        self.do(read, batches=None)
+
     # Where a session goes on that was opened from another's file
 
     @property
