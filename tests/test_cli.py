@@ -46,8 +46,9 @@ def test_the_default_trace_is_the_tutorials_first_epoch(traced):
     assert (trace["format"], trace["version"], trace["vocabulary"]) == ("tui-gru-trace", 2, "hatM")
     assert trace["config"] == {
         "text": "MathMathMathMathMath", "vocabulary": "hatM", "hidden_size": 2, "batch_size": 2, "seq_length": 3, "seed": 1,
-        "learning_rate": 0.01, "carry": "detach", "dtype": "float32", "reset": "before", "cell": "gru", "cell_text": "", "layers": 1,
-        "bidirectional": False, "embedding": 0, "optimizer": "sgd", "clip": 0.0, "init": "tutorial", "layout": "tutorial",
+        "learning_rate": 0.01, "carry": "detach", "dtype": "float32", "reset": "before", "cell": "gru", "cell_text": "",
+        "layers": 1, "bidirectional": False, "embedding": 0, "optimizer": "sgd", "clip": 0.0, "init": "tutorial",
+        "layout": "tutorial",
     }  # fmt: skip
     assert trace["run"] == {"epochs": 1, "from_epoch": 0, "learn": True}
     assert [(batch["epoch"], batch["batch"]) for batch in trace["batches"]] == [(0, 0), (0, 1), (0, 2)]

@@ -149,4 +149,5 @@ def test_the_update_rule_stands_beside_its_rate() -> None:
 @pytest.mark.parametrize(("batches", "phases", "count"), [(0, 0, 0), (0, 2, 0), (0, 3, 1), (2, 0, 2), (2, 2, 2), (2, 3, 3)])
 def test_adam_says_how_many_updates_there_were(batches: int, phases: int, count: int) -> None:
     shown = facts(batches, phases, optimizer="adam", clip=1.0)
-    assert re.search(rf"adam η 0\.01  clip 1  n {count}(  |$)", shown)
+    updates = f"{count} update{'' if count == 1 else 's'}"
+    assert re.search(rf"adam η 0\.01  clip 1  {updates}(  |$)", shown)
