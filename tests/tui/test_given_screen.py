@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tui_gru
+from tests.debugger.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session import Session
 from tui_gru.tui.app import make_app
@@ -55,6 +56,21 @@ async def test_every_key_is_answered(opened: Callable[..., Session], size: tuple
         await d.type(*"sofnNeESOFvvvxxxrRLLzz")
         await d.type(*"allpGbcCBJ", "escape", "n", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape")
         await d.type("k")
+        await until_checked(d.pilot)
+        await d.type("escape", "?", "escape", "q")
+
+
+@pytest.mark.parametrize("size", SIZES[:3], ids=str)
+@pytest.mark.parametrize("make", [of_another_convention, of_tokens, of_a_module, of_a_recording])
+async def test_every_key_is_answered_in_other_given_runs(
+    tmp_path: Path, size: tuple[int, int], make: Callable[[Path], Session]
+) -> None:
+    async with driving(make(tmp_path), size) as d:
+        await d.type(*"sofnNeESOFvvvxxxrRLLzz", "!", "@")
+        await d.type(
+            *"fo", "enter", "right", "escape", "s", "o", "o", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape"
+        )
+        await d.type(*"bcCBJ", "escape", "e", "x", "x", "k")
         await until_checked(d.pilot)
         await d.type("escape", "?", "escape", "q")
 

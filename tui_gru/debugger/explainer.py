@@ -118,7 +118,7 @@ class Explainer:
     def _given(self, number: Number, source: Given) -> Expansion | None:
         """What a run on given batches was given; None for what it computes."""
         name, batch = number.name, self._batch(number)
-        kind, at = self._program.names[name].kind, f" of {source.places[batch]}" if source.places else ""
+        kind, at = self._program.names[name].kind, f" at step {source.steps[batch]:,}" if source.steps else ""
         begin = batch * self._program.ticks
         if kind is Kind.INPUT:
             return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)

@@ -12,7 +12,7 @@ from tui_gru.debugger.entries import Term, made_of
 from tui_gru.debugger.evaluation import EVERY, Index, Numbers
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.names import Kind
-from tui_gru.debugger.naming import said, shown_char
+from tui_gru.debugger.naming import character, said
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Program
 from tui_gru.equations import expression as e
@@ -66,10 +66,10 @@ class LineTerms:
             case e.Product(left=Name(name=name), right=right) if numbers.is_one_hot(name):
                 pick = made.terms[0].number
                 assert pick is not None
-                char = shown_char(self._vocabulary[pick.index[0]])
-                return replace(made, note=f"“{char}” picks row {pick.index[0] + 1} of {self._writer.text(right)}")
+                char = character(pick.index[0], self._vocabulary)
+                return replace(made, note=f"{char} picks row {pick.index[0] + 1} of {self._writer.text(right)}")
             case e.Product(left=e.Transpose(argument=Name(name=name))) if numbers.is_one_hot(name):
-                return made if made.terms else given(f"no row reads “{shown_char(self._vocabulary[index[0]])}” at this timestep")
+                return made if made.terms else given(f"no row reads {character(index[0], self._vocabulary)} at this timestep")
             case e.Product(left=left):
                 return replace(made, note=f"over {self._inner(left)}s")
             case e.Reduce(kind=kind):
