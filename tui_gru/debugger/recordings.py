@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from os import PathLike
 
 from tui_gru.debugger.session import Session
@@ -13,7 +14,8 @@ from tui_gru.interop.recording.reading import Recording, open_recording
 def opened(folder: str | PathLike[str], name: str | None = None) -> tuple[GivenConfig, str]:
     """The config of a session on the recording in a folder, of the GRU called `name`. Raises `RecordingError`, one line."""
     recording = open_recording(folder)
-    return GivenConfig.of_given(recorded_run(recording, name)), _said(recording)
+    given, left_out = recorded_run(recording, name)
+    return GivenConfig.of_given(given), _said(recording, left_out)
 
 
 def session_on(folder: str | PathLike[str], name: str | None = None) -> Session:
@@ -24,7 +26,7 @@ def session_on(folder: str | PathLike[str], name: str | None = None) -> Session:
     return session
 
 
-def _said(recording: Recording) -> str:
+def _said(recording: Recording, left_out: Sequence[str]) -> str:
     """How many steps were kept, and what is missing or not complete."""
     kept, gaps = len(recording.steps), len(recording.gaps())
     said = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
@@ -35,5 +37,5 @@ def _said(recording: Recording) -> str:
     if recording.missing_ranks:
         ranks = ", ".join(map(str, recording.missing_ranks))
         said.append(f"of {recording.ranks} ranks these are missing: {ranks}; p.grad is the mean over all, so it cannot be derived")
-    said += recording.damaged
+    said += [*recording.damaged, *left_out]
     return "; ".join(said)
