@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,6 +13,9 @@ import numpy as np
 import tui_gru
 from tui_gru.debugger.session import Session
 from tui_gru.engine.config import Config
+from tui_gru.engine.given import GivenConfig
+from tui_gru.interop.capture import Capture, CapturedStep
+from tui_gru.interop.opening.module import captured_run
 from tui_gru.tui.screenshot import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
@@ -60,6 +63,28 @@ def ported() -> Session:
         return tui_gru.load(path, inputs=x, expect=y, reset="before")
 
 
+def scaled() -> Session:
+    """The last batch of a module of a script, which has scaled its gradients."""
+    import torch
+
+    random = np.random.RandomState(3)
+    gru = torch.nn.GRU(3, 4)
+    with torch.no_grad():
+        for parameter in gru.parameters():
+            parameter[...] = torch.from_numpy(random.standard_normal(parameter.shape).astype(np.float32))
+    steps: list[CapturedStep] = []
+    with Capture(gru, on_step=steps.append) as capture:
+        out, _ = gru(torch.from_numpy(random.standard_normal((5, 2, 3)).astype(np.float32)))
+        (out - 0.5).pow(2).mean().backward()
+        capture.step()
+    step = replace(steps[0], gradients={name: 1024 * gradient for name, gradient in steps[0].gradients.items()})
+    given, said = captured_run(step)
+    batches = tuple(replace(batch, expected=None) for batch in given.batches)  # rounding is another one on every machine
+    session = Session.on(GivenConfig.of_given(replace(given, batches=batches)))
+    session.notice = said
+    return session
+
+
 def typed(command: str) -> str:
     """The keys that type a command on the `:` line and do it."""
     return f": {' '.join('space' if char == ' ' else char for char in command)} enter"
@@ -77,6 +102,7 @@ PICTURES = (
     Picture("narrow", "s s o o o", (80, 24)),
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
+    Picture("module", "n 3S 8o tab tab tab x x", (160, 50), session=scaled),
     Picture("opened", "4s o o o o", (120, 36), session=ported),
     Picture("large", "l 3n s o", options={"text": LARGE_TEXT * 4, "hidden_size": 32, "batch_size": 8, "seq_length": 16, "seed": 7}),
 )

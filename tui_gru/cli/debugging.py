@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
@@ -55,5 +58,22 @@ def debug(
         return session
     from tui_gru.cli.screen import open_debugger
 
-    open_debugger(lambda: session, theme=None, ascii=not speaks_utf8(os.environ, sys.stdout.encoding), keymap=None)
+    with _left_as_it_was():
+        open_debugger(lambda: session, theme=None, ascii=not speaks_utf8(os.environ, sys.stdout.encoding), keymap=None)
     return session
+
+
+@contextmanager
+def _left_as_it_was() -> Iterator[None]:
+    """What the debugger sets in its process is the script's again afterwards: garbage collection, variables, torch's threads."""
+    import torch
+
+    collects, threads, variables = gc.isenabled(), torch.get_num_threads(), dict(os.environ)
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+        (gc.enable if collects else gc.disable)()
+        torch.set_num_threads(threads)
+        for name in os.environ.keys() - variables.keys():
+            del os.environ[name]
