@@ -70,6 +70,7 @@ async def test_every_key_is_answered_in_other_given_runs(
         await d.type(
             *"fo", "enter", "right", "escape", "s", "o", "o", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape"
         )
+        await d.type(*"r", "tab", "tab", "i", "escape", "tab", "i", "escape")
         await d.type(*"bcCBJ", "escape", "e", "x", "x", "k")
         await until_checked(d.pilot)
         await d.type("escape", "?", "escape", "q")

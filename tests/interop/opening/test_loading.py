@@ -264,3 +264,20 @@ def test_what_needs_a_loss_says_so(encoder, tmp_path):
         s.edit("text", 0, "a")
     assert s.position.tick == 0
     assert not (tmp_path / "s.tui-gru").exists()
+
+
+def test_an_input_can_be_another_one(encoder):
+    path, gru, x, h0 = encoder
+    s = tui_gru.load(path, inputs=x, h0=h0)
+    s.seek(s.end)
+    before = s.value("out_l1", t=0)
+    x = x.clone()
+    x[2, 1, 0] = 0.75
+    y = gru(x, h0)[0]
+    found = s.what_if("x", (1, 0), 0.75, t=2)
+    assert_same(found.then.value("out_l1", 0), y[0])  # through the direction that reads backwards
+    assert_same(found.then.value("out_l1", T - 1), y[T - 1])
+    assert np.array_equal(s.value("out_l1", t=0), before)
+    for keep in (lambda: s.adopt(found), lambda: s.edit("x", (1, 0), 0.75)):
+        with pytest.raises(TuiGruError, match="x is what this run was given"):
+            keep()
