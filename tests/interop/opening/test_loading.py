@@ -1,5 +1,7 @@
 """A session on a GRU of a file: what it computes, and that everything of a debugger works in it."""
 
+from contextlib import suppress
+
 import numpy as np
 import onnx
 import pytest
@@ -281,3 +283,21 @@ def test_an_input_can_be_another_one(encoder):
     for keep in (lambda: s.adopt(found), lambda: s.edit("x", (1, 0), 0.75)):
         with pytest.raises(TuiGruError, match="x is what this run was given"):
             keep()
+
+
+def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path, random):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((6, 2, 3), np.float32))
+    whole = path.read_bytes()
+    huge = whole.replace(b"(6, 2, 3)", b"(10**9, 3)")
+    for data in (b"", whole[:40], whole[:-4], huge, whole.replace(b"(6, 2, 3)", b"(9999999, 3)")[:200], b"PK" + whole):
+        path.write_bytes(data)
+        with pytest.raises(TuiGruError, match="it is no array as numpy") as caught:
+            tui_gru.load(encoder[0], inputs=path)
+        assert "\n" not in str(caught.value)
+    for _ in range(100):
+        data = bytearray(whole)
+        data[random.integers(0, 128)] ^= 1 << random.integers(0, 8)
+        path.write_bytes(data)
+        with suppress(TuiGruError):  # and no other error
+            tui_gru.load(encoder[0], inputs=path)
