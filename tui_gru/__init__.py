@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.position import Position
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.program.position import Position
+    from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
     from tui_gru.engine.errors import TuiGruError
     from tui_gru.interop.inspection import inspect
@@ -26,8 +26,8 @@ __all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "inspe
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
-    "Position": "tui_gru.debugger.position",
-    "Session": "tui_gru.debugger.session",
+    "Position": "tui_gru.debugger.program.position",
+    "Session": "tui_gru.debugger.session.session",
     "TuiGruError": "tui_gru.engine.errors",
     "inspect": "tui_gru.interop.inspection",
     "record": "tui_gru.interop.recording.recorder",

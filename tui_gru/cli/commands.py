@@ -21,7 +21,7 @@ from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
 
 NAME = "tui-gru"
 COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
@@ -189,7 +189,7 @@ Examples:
 def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str) -> None:
     """Train a fresh model and write down every number the debugger would show."""
     config = chosen_config()
-    from tui_gru.debugger.trace import Trace
+    from tui_gru.debugger.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
     if kind == "npz" and output == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():
