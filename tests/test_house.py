@@ -105,9 +105,12 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "anchor by_hand checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits "
-        "explainer expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader "
-        "stop_search tallies trace triggers watching what_if"
+        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.counting breakpoints.hit_counts "
+        "breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search breakpoints.triggers "
+        "breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer derivation.latex "
+        "derivation.origin derivation.written expressions.conditions expressions.parser search.value_search session.opening "
+        "snapshots.differences snapshots.line_latex state.tallies storage.state_reader storage.trace timeline.anchor "
+        "timeline.edits"
     ),
     "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",
     "tui": (
@@ -116,7 +119,7 @@ LATE = {
         "panels.what_if"
     ),
 }
-FILES = {"debugger": "own_sessions session_file state_writer store"}
+FILES = {"debugger": "storage.own_sessions storage.session_file storage.state_writer storage.store"}
 
 
 def modules_of(named):

@@ -14,8 +14,8 @@ import tui_gru
 from tests.terminal import Terminal
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.cli.program import main
-from tui_gru.debugger.conditions import compile_condition
-from tui_gru.debugger.program import program_of
+from tui_gru.debugger.expressions.conditions import compile_condition
+from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app

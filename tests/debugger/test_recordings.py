@@ -11,7 +11,7 @@ from torch import nn
 from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.recordings import session_on
+from tui_gru.debugger.session.recordings import session_on
 from tui_gru.interop.recording import open_recording, record
 
 RELATIVE = 5e-7

@@ -11,7 +11,7 @@ import torch
 
 import tui_gru
 from tests.tui.test_main_screen import Driver
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.header import Header

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.listing import Listing

@@ -22,7 +22,7 @@ from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
 
 NAME = "tui-gru"
 COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
@@ -200,7 +200,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
         epochs, from_epoch, learn = 1, 0, False
     elif given := next((name for name, value in numbers.items() if value is not None), None):
         raise TuiGruError("it is about a file; name that with --model", option={"inputs": "input"}.get(given, given))
-    from tui_gru.debugger.trace import Trace
+    from tui_gru.debugger.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
     if kind == "npz" and output == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():

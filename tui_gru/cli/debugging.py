@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.optim import Optimizer
 
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
 
 WATCHING = "tui_gru: watching from here on; the next tui_gru.debug opens on the batch that was computed before it"
 INSTEAD = (
@@ -40,7 +40,7 @@ def debug(
     GRU, where there are several. With screen=False, or without a terminal, nothing is opened; the session is returned in any case.
     Raises `TuiGruError`, one line that names the argument and the cure.
     """
-    from tui_gru.debugger.live_module import session_on
+    from tui_gru.debugger.session.live_module import session_on
 
     session = session_on(module, optimizer, head, name)
     if not screen:

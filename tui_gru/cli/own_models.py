@@ -17,7 +17,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.safe_text import safe_text
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
     from tui_gru.interop.findings import Findings
     from tui_gru.interop.found import FoundGRU
@@ -138,12 +138,12 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
 def _opened(path: str, options: dict[str, Any]) -> Session:
     """The session on a model file, or on the folder of a recording."""
     if not Path(path).is_dir():
-        from tui_gru.debugger.loading import load
+        from tui_gru.debugger.session.loading import load
 
         return load(path, **options)
     if other := next((name for name, value in options.items() if value is not None and name != "name"), None):
         raise TuiGruError("a recording has its own inputs, and torch's convention; leave it out", option=other)
-    from tui_gru.debugger.recordings import session_on
+    from tui_gru.debugger.session.recordings import session_on
 
     return session_on(path, options["name"])
 
@@ -160,7 +160,7 @@ def _options_of_the_command() -> Iterator[None]:
 
 def config_of(path: str, **options: Any) -> Config:
     """The config of a run on a GRU of a file. Raises `TuiGruError`."""
-    from tui_gru.debugger.loading import opened as of_file
+    from tui_gru.debugger.session.loading import opened as of_file
     from tui_gru.engine.given import GivenConfig
 
     with _options_of_the_command():

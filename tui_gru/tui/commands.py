@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.origin import Number
-from tui_gru.debugger.position import tick_of
-from tui_gru.debugger.typed import Reader, TypedError, is_number, shortened
+from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.program.position import tick_of
+from tui_gru.debugger.program.typed import Reader, TypedError, is_number, shortened
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import stop_commands

@@ -10,8 +10,8 @@ from typing import NamedTuple
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.flow import Flow
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.analysis.flow import Flow
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.names import split
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette

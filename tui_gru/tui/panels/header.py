@@ -11,8 +11,8 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_gru.debugger.naming import printable
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.position import Position, position_of
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.position import Position, position_of
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import fitting, written_char
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette

@@ -11,9 +11,9 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
-from tui_gru.debugger.naming import printable
-from tui_gru.debugger.session import ALIASES, Session
-from tui_gru.debugger.trouble import joined
+from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.session.session import ALIASES, Session
+from tui_gru.debugger.state.trouble import joined
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.tui import answers, keys
 from tui_gru.tui.key_signs import with_keys
@@ -41,7 +41,7 @@ from tui_gru.tui.themes import checked_theme
 from tui_gru.tui.view import Shows
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.journal import Action
+    from tui_gru.debugger.timeline.journal import Action
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset(

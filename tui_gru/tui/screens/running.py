@@ -9,8 +9,8 @@ from textual import work
 from textual.message import Message
 from textual.screen import Screen
 
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.trouble import Trouble, joined
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out, problem_of
 
