@@ -13,23 +13,30 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from tui_gru.debugger.program.position import Position
+    from tui_gru.debugger.session.loading import load
     from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
     from tui_gru.engine.errors import TuiGruError
     from tui_gru.interop.inspection import inspect
     from tui_gru.interop.recording.recorder import record
 
+    debug: Callable[..., Session | None]  # of tui_gru.cli, which nothing below it may import, not even for its types
+
 __version__ = "0.1.0"
 
-__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "inspect", "record"]
+__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "debug", "inspect", "load", "record"]
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
     "Position": "tui_gru.debugger.program.position",
     "Session": "tui_gru.debugger.session.session",
     "TuiGruError": "tui_gru.engine.errors",
+    "debug": "tui_gru.cli.debugging",
     "inspect": "tui_gru.interop.inspection",
+    "load": "tui_gru.debugger.session.loading",
     "record": "tui_gru.interop.recording.recorder",
 }
 

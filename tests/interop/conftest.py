@@ -1,5 +1,7 @@
 import importlib.util
 import os
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -33,3 +35,22 @@ def keras(tmp_path_factory):
         warnings.simplefilter("ignore")
         import keras
     return keras
+
+
+@pytest.fixture
+def g2p(monkeypatch):
+    """The package g2p-en, whose NumPy code runs its GRUs; its dictionaries are left out."""
+    for name, members in {
+        "nltk": {"pos_tag": None, "data": types.SimpleNamespace(find=lambda name: None)},
+        "nltk.corpus": {"cmudict": types.SimpleNamespace(dict=dict)},
+        "nltk.tokenize": {"TweetTokenizer": lambda: types.SimpleNamespace(tokenize=str.split)},
+        "inflect": {"engine": lambda: None},
+        "distance": {},
+    }.items():
+        module = types.ModuleType(name)
+        vars(module).update(members)
+        monkeypatch.setitem(sys.modules, name, module)
+    monkeypatch.delitem(sys.modules, "g2p_en", raising=False)
+    from g2p_en import G2p
+
+    return G2p()

@@ -2,9 +2,7 @@
 
 import io
 import struct
-import sys
 import tracemalloc
-import types
 import zipfile
 import zlib
 
@@ -220,23 +218,9 @@ def readable(path):
 
 
 @pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
-def test_g2p_ens_encoder_and_decoder_give_its_own_states_and_phonemes(installed, monkeypatch):
+def test_g2p_ens_encoder_and_decoder_give_its_own_states_and_phonemes(installed, g2p):
     """The package's own NumPy code, its dictionaries left out, against its weights as they are read here."""
-    for name, members in {
-        "nltk": {"pos_tag": None, "data": types.SimpleNamespace(find=lambda name: None)},
-        "nltk.corpus": {"cmudict": types.SimpleNamespace(dict=dict)},
-        "nltk.tokenize": {"TweetTokenizer": lambda: types.SimpleNamespace(tokenize=str.split)},
-        "inflect": {"engine": lambda: None},
-        "distance": {},
-    }.items():
-        module = types.ModuleType(name)
-        vars(module).update(members)
-        monkeypatch.setitem(sys.modules, name, module)
-    folder = installed("g2p_en")
-    monkeypatch.delitem(sys.modules, "g2p_en", raising=False)
-    from g2p_en import G2p
-
-    package = G2p()
+    folder, package = installed("g2p_en"), g2p
     encoder, decoder = inspect(folder / "checkpoint20.npz")
     assert (encoder.name, decoder.name) == ("enc", "dec")
     assert (encoder.input_size, encoder.hidden_size) == (256, 256)

@@ -7,15 +7,16 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
 from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
-from tui_gru.cli.model import chosen_config, given_model, model_options, number, whole_number
+from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, whole_number
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
+from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
@@ -169,9 +170,15 @@ def cells(name: str | None) -> None:
     epilog="""\b
 Examples:
   tui-gru trace | python -m json.tool | less
-  tui-gru trace --epochs 1000 --from-epoch 999 --format npz -o end.npz""",
+  tui-gru trace --epochs 1000 --from-epoch 999 --format npz -o end.npz
+  tui-gru trace --model model.pt --input x.npy --format npz -o states.npz""",
 )
 @model_options
+@click.option("--model", metavar="FILE", help="Run a trained GRU of a file on numbers, instead of training on a text.")
+@number_options
+@click.option("--order", metavar="rzn|zrn|…", help="Of the file: the gates as it stacks them.")
+@click.option("--z", type=click.Choice(("keeps", "takes")), help="Of the file: z keeps the old state, or takes the new one.")
+@click.option("--gate", metavar="NAME", help="Of the file: sigmoid, hard_sigmoid or hard_sigmoid_6.")
 @click.option("--epochs", type=whole_number, default=1, metavar="N", help="Epochs to run in total; default 1.")
 @click.option(
     "--from-epoch", type=whole_number, default=0, metavar="N", help="Write from this epoch on, counted from 0; default 0."
@@ -186,9 +193,13 @@ Examples:
     metavar="FILE",
     help="Where; default: standard output.",
 )
-def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str) -> None:
+def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, model: str | None, **numbers: Any) -> None:
     """Train a fresh model and write down every number the debugger would show."""
-    config = chosen_config()
+    config = chosen_config() if model is None else config_of(model, **numbers, **for_a_file("reset"))
+    if model is not None:
+        epochs, from_epoch, learn = 1, 0, False
+    elif given := next((name for name, value in numbers.items() if value is not None), None):
+        raise TuiGruError("it is about a file; name that with --model", option={"inputs": "input"}.get(given, given))
     from tui_gru.debugger.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
@@ -267,3 +278,7 @@ def completion(shell: str) -> None:
     completing = get_completion_class(shell)
     assert completing is not None
     click.echo(completing(program, {}, NAME, COMPLETE_VARIABLE).source())
+
+
+program.add_command(inspect_command)
+program.add_command(open_command)

@@ -145,6 +145,14 @@ def chosen_config() -> Config:
         return Config.of(**options)
 
 
+def for_a_file(*allowed: str) -> dict[str, Any]:
+    """Those options of the model that say something of a file, too. Raises `TuiGruError` where others are given."""
+    given = _given(click.get_current_context())
+    if other := next((name for name in given if name not in allowed), None):
+        raise TuiGruError("it does not go with --model: the file says what the model is; leave it out", option=other)
+    return dict(given)
+
+
 def _given_options() -> dict[str, Any]:
     options = dict(_given(click.get_current_context()))
     if "text" in options and "file" in options:

@@ -15,6 +15,7 @@ from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiled import Compiled
+    from tui_gru.engine.given import Given
     from tui_gru.engine.model import Model, Structure
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
@@ -83,8 +84,13 @@ class Config:
         _check_vocabulary(config)
         _check_length(config)
         _check_model(config)
-        _check_memory(config)
+        check_memory(config)
         return config
+
+    @property
+    def given(self) -> Given | None:
+        """The batches of a run that come from elsewhere; None for a text."""
+        return None
 
     @cached_property
     def structure(self) -> Structure:
@@ -301,7 +307,8 @@ def _check_model(config: Config) -> None:
         )
 
 
-def _check_memory(config: Config) -> None:
+def check_memory(config: Config) -> None:
+    """Raise `TuiGruError` for a config whose records would not fit into half of this machine's memory."""
     records = config.num_batches if config.carry == "notebook" else 1
     needed = min(config.record_bytes * records, 2**200)  # beyond which it is none of a float's numbers
     limit = machine_memory() // 2

@@ -32,6 +32,7 @@ class Structure:
     cell_text: str = ""  # of a file of the user's own, whose name `cell` is then
     layers: int = 1
     bidirectional: bool = False
+    backwards: bool = False  # of one direction: from the last timestep to the first
     input: str = "one-hot"
     head: str = "linear"
     loss: str = "cross-entropy"
@@ -53,6 +54,7 @@ class Model:
             cell,
             layers=structure.layers,
             bidirectional=structure.bidirectional,
+            backwards=structure.backwards,
             head=shipped("head", structure.head) if structure.head else None,
             loss=shipped("loss", structure.loss) if structure.loss else None,
             lengths=structure.lengths,

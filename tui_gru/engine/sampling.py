@@ -131,6 +131,8 @@ class _Stepper:
 
 def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
     """Raise `TuiGruError` where this cannot be sampled, whatever the weights are."""
+    if not config.structure.loss:
+        raise TuiGruError("this model ends at its states: without a head over characters there is nothing to sample")
     if config.bidirectional:
         raise TuiGruError("a model that also reads backwards needs the whole text before it can predict, so it cannot sample")
     if not arguments.text("the primer", primer, option="primer"):

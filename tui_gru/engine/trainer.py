@@ -11,6 +11,7 @@ from tui_gru.engine.batch import BatchRecord, RecordPool
 from tui_gru.engine.computing import Earlier, Point, compute, compute_from
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.given import GivenCorpus
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array, Weights
 
@@ -18,13 +19,10 @@ from tui_gru.engine.weights import Array, Weights
 class Trainer:
     """Holds no state of the training itself: that is the caller's. Trainers of the same model can share a pool of records."""
 
-    def __init__(self, config: Config, corpus: Corpus, pool: RecordPool | None = None) -> None:
+    def __init__(self, config: Config, corpus: Corpus | GivenCorpus, pool: RecordPool | None = None) -> None:
         self.config, self.corpus, self.compiled = config, corpus, config.compiled
         self.pool = pool or RecordPool(self.compiled)
         self._settings = config.settings
-        self._indices = np.arange(config.vocab_size)
-        inputs = config.model.page.inputs
-        self._loaded = [(name, corpus.targets if given.target else corpus.inputs) for name, given in inputs.items()]
         self._zero = np.zeros(
             sum(int(np.prod(self.compiled.shape(config.model.axes[s])[1:])) for s in self.compiled.states), config.dtype
         )
@@ -36,6 +34,15 @@ class Trainer:
     def initial_state(self) -> Array:
         """All states before the first timestep of an epoch, flat: zero."""
         return self._zero
+
+    @property
+    def is_given(self) -> bool:
+        """Whether each batch begins with weights and states of its own, whatever the one before it ended with."""
+        return isinstance(self.corpus, GivenCorpus)
+
+    def given(self, batch: int) -> tuple[Weights, Array] | None:
+        """The weights and states (flat) that are given for a batch of the epoch; None where they come from the batch before."""
+        return self.corpus.begin(batch) if isinstance(self.corpus, GivenCorpus) else None
 
     def carried(self, batch: int, state: Array) -> Array:
         """The states that a batch (of the epoch) begins with, given those that the batch before it ended with; flat."""
@@ -68,13 +75,12 @@ class Trainer:
             compute_from(record, at, self._with(record.learning_rate), learn=learn, earlier=self._earlier(earlier))
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
-        """Put the characters of a batch of the epoch into a record, one-hot; of one timestep only where `t` is given."""
-        for name, every in self._loaded:
-            ids, one_hot = record.one_hot[name]
-            ids[t] = chosen = every[batch, t]
-            np.equal(chosen[..., None], self._indices, out=one_hot[t])
+        """Put what a batch of the epoch reads into a record; of one timestep only where `t` is given."""
+        self.corpus.load(record, batch, t)
 
-    def _with(self, learning_rate: float) -> dict[str, float]:
+    def _with(self, learning_rate: float) -> dict[str, float] | None:
+        if self.is_given:  # there is no update
+            return None
         self._settings["learning_rate"] = learning_rate
         return self._settings
 
@@ -87,3 +93,8 @@ class Trainer:
 
 
 _NONE = Earlier()
+
+
+def corpus_of(config: Config) -> Corpus | GivenCorpus:
+    """What the batches of a config are: its text, cut, or those that are given."""
+    return Corpus(config) if config.given is None else GivenCorpus(config)

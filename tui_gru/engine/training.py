@@ -6,10 +6,9 @@ from collections.abc import Iterator
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.trainer import Trainer, corpus_of
 from tui_gru.engine.weights import Weights
 
 
@@ -26,18 +25,19 @@ def train(
 
     A record that is not kept is used again for a later batch.
     """
-    trainer = Trainer(config, Corpus(config))
+    trainer = Trainer(config, corpus_of(config))
     weights = initial_weights(config) if weights is None else weights
     state = trainer.initial_state()
     for epoch in range(epochs):
         earlier: list[BatchRecord] = []  # of this epoch, for carry `notebook`, the latest first
         for batch in range(config.num_batches):
             record = trainer.new_record()
+            weights, state = trainer.given(batch) or (weights, trainer.carried(batch, state))
             trainer.run(
                 record,
                 batch,
                 weights,
-                trainer.carried(batch, state),
+                state,
                 learn=learn,
                 learning_rate=config.learning_rate,
                 earlier=earlier,

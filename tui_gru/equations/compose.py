@@ -50,6 +50,7 @@ def compose(
     *,
     layers: int = 1,
     bidirectional: bool = False,
+    backwards: bool = False,
     head: Page | None = None,
     loss: Page | None = None,
     lengths: bool = False,
@@ -58,6 +59,7 @@ def compose(
 ) -> Composed:
     """A whole model. Without a loss, the gradient of the last layer's output comes from outside.
 
+    A model of one direction that runs `backwards` reads from the last timestep to the first.
     `lengths` adds a mask of row lengths, `dropout` a mask between each layer and the next, `input_gradient` asks for the gradient
     of what the first layer reads. Raises `EquationError` where a piece cannot be used as it is, or names clash.
     """
@@ -67,7 +69,7 @@ def compose(
     if lengths:
         pieces.append(Page(inputs={LIVE: Input("")}, symbols={LIVE: (LIVE, rf"\mathit{{{LIVE}}}")}))
     stack: list[Layer] = []
-    directions = (False, True) if bidirectional else (False,)
+    directions = (False, True) if bidirectional else (backwards,)
     for number in range(layers):
         outputs = []
         for backwards in directions:

@@ -11,7 +11,6 @@ from tui_gru.debugger.breakpoints.triggers import Trigger
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.expressions.conditions import Condition, ConditionError
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.search.value_search import WHOLE_COLUMNS
 from tui_gru.debugger.state.tallies import UNKNOWN
 from tui_gru.debugger.timeline.timeline import Timeline
 
@@ -26,7 +25,7 @@ class Columns:
         self._read: dict[tuple[str, int, int], Any] = {}
 
     def read(self, name: str, first: int, last: int) -> Any:
-        """One of WHOLE_COLUMNS, or 1 for those that learn (`learned`), of the batches `first` … `last`, (n,); read-only."""
+        """One of the timeline's whole columns, or 1 for those that learn (`learned`), of these batches, (n,); read-only."""
         key = name, first, last
         if key not in self._read:
             if len(self._read) >= MOST_READ:
@@ -52,7 +51,7 @@ class Counter:
         self.plain = trigger.plain
         self._ticks = dict(trigger.ticks)
         self.possible = self.plain
-        if condition is not None and condition.names and condition.scalar(WHOLE_COLUMNS):
+        if condition is not None and condition.names and condition.scalar(timeline.whole_columns):
             self._ticks = {learns: _readable(condition, program, ticks, learns) for learns, ticks in trigger.ticks.items()}
             self.possible = "max_weight" not in condition.current or self._ticks[True] in ((), (program.ticks,))
         self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)

@@ -12,6 +12,7 @@ from tui_gru.engine.config import Config
 
 MOST = 64
 MOST_OF_A_RUN = 2  # more of them would not stay in the processor's cache, and the way to one from a checkpoint is short
+LEAST_GIVEN = 2  # of a run on given batches, in which none is run on the way to another
 LEAST = 4  # batches that are kept whatever the limit: the one shown, the one before it, and two to run in
 RECORD, VIEW = 25_000, 160  # bytes that a record takes besides its numbers, and each array that it cuts for a pass; measured
 
@@ -32,22 +33,22 @@ class Kept:
 class Records:
     """The batches at hand of all stretches of a session; those not used for longest go first. What is kept here never changes."""
 
-    def __init__(self, budget: Budget, record_bytes: int) -> None:
-        self._budget, self._record_bytes, self._most = budget, record_bytes, MOST
+    def __init__(self, budget: Budget, record_bytes: int, least: int = LEAST) -> None:
+        self._budget, self._record_bytes, self._most, self._least = budget, record_bytes, MOST, least
         self._kept: OrderedDict[tuple[int, int], Kept] = OrderedDict()
         self._of: dict[int, dict[int, Kept]] = {}  # by stretch: all of these are in the other, even where ctrl+c comes in between
 
     @property
     def run(self) -> int:
         """How many to keep of those on the way to a batch, so that the steps back from there are at hand."""
-        return min(max(LEAST, min(self._most, self._budget.share("records") // self._record_bytes)) // 4, MOST_OF_A_RUN)
+        return min(max(self._least, min(self._most, self._budget.share("records") // self._record_bytes)) // 4, MOST_OF_A_RUN)
 
     def keep(self, stretch: int, batch: int, kept: Kept) -> None:
         """Keep a batch of a stretch."""
         self._kept[stretch, batch] = kept
         self._kept.move_to_end((stretch, batch))
         self._of.setdefault(stretch, {})[batch] = kept
-        least = LEAST + len(kept.earlier)
+        least = self._least + len(kept.earlier)
         most = max(least, self._budget.share("records") // self._record_bytes)
         while len(self._kept) > self._most or (len(self._kept) > 1 and self._held() > most):
             self._drop(*next(iter(self._kept)))

@@ -20,7 +20,9 @@ from tui_gru.debugger.program.naming import shown_char, spoken
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.given import Given
 from tui_gru.engine.initial import is_drawn
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
@@ -92,6 +94,8 @@ class Explainer:
 
     def _expand(self, number: Number) -> Expansion:
         name, page = number.name, self._program.model.page
+        if (source := self._config.given) is not None and (found := self._given(number, source)) is not None:
+            return found
         match self._program.names[name].kind:
             case Kind.PARAMETER | Kind.KEPT:
                 return self._weight(number)
@@ -109,6 +113,21 @@ class Explainer:
                 return self._largest_weight(number)
         state = next((state for state in page.states if page.ahead(state) == name), None)
         return self._computed(number) if state is None else self._from_ahead(number, state)
+
+    def _given(self, number: Number, source: Given) -> Expansion | None:
+        """What a run on given batches was given; None for what it computes."""
+        name, batch = number.name, self._batch(number)
+        kind, at = self._program.names[name].kind, f" of {source.places[batch]}" if source.places else ""
+        begin = batch * self._program.ticks
+        if kind is Kind.INPUT:
+            return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
+        if kind is Kind.PARAMETER:
+            return self._by_hand.expansion(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
+        if name in {line.target for line in self._program.outside}:
+            return self._by_hand.expansion(number, begin) or given(
+                f"what came back from outside{at}: your head and loss", tick=begin
+            )
+        return None
 
     def _computed(self, number: Number) -> Expansion:
         """What a line computes, or a part of it that has a name."""
@@ -147,6 +166,8 @@ class Explainer:
             return self._copy(replace(number, name=state, t=t - way), f"{shown} at t {t - way + 1}")
         if (edit := self._by_hand.expansion(number, batch * self._program.ticks)) is not None:
             return edit
+        if self._config.given is not None:
+            return given(f"{shown} as the batch was given it: h0")
         if batch % self._program.num_batches == 0:
             return given(f"every epoch begins with {shown} = 0")
         if self._config.carry == "reset":
@@ -159,6 +180,8 @@ class Explainer:
         t, page = self._t(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < self._program.seq_length:
+            if self._config.given is not None:
+                return given("the gradient of the last state, which came back from outside")
             return given("nothing comes after the last timestep" if way > 0 else "nothing comes before the first timestep")
         handed = replace(number, name=f"d{page.before(state)}", t=t + way)
         return self._copy(handed, f"what t {t + way + 1} hands back")
@@ -172,6 +195,7 @@ class Explainer:
         row = number.index[0]
         moment = self._moment(number)
         corpus = self._timeline.segment_at(number.tick).trainer.corpus
+        assert isinstance(corpus, Corpus)  # what was given instead has been answered above
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target
         char = shown_char(str(moment.value("target" if is_target else "char", t)[row]))

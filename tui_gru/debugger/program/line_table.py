@@ -20,7 +20,7 @@ from tui_gru.engine.update import COUNT
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
-from tui_gru.equations.names import split
+from tui_gru.equations.names import split, with_word
 from tui_gru.equations.writing import Writer, bracketed
 
 PHASES = ("forward", "loss", "backward", "update")
@@ -153,20 +153,33 @@ class Program:
 
         add_segments(schedule.phases["forward"].segments, "forward")
         self.loss_tick = blocks[-1].end
-        add_segments(schedule.phases["backward"].segments, "backward")
+        given = config.given
+        self.goes_back = given is None or given.learns
+        self.knows_loss = given is None or given.knows_loss
+        self.outside: tuple[Line, ...] = ()
+        if given is not None and given.learns:
+            target = with_word(f"d{self.model.page.outputs[0]}", "given")
+            words = f"{self.writer.name(target)} = from your head and loss"
+            self.outside = (Line(target, "backward", note=words, block=len(blocks)),)
+            add("backward", 0, self.outside)
+        if self.goes_back:
+            add_segments(schedule.phases["backward"].segments, "backward")
         self.earlier: tuple[Line, ...] = ()
         if config.carry == "notebook":
             words = "on into the batches before, back to the epoch's first"
             self.earlier = (Line("earlier", "backward", note=words, block=len(blocks)),)
             add("backward", 0, self.earlier)
         self.backward_end = blocks[-1].end
-        self.update = lines_of(self.model.rule.lines_of(self.model.parameters), "update")
-        add("update", 0, self.update)
+        self.update = lines_of(self.model.rule.lines_of(self.model.parameters), "update") if given is None else ()
+        if self.update:
+            add("update", 0, self.update)
         self.blocks = tuple(blocks)
         self.ticks = blocks[-1].end
         self._starts = [block.start for block in blocks]
         self._place = {line.target: (block, i) for block in blocks for i, line in enumerate(block.lines)}
-        self.names: Mapping[str, Named] = named_values(self.model, schedule, self.update)
+        self.names: Mapping[str, Named] = named_values(
+            self.model, schedule, self.update, backward=self.goes_back, outside=bool(self.outside)
+        )
 
     # Names
 
@@ -218,7 +231,7 @@ class Program:
         if not named.timed and name != "t":
             return 0
         place = self.place_of(named.read_in or name)
-        return place[0].way if place is not None else 1
+        return (place[0].way or -1) if place is not None else 1
 
     def blocks_before(self, phase: str) -> int:
         """How many blocks come before the first one of a phase."""
@@ -469,7 +482,7 @@ class Program:
         blocks = [
             block for block in self.blocks if (block.phase == "backward") == (phase == "backward") and block.phase != "update"
         ]
-        blocks = [block for block in blocks if block.lines != self.earlier]
+        blocks = [block for block in blocks if block.lines not in (self.earlier, self.outside)]
         for number, block in enumerate(blocks):
             if offset < block.end:
                 step, done = divmod(max(offset - block.start, 0), len(block.lines))
@@ -484,14 +497,15 @@ class Program:
     @cached_property
     def rows(self) -> tuple[Row, ...]:
         """The listing, from top to bottom."""
-        T, reset = self.seq_length, self.config.carry == "reset"
-        zero = Row(" = ".join((*(self.writer.name(state) for state in self.model.page.states), "0")), 2 if reset else 1)
-        rows = [Row("for epoch in 1, 2, …:", 0, counter="epoch")]
+        T, reset, given = self.seq_length, self.config.carry == "reset", self.config.given
+        begin = "0" if given is None else "h0"
+        first = Row(" = ".join((*(self.writer.name(state) for state in self.model.page.states), begin)), 2 if reset else 1)
+        rows = [Row("for epoch in 1, 2, …:" if given is None else f"for epoch in 1: # {given.title}", 0, counter="epoch")]
         if not reset:
-            rows.append(zero)
+            rows.append(first)
         rows.append(Row(f"for batch in 1…{self.num_batches}:", 1, counter="batch"))
         if reset:
-            rows.append(zero)
+            rows.append(first)
         for block in self.blocks:
             if block.way:
                 heading = f"for t in 1…{T}:" if block.way > 0 else f"for t in {T}…1:"

@@ -59,8 +59,13 @@ class Named:
         return tuple(_COUNTED.get(axis.partition("+")[0], f"{axis} ") for axis in self.axes)
 
 
-def named_values(model: Model, schedule: Schedule, update: Sequence[Line]) -> Mapping[str, Named]:
-    """Every name of a model, in the order of the equations."""
+def named_values(
+    model: Model, schedule: Schedule, update: Sequence[Line], *, backward: bool = True, outside: bool = False
+) -> Mapping[str, Named]:
+    """Every name of a model, in the order of the equations; without `backward`, of its forward pass alone.
+
+    `outside`: a line of its own has the gradients that come from outside.
+    """
     page, found = model.page, dict[str, Named]()
 
     def add(name: str, kind: Kind, axes: Axes, read_in: str = "") -> None:
@@ -82,25 +87,28 @@ def named_values(model: Model, schedule: Schedule, update: Sequence[Line]) -> Ma
     for state in page.states:
         add(page.before(state), Kind.STATE, model.axes[state], state)
     add_lines("forward", Kind.VALUE)
-    for output in page.outputs:
-        add(with_word(f"d{output}", "given"), Kind.DELTA, model.axes[output], f"d{output}")
-    for state in page.states:
+    for output in page.outputs if backward else ():
+        add(with_word(f"d{output}", "given"), Kind.DELTA, model.axes[output], "" if outside else f"d{output}")
+    for state in page.states if backward else ():
         add(page.ahead(state), Kind.DELTA, model.axes[state], f"d{page.before(state)}")
-    add_lines("backward", Kind.DELTA)
+    if backward:
+        add_lines("backward", Kind.DELTA)
     for name in page.parameters:
         add(name, Kind.PARAMETER, model.axes[name])
-    for name in page.parameters:
+    for name in page.parameters if backward else ():
         add(f"d{name}", Kind.GRADIENT, model.axes[name])
     rule = model.rule
-    for target in dict.fromkeys(line.target for line in rule.lines if rule.is_vector(line.target) and line.target != "W"):
+    targets = dict.fromkeys(line.target for line in rule.lines if rule.is_vector(line.target) and line.target != "W")
+    for target in targets if update else ():
         for name in page.parameters:
             add(rule.name_for(target, name), Kind.KEPT if target in rule.states else Kind.STEP, model.axes[name])
-    for name in dict.fromkeys((*NUMBERS, *rule.scalars)):
-        if name != "loss" or page.lines[-1].target == "loss":
+    there = {"grad_norm": backward, "learning_rate": bool(update)}
+    for name in dict.fromkeys((*NUMBERS, *(rule.scalars if update else ()))):
+        if there.get(name, True):
             add(name, Kind.NUMBER, ())
     for name in COUNTERS:
         add(name, Kind.COUNTER, ())
-    for name in CHARACTERS:
+    for name in CHARACTERS if any(given.one_hot for given in page.inputs.values()) else ():
         add(name, Kind.CHARACTER, ("T", "B"))
     return found
 

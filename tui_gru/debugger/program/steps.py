@@ -32,9 +32,9 @@ def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]
     if level == "timestep":
         loops = [block for block in blocks if block.way]
         ends = [block.start + (step + 1) * len(block.lines) for block in loops for step in range(block.steps)]
-        return (*ends, last) if learns else tuple(ends)
+        return tuple(dict.fromkeys((*ends, last))) if learns else tuple(ends)
     if level == "phase":
-        return (program.loss_tick, program.backward_end, last) if learns else (last,)
+        return tuple(dict.fromkeys((program.loss_tick, program.backward_end, last))) if learns else (last,)
     return (last,)
 
 

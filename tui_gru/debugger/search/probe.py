@@ -44,10 +44,12 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
         match program.names[name].kind:
             case Kind.INPUT | Kind.CHARACTER:
                 ticks.update(begins)
-            case Kind.PARAMETER | Kind.KEPT if not learns:
+            case Kind.PARAMETER | Kind.KEPT if not learns or not program.update:
                 ticks.add(last)
             case Kind.NUMBER if name == "max_weight":
                 ticks.add(last)
+            case Kind.NUMBER if name == "loss" and name not in program.lines:  # it is known from elsewhere
+                ticks.add(program.loss_tick)
             case Kind.NUMBER if name == "grad_norm" and name not in program.lines:
                 ticks.add(program.backward_end)
             case Kind.GRADIENT:

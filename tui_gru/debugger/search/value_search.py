@@ -16,7 +16,6 @@ from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import BLOCK, Timeline
 from tui_gru.engine.batch import BatchRecord
 
-WHOLE_COLUMNS = frozenset({*COLUMNS, "epoch", "batch"})
 CHUNK = 32  # batches, at least, that a search against time goes through at once, in the order of time
 
 Search = Callable[[Condition, Timeline, int, Position | None, Monitor], Found]
@@ -61,7 +60,7 @@ def search_back(condition: Condition, timeline: Timeline, tick: int, end: Positi
 
 def _spans(condition: Condition, timeline: Timeline, first: int, end: int | None) -> Iterator[tuple[int, int | None]]:
     """(first, last) of the batches to look into from batch `first` on, to batch `end` or without end, in order."""
-    if _on_columns(condition):
+    if _on_columns(condition, timeline):
         for low, high in timeline.blocks(first, timeline.computed):
             candidates = _batches_that_may(condition, timeline, low, high)
             yield from ((low, high),) if candidates is None else ((batch, batch) for batch in candidates.tolist())
@@ -71,7 +70,7 @@ def _spans(condition: Condition, timeline: Timeline, first: int, end: int | None
 
 def _spans_back(condition: Condition, timeline: Timeline, last: int) -> Iterator[tuple[int, int]]:
     """(first, last) of the batches to look into from batch `last` back to the first, the latest first."""
-    on_columns = _on_columns(condition)
+    on_columns = _on_columns(condition, timeline)
     while last >= 0:
         low = max(0, last + 1 - BLOCK)
         candidates = _batches_that_may(condition, timeline, low, last) if on_columns else None
@@ -84,10 +83,10 @@ def _spans_back(condition: Condition, timeline: Timeline, last: int) -> Iterator
             last = first - 1
 
 
-def _on_columns(condition: Condition) -> bool:
+def _on_columns(condition: Condition, timeline: Timeline) -> bool:
     """Whether it can be tested for many batches at once: it reads whole columns, and nothing both before and after the update."""
     names = condition.names
-    return condition.scalar(WHOLE_COLUMNS) and not ("max_weight" in names and names & {"loss", "grad_norm"})
+    return condition.scalar(timeline.whole_columns) and not ("max_weight" in names and names & {"loss", "grad_norm"})
 
 
 def _batches_that_may(condition: Condition, timeline: Timeline, first: int, last: int) -> NDArray[np.intp] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -29,11 +29,14 @@ from tui_gru.engine.weights import Array
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checking import Check, Report
+    from tui_gru.debugger.analysis.expected import Expected
     from tui_gru.debugger.analysis.what_if import WhatIf
+    from tui_gru.debugger.storage.store import FilePath
     from tui_gru.debugger.timeline.anchor import Anchor
     from tui_gru.engine.sampling import Sample
 
 HISTORY_MEMORY = 256 * 2**20
+RECORDING_MEMORY = 64 * 2**20  # any of its steps is computed again from what was recorded
 MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and bytes that they may take whatever the limit
 DRAW_BYTES = 320  # memory of a sampled character besides its distribution
 LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session keeps its samples with the probabilities of each
@@ -48,11 +51,30 @@ class Session(Explaining, Comparing):
     """
 
     def __init__(self, *, epochs: int | None = None, history_memory: int = HISTORY_MEMORY, **options: Any) -> None:
-        config = Config.of(**options)
         if epochs is not None:
             epochs = arguments.whole("epochs", epochs, least=1, option="epochs")
+        self._begin_with(Config.of(**options), epochs, history_memory)
+
+    @classmethod
+    def on(cls, config: Config, *, history_memory: int = HISTORY_MEMORY) -> Self:
+        """A session on a checked config. One on given batches ends with the last of them."""
+        session = cls.__new__(cls)
+        session._begin_with(config, None if config.given is None else 1, history_memory)
+        return session
+
+    @classmethod
+    def _on_recording(cls, folder: FilePath, history_memory: int | None) -> Self:
+        from tui_gru.debugger.session.recordings import opened  # late: few sessions are on one
+
+        config, said = opened(folder)
+        session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
+        session.notice = said
+        return session
+
+    def _begin_with(self, config: Config, epochs: int | None, history_memory: int) -> None:
         memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
-        timeline = Timeline.begin(Settings(False, config.learning_rate), initial_weights(config), memory)
+        learning = config.given is not None and config.given.learns
+        timeline = Timeline.begin(Settings(learning, config.learning_rate), initial_weights(config), memory)
         self._begin(State(config, epochs, Branches.begin(timeline)))
 
     def _begin(self, state: State) -> None:
@@ -89,6 +111,30 @@ class Session(Explaining, Comparing):
         """The gradient of a parameter as of the position, read-only; None where there is none yet."""
         self._check_parameter(name)
         return self._moment.gradient(name)
+
+    @property
+    def expected(self) -> Expected | None:
+        """The output of this batch beside the one that the model gave elsewhere; None where that is not known."""
+        given = self.config.given
+        if given is None:
+            return None
+        from tui_gru.debugger.analysis.expected import expected_of
+
+        return expected_of(self._moment.record, given.batches[self.position.batch])
+
+    def recorded_gradient(self, name: str) -> Array | None:
+        """p.grad of a parameter as the script's optimizer used it, under our name and in our shape, read-only; None where it
+        is not known."""
+        self._check_parameter(name)
+        given = self.config.given
+        recorded = None if given is None else given.batches[self.position.batch].recorded
+        return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
+
+    @property
+    def said(self) -> str:
+        """How p.grad of this batch came from the derived gradients (equal, clipped, scaled), and what else is to be said of it."""
+        given = self.config.given
+        return "" if given is None else given.batches[self.position.batch].said()
 
     @property
     def loss(self) -> float | None:
@@ -146,7 +192,7 @@ class Session(Explaining, Comparing):
             previous=timeline.record(position.number - 1) if position.number else None,
             learning=segment.settings.learning,
             learning_rate=segment.settings.learning_rate,
-            losses=Series(timeline, "loss", self.program.last_loss(branches.newest) + 1),
+            losses=Series(timeline, "loss", self._losses_known),
             newest=self.newest,
             last=self.end,
             branch=branches.current,
@@ -166,6 +212,19 @@ class Session(Explaining, Comparing):
             checked=self.checked,
             unrecorded=self.unrecorded or self.undecided,
         )
+
+    @property
+    def _losses_known(self) -> int:
+        """Of how many batches, from the first on, the loss is known."""
+        given = self.config.given
+        if given is not None and (given.numbers is not None or not given.knows_loss):
+            return len(given.batches) if given.knows_loss else 0
+        return self.program.last_loss(self._branches.newest) + 1
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The numbers of the steps that a recording has kept, each of which is a batch here; none for any other session."""
+        return () if self.config.given is None else self.config.given.steps
 
     def anchor(self, tick: int | None = None) -> Anchor:
         """This moment, or another of this branch: something to ask `holds` about later."""
@@ -203,6 +262,7 @@ class Session(Explaining, Comparing):
     @recorded
     def learning(self, value: bool) -> None:
         value = arguments.truth("learning", value)
+        self._check_trains(value and not self.program.goes_back)
         if value != self._settings.learning:
             settings = replace(self._settings, learning=value, once=None)
             self._change(settings, Action("learning", value=value))
@@ -216,6 +276,7 @@ class Session(Explaining, Comparing):
     @recorded
     def learning_rate(self, value: float) -> None:
         rate = check_learning_rate("learning_rate", value)
+        self._check_trains(True)
         if rate != self._settings.learning_rate:
             self._change(replace(self._settings, learning_rate=rate), Action("learning_rate", value=rate))
 

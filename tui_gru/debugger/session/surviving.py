@@ -65,9 +65,13 @@ class Surviving(ABC):
         Without it the file stays as it is, and the first change says in `notice` that it is in memory only, unless `record_to` or
         `record_later` has said where it goes.
 
+        The folder of a recording opens on its first kept step, each of which is a batch.
+
         `history_memory` bounds what is kept of the past, in bytes, from here on; without it, what bounded them before does. Raises
         `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
+        if Path(path).is_dir():
+            return cls._on_recording(path, history_memory)
         from tui_gru.debugger.storage.store import Recorder, load
 
         session, recorder = cls.__new__(cls), Recorder.resume(path, history_memory) if record else None
@@ -79,6 +83,11 @@ class Surviving(ABC):
             session._later = _Later(partial(_left_alone, opened.path), opened.state)
         session.notice = joined(f"{REOPENED}{session.left_at}", Trouble(opened.trouble), session.notice)
         return session
+
+    @classmethod
+    @abstractmethod
+    def _on_recording(cls, folder: FilePath, history_memory: int | None) -> Self:
+        """A session on a recording of `tui_gru.record`."""
 
     @property
     def left_at(self) -> str:

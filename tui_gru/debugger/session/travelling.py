@@ -136,6 +136,7 @@ class Travelling(Surviving):
     def sgd(self, count: int = 1, *, progress: Progress | None = None) -> Position:
         """An SGD step: finish this batch from wherever one is in it, backward and update; `count` of them. Returns the position."""
         count = arguments.whole("count", count, least=0)
+        self._check_trains(True)
         with self._under_way():
             for _ in range(count):
                 before, end = self.position, self.end
@@ -146,6 +147,11 @@ class Travelling(Surviving):
                 if self._interrupted.is_set() or self.notice or self.position == before:
                     break
         return self.position
+
+    def _check_trains(self, wanted: bool) -> None:
+        """Raise `TuiGruError` where training on is wanted of a run on given batches, with the reason."""
+        if wanted and self.config.given is not None:
+            raise TuiGruError(self.config.given.fixed)
 
     @recorded
     def run_to(self, line: str, *, progress: Progress | None = None) -> Position:

@@ -22,6 +22,7 @@ from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.given import GivenCorpus
 from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import unlabelled
 
@@ -47,7 +48,7 @@ class Snapshot:
 
     config: Config
     program: Program
-    corpus: Corpus
+    corpus: Corpus | GivenCorpus
     moment: Moment
     previous: BatchRecord | None
     learning: bool
@@ -84,7 +85,7 @@ class Snapshot:
     @property
     def timestep(self) -> int | None:
         """The timestep at work, 0-based; None outside the loops over t: at the very beginning, in the loss, in the update."""
-        inside = self.position.phase in ("forward", "backward") and self.line not in self.program.earlier
+        inside = self.position.phase in ("forward", "backward") and self.line not in (*self.program.earlier, *self.program.outside)
         return self.position.t if inside else None
 
     @property
@@ -151,6 +152,8 @@ class Snapshot:
     @property
     def flowing(self) -> bool:
         """Whether the gradient has begun to flow back through this batch."""
+        if not self.program.goes_back:
+            return False
         flow = self.program.flow_of(self.program.main_state)
         return self.moment.learned and self.moment.executed(flow.delta, 0 if flow.way > 0 else self.program.seq_length - 1)
 
@@ -173,9 +176,10 @@ class Snapshot:
 def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
     """What the last update has added to a parameter: of this batch if its update has reached it, else of the batch before."""
     record, program = moment.record if name in moment.updated_names else previous, moment.program
-    formula = program.lines[name].formula
-    if record is None or not record.learned or formula is None:
+    line = program.lines.get(name)
+    if record is None or not record.learned or line is None or line.formula is None:
         return None
+    formula = line.formula
     end = replace(moment, record=record, position=position_of(program, program.ticks))
     with np.errstate(all="ignore"):
         step = Numbers(end, 0).value(formula, (EVERY,) * len(program.names[name].axes))

@@ -115,6 +115,7 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
     `opened` is the file that the session was read from: over it nothing is written that would undo what another wrote there
     meanwhile. Returns the same as of now.
     """
+    _check_own_numbers(state)
     real = _real(path)
     _make_folder(real)
     writer = StateWriter(max(_newest(real), opened[1] if opened else 0))
@@ -125,6 +126,14 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
 
     session_file.replace(real, fill)
     return (real, writer.written) if opened is not None and opened[0] == real else opened
+
+
+def _check_own_numbers(state: State) -> None:
+    """Raise `SessionFileError` for a run on given batches, whose weights and inputs a session file does not hold."""
+    if (given := state.config.given) is not None:
+        raise UnwritableSessionError(
+            f"a session on {given.title} cannot be saved: its weights and inputs are in {given.origin}; open that again"
+        )
 
 
 def _check_unchanged(path: Path, file: SessionFile | None, opened: Origin | None) -> None:
@@ -192,6 +201,7 @@ class Recorder:
 
         Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere.
         """
+        _check_own_numbers(state)
         at = _real(path)
 
         def given(old: SessionFile | None) -> Opened:

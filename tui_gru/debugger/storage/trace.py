@@ -35,6 +35,7 @@ class Trace:
         self.config, self.epochs, self.from_epoch, self.learn = config, epochs, from_epoch, learn
         self._weights = initial_weights(config)
         program = program_of(config)
+        self._knows_loss = program.knows_loss
         names = (*program.values, *(program.deltas if learn else ()))
         self._timed = [name for name in names if program.names[name].timed]
         self._once = [name for name in names if not program.names[name].timed]
@@ -49,7 +50,7 @@ class Trace:
         head = {
             "format": FORMAT,
             "version": VERSION,
-            "config": asdict(self.config),
+            "config": self._config,
             "run": self._run(),
             "vocabulary": self.config.vocabulary,
             "initial_parameters": dict(self._weights.items()),
@@ -65,12 +66,17 @@ class Trace:
         head = {
             "format": FORMAT,
             "version": VERSION,
-            "config": formats.json_text(asdict(self.config)),
+            "config": formats.json_text(self._config),
             "run": formats.json_text(self._run()),
             "vocabulary": self.config.vocabulary,
             "initial_parameters": dict(self._weights.items()),
         }
         formats.write_npz(out, head, self._batches(), self.batch_count)
+
+    @property
+    def _config(self) -> dict[str, Any]:
+        given = self.config.given
+        return asdict(self.config) if given is None else {"model": given.title, "dtype": given.dtype, **given.sizes}
 
     def _run(self) -> dict[str, Any]:
         return {"epochs": self.epochs, "from_epoch": self.from_epoch, "learn": self.learn}
@@ -78,7 +84,8 @@ class Trace:
     def _batches(self) -> Iterator[dict[str, Any]]:
         for epoch, batch, record in train(self.config, epochs=self.epochs, learn=self.learn, weights=self._weights):
             if epoch >= self.from_epoch:
-                yield {"epoch": epoch, "batch": batch, "loss": record.loss, **self._arrays(record)}
+                loss = {"loss": record.loss} if self._knows_loss else {}
+                yield {"epoch": epoch, "batch": batch, **loss, **self._arrays(record)}
 
     def _arrays(self, record: BatchRecord) -> dict[str, Any]:
         """The arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""

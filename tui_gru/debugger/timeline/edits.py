@@ -14,7 +14,7 @@ import numpy as np
 
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
-from tui_gru.debugger.timeline.journal import Action, Letter, Settings
+from tui_gru.debugger.timeline.journal import SETTINGS, Action, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
@@ -56,6 +56,8 @@ def change_of(action: Action, here: Moment, settings: Settings) -> Change:
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
     """The settings and the change that make an edit at a moment. Raises `TuiGruError` where it makes no sense."""
     program = here.program
+    if here.program.config.given is not None and edit.name in SETTINGS:
+        raise TuiGruError(f"{edit.name} cannot be changed here: this run is on given numbers, without a text or an update")
     if edit.name == "learning_rate":
         return replace(settings, learning_rate=check_learning_rate("learning_rate", edit.value)), nothing
     if edit.name == "text":

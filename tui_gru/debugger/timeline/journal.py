@@ -8,8 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.trainer import Trainer, corpus_of
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
 SETTINGS = ("text", "learning_rate")  # what can be edited and is no number of a batch
@@ -70,7 +69,7 @@ class Trainers:
     """The trainers of a run, one for each text that it has had. Those not used for longest are made again when asked for."""
 
     def __init__(self, config: Config) -> None:
-        self._first = Trainer(config, Corpus(config))
+        self._first = Trainer(config, corpus_of(config))
         self._made: OrderedDict[Letter, Trainer] = OrderedDict()
 
     def of(self, letters: Letter | None) -> Trainer:
@@ -79,7 +78,7 @@ class Trainers:
             return self._first
         if letters not in self._made:
             config = replace(self._first.config, text=self._text(letters))
-            self._made[letters] = Trainer(config, Corpus(config), self._first.pool)
+            self._made[letters] = Trainer(config, corpus_of(config), self._first.pool)
         self._made.move_to_end(letters)
         while len(self._made) > MOST_TRAINERS:
             self._made.popitem(last=False)

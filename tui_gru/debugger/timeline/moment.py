@@ -75,7 +75,7 @@ class Moment:
     def _number(self, name: str) -> float | None:
         offset, program = self.position.offset, self.program
         if name == "loss":
-            return self.record.loss if offset >= program.loss_tick else None
+            return self.record.loss if program.knows_loss and offset >= program.loss_tick else None
         if name == "max_weight":
             return float(np.abs(self.weights.parameters).max())
         if name == "learning_rate":

@@ -20,11 +20,12 @@ def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str,
     page, names = program.model.page, program.names
     begins = {page.before(state): state for state in page.states}
     loaded: set[tuple[str, int]] = set()
+    gradients = [(f"d{name}", None) for name in program.parameters]
     for block in program.blocks:
         if block.phase in ("backward", "update") and not learned:
             return
         if block.phase == "update":
-            yield from ((f"d{name}", None) for name in program.parameters)
+            yield from gradients
         for step in range(block.steps):
             t = block.timestep(step) if block.way else None
             for line in block.lines:
@@ -35,6 +36,8 @@ def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str,
                         loaded.add((name, t))
                         yield name, t
                 yield from ((name, t if names[name].timed else None) for name in _computed(line, program))
+    if learned and not program.update:
+        yield from gradients
 
 
 def _computed(line: Line, program: Program) -> Iterator[str]:

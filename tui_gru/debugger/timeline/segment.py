@@ -13,7 +13,7 @@ import numpy as np
 from tui_gru.debugger.checkpoints.budget import Budget
 from tui_gru.debugger.checkpoints.divergence import different, diverged
 from tui_gru.debugger.checkpoints.history import History
-from tui_gru.debugger.checkpoints.records import Kept, Records, size_at_hand
+from tui_gru.debugger.checkpoints.records import LEAST, LEAST_GIVEN, Kept, Records, size_at_hand
 from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows, Scalars
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
@@ -38,8 +38,12 @@ class Memory:
         self.program, self.trainers = program_of(config), Trainers(config)
         self.notebook = config.carry == "notebook"
         self.budget = Budget(limit, config.num_batches if self.notebook else 1)
-        self.records, self.scalars = Records(self.budget, size_at_hand(config)), Scalars(self.budget)
+        self.records, self.scalars = (
+            Records(self.budget, size_at_hand(config), LEAST if config.given is None else LEAST_GIVEN),
+            Scalars(self.budget),
+        )
         self.chains = Chains(self.program)
+        self.numbers = None if config.given is None else config.given.numbers
         self.segments = 0  # how many there have been
 
 
@@ -137,6 +141,8 @@ class Segment:
 
     def replay_start(self, batch: int) -> int:
         """The first batch that is replayed on the way to `batch` when nothing is at hand."""
+        if self.trainer.is_given:
+            return batch
         segment: Segment = self
         while (checkpoint := segment.history.before(batch)) is None:
             assert segment.before is not None
@@ -160,8 +166,14 @@ class Segment:
     def _nearest(self, batch: int, margin: int) -> tuple[int, Kept | bytes] | None:
         """What to go on from within this segment to get to `batch`; None if it is only known how it began."""
         kept = self._memory.records.nearest(self.number, batch)
-        checkpoint = self._proven(batch - margin) or self._proven(batch)
+        checkpoint = self._beginning(batch - margin, batch) if self.trainer.is_given else None
+        checkpoint = checkpoint or self._proven(batch - margin) or self._proven(batch)
         return kept if checkpoint is None or (kept is not None and kept[0] >= checkpoint[0]) else checkpoint
+
+    def _beginning(self, wanted: int, batch: int) -> tuple[int, bytes] | None:
+        """Where a run on given batches can begin: with any batch behind the first of this segment, as none needs another."""
+        first = self.first_batch + (self.before is not None)
+        return (max(wanted, first), b"") if batch >= first else None
 
     def _proven(self, batch: int) -> tuple[int, bytes] | None:
         """The checkpoint at or before `batch` to begin at: the one before it, where it has not been proven yet."""
@@ -216,16 +228,19 @@ class Segment:
             batch, weights, state = at + 1, start.record.after, start.record.states(end=True)
             earlier = self._with(start, batch)
         else:
-            batch, (weights, state), earlier = at, self._restored(start), ()
+            batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
         recent: deque[tuple[int, Kept]] = deque(maxlen=keep + 2)
         while True:
             in_epoch = batch % memory.program.num_batches
             record = kept = None  # so that the trainer can use them again
             record = trainer.new_record()
-            state = trainer.carried(in_epoch, state)
-            if history.is_due(batch):
+            if (given := trainer.given(in_epoch)) is not None:
+                weights, state = given
+            else:
+                state = trainer.carried(in_epoch, state)
+            if given is None and history.is_due(batch):
                 history.keep(batch, checkpoint_of(weights, state))
-            elif (checkpoint := history.at(batch)) is not None:
+            elif given is None and (checkpoint := history.at(batch)) is not None:
                 self._prove(batch, checkpoint, weights, state)
             trainer.run(
                 record,
@@ -262,6 +277,12 @@ class Segment:
 
     def _note(self, batch: int, record: BatchRecord) -> None:
         """Write down the numbers of a batch, or compare them where it has been run before."""
+        known = self._memory.numbers
+        if known is not None and not self.history.length:  # those of all batches behind it were known beforehand
+            self.history.add([(record.loss, record.grad_norm, record.max_weight)])
+            self.history.add(known[batch + 1 :])
+        if known is not None:
+            return
         if batch > self.computed:
             self.history.add([(record.loss, record.grad_norm, record.max_weight)])
             return

@@ -158,6 +158,11 @@ class Timeline:
         chain = self.chain
         return chain.segments[chain.owner(batch)]
 
+    @property
+    def whole_columns(self) -> frozenset[str]:
+        """What can be read of many batches at once, and is what each of them computes."""
+        return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
+
     def column(self, name: str, first: int, last: int) -> Rows:
         """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run."""
         chain, parts = self.chain, []
@@ -199,7 +204,7 @@ class Timeline:
         if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
-        names = (*changeable(self.program), "learning_rate")
+        names = (*changeable(self.program), *(("learning_rate",) if "learning_rate" in self.program.names else ()))
         return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
 
     def common(self, other: Timeline) -> int:

@@ -94,6 +94,13 @@ class Capture:
         ended.loss = None if loss is None else value
         return self._emit(ended)
 
+    def cut(self) -> CapturedStep:
+        """End the step under way here and now, and return it; a script that does not call `step` goes on as one that does not."""
+        if self._waiting is not None:
+            self._emit(self._waiting)
+            self._waiting = None
+        return self._emit(self._take_open())
+
     def close(self) -> None:
         """End the last step, and take every hook off."""
         if self.closed:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.computing import compute
-from tui_gru.engine.model import Structure
 from tui_gru.engine.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
 from tui_gru.interop.recomputing.records import recompute
@@ -81,29 +80,38 @@ def output_name(record: BatchRecord) -> str:
 
 
 def one_step_at_a_time(call: GRUCall, record: BatchRecord | None = None) -> Difference:
-    """The outputs of a call, each computed from the state before it that the script recorded: rounding does not add up.
+    """The outputs of a call, each computed from the state before it that the script recorded: rounding does not add up."""
+    record = recompute(call, "float64") if record is None else record
+    return stepwise(record, call.out, call.lengths)
+
+
+def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> Difference:
+    """Outputs (T, B, directions · H) that were recorded elsewhere beside those of a record, each computed from the recorded state
+    before it; the first ones from the states that the record begins with. `lengths` (B) are those of the rows.
 
     The layers below the last have no recorded states: they are run from their first state to their end.
     """
-    record = recompute(call, "float64") if record is None else record
-    model, T, B, H = record.compiled.model, call.timesteps, call.rows, call.module.hidden_size
-    live = np.ones((T, B), bool) if call.lengths is None else np.arange(T)[:, None] < call.lengths
-    outs, last = np.split(call.out, call.module.directions, axis=2), model.composed.layers[-call.module.directions :]
+    compiled_, model = record.compiled, record.compiled.model
+    T, B, H = (compiled_.sizes[axis] for axis in "TBH")
+    live = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+    directions = 2 if model.structure.bidirectional else 1
     ours = []
-    for layer, out, h0 in zip(last, outs, call.h0[-len(outs) :], strict=True):
+    for layer, out_ in zip(model.composed.layers[-directions:], np.split(out, directions, axis=2), strict=True):
         x = record.array(layer.reads)
-        one = Structure(cell=model.structure.cell, input="dense", head="", loss="")
-        step = compiled(one, {"I": x.shape[2], "H": H, "B": T * B, "T": 1}, str(record.compiled.dtype))
+        one = replace(model.structure, layers=1, bidirectional=False, backwards=False, input="dense", head="", loss="",
+                      lengths=False, dropout=False)  # fmt: skip
+        step = compiled(one, {"I": x.shape[2], "H": H, "B": T * B, "T": 1}, str(compiled_.dtype))
         single, weights = BatchRecord(step), Weights.zeros(step.layout, str(step.dtype))
         for name, value in weights.items():
             value[...] = record.before[name + layer.suffix]
         single.before = weights
         single.array("x")[...] = x.reshape(1, T * B, -1)
-        single.border("h", end=False)[...] = _states_before(out, h0, live, backwards=layer.backwards).reshape(T * B, H)
+        h0 = record.border(layer.output, end=False)
+        single.border("h", end=False)[...] = _states_before(out_, h0, live, backwards=layer.backwards).reshape(T * B, H)
         with np.errstate(all="ignore"):
             compute(single, None, learn=False)
         ours.append(np.where(live[..., None], single.array("h").reshape(T, B, H), 0))
-    return difference("out, one step at a time", np.concatenate(ours, axis=2), call.out, timed=True)
+    return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
 
 
 def _states_before(out: Array, h0: Array, live: Array, *, backwards: bool) -> Array:

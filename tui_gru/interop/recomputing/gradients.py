@@ -98,6 +98,8 @@ def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Deri
         wanted = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
         for ignored in range(max(1, len(calls[0]) if len(steps) == 1 else 1)):
             total = _mean([_sum(share[ignored:]) for share in calls])
+            if not wanted.keys() <= total.keys():  # then no call of some module would be left
+                break
             factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
             found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
             cause, norm = _cause(factor, tolerance), _norm(total, computed)

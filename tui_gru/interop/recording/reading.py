@@ -14,7 +14,7 @@ from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
 from tui_gru.interop.recording.folder import RUN, read_run, shard_name
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
-from tui_gru.interop.recording.shards import read_shard
+from tui_gru.interop.recording.shards import read_shapes, read_shard
 from tui_gru.interop.tensors import Tensor
 
 _Found = TypeVar("_Found")
@@ -70,6 +70,14 @@ class Recording:
         """
         path = self._path(number, rank)
         return _read(path, lambda: read_shard(path)[1])
+
+    def shapes(self, number: int, rank: int | None = None) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+        """What the header of a step says: of its calls, as `encoding` writes it, and the shape of every array, unchecked.
+
+        Raises `RecordingError`.
+        """
+        path = self._path(number, rank)
+        return _read(path, lambda: read_shapes(path))
 
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks

@@ -58,6 +58,19 @@ def _encoded(array: Array, half: bool) -> tuple[str, Array]:
 def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """The JSON object and the arrays, which are read when they are asked for. Raises `ModelFileError`."""
     header = safetensors.header(file := open_file(path))
+    return _about(header), safetensors.tensors(file, header)
+
+
+def read_shapes(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
+    """The JSON object, and the shape of each array as the header has it. Raises `ModelFileError`."""
+    header = safetensors.header(open_file(path))
+    try:
+        return _about(header), {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+    except (KeyError, TypeError):
+        raise ModelFileError(safetensors.DAMAGED) from None
+
+
+def _about(header: Mapping[str, Any]) -> dict[str, Any]:
     about = header.get("__metadata__")
     try:
         found = json.loads(about[KEY]) if isinstance(about, dict) else None
@@ -65,4 +78,4 @@ def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
         found = None
     if not isinstance(found, dict):
         raise ModelFileError("it is no step of a recording; give the folder that tui_gru.record wrote")
-    return found, safetensors.tensors(file, header)
+    return found

@@ -75,7 +75,13 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     middle, right = [[item for item in part if item in pieces] for part in (middle, right)]
     room = width - _used(pieces, middle, right) - len(_GAP)
     if left and room >= _EXCERPT:
-        left.append(_Item(_excerpt(palette, snapshot.corpus.text, min(room, width // 4)), palette.dim, 0))
+        left.append(
+            _Item(
+                _excerpt(palette, snapshot.corpus.text, min(room, width // (4 if snapshot.config.given is None else 2))),
+                palette.dim,
+                0,
+            )
+        )
     parts = [_joined(palette, left, "  "), _joined(palette, middle, _DOT), _joined(palette, right, _GAP)]
     return _spread([part for part in parts if part], width)
 
@@ -97,6 +103,8 @@ def _position(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         _Item(f"epoch {at.epoch + 1:,}{last}", palette.plain, 8),
         _Item(f"batch {at.batch + 1:,}/{program.num_batches:,}", palette.plain, 9),
     ]
+    if (given := snapshot.config.given) is not None:
+        items = [_Item(given.places[at.batch], palette.plain, 9)] if given.places else []
     in_a_loop = at.phase in ("forward", "backward") and (at.line is None or at.line.formula is not None)
     if in_a_loop:
         items.append(_Item(f"t {at.t + 1:,}/{program.seq_length:,}", palette.accent, 10))
@@ -120,10 +128,11 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     if snapshot.checked is not None:
         items.append(_Item(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3))
     learns = snapshot.learning
-    items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
-    items += [_Item(fact, palette.dim, 0) for fact in _rule(snapshot)]
-    if snapshot.config.carry != "detach":
-        items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
+    if snapshot.config.given is None:
+        items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
+        items += [_Item(fact, palette.dim, 0) for fact in _rule(snapshot)]
+        if snapshot.config.carry != "detach":
+            items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
     if len(snapshot.branches) > 1:
         items.append(_Item(f"branch {snapshot.branch}", palette.plain, 3))
     if snapshot.other is not None:

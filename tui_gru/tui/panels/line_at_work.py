@@ -23,6 +23,7 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 
 _WELCOME = "{title}: its training loop, before the first line. Step, and watch every number come into being."
+_GIVEN = "{given}: {title}. Step, and watch every number come into being."
 _FIRST = (
     ("step.line", "a line"),
     ("step.timestep", "a timestep"),
@@ -34,6 +35,10 @@ _EARLIER = (
     "The state came into this batch with its history, so the gradient runs on: back through the batches before, to the first of "
     "this epoch, along what they computed then and the weights as they are now. What it finds is added to the gradients of the "
     "weights and biases that the state is computed with."
+)
+_OUTSIDE = (
+    "The gradient of the loss with respect to what this GRU handed on, as it came back from what read it: the head, the loss, and "
+    "whatever lies between. The backward pass reads it timestep by timestep."
 )
 _UNDERFLOW = "{prediction} is 0 somewhere, and its logarithm not finite: {entry} is computed from what is in the softmax"
 
@@ -68,10 +73,14 @@ class LineAtWork(SnapshotPanel):
             return EMPTY
         line = snapshot.line
         if line is None:
-            keys = [(sign_of_key(self, verb), what) for verb, what in _FIRST]
-            return clip(self.palette, _welcome(self.palette, snapshot.program.model.title, width, keys), width, height)
+            given, title = snapshot.config.given, snapshot.program.model.title
+            first = [(verb, what) for verb, what in _FIRST if given is None or verb != "learn.sgd"]
+            keys = [(sign_of_key(self, verb), what) for verb, what in first]
+            words = (_WELCOME if given is None else _GIVEN).format(title=title, given=given and given.title)
+            return clip(self.palette, _welcome(self.palette, words, width, keys), width, height)
         if line.formula is None:
-            return clip(self.palette, _paragraph(self.palette, _EARLIER, width), width, height)
+            words = _OUTSIDE if line in snapshot.program.outside else _EARLIER
+            return clip(self.palette, _paragraph(self.palette, words, width), width, height)
         if self.zoomed:
             return whole(self.palette, snapshot, line, self._view, width)
         written, alone = _written(self.palette, snapshot, line, self._view, width, height)
@@ -169,9 +178,9 @@ def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
     return text(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
 
 
-def _welcome(palette: Palette, title: str, width: int, first: list[tuple[str, str]]) -> Box:
+def _welcome(palette: Palette, words: str, width: int, first: list[tuple[str, str]]) -> Box:
     keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
-    return vstack(_paragraph(palette, _WELCOME.format(title=title), width), keys)
+    return vstack(_paragraph(palette, words, width), keys)
 
 
 def _paragraph(palette: Palette, words: str, width: int) -> Box:

@@ -97,18 +97,23 @@ class Listing(Panel):
             lines.append(_written(self.palette, _indented(row, width), width, state, value))
         return from_rows(lines)
 
+    @property
+    def _title(self) -> str:
+        given = self._snapshot.config.given if self._snapshot is not None else None
+        return "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
+
     def _say_shapes(self) -> None:
         """The shapes of what the line reads, in the border: as many as it holds."""
         snapshot = self._snapshot
         line = snapshot.line if snapshot is not None else None
         if snapshot is None or line is None:
-            self.set_titles("training loop")
+            self.set_titles(self._title)
             return
         room = self.size.width - 6
         shapes = _shapes(snapshot, line)
         while shapes and cell_len("  ".join(shapes)) > room:
             shapes.pop()
-        self.set_titles("training loop", "  ".join(shapes) or None)
+        self.set_titles(self._title, "  ".join(shapes) or None)
 
     # Following the arrow
 
@@ -165,8 +170,9 @@ def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:
 
 
 def rows_until_loss(rows: tuple[Row, ...]) -> int:
-    """The row of the loss: the forward pass is above it, the backward pass and the update are below."""
-    return next(i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss")
+    """The row of the loss, or the last of a forward pass without one; the backward pass and the update are below."""
+    last = max(i for i, row in enumerate(rows) if row.line is not None and row.line.phase in ("forward", "loss"))
+    return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
 
 
 def _shapes(snapshot: Snapshot, line: Line) -> list[str]:

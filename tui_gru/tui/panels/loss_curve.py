@@ -27,10 +27,12 @@ class LossCurve(Panel):
         self._series, self._other = LossSeries(), LossSeries()
         self._names: tuple[str, ...] = ()
         self._here: int | None = None
+        self._has_loss = True
         self._epoch: int | None = None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, epoch = snapshot.position.number, snapshot.program.num_batches
+        self._has_loss = snapshot.program.knows_loss
         other = snapshot.other
         names = () if other is None else (snapshot.branch, other.name)
         differs = self._series.follow(snapshot.losses, number, snapshot.branch)
@@ -62,7 +64,9 @@ class LossCurve(Panel):
         return Content.assemble(*((transliterate(what, palette.glyphs), TextStyle.from_rich_style(ink)) for what, ink in parts))
 
     def build(self, width: int, height: int) -> Box:
-        hint = with_keys(self, "no batch finished yet: <step.batch> runs one")
+        hint = (
+            with_keys(self, "no batch finished yet: <step.batch> runs one") if self._has_loss else "this model ends without a loss"
+        )
         second = self._other.envelope if self._names else None
         plot = curve(
             self.palette, self._series.envelope, width, height, here=self._here, every=self._epoch, second=second, placeholder=hint

@@ -12,6 +12,7 @@ from rich.style import Style
 from textual.geometry import Region, Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.corpus import Corpus
 from tui_gru.tui.characters import visible_text, widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -59,6 +60,11 @@ class Sequence(SnapshotPanel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
+        if self._snapshot.config.given is not None:
+            from tui_gru.tui.panels import given_sequence as of_given
+
+            width, height = self.canvas(width, height, partial(of_given.whole_size, self._snapshot))
+            return of_given.given_sequence(self.palette, self._snapshot, self._view.row, width, height)
         width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
 
@@ -319,7 +325,7 @@ def _centred(width: int, *content: Segment) -> list[Segment]:
 def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> Row:
     """A note where a row takes over the state of a row that it does not continue; empty where none does."""
     corpus, batch = snapshot.corpus, snapshot.position.batch
-    if batch == 0 or snapshot.config.carry == "reset":
+    if not isinstance(corpus, Corpus) or batch == 0 or snapshot.config.carry == "reset":
         return ()
     torn = [i for i in range(snapshot.config.batch_size) if not corpus.continues(batch, i)]
     if not torn:

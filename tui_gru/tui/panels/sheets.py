@@ -38,7 +38,9 @@ class Sheet:
 
     def refs(self, program: Program, parameter: str) -> Refs:
         """Which number of the run each entry is."""
-        return refs_of(program, f"d{parameter}") if self.sign == "d" else refs_of(program, parameter, change=self.sign == "Δ")
+        if self.sign == "d" and program.goes_back:
+            return refs_of(program, f"d{parameter}")
+        return refs_of(program, parameter, change=self.sign == "Δ")
 
     def there(self, snapshot: Snapshot) -> bool:
         """Whether it is computed for any parameter."""
@@ -47,7 +49,16 @@ class Sheet:
 
 WEIGHTS = Sheet("weights", "", lambda snapshot, name: snapshot.parameter(name))
 GRADIENTS = Sheet("gradients", "d", lambda snapshot, name: snapshot.gradient(name))
+RECORDED = Sheet("p.grad", "p.grad ", lambda snapshot, name: _recorded(snapshot, name))
 CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(name))
+
+
+def _recorded(snapshot: Snapshot, name: str) -> Array | None:
+    """The gradient that the optimizer of the batch's owner used, once the derived one can be read beside it."""
+    given = snapshot.config.given
+    recorded = None if given is None else given.batches[snapshot.position.batch].recorded
+    there = recorded is not None and snapshot.gradient(name) is not None
+    return recorded[name] if recorded is not None and there and not np.isnan(recorded[name]).all() else None
 
 
 def fits(program: Program, names: Sequence[str], width: int) -> bool:

@@ -18,6 +18,7 @@ from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, columns, hstack, quieted
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.written import Array, scale_of
 
+NO_HEAD = "this model ends without a prediction"
 _GAP = 2
 #: The least width of rows that stand side by side: with bars, and with numbers alone.
 _BLOCKS = (26, 17)
@@ -60,6 +61,8 @@ class Softmax(SnapshotPanel):
         snapshot = self._snapshot
         if snapshot is None:
             return EMPTY
+        if not snapshot.program.target:
+            return clip(self.palette, text(self.palette, NO_HEAD, self.palette.dim), width, height)
         plan = self._plan(snapshot, width, height)
         y_hat, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
         self._full = scale_of(y_hat) if snapshot.minus else 1.0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -15,13 +16,19 @@ from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.key_signs import sign_of_key, with_keys
-from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, WEIGHTS, Sheet, fits, sheet
+from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, fits, sheet
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
 from tui_gru.tui.widgets.matrix import MatrixView
 
-_SHEETS = {"weights": (WEIGHTS,), "gradients": (GRADIENTS,), "changes": (CHANGES,), "all": (WEIGHTS, GRADIENTS, CHANGES)}
+_SHEETS = {
+    "weights": (WEIGHTS,),
+    "gradients": (GRADIENTS,),
+    "p.grad": (RECORDED,),
+    "changes": (CHANGES,),
+    "all": (WEIGHTS, GRADIENTS, CHANGES),
+}
 #: Columns between two sheets side by side.
 _GAP = 4
 
@@ -62,13 +69,13 @@ class Overview(SnapshotPanel):
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # for so many sheets
-        others = left_out = [kind for kind in (GRADIENTS, CHANGES) if kind.there(snapshot)]
+        others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.there(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
             together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
             if together.height <= height:
                 shown, left_out = together, others[count:]
         self._caption("weights", f"{sign_of_key(self, 'weights')}: {left_out[0].name}" if left_out else "")
-        if GRADIENTS not in others and not snapshot.minus and shown.height + 1 < height:
+        if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
             how = (
                 "they come with the backward phase"
                 if snapshot.learning
@@ -170,7 +177,9 @@ class Weights(Container):
 
     def action_cycle_mode(self) -> None:
         """Show the next of weights, gradients, changes, and, where that is more, all that fits."""
-        modes = MODES[1:] if self._one_at_a_time else MODES
+        modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
+        if self._snapshot is not None and self._snapshot.config.given is not None:
+            modes = (*modes[:-2], "gradients", "p.grad") if self._snapshot.program.goes_back else MODES[1:2]
         shown = self.mode if self.mode in modes else modes[0]
         self.mode = modes[(modes.index(shown) + 1) % len(modes)]
         self._update()

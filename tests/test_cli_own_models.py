@@ -1,0 +1,101 @@
+"""The commands on model files: inspect, open, and trace --model."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from tests.terminal import Terminal
+from tui_gru.cli.program import main
+
+
+@pytest.fixture
+def run(capsys):
+    """Run the program in this process: (exit code, standard output, standard error)."""
+
+    def run(*arguments):
+        code = main([str(argument) for argument in arguments])
+        return code, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def model(tmp_path):
+    """A file with two GRUs and an LSTM, an input for the first, and the output it gives."""
+    torch.manual_seed(2)
+    modules = {"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4), "other": torch.nn.LSTM(3, 4)}
+    save_file(torch.nn.ModuleDict(modules).state_dict(), tmp_path / "model.safetensors")
+    x = torch.randn(5, 2, 3)
+    y, _ = modules["encoder"](x)
+    np.save(tmp_path / "x.npy", x.numpy())
+    np.save(tmp_path / "y.npy", y.detach().numpy())
+    return tmp_path / "model.safetensors", tmp_path / "x.npy", tmp_path / "y.npy"
+
+
+def test_inspect_lists_what_is_in_a_file(run, model):
+    code, out, err = run("inspect", model[0])
+    assert (code, err) == (0, "")
+    lines = out.splitlines()
+    assert lines[0] == "decoder"
+    assert lines[5] == "  1 layer, both directions, 3 inputs, 4 units, float32, safetensors"
+    assert lines[6] == "  gates r z n, reset after, z keeps, sigmoid; biases: two"
+    assert lines[7].startswith("  known by: ")
+    assert lines[-1] == "not opened: other: it is an LSTM, and only GRUs are opened"
+    assert "reset before" in run("inspect", model[0], "--reset", "before")[1]
+
+
+def test_trace_writes_the_states(run, model, tmp_path):
+    path, x, y = model
+    code, out, err = run("trace", "--model", path, "--name", "encoder", "--input", x)
+    assert (code, err) == (0, "")
+    trace = json.loads(out)
+    assert trace["config"] == {"model": "encoder of model.safetensors", "dtype": "float32", "H": 4, "B": 2, "T": 5, "I": 3}
+    (batch,) = trace["batches"]
+    assert "loss" not in batch
+    ours = np.array([step["out_l0"] for step in batch["timesteps"]])
+    assert np.abs(ours - np.load(y)).max() < 5e-7
+    assert run("trace", "--model", path, "--name", "encoder", "--input", x, "--format", "npz", "-o", tmp_path / "s.npz")[0] == 0
+    with np.load(tmp_path / "s.npz") as arrays:
+        assert np.abs(arrays["timesteps/h_l0_reverse"][0] - np.load(y)[..., 4:]).max() < 5e-7
+    before = json.loads(run("trace", "--model", path, "--name", "decoder", "--input", x, "--reset", "before")[1])
+    assert "bhn" not in before["initial_parameters"]
+
+
+def test_open_stands_in_it(model):
+    path, x, y = model
+    terminal = Terminal("open", str(path), "--name", "encoder", "--input", str(x), "--expect", str(y))
+    try:
+        terminal.wait("encoder of model.safetensors")
+        terminal.wait("the output is the expected one")
+        terminal.type("sssq")
+        assert terminal.wait_for_the_end() == 0
+    finally:
+        terminal.close()
+
+
+MISTAKES = {
+    "a foreign file": (("inspect", "x.npy"), "x.npy: it is one array of NumPy"),
+    "no file": (("open", "nothing.pt"), "nothing.pt: it cannot be opened: no such file or directory; check the name"),
+    "no name": (("open", "model.safetensors"), "--name: "),
+    "another width": (
+        ("trace", "--model", "model.safetensors", "--name", "decoder", "--input", "y.npy"),
+        "--input: the inputs have",
+    ),
+    "a text as well": (("trace", "--model", "model.safetensors", "--text", "abc"), "--text: it does not go with --model"),
+    "no model": (("trace", "--input", "x.npy"), "--input: it is about a file; name that with --model"),
+    "no such order": (("open", "model.safetensors", "--order", "abc"), "--order is 'abc'"),
+    "no terminal": (("open", "model.safetensors", "--name", "decoder"), "standard input is not a terminal"),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_a_mistake_is_said_in_one_line(run, model, monkeypatch, what):
+    arguments, reason = MISTAKES[what]
+    monkeypatch.chdir(model[0].parent)
+    code, out, err = run(*arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert reason in err

@@ -1,0 +1,92 @@
+"""The screen on a GRU of a file: every panel and key on a model without a text, a loss and an update."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import torch
+
+import tui_gru
+from tests.tui.test_main_screen import Driver
+from tui_gru.debugger.session.session import Session
+from tui_gru.tui.app import make_app
+from tui_gru.tui.commands import execute
+from tui_gru.tui.panels.header import Header
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.screenshot import until_checked, until_idle
+
+SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Callable[..., Session]:
+    def opened(layers: int = 2, bidirectional: bool = True, **options: object) -> Session:
+        torch.manual_seed(1)
+        gru = torch.nn.GRU(3, 4, layers, bidirectional=bidirectional)
+        torch.save(gru.state_dict(), tmp_path / "model.pt")
+        x = torch.randn(6, 2, 3)
+        expect = {} if options else {"expect": gru(x)[0].detach().numpy()}
+        return tui_gru.load(tmp_path / "model.pt", inputs=x.numpy(), **expect, **options)
+
+    return opened
+
+
+@asynccontextmanager
+async def driving(session: Session, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
+    app = make_app(session)
+    async with app.run_test(size=size) as pilot:
+        assert isinstance(app.screen, MainScreen)
+        yield Driver(pilot, app.screen)
+
+
+def text_of(d: Driver, panel: type[Sequence]) -> str:
+    return d.screen.query_one(panel).plain_text()
+
+
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("options", [{}, {"layers": 1, "bidirectional": False, "lengths": [6, 3]}], ids=["stack", "lengths"])
+async def test_every_key_is_answered(opened: Callable[..., Session], size: tuple[int, int], options: dict[str, object]) -> None:
+    """A panel that cannot draw, or a key that fails, would write a report, and the test would fail."""
+    async with driving(opened(**options), size) as d:
+        await d.type(*"sofnNeESOFvvvxxxrRLLzz")
+        await d.type(*"allpGbcCBJ", "escape", "n", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape")
+        await d.type("k")
+        await until_checked(d.pilot)
+        await d.type("escape", "?", "escape", "q")
+
+
+async def test_the_sequence_has_the_sizes_of_inputs_and_outputs(opened: Callable[..., Session]) -> None:
+    session = opened()
+    async with driving(session) as d:
+        await d.type("n")
+        lines = text_of(d, Sequence).splitlines()
+        x = session.value("x", t=0)
+        norm = f"{float((x[0] ** 2).sum()) ** 0.5:.2f}"
+        row = next(line for line in lines if line.startswith("row 1"))
+        assert row.split()[:4] == ["row", "1", "|x|", norm]
+        assert any(line.split()[:2] == ["off", "by"] for line in lines)
+
+
+async def test_the_header_says_what_it_is(opened: Callable[..., Session]) -> None:
+    async with driving(opened()) as d:
+        await d.type("s")
+        shown = "".join(segment.text for segment in d.screen.query_one(Header).render_line(0))
+        assert "gru of model.pt" in shown
+        assert "learning" not in shown
+        assert "batch" not in shown
+
+
+async def test_what_needs_training_is_refused_and_the_convention_is_said(opened: Callable[..., Session]) -> None:
+    async with driving(opened()) as d:
+        assert "the output is the expected one" in d.says
+        for key, words in (("a", "without a head and a loss"), ("l", "without a head and a loss"), ("p", "nothing to sample")):
+            await d.type(key)
+            assert words in d.says, key
+        execute(d.screen, ":set text[0] a")
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+        assert "text cannot be changed" in d.says

@@ -1,0 +1,167 @@
+"""The commands that look into models of other people: list what is in a file, and stand in it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from tui_gru.cli.output import STANDARD_OUTPUT, opened
+from tui_gru.cli.terminal import require_terminal, speaks_utf8
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.safe_text import safe_text
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.session.session import Session
+    from tui_gru.engine.config import Config
+    from tui_gru.interop.findings import Findings
+    from tui_gru.interop.found import FoundGRU
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
+_CONVENTION = (
+    click.option("--order", metavar="rzn|zrn|…", help="The gates as the file stacks them: r reset, z update, n candidate."),
+    click.option("--reset", type=click.Choice(_RESETS), help="The reset gate before or after the product with U."),
+    click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
+    click.option("--gate", type=click.Choice(_GATES), help="The function of the gates."),
+)
+_NUMBERS = (
+    click.option("--name", metavar="NAME", help="Which GRU of the file; it can be left out where there is one only."),
+    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size."),
+    click.option("--h0", metavar="H.npy", help="First states (layers · directions, B, H); default zero."),
+    click.option("--lengths", metavar="L.npy", help="Timesteps of each row (B); default all."),
+    click.option("--expect", metavar="Y.npy", help="The output that the model gave: proves the convention, and is compared."),
+)
+
+
+_TABLE = click.option("--embedding", metavar="E.npy", help="The table (V, I) that whole numbers pick rows of.")
+
+
+def _with(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def convention_options(command: Command) -> Command:
+    """Give a command the options that say how a file is to be read."""
+    return _with(_CONVENTION, command)
+
+
+def number_options(command: Command) -> Command:
+    """Give a command the options that say which GRU of a file runs on which numbers."""
+    return _with(_NUMBERS, command)
+
+
+@click.command(
+    "inspect",
+    short_help="List the GRUs in a model file.",
+    epilog="Example: tui-gru inspect model.pt",
+)
+@click.argument("path", metavar="FILE")
+@convention_options
+def inspect_command(path: str, order: str | None, reset: str | None, z: str | None, gate: str | None) -> None:
+    """List every GRU in a model file, with its convention and how that is known. No framework is loaded, and no code in it is run.
+
+    Read are torch checkpoints, safetensors, ONNX, npz and Keras files.
+    """
+    from tui_gru.interop.inspection import inspect, survey
+
+    with _options_of_the_command():
+        findings = survey(path, order=order, reset=reset, z=z, gate=gate)
+        if not findings.found:
+            inspect(path, order=order, reset=reset, z=z, gate=gate)  # says why there is none
+    with opened(STANDARD_OUTPUT) as out:
+        for line in _listed(findings):
+            out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
+
+
+def _listed(findings: Findings) -> Iterator[str]:
+    for gru in findings.found:
+        yield gru.name
+        yield f"  {_shape(gru)}, {gru.dtype}, {gru.format}"
+        yield f"  gates {' '.join(gru.order)}, reset {gru.reset}, z {gru.z}, {gru.gate}; biases: {gru.biases}"
+        yield f"  known by: {gru.evidence}"
+        if gru.warning:
+            yield f"  warning: {gru.warning}"
+    for line in findings.refused:
+        yield f"not opened: {line}"
+
+
+def _shape(gru: FoundGRU) -> str:
+    layers = "1 layer" if gru.layers == 1 else f"{gru.layers} layers"
+    ways = "both directions" if gru.bidirectional else "backwards" if gru.directions == ("reverse",) else ""
+    return ", ".join(filter(None, (layers, ways, f"{gru.input_size} inputs", f"{gru.hidden_size} units")))
+
+
+@click.command(
+    "open",
+    short_help="Stand in a trained GRU, or in a recording.",
+    epilog="""\b
+Examples:
+  tui-gru open model.pt --name encoder --input x.npy
+  tui-gru open model.onnx --input x.npy --expect y.npy
+  tui-gru open run.gru""",
+)
+@click.argument("path", metavar="FILE|RUN")
+@number_options
+@_TABLE
+@convention_options
+@click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
+@click.option(
+    "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
+)
+@click.option(
+    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
+)
+def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
+    """Step through a trained GRU on your own inputs: its gates and states, line by line, in the file's own convention.
+
+    Without inputs it runs on random numbers. RUN is the folder that `tui_gru.record` wrote: its kept steps are the batches.
+    """
+    with _options_of_the_command():
+        session = _opened(path, options)
+    require_terminal()
+    from tui_gru.cli.screen import open_debugger
+
+    if ascii_only is None:
+        ascii_only = not speaks_utf8(os.environ, sys.stdout.encoding)
+    open_debugger(lambda: session, theme=theme, ascii=ascii_only, keymap=keymap)
+
+
+def _opened(path: str, options: dict[str, Any]) -> Session:
+    """The session on a model file, or on the folder of a recording."""
+    if not Path(path).is_dir():
+        from tui_gru.debugger.session.loading import load
+
+        return load(path, **options)
+    if other := next((name for name, value in options.items() if value is not None and name != "name"), None):
+        raise TuiGruError("a recording has its own inputs, and torch's convention; leave it out", option=other)
+    from tui_gru.debugger.session.recordings import session_on
+
+    return session_on(path, options["name"])
+
+
+@contextmanager
+def _options_of_the_command() -> Iterator[None]:
+    """What is wrong with the inputs is wrong with --input; what is wrong with the file names it already."""
+    try:
+        yield
+    except TuiGruError as error:
+        option = {"inputs": "input", "path": None}.get(str(error.option), error.option)
+        raise TuiGruError(str(error), option=option) from None
+
+
+def config_of(path: str, **options: Any) -> Config:
+    """The config of a run on a GRU of a file. Raises `TuiGruError`."""
+    from tui_gru.debugger.session.loading import opened as of_file
+    from tui_gru.engine.given import GivenConfig
+
+    with _options_of_the_command():
+        return GivenConfig.of_given(of_file(path, **options)[0])

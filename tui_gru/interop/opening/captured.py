@@ -1,0 +1,203 @@
+"""Captured calls of a GRU as given batches: the calls of a step beside each other as rows, with the gradients from outside.
+
+Calls of different lengths, and steps with different numbers of rows, are made alike with row lengths: a row that a batch does not
+have is one of length 0. The gradient of a step is the sum over its calls, and the mean over its ranks, so both are sums over rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+
+import numpy as np
+
+from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.given import GivenBatch
+from tui_gru.engine.model import Structure
+from tui_gru.engine.weights import Weights
+from tui_gru.equations.compose import LIVE
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.interop.errors import CaptureError
+from tui_gru.interop.recomputing.comparing import tolerance_of
+from tui_gru.interop.recomputing.gradients import compare_gradients
+from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, torch_gradients, weights_of
+from tui_gru.interop.recomputing.records import recompute
+from tui_gru.interop.tensors import Array
+
+
+@dataclass(frozen=True)
+class CallShape:
+    """What has to be known of a call before its numbers are read. `classes` is the width of the head that it is read by, or 0."""
+
+    module: GRUModule
+    timesteps: int
+    rows: int
+    lengths: bool
+    masks: bool
+    learned: bool
+    classes: int
+    dtype: str
+
+    @classmethod
+    def of(cls, call: GRUCall) -> CallShape:
+        classes = len(call.head.weight) if call.head is not None and reads_head(call) else 0
+        shape = call.timesteps, call.rows
+        return cls(call.module, *shape, call.lengths is not None, bool(call.masks), call.learned, classes, call.dtype)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The one model that all batches of a run are computed with, and its sizes."""
+
+    module: GRUModule
+    structure: Structure
+    sizes: dict[str, int]
+    dtype: str
+    learns: bool
+
+    @classmethod
+    def around(cls, steps: Sequence[Sequence[CallShape]]) -> Frame:
+        """The frame of steps, each of which has one or more calls of the same module. Raises `CaptureError` for an empty one."""
+        every = [call for calls in steps for call in calls]
+        module = every[0].module
+        T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
+        if not T or not B:
+            raise CaptureError(f"{module.name}: a call without rows or timesteps has nothing to show; choose another one")
+        alike = all(call.timesteps == T for call in every) and all(sum(call.rows for call in calls) == B for calls in steps)
+        classes = {call.classes for call in every}
+        V = classes.pop() if len(classes) == 1 else 0
+        structure = Structure(
+            cell="gru-reset-after",
+            layers=module.layers,
+            bidirectional=module.bidirectional,
+            input="dense",
+            head="linear" if V else "",
+            loss="",
+            lengths=not alike or any(call.lengths for call in every),
+            dropout=any(call.masks for call in every),
+        )
+        sizes = {"I": module.input_size, "H": module.hidden_size, "B": B, "T": T} | ({"V": V} if V else {})
+        dtype = "float64" if any(call.dtype == "float64" for call in every) else "float32"
+        return cls(module, structure, sizes, dtype, any(call.learned for call in every))
+
+
+def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> GivenBatch:
+    """The batch of one step: of one process, or of several ranks that trained on it together, with their calls of the module.
+
+    Raises `CaptureError` for calls whose inside cannot be computed.
+    """
+    calls = [call for _, own in steps for call in own]
+    first = calls[0]
+    for call in calls:
+        if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
+            raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
+    T, B, structure = frame.sizes["T"], frame.sizes["B"], frame.structure
+    model = compiled(structure, frame.sizes, frame.dtype)
+    width = frame.module.directions * frame.module.hidden_size
+    join = _Joined(calls, T, B, frame.dtype)
+    inputs = {"x": join.timed(lambda call: call.x, frame.module.input_size)}
+    if structure.lengths:
+        inputs[LIVE] = join.live()
+    for layer in range(frame.module.layers - 1 if structure.dropout else 0):
+        inputs[f"mask_l{layer}"] = join.timed(partial(_mask, layer=layer), width, fill=1)
+    outside = flows = None
+    if frame.learns:
+        share = 1 / len(steps)  # p.grad is the mean over the ranks
+        outside = share * join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
+        flows = [share * flow for flow in join.states(lambda call: call.dhn)]
+    expected = join.timed(lambda call: call.out, width)
+    weights = weights_of(first, model)
+    losses = [step.loss for step, _ in steps if step.loss is not None]
+    return GivenBatch(
+        weights=weights,
+        inputs=inputs,
+        states=join.states(lambda call: call.h0).astype(frame.dtype).ravel(),
+        outside=outside,
+        flows=flows,
+        expected=expected,
+        tolerance=max(tolerance_of(call) for call in calls),
+        loss=sum(losses) / len(losses) if losses else np.nan,
+        recorded=_recorded(steps, model),
+        said=lambda: sentences(steps),
+    )
+
+
+def _mask(call: GRUCall, layer: int) -> Array | None:
+    return call.masks[layer] if call.masks else None
+
+
+def _outside(call: GRUCall, head: bool) -> Array | None:
+    return call.head.dlogits if head and call.head is not None else call.dout
+
+
+def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> Weights | None:
+    """p.grad, under the names of the model; it is the same on all ranks."""
+    step, calls = steps[0]
+    sets = list({id(call.weights): call.weights for call in calls}.values())
+    if not step.gradients and not any(used.gradients for used in sets):
+        return None
+    summed = {name: np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0) for name in sets[0].gradients}
+    recorded = recorded_gradients(step, replace(calls[0], weights=replace(sets[0], gradients=summed)), model)
+    for name, gradient in recorded.items() if not calls[0].module.bias else ():
+        if name.startswith("b") and name != "by":
+            gradient[...] = np.nan
+    return recorded
+
+
+def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
+    """What is to be said of a step: how p.grad comes from the derived gradients, and what people stumble over."""
+    calls = [call for _, own in steps for call in own]
+    learned = any(call.learned for call in calls)
+    said = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
+    notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
+    said += [f"{note.sentence}." for note in notes]
+    if len(calls) > len(steps):
+        said.append(f"The rows are those of {len(calls) // len(steps)} calls of it in this step.")
+    if len(steps) > 1:
+        said.append(f"The rows are those of {len(steps)} ranks.")
+    return " ".join(sentence[0].upper() + sentence[1:] if not sentence.startswith("p.") else sentence for sentence in said)
+
+
+def _derived(call: GRUCall) -> Mapping[str, Array]:
+    """The gradients of a call under torch's names, in its own precision, which is enough to tell one cause from another."""
+    record = recompute(call)
+    return torch_gradients(call, record.own_gradients, record.compiled)
+
+
+class _Joined:
+    """Arrays of several calls put beside each other along the rows, and made as long as the longest."""
+
+    def __init__(self, calls: Sequence[GRUCall], timesteps: int, rows: int, dtype: str) -> None:
+        self._calls, self._T, self._B, self._dtype = calls, timesteps, rows, dtype
+
+    def _rows(self) -> Iterable[tuple[GRUCall, slice]]:
+        at = 0
+        for call in self._calls:
+            yield call, slice(at, at + call.rows)
+            at += call.rows
+
+    def timed(self, read: Callable[[GRUCall], Array | None], width: int, fill: float = 0) -> Array:
+        """(T, B, width), `fill` where there is nothing."""
+        parts = [(read(call), rows) for call, rows in self._rows()]
+        joined = np.full((self._T, self._B, width), fill, self._dtype)
+        for part, rows in parts:
+            if part is not None:
+                joined[: len(part), rows] = part
+        return joined
+
+    def states(self, read: Callable[[GRUCall], Array | None]) -> Array:
+        """(layers · directions, B, H), 0 where there is nothing."""
+        first = self._calls[0].h0
+        joined = np.zeros((len(first), self._B, first.shape[2]), self._dtype)
+        for call, rows in self._rows():
+            if (part := read(call)) is not None:
+                joined[:, rows] = part
+        return joined
+
+    def live(self) -> Array:
+        """(T, B): 1 at the timesteps that a row has."""
+        lengths = np.zeros(self._B, np.intp)
+        for call, rows in self._rows():
+            lengths[rows] = call.timesteps if call.lengths is None else call.lengths
+        return np.arange(self._T)[:, None] < lengths

@@ -1,0 +1,25 @@
+"""Which of the GRUs of a file is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os import PathLike
+
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.found import FoundGRU
+
+_SHOWN = 8
+
+
+def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
+    """The GRU of this name; the only one, where no name is given. Raises `ModelFileError`, which lists those there are."""
+    names = [gru.name for gru in found]
+    if name is None and len(found) == 1:
+        return found[0]
+    if name is None:
+        listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
+        raise ModelFileError(f"{printable(path, 1000)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
+    if name not in names:
+        raise ModelFileError(f"{printable(path, 1000)}: there is no GRU {name!r} in it; {did_you_mean(name, names)}", option="name")
+    return found[names.index(name)]

@@ -1,0 +1,155 @@
+"""A recording as a run of ours: each kept step is a batch, read when it is asked for. How large they are, their headers say."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any, overload
+
+import numpy as np
+
+from tui_gru.engine.given import Given, GivenBatch
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
+from tui_gru.interop.errors import RecordingError, printable
+from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
+from tui_gru.interop.opening.module import calls_of
+from tui_gru.interop.recomputing.sequences import sequences
+from tui_gru.interop.recording.reading import Recording
+
+FIXED = (
+    "this is a recording: it holds the steps that were kept and not what trained them, so nothing can be trained on from it; "
+    "change something in a step to see what follows inside of it"
+)
+AT_HAND = 3  # steps that stay in memory
+READ = 32  # steps of GRUCells that are read to learn how long their loops are
+
+
+def recorded_run(recording: Recording, name: str | None = None) -> Given:
+    """The kept steps of the GRU called `name`, by default the only one or the first. Raises `RecordingError`, one line."""
+    folder = printable(recording.folder.name or recording.folder, 200)
+    if not recording.steps:
+        raise RecordingError(f"{folder}: no step was kept in it; record with every=1, or wait for the first one", option="path")
+    module = _chosen(recording, name, folder)
+    batches = RecordedBatches(recording, module)
+    numbers = np.full((len(recording.steps), 3), np.nan)
+    for i, step in enumerate(recording.steps):
+        numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, step.norm)]
+    frame = batches.frame
+    return Given(
+        title=f"{module.name} of {folder}",
+        origin="the script that was recorded",
+        inputs_from=folder,
+        structure=frame.structure,
+        sizes=frame.sizes,
+        dtype=frame.dtype,
+        batches=batches,
+        fixed=FIXED,
+        learns=frame.learns,
+        knows_loss=any(step.loss is not None for step in recording.steps),
+        places=_places(recording),
+        steps=tuple(step.number for step in recording.steps),
+        numbers=numbers,
+    )
+
+
+def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
+    names = [module.name for module in recording.modules]
+    if name is not None and name not in names:
+        raise RecordingError(f"{folder}: no GRU {name!r} was recorded in it; {did_you_mean(name, names)}", option="name")
+    return next(module for module in recording.modules if name in (None, module.name))
+
+
+def _places(recording: Recording) -> tuple[str, ...]:
+    """`step 300`, and how many before it were not kept."""
+    places, before = [], -1
+    for step in recording.steps:
+        gap = step.number - before - 1
+        places.append(f"step {step.number:,}" + (f" ({gap:,} before it not kept)" if gap else ""))
+        before = step.number
+    return tuple(places)
+
+
+class RecordedBatches(Sequence[GivenBatch]):
+    """The steps of a recording, those used last in memory."""
+
+    def __init__(self, recording: Recording, module: GRUModule) -> None:
+        self._recording, self._module = recording, module
+        self._read: OrderedDict[int, GivenBatch] = OrderedDict()
+        self.frame = Frame.around([shapes for step in recording.steps if (shapes := self._shapes(step.number))])
+
+    def __len__(self) -> int:
+        return len(self._recording.steps)
+
+    @overload
+    def __getitem__(self, at: int) -> GivenBatch: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Sequence[GivenBatch]: ...
+
+    def __getitem__(self, at: int | slice) -> GivenBatch | Sequence[GivenBatch]:
+        if isinstance(at, slice):
+            return [self[i] for i in range(*at.indices(len(self)))]
+        number = self._recording.steps[at].number
+        if number not in self._read:
+            self._read[number] = self._load(number)
+        self._read.move_to_end(number)
+        while len(self._read) > AT_HAND:
+            self._read.popitem(last=False)
+        return self._read[number]
+
+    def _ranks(self, number: int) -> tuple[int | None, ...]:
+        """All ranks of a step, or the lowest that is there, where not all are."""
+        return tuple(range(self._recording.ranks)) if self._recording.is_complete(number) else (None,)
+
+    def _load(self, number: int) -> GivenBatch:
+        steps = [self._recording.load(number, rank) for rank in self._ranks(number)]
+        pairs = [(step, self._calls(step)) for step in steps]
+        T, B = self.frame.sizes["T"], self.frame.sizes["B"]
+        if sum(call.rows for _, calls in pairs for call in calls) > B or any(c.timesteps > T for _, own in pairs for c in own):
+            raise RecordingError(f"step {number:,} is longer than the others: its loop over {self._module.name} has more timesteps")
+        return batch_of(self.frame, pairs)
+
+    def _calls(self, step: CapturedStep) -> list[GRUCall]:
+        calls = [call for call in sequences(step) if call.module == self._module]
+        if not calls:
+            raise RecordingError(f"step {step.number:,} has no call of {self._module.name} in it; step on to another one")
+        return calls_of(calls)
+
+    def _shapes(self, number: int) -> list[CallShape]:
+        if self._module.kind == "GRUCell":  # which calls belong to one loop, only their numbers tell
+            position = self._by_number[number]
+            if position % max(1, len(self) // READ):
+                return []
+            steps = [self._recording.load(number, rank) for rank in self._ranks(number)]
+            return [CallShape.of(call) for step in steps for call in self._calls(step)]
+        return [shape for rank in self._ranks(number) for shape in self._in_header(number, rank)]
+
+    @cached_property
+    def _by_number(self) -> dict[int, int]:
+        return {step.number: i for i, step in enumerate(self._recording.steps)}
+
+    def _in_header(self, number: int, rank: int | None) -> Iterator[CallShape]:
+        about, tensors = self._recording.shapes(number, rank)
+        try:
+            modules, calls = about["modules"], list(enumerate(about["calls"]))
+            own = [(i, call) for i, call in calls if modules[call["module"]]["name"] == self._module.name]
+            learned = [(i, call) for i, call in own if any(f"calls.{i}.{part}" in tensors for part in ("dout", "dhn"))]
+            last = (learned or own)[-1:]
+            for i, call in learned or last:
+                if call["weights"] == last[0][1]["weights"]:
+                    yield self._shape(i, call, tensors, bool(learned))
+        except (KeyError, TypeError, IndexError, ValueError) as error:
+            raise RecordingError(f"step {number:,} is damaged ({type(error).__name__}); copy it again") from None
+
+    def _shape(self, i: int, call: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], learned: bool) -> CallShape:
+        T, B, _ = map(int, tensors[f"calls.{i}.x"])
+        lengths, masks = (f"calls.{i}.{part}" in tensors for part in ("lengths", "mask_l0"))
+        return CallShape(self._module, T, B, lengths, masks, learned, self._classes, str(call["dtype"]))
+
+    @cached_property
+    def _classes(self) -> int:
+        """How wide the head is that the first step was read by; 0 without one."""
+        number = self._recording.steps[0].number
+        return CallShape.of(self._calls(self._recording.load(number, self._ranks(number)[0]))[-1]).classes

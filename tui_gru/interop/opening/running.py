@@ -1,0 +1,70 @@
+"""A GRU of a file and the numbers for it, as one given batch of a model of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from tui_gru.engine.given import Given, GivenBatch, weights_for
+from tui_gru.engine.model import Structure
+from tui_gru.equations.compose import LIVE
+from tui_gru.interop.blocks import canonical
+from tui_gru.interop.found import FoundGRU
+from tui_gru.interop.opening.equations import cell_in
+from tui_gru.interop.opening.numbers import Numbers
+from tui_gru.interop.tensors import Array
+
+NO_LOSS = (
+    "this GRU was opened from a file without a head and a loss, so that no gradient comes to it: it cannot be trained on; "
+    "tui_gru.debug(module) shows one that a script trains"
+)
+
+
+def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
+    """The weights as the file holds them, in equations of the file's own convention. Raises `ModelFileError`."""
+    cell, text = cell_in(found.convention)
+    structure = Structure(
+        cell=cell,
+        cell_text=text,
+        layers=found.layers,
+        bidirectional=found.bidirectional,
+        backwards=found.directions == ("reverse",),
+        input="dense" if numbers.table is None else "embedding",
+        head="",
+        loss="",
+        lengths=numbers.lengths is not None,
+    )
+    T, B = numbers.x.shape[:2]
+    sizes = {"H": found.hidden_size, "B": B, "T": T}
+    sizes |= {"I": found.input_size} if numbers.table is None else {"V": len(numbers.table), "D": found.input_size}
+    dtype = "float64" if found.dtype == "float64" else "float32"
+    with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
+        weights = weights_for(structure, sizes, dtype, _values(found, numbers.table))
+        inputs = {"x" if numbers.table is None else "token": numbers.x}
+        if numbers.lengths is not None:
+            inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
+        batch = GivenBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y)
+    return Given(
+        title=f"{found.name} of {path.name}",
+        origin=path.name,
+        inputs_from=numbers.source,
+        structure=structure,
+        sizes=sizes,
+        dtype=dtype,
+        batches=(batch,),
+        fixed=NO_LOSS,
+    )
+
+
+def _values(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
+    """Every parameter by our name for it. The z of a file that takes the new state does so here, too: nothing is negated."""
+    values = {} if table is None else {"E": table}
+    single = found.layers == 1 and not found.bidirectional
+    for layer, cells in enumerate(found.blocks()):
+        for direction, blocks in zip(found.directions, cells, strict=True):
+            suffix = "" if single else f"_l{layer}{'_reverse' if direction == 'reverse' else ''}"
+            own = canonical(blocks, found.order, found.reset, "keeps")
+            values |= {name + suffix: value for name, value in own.items()}
+    return values
