@@ -19,6 +19,8 @@ from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.weights import Array
 
+Wide = NDArray[np.float64]
+
 _ROWS = 2**13  # timesteps that are added up before their sum goes into a float64
 
 
@@ -62,7 +64,7 @@ class Activity:
 
     @property
     def units(self) -> int:
-        return self.values.shape[1]
+        return int(self.values.shape[1])
 
     def unit(self, unit: int) -> Array:
         """The values of one unit, (n)."""
@@ -78,13 +80,13 @@ class Activity:
         return self.values if there.all() else self.values[there]
 
     @cached_property
-    def means(self) -> NDArray[np.float64]:
+    def means(self) -> Wide:
         """The mean of each unit, (units)."""
-        found: NDArray[np.float64] = self._there.mean(axis=0, dtype=np.float64) if len(self._there) else np.zeros(self.units)
+        found: Wide = self._there.mean(axis=0, dtype=np.float64) if len(self._there) else np.zeros(self.units)
         return found
 
     @cached_property
-    def deviations(self) -> NDArray[np.float64]:
+    def deviations(self) -> Wide:
         """The standard deviation of each unit, (units)."""
         squares = np.zeros(self.units)
         for i in range(0, len(self._there), _ROWS):
@@ -97,9 +99,10 @@ class Activity:
 
     # What a unit goes with
 
-    def correlations(self, unit: int) -> NDArray[np.float64]:
+    def correlations(self, unit: int) -> Wide:
         """Pearson's correlation of a unit with every unit, (units)."""
-        return self._with(self._there[:, self._checked(unit), None])[0]
+        found: Wide = self._with(self._there[:, self._checked(unit), None])[0]
+        return found
 
     def like(self, unit: int, count: int = 5) -> list[Correlated]:
         """The units most like one, or most unlike: those whose correlation with it is largest in magnitude."""
@@ -107,12 +110,13 @@ class Activity:
         order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
         return [Correlated(other, float(found[other])) for other in order[:count]]
 
-    def class_correlations(self, chosen: CharacterClass, *, ahead: int = 0) -> NDArray[np.float64]:
+    def class_correlations(self, chosen: CharacterClass, *, ahead: int = 0) -> Wide:
         """Pearson's correlation of every unit with whether the character read is in a class, (units); `ahead` 1: the one after it.
 
         Raises `TuiGruError` for a model that reads no characters.
         """
-        return self._with_classes([chosen], ahead)[0]
+        found: Wide = self._with_classes([chosen], ahead)[0]
+        return found
 
     def goes_with(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Correlated]:
         """Of each unit the class that its correlation is largest with, in magnitude; in the order of the units."""
@@ -121,7 +125,7 @@ class Activity:
         best = np.abs(found).argmax(axis=0)
         return [Correlated(chosen[k].name, float(found[k, unit])) for unit, k in enumerate(best.tolist())]
 
-    def _with_classes(self, classes: Sequence[CharacterClass], ahead: int) -> NDArray[np.float64]:
+    def _with_classes(self, classes: Sequence[CharacterClass], ahead: int) -> Wide:
         if not self.text:
             raise TuiGruError("this model reads numbers, not characters, so it has no classes of them")
         masks = np.zeros((len(self.text), len(classes)))
@@ -129,7 +133,7 @@ class Activity:
             masks[: len(self.text) - ahead, k] = chosen.mask(self.text)[ahead:]
         return self._with(masks[np.isfinite(self.values).all(axis=1)])
 
-    def _with(self, others: Array) -> NDArray[np.float64]:
+    def _with(self, others: Array) -> Wide:
         """Pearson's correlation of each column of `others` (n, k) with every unit, (k, units)."""
         if not len(others):
             return np.zeros((others.shape[1], self.units))
@@ -141,7 +145,8 @@ class Activity:
         scales = np.sqrt(np.square(centred).mean(axis=0))[:, None] * self.deviations * len(others)
         tiny = np.finfo(self.values.dtype).eps * np.maximum(1e-30, np.abs(self.means))  # rounding of what does not vary
         varies = (scales > 0) & (self.deviations > tiny)
-        return np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies), -1, 1)
+        found: Wide = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies), -1, 1)
+        return found
 
     # Where a unit is on
 

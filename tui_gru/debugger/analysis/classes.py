@@ -46,7 +46,8 @@ def _within(before: Callable[[str], Mask], own: Callable[[str], Mask]) -> Callab
     """Characters of one class whose predecessor is in another."""
 
     def mask(text: str) -> Mask:
-        return own(text) & np.concatenate([[False], before(text)])[: len(text)]
+        found: Mask = own(text) & np.concatenate([[False], before(text)])[: len(text)]
+        return found
 
     return mask
 
@@ -57,7 +58,8 @@ _is_blank = _each(str.isspace)
 
 def _starting(text: str) -> Mask:
     """What begins a word: not blank, and behind a blank or at the beginning."""
-    return ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
+    found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
+    return found
 
 
 def _indenting(text: str) -> Mask:
