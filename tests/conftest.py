@@ -2,8 +2,20 @@ import pytest
 
 
 @pytest.fixture(autouse=True)
-def own_state_folder(tmp_path_factory, monkeypatch):
-    """Sessions of the tests, and of the programs that they start, are no business of the person who runs them."""
+def own_state_folder(tmp_path_factory, monkeypatch, request):
+    """Sessions of the tests, and of the programs that they start, are no business of the person who runs them.
+
+    The screen says an error that nothing expects, writes a report, and goes on: a test in which that happens fails, unless it
+    asks for `expected_reports`.
+    """
     folder = tmp_path_factory.mktemp("state")
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
-    return folder
+    yield folder
+    if "expected_reports" not in request.fixturenames:
+        assert [path.read_text() for path in folder.glob("tui-gru/reports/*")] == []
+
+
+@pytest.fixture
+def expected_reports(own_state_folder):
+    """The reports of errors that a test brings about: their texts, when it is called."""
+    return lambda: [path.read_text() for path in sorted(own_state_folder.glob("tui-gru/reports/*"))]

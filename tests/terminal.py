@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import pty
 import select
 import signal
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
@@ -104,6 +106,24 @@ class Terminal:
             self.output += data
             self._unseen += data
 
+    def until_blocked(self) -> None:
+        """Read no more until the program can write no more."""
+        deadline = time.monotonic() + PATIENCE
+        unread, since = 0, time.monotonic()
+        while not unread or time.monotonic() - since < 1:
+            assert time.monotonic() < deadline, "it does not draw"
+            before, unread = unread, int.from_bytes(fcntl.ioctl(self.master, termios.FIONREAD, bytes(4)), sys.byteorder)
+            if unread != before:
+                since = time.monotonic()
+            time.sleep(0.05)
+
+    def hang_up(self) -> None:
+        """Take the terminal away."""
+        if self.master >= 0:
+            os.close(self.master)
+            os.close(self.slave)
+        self.master = self.slave = -1
+
     def kill(self) -> None:
         """End the program without a word."""
         self.process.kill()
@@ -112,5 +132,6 @@ class Terminal:
     def close(self) -> None:
         if self.process.poll() is None:
             self.kill()
-        os.close(self.master)
-        os.close(self.slave)
+        if self.master >= 0:
+            os.close(self.master)
+            os.close(self.slave)

@@ -7,7 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.process import process
+from tui_gru.cli.failures import line_of
 from tui_gru.cli.program import main
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import keymap
 
 
 @pytest.fixture
@@ -115,6 +118,49 @@ def test_a_bad_file_is_one_line(run, tmp_path, content, said):
     code, _, err = run("trace", "--file", str(path))
     assert code == 2
     assert_one_line(err, "--file", said)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a = " + b"[" * 5000 + b"]" * 5000, "brackets are too deep"),
+        (b"a = " + b"9" * 6000, "too many digits"),
+        (b"[keys]\n" + b"#" * 70_000, "longer than 64 KiB"),
+        (b"\xff", "is not a TOML file"),
+        (b"[keys", "is not a TOML file"),
+    ],
+    ids=["nested", "digits", "long", "bytes", "broken"],
+)
+def test_a_bad_key_file_is_one_line(tmp_path, content, said):
+    path = tmp_path / "keys.toml"
+    path.write_bytes(content)
+    with pytest.raises(TuiGruError, match=said) as caught:
+        keymap.load(path)
+    assert_one_line(f"tui-gru: {line_of(caught.value)}\n", "--keymap", str(path))
+
+
+def test_of_a_key_file_without_an_end_only_the_beginning_is_read():
+    with pytest.raises(TuiGruError, match="longer than 64 KiB"):
+        keymap.load(Path("/dev/zero"))
+
+
+@pytest.mark.parametrize("name", ["loop", "loop/trace.json"])
+def test_links_that_lead_in_a_circle_are_one_line(run, tmp_path, name):
+    (tmp_path / "loop").symlink_to(tmp_path / "other")
+    (tmp_path / "other").symlink_to(tmp_path / "loop")
+    code, _, err = run("trace", "-o", str(tmp_path / name))
+    assert code == 2
+    assert_one_line(err, "-o: cannot write", "symbolic links")
+    assert (tmp_path / "loop").is_symlink()
+
+
+def test_an_internal_error_is_one_line_and_a_report(run, monkeypatch, expected_reports):
+    monkeypatch.setattr("tui_gru.cli.sampled.sampled_line", lambda *_: 1 / 0)
+    code, out, err = run("sample")
+    assert (code, out) == (1, "")
+    assert_one_line(err, "internal error (ZeroDivisionError: division by zero); report: ")
+    (report,) = expected_reports()
+    assert "Traceback" in report
 
 
 @pytest.mark.parametrize(("arguments", "named"), [(["trace", "--text", ""], "--text"), (["sample", "--primer", ""], "--primer")])

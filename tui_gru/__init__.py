@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from tui_gru.debugger.session import Session
     from tui_gru.engine.config import Config
     from tui_gru.engine.errors import TuiGruError
+    from tui_gru.interop.inspection import inspect
+    from tui_gru.interop.recording.recorder import record
 
 __version__ = "0.1.0"
 
-__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__"]
+__all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "inspect", "record"]
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
     "Position": "tui_gru.debugger.position",
     "Session": "tui_gru.debugger.session",
     "TuiGruError": "tui_gru.engine.errors",
+    "inspect": "tui_gru.interop.inspection",
+    "record": "tui_gru.interop.recording.recorder",
 }
 
 

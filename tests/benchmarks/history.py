@@ -82,8 +82,8 @@ def seeking(name: str, batches: int, memory: int, targets: tuple[int, int], **op
     session = learning(history_memory=memory, **options)
     running = milliseconds(lambda: session.step("batch", batches))
     show(f"{name}: running {batches:,} batches, a batch", f"{running / batches:.3f} ms")
-    history = session._timeline.segments[-1].history
-    show(f"{name}: history", f"{history.nbytes / MIB:.1f} MiB", f"at most {memory // MIB}; a checkpoint every {history.spacing}")
+    history, budget = session._timeline.last.history, session._timeline.memory.budget
+    show(f"{name}: checkpoints", f"{history.nbytes / MIB:.1f} MiB", f"limit {memory // MIB}; one every {budget.spacing}")
     rng = random.Random(1)
     times = []
     for _ in range(SEEKS):

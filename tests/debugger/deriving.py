@@ -6,8 +6,8 @@ import numpy as np
 
 from tui_gru import Session
 
-TEXT = "abcacbabcbacbabcaabc"
-FUNCTIONS = ("sigmoid", "tanh", "log", "exp")
+FUNCTIONS = ("sigmoid", "tanh", "log", "exp", "relu", "clamp")
+UNEXPLAINED = ("epoch", "batch", "t", "char", "target")
 
 
 def learning(**options):
@@ -16,11 +16,26 @@ def learning(**options):
     return session
 
 
+def explained(session):
+    """The names that can be asked where they come from."""
+    return [name for name in session.program.readable if name not in UNEXPLAINED]
+
+
+def numbers_here(session, chance, most=None):
+    """Names that can be read here, `most` of them chosen at random, each with an entry chosen at random, and its value."""
+    names = [name for name in explained(session) if session.value(name) is not None]
+    for name in names if most is None else chance.sample(names, min(most, len(names))):
+        value = np.asarray(session.value(name))
+        index = tuple(chance.randrange(n) for n in value.shape)
+        yield name, index, float(value[index])
+
+
 def size(node):
     """What is added up on the way to a value: of a number that was rounded itself, the number; else all of what it is made of."""
     if node.exact or not node.terms or not node.expansion.adds:
         return abs(node.value)
-    return math.fsum(map(size, node.terms))
+    own = abs(node.value) if node.expansion.kind in FUNCTIONS else 0.0
+    return own + math.fsum(map(size, node.terms))
 
 
 def allowed(node, dtype):
@@ -29,7 +44,9 @@ def allowed(node, dtype):
     kind, sizes = node.expansion.kind, [size(term) for term in node.terms]
     if kind in FUNCTIONS:
         return 16 * eps * max(1.0, *sizes)
-    if kind in ("product", "quotient"):
+    if kind == "sqrt":
+        return 16 * eps * math.fsum(sizes) / max(abs(node.value), 1e-30)
+    if kind in ("product", "quotient", "power", "min", "max"):
         cancelled = sum(size(term) / abs(term.value) for term in node.terms if term.value)
         return 16 * eps * cancelled * abs(node.value) + 1e-36
     return 16 * eps * (math.fsum(sizes) * abs(node.expansion.scale) + 1e-30)

@@ -30,7 +30,9 @@ MODELS = {
         "text": "abba cab", "cell": "rnn", "layers": 2, "bidirectional": True, "hidden_size": 2, "batch_size": 1, "seq_length": 3,
         "clip": 0.0, "dtype": "float64", "init": "tutorial",
     },
-    "own cell": {"text": TEXT, "cell": "leaky.cell", "cell_text": OWN_CELL, "batch_size": 3, "seq_length": 2, "optimizer": "momentum"},
+    "own cell": {
+        "text": TEXT, "cell": "leaky.cell", "cell_text": OWN_CELL, "batch_size": 3, "seq_length": 2, "optimizer": "momentum",
+    },
     "one of each": {"text": "abba c", "hidden_size": 1, "batch_size": 1, "seq_length": 1},
     "nothing to learn": {"text": "aaaaaaaaa", "batch_size": 2, "seq_length": 2, "hidden_size": 3, **SGD},
 }  # fmt: skip

@@ -17,7 +17,8 @@ CONDITIONS = (
     "not (loss > 1.3 and max_weight < 2)", "prev(batch) == 1 and loss > 0", "prev(grad_norm) > 0.1",
     "loss > 0 and prev(grad_norm) > 0", "t == 1", "epoch == 1", "char[0] == target[0]", "prev(char)[0] == char[0]",
     "prev(t) == t - 1", "any(prev(by) > 0.1)", "Wy[0, 0] != prev(Wy)[0, 0] and loss > 1", "any(dWy > 0.2) and any(dlogits > 0)",
-    "learning_rate > 0.1", "max_weight > prev(max_weight)", "norm(dlogits) > norm(prev(dlogits))", "y_hat[0, 0] > prev(y_hat)[0, 0]",
+    "learning_rate > 0.1", "max_weight > prev(max_weight)", "norm(dlogits) > norm(prev(dlogits))",
+    "y_hat[0, 0] > prev(y_hat)[0, 0]",
 )  # fmt: skip
 OF_A_GRU = (
     "any(z > 0.8)", "h[0, 0] > prev(h)[0, 0]", "norm(dh) > 0.3", "mean(dz) > mean(prev(dz))", "any(prev(dz) > 0) and any(z > 0.5)",
@@ -159,7 +160,7 @@ class Run:
         return [self.stages[self.first_stage[b + 1] - 1][1] for b in reversed(range(begin, batch))]
 
     def _changed(self, record, batch, tick, kind, arguments):
-        offset, parts = tick - batch * self.N, frozenset()
+        offset = tick - batch * self.N
         record = record.copy()
         if kind == "learning":
             (self._learning,), self._once = arguments, None
@@ -176,15 +177,14 @@ class Run:
                 if offset < self._written["char", t]:
                     self._trainer.load(record, batch % self.config.num_batches, t)
         else:
-            parts = self._put(record, kind, offset, *arguments)
+            self._put(record, kind, offset, *arguments)
         record.learning_rate = self._rate
         learn = offset > self.loss_tick or self._learns(batch)
-        self._trainer.resume(record, replace(self._next(offset), parts=parts), learn=learn, earlier=self._earlier(batch))
+        self._trainer.resume(record, self._next(offset), learn=learn, earlier=self._earlier(batch))
         self.stages.append((tick, record))
         return record
 
     def _put(self, record, name, offset, index, value):
-        """Set a number; the parts of lines still to be executed that are set with it."""
         names = self.names
         if name in (*names.parameters, *names.kept):
             if name in self._updated(record, offset):
@@ -198,14 +198,8 @@ class Run:
             target = next(target for target in names.vectors if name.startswith(f"{target}_"))
             record.vector(target)[name.removeprefix(f"{target}_")][index] = value
         else:
-            t, array = self._t(offset), record.array(name)
-            changes = array[t : t + 1][(0, *index)] != value
-            array[t : t + 1][(0, *index)] = value
-            if name == "y_hat" and changes:  # the engine takes its logarithm from the logits
-                with np.errstate(all="ignore"):
-                    record.array("log_p")[t][index] = np.log(array[t][index])
-                return frozenset({"log_p"})
-        return frozenset()
+            t = self._t(offset)
+            record.array(name)[t : t + 1][(0, *index)] = value
 
     def _t(self, offset):
         return self.lines[offset - 1][2] if offset else 0
@@ -337,7 +331,8 @@ class Run:
 
     def tests(self, names, tick):
         """Whether something in `names` has just been computed at a tick, so that a condition that reads it is tested there."""
-        (batch, offset), learned = self.position(tick), self.learned[self.position(tick)[0]]
+        batch, offset = self.position(tick)
+        learned = self.learned[batch]
         begins = {self._written["char", t] for t in range(self.config.seq_length)}
         if names <= {*COUNTERS, "learning_rate"}:
             return offset in begins if "t" in names else offset == 1

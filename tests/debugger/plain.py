@@ -172,12 +172,12 @@ class Plain:
             self.run(self.line_of(name, t) + 1)
 
     def run(self, first=0, last=None, given=()):
-        """Execute the lines from number `first` (0-based) on, up to `last`. Labelled parts in `given` stay as they are in the first."""
+        """Execute the lines `first` (0-based) to `last`. Labelled parts in `given` stay as they are in the first."""
         for number, line in enumerate(self.lines[first:last], first):
             if line.name != "earlier" and not (line.phase == "backward" and line.name[1:] in self.parameters):
                 self._execute(line, given if number == first else ())
             if number + 1 < len(self.lines) and line.phase == "backward" and self.lines[number + 1].phase == "update":
-                self._gradients()
+                self.memory |= self.gradients()
 
     def _execute(self, executed, given):
         t = None if executed.phase in ("loss", "update") else executed.t
@@ -198,13 +198,13 @@ class Plain:
         else:
             self.memory[executed.name] = np.asarray(value)
 
-    def _gradients(self):
-        """What all timesteps add."""
+    def gradients(self):
+        """What all timesteps add to the gradient of each parameter."""
         totals = defaultdict(float)
         for line in self.lines:
             if line.phase == "backward" and line.line is not None and line.line.op == "+=":
                 totals[line.name] += evaluated(line.line.formula, lambda name, t=line.t: self.read(name, t), self.sizes)
-        self.memory |= totals
+        return dict(totals)
 
     def read(self, name, t):
         """What a line executed for timestep `t` (None: once a batch) reads."""

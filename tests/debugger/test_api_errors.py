@@ -23,7 +23,7 @@ class Odd:
 HUGE = 10**400
 JUNK = [
     None, 0, -1, 5, HUGE, -HUGE, 10**5000, 1.5, float("nan"), 3e38, True, np.bool_(True), np.array([1, 2]), np.array([[1.0]]),
-    "", "z", "x" * 3000, "\0", "\ud800", [], [0, 1], (0, 0), (1.5, 0), (HUGE, 0), {}, {"a": 1}, set(), b"x",
+    "", "z", "x" * 3000, "\0", "\ud800", "e" + "9" * 5000, [], [0, 1], (0, 0), (1.5, 0), (HUGE, 0), {}, {"a": 1}, set(), b"x",
     Odd(), Session, 1j, range(3), ..., object(),
 ]  # fmt: skip
 
@@ -63,9 +63,14 @@ def session():
         lambda s: s.sgd(-1),
         lambda s: s.step(np.array([1, 2])),
         lambda s: s.step("batch", "3"),
+        lambda s: s.seek("e" + "9" * 5000),
+        lambda s: s.seek(10**30),
+        lambda s: s.seek(np.array([1, 2])),
         lambda s: s.run_to([]),
         lambda s: s.run_until(5),
         lambda s: s.sample(5),
+        lambda s: s.sample("Ma", 10**9),
+        lambda s: s.sample("Ma" * 1000),
         lambda s: s.sample("Ma", temperature=HUGE),
         lambda s: s.mark(5),
         lambda s: s.jump(np.array([1, 2])),
@@ -86,8 +91,8 @@ def test_a_mistake_is_one_line_of_the_projects_own(session, call):
 
 
 METHODS = {
-    "value": (), "parameter": (), "gradient": (), "edit": (), "undo": (), "redo": (),
-    "switch": (), "step": (), "sgd": (), "run_to": (), "run_until": (), "run_back_until": (), "what_if": ("t",),
+    "value": (), "parameter": (), "gradient": (), "sample": ("sampler", "temperature", "seed"), "edit": (), "undo": (), "redo": (),
+    "switch": (), "step": (), "seek": (), "sgd": (), "run_to": (), "run_until": (), "run_back_until": (), "what_if": ("t",),
     "explain": ("t",), "break_at": ("condition", "hits", "log"), "watch": ("stops",), "delete_stop": (), "mark": (), "jump": (),
     "delete_mark": (), "rename_branch": (), "delete_branch": (), "compare": (), "keep": (), "kept": (), "holds": (),
 }  # fmt: skip

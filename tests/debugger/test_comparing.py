@@ -2,23 +2,22 @@
 
 import numpy as np
 import pytest
-from tui_gru.engine.parameters import parameter_names
 
+from tests.debugger import models
+from tests.debugger.deriving import UNEXPLAINED
 from tui_gru.debugger.differences import Differences, difference, differences
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.session import Session
 from tui_gru.engine.errors import TuiGruError
 
-NAMES = ("z", "r", "h_tilde", "h", "h_prev", "logits", "y_hat", "term1", "term2", "dz", "dh", "dlogits", "dh_future", "x")
-NUMBERS = ("loss", "grad_norm", "max_weight", "term3", "learning_rate")
 
-
-def forked(at=5, batches=9, change=lambda weight: weight + 0.25, **options):
+def forked(at=5, batches=9, change=lambda weight: weight + 0.25, name="Wz", **options):
     """A session of two branches that part after `at` batches, where a weight is changed; on the new one."""
     session = Session(**options)
     session.learning = True
     session.step("batch", batches)
     session.seek(at * session.program.ticks)
-    session.edit("Wz", (0, 1), change(session.parameter("Wz")[0, 1]))
+    session.edit(name, (0, 1), change(session.parameter(name)[0, 1]))
     session.step("batch", batches - at)
     return session
 
@@ -34,29 +33,31 @@ def on(session, branch, tick):
     return snapshot
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_differences_are_exactly_the_differences(dtype):
-    session = forked(dtype=dtype)
+@models.parametrize("gru", "gru after, notebook, adam", "lstm", "both ways")
+def test_differences_are_exactly_the_differences(model):
+    session = forked(name="Wy", **model)
     session.compare("main")
-    ticks, seen = session.program.ticks, set()
-    for tick in range(6 * ticks, 7 * ticks + 1, 7):
+    ticks, program, seen = session.program.ticks, session.program, set()
+    for tick in (*range(6 * ticks, 7 * ticks, ticks // 9), 7 * ticks):
         session.seek(tick)
         here, there = session.snapshot(), on(session, "main", tick)
         shown = differences(here)
-        for name in (*NAMES, *NUMBERS):
+        for name in set(program.readable) - set(UNEXPLAINED):
             mine, theirs, d = here.value(name), there.value(name), shown.value(name)
             assert (d is None) == (mine is None)
             if d is not None:
                 assert np.array_equal(d, np.asarray(mine, np.float64) - np.asarray(theirs, np.float64))
                 assert np.array_equal(np.asarray(d) == 0, np.asarray(mine) == np.asarray(theirs))
                 seen |= {name} if np.any(np.asarray(d)) else set()
-        for name in parameter_names(session.config.reset):
+        for name in program.parameters:
             assert np.array_equal(shown.parameter(name), here.parameter(name).astype(float) - there.parameter(name))
             for read in (lambda s: s.gradient(name), lambda s: s.gradient_before(name), lambda s: s.last_step(name)):  # noqa: B023
                 mine, d = read(here), read(shown)
                 assert (d is None) == (mine is None)
                 assert d is None or np.array_equal(d, mine.astype(float) - read(there))
-    assert {"z", "h", "y_hat", "dz", "loss", "grad_norm"} <= seen
+    of_states = [name for state in program.model.page.states for name in (state, f"d{state}")]
+    kept = program.names_of(Kind.KEPT, Kind.STEP)
+    assert {*of_states, *kept, "y_hat", "dlogits", "loss", "grad_norm", "Wy", "dWy"} <= seen
 
 
 def test_a_single_changed_bit_is_seen_and_nothing_else_is():

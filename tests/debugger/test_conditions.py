@@ -7,10 +7,12 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
-from tui_gru.debugger.formula import SCREEN
 
+from tests.debugger import models
 from tui_gru.debugger.conditions import ConditionError, compile_condition, compile_value
 from tui_gru.debugger.expression_text import MAX_DEPTH, MAX_LENGTH
+from tui_gru.debugger.program import program_of
+from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
 Z = np.array([[0.25, 0.5, -1.0], [2.0, 0.125, 4.0]], np.float32)
@@ -35,7 +37,8 @@ VALUES: Mapping[str, object] = {
     "char": np.array(["M", "a"]),
     "target": np.array(["a", "≤"]),
 }
-NAMES = frozenset(VALUES) | {"r", "norms"}
+WRITER = program_of(Config.of()).writer
+NAMES = {spelled: name for name in (*VALUES, "r", "norms") for spelled in (name, WRITER.name(name))}
 BEFORE = {"z": Z_BEFORE, "loss": 1.5, "t": 0}
 
 for array in (*VALUES.values(), *BEFORE.values()):
@@ -260,13 +263,16 @@ def test_screen_spellings_in_every_normal_form(form: str) -> None:
 
 
 def test_a_screen_spelling_gives_way_to_a_name() -> None:
-    assert compile_condition("o > 1", {"o", "logits"}).names == {"o"}
+    cell = "reads x\nstate h : H\nparameters W U\no = x W\nh = tanh(o + h_prev U)"
+    spellings = program_of(Config.of(cell="o.cell", cell_text=cell)).spellings
+    assert compile_condition("any(o > 1)", spellings).names == {"o"}
+    assert compile_condition("any(logits > 1)", spellings).names == {"logits"}
 
 
 def test_one_row_has_one_character() -> None:
     one = {"char": np.array(["M"])}
-    assert compile_condition("char == 'M'", one).test(one.get) is True
-    assert compile_condition("char == 'a'", one).test(one.get) is False
+    assert compile_condition("char == 'M'", set(one)).test(one.get) is True
+    assert compile_condition("char == 'a'", set(one)).test(one.get) is False
 
 
 def test_names_it_reads() -> None:
@@ -352,13 +358,19 @@ def test_nesting_is_refused_deep_in_the_stack() -> None:
         call_at(sys.getrecursionlimit() - used - 100, "-" * 990 + "1")
 
 
-@pytest.mark.parametrize(("name", "shown"), SCREEN.items())
-def test_every_name_may_be_spelled_as_on_the_screen(name, shown):
-    condition = compile_condition(f"loss > 1 and max({shown} + z) > 0", ("loss", "z", *SCREEN))
-    assert condition.names == {"loss", "z", name}
-    with pytest.raises(ConditionError) as caught:
-        compile_condition(f"{shown} > nowhere", ("loss", *SCREEN))
-    assert caught.value.column == len(f"{shown} > ") + 1
+@models.parametrize("gru", "lstm", "both ways", "gru after, notebook, adam")
+def test_every_name_may_be_spelled_as_on_the_screen(model):
+    program = program_of(Config.of(**model))
+    told_apart = 0
+    for name in program.readable:
+        shown = program.writer.name(name)
+        told_apart += shown != name
+        condition = compile_condition(f"loss > 1 and max({shown} + {name}) > 0", program.spellings)
+        assert condition.names == {"loss", name}
+        with pytest.raises(ConditionError) as caught:
+            compile_condition(f"{shown} > nowhere", program.spellings)
+        assert caught.value.column == len(f"{shown} > ") + 1
+    assert told_apart > 10
 
 
 def test_a_screen_name_in_quotes_is_text():

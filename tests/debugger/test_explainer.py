@@ -1,67 +1,47 @@
 """Where numbers come from: the terms of every number add up to it, and can be followed to a letter or an initial weight."""
 
 import math
+import random
 
 import numpy as np
 import pytest
 
-from tests.debugger.deriving import TEXT, assert_adds_up, learning
+from tests.debugger import models
+from tests.debugger.acting import timeline_of
+from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here
+from tests.debugger.models import TEXT
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.explainer import COUNTED, Explainer
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.origin import Number
 
-MODELS = [
-    {},
-    {"text": TEXT, "hidden_size": 3, "seq_length": 4, "reset": "after", "seed": 5},
-    {"text": TEXT, "hidden_size": 3, "seq_length": 3, "carry": "notebook", "seed": 3},
-    {"text": TEXT, "hidden_size": 4, "batch_size": 3, "seq_length": 2, "carry": "notebook", "reset": "after", "dtype": "float64"},
-    {"text": TEXT, "hidden_size": 2, "batch_size": 1, "seq_length": 5, "carry": "reset", "dtype": "float64"},
-]
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 
 
-def explainer(session):
-    return Explainer(session._timeline)
-
-
-def numbers_here(session, t=None):
-    """One number of every name that can be read here: the entry in the middle, and of a small one every entry."""
-    for name in readable_names(session.config.reset):
-        if name in COUNTED:
-            continue
-        value = session._moment.value(name, t)
-        if value is None:
-            continue
-        shape = np.shape(value)
-        every = list(np.ndindex(*shape))
-        for index in every if len(every) <= 8 else every[:: max(1, len(every) // 5)]:
-            yield Number(name, tuple(map(int, index)), t, session.position.tick), float(np.asarray(value)[index])
-
-
-@pytest.mark.parametrize("options", MODELS, ids=str)
-def test_the_terms_of_every_number_add_up_to_it(options):
-    session = learning(**options)
+@models.parametrize()
+def test_the_terms_of_every_number_add_up_to_it(model):
+    """Everywhere some numbers, and every name at the end of a batch."""
+    session, chance = learning(**model), random.Random(7)
+    ticks, last = session.program.ticks, min(1, session.program.num_batches - 1)
+    places = sorted(chance.sample(range(ticks * (session.program.num_batches + 1)), 12))
     targets = set()
-    for k in range(0, session.program.ticks * (session.program.num_batches + 1), 5):
-        session.seek(k)
-        ask = explainer(session)
-        for number, value in numbers_here(session):
-            root = ask.explain(number)
-            assert root.value == value, number
-            targets.add(number.name)
+    for tick in (*places, (last + 1) * ticks):
+        session.seek(tick)
+        for name, index, value in numbers_here(session, chance, None if tick == (last + 1) * ticks else 12):
+            root = session.explain(name, index)
+            assert root.value == value, (name, index, tick)
+            targets.add(name)
             assert_adds_up(root, 2, session.config.dtype)
-    assert targets == set(readable_names(session.config.reset)) - set(COUNTED)
+    assert targets == set(explained(session))
+    assert targets == set(session.program.readable) - set(UNEXPLAINED)
 
 
-@pytest.mark.parametrize("options", MODELS, ids=str)
-def test_what_is_a_number_of_the_run_is_the_one_that_was_computed(options):
-    session = learning(**options)
+@models.parametrize()
+def test_what_is_a_number_of_the_run_is_the_one_that_was_computed(model):
+    session, chance = learning(**model), random.Random(8)
     session.step("batch", session.program.num_batches + 2)
-    for number, _ in list(numbers_here(session)):
-        for node in explainer(session).explain(number).walk(3):
+    for name, index, _ in list(numbers_here(session, chance, 25)):
+        for node in session.explain(name, index).walk(3):
             if node.number is not None:
-                array = np.asarray(session._timeline.moment(node.number.tick).value(node.number.name, node.number.t))
+                array = np.asarray(timeline_of(session).moment(node.number.tick).value(node.number.name, node.number.t))
                 assert node.value == float(array[node.number.index])
 
 
@@ -79,11 +59,9 @@ def test_the_gradient_norm_is_computed_where_the_backward_pass_ends(carry):
 def test_what_was_recorded_is_exact_and_what_is_worked_out_is_not():
     session = learning(text=TEXT, hidden_size=3)
     session.step("batch")
-    record, t = session._timeline.record(0).activations, 1
-    recorded = {
-        "1 − z": record.one_minus_z, "(1 − z)⊙h̃": record.new, "r⊙hₜ₋₁": record.rh, "hₜ₋₁ Uz": record.hUz,
-        "(r⊙hₜ₋₁) Uh": record.hUh,
-    }  # fmt: skip
+    record, t = timeline_of(session).record(0), 1
+    labels = {"1 − z": "one_minus_z", "(1 − z)⊙h̃": "new", "r⊙hₜ₋₁": "rh", "hₜ₋₁ Uz": "hUz", "(r⊙hₜ₋₁) Uh": "hUh"}
+    recorded = {label: record.array(name) for label, name in labels.items()}
     exact, worked_out = set(), set()
     for name in ("h", "z", "h_tilde", "daz"):
         for node in session.explain(name, (1, 2), t).walk(3):
@@ -103,17 +81,15 @@ def test_what_was_recorded_is_exact_and_what_is_worked_out_is_not():
 def test_every_line_says_its_own_text():
     session = learning()
     session.step("batch", 2)
-    ask = explainer(session)
     for name, line in session.program.lines.items():
         index = (0,) * np.ndim(session.value(name))
-        assert ask.explain(Number(name, index, None, session.position.tick)).expansion.formula == line.text
+        assert session.origin(Number(name, index, None, session.position.tick)).expansion.formula == line.text
 
 
 def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     session = learning()
     session.step("batch")
-    ask = explainer(session)
-    weight = ask.explain(Number("Wz", (3, 0), None, session.position.tick))
+    weight = session.origin(Number("Wz", (3, 0), None, session.position.tick))
     old, step = weight.terms
     assert (old.expansion.note, step.sign) == ("an initial weight, drawn with seed 1", -1)
     rate, gradient = step.terms
@@ -124,17 +100,18 @@ def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     daz = share.terms[0]
     dz = daz.terms[0]
     assert (daz.number.name, dz.number.name) == ("daz", "dz")
-    letter = ask.explain(Number("x", (0, 3), 0, session.position.tick))
+    letter = session.origin(Number("x", (0, 3), 0, session.position.tick))
     assert letter.expansion.note == "“M” is read here: character 1 of the text"
 
 
-@pytest.mark.parametrize("options", MODELS, ids=str)
-def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(options):
-    session = learning(**options)
-    initial = {name: session.parameter(name).copy() for name in ("Wz", "Uh", "by")}
+@models.parametrize()
+def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(model):
+    session = learning(**model)
+    parameters = session.program.parameters
+    initial = {name: session.parameter(name).copy() for name in dict.fromkeys((*parameters[:2], *parameters[-2:]))}
     session.step("batch", 3)
     for name, first in initial.items():
-        index = (1,) * first.ndim
+        index = tuple(n - 1 for n in first.shape)
         node = session.explain(name, index)
         for _ in range(3):
             assert_adds_up(node, 2, session.config.dtype)
@@ -144,14 +121,16 @@ def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(opti
         assert node.value == first[index]
         assert not node.terms
         assert node.expansion.note == (
-            "biases begin at 0" if name == "by" else f"an initial weight, drawn with seed {session.config.seed}"
+            "biases begin at 0"
+            if first.ndim == 1 and session.config.init == "tutorial"
+            else f"an initial weight, drawn with seed {session.config.seed}"
         )
 
 
 def test_the_gradient_that_flows_back_is_followed_over_timesteps():
     session = learning()
     session.step("batch")
-    node = explainer(session).explain(Number("dh", (0, 0), 0, session.position.tick))
+    node = session.origin(Number("dh", (0, 0), 0, session.position.tick))
     seen = []
     while node.terms:
         node = node.terms[-1] if node.number is None or node.number.name != "dh_prev" else node.terms[0].terms[0]
@@ -164,15 +143,59 @@ def test_the_gradient_that_flows_back_is_followed_over_timesteps():
 def test_a_state_is_followed_into_the_batch_before_and_to_the_start():
     session = learning()
     session.seek("e1 b2 t1")
-    ask = explainer(session)
-    before = ask.explain(Number("h_prev", (1, 1), 0, session.position.tick))
+    before = session.origin(Number("h_prev", (1, 1), 0, session.position.tick))
     assert before.expansion.note == "h at the end of the batch before"
-    assert before.terms[0].value == session._timeline.record(0).activations.h[-1][1, 1]
+    assert before.terms[0].value == timeline_of(session).record(0).array("h")[-1][1, 1]
     session.seek("e2 b1 t1")
-    assert "every epoch begins" in explainer(session).explain(Number("h_prev", (1, 1), 0, session.position.tick)).expansion.note
+    assert "every epoch begins" in session.origin(Number("h_prev", (1, 1), 0, session.position.tick)).expansion.note
     reset = learning(carry="reset")
     reset.seek("e1 b2 t1")
-    assert "every batch begins" in explainer(reset).explain(Number("h_prev", (1, 1), 0, reset.position.tick)).expansion.note
+    assert "every batch begins" in reset.origin(Number("h_prev", (1, 1), 0, reset.position.tick)).expansion.note
+
+
+@models.parametrize()
+def test_every_state_is_followed_into_the_batch_before(model):
+    session = learning(**model)
+    session.step("batch", 2)
+    program, previous = session.program, session.snapshot().previous
+    page, T = program.model.page, session.config.seq_length
+    for state in page.states:
+        way = program.way_of(state)
+        first = 0 if way > 0 else T - 1
+        root = session.explain(page.before(state), (0, 0), first)
+        if session.config.carry == "reset":
+            assert root.expansion.note == f"every batch begins with {program.writer.name(state)} = 0"
+            continue
+        assert root.expansion.note == f"{program.writer.name(state)} at the end of the batch before"
+        assert root.terms[0].value == root.value == previous.border(state, end=True)[0, 0]
+        assert (root.terms[0].number.name, root.terms[0].number.t) == (state, T - 1 - first)
+        for t in range(T):
+            if 0 <= t - way < T:
+                found = session.explain(page.before(state), (0, 0), t).terms[0]
+                assert (found.number.name, found.number.t) == (state, t - way)
+            if 0 <= t + way < T:
+                ahead = session.explain(page.ahead(state), (0, 0), t).terms[0]
+                assert (ahead.number.name, ahead.number.t) == (f"d{page.before(state)}", t + way)
+
+
+def test_what_an_update_keeps_is_followed_to_its_last_update_and_to_zero():
+    session = learning(**models.MODELS["lstm"])
+    session.step("batch", 2)
+    node = session.explain("m_Wi", (0, 0))
+    assert node.expansion.formula == "m_Wi = β1⊙m_Wi + (1 − β1)⊙g_Wi"
+    kept, new = node.terms
+    assert [term.label for term in kept.terms] == ["β1", "prev(m_Wi[“␣”, unit 1])"]
+    assert kept.terms[0].expansion.note == "a setting of the update rule"
+    assert [term.label for term in new.terms] == ["1 − β1", "g_Wi[“␣”, unit 1]"]
+    before = kept.terms[1]
+    assert before.value == session.snapshot().previous.after["m_Wi"][0, 0]
+    assert before.terms[0].terms[1].expansion.note == "m_Wi begins at 0"
+    (count,) = [n for n in session.explain("m_hat_Wi", (0, 0)).walk(3) if n.label == "n"]
+    assert (count.value, count.expansion.note) == (2, "updates so far, with this one")
+    scaled = session.explain("g_Wi", (0, 0)).terms[0]
+    assert scaled.number.name == "clip"
+    assert scaled.expansion.kind == "min"
+    assert {"limit", "‖∇‖"} <= {n.label for n in scaled.walk(3)}
 
 
 def test_a_gradient_has_the_shares_of_the_timesteps_done_so_far():
@@ -180,8 +203,8 @@ def test_a_gradient_has_the_shares_of_the_timesteps_done_so_far():
     session.step("batch")
     done = session.position.tick
     session.seek(session.program.tick_of("dWz", 1))
-    here = explainer(session).explain(Number("dWz", (2, 0), None, session.position.tick))
-    whole = explainer(session).explain(Number("dWz", (2, 0), None, done))
+    here = session.origin(Number("dWz", (2, 0), None, session.position.tick))
+    whole = session.origin(Number("dWz", (2, 0), None, done))
     assert [len(node.terms) for node in (here, whole)] == [2, 3]
     assert here.expansion.tick == session.position.tick
     assert sum(whole.shares) == pytest.approx(1)
@@ -190,10 +213,10 @@ def test_a_gradient_has_the_shares_of_the_timesteps_done_so_far():
 def test_with_carry_notebook_the_earlier_batches_have_a_share():
     session = learning(carry="notebook", text=TEXT, seq_length=2)
     session.step("batch", 2)
-    node = explainer(session).explain(Number("dUz", (0, 1), None, session.position.tick))
+    node = session.origin(Number("dUz", (0, 1), None, session.position.tick))
     assert node.terms[-1].label == "earlier batches"
     assert node.terms[-1].value != 0
-    assert "earlier" not in str(explainer(session).explain(Number("dWy", (0, 1), None, session.position.tick)).terms)
+    assert "earlier" not in str(session.origin(Number("dWy", (0, 1), None, session.position.tick)).terms)
 
 
 def test_over_a_thousand_batches_without_learning_a_weight_leads_to_the_step_before_them():
@@ -202,7 +225,7 @@ def test_over_a_thousand_batches_without_learning_a_weight_leads_to_the_step_bef
     stepped = session.position.tick
     session.learning = False
     session.step("batch", 1000)
-    node = explainer(session).explain(Number("Wz", (3, 0), None, session.position.tick))
+    node = session.origin(Number("Wz", (3, 0), None, session.position.tick))
     assert node.expansion.tick == stepped - len(session.program.update) + 1
     assert node.terms[0].expansion.note == "an initial weight, drawn with seed 1"
 
@@ -216,21 +239,21 @@ def test_what_was_set_by_hand_says_so(place, name, index):
     session.edit(name, index, 0.5)
     session.step("batch")
     session.step("op", -1)
-    at = session._timeline.segments[-1].start
+    at = timeline_of(session).segments[-1].start
     where = tuple(i % n for i, n in zip(index, np.shape(session.value(name)), strict=True))
-    t = session._timeline.position(at).t if name == "h" else None
-    node = explainer(session).explain(Number(name, where, t, at))
+    t = timeline_of(session).position(at).t if name == "h" else None
+    node = session.origin(Number(name, where, t, at))
     assert node.value == 0.5
     assert node.expansion.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {was:.6g}"
     assert node.expansion.tick == at
     if name == "h":
         session.seek(at + 1)
-        after = explainer(session).explain(Number("h_prev", where, session.position.t, session.position.tick))
+        after = session.origin(Number("h_prev", where, session.position.t, session.position.tick))
         assert after.terms[0].expansion.note.startswith("set by hand")
     else:
         session.seek(at)
         session.step("batch")
-        updated = explainer(session).explain(Number(name, where, None, session.position.tick))
+        updated = session.origin(Number(name, where, None, session.position.tick))
         assert updated.terms[0].expansion.note.startswith("set by hand")
 
 
@@ -239,7 +262,7 @@ def test_an_edited_state_before_a_timestep_says_so():
     session.seek(session.program.tick_of("z", 1))
     session.edit("h_prev", (0, 1), 0.25)
     session.seek(session.position.tick + 3)
-    node = explainer(session).explain(Number("h_prev", (0, 1), 1, session.position.tick))
+    node = session.origin(Number("h_prev", (0, 1), 1, session.position.tick))
     assert node.terms[0].expansion.note.startswith("set by hand at epoch 1, batch 1, t 2; it was ")
 
 
@@ -249,7 +272,7 @@ def test_a_softmax_that_has_underflowed_is_explained_from_its_logits():
     session.step("timestep")
     row = int(np.argmin(session.value("y_hat").min(1)))
     target = int(session.value("y")[row].argmax())
-    node = explainer(session).explain(Number("term1", (row, target), 0, session.position.tick))
+    node = session.origin(Number("term1", (row, target), 0, session.position.tick))
     log = node.terms[1]
     assert math.isfinite(log.value)
     assert abs(log.rounding) < 1e-6 * abs(log.value)
@@ -260,9 +283,8 @@ def test_numbers_that_are_not_finite_are_explained_too():
     session = learning(learning_rate=1e30)
     session.stop_on_nan = False
     session.step("batch", 3)
-    ask = explainer(session)
-    for number, value in numbers_here(session):
-        node = ask.explain(number)
+    for name, index, value in numbers_here(session, random.Random(9)):
+        node = session.explain(name, index)
         assert node.value == value or math.isnan(value)
         for each in node.walk(2):
             assert isinstance(each.rounding, float)
@@ -283,5 +305,19 @@ def test_what_cannot_be_explained_says_why(number, word):
     session = learning()
     session.step("batch")
     with pytest.raises(TuiGruError) as error:
-        explainer(session).explain(number)
+        session.origin(number)
     assert word in str(error.value)
+
+
+def test_a_gradient_that_is_the_same_for_all_units_is_explained():
+    cell = "reads x\nstate h : H\nparameters W U b\na = x W + h_prev U + b\nu = Σ (h_prev U) over units\nh = tanh(a + u)\n"
+    s = Session(cell="sum.cell", cell_text=cell, hidden_size=3, dtype="float64", learning_rate=0.1)
+    s.learning = True
+    s.step("batch", 2)
+    assert s.check().agrees
+    values = {name: s.value(name) if name != "dU" else s.gradient("U") for name in ("da", "du", "dh_prev", "u", "dU")}
+    for name, value in values.items():
+        for index in np.ndindex(value.shape):
+            node = s.explain(name, index)
+            assert_adds_up(node, 2, "float64")
+            assert node.value == value[index]

@@ -5,45 +5,81 @@ import math
 import numpy as np
 import pytest
 
+from tests.debugger import models
 from tui_gru import Session
-from tui_gru.debugger.flow import PATHS
 
-WAYS = [(reset, carry) for reset in ("before", "after") for carry in ("detach", "reset", "notebook")]
+PATHS = ("dh_carry", "dh_candidate", "dh_update", "dh_reset")
+SIZES = {"text": "the cat sat on the mat; the rat", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}
 
 
 def in_backward(name, t, batch=1, **options):
-    session = Session(text="the cat sat on the mat; the rat", hidden_size=3, batch_size=2, seq_length=4, **options)
+    session = Session(**{**SIZES, **options})
     session.learning = True
     session.seek(batch * session.program.ticks + session.program.tick_of(name, t))
     return session.snapshot()
 
 
-@pytest.mark.parametrize(("reset", "carry"), WAYS)
-@pytest.mark.parametrize("row", [None, 0, 1])
-def test_every_norm_is_numpys(reset, carry, row):
-    snapshot = in_backward("by", None, reset=reset, carry=carry)
-    deltas = snapshot.record.deltas
-    for t, flow in enumerate(snapshot.flow(row)):
-        chosen = {
-            n: getattr(deltas, n)[t][slice(None) if row is None else row] for n in ("dh", "dh_output", "dh_future", "dh_prev")
-        }
-        norms = {n: np.sqrt((a.astype(float) ** 2).sum()) for n, a in chosen.items()}
-        found = {"dh": flow.dh, "dh_output": flow.from_output, "dh_future": flow.from_future, "dh_prev": flow.handed_on}
-        assert found == pytest.approx(norms, rel=1e-14)
-        paths = [np.linalg.norm(getattr(deltas, n)[t][slice(None) if row is None else row].astype(float)) for n in PATHS]
-        assert flow.paths == pytest.approx(paths, rel=1e-14)
-        assert flow.shares == pytest.approx(np.array(paths) / np.sum(paths), rel=1e-14)
-        assert math.fsum(flow.shares) == pytest.approx(1, abs=1e-15)
-        assert flow.t == t
+@models.parametrize(*(name for name in models.MODELS if name not in ("one of each", "nothing to learn")))
+@pytest.mark.parametrize("row", [None, 0])
+def test_every_norm_is_numpys(model, row):
+    """Of every state, with the names that its lines have: its gradient, what it gets, and the terms of what it hands on."""
+    session = Session(**model)
+    session.learning = True
+    session.step("batch", 2)
+    snapshot, page = session.snapshot(), session.program.model.page
+
+    def norm(name, t):
+        array = snapshot.record.array(name)[t].astype(float)
+        return np.sqrt((array[slice(None) if row is None else row] ** 2).sum())
+
+    for state in page.states:
+        handed_on, ahead = f"d{page.before(state)}", page.ahead(state)
+        terms = session.program.lines[handed_on].formula.terms
+        paths = [term.label for term in terms] if all(term.label for term in terms) else [handed_on]
+        for t, flow in enumerate(snapshot.flow(row, state)):
+            assert flow.t == t
+            assert flow.dh == pytest.approx(norm(f"d{state}", t), rel=1e-14)
+            assert flow.from_future == pytest.approx(norm(ahead, t), rel=1e-14)
+            assert flow.handed_on == pytest.approx(norm(handed_on, t), rel=1e-14)
+            own = snapshot.record.array(f"d{state}")[t].astype(float) - snapshot.record.array(ahead)[t]
+            assert flow.from_output == pytest.approx(np.linalg.norm(own[slice(None) if row is None else row]), rel=1e-5, abs=1e-9)
+            norms = [norm(name, t) for name in paths]
+            assert flow.paths == pytest.approx(norms, rel=1e-14)
+            assert flow.shares == pytest.approx(np.array(norms) / np.sum(norms), rel=1e-14)
+            assert math.fsum(flow.shares) == pytest.approx(1, abs=1e-15)
+
+
+def test_the_paths_of_a_gru_are_named_after_the_lines_that_they_lead_through():
+    program = in_backward("by", None).program
+    names = program.flow_of("h")
+    assert (names.delta, names.own, names.ahead, names.handed_on) == ("dh", "dh_output", "dh_future", "dh_prev")
+    assert set(names.paths) == set(PATHS)
+    letters = {"dh_carry": "c", "dh_candidate": "h", "dh_update": "z", "dh_reset": "r"}
+    assert program.paths_of("h") == tuple((letters[name], name.removeprefix("dh_")) for name in names.paths)
+
+
+def test_the_gradient_of_a_direction_that_runs_backwards_flows_forwards():
+    session = Session(**models.MODELS["both ways"])
+    names = session.program.flow_of("h_l0_reverse")
+    assert (names.ahead, names.handed_on, names.way) == ("dh_past_l0_reverse", "dh_next_l0_reverse", 1)
+    session.learning = True
+    session.step("batch")
+    session.seek(session.program.tick_of("dh_l0_reverse", 1))
+    first, second, third = session.snapshot().flow(None, "h_l0_reverse")
+    assert first.handed_on is not None
+    assert second.dh > 0
+    assert second.handed_on is None
+    assert third is None
 
 
 def test_a_path_that_cancels_another_keeps_its_share():
     snapshot = in_backward("by", None)
-    deltas = snapshot.record.copy().deltas
+    record, names = snapshot.record, snapshot.program.flow_of("h").paths
     flow = snapshot.flow()[1]
-    total = sum(np.linalg.norm(getattr(deltas, n)[1]) for n in PATHS)
+    total = sum(np.linalg.norm(record.array(name)[1]) for name in PATHS)
     assert total > flow.handed_on  # the paths are not parallel
-    assert flow.shares[0] == pytest.approx(np.linalg.norm(deltas.dh_carry[1]) / total, rel=1e-6)
+    share = flow.shares[names.index("dh_carry")]
+    assert share == pytest.approx(np.linalg.norm(record.array("dh_carry")[1]) / total, rel=1e-6)
 
 
 def test_only_what_the_backward_pass_has_reached():

@@ -1,6 +1,7 @@
 """What a session keeps stays within its limit: checkpoints space out, numbers of batches go to a file, and all is found again."""
 
 import gc
+import os
 import tempfile
 from itertools import pairwise
 
@@ -12,10 +13,10 @@ from hypothesis import strategies as st
 from tui_gru.debugger.budget import CHANGE_BYTES, FEWEST, Budget
 from tui_gru.debugger.history import History
 from tui_gru.debugger.records import LEAST, Kept, Records
-from tui_gru.debugger.scalars import BLOCK, ROW_BYTES, Scalars
+from tui_gru.debugger.scalars import BLOCK, BLOCK_BYTES, Scalars
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.trainer import Trainer
 
 CONFIG = Config.of()
@@ -132,7 +133,7 @@ def test_another_limit_is_kept_to_at_once():
 def test_numbers_that_do_not_fit_are_read_back_from_a_file(monkeypatch):
     made = []
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda real=tempfile.TemporaryFile, **how: made.append(real(**how)) or made[-1])
-    budget = Budget(8 * 3 * BLOCK * ROW_BYTES)  # three blocks
+    budget = Budget(8 * 3 * BLOCK_BYTES)  # three blocks
     one, other = (History(first, budget, scalars) for scalars in [Scalars(budget)] for first in (0, 40))
     run(one, BLOCK + 7)
     assert not made
@@ -140,7 +141,7 @@ def test_numbers_that_do_not_fit_are_read_back_from_a_file(monkeypatch):
         run(other, 500)
         run(one, 500)
     assert len(made) == 1
-    assert made[0].seek(0, 2) == 8 * BLOCK * ROW_BYTES
+    assert made[0].seek(0, 2) == 8 * BLOCK_BYTES
     for history_, last in ((one, BLOCK + 5006), (other, 5039)):
         rng = np.random.default_rng(1)
         for first, end in (*np.sort(rng.integers(history_.first, last + 1, (50, 2))).tolist(), (history_.first, last)):
@@ -165,7 +166,7 @@ def test_numbers_stay_in_memory_where_no_file_can_be_written(monkeypatch):
 def test_a_block_that_was_half_written_is_written_again(monkeypatch):
     one = history(limit=0)
     run(one, BLOCK)
-    real, room = tempfile.TemporaryFile, [BLOCK * ROW_BYTES // 2]
+    real, room = tempfile.TemporaryFile, [BLOCK_BYTES // 2]
 
     class Disk:
         def __init__(self, **how):
@@ -188,6 +189,26 @@ def test_a_block_that_was_half_written_is_written_again(monkeypatch):
     assert one.column("loss", 0, 5 * BLOCK - 1).tolist() == [*range(5 * BLOCK)]
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+def test_a_process_that_was_forked_leaves_the_file_to_the_other():
+    one = history(limit=0)
+    run(one, 3 * BLOCK)
+    wait, begin = os.pipe()
+    child = os.fork()
+    if not child:
+        os.read(wait, 1)
+        for _ in range(3 * BLOCK):
+            one.add([(7, 7, 7)])
+        wrong = one.column("loss", 0, 3 * BLOCK - 1).tolist() != [*range(3 * BLOCK)] or one.numbers(4 * BLOCK) != [7, 7, 7]
+        os._exit(wrong)
+    run(one, 3 * BLOCK)
+    os.write(begin, b"1")
+    assert os.waitpid(child, 0)[1] == 0
+    os.close(wait)
+    os.close(begin)
+    assert one.column("loss", 0, 6 * BLOCK - 1).tolist() == [*range(6 * BLOCK)]
+
+
 def test_a_column_that_was_handed_out_stays_as_it_is():
     one = history()
     run(one, 10)
@@ -204,7 +225,7 @@ def test_a_column_that_was_handed_out_stays_as_it_is():
 def record():
     trainer = Trainer(CONFIG, Corpus(CONFIG))
     made = trainer.new_record()
-    trainer.run(made, 0, initial_parameters(CONFIG), trainer.initial_state(), learn=False, learning_rate=0.0)
+    trainer.run(made, 0, initial_weights(CONFIG), trainer.initial_state(), learn=False, learning_rate=0.0)
     return made
 
 
@@ -245,7 +266,7 @@ def test_earlier_batches_of_an_epoch_are_counted_once():
         for batch in range(40 * number, 40 * number + 40):
             kept = Kept(RECORD.copy(), earlier)
             records.keep(0, batch, kept)
-            earlier = (kept.record.activations, *earlier)
+            earlier = (kept.record, *earlier)
 
     epoch(0)
     assert records.nearest(0, 0)[0] == 0  # forty batches, however many have them as their earlier ones

@@ -35,13 +35,13 @@ def test_every_name_of_a_line_is_replaced_by_its_matrix(name, reset):
 
 def test_a_line_is_written_whole():
     snapshot = at_line("dh", text="abababab", hidden_size=1, batch_size=1)
-    do, Wy = r"\begin{pmatrix} -0.1699 & 0.1699 \end{pmatrix}", r"\begin{pmatrix} -0.5631 & -0.8923 \end{pmatrix}"
-    numbers = rf"{do}\,{{{Wy}}}^\top + \begin{{pmatrix}} 0.02573 \end{{pmatrix}}"
+    do, Wy = r"\begin{pmatrix} -0.1504 & 0.1504 \end{pmatrix}", r"\begin{pmatrix} 0.3652 & -0.3897 \end{pmatrix}"
+    numbers = rf"{do}\,{{{Wy}}}^\top + \begin{{pmatrix}} 0.06641 \end{{pmatrix}}"
     assert line_latex(snapshot).splitlines() == [
         "% epoch 1, batch 1, t 2",
         r"\begin{align*}",
         r"  dh &= do\,{W_{y}}^\top + \overleftarrow{dh} \\",
-        rf"  \begin{{pmatrix}} -0.03020 \end{{pmatrix}} &= {numbers}",
+        rf"  \begin{{pmatrix}} -0.04712 \end{{pmatrix}} &= {numbers}",
         r"\end{align*}",
     ]
 

@@ -232,15 +232,6 @@ def test_a_session_from_the_end_of_time_does_not_break_those_that_come_after_it(
     assert {each.name for each in own_sessions.listed()} == {"evil", "good"}
 
 
-def test_a_session_of_an_early_version_has_the_time_of_its_file():
-    path = store.session_path("early")
-    Session().save(path)
-    altered(path, "here", lambda here: {name: value for name, value in here.items() if name not in ("written", "counted")})
-    os.utime(path, (10**9, 10**9))
-    assert store.written(path) == 10**15
-    assert Session.open(path).position.tick == 0
-
-
 # The list
 
 

@@ -202,10 +202,12 @@ def test_the_listing_of_the_tutorial():
 
 def test_the_listing_of_two_directions_has_a_loop_for_each():
     program = program_of(Config.of(bidirectional=True))
-    headings = [row.text for row in program.rows if row.line is None]
+    headings = [row.text for row in program.rows if row.line is None and not row.text.startswith("#")]
     forwards, backwards = "for t in 1…3:", "for t in 3…1:"
     assert headings[:2] == ["for epoch in 1, 2, …:", "h_l0 = h_l0_reverse = 0"]
     assert headings[3:] == [forwards, backwards, forwards, backwards, forwards]
+    layers = [row.text for row in program.rows if row.text.startswith("#")]
+    assert layers[:4] == ["# forwards →: …_l0", "# backwards ←: …_l0_reverse", "# both directions", "# head and loss"]
     assert [block.phase for block in program.blocks] == [*["forward"] * 3, "loss", "backward", "backward", "update"]
     first = [block.lines[0].text for block in program.blocks]
     assert first[1].startswith("z_l0_reverse = σ(x Wz_l0_reverse + hₜ₊₁_l0_reverse Uz_l0_reverse")

@@ -1,24 +1,24 @@
 """Searches find what testing at every place finds, in both directions, and in the order of time."""
 
+from functools import lru_cache
 from unittest.mock import patch
 
 import pytest
 
-from tests.debugger.oracle import CONDITIONS, Run
+from tests.debugger.acting import timeline_of
+from tests.debugger.models import MODELS
+from tests.debugger.oracle import Run, conditions_for
 from tui_gru.debugger import records
 from tui_gru.debugger.columns import WholeBatch
 from tui_gru.debugger.conditions import ConditionError, compile_condition
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.position import position_of
 from tui_gru.debugger.probe import Probe
 from tui_gru.debugger.session import Session
+from tui_gru.engine.config import Config
 
 BATCHES = 14
-MODELS = [
-    {},
-    {"carry": "notebook", "reset": "after", "batch_size": 1, "seq_length": 2},
-    {"text": "abbac", "batch_size": 1, "seq_length": 1, "hidden_size": 3},
-]
+#: Of the conditions of each model, every so-many-th is looked for.
+SAMPLED = {"gru": 1, "gru after, notebook, adam": 3, "lstm": 3, "both ways": 2, "one of each": 4}
 NAN = {"learning_rate": 3e38}
 
 
@@ -35,8 +35,8 @@ def changed(model):
 
     change(N // 5, "learning", True)
     session.learning = True
-    change(2 * N + session.program.loss_tick + 3, "Wz", (0, 0), 1.5)
-    session.edit("Wz", (0, 0), 1.5)
+    change(2 * N + session.program.loss_tick + 3, "Wy", (0, 0), 1.5)
+    session.edit("Wy", (0, 0), 1.5)
     change(3 * N + 2, "learning", False)
     session.learning = False
     change(5 * N + session.program.loss_tick, "once", 5)
@@ -58,20 +58,25 @@ def unchanged(model):
     return session, Run(session.config, ((0, "learning", True),), batches=BATCHES)
 
 
-@pytest.fixture(scope="module", params=MODELS, ids=str)
-def model(request):
-    return request.param
+def asked():
+    """(model, kind of run, condition): of each model some."""
+    for name, every in SAMPLED.items():
+        conditions = conditions_for(Config.of(**MODELS[name]))
+        for i, source in enumerate(conditions[::every]):
+            for kind in ("changed", "unchanged") if every == 1 else (("changed", "unchanged")[i % 2],):
+                yield name, kind, source
 
 
-@pytest.fixture(scope="module", params=[changed, unchanged], ids=lambda kind: kind.__name__)
-def run(request, model):
-    return request.param(model)
+@lru_cache
+def run_of(name, kind):
+    """The session, and the same stored."""
+    return {"changed": changed, "unchanged": unchanged}[kind](MODELS[name])
 
 
-@pytest.mark.parametrize("source", CONDITIONS)
-def test_every_place_where_it_holds_is_found_in_turn(run, source):
-    session, stored = run
-    expected = stored.matches(compile_condition(source, readable_names(session.config.reset)), stored.places("op"))
+@pytest.mark.parametrize(("name", "kind", "source"), asked())
+def test_every_place_where_it_holds_is_found_in_turn(name, kind, source):
+    session, stored = run_of(name, kind)
+    expected = stored.matches(compile_condition(source, stored.names.all), stored.places("op"))
     end = session.newest
     forward, backward = [], []
     session.seek(0)
@@ -87,13 +92,13 @@ def test_every_place_where_it_holds_is_found_in_turn(run, source):
     assert session.position.tick == 0
 
 
-@pytest.mark.parametrize("source", CONDITIONS)
-def test_whole_records_tell_what_places_tell(run, source):
+@pytest.mark.parametrize(("name", "kind", "source"), list(asked())[::2])
+def test_whole_records_tell_what_places_tell(name, kind, source):
     """The search over whole records is an optimisation: without it the same is found."""
-    session, _ = run
-    timeline, condition = session._timeline, compile_condition(source, readable_names(session.config.reset))
+    session, stored = run_of(name, kind)
+    timeline, condition = timeline_of(session), compile_condition(source, stored.names.all)
     for last in (False, True):
-        for batch in range(BATCHES):
+        for batch in range(last, BATCHES, 2):
             found = []
             for plan in (WholeBatch.of, lambda *_: None):
                 with patch.object(WholeBatch, "of", plan):
@@ -107,7 +112,7 @@ def test_what_is_not_a_number_can_be_looked_for(source):
     session = Session(epochs=3, **NAN)
     session.learning = True
     run = Run(session.config, ((0, "learning", True),), batches=9)
-    expected = run.matches(compile_condition(source, readable_names("before")), run.places("op"))
+    expected = run.matches(compile_condition(source, run.names.all), run.places("op"))
     assert session.run_until(source)
     assert session.position.tick == expected[0]
     session.seek(session.end)

@@ -116,6 +116,17 @@ def test_a_huge_count_is_only_a_number():
     assert s.step("batch", -(10**30)).tick == 0
 
 
+def test_how_many_batches_a_way_takes():
+    s = learning(history_memory=0)
+    ticks = s.program.ticks
+    assert s.batches_to() >= 1
+    assert s.batches_to(1000 * ticks) == 999  # the first is computed when a session begins
+    s.seek(1000 * ticks)
+    assert s.batches_to(1500 * ticks) == 500
+    assert max(s.batches_to(batch * ticks) for batch in range(1000)) > 100  # hardly any checkpoint is left
+    assert s.position.tick == 1000 * ticks
+
+
 def test_sgd_without_end_stops_at_the_end():
     s = learning(epochs=1)
     assert s.sgd(10**30) == s.end

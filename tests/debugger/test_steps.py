@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.debugger.oracle import lines
+from tests.debugger.models import MODELS
+from tests.debugger.plain import executed
 from tui_gru.debugger.program import program_of
 from tui_gru.debugger.steps import LEVELS, Ruler, check_level
 from tui_gru.engine.config import Config
@@ -15,44 +16,36 @@ from tui_gru.engine.errors import TuiGruError
 BATCHES = 14
 
 
-@st.composite
-def timelines(draw):
-    """A config, and for each of a number of batches whether it learns."""
-    config = Config.of(
-        text="a" * draw(st.integers(9, 20)),
-        batch_size=draw(st.integers(1, 2)),
-        seq_length=draw(st.integers(1, 3)),
-        reset=draw(st.sampled_from(("before", "after"))),
-        carry=draw(st.sampled_from(("detach", "notebook"))),
-    )
-    return config, draw(st.lists(st.booleans(), min_size=BATCHES, max_size=BATCHES))
+CONFIGS = {name: Config.of(**model) for name, model in MODELS.items()}
+timelines = st.tuples(st.sampled_from(tuple(MODELS)), st.lists(st.booleans(), min_size=BATCHES, max_size=BATCHES))
 
 
 def counted(config, learned, level):
     """The ticks at which a step of a level ends, found by walking through every line."""
-    ends, N = [], len(lines(config))
+    ends, lines = [], executed(config)
     for batch, learns in enumerate(learned):
-        executed = [line for line in lines(config) if learns or line[0] in ("forward", "loss")]
-        last = len(executed)
-        for k, (phase, name, t) in enumerate(executed, 1):
-            after = executed[k] if k < last else ("end", "", -1)
-            of_timestep = phase in ("forward", "backward") and name != "earlier"
+        done = [line for line in lines if learns or line.phase in ("forward", "loss")]
+        last = len(done)
+        for k, line in enumerate(done, 1):
+            after = done[k] if k < last else None
+            of_timestep = line.phase in ("forward", "backward") and line.name != "earlier"
+            goes_on = after is not None and after[:3] == line[:3] and after.name != "earlier"
             wanted = {
                 "op": True,
-                "timestep": (of_timestep and (after[0], after[2]) != (phase, t)) or (learns and k == last) or after[1] == "earlier",
-                "phase": after[0] not in (phase, "loss"),
+                "timestep": (of_timestep and not goes_on) or (learns and k == last),
+                "phase": after is None or (after.phase != line.phase and after.phase != "loss"),
                 "batch": k == last,
                 "epoch": k == last and (batch + 1) % config.num_batches == 0,
             }
             if wanted[level]:
-                ends.append(batch * N + k)
+                ends.append(batch * len(lines) + k)
     return ends
 
 
-@given(timelines(), st.sampled_from(LEVELS), st.booleans())
-@settings(max_examples=150, deadline=None)
+@given(timelines, st.sampled_from(LEVELS), st.booleans())
+@settings(max_examples=100, deadline=None)
 def test_a_ruler_counts(timeline, level, tidy):
-    config, learned = timeline
+    config, learned = CONFIGS[timeline[0]], timeline[1]
     changes = [(0, learned[0])] + [(b, now) for b, (was, now) in enumerate(pairwise(learned), 1) if was != now]
     runs = changes if tidy else list(enumerate(learned))
     ruler, places = Ruler(program_of(config), level, runs), counted(config, learned, level)

@@ -1,7 +1,8 @@
 """Breakpoints and watches against an oracle that looks at one place after the other of a run that stores everything."""
 
+import tempfile
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from unittest.mock import patch
 
 import numpy as np
@@ -9,25 +10,31 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.debugger.oracle import CONDITIONS, Run
+from tests.debugger.acting import timeline_of
+from tests.debugger.models import MODELS
+from tests.debugger.oracle import Run, conditions_for
+from tests.debugger.plain import executed
 from tui_gru.debugger import records, stop_search
 from tui_gru.debugger.conditions import compile_condition, compile_value
 from tui_gru.debugger.hit_counts import HitCount
-from tui_gru.debugger.moment import readable_names
 from tui_gru.debugger.session import Session
+from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
-MODELS = [
-    ({}, 4),
-    ({"carry": "notebook", "reset": "after", "batch_size": 1, "seq_length": 2}, 2),
-    ({"text": "abbac", "batch_size": 1, "seq_length": 1, "hidden_size": 3}, 3),
-    ({"carry": "reset", "text": "hello world", "batch_size": 2, "seq_length": 5}, 11),
-]  # options, and epochs: some twelve batches
-LINES = ("z", "h_tilde", "h", "term3", "loss", "dlogits", "dah", "dh_prev", "dWz", "dby", "Wz", "by")
+EPOCHS = {
+    "gru": 4,
+    "gru after, reset": 4,
+    "gru after, notebook, adam": 3,
+    "lstm": 4,
+    "both ways": 4,
+    "own cell": 4,
+    "one of each": 3,
+}
+CONFIGS = {name: Config.of(**MODELS[name]) for name in EPOCHS}
 HITS = ("", "", "", "1", "5", ">3", ">=2", "<4", "<=2", "%2", "%5")
 EXPRESSIONS = (
-    "h[0, 0]", "loss", "char[0]", "h[0, 0] > 0", "any(z > prev(z))", "Wz", "grad_norm", "dz", "prev(dz)", "max_weight", "epoch",
-    "t", "z[:1]", "h[0, 0] - loss", "loss < 1.3", "x[:epoch]", "z[0, 0] * prev(dz)[0, 0]",
+    "loss", "char[0]", "grad_norm", "dlogits", "prev(dlogits)", "max_weight", "epoch", "t", "loss < 1.3", "Wy", "y_hat[:1]",
+    "y_hat[0, 0] * prev(dlogits)[0, 0]", "y[:epoch]",
 )  # fmt: skip
 FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, every batch
 
@@ -48,7 +55,7 @@ class Asked:
 
     def hits_in(self, run, places):
         """The ticks at which it is hit, in order."""
-        names = readable_names(run.config.reset)
+        names = run.names.all
         if self.watch:
             return list(changes_of(compile_value(self.watch, names), run, places))
         condition = compile_condition(self.condition, names) if self.condition else None
@@ -67,7 +74,7 @@ class Asked:
 def values(expression, run, places):
     """(tick, value) wherever something that the expression reads has just been computed, and all of it is there."""
     for tick in places:
-        if run._tests(expression.names, tick):
+        if run.tests(expression.names, tick):
             value = expression.value(partial(run.value, tick), partial(run.before, tick))
             if value is not None:
                 yield tick, value
@@ -81,20 +88,44 @@ def changes_of(expression, run, places):
         last = value
 
 
-breakpoints = st.builds(
-    Asked,
-    line=st.sampled_from(("", "", *LINES)),
-    condition=st.sampled_from(("", "", "1 < 2", "1 > 2", *CONDITIONS)),
-    hits=st.sampled_from(HITS),
-).filter(lambda asked: asked.line or asked.condition)
-watches = st.builds(Asked, watch=st.sampled_from(EXPRESSIONS))
-kinds = st.sampled_from(("learning", "learning", "rate", "Wz", "h", "once", "text"))
+def lines_of(config):
+    """Some lines of each pass, and of the update, and every line of a state."""
+    names = list(dict.fromkeys(line.name for line in executed(config)))
+    return (*names[:: max(1, len(names) // 12)], *config.model.page.states, "loss", names[-1])
+
+
+def expressions_of(config):
+    page, kept = config.model.page, [f"{state}_{config.model.parameters[0]}" for state in config.model.rule.states]
+    own = [text for state in page.states for text in (f"{state}[0, 0]", f"any({state} > prev({state}))", f"{state}[0, 0] - loss")]
+    return (*EXPRESSIONS, *own, *kept, *(f"prev({name})[0]" for name in kept))
+
+
+def stops_of(name):
+    """Breakpoints and watches that can be asked of a model."""
+    config = CONFIGS[name]
+    breakpoints = st.builds(
+        Asked,
+        line=st.sampled_from(("", "", *lines_of(config))),
+        condition=st.sampled_from(("", "", "1 < 2", "1 > 2", *conditions_for(config))),
+        hits=st.sampled_from(HITS),
+    ).filter(lambda asked: asked.line or asked.condition)
+    return st.one_of(breakpoints, breakpoints, st.builds(Asked, watch=st.sampled_from(expressions_of(config))))
+
+
+def cases(most):
+    """(name of a model, stops that are asked for)."""
+    return st.sampled_from(tuple(EPOCHS)).flatmap(
+        lambda name: st.tuples(st.just(name), st.lists(stops_of(name), min_size=1, max_size=most))
+    )
+
+
+kinds = st.sampled_from(("learning", "learning", "rate", "Wy", "state", "once", "text"))
 changes_made = st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1), kinds), max_size=5)
 
 
-def begun(model, epochs, memory):
+def begun(name, memory):
     with patch.multiple(records, MOST=4):
-        return Session(history_memory=memory, epochs=epochs, **{"learning_rate": 0.3, **model})
+        return Session(history_memory=memory, epochs=EPOCHS[name], **{"learning_rate": 0.3, **MODELS[name]})
 
 
 def change(session, batch, part, kind):
@@ -108,14 +139,15 @@ def change(session, batch, part, kind):
         if kind == "rate" and session.learning_rate != 0.5:
             session.learning_rate = 0.5
             return [(tick, "rate", 0.5)]
-        if kind in ("Wz", "h"):
-            session.edit(kind, (0, 0), 0.5 + part)
-            return [(tick, kind, (0, 0), 0.5 + part)]
+        if kind in ("Wy", "state"):
+            name = kind if kind == "Wy" else list(session.config.model.page.states)[-1]
+            session.edit(name, (0, 0), 0.5 + part)
+            return [(tick, name, (0, 0), 0.5 + part)]
         if kind == "text":
             session.edit("text", batch % 3, session.config.vocabulary[0])
             return [(tick, "text", batch % 3, session.config.vocabulary[0])]
         if kind == "once" and tick // N < session.end.number + 1:
-            learns = session._timeline.learns(tick // N)
+            learns = timeline_of(session).learns(tick // N)
             session.sgd()
             return [] if learns else [(tick, "once", tick // N)]
     except TuiGruError:
@@ -127,9 +159,9 @@ def stored(session, listed):
     return Run(session.config, tuple(listed), batches=session.end.number + 2)
 
 
-def changed_run(model, made, memory):
+def changed_run(name, made, memory):
     """A session with changes in the course of its run, which stands at its end; and the same, stored."""
-    session, listed = begun(*model, memory), []
+    session, listed = begun(name, memory), []
     for batch, part, kind in sorted(made):
         place = max(batch + part, session.position.tick / session.program.ticks)
         listed += change(session, int(place), place % 1, kind)
@@ -138,16 +170,16 @@ def changed_run(model, made, memory):
 
 
 @given(
-    model=st.sampled_from(MODELS),
+    case=cases(3),
     memory=st.sampled_from((FEW, SOME, ALL)),
     made=changes_made,
-    asked=st.lists(st.one_of(breakpoints, breakpoints, watches), min_size=1, max_size=3),
     block=st.sampled_from((3, 2**14)),
     data=st.data(),
 )
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_runs_stop_where_looking_at_every_place_says(model, memory, made, asked, block, data):
-    session, run = changed_run(model, made, memory)
+def test_runs_stop_where_looking_at_every_place_says(case, memory, made, block, data):
+    name, asked = case
+    session, run = changed_run(name, made, memory)
     end = session.end.tick
     places = [tick for tick in run.places("op") if tick <= end]
     stops = sorted({tick for each in asked for tick in each.stops_in(run, places)})
@@ -194,41 +226,51 @@ def assert_stops(session, stops):
     assert session.position.tick == 0
 
 
-@pytest.fixture(scope="module")
-def changed_within():
-    """A run with changes within its batches, not all of which learn."""
-    made = [
-        (0, 0.2, "learning"), (2, 0.6, "Wz"), (3, 0.02, "learning"), (5, 0.27, "once"), (7, 0.01, "learning"), (8, 0.0, "rate"),
-        (9, 0.1, "h"),
-    ]  # fmt: skip
-    return changed_run(MODELS[0], made, FEW)
+CHANGED_WITHIN = [
+    (0, 0.2, "learning"), (2, 0.6, "Wy"), (3, 0.02, "learning"), (5, 0.27, "once"), (7, 0.01, "learning"), (8, 0.0, "rate"),
+    (9, 0.1, "state"),
+]  # fmt: skip
+CONDITIONS = {
+    "gru": (*conditions_for(CONFIGS["gru"]), "not (prev(grad_norm) > 0.1)", "epoch == 2 and not (prev(grad_norm) > 0.1)"),
+    "lstm": conditions_for(CONFIGS["lstm"])[::4], "both ways": conditions_for(CONFIGS["both ways"])[::4],
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("line", ["", "z", "loss", "dWz", "Wz"])
-@pytest.mark.parametrize("condition", [*CONDITIONS, "not (prev(grad_norm) > 0.1)", "epoch == 2 and not (prev(grad_norm) > 0.1)"])
-def test_every_condition_stops_where_it_holds(changed_within, condition, line):
-    session, run = changed_within
+@lru_cache
+def run_of(name, *made):
+    """A run with changes within its batches, not all of which learn: how to open it anew, and the same stored."""
+    session, run = changed_run(name, made, FEW)
+    folder = tempfile.TemporaryDirectory()
+    session.save(f"{folder.name}/run.tui-gru")
+
+    def reopened(folder=folder):  # which is there as long as it can be opened
+        return Session.open(f"{folder.name}/run.tui-gru")
+
+    return reopened, run
+
+
+@pytest.mark.parametrize(("name", "condition"), [(name, each) for name, conditions in CONDITIONS.items() for each in conditions])
+def test_every_condition_stops_where_it_holds(name, condition):
+    reopened, run = run_of(name, *CHANGED_WITHIN)
+    session, lines = reopened(), ("", *lines_of(CONFIGS[name])[::5])
     places = [tick for tick in run.places("op") if tick <= session.end.tick]
-    asked = Asked(line, condition)
-    stop = asked.set_in(session)
-    assert_stops(session, asked.stops_in(run, places))
-    session.delete_stop(stop.id)
-
-
-@pytest.fixture(scope="module")
-def learning_throughout():
-    return changed_run(MODELS[0], [(0, 0.0, "learning")], FEW)
-
-
-@pytest.mark.parametrize("fixture", ["changed_within", "learning_throughout"])
-@pytest.mark.parametrize("watch", EXPRESSIONS)
-def test_every_watch_stops_where_it_changes(request, fixture, watch):
-    session, run = request.getfixturevalue(fixture)
-    asked = Asked(watch=watch)
-    stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= session.end.tick])
-    for known in ((), (4,), (9, 5)):  # what is known of some batch in between is the same
+    for line in lines:
+        asked = Asked(line, condition)
         stop = asked.set_in(session)
-        session._tallies = None
+        assert_stops(session, asked.stops_in(run, places))
+        session.delete_stop(stop.id)
+
+
+@pytest.mark.parametrize("made", [CHANGED_WITHIN, [(0, 0.0, "learning")]], ids=["changed within", "learning throughout"])
+@pytest.mark.parametrize(("name", "watch"), [(name, each) for name in ("gru", "lstm") for each in expressions_of(CONFIGS[name])])
+def test_every_watch_stops_where_it_changes(name, watch, made):
+    reopened, run = run_of(name, *made)
+    asked = Asked(watch=watch)
+    end = reopened().end.tick
+    stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= end])
+    for known in ((), (9, 5)):  # what is known of some batch in between is the same
+        session = reopened()
+        asked.set_in(session)
         for batch in known:
             session.seek(batch * session.program.ticks)
             session.continue_()
@@ -238,7 +280,6 @@ def test_every_watch_stops_where_it_changes(request, fixture, watch):
             found.append(session.position.tick)
         assert found == stops[::-1]
         assert_stops(session, stops)
-        session.delete_stop(stop.id)
 
 
 def landing(run, places, level, count, here):
@@ -250,13 +291,12 @@ def landing(run, places, level, count, here):
     return ([0] * 9 + before)[count] if count else here
 
 
-@given(
-    model=st.sampled_from(MODELS), asked=st.lists(st.one_of(breakpoints, watches), min_size=1, max_size=3), learning=st.booleans()
-)
+@given(case=cases(3), learning=st.booleans())
 @settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_a_run_for_the_first_time_stops_where_one_seen_before_does(model, asked, learning):
-    options, epochs = model
-    session = Session(epochs=epochs, learning_rate=0.3, **options)
+def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learning):
+    name, asked = case
+    epochs = EPOCHS[name]
+    session = Session(epochs=epochs, learning_rate=0.3, **MODELS[name])
     session.learning = learning
     run = Run(session.config, ((0, "learning", True),) if learning else (), batches=epochs * session.config.num_batches + 1)
     places = [tick for tick in run.places("op") if tick <= session.end.tick]
@@ -272,15 +312,14 @@ def test_a_run_for_the_first_time_stops_where_one_seen_before_does(model, asked,
 
 
 @given(
-    model=st.sampled_from(MODELS),
+    case=cases(2),
     memory=st.sampled_from((FEW, SOME, ALL)),
     made=st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1, exclude_max=True), kinds), min_size=1, max_size=4),
-    asked=st.lists(st.one_of(breakpoints, breakpoints, watches), min_size=1, max_size=2),
 )
 @settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
-def test_every_branch_has_its_own_hits(model, memory, made, asked):
-    options, epochs = model
-    session, listed = begun(options, epochs, memory), []
+def test_every_branch_has_its_own_hits(case, memory, made):
+    name, asked = case
+    session, listed = begun(name, memory), []
     for each in asked:
         each.set_in(session)
     seen = {}

@@ -150,7 +150,7 @@ def test_what_is_read_of_a_state_is_read_again_after_it_was_changed():
     assert shown.then.value("ds", t)[0, 0] != shown.now.value("ds", t)[0, 0]
     session.adopt(shown)
     session.step("batch")
-    s, a, db = (session.snapshot().value(name, t)[0, 0] for name in ("s", "a", "db"))
+    s, db = (session.snapshot().value(name, t)[0, 0] for name in ("s", "db"))
     assert s == -4
     assert session.snapshot().value("da", t)[0, 0] == pytest.approx(db * max(s, 0) + session.snapshot().value("ds", t)[0, 0])
 

@@ -130,7 +130,7 @@ def waiting(record: BatchRecord, at: Point) -> list[Turn]:
 
 
 def execute(record: BatchRecord, at: Point) -> dict[str, NDArray[np.float64]]:
-    """Compute what comes after a place into the arrays of a record; the gradients, which add up over the timesteps, are returned."""
+    """Compute what comes after a place into the arrays of a record; return the gradients, which add up over the timesteps."""
     for turn in waiting(record, at):
         if turn.line.op == "=":
             _write(record, turn.line.target, turn.t, _line(record, turn))

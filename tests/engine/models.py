@@ -50,6 +50,8 @@ def fill(record: BatchRecord, seed: int = 0) -> None:
     for name in page.outputs:
         given_gradient = record.array(with_word(f"d{name}", "given"))
         given_gradient[...] = draw.normal(size=given_gradient.shape)
+    for flow in record.flows_in if page.outputs else ():
+        flow[...] = draw.normal(size=flow.shape)
     record.begin_with(draw.normal(size=record.states(end=False).shape).astype(record.compiled.dtype))
 
 
@@ -73,10 +75,10 @@ def settings_of(record: BatchRecord) -> dict[str, float]:
     return {**record.compiled.model.rule.settings, "learning_rate": RATE}
 
 
-def run(record: BatchRecord, *, earlier: Earlier = Earlier()) -> BatchRecord:
+def run(record: BatchRecord) -> BatchRecord:
     """Compute a record with its update."""
     with np.errstate(all="ignore"):
-        compute(record, settings_of(record), learn=True, earlier=earlier)
+        compute(record, settings_of(record), learn=True)
     return record
 
 

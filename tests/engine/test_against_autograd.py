@@ -56,7 +56,7 @@ def test_every_name(structure):
 @pytest.mark.parametrize("cell", names_of("cell"))
 def test_finite_differences(cell):
     for number, both in enumerate((False, True)):
-        structure = Structure(cell=cell, layers=2, bidirectional=both, **ENDS[number + 3])
+        structure = Structure(cell=cell, layers=2 - both, bidirectional=both, **ENDS[number + 3])
         found = check_batch(learned(structure, seed=number, scale=0.7), entries=2)
         assert disagreements(found) == []
         assert {c.checked for c in found if c.against == "finite differences"} <= {1, 2}
@@ -64,8 +64,8 @@ def test_finite_differences(cell):
 
 @pytest.mark.parametrize("cell", names_of("cell"))
 def test_float32(cell):
-    for number, end in enumerate(ENDS[:4]):
-        structure = Structure(cell=cell, layers=1 + number % 2, bidirectional=number > 1, update="adam", clip=True, **end)
+    for number, end in enumerate((ENDS[0], ENDS[3])):
+        structure = Structure(cell=cell, layers=1 + number % 2, bidirectional=number == 0, update="adam", clip=True, **end)
         assert (
             disagreements(check_batch(learned(structure, random_sizes(number), "float32", seed=number, scale=0.5), entries=0)) == []
         )
@@ -78,7 +78,7 @@ def test_a_batch_of_more_than_a_few_numbers(cell):
 
 
 @given(st.integers(0, 10**6), st.sampled_from(names_of("cell")), st.sampled_from(ENDS), st.sampled_from(DEPTHS[:4]))
-@settings(max_examples=10, derandomize=True, deadline=None)
+@settings(max_examples=6, derandomize=True, deadline=None)
 def test_random_sizes(seed, cell, end, depth):
     structure = Structure(cell=cell, layers=depth[0], bidirectional=depth[1], **end)
     assert disagreements(check_batch(learned(structure, random_sizes(seed), seed=seed), entries=0)) == []

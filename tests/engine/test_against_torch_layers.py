@@ -15,7 +15,7 @@ from tui_gru.engine.computing import flow_out_of
 from tui_gru.engine.model import Structure
 from tui_gru.equations.names import with_word
 
-#: For each cell that PyTorch has: its layer, and in the order of its rows, the letters of each gate: of W and b, of U, and the second bias.
+#: Of each cell that PyTorch has its layer and, in the order of its rows, the letters of a gate: of W and b, of U, of a second b.
 LAYERS: dict[str, tuple[Callable[..., torch.nn.RNNBase], list[tuple[str, str, str]]]] = {
     "gru-reset-after": (torch.nn.GRU, [("r", "r", "hr"), ("z", "z", "hz"), ("h", "h", "hn")]),
     "lstm": (torch.nn.LSTM, [("i", "i", ""), ("f", "f", ""), ("g", "g", ""), ("o", "o", "")]),
@@ -96,7 +96,11 @@ def hold_to_a_layer(record: BatchRecord) -> None:
         closely(np.stack([record.border(state + suffix, end=True) for _, suffix in suffixes(structure)]), ends)
 
     (output,) = page.outputs
-    (out * torch.tensor(record.array(with_word(f"d{output}", "given")))).sum().backward()
+    total = (out * torch.tensor(record.array(with_word(f"d{output}", "given")))).sum()
+    flows = dict(zip(record.compiled.states, record.flows_in, strict=True))
+    for state, ends in zip("hc", last if len(states) > 1 else (last,), strict=False):
+        total += (ends * torch.tensor(np.stack([flows[state + suffix] for _, suffix in suffixes(structure)]))).sum()
+    total.backward()
     for state, first in zip("hc", states, strict=False):
         closely(np.stack([flow_out_of(record, state + suffix) for _, suffix in suffixes(structure)]), first.grad)
     gates = LAYERS[structure.cell][1]

@@ -111,38 +111,37 @@ def test_a_record_is_used_again_once_nobody_holds_it(pool):
     assert id(pool.take().block) == block
 
 
-@pytest.mark.parametrize(
-    "held",
-    [
-        lambda record: record,
-        lambda record: record.array("h"),
-        lambda record: record.array("h")[1:, 0],
-        lambda record: record.array("dh_prev").T,
-        lambda record: record.array("i"),
-        lambda record: record.array("loss"),
-        lambda record: record.after.flat,
-        lambda record: record.after.flat[:2],
-        lambda record: record.gradients.flat,
-        lambda record: record.vectors["m_hat"][1:],
-        lambda record: record.ids("x"),
-        lambda record: record.ids("y")[0],
-        lambda record: record.border("c", end=True),
-        lambda record: record.after,
-        lambda record: record.gradients,
-        lambda record: record.after["Wi"],
-        lambda record: record.after.parameters,
-        lambda record: record.gradients["Uo"][0],
-        lambda record: record.after["m_Wi"].reshape(-1)[:1],
-        lambda record: record.vector("m_hat"),
-        lambda record: record.vector("v_hat")["Wi"],
-        lambda record: record.update_vector("m"),
-        lambda record: dict(record.after.items()),
-        lambda record: record.block[:1],
-        lambda record: memoryview(record.array("h")),
-        lambda record: [record.array("i"), record.array("f")],
-    ],
-    ids=str,
-)  # fmt: skip
+HELD = {
+    "the record": lambda record: record,
+    "a state": lambda record: record.array("h"),
+    "a part of a state": lambda record: record.array("h")[1:, 0],
+    "a gradient, transposed": lambda record: record.array("dh_prev").T,
+    "a value": lambda record: record.array("i"),
+    "the loss": lambda record: record.array("loss"),
+    "two values": lambda record: [record.array("i"), record.array("f")],
+    "a value's memory": lambda record: memoryview(record.array("h")),
+    "all memory": lambda record: record.block[:1],
+    "indices": lambda record: record.ids("x"),
+    "a part of indices": lambda record: record.ids("y")[0],
+    "a border": lambda record: record.border("c", end=True),
+    "the weights after it": lambda record: record.after,
+    "all weights, flat": lambda record: record.after.flat,
+    "a part of them": lambda record: record.after.flat[:2],
+    "the parameters": lambda record: record.after.parameters,
+    "a weight": lambda record: record.after["Wi"],
+    "weights by name": lambda record: dict(record.after.items()),
+    "a state of the rule": lambda record: record.after["m_Wi"].reshape(-1)[:1],
+    "the gradients": lambda record: record.gradients,
+    "the gradients, flat": lambda record: record.gradients.flat,
+    "a part of a gradient": lambda record: record.gradients["Uo"][0],
+    "a vector of the update": lambda record: record.vector("m_hat"),
+    "a part of one": lambda record: record.vector("v_hat")["Wi"],
+    "a vector, flat": lambda record: record.vectors["m_hat"][1:],
+    "what a line of the update gave": lambda record: record.update_vector("m"),
+}
+
+
+@pytest.mark.parametrize("held", HELD.values(), ids=HELD)
 def test_whatever_someone_can_still_see_stays(pool, held):
     """Views of values, of weights, of vectors of the update: as long as one is held, its memory is not handed out."""
     record = ran(pool.take())

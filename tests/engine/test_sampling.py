@@ -99,6 +99,18 @@ def test_a_longer_sample_begins_with_the_shorter_one():
     assert [sample(CONFIG, PARAMETERS, "a", n, seed=2).text for n in (0, 1, 12)] == [long.text[: n + 1] for n in (0, 1, 12)]
 
 
+def test_a_sample_that_is_stopped_is_a_shorter_one():
+    asked = []
+
+    def stop(done):
+        asked.append(done)
+        return done == 7
+
+    stopped = sample(CONFIG, PARAMETERS, "a", 30, seed=2, stop=stop)
+    assert asked == list(range(1, 8))
+    assert stopped.text == sample(CONFIG, PARAMETERS, "a", 7, seed=2).text
+
+
 def test_sampling_changes_no_parameter_and_no_other_generator():
     config = Config.of()
     parameters = initial_parameters(config)

@@ -23,7 +23,7 @@ def test_it_is_loaded_and_works(before: str) -> None:
     script = "\n".join(
         [
             "import sys",
-            "from tui_gru.engine import reference, torch_loading",
+            "from tui_gru.engine import torch_loading, torch_reference",
             "assert 'torch' not in sys.modules",
             before,
             "torch_loading.load_torch()",

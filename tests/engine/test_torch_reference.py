@@ -92,7 +92,7 @@ def test_a_wrong_number_of_the_update_is_found(name):
     record = learned(GRU, dtype="float32")
     array = after(record, name)
     array.flat[np.abs(array).argmax()] *= 1.0001
-    assert [c.name for c in disagreements(check_batch(record, entries=0)) if c.against == "update"][0] == name
+    assert next(c.name for c in disagreements(check_batch(record, entries=0)) if c.against == "update") == name
 
 
 def test_a_wrong_loss_norm_or_setting_is_found():
@@ -127,6 +127,14 @@ def test_a_probability_of_0_is_no_trouble():
     run(record)
     assert (record.array("y_hat") == 0).any()
     assert disagreements(check_batch(record, entries=1)) == []
+
+
+def test_a_batch_without_an_update_is_checked_without_it():
+    record = filled(GRU)
+    compute(record, None, learn=True)
+    found = check_batch(record, entries=1)
+    assert disagreements(found) == []
+    assert {c.against for c in found} == {"forward pass", "autograd", "finite differences"}
 
 
 def test_batches_that_cannot_be_checked_are_refused():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import FOLDER, Model, Structure
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
@@ -125,32 +125,37 @@ any_text = settings.get_profile("any text")
 
 
 def everything_of(text: str) -> None:
-    """Read a page, and infer, derive and write what can be; nothing but `EquationError` may come of it."""
-    try:
-        page = read_page(text, "mine.cell")
-    except EquationError as error:
-        assert str(error).startswith("mine.cell:")
-        assert error.shown
+    """Read a page, and infer, derive and write what can be; nothing but `EquationError` may come of it, with the file's name."""
+    page = _tried(lambda: read_page(text, "mine.cell"))
+    if not isinstance(page, Page):
         return
-    assert isinstance(page, Page)
     writer = Writer(Symbols(page.symbols))
     for line in page.lines:
         assert writer.line(line.target, line.op, line.formula)
         assert writer.line_latex(line.target, line.op, line.formula)
-    try:
-        derive(page, infer_axes(page))
-    except EquationError as error:
-        assert "mine.cell" in str(error)
+    _tried(lambda: derive(page, infer_axes(page)))
 
 
 def model_of(text: str, **options) -> None:
     """The same as a cell of a model, compiled."""
-    try:
+
+    def compile_it() -> Compiled:
         model = Model(Structure(cell="mine.cell", cell_text=text, **options))
         _ = model.backward
-        Compiled(model, SIZES, "float32")
-    except (EquationError, TuiGruError) as error:
-        assert "mine.cell" in str(error) or "linear.head" in str(error)
+        return Compiled(model, SIZES, "float32")
+
+    _tried(compile_it)
+
+
+def _tried(make: Callable[[], object]) -> object:
+    """What is made, or the mistake that stops it."""
+    try:
+        return make()
+    except EquationError as error:
+        mistake = error
+    assert str(mistake).startswith(("mine.cell:", "linear.head:"))
+    assert mistake.shown
+    return mistake
 
 
 def mutated(seed: int) -> str:

@@ -19,8 +19,18 @@ def test_axes_follow_from_the_lines():
         + "gate: z = σ(az: x Wz + h_prev Uz + bz)\nu = mean z over the units\nm = Σ (p: u ⊙ z) over the rows\nh = m ⊙ z + h_prev"
     )
     assert inferred(text) == {
-        "x": "TBV", "h": "TBH", "h_prev": "TBH", "Wz": "VH", "Uz": "HH", "bz": "H", "az": "TBH", "z": "TBH", "u": "TB", "p": "TBH", "m": "TH",
-    }  # fmt: skip
+        "x": "TBV",
+        "h": "TBH",
+        "h_prev": "TBH",
+        "Wz": "VH",
+        "Uz": "HH",
+        "bz": "H",
+        "az": "TBH",
+        "z": "TBH",
+        "u": "TB",
+        "p": "TBH",
+        "m": "TH",
+    }
 
 
 @pytest.mark.parametrize(
@@ -68,60 +78,69 @@ def test_the_axes_of_operands_together():
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        ("h = x Wy + h_prev Uz + bz",
-         "4:7: Wy is not a parameter, an input, a state or a line above; did you mean Wz? | Wy"),
-        ("h = x Wz + h_perv Uz + bz",
-         "4:12: h_perv is not a parameter, an input, a state or a line above; did you mean h_prev? | h_perv"),
-        ("h = x Wz + h_prev Uz + bz + new\nnew = x Wz",
-         "4:29: new is computed only in line 5; move that line up | new"),
-        ("h = x Wz + h Uz + bz",
-         "4:12: h is computed only in line 4; what the timestep before left is h_prev | h"),
-        ("z = h ⊙ bz\nh = x Wz + h_prev Uz + z",
-         "4:5: h is computed only in line 5; what the timestep before left is h_prev | h"),
-        ("z = h_prev + bz\nh = h_prev Wz + x Uz",
-         ""),
-        ("h = h_prev Wz + x Wz + bz",
-         "4:17: x Wz does not fit: x is (B, V), Wz is (H, any) since line 4, where hₜ₋₁ Wz makes it so | x Wz"),
-        ("z = x Wz + h_prev\nh = z Wz + h_prev Uz + bz",
-         "5:5: z Wz does not fit: z is (B, H), Wz is (V, H) since line 4, where x Wz + hₜ₋₁ makes it so | z Wz"),
-        ("h = x ⊙ h_prev + x Wz + bz + h_prev Uz",
-         "4:5: x⊙hₜ₋₁ does not fit: hₜ₋₁ is (B, H), x is (B, V) | x ⊙ h_prev"),
-        ("h = bz h_prev + x Wz + h_prev Uz",
-         "4:5: bz is (any), hₜ₋₁ is (B, H): a matrix product takes a matrix on its right; write ⊙ (or *) for the product with bz element "
-         "by element | bz h_prev"),
-        ("h = 2 x + x Wz + h_prev Uz + bz",
-         "4:5: 2 is a number, x is (B, V): a matrix product takes a matrix on its right; write ⊙ (or *) for the product with 2 element "
-         "by element | 2 x"),
-        ("h = h_prevᵀ + x Wz + h_prev Uz + bz",
-         "4:5: hₜ₋₁ is (B, H); only a matrix can be transposed | h_prevᵀ"),
-        ("h = [x, bz] + x Wz + h_prev Uz",
-         "4:5: only matrices with the same rows can be joined; these are (B, V) and (any) | [x, bz]"),
-        ("j = [x, h_prev Uz]\nh = j Wz + bz",
-         "4:9: how many columns hₜ₋₁ Uz has is not known yet; write the axes of its parameter, as in U(H H) | h_prev Uz"),
-        ("h = x Wz + h_prev Uz + bz + mean Uz over units",
-         "4:29: Uz is (H, H); which H to sum over is not said | mean Uz over units"),
-        ("h = x",
-         "4:5: h is (B, H), but its line gives (B, V) | x"),
-        ("h = mean x over the units",
-         "4:5: x is (B, V), so there is nothing to sum over H | mean x over the units"),
-        ("h = (mean h_prev over units) + bz + x Wz + h_prev Uz",
-         ""),
-        ("h = (Σ h_prev over parameters) + bz + x Wz + h_prev Uz",
-         "4:5: hₜ₋₁ is (B, H), so there is nothing to sum over P | (Σ h_prev over parameters)"),
-        ("u = (mean h_prev over units) ⊙ bz\nh = u + x Wz + h_prev Uz",
-         "4:5: mean hₜ₋₁ over the units⊙bz does not fit: bz is (any), mean hₜ₋₁ over the units is (B) | (mean h_prev over units) ⊙ bz"),
-        ("h = x Wz + h_prev Uz",
-         "3:18: the parameter bz is read by no line; use it or take it out | bz"),
-        ("h = x Wz + h_prev Uz + bz\nstate c : H",
-         "5:7: no line computes the state c; write one, c = …, or take it out | c"),
-        ("h += x Wz + h_prev Uz + bz",
-         "4:1: an equation is written h = formula; only an update rule has W −= formula | h"),
-        ("h −= x Wz + h_prev Uz + bz",
-         "4:1: an equation is written h = formula; only an update rule has W −= formula | h"),
-        ("z −= x Wz\nh = z + h_prev Uz + bz",
-         "4:1: an equation is written z = formula; only an update rule has W −= formula | z"),
+        ("h = x Wy + h_prev Uz + bz", "4:7: Wy is not a parameter, an input, a state or a line above; did you mean Wz? | Wy"),
+        (
+            "h = x Wz + h_perv Uz + bz",
+            "4:12: h_perv is not a parameter, an input, a state or a line above; did you mean h_prev? | h_perv",
+        ),
+        ("h = x Wz + h_prev Uz + bz + new\nnew = x Wz", "4:29: new is computed only in line 5; move that line up | new"),
+        ("h = x Wz + h Uz + bz", "4:12: h is computed only in line 4; what the timestep before left is h_prev | h"),
+        ("z = h ⊙ bz\nh = x Wz + h_prev Uz + z", "4:5: h is computed only in line 5; what the timestep before left is h_prev | h"),
+        ("z = h_prev + bz\nh = h_prev Wz + x Uz", ""),
+        (
+            "h = h_prev Wz + x Wz + bz",
+            "4:17: x Wz does not fit: x is (B, V), Wz is (H, any) since line 4, where hₜ₋₁ Wz makes it so | x Wz",
+        ),
+        (
+            "z = x Wz + h_prev\nh = z Wz + h_prev Uz + bz",
+            "5:5: z Wz does not fit: z is (B, H), Wz is (V, H) since line 4, where x Wz + hₜ₋₁ makes it so | z Wz",
+        ),
+        ("h = x ⊙ h_prev + x Wz + bz + h_prev Uz", "4:5: x⊙hₜ₋₁ does not fit: hₜ₋₁ is (B, H), x is (B, V) | x ⊙ h_prev"),
+        (
+            "h = bz h_prev + x Wz + h_prev Uz",
+            (
+                "4:5: bz is (any), hₜ₋₁ is (B, H): a matrix product takes a matrix on its right; "
+                "write ⊙ (or *) for the product with bz element by element | bz h_prev"
+            ),
+        ),
+        (
+            "h = 2 x + x Wz + h_prev Uz + bz",
+            (
+                "4:5: 2 is a number, x is (B, V): a matrix product takes a matrix on its right; "
+                "write ⊙ (or *) for the product with 2 element by element | 2 x"
+            ),
+        ),
+        ("h = h_prevᵀ + x Wz + h_prev Uz + bz", "4:5: hₜ₋₁ is (B, H); only a matrix can be transposed | h_prevᵀ"),
+        (
+            "h = [x, bz] + x Wz + h_prev Uz",
+            "4:5: only matrices with the same rows can be joined; these are (B, V) and (any) | [x, bz]",
+        ),
+        (
+            "j = [x, h_prev Uz]\nh = j Wz + bz",
+            "4:9: how many columns hₜ₋₁ Uz has is not known yet; write the axes of its parameter, as in U(H H) | h_prev Uz",
+        ),
+        (
+            "h = x Wz + h_prev Uz + bz + mean Uz over units",
+            "4:29: Uz is (H, H); which H to sum over is not said | mean Uz over units",
+        ),
+        ("h = x", "4:5: h is (B, H), but its line gives (B, V) | x"),
+        ("h = mean x over the units", "4:5: x is (B, V), so there is nothing to sum over H | mean x over the units"),
+        ("h = (mean h_prev over units) + bz + x Wz + h_prev Uz", ""),
+        (
+            "h = (Σ h_prev over parameters) + bz + x Wz + h_prev Uz",
+            "4:5: hₜ₋₁ is (B, H), so there is nothing to sum over P | (Σ h_prev over parameters)",
+        ),
+        (
+            "u = (Σ h_prev over units) ⊙ bz\nh = u + x Wz + h_prev Uz",
+            "4:5: Σ hₜ₋₁ over the units⊙bz does not fit: bz is (any), Σ hₜ₋₁ over the units is (B) | (Σ h_prev over units) ⊙ bz",
+        ),
+        ("h = x Wz + h_prev Uz", "3:18: the parameter bz is read by no line; use it or take it out | bz"),
+        ("h = x Wz + h_prev Uz + bz\nstate c : H", "5:7: no line computes the state c; write one, c = …, or take it out | c"),
+        ("h += x Wz + h_prev Uz + bz", "4:1: an equation is written h = formula; only an update rule has W −= formula | h"),
+        ("h −= x Wz + h_prev Uz + bz", "4:1: an equation is written h = formula; only an update rule has W −= formula | h"),
+        ("z −= x Wz\nh = z + h_prev Uz + bz", "4:1: an equation is written z = formula; only an update rule has W −= formula | z"),
     ],
-)  # fmt: skip
+)
 def test_what_does_not_fit(lines, message):
     if message:
         assert refused(CELL + lines) == f"mine.cell:{message}"

@@ -144,7 +144,7 @@ def test_no_shipped_model_spreads_a_gradient():
 
 def test_given_gradients_take_the_place_of_the_loss():
     lines = derived(own("h = tanh(x W + h_prev U)", loss="", head="", layers=2))
-    assert list(lines)[0] == "dh_l1"
+    assert next(iter(lines)) == "dh_l1"
     assert lines["dh_l1"] == "dh_given_l1 + dh←_l1"
 
 
@@ -169,21 +169,40 @@ def test_no_term_has_a_name_where_two_uses_make_one_term():
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
-        (["h = max(x W, h_prev U)"], "mine.cell:3:5: max has no derivative here, so the backward pass cannot be derived | max(x W, h_prev U)"),
-        (["h = positive(x W + h_prev U)"],
-         "mine.cell:3:5: positive has no derivative here, so the backward pass cannot be derived | positive(x W + h_prev U)"),
-        (["h = (x W)^(h_prev U)"],
-         "mine.cell:3:5: power has no derivative here, so the backward pass cannot be derived | (x W)^(h_prev U)"),
-        (["u = x U ⊙ x W", "h = tanh(x W)"], "mine.cell:1:7: nothing that h_prev leads to is used, so it has no gradient; use it or take it out | h"),
-        (["u = x U + h_prev ⊙ x W", "h = tanh(x W)"],
-         "mine.cell:1:7: nothing that h_prev leads to is used, so it has no gradient; use it or take it out | h"),
-        (["u = h_prev ⊙ x U", "h = tanh(x W + h_prev)"],
-         "mine.cell:2:14: nothing that U leads to is used, so it has no gradient; use it or take it out | U"),
-        (["z = x W", "dz = h_prev U", "h = z + dz"], "mine.cell:4:1: dz is what the gradient of z is called; choose another name | dz"),
-        (["dh_future = x W", "h = dh_future + h_prev U"],
-         "mine.cell:3:1: dh_future is what the gradient of h is called; choose another name | dh_future"),
+        (
+            ["h = max(x W, h_prev U)"],
+            "mine.cell:3:5: max has no derivative here, so the backward pass cannot be derived | max(x W, h_prev U)",
+        ),
+        (
+            ["h = positive(x W + h_prev U)"],
+            "mine.cell:3:5: positive has no derivative here, so the backward pass cannot be derived | positive(x W + h_prev U)",
+        ),
+        (
+            ["h = (x W)^(h_prev U)"],
+            "mine.cell:3:5: power has no derivative here, so the backward pass cannot be derived | (x W)^(h_prev U)",
+        ),
+        (
+            ["u = x U ⊙ x W", "h = tanh(x W)"],
+            "mine.cell:1:7: nothing that h_prev leads to is used, so it has no gradient; use it or take it out | h",
+        ),
+        (
+            ["u = x U + h_prev ⊙ x W", "h = tanh(x W)"],
+            "mine.cell:1:7: nothing that h_prev leads to is used, so it has no gradient; use it or take it out | h",
+        ),
+        (
+            ["u = h_prev ⊙ x U", "h = tanh(x W + h_prev)"],
+            "mine.cell:2:14: nothing that U leads to is used, so it has no gradient; use it or take it out | U",
+        ),
+        (
+            ["z = x W", "dz = h_prev U", "h = z + dz"],
+            "mine.cell:4:1: dz is what the gradient of z is called; choose another name | dz",
+        ),
+        (
+            ["dh_future = x W", "h = dh_future + h_prev U"],
+            "mine.cell:3:1: dh_future is what the gradient of h is called; choose another name | dh_future",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_has_no_derivative_is_refused(lines, message):
     with pytest.raises(EquationError) as caught:
         _ = own(*lines).backward

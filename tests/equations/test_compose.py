@@ -111,36 +111,61 @@ def test_instances_are_renamed_as_trees_and_symbols_with_them():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("parameters W\nh = x W",
-         "mine.cell: a cell needs a state that one timestep leaves to the next; declare one, state h : H |"),
-        ("state h : H",
-         "mine.cell: a cell needs at least one equation |"),
-        ("state h : K\nparameters W U\nh = x W + h_prev U",
-         "mine.cell:1:7: a state of a cell has the axis H: state h : H | h"),
-        ("input u : I\n" + RNN,
-         "mine.cell:1:7: u is declared as an input, which a cell has none of; a cell reads what the layer below hands on: reads x | u"),
-        ("setting β = 0.5\n" + RNN,
-         "mine.cell:1:9: β is declared as a setting, which a cell has none of; write the number itself | β"),
-        (RNN + "\noutput h",
-         "mine.cell:1:7: h is declared as an output, which a cell has none of; the last line of a cell is what it hands on | h"),
-        (RNN.replace("a:", "logits:"),
-         "mine.cell:3:16: logits is a name of linear.head too; choose another one here | (logits: x W + h_prev U)"),
-        ("state h : H\nparameters Wy U\nh = x Wy + h_prev U",
-         "mine.cell:2:12: Wy is a name of linear.head too; choose another one here | Wy"),
-        ("state h : H\nparameters W U\nloss = x W\nh = loss + h_prev U",
-         "mine.cell:3:1: loss is a name of cross-entropy.loss too; choose another one here | loss"),
-        ("state h : H\nparameters W U\nx = h_prev U\nh = x + h_prev ⊙ (x W)",
-         "mine.cell:3:1: x is a name of one-hot.input too; choose another one here | x"),
-        ("state h : H\nparameters W U\nm_W = x W\nh = m_W + h_prev U",
-         "mine.cell:3:1: m_W is a name of the update rule adam too; choose another one here | m_W"),
-        ("state h : H\nparameters W U\nclip = x W\nh = clip + h_prev U",
-         "mine.cell:3:1: clip is a name of the update rule adam too; choose another one here | clip"),
-        ("state h : H\nparameters W U\nlearning_rate = x W\nh = learning_rate + h_prev U",
-         "mine.cell:3:1: learning_rate is a name of the update rule adam too; choose another one here | learning_rate"),
-        ("state h : H\nparameters W U\nz = x W\nh = z + h_perv U",
-         "mine.cell:4:9: h_perv is not a parameter, an input, a state or a line above; did you mean h_prev? | h_perv"),
+        (
+            "parameters W\nh = x W",
+            "mine.cell: a cell needs a state that one timestep leaves to the next; declare one, state h : H |",
+        ),
+        ("state h : H", "mine.cell: a cell needs at least one equation |"),
+        ("state h : K\nparameters W U\nh = x W + h_prev U", "mine.cell:1:7: a state of a cell has the axis H: state h : H | h"),
+        (
+            "input u : I\n" + RNN,
+            (
+                "mine.cell:1:7: u is declared as an input, which a cell has none of; a cell reads what the layer below hands on: "
+                "reads x | u"
+            ),
+        ),
+        (
+            "setting β = 0.5\n" + RNN,
+            "mine.cell:1:9: β is declared as a setting, which a cell has none of; write the number itself | β",
+        ),
+        (
+            RNN + "\noutput h",
+            "mine.cell:1:7: h is declared as an output, which a cell has none of; the last line of a cell is what it hands on | h",
+        ),
+        (
+            RNN.replace("a:", "logits:"),
+            "mine.cell:3:16: logits is a name of linear.head too; choose another one here | (logits: x W + h_prev U)",
+        ),
+        (
+            "state h : H\nparameters Wy U\nh = x Wy + h_prev U",
+            "mine.cell:2:12: Wy is a name of linear.head too; choose another one here | Wy",
+        ),
+        (
+            "state h : H\nparameters W U\nloss = x W\nh = loss + h_prev U",
+            "mine.cell:3:1: loss is a name of cross-entropy.loss too; choose another one here | loss",
+        ),
+        (
+            "state h : H\nparameters W U\nx = h_prev U\nh = x + h_prev ⊙ (x W)",
+            "mine.cell:3:1: x is a name of one-hot.input too; choose another one here | x",
+        ),
+        (
+            "state h : H\nparameters W U\nm_W = x W\nh = m_W + h_prev U",
+            "mine.cell:3:1: m_W is a name of the update rule adam too; choose another one here | m_W",
+        ),
+        (
+            "state h : H\nparameters W U\nclip = x W\nh = clip + h_prev U",
+            "mine.cell:3:1: clip is a name of the update rule adam too; choose another one here | clip",
+        ),
+        (
+            "state h : H\nparameters W U\nlearning_rate = x W\nh = learning_rate + h_prev U",
+            "mine.cell:3:1: learning_rate is a name of the update rule adam too; choose another one here | learning_rate",
+        ),
+        (
+            "state h : H\nparameters W U\nz = x W\nh = z + h_perv U",
+            "mine.cell:4:9: h_perv is not a parameter, an input, a state or a line above; did you mean h_prev? | h_perv",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_cell_that_cannot_be_used(text, message):
     assert refused(text, update="adam", clip=True) == message
 

@@ -71,12 +71,27 @@ def test_words_of_declarations_are_names_where_a_formula_follows():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("h", "1:1: this is neither an equation, name = formula, nor a declaration: there are: reads input target state parameters "
-              "parameter output setting symbol | h"),
-        ("paramters Wz", "1:1: this is neither an equation, name = formula, nor a declaration: did you mean parameters or parameter? "
-                         "| paramters Wz"),
-        ("a b = c", "1:1: this is neither an equation, name = formula, nor a declaration: there are: reads input target state "
-                    "parameters parameter output setting symbol | a b = c"),
+        (
+            "h",
+            (
+                "1:1: this is neither an equation, name = formula, nor a declaration: there are: reads input target state "
+                "parameters parameter output setting symbol | h"
+            ),
+        ),
+        (
+            "paramters Wz",
+            (
+                "1:1: this is neither an equation, name = formula, nor a declaration: did you mean parameters or parameter? "
+                "| paramters Wz"
+            ),
+        ),
+        (
+            "a b = c",
+            (
+                "1:1: this is neither an equation, name = formula, nor a declaration: there are: reads input target state "
+                "parameters parameter output setting symbol | a b = c"
+            ),
+        ),
         ("2 = c", "1:1: '2' is not a name; an equation is written name = formula | 2"),
         ("z = x\nz = x", "2:1: z is there already, from line 1; choose another name | z"),
         ("state h : H\nh = x\nh = x", "3:1: h is computed twice; a line computes each name once | h"),
@@ -93,7 +108,10 @@ def test_words_of_declarations_are_names_where_a_formula_follows():
         ("input x : one-hot", "1:7: the input x has one axis: x : one-hot V | x"),
         ("input x : V H", "1:7: the input x has one axis: x : V | x"),
         ("parameters E(V D", "1:12: a bracket is not closed: parameters are written Wz bz E(V D) | E"),
-        ("parameters E(T D)", "1:12: timesteps and rows are not written down, E has them as it is: parameters are written Wz bz E(V D) | E"),
+        (
+            "parameters E(T D)",
+            "1:12: timesteps and rows are not written down, E has them as it is: parameters are written Wz bz E(V D) | E",
+        ),
         ("output h", "1:8: there is no line that computes h; there are: none | h"),
         ("logits = x\noutput logit", "2:8: there is no line that computes logit; did you mean logits? | logit"),
         ("output h : H", "1:8: the axes of the output h follow from its line; write output h | h"),
@@ -106,7 +124,7 @@ def test_words_of_declarations_are_names_where_a_formula_follows():
         ("symbol h", r"1:8: a symbol is written symbol logits o, or with its LaTeX behind: symbol term1 ① \ell | h"),
         ("o = x\nsymbol logits o", "2:8: o is a name of this file, so it cannot stand for logits too | logits"),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_read(text, message):
     assert refused(text) == f"mine.cell:{message}"
 
@@ -114,9 +132,8 @@ def test_what_cannot_be_read(text, message):
 def test_a_mistake_is_shown_under_its_line():
     with pytest.raises(EquationError) as caught:
         page("state h : H\n\th̃ = tanh(x) ) \x1b[2J")
-    assert caught.value.shown == (
-        "mine.cell:2:15: there is ')' where an operator or the end of the line is expected\n    h̃ = tanh(x) )  [2J\n                ~"
-    )
+    message = "mine.cell:2:15: there is ')' where an operator or the end of the line is expected"
+    assert caught.value.shown == f"{message}\n    h̃ = tanh(x) )  [2J\n                ~"
 
 
 def test_signs_of_two_columns_are_marked_with_two():
@@ -126,7 +143,7 @@ def test_signs_of_two_columns_are_marked_with_two():
 
 
 def test_a_file_that_is_too_long():
-    with pytest.raises(EquationError, match="^mine.cell: the file has 200,001 characters; an equation file has at most 200,000$"):
+    with pytest.raises(EquationError, match=r"^mine.cell: the file has 200,001 characters; an equation file has at most 200,000$"):
         page(" " * (LONGEST + 1))
 
 

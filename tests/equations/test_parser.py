@@ -94,7 +94,7 @@ def test_every_construct(text, tree):
         ("sum a over rows", "Σ a over the rows"),
         ("∑ a over B", "Σ a over the rows"),
         ("h_tilde", "h̃"),
-        ("h_tilde", "h\u0303"),
+        ("a_tilde", "a\u0303"),
         ("y_hat", "ŷ"),
         ("h_bar", "h̄"),
         ("h_prev", "hₜ₋₁"),
@@ -155,7 +155,10 @@ def test_a_part_keeps_its_place():
         ("Σ a", "1:8: the line ends where over is expected |"),
         (
             "Σ a over 2",
-            "1:14: an axis is expected after over: vocabulary, rows, timesteps, units, inputs, parameters, or the letter of one | 2",
+            (
+                "1:14: an axis is expected after over: vocabulary, rows, timesteps, units, inputs, parameters, "
+                "or the letter of one | 2"
+            ),
         ),
         ("Σ a over rwos", "1:14: there is no axis 'rwos'; did you mean rows? | rwos"),
         ("min(a)", "1:5: min takes 2 arguments, not 1 | min"),
@@ -171,8 +174,17 @@ def test_what_cannot_be_read(text, message):
     assert refused(f"y = {text}") == f"mine.cell:{message}"
 
 
-@pytest.mark.parametrize("nested", ["(" * DEEPEST + "a" + ")" * DEEPEST, "tanh " * DEEPEST + "a", "Σ " * DEEPEST + "a" + " over H" * DEEPEST,
-                                    "a " * (DEEPEST + 1), "a" + "/a" * DEEPEST, "[" * DEEPEST + "a" + "]" * DEEPEST])  # fmt: skip
+@pytest.mark.parametrize(
+    "nested",
+    [
+        "(" * DEEPEST + "a" + ")" * DEEPEST,
+        "tanh " * DEEPEST + "a",
+        "Σ " * DEEPEST + "a" + " over H" * DEEPEST,
+        "a " * (DEEPEST + 1),
+        "a" + "/a" * DEEPEST,
+        "[" * DEEPEST + "a" + "]" * DEEPEST,
+    ],
+)
 def test_too_many_operations_inside_each_other(nested):
     assert f"more than {DEEPEST} operations inside each other; give parts lines of their own" in refused(f"y = {nested}")
 

@@ -44,8 +44,11 @@ def test_a_shipped_line_reads_back_as_the_same_tree(kind, name):
         ("(a * b) Uh", "(a⊙b) Uh", r"(a \odot b)\,U_{h}"),
         ("Wz.T (a b)'", "Wzᵀ (a b)ᵀ", r"{W_{z}}^\top\,{(a\,b)}^\top"),
         ("(a + b)**2", "(a + b)^2", "{(a + b)}^{2}"),
-        ("sigmoid(a) + log(b c) - log d", "σ(a) + log (b c) − log d",
-         r"\sigma\left(a\right) + \log\left(b\,c\right) - \log\left(d\right)"),
+        (
+            "sigmoid(a) + log(b c) - log d",
+            "σ(a) + log (b c) − log d",
+            r"\sigma\left(a\right) + \log\left(b\,c\right) - \log\left(d\right)",
+        ),
         ("-mean a*b over the rows", "−mean (a⊙b) over the rows", r"-\operatorname{mean}_{\text{the rows}} (a \odot b)"),
         ("sum a over K", "Σ a over K", r"\sum_{\text{K}} a"),
         ("[h_prev, c]", "[hₜ₋₁, c]", r"\left[h_{t-1},\; c\right]"),
@@ -56,7 +59,7 @@ def test_a_shipped_line_reads_back_as_the_same_tree(kind, name):
         ("grad_norm", "grad_norm", r"\mathit{grad\_norm}"),
         ("gate bhn + dgate", "gate bhn + dgate", r"\mathit{gate}\,b_{hn} + \mathit{dgate}"),
     ],
-)  # fmt: skip
+)
 def test_text_and_latex(text, written, latex):
     writer = Writer(Symbols())
     assert (writer.text(formula(text)), writer.latex(formula(text))) == (written, latex)

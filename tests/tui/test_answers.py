@@ -106,6 +106,14 @@ async def test_what_the_weights_show_is_said_where_they_are_on_another_page(size
         assert seen(d) == f"weights panel: {d.screen.query_one(Weights).mode}"
 
 
+@pytest.mark.parametrize("size", SIZES)
+async def test_the_row_singled_out_is_said(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        for said in ("row 1 of 2 is singled out", "row 2 of 2 is singled out", "all rows of the batch alike"):
+            await d.type("r")
+            assert seen(d) == said
+
+
 async def test_a_warning_is_not_hidden_by_an_answer() -> None:
     async with driving(learning_rate=3e38) as d:
         await d.type("l")

@@ -131,9 +131,9 @@ async def test_the_cursor_and_enter_choose_an_entry(monkeypatch: pytest.MonkeyPa
         await d.type("down", "down", "down", "down", "down", "enter", "up", "enter", *["pagedown"] * 2, "enter", "end", "enter")
         rows = report.rows
         assert [message.name for message in chosen] == [rows[i].name for i in (0, 5, 4, 24, len(rows) - 1)]
-        uh, path = chosen[1], chosen[3]
-        assert (uh.name, uh.index, uh.t) == ("dUh", rows[5].worst.index, None)
-        assert (path.t, path.index) == (rows[24].worst.index[0], rows[24].worst.index[1:])
+        delta, weight = chosen[1], chosen[3]
+        assert (delta.t, delta.index) == (rows[5].worst.index[0], rows[5].worst.index[1:])
+        assert (weight.name, weight.index, weight.t) == (rows[24].name, rows[24].worst.index, None)
 
 
 def _noting(chosen: list[CheckReport.EntryChosen]) -> Any:
@@ -158,7 +158,7 @@ async def test_enter_on_a_row_asks_where_its_number_comes_from() -> None:
         assert isinstance(origin, OriginPanel)
         number = origin.leaf.root.number
         assert number is not None
-        assert number.name == "dWz"
+        assert number.name == "dlogits"
         await d.type("escape", "k")
         await report_in(d)
         await d.type("n", "enter")

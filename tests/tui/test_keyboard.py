@@ -201,3 +201,43 @@ async def test_a_paste_comes_in_its_turn() -> None:
         burst(d, "enter")
         await settled(d)
         assert d.session.position.batch == 1
+
+
+async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tui_gru.tui.screens.running.AT_ONCE", -1.0)
+    async with driving() as d:
+        origin = d.session.origin
+
+        def slow(number: Any, **options: Any) -> Any:
+            time.sleep(0.4)
+            return origin(number, **options)
+
+        monkeypatch.setattr(d.session, "origin", slow)
+        await d.type("o")
+        burst(d, "enter", "down", "down")
+        await settled(d)
+        assert d.screen.query_one(OriginPanel).leaf.cursor == 2
+
+
+async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a gradient of carry notebook comes from has to be run again from the beginning of the epoch."""
+    monkeypatch.setattr("tui_gru.tui.runs.REPORT_EVERY", 0.0)
+    text = "the cat sat on the mat, and then " * 12
+    async with driving(text=text, vocabulary=None, carry="notebook") as d:
+        d.session.learning = True
+        d.session.step("batch", d.session.program.num_batches - 1)
+        d.session.seek(d.session.position.number * d.session.program.ticks + d.session.program.backward_end)
+        d.screen.show_now()
+        here = d.session.position
+        burst(d, ":", *"why dWz[0,0]", "enter")
+        async with asyncio.timeout(20):
+            while "esc stops" not in d.says:
+                await asyncio.sleep(0.005)
+        burst(d, "escape")
+        await settled(d)
+        assert d.says == "stopped before it was worked out"
+        assert d.screen.overlay is None
+        assert d.session.position == here
+        burst(d, ":", *"why loss", "enter", "escape", "2N")  # which the interrupt before does not stop
+        await settled(d)
+        assert here.number - d.session.position.number == 2

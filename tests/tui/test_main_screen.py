@@ -261,7 +261,7 @@ async def test_a_click_on_a_line_runs_to_it() -> None:
     async with driving() as d:
         from tui_gru.tui.panels.listing import Listing
 
-        d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.forward[3]))
+        d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.lines["h"]))
         await d.pilot.pause()
         assert d.session.position.line is not None
         assert d.session.position.line.target == "h"
@@ -312,10 +312,56 @@ async def test_zero_after_a_length_is_a_temperature() -> None:
         ]  # fmt: skip
 
 
+async def test_a_long_sample_can_be_stopped() -> None:
+    """It is drawn in a thread, with progress; what there is of it by then is kept, and is what a shorter one would be."""
+    async with driving(text="MathMathMathMathMath" * 3, vocabulary=None, hidden_size=32) as d:
+        execute(d.screen, "sample Ma 10000")
+        assert d.screen.running
+        async with asyncio.timeout(30):
+            while "of 10,000 characters · esc stops" not in d.says:
+                await d.pilot.pause(0.01)
+        await d.pilot.press("escape")
+        async with asyncio.timeout(5):
+            await until_idle(d.pilot)
+        await d.pilot.pause()
+        (drawn,) = d.session.samples
+        assert 0 < len(drawn.draws) < 10_000
+        assert d.says == f"stopped after {len(drawn.draws):,} of 10,000 characters"
+        assert d.session.sample("Ma", len(drawn.draws), seed=drawn.seed) == drawn.text
+
+
+@pytest.mark.parametrize("verb", ["go", "back", "undo", "switch", "jump", "why"])
+async def test_what_has_to_be_computed_again_on_the_way_is_computed_in_a_thread(verb: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with driving() as d:
+        await d.type("l", "9n", "m", "a", "3N", ":", *"set", "space", *"lr", "space", *"0.5", "enter")
+        far: list[int | None] = []
+
+        def batches_to(tick: int | None = None) -> int:
+            far.append(tick)
+            return 10**6
+
+        monkeypatch.setattr(d.session, "batches_to", batches_to)
+        screen, here = d.screen, d.session.position
+        {
+            "go": lambda: screen.go(3),
+            "back": lambda: screen.walk("batch", -2),
+            "undo": screen.action_undo,
+            "switch": lambda: screen.switch("main"),
+            "jump": lambda: screen.jump("a"),
+            "why": lambda: execute(screen, "why Wz[0,0]"),
+        }[verb]()
+        assert screen.running
+        expected = {"go": 3, "back": here.tick - 2 * d.session.program.ticks, "why": here.tick}
+        assert far == [expected.get(verb)]
+        await until_idle(d.pilot)
+        await d.pilot.pause()
+
+
 async def test_every_sample_has_a_seed_of_its_own() -> None:
     async with driving() as d:
         for _ in range(40):
             d.screen.action_sample()
+            await until_idle(d.pilot)  # where the machine is slow, it is drawn in a thread
         seeds = [s.seed for s in d.session.samples]
         assert sorted(set(seeds)) == list(range(8, 40))
 

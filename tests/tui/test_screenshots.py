@@ -9,7 +9,8 @@ from tests.screenshots import FOLDER, PICTURES, Picture
 def test_a_picture_is_current(picture: Picture, tmp_path, plain_environment) -> None:
     drawn = picture.draw(tmp_path).read_text("utf-8")
     kept = (FOLDER / f"{picture.name}.svg").read_text("utf-8")
-    assert drawn == kept, "the program draws another picture now; look at it, and run python -m tests.screenshots"
+    current = drawn == kept
+    assert current, "the program draws another picture now; look at it, and run python -m tests.screenshots"
 
 
 def test_the_readme_shows_every_picture() -> None:

@@ -11,6 +11,7 @@ from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
 from tui_gru.tui.characters import fitting, folded, split
 from tui_gru.tui.commands import COMMANDS
+from tui_gru.tui.examples import example
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.listing import Listing
@@ -78,7 +79,7 @@ async def test_help_is_folded() -> None:
         panel = d.pilot.app.screen.query_one(HelpPanel)
         shown = words(panel.plain_text())
         for said in [verb.help for verb in VERBS] + [command.help for command in COMMANDS]:
-            assert said in shown
+            assert example(d.session.program, said) in shown
         assert panel.virtual_size.width <= panel.size.width
 
 

@@ -56,7 +56,56 @@ def test_a_run_can_be_interrupted_and_left(start):
     assert terminal.wait_for_the_end() == 0
 
 
+@pytest.mark.parametrize("playing", [False, True], ids=["idle", "playing"])
+def test_the_terminal_is_gone_without_a_signal(start, playing):
+    """As where it is the terminal of another session of processes (setsid): it ends, and its session can be opened."""
+    terminal = start("--session", "math")
+    terminal.type("ls")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    if playing:
+        terminal.type("+++ ")
+        terminal.wait("playing")
+    terminal.hang_up()
+    assert terminal.process.wait(30) == 128 + signal.SIGHUP
+    with closing(Session.open(session_path("math"), record=True)) as session:
+        assert session.position.tick > 0
+
+
+def test_a_signal_to_end_while_it_plays(start):
+    terminal = start()
+    terminal.type("ls+++ ")
+    terminal.wait("playing")
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.wait_for_the_end() == 128 + signal.SIGTERM
+
+
+def test_a_signal_to_end_while_the_terminal_takes_no_more(start):
+    """Nothing reads what is drawn, so that everything that draws waits: it ends all the same, with the session kept."""
+    terminal = start("--session", "math", size=(200, 60))
+    terminal.type("ls")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.type("+++ ")
+    terminal.until_blocked()
+    terminal.process.send_signal(signal.SIGTERM)
+    assert terminal.process.wait(30) == 128 + signal.SIGTERM
+    with closing(Session.open(session_path("math"), record=True)) as session:
+        assert session.position.tick > 0
+
+
 # Keys
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"\xff", b"\xe9", b"\x1b[999999999999999999~", b"\x1b[:~", b"\x1b[55296u", b"\x1b[99q", b"\x1b[48;999999999;999999999;1;1t"],
+)
+def test_malformed_input_does_nothing(start, data):
+    terminal = start()
+    terminal.send(data)
+    terminal.type("s")
+    terminal.wait("epoch 1 · batch 1/3 · t 1/3 · forward")
+    terminal.type("q")
+    assert terminal.wait_for_the_end() == 0
 
 
 def test_pasted_keys_are_not_typed(start):

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +47,8 @@ def _standard_output() -> Iterator[BinaryIO]:
 
 @contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
+    with suppress(FileNotFoundError):
+        path.stat()  # where links lead in a circle, it says so
     path = path.resolve()  # a link goes on pointing at the file
     if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced, and a directory says what it is
         with path.open("wb") as out:

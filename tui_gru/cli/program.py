@@ -1,4 +1,4 @@
-"""From an argument list to an exit code: 0 done, 2 bad usage or bad input (one line says what), 130 interrupted."""
+"""From arguments to an exit code: 0 done, 1 internal error, 2 bad usage or bad input (one line says what), 130 interrupted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui_gru.cli.output import abandon_standard_output
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.safe_text import safe_text
 
-DONE, BAD_INPUT, INTERRUPTED = 0, 2, 130
+DONE, INTERNAL_ERROR, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,9 +43,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"{error.filename or 'standard output'}: {error.strerror}")
     except MemoryError:
         return _fail("there is not enough memory; use a smaller --hidden-size, --batch-size or --seq-length")
+    except Exception as error:
+        from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+
+        return _fail(reported(error, "a command"), INTERNAL_ERROR)
     return DONE
 
 
-def _fail(line: str) -> int:
+def _fail(line: str, code: int = BAD_INPUT) -> int:
     click.echo(safe_text(f"{NAME}: {line}"), err=True)
-    return BAD_INPUT
+    return code

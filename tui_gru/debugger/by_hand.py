@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tui_gru.debugger.changes import changeable
+from tui_gru.debugger.evaluation import Index
 from tui_gru.debugger.moment import Moment
 from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import shown_char
@@ -14,18 +15,20 @@ from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.recorded import recorded
 from tui_gru.debugger.segment import Segment
 from tui_gru.debugger.timeline import Timeline
-from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 
 
 class ByHand:
     """Reads one timeline: a number was set by hand where it is one thing before a segment takes over, and another after.
 
-    `node` gives a number of the run as a term of a derivation.
+    `node` gives a number of the run as a term of a derivation, `line` says how an entry of a line, which was executed at a tick
+    for a timestep, is made of what there is at that tick.
     """
 
-    def __init__(self, timeline: Timeline, node: Callable[[Number], Node]) -> None:
-        self._timeline, self._node = timeline, node
+    def __init__(
+        self, timeline: Timeline, node: Callable[[Number], Node], line: Callable[[Expression, Index, int, int], Expansion]
+    ) -> None:
+        self._timeline, self._node, self._line = timeline, node, line
         program = timeline.program
         self._weights = frozenset(program.names_of(Kind.PARAMETER, Kind.KEPT))
         self._changeable = frozenset(changeable(program)) - self._weights
@@ -54,7 +57,7 @@ class ByHand:
         if segment is None:
             return None
         tick, last = segment.start, segment.edited[-1]
-        if last != number.name and self._timeline.program.written_with.get(last) == number.name:
+        if last != number.name and self._is_part_of(last, number.name):
             return self._from_parts(number, tick)
         old = self._was(replace(number, tick=tick, before=True))
         note = self.said(tick, f"{old.value:.6g}")
@@ -65,29 +68,21 @@ class ByHand:
         )
         return Expansion("sum", (old, change), tick=tick, note=note)
 
+    def _is_part_of(self, part: str, name: str) -> bool:
+        program = self._timeline.program
+        made = name in program.lines or name in program.parts
+        return made and any(node.label == part for node in program.made_by(name)[0].walk())
+
     def _was(self, number: Number) -> Node:
         """What a number was before it was changed."""
-        if number.tick == 0 and self._timeline.program.names[number.name].kind is Kind.STATE:
-            return Node("0", 0.0, lambda: given("every epoch begins with states of 0"), exact=True, latex="0")
         node = self._node(number)
         return replace(node, label=f"{node.label} before")
 
     def _from_parts(self, number: Number, tick: int) -> Expansion:
         """A number whose line was finished again, after a part of it had been changed by hand."""
         formula, text = self._timeline.program.made_by(number.name)
-
-        def node(node: Expression, sign: int = 1) -> Node:
-            if isinstance(node, e.Negative) and not node.label:
-                return node_of(node.argument, -sign)
-            return node_of(node, sign)
-
-        def node_of(node: Expression, sign: int) -> Node:
-            name = node.name if isinstance(node, Name) else node.label
-            return replace(self._node(replace(number, name=name, tick=tick, before=False)), sign=sign)
-
-        if isinstance(formula, e.Apply):
-            return Expansion(formula.function, (node(formula.argument),), tick=tick, formula=text)
-        return Expansion("sum", tuple(map(node, formula.terms)), tick=tick, formula=text)
+        t = self._timeline.position(tick).t if number.t is None else number.t
+        return replace(self._line(_by_their_names(formula), number.index, tick, t), tick=tick, formula=text)
 
     def rate(self, number: Number) -> str:
         """Where the learning rate was set that is read as `number`; empty if the run began with it."""
@@ -136,3 +131,9 @@ class ByHand:
             return math.nan
         t = number.t if program.names[name].timed else None
         return float(recorded(program, record, name, t)[number.index])
+
+
+def _by_their_names(node: Expression) -> Expression:
+    """An expression with a name in the place of each labelled part."""
+    children = tuple(Name(child.label) if child.label else _by_their_names(child) for child in node.children)
+    return node.with_children(children) if children else node

@@ -103,25 +103,8 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
             raise TuiGruError(f"{name} of the {edge} timestep is 0: nothing comes after it; change {name.rpartition('_')[0]} there")
     array = record.array(name)
     array = array[t : t + 1] if named.timed else array[np.newaxis]  # so that a number, too, has an entry to be set
-    was = array[(0, *index)]
     array[(0, *index)] = value
-    point = _rest_of_line(program, name, t)
-    if array[(0, *index)] != was:
-        point = replace(point, parts=point.parts | _set_logs(record, program, name, (t, *index)))
-    return point
-
-
-def _set_logs(record: BatchRecord, program: Program, name: str, place: Index) -> frozenset[str]:
-    """Put the logarithm of a number that was set in a softmax, computed from what is under the softmax, in its place too."""
-    found = set[str]()
-    formula = program.lines[name].formula if name in program.lines else None
-    if isinstance(formula, e.Apply) and formula.function == "softmax":
-        for label, part in program.parts.items():
-            if isinstance(part, e.Apply) and part.function == "log" and part.argument == Name(name):
-                with np.errstate(all="ignore"):
-                    record.array(label)[place] = np.log(record.array(name)[place])
-                found.add(label)
-    return frozenset(found)
+    return _rest_of_line(program, name, t)
 
 
 def _rest_of_line(program: Program, name: str, t: int) -> Point:

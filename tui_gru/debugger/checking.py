@@ -174,7 +174,8 @@ class Check:
         if copied:
             record = record.copy()
             self.trainer.resume(record, Point("update"), learn=True, earlier=self.earlier)
-        found = check_batch(record, earlier=self.earlier, entries=entries, seed=seed)
+        every = check_batch(record, earlier=self.earlier, entries=entries, seed=seed)
+        found = [c for c in every if c.name in self.program.names]  # no sums over all timesteps of which a gradient is the sum
         slopes = {c.name: c for c in found if c.against == DIFFERENCES}
         whole = [c for c in found if c.against == AUTOGRAD] + [c for c in found if c.against == FORWARD]
         rows = [Row(c.name, c, slopes.get(c.name)) for c in whole]

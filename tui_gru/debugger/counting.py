@@ -15,12 +15,39 @@ from tui_gru.debugger.tallies import UNKNOWN
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
 
+MOST_READ = 16  # columns
+
+
+class Columns:
+    """What conditions read of the batches of a timeline; for many that ask about the same batches it is read once."""
+
+    def __init__(self, timeline: Timeline) -> None:
+        self._timeline = timeline
+        self._read: dict[tuple[str, int, int], Any] = {}
+
+    def read(self, name: str, first: int, last: int) -> Any:
+        """One of WHOLE_COLUMNS, or 1 for those that learn (`learned`), of the batches `first` … `last`, (n,); read-only."""
+        key = name, first, last
+        if key not in self._read:
+            if len(self._read) >= MOST_READ:
+                self._read.clear()
+            self._read[key] = self._values(*key)
+        return self._read[key]
+
+    def _values(self, name: str, first: int, last: int) -> Any:
+        if name == "learned":
+            return self._timeline.learned(first, last).astype(np.intp)
+        if name in COLUMNS:
+            return self._timeline.column(name, first, last)
+        epochs, batches = np.divmod(np.arange(first, last + 1), self._timeline.program.num_batches)
+        return epochs if name == "epoch" else batches
+
 
 class Counter:
     """Counts the hits of one trigger in batches that have been run, by arithmetic; `possible` says whether that can be done."""
 
-    def __init__(self, trigger: Trigger, timeline: Timeline) -> None:
-        self._timeline, self._condition = timeline, trigger.condition
+    def __init__(self, trigger: Trigger, timeline: Timeline, columns: Columns) -> None:
+        self._timeline, self._condition, self._columns = timeline, trigger.condition, columns
         condition, program = trigger.condition, timeline.program
         self.plain = trigger.plain
         self._ticks = dict(trigger.ticks)
@@ -32,15 +59,15 @@ class Counter:
 
     def counts(self, first: int, last: int) -> NDArray[np.int32] | None:
         """The hits in each of the batches `first` … `last`, UNKNOWN where one has to look. None where it cannot be done."""
-        counts = self._each[self._timeline.learned(first, last).astype(np.intp)]
+        counts: NDArray[np.int32] = self._each[self._columns.read("learned", first, last)]
         if self._condition is None:
             return counts
         try:
-            holds = self._holds(self._condition, first, last)
+            counts *= self._holds(self._condition, first, last)
         except ConditionError:
             return None
-        counts[~holds] = 0
-        counts[[batch - first for batch in self._timeline.changed_batches(first, last)]] = UNKNOWN
+        if changed := self._timeline.changed_batches(first, last):
+            counts[np.array(changed) - first] = UNKNOWN
         return counts
 
     def ticks_in(self, batch: int) -> tuple[int, ...] | None:
@@ -52,16 +79,15 @@ class Counter:
 
     def _holds(self, condition: Condition, first: int, last: int) -> NDArray[np.bool_]:
         """Whether it holds in each of the batches at the places where all that it reads is there."""
-        timeline, previous = self._timeline, condition.previous
-        begin = first - 1 if previous and first else first
-        columns: dict[str, Any] = {name: timeline.column(name, begin, last) for name in condition.names & set(COLUMNS)}
-        columns["epoch"], columns["batch"] = np.divmod(np.arange(begin, last + 1), timeline.program.num_batches)
+        previous = condition.previous
         if not previous:
-            return np.asarray(condition.over_columns(columns))
+            return np.asarray(condition.over_columns({name: self._columns.read(name, first, last) for name in condition.names}))
+        begin = max(first - 1, 0)
+        columns = {name: self._columns.read(name, begin, last) for name in condition.names}
         before = {name: column[:-1] for name, column in columns.items()}
         holds = condition.over_columns({name: column[1:] for name, column in columns.items()}, before)
         if "grad_norm" in previous:
-            holds = holds & timeline.learned(begin, last)[:-1]
+            holds = holds & (self._columns.read("learned", begin, last)[:-1] != 0)
         return np.concatenate((np.zeros(last + 1 - first - len(holds), bool), holds))  # nothing is before the first batch
 
 

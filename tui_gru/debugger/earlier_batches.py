@@ -19,6 +19,7 @@ from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.position import position_of
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Earlier, flows_out_of, gains_of_earlier
@@ -42,9 +43,10 @@ class EarlierBatches:
         here: Moment,
         node: Callable[[Number, int], Node],
         part: Callable[[Expression, str, Index, int, int], Expansion],
+        monitor: Monitor | None = None,
     ) -> None:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
-        self._stored = timeline.earlier(here.position.number)
+        self._stored = timeline.earlier(here.position.number, monitor)
         self._flows: list[list[Array]] = []  # for each batch, those of its states
         self._moment_of = lru_cache(maxsize=AT_HAND)(self._worked_out)
         self._lines = LineTerms(here.program, self._moment_at, self._term, part)

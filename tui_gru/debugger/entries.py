@@ -68,6 +68,8 @@ def made_of(node: Expression, index: Index, numbers: Numbers) -> Made:
             return Made("sum", count, lambda k: (Part(left, (index[0], k)), Part(right, (k, index[1]))), "an axis")
         case e.Transpose(argument=argument):
             return made_of(argument, index[::-1], numbers)
+        case e.Spread(argument=argument):
+            return made_of(argument, numbers.index_of(argument, node, index), numbers)
         case e.Join(parts=parts):
             return _listed("copy", _joined(parts, index, numbers))
         case e.Slice(argument=argument, before=before):

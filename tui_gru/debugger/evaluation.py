@@ -94,6 +94,8 @@ class Numbers:
                 return (*self.axes(parts[0])[:-1], joined_axis([self.axes(part)[-1] for part in parts]))
             case e.Slice(argument=argument, axes=axes):
                 return (*self.axes(argument)[:-1], joined_axis(list(axes)))
+            case e.Spread(axes=axes):
+                return tuple(axis for axis in axes if axis != "T")
         return union([self.axes(child) for child in node.children])
 
     def shape(self, node: Expression) -> tuple[int, ...]:
@@ -139,12 +141,16 @@ class Numbers:
         values = [self.value(child, self.index_of(child, node, index)) for child in node.children]
         if any(isinstance(i, slice) for i in index):
             values = self._beside(node, values, index)
+            if isinstance(node, e.Spread):
+                return np.broadcast_to(values[0], [n for n, i in zip(self.shape(node), index, strict=True) if isinstance(i, slice)])
         with np.errstate(all="ignore"):
             return self._combined(node, values)
 
     @staticmethod
     def _combined(node: Expression, values: list[Any]) -> Any:
         match node:
+            case e.Spread():
+                return values[0]
             case e.Sum():
                 return sum(values[1:], values[0])
             case e.Times():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from functools import lru_cache, partial
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from tui_gru.debugger.names import Kind, unknown_name
 from tui_gru.debugger.naming import shown_char, spoken
 from tui_gru.debugger.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program import Line
+from tui_gru.debugger.segment import Monitor
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import is_drawn
@@ -25,16 +27,19 @@ from tui_gru.equations.expression import Expression
 
 
 class Explainer:
-    """Reads one timeline. Batches that are needed are replayed, as for any reading."""
+    """Reads one timeline. Batches that are needed are replayed, as for any reading; `monitor` may raise where they are."""
 
-    def __init__(self, timeline: Timeline) -> None:
+    def __init__(self, timeline: Timeline, monitor: Monitor | None = None) -> None:
+        self._monitor = monitor
         self._timeline, self._program = timeline, timeline.program
         self._config = timeline.program.config
-        self._by_hand = ByHand(timeline, self._node)
-        self._after, self._before = lru_cache(maxsize=16)(timeline.moment), lru_cache(maxsize=16)(timeline.moment_before)
+        self._by_hand = ByHand(timeline, self._node, lambda *line: self._after_lines.formula(*line))
+        self._after = lru_cache(maxsize=16)(partial(timeline.moment, monitor=monitor))
+        self._before = lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
-        self._lines = LineTerms(timeline.program, self._before, self._found, self._part)
-        self._updates = LineTerms(timeline.program, self._after, self._not_updated, self._part)  # just before the line is executed
+        self._lines = LineTerms(timeline.program, self._before, self._found, self._part_found)
+        # Of numbers as they are at a tick: a line of the update is asked for just before it is executed.
+        self._after_lines = LineTerms(timeline.program, self._after, self._not_updated, self._part)
 
     def explain(self, number: Number) -> Node:
         """The number and where it comes from. Raises `TuiGruError` where there is no such number at that place."""
@@ -57,7 +62,7 @@ class Explainer:
     # Numbers of the run
 
     def _node(self, number: Number, sign: int = 1) -> Node:
-        value = float(np.asarray(self._moment(number).value(number.name, number.t))[number.index])
+        value = float(np.asarray(self._value(number))[number.index])
         label = spoken(self._program, number.name, number.index)
         return Node(label, value, partial(self._expand, number), number, sign, exact=True, latex=self._latex(number))
 
@@ -71,6 +76,13 @@ class Explainer:
         if self._program.names[number.name].kind is Kind.KEPT and update == self._place(number)[1] + 1:
             return replace(node, label=f"prev({node.label})")
         return node
+
+    def _value(self, number: Number) -> Any:
+        moment = self._moment(number)
+        value = moment.value(number.name, number.t)
+        if value is None and self._program.names[number.name].kind is Kind.STATE:  # set before the timestep that finds it begins
+            value = moment.record.array(number.name)[self._t(number)]
+        return value
 
     def _moment(self, number: Number) -> Moment:
         return (self._before if number.before else self._after)(number.tick)
@@ -110,11 +122,21 @@ class Explainer:
         return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
 
     def _part(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Expansion:
-        """How a recorded part of a line was made, by the first line that it stands in."""
-        offset = self._program.tick_of(name, t)
+        """How a recorded part of a line was made, by the first line that it stands in, or by hand."""
+        return self._part_of(part, Number(name, index, t, tick))
+
+    def _part_found(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Expansion:
+        """The same as the line that is executed at a tick finds it."""
+        return self._part_of(part, Number(name, index, t, tick, before=self._by_hand.at(tick)))
+
+    def _part_of(self, part: Expression, number: Number) -> Expansion:
+        t = self._t(number)
+        offset = self._program.tick_of(number.name, t)
         assert offset is not None
-        part = part if part.children else e.plain(part)
-        return self._lines.formula(part, index, self._batch_of(tick) * self._program.ticks + offset, t)
+        tick = self._batch(number) * self._program.ticks + offset
+        if (edit := self._by_hand.expansion(number, tick)) is not None:
+            return edit
+        return self._lines.formula(part if part.children else e.plain(part), number.index, tick, t)
 
     def _state_before(self, number: Number, state: str) -> Expansion:
         """A state that a timestep finds: as the timestep before left it (the one after, of a state that runs backwards)."""
@@ -191,10 +213,10 @@ class Explainer:
         assert line.formula is not None
         before, t = tick - 1, self._program.seq_length - 1
         if line.op == "=":
-            terms = self._updates.formula(line.formula, number.index, before, t)
-            return terms.terms if terms.kind == "sum" else (self._updates.entry(line.formula, number.index, before, t),)
+            terms = self._after_lines.formula(line.formula, number.index, before, t)
+            return terms.terms if terms.kind == "sum" else (self._after_lines.entry(line.formula, number.index, before, t),)
         old = self._node(replace(number, tick=before))
-        return replace(old, label=f"prev({old.label})"), self._updates.entry(line.formula, number.index, before, t, -1)
+        return replace(old, label=f"prev({old.label})"), self._after_lines.entry(line.formula, number.index, before, t, -1)
 
     def _gradient(self, number: Number) -> Expansion:
         """A gradient: what each timestep done so far adds, and what carry `notebook` adds."""
@@ -232,7 +254,7 @@ class Explainer:
 
     def _earlier_batches(self, tick: int) -> EarlierBatches:
         """Those before the batch whose gradient is complete at `tick`."""
-        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part)
+        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
 
     def _found_there(self, number: Number, sign: int) -> Node:
         """A number of an earlier batch as it was at its end; of the batch whose gradient runs on, as it was found then."""

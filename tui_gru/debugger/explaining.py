@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.travelling import Travelling
+from tui_gru.debugger.travelling import Progress, Travelling
 from tui_gru.engine import arguments
+from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
     from tui_gru.debugger.explainer import Explainer
     from tui_gru.debugger.origin import Node, Number
+    from tui_gru.engine.batch import BatchRecord
 
 
 class Explaining(Travelling):
@@ -28,9 +30,18 @@ class Explaining(Travelling):
         number = Number(arguments.text("a name", name), as_index(index), t, self.position.tick)
         return self._explainer.explain(number)
 
-    def origin(self, number: Number) -> Node:
-        """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError`."""
-        return self._explainer.explain(number)
+    def origin(self, number: Number, *, progress: Progress | None = None) -> Node:
+        """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError`, also where it is interrupted."""
+        from tui_gru.debugger.explainer import Explainer
+
+        def monitor(batch: int, record: BatchRecord) -> bool:
+            if self._interrupted.is_set():
+                raise TuiGruError("stopped before it was worked out")
+            if progress is not None:
+                progress(self._timeline.position((batch + 1) * self.program.ticks))
+            return False
+
+        return Explainer(self._timeline, monitor).explain(number)
 
     @property
     def _explainer(self) -> Explainer:

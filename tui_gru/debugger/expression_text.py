@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.debugger.typed import TypedError
 
 MAX_LENGTH = 1000
 """Characters in one expression."""
@@ -52,16 +52,8 @@ _SLIPS = {
 }
 
 
-class ConditionError(TuiGruError):
-    """An expression that cannot be understood, or cannot be evaluated.
-
-    `reason` says what was wrong in one line, `column` (1-based) where, in the text as it was typed.
-    """
-
-    def __init__(self, reason: str, column: int) -> None:
-        super().__init__(f"column {column}: {reason}")
-        self.reason = reason
-        self.column = column
+class ConditionError(TypedError):
+    """An expression that cannot be understood, or cannot be evaluated."""
 
 
 @dataclass(frozen=True, slots=True)

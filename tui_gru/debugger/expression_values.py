@@ -91,6 +91,8 @@ def numbers(value: Array, place: Place) -> Array:
     """The value in float64 and in C order, on which the order of a sum depends; ConditionError where it is text."""
     if is_text(value):
         raise place.error(f"{place} is text; a number is needed here")
+    if value.dtype == np.float64 and value.flags.c_contiguous:
+        return value  # as it nearly always is of numbers
     return np.ascontiguousarray(value, np.float64)
 
 
@@ -98,7 +100,7 @@ def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or
     """One truth value for each of `count` moments; ConditionError, with `advice`, where there is not exactly one."""
     if is_text(value):
         raise place.error(f"{place} is text; compare it, as in char == 'a'")
-    flat = value.reshape(len(value), -1)
+    flat = value[:, np.newaxis] if value.ndim == 1 else value.reshape(len(value), -1)
     if flat.shape[1] != 1:
         raise place.error(f"{place} has {flat.shape[1]} values; {advice}")
     single = flat[:, 0].astype(bool, copy=False)
@@ -196,4 +198,4 @@ def _shape(value: Array) -> tuple[int, ...]:
 
 
 def _with_ndim(value: Array, ndim: int) -> Array:
-    return value.reshape(len(value), *[1] * (ndim - value.ndim), *_shape(value))
+    return value if value.ndim == ndim else value.reshape(len(value), *[1] * (ndim - value.ndim), *_shape(value))

@@ -181,7 +181,7 @@ STEPS = {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "
 HERE = fields(
     {
         "tick": whole(), "branch": name, "stride": fields(STEPS), "stop_on_nan": flag, "done": whole(), "undone": whole(),
-        "counted": optional(whole()), "written": whole(0, LATEST),
+        "newest": whole(), "counted": optional(whole()), "written": whole(0, LATEST),
     },
 )  # fmt: skip
 BRANCH = row(whole(), whole())  # the last segment, the newest tick

@@ -43,6 +43,10 @@ class HitFinder:
         self._together = 1  # more and more, so that what is near is found soon
         self._last: tuple[int, Any] = -2, None  # a batch, and what is watched after it
 
+    def begin(self) -> None:
+        """Begin again: what is near is to be found soon."""
+        self._together = 1
+
     def add(self, batch: int, record: BatchRecord) -> list[Hits]:
         """Take another batch. The hits in those that have been tested by now."""
         previous = self._reader.before(batch, record)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from tui_gru.debugger.conditions import ConditionError
+from tui_gru.debugger.counting import Columns
 from tui_gru.debugger.lookout import Lookout
 from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.segment import Monitor
@@ -21,8 +22,9 @@ def lines_between(
 ) -> list[LogLine]:
     """The last `most` lines that log points write at the places after `after`, up to `upto`, in order."""
     passed: list[tuple[int, int, Trigger]] = []
+    columns = Columns(timeline)
     for trigger in triggers:
-        lookout = Lookout(trigger, timeline, tallies.of(timeline, trigger.key), matters=True)
+        lookout = Lookout(trigger, timeline, tallies.of(timeline, trigger.key), columns, matters=True)
         ticks = StopSearch(timeline, [lookout], monitor).latest(lookout, after, upto, most)
         passed += [(tick, trigger.id, trigger) for tick in ticks]
     passed.sort(key=lambda each: each[:2])

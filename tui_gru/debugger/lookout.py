@@ -7,11 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.counting import Counter
+from tui_gru.debugger.counting import Columns, Counter
 from tui_gru.debugger.hits import HitFinder, Hits
-from tui_gru.debugger.probe import TOGETHER
 from tui_gru.debugger.tallies import UNKNOWN, Tally
-from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.timeline import BLOCK, Timeline
 from tui_gru.debugger.triggers import Trigger
 from tui_gru.engine.batch import BatchRecord
 
@@ -19,13 +18,16 @@ from tui_gru.engine.batch import BatchRecord
 class Lookout:
     """What is known of the hits of a trigger is in its tally. `matters` is False where it is only to be counted: for a log."""
 
-    def __init__(self, trigger: Trigger, timeline: Timeline, tally: Tally, *, matters: bool) -> None:
+    def __init__(self, trigger: Trigger, timeline: Timeline, tally: Tally, columns: Columns, *, matters: bool) -> None:
         self.trigger, self.tally, self.matters = trigger, tally, matters
-        self._timeline, self._counter = timeline, Counter(trigger, timeline)
-        self._counts = self._counter.possible
+        self._timeline, self._counter = timeline, Counter(trigger, timeline, columns)
         self._finder: HitFinder | None = None
-        self._waiting: list[int] = []  # batches in a row to be counted
-        self._together = 1
+        self.counts = self._counter.possible  # whether hits can be counted without looking into batches, for all that is known
+
+    def begin(self) -> None:
+        """Begin to look again, on another way: what is near is to be found soon."""
+        if self._finder is not None:
+            self._finder.begin()
 
     @property
     def counted(self) -> bool:
@@ -37,33 +39,39 @@ class Lookout:
 
     def fill(self, first: int, last: int) -> None:
         """Count in the batches `first` … `last` what can be counted without looking into them."""
-        if not self._counts or first > last:
-            return
-        noted = self.tally.counts(first, last)
-        unknown = np.flatnonzero(noted == UNKNOWN)
-        if unknown.size:
-            low, high = int(unknown[0]), int(unknown[-1])
-            counts = self._counter.counts(first + low, first + high)
-            self._counts = counts is not None
-            if counts is not None:
-                part = noted[low : high + 1]
-                np.copyto(part, counts, where=part == UNKNOWN)
+        for low in range(first, last + 1, BLOCK):
+            if self.counts:
+                self._fill(low, min(low + BLOCK - 1, last))
 
-    def take(self, batch: int, record: BatchRecord) -> bool:
-        """Take another batch of which nothing is known. Whether it may stop in one of those that are known by now."""
-        if self._counts and (self.trigger.plain or not self._timeline.changed_in(batch)):
-            self._waiting.append(batch)
-            if len(self._waiting) < self._together:
-                return False
-            self._together = min(2 * self._together, TOGETHER)
-            return self._count()
-        stops = self._count()
-        return self._note(self._looking().add(batch, record)) or stops
+    def _fill(self, first: int, last: int) -> None:
+        noted = self.tally.counts(first, last)
+        unknown = np.flatnonzero(noted == UNKNOWN) if first < last else range(noted.item() == UNKNOWN)
+        if not len(unknown):
+            return
+        low, high = int(unknown[0]), int(unknown[-1])
+        counts = self._counter.counts(first + low, first + high)
+        self.counts = counts is not None
+        if counts is not None:
+            part = noted[low : high + 1]
+            np.copyto(part, counts, where=part == UNKNOWN)
+
+    def count(self, first: int, last: int) -> bool:
+        """Have all hits known in the batches `first` … `last`, which have been run. Whether it may stop in one of them."""
+        self.fill(first, last)
+        if not self.counts:  # after all
+            for batch in range(first, last + 1):
+                if not self.known(batch):
+                    self._note(self._looking().add(batch, self._timeline.record(batch)))
+            self.settle()
+        return bool(self.worth_a_look(first, last).any())
+
+    def look(self, batch: int, record: BatchRecord) -> bool:
+        """Look into another batch of which nothing is known. Whether it may stop in one of those that are known by now."""
+        return self._note(self._looking().add(batch, record))
 
     def settle(self) -> bool:
-        """Have everything known of what has been taken. Whether it may stop there."""
-        stops = self._count()
-        return (self._finder is not None and self._note(self._finder.settle())) or stops
+        """Have everything known of what has been looked into. Whether it may stop there."""
+        return self._finder is not None and self._note(self._finder.settle())
 
     def may_stop(self, batch: int) -> bool:
         """Whether it stops in a batch of which it is known, or it cannot be told at some place there."""
@@ -79,6 +87,8 @@ class Lookout:
 
     def worth_a_look(self, first: int, last: int) -> NDArray[Any]:
         """For each of the batches `first` … `last` whether it is not known, or it stops there for all that is known."""
+        if first == last:
+            return np.array([not self.known(first) or self.may_stop(first)])
         counts = self.tally.counts(first, last)
         worth: NDArray[Any] = counts == UNKNOWN
         if self.matters:
@@ -94,7 +104,7 @@ class Lookout:
         """The hits in a batch."""
         if (noted := self.tally.noted(batch)) is not None:
             return noted
-        ticks = self._counter.ticks_in(batch) if self._counts else None
+        ticks = self._counter.ticks_in(batch) if self.counts else None
         if ticks is not None:
             return Hits(batch, ticks)
         finder = HitFinder(self.trigger, self._timeline)
@@ -114,19 +124,10 @@ class Lookout:
     def number(self, tick: int) -> int | None:
         """Which hit it is, in time, that is at a tick; None where that is not known without looking."""
         batch = (tick - 1) // self._timeline.program.ticks
-        self.fill(0, batch - 1)
+        if self.tally.before(batch) is None:
+            self.fill(0, batch - 1)
         before = self.tally.before(batch)
         return None if before is None else before + self.hits_in(batch).ticks.index(tick) + 1
-
-    def _count(self) -> bool:
-        waiting, self._waiting = self._waiting, []
-        if not waiting:
-            return False
-        self.fill(waiting[0], waiting[-1])
-        for batch in waiting:
-            if not self.known(batch):  # it cannot be counted after all
-                self._note(self._looking().add(batch, self._timeline.record(batch)))
-        return self._note([] if self._finder is None else self._finder.settle()) or any(map(self.may_stop, waiting))
 
     def _looking(self) -> HitFinder:
         if self._finder is None:

@@ -98,10 +98,10 @@ def _listed(path: Path) -> Listed:
 def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
     """When a session was written, where it was left, and its branches, the current one first."""
     here = facts.read(file, "here", facts.HERE)
-    newest = {name: tick for name, _, tick in facts.read(file, "branches", facts.BRANCHES)}
-    if here["tick"] > newest.pop(here["branch"], -1):
+    names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
+    if here["branch"] not in names or here["tick"] > here["newest"]:
         raise damaged(file.path, "the place where it was left")
     config = Config.of(**facts.read(file, "run", facts.RUN)["config"])
     at = position_of(program_of(config), here["tick"])
     place = f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}"
-    return written_in(file) / 1e6, place, (here["branch"], *newest)
+    return written_in(file) / 1e6, place, (here["branch"], *(name for name in names if name != here["branch"]))

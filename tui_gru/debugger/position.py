@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from tui_gru.debugger.program import Line, Program
+from tui_gru.debugger.typed import LARGEST, Reader
+from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 
@@ -37,36 +38,33 @@ def position_of(program: Program, tick: int) -> Position:
     return Position(tick, epoch, batch, t, line.phase, line, k + 1, number)
 
 
-_PLACE = re.compile(r"(?:e\s*(?P<e>\d+))?\s*(?:b\s*(?P<b>\d+))?\s*(?:t\s*(?P<t>\d+))?\s*", re.IGNORECASE)
-
-
 def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
     """The tick of a place: `e3 b2 t1` (counted from 1; what is left out is as it is `here`), a position, or a tick.
 
     Without a timestep it is the beginning of the batch or epoch. Raises `TuiGruError` where it does not fit the program.
     """
-    if isinstance(place, Position):
-        return place.tick
     if isinstance(place, str):
         epoch, batch, t = _parts(place, program)
         if batch is None:
             batch = here.batch if epoch is None else 0
         epoch = here.epoch if epoch is None else epoch
         start = (epoch * program.num_batches + batch) * program.ticks
-        return start if t is None else start + program.end_of_timestep(t)
-    if isinstance(place, bool) or not hasattr(place, "__index__"):
-        raise TuiGruError(f"a place is a text such as e3 b2 t1, a position, or a tick, not {place!r}")
-    return max(place.__index__(), 0)
+        tick = start if t is None else start + program.end_of_timestep(t)
+    else:
+        tick = arguments.whole("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
+    if tick > LARGEST:
+        raise TuiGruError(f"tick {arguments.shown(tick)} is further than any run goes, which is {LARGEST:,}")
+    return max(tick, 0)
 
 
 def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
     """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 0-based; None for what is left out."""
-    match = _PLACE.fullmatch(text.strip())
-    if match is None or not text.strip():
-        raise TuiGruError(f"{text!r} is no place in time; write it as e3 b2 t1 (epoch, batch, timestep, counted from 1)")
-    epoch, batch, t = (None if part is None else int(part) - 1 for part in match.groups())
-    for what, value, limit in (("epoch", epoch, None), ("batch", batch, program.num_batches), ("timestep", t, program.seq_length)):
-        if value is not None and (value < 0 or (limit is not None and value >= limit)):
-            bounds = "from 1" if limit is None else f"from 1 to {limit}"
-            raise TuiGruError(f"there is no {what} {value + 1}; they are counted {bounds}")
+    reader = Reader(text, "e3 b2 t1 (epoch, batch, timestep, counted from 1)")
+    limits = {"e": ("an epoch", LARGEST), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
+    parts: list[int | None] = []
+    for letter, (what, most) in limits.items():
+        parts.append(reader.whole(what, least=1, most=most) - 1 if reader.take(letter) else None)
+    if reader.left or parts == [None, None, None]:
+        raise reader.error(f"{arguments.shown(text)} is no place in time")
+    epoch, batch, t = parts
     return epoch, batch, t

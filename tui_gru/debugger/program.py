@@ -16,6 +16,7 @@ from tui_gru.debugger.names import Kind, Named, named_values
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config
 from tui_gru.engine.segments import Segment
+from tui_gru.engine.update import COUNT
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
@@ -110,7 +111,8 @@ class LossNames(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the listing: a line, or the heading of a loop over `counter` (epoch, batch or t). `indent` counts levels."""
+    """A row of the listing: a line, the heading of a loop over `counter` (epoch, batch or t), or of the lines of a layer in such a
+    loop. `indent` counts levels."""
 
     text: str
     indent: int
@@ -205,6 +207,11 @@ class Program:
                     return target, parameter
         raise KeyError(name)
 
+    @cached_property
+    def counts_updates(self) -> bool:
+        """Whether the update rule reads how many updates there were: n."""
+        return any(COUNT in line.reads for line in self.update)
+
     def way_of(self, name: str) -> int:
         """The direction in which the timesteps of `name` are computed, 1 or −1; 0 for what a batch has once."""
         named = self.names[name]
@@ -285,6 +292,27 @@ class Program:
         """The layers, each in one direction, in the order of the equations."""
         return self.model.composed.layers
 
+    def layer_with(self, name: str) -> Layer | None:
+        """The layer, in one direction, whose suffix a name has; None for what is of no layer, or where there is but one."""
+        suffix = split(name)[1]
+        return next((layer for layer in self.layers if suffix and layer.suffix == suffix), None)
+
+    def parameters_with(self, layer: Layer) -> tuple[str, ...]:
+        """The parameters of a layer, and those that are of no layer: of the input and of the head."""
+        return tuple(name for name in self.parameters if self.layer_with(name) in (None, layer))
+
+    @cached_property
+    def main_layer(self) -> Layer:
+        """The last layer, in the direction of time."""
+        return self.layers[-2 if self.config.bidirectional else -1]
+
+    def layer_name(self, layer: Layer) -> str:
+        """`layer 1 of 2`, in a model of two directions `layer 1 of 2 ←`, of a single layer `backwards ←`."""
+        count, arrow = self.layers[-1].number + 1, "←" if layer.backwards else "→"
+        if count == 1:
+            return f"{'backwards' if layer.backwards else 'forwards'} {arrow}"
+        return f"layer {layer.number + 1} of {count}{f' {arrow}' if self.config.bidirectional else ''}"
+
     @cached_property
     def input(self) -> str:
         """The name of what the model reads from outside."""
@@ -340,7 +368,7 @@ class Program:
     @cached_property
     def main_state(self) -> str:
         """The state that the output of the last layer is: h."""
-        layer = self.model.composed.layers[-1 if not self.config.bidirectional else -2]
+        layer = self.main_layer
         return layer.output if layer.output in layer.states else layer.states[0]
 
     def flow_of(self, state: str) -> FlowNames:
@@ -468,8 +496,27 @@ class Program:
             if block.way:
                 heading = f"for t in 1…{T}:" if block.way > 0 else f"for t in {T}…1:"
                 rows.append(Row(heading, 2, counter="t", block=block.number))
-            rows += [Row(line.text, 3 if block.way else 2, line, block=block.number) for line in block.lines]
+            heading = ""
+            for line in block.lines:
+                heading, before = self._heading(line) if block.way else "", heading
+                if heading != before:
+                    rows.append(Row(f"# {heading}", 3, block=block.number))
+                rows.append(Row(line.text, 3 if block.way else 2, line, block=block.number))
         return tuple(rows)
+
+    def _heading(self, line: Line) -> str:
+        """Over lines of one kind, where there are several layers or directions: which layer, and what its names end with."""
+        if len(self.layers) == 1:
+            return ""
+        layer = self.layer_with(line.target)
+        if layer is None:
+            below = self.layers[0].reads
+            of_input = line.target in (below, f"d{below}") or self.input in line.reads
+            return "input" if of_input else "head and loss"
+        if split(line.target)[0] in ("out", "dout"):
+            count = self.layers[-1].number + 1
+            return "both directions" if count == 1 else f"layer {layer.number + 1} of {count}, both directions"
+        return f"{self.layer_name(layer)}: …{layer.suffix}"
 
 
 def _shares(line: equations.Line) -> Expression:

@@ -13,12 +13,12 @@ from tui_gru.engine.config import Config
 MOST = 64
 MOST_OF_A_RUN = 2  # more of them would not stay in the processor's cache, and the way to one from a checkpoint is short
 LEAST = 4  # batches that are kept whatever the limit: the one shown, the one before it, and two to run in
-ARRAYS, ARRAYS_OF_TIMESTEP = 16_000, 5_000  # bytes that the arrays of a record take besides their numbers; measured
+RECORD, VIEW = 25_000, 160  # bytes that a record takes besides its numbers, and each array that it cuts for a pass; measured
 
 
 def size_at_hand(config: Config) -> int:
     """Memory of one batch at hand, bytes: of a small model most of it is not the numbers."""
-    return config.record_bytes + ARRAYS + ARRAYS_OF_TIMESTEP * config.seq_length
+    return config.record_bytes + RECORD + VIEW * config.compiled.views
 
 
 @dataclass(frozen=True, eq=False, slots=True)

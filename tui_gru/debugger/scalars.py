@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
+import os
 import threading
 import weakref
 from collections import OrderedDict
@@ -18,7 +18,7 @@ from tui_gru.engine.errors import TuiGruError
 COLUMNS = ("loss", "grad_norm", "max_weight")
 BLOCK = 1024  # rows that go to the file together
 READ = 8  # blocks of the file that are kept at hand
-ROW_BYTES = 8 * len(COLUMNS)
+BLOCK_BYTES = 8 * len(COLUMNS) * BLOCK
 
 Rows = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ class Scalars:
         self._new: dict[int, Rows] = {}  # blocks that are not in the file, by number
         self._read: OrderedDict[int, Rows] = OrderedDict()
         self._file: IO[bytes] | None = None
-        self._filed = 0  # blocks in the file
+        self._filed, self._process = 0, os.getpid()  # how many blocks are in the file, which is written by this process only
 
     def add(self, rows: Rows | Sequence[Sequence[float]]) -> int:
         """Add rows (n, 3). Returns the first one's number."""
@@ -81,25 +81,27 @@ class Scalars:
 
     def _from_file(self, number: int) -> Rows:
         assert self._file is not None
-        size = BLOCK * ROW_BYTES
         try:
-            self._file.seek(number * size)
-            data = self._file.read(size)
-        except OSError as error:
-            data = str(error).encode()
-        if len(data) != size:
+            data = _read(self._file, number * BLOCK_BYTES)
+        except OSError:
+            data = b""
+        if len(data) != BLOCK_BYTES:
             raise TuiGruError("the temporary file with the losses of earlier batches cannot be read; open the session again")
         return np.frombuffer(data).reshape(BLOCK, len(COLUMNS))
 
     def _spill(self) -> None:
         """Move the oldest blocks to the file, as many as there is no room for."""
-        most = max(1, self._budget.share("scalars") // (BLOCK * ROW_BYTES))
+        most = max(1, self._budget.share("scalars") // BLOCK_BYTES)
+        if len(self._new) < most or self._process != os.getpid():  # after a fork the file is that of the other process
+            return
+        import tempfile  # late: few runs are so long
+
         try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="tui-gru-", buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
             while len(self._new) >= most:
-                if self._file is None:
-                    self._file = tempfile.TemporaryFile(prefix="tui-gru-", buffering=0)  # noqa: SIM115
-                    weakref.finalize(self, self._file.close)
-                self._file.seek(self._filed * BLOCK * ROW_BYTES)
+                self._file.seek(self._filed * BLOCK_BYTES)
                 data = memoryview(self._new[self._filed].data).cast("B")
                 while data:
                     data = data[self._file.write(data) :]
@@ -107,3 +109,11 @@ class Scalars:
                 del self._new[self._filed - 1]
         except OSError:  # no room there: nothing is lost, and it is tried again with the next block
             return
+
+
+def _read(file: IO[bytes], at: int) -> bytes:
+    """A block of the file; without moving in it, where that can be, since processes that come of a fork share the place."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), BLOCK_BYTES, at)
+    file.seek(at)
+    return file.read(BLOCK_BYTES)

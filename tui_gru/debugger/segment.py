@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import groupby
+from operator import attrgetter
 
 import numpy as np
 
@@ -45,18 +47,21 @@ class Memory:
 class Segment:
     """Batches from the one on in which `action` was done, just after tick `start`. Batches are counted through all epochs.
 
-    It takes over from the segment `before`, which the first one does not have. Of its first batch only the action is kept: the
-    record is that of `before`, changed and computed on from there, whenever it is asked for. What has been computed never changes:
-    a replay that passes a checkpoint is compared with it.
+    It takes over from the segment `before`, which the first one does not have; `base` is the last before those that took over at
+    the same tick. Of its first batch only the action is kept: the record is that of `before`, changed and computed on from there,
+    whenever it is asked for. What has been computed never changes: a replay that passes a checkpoint is compared with it.
     """
 
     __slots__ = (
-        "__weakref__", "_memory", "_unproven", "action", "before", "first_batch", "history", "machine", "number", "settings",
-        "start",
+        "__weakref__", "_memory", "_unproven", "action", "base", "before", "first_batch", "history", "machine", "number",
+        "settings", "start",
     )  # fmt: skip
 
     def __init__(self, memory: Memory, start: int, settings: Settings, action: Action, before: Segment | None = None) -> None:
         self._memory, self.start, self.settings, self.action, self.before = memory, start, settings, action, before
+        self.base: Segment | None = (
+            before.base if before is not None and before.base is not None and before.start == start else before
+        )
         self.first_batch = position_of(memory.program, start).number
         self.history = History(self.first_batch, memory.budget, memory.scalars)
         self.machine = ""
@@ -172,17 +177,17 @@ class Segment:
 
         The last `keep` + 2 batches of each segment stay at hand; the records of those before are used again.
         """
-        segment, *rest = route
-        while rest:
-            taking_over = [each for each in rest if each.start == rest[0].start]
-            goal = rest[0].first_batch
+        segment = route[0]
+        groups = [list(group) for _, group in groupby(route[1:], key=attrgetter("start"))]
+        for i, taking_over in enumerate(groups):
+            goal = taking_over[0].first_batch
             if not isinstance(found, Kept) or at < goal:
                 at, found = segment._run(at, found, goal, keep, _before(goal, monitor))
                 if at < goal:
                     return at, found
-            segment, rest = taking_over[-1], rest[len(taking_over) :]
+            segment = taking_over[-1]
             at, found = goal, segment._taken_over(taking_over, found)
-            final = not rest or rest[0].first_batch > at
+            final = i + 1 == len(groups) or groups[i + 1][0].first_batch > at
             if final and monitor is not None and monitor(at, found.record):
                 return at, found
         return (at, found) if isinstance(found, Kept) and at == to else segment._run(at, found, to, keep, monitor)

@@ -20,6 +20,7 @@ from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.state import State
 from tui_gru.debugger.surviving import recorded
 from tui_gru.debugger.timeline import Timeline
+from tui_gru.debugger.travelling import Progress
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.errors import TuiGruError
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 HISTORY_MEMORY = 256 * 2**20
 MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and bytes that they may take whatever the limit
 DRAW_BYTES = 320  # memory of a sampled character besides its distribution
+LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session keeps its samples with the probabilities of each
 ALIASES = {"lr": "learning_rate"}
 
 
@@ -95,11 +97,39 @@ class Session(Explaining, Comparing):
         return value
 
     @recorded
-    def sample(self, primer: str, length: int = 10, *, sampler: str = "fed-back", temperature: float = 1.0, seed: int = 0) -> str:
-        """Sample text with the parameters of this moment: the primer and `length` characters. Never changes the training."""
+    def sample(
+        self,
+        primer: str,
+        length: int = 10,
+        *,
+        sampler: str = "fed-back",
+        temperature: float = 1.0,
+        seed: int = 0,
+        progress: Progress | None = None,
+    ) -> str:
+        """Sample text with the parameters of this moment: the primer and `length` characters. Never changes the training.
+
+        The sample is kept with the session; where it is interrupted, as far as it has come. Raises `TuiGruError`, also for more
+        than `LONGEST_SAMPLE` characters.
+        """
         from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
 
-        drawn = sample(self.config, self._moment.weights, primer, length, sampler=sampler, temperature=temperature, seed=seed)
+        length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
+        if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:
+            raise TuiGruError(f"the primer of a session's sample has at most {LONGEST_PRIMER:,} characters", option="primer")
+
+        def stop(done: int) -> bool:
+            if progress is not None:
+                progress(f"{done:,} of {length:,} characters")
+            return self._interrupted.is_set()
+
+        with self._under_way():
+            drawn = sample(
+                self.config, self._moment.weights, primer, length,
+                sampler=sampler, temperature=temperature, seed=seed, stop=stop,
+            )  # fmt: skip
+        if len(drawn.draws) < length:
+            self.notice = f"stopped after {len(drawn.draws):,} of {length:,} characters"
         drawn = replace(drawn, tick=self.position.tick)
         self.samples = _newest((*self.samples, drawn), self._timeline.memory.budget.share("samples"))
         return drawn.text

@@ -165,7 +165,8 @@ def replace(path: Path, fill: Fill) -> Inode:
                 _synchronise(path.parent)
             return inode
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # of a path that cannot be one
+            new.unlink(missing_ok=True)
 
 
 def recording(path: Path, inode: Inode) -> SessionFile:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.jumping import Jumping
@@ -21,6 +22,7 @@ class SettingStops(Jumping):
     def _begin(self, state: State) -> None:
         super()._begin(state)
         self._ready: dict[Stop, Trigger] = {}
+        self._active: tuple[Stops | None, tuple[Trigger, ...]] = None, ()
         self._stops: Stops = self._restored(STOPS, self._read_stops, Stops())
 
     def _read_stops(self, data: Any) -> Stops:
@@ -68,7 +70,8 @@ class SettingStops(Jumping):
 
     def _keep_stops(self, stops: Stops) -> None:
         self._stops = stops
-        self._ready = {stop: self._ready[stop] for stop in self._ready if stop in stops.all}
+        there = set(stops.all)
+        self._ready = {stop: ready for stop, ready in self._ready.items() if stop in there}
         self.keep(STOPS, stops.to_data())
 
     def _made_ready(self, stop: Stop) -> Trigger:
@@ -78,10 +81,17 @@ class SettingStops(Jumping):
             self._ready[stop] = trigger_of(stop, self.program)
         return self._ready[stop]
 
-    def _watched(self) -> tuple[Watched, ...]:
+    def _active_triggers(self) -> tuple[Trigger, ...]:
+        """All that stops a run, or writes, made ready."""
+        if self._active[0] is not self._stops:
+            self._active = self._stops, tuple(map(self._made_ready, self._stops.active))
+        return self._active[1]
+
+    def _watched(self) -> Sequence[Watched]:
         """What is watched, at this moment."""
         if not self._stops.watches:
             return ()
-        from tui_gru.debugger.watching import watched
+        from tui_gru.debugger.watching import WatchedValues, watched
 
-        return tuple(watched(self._made_ready(watch), self._timeline, self._moment) for watch in self._stops.watches)
+        timeline, moment = self._timeline, self._moment
+        return WatchedValues(self._stops.watches, lambda watch: watched(self._made_ready(watch), timeline, moment), self._idle)

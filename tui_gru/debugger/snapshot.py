@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -63,7 +64,7 @@ class Snapshot:
     notice: str = ""
     forks: tuple[Fork, ...] = ()
     stops: Stops = NO_STOPS
-    watched: tuple[Watched, ...] = ()
+    watched: Sequence[Watched] = ()
     log: tuple[LogLine, ...] = ()
     marks: tuple[Mark, ...] = ()
     hits: tuple[int, ...] = ()
@@ -117,8 +118,8 @@ class Snapshot:
     @property
     def tutorial_term1(self) -> Array | None:
         """Term 1 as the tutorial's own code takes it, which is not finite where ŷ underflows to 0; None if not computed yet."""
-        line = self.program.lines.get("term1")
-        value = self.value("term1") if line is not None else None
+        line = self.program.lines.get(self.program.loss_names.entry)
+        value = self.value(line.target) if line is not None else None
         if value is None or line is None or line.formula is None:
             return None
         numbers = Numbers(self.moment, self.position.t)

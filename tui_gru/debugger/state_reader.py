@@ -89,9 +89,9 @@ class _Reader:
             raise damaged(self._file.path, what)
 
     def _branches(self, here: dict[str, Any]) -> Branches:
-        named = self._fact("branches", facts.BRANCHES)
+        named, current = self._fact("branches", facts.BRANCHES), here["branch"]
         branches = Branches(
-            {name: self._branch(branch) for name, *branch in named},
+            {name: self._branch([last, here["newest"] if name == current else newest]) for name, last, newest in named},
             here["branch"],
             tuple(self._change(f"done/{i}") for i in range(here["done"])),
             tuple(self._change(f"undone/{i}") for i in range(here["undone"])),

@@ -1,12 +1,12 @@
 """Writing a session down: all of it the first time, and from then on what has changed.
 
-The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch,
-stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest], `segment/I` (the
-segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N` (changes), `samples`,
-and `kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout, commands). The arrays, by
-segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by batch; `sample/N` the
-draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends
-with segment `here.counted`.
+The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch, how
+far that has come, stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest],
+`segment/I` (the segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N`
+(changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout,
+commands). The arrays, by segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by
+batch; `sample/N` the draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the
+timeline that ends with segment `here.counted`.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.branches import Branch, Change
+from tui_gru.debugger.branches import Branch, Branches, Change
 from tui_gru.debugger.divergence import fingerprint
 from tui_gru.debugger.encoding import pack, to_json
 from tui_gru.debugger.machine import this_machine
@@ -56,6 +56,7 @@ class StateWriter:
         self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
+        self._named: tuple[tuple[str, Branch | Segment], ...] = ()  # the branches in the file, the current one by its last segment
         self._kept: Mapping[str, Any] | None = None
         self._counted: int | None = None
         self._here: dict[str, Any] = {}
@@ -77,7 +78,7 @@ class StateWriter:
             self._write_changes(file, "undone", state.branches.undone)
             self._write_samples(file, state.samples)
             self._write_hit_counts(file, state)
-            self._put(file, "branches", [[name, *_branch(branch)] for name, branch in state.branches.named.items()])
+            self._write_branches(file, state.branches)
             self._write_kept(file, state.kept)
             self._write_place(file, state, changed=file.changes > before)
 
@@ -114,6 +115,7 @@ class StateWriter:
         here = {
             "tick": state.tick,
             "branch": branches.current,
+            "newest": branches.newest,
             "stride": asdict(state.stride),
             "stop_on_nan": state.stop_on_nan,
             "done": len(branches.done),
@@ -124,6 +126,15 @@ class StateWriter:
             self.written = min(max(now(), self.written + 1), LATEST)
             self._put(file, "here", {**here, "written": self.written})
             self._here = here
+
+    def _write_branches(self, file: SessionFile, branches: Branches) -> None:
+        """How far the current branch has come is in `here`, so that a step does not write all branches again."""
+        named = tuple(
+            (name, branch.timeline.last if name == branches.current else branch) for name, branch in branches.named.items()
+        )
+        if named != self._named:
+            self._put(file, "branches", [[name, *_branch(branch)] for name, branch in branches.named.items()])
+            self._named = named
 
     def _branches(self, state: State) -> Iterator[Branch]:
         """Every branch that may hold segments not written yet."""

@@ -16,6 +16,7 @@ from tui_gru.debugger.triggers import Trigger
 from tui_gru.engine.batch import BatchRecord
 
 BLOCK = 2**14  # batches whose tallies are looked through at once
+COUNTED_TOGETHER = 64  # batches at most that are counted at once as they are run
 QUIET = 32  # batches of which all is known, after which a walk is given up for the tallies
 
 
@@ -98,7 +99,7 @@ class StopSearch:
 
     def _count_before(self, batch: int) -> bool:
         """Have the hits before a batch known to those who count them. Whether it was broken off."""
-        counting = [lookout for lookout in self._lookouts if lookout.counted]
+        counting = [lookout for lookout in self._lookouts if lookout.counted and lookout.tally.before(batch) is None]
         if not counting:
             return False
         every, self._lookouts = self._lookouts, counting
@@ -149,19 +150,42 @@ class StopSearch:
         How far it has come, all of which is then known, and whether it was broken off.
         """
         reached, quiet, broken, computed = first, 0, False, self._timeline.computed
+        counting = [lookout for lookout in self._lookouts if lookout.counts]
+        looking = [lookout for lookout in self._lookouts if not lookout.counts]
+        uncounted, together = first, 1  # the first batch that those that count do not know of; how many they count at once
 
-        def visit(batch: int, record: BatchRecord) -> bool:
-            nonlocal reached, quiet, broken
-            reached, stops, quiet = batch, False, quiet + 1
-            for lookout in self._lookouts:
+        def count(upto: int) -> bool:
+            nonlocal uncounted, counting
+            stops = [lookout.count(uncounted, upto) for lookout in counting] if uncounted <= upto else []
+            looking.extend(lookout for lookout in counting if not lookout.counts)
+            uncounted, counting = upto + 1, [lookout for lookout in counting if lookout.counts]
+            return any(stops)
+
+        def look(batch: int, record: BatchRecord) -> bool:
+            changed = self._timeline.changed_in(batch)
+            stops = changed and count(batch - 1)
+            for lookout in (*looking, *counting) if changed else tuple(looking):
+                if changed and lookout.trigger.plain:
+                    continue
                 if not lookout.known(batch):
-                    stops, quiet = lookout.take(batch, record) or stops, 0
+                    stops = lookout.look(batch, record) or stops
                 elif lookout.matters and not through:
                     stops = lookout.settle() or lookout.may_stop(batch) or stops
+            return stops
+
+        def visit(batch: int, record: BatchRecord) -> bool:
+            nonlocal reached, quiet, broken, together
+            reached, known = batch, all(lookout.known(batch) for lookout in looking)
+            quiet = quiet + 1 if known else 0
+            stops = look(batch, record)
+            if batch + 1 - uncounted >= together:
+                together = min(2 * together, COUNTED_TOGETHER)
+                stops = count(batch) or stops
             broken = self._monitor(batch, record)
             return broken or (stops and not through) or (quiet >= QUIET and batch < computed)
 
         self._timeline.walk(first, last, visit)
+        count(reached)
         for lookout in self._lookouts:
             lookout.settle()
         return reached, broken

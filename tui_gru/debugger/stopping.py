@@ -6,21 +6,30 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.position import Position
-from tui_gru.debugger.stops import Breakpoint
+from tui_gru.debugger.state import State
+from tui_gru.debugger.stops import Stops
 from tui_gru.debugger.surviving import recorded
+from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.travelling import Progress, either
 from tui_gru.debugger.trouble import Trouble, joined
 from tui_gru.debugger.writing import Writing
 
 # Searching is imported once there is something to stop at.
 if TYPE_CHECKING:
+    from tui_gru.debugger.counting import Columns
+    from tui_gru.debugger.lookout import Lookout
     from tui_gru.debugger.stop_search import Halt
+    from tui_gru.debugger.triggers import Trigger
 
 FAR = 10**15  # ticks, which no run without an end comes to
 
 
 class Stopping(Writing):
     """Runs until something stops it; steps heed what is on their way, too. Seeks, searches and SGD steps do not."""
+
+    def _begin(self, state: State) -> None:
+        self._lookouts: tuple[Timeline, Stops, Columns, dict[Trigger, Lookout]] | None = None
+        super()._begin(state)
 
     @recorded
     def continue_(self, progress: Progress | None = None) -> bool:
@@ -53,7 +62,7 @@ class Stopping(Writing):
         return bool(self.notice)
 
     def _walk(self, tick: int, progress: Progress | None) -> Position:
-        if not self._stops.active:
+        if not self._active_triggers():
             return self._go(tick, progress)
         end = self.end
         tick = self._timeline.place(tick if end is None else min(tick, end.tick))
@@ -67,25 +76,43 @@ class Stopping(Writing):
 
     def _halted(self, tick: int, progress: Progress | None) -> Halt | None:
         """Find what stops one on the way to `tick`, and if something does, go there; None where there is nothing that could."""
-        here = self.position.tick
+        here, N = self.position.tick, self.program.ticks
         ahead = tick > here
-        active = [stop for stop in self._stops.active if ahead or not (isinstance(stop, Breakpoint) and stop.log)]
-        if not active or tick == here:
+        after, upto = (here, tick) if ahead else (max(tick - 1, 0), here - 1)
+        triggers = [each for each in self._active_triggers() if (ahead or each.log is None) and each.tested_between(after, upto, N)]
+        if not triggers or tick == here:
             return None
-        from tui_gru.debugger.lookout import Lookout
         from tui_gru.debugger.stop_search import StopSearch
 
-        timeline, tallies = self._timeline, self._all_tallies()
-        triggers = [self._made_ready(stop) for stop in active]
-        lookouts = [Lookout(each, timeline, tallies.of(timeline, each.key), matters=each.log is None) for each in triggers]
+        timeline = self._timeline
+        lookouts = [self._lookout(each) for each in triggers]
         monitor, checks = self._monitor(self._watch(ahead), progress), self._check_watch(None) if ahead else None
         search = StopSearch(timeline, lookouts, either(monitor, checks))
-        halt = search.forward(here, tick) if ahead else search.back(here, tick)
+        try:
+            halt = search.forward(here, tick) if ahead else search.back(here, tick)
+        except BaseException:
+            self._lookouts = None  # what they were waiting for is not known
+            raise
         if checks is not None and (upto := self._checked_whole(checks, halt.tick)) < halt.tick:
             halt = replace(halt, tick=upto, by=(), broken_off=True)
         if halt.by:
             self._arrive(halt.tick, halt)
         return halt
+
+    def _lookout(self, trigger: Trigger) -> Lookout:
+        """What looks for the hits of a trigger on this timeline. It is kept, since making it ready costs more than a step."""
+        from tui_gru.debugger.counting import Columns
+        from tui_gru.debugger.lookout import Lookout
+
+        timeline, stops = self._timeline, self._stops
+        if self._lookouts is None or self._lookouts[:2] != (timeline, stops):
+            self._lookouts = timeline, stops, Columns(timeline), {}
+        *_, columns, lookouts = self._lookouts
+        if trigger not in lookouts:
+            tally = self._all_tallies().of(timeline, trigger.key)
+            lookouts[trigger] = Lookout(trigger, timeline, tally, columns, matters=trigger.log is None)
+        lookouts[trigger].begin()
+        return lookouts[trigger]
 
     def _arrive(self, tick: int, halt: Halt | None = None) -> None:
         """Be where a run has ended, or where a number ceased to be finite before that; with `halt`, that is what stopped it."""

@@ -19,6 +19,7 @@ from tui_gru.debugger.session_errors import SessionFileError, UnwritableSessionE
 from tui_gru.debugger.session_file import SessionFile
 from tui_gru.debugger.state import State
 from tui_gru.debugger.state_writer import StateWriter
+from tui_gru.engine.arguments import shown
 
 SUFFIX = ".tui-gru"
 LONGEST_NAME = 200  # bytes
@@ -142,16 +143,16 @@ def _real(path: FilePath) -> Path:
 def _expanded(name: FilePath) -> Path:
     try:
         path = Path(name).expanduser()
-        bad = not os.fspath(name) or "\0" in path.name or len(os.fsencode(path.name)) > LONGEST_NAME
-    except (TypeError, ValueError, RuntimeError):  # ~nobody/file
-        bad = True
-    if bad:
+        encoded = os.fsencode(path)
+    except (TypeError, ValueError, RuntimeError):  # not to be encoded; ~nobody/file
+        raise _no_name(name) from None
+    if not os.fspath(name) or b"\0" in encoded or len(os.fsencode(path.name)) > LONGEST_NAME:
         raise _no_name(name)
     return path
 
 
 def _no_name(name: FilePath) -> SessionFileError:
-    return SessionFileError(f"{name!r} is no name of a file; give one such as math{SUFFIX}")
+    return SessionFileError(f"{shown(name)} is no name of a file; give one such as math{SUFFIX}")
 
 
 def _make_folder(path: Path) -> None:

@@ -44,6 +44,7 @@ class Surviving(ABC):
     _later: _Later | None
     _verb: int  # the thread that is in a recorded verb, 0 if none is
     _keeping: dict[str, Any]  # what that verb keeps: it is written with what else the verb changes
+    _idle: RLock  # held by a recorded verb, and by what must not come at the same time as one
     _recording: RLock  # what is kept may come from another thread than the verbs
 
     @abstractmethod
@@ -55,6 +56,7 @@ class Surviving(ABC):
         self._kept, self._recorder, self._later, self.notice = state.kept, None, None, ""
         self.unrecorded, self._opened = False, None
         self._verb, self._keeping, self._recording = 0, {}, RLock()
+        self._idle = RLock()
 
     @classmethod
     def open(cls, path: FilePath, *, record: bool = False, history_memory: int | None = None) -> Self:
@@ -238,14 +240,15 @@ def recorded(verb: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P]
 
     @wraps(verb)
     def record(session: S, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        if session._verb == get_ident():
-            return verb(session, *args, **kwargs)
-        session._verb = get_ident()
-        try:
-            return verb(session, *args, **kwargs)
-        finally:
-            session._verb = 0
-            session.record()
+        with session._idle:
+            if session._verb == get_ident():
+                return verb(session, *args, **kwargs)
+            session._verb = get_ident()
+            try:
+                return verb(session, *args, **kwargs)
+            finally:
+                session._verb = 0
+                session.record()
 
     return record
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Iterable, Mapping
-from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from tui_gru.debugger.timeline import Timeline
 
 UNKNOWN = -1
 RECENT = 64
+MOST = 4  # timelines
 
 Key = tuple[str, ...]
 
@@ -94,10 +95,10 @@ class Tally:
 
 
 class Tallies:
-    """The tallies of all timelines that are still there, by the keys of triggers."""
+    """The tallies of the timelines that were asked about last, by the keys of triggers. Those of others are counted anew."""
 
     def __init__(self) -> None:
-        self._of: WeakKeyDictionary[Timeline, dict[Key, Tally]] = WeakKeyDictionary()
+        self._of: OrderedDict[Timeline, dict[Key, Tally]] = OrderedDict()
 
     def put(self, timeline: Timeline, tallies: Mapping[Key, Tally]) -> None:
         """Take over tallies of a timeline."""
@@ -107,6 +108,9 @@ class Tallies:
         """The tally of a trigger; what is known of a timeline with the same beginning is taken over."""
         if timeline not in self._of:
             self._of[timeline] = self._taken_over(timeline)
+            while len(self._of) > MOST:
+                self._of.popitem(last=False)
+        self._of.move_to_end(timeline)
         return self._of[timeline].setdefault(key, Tally())
 
     def _taken_over(self, timeline: Timeline) -> dict[Key, Tally]:
@@ -118,4 +122,5 @@ class Tallies:
 def _in_common(one: Timeline, other: Timeline) -> int:
     """How many of the first batches two timelines have in common."""
     same = one.common(other)
-    return min((each.segments[same].first_batch for each in (one, other) if same < len(each.segments)), default=0) if same else 0
+    parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
+    return min(parted, default=max(one.computed, other.computed) + 1) if same else 0

@@ -82,10 +82,8 @@ class Timeline:
         segment = self.chain.beginning_at(tick)
         if segment is None:
             return self.moment(tick)
-        while segment.start == tick and segment.before is not None:
-            segment = segment.before
         position = self.position(tick)
-        return Moment(self.program, position, segment.record(position.number)[1], self.program.config.vocabulary)
+        return Moment(self.program, position, (segment.base or segment).record(position.number)[1], self.program.config.vocabulary)
 
     def place(self, tick: int) -> int:
         """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
@@ -116,9 +114,9 @@ class Timeline:
             upto = min(upto, first)
         return None
 
-    def record(self, batch: int) -> BatchRecord:
-        """The finished record of a batch, counted through all epochs."""
-        return self._owner(batch).record(batch)[1]
+    def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
+        """The finished record of a batch, counted through all epochs; of an earlier one if `monitor` stopped it."""
+        return self._owner(batch).record(batch, monitor)[1]
 
     def before(self, batch: int) -> BatchRecord:
         """The finished record of the batch before; of the first batch, its own with the weights that the run began with."""
@@ -208,9 +206,12 @@ class Timeline:
         """How many of the first segments two timelines have in common."""
         return self.chain.shared(other.chain)
 
-    def earlier(self, batch: int) -> tuple[BatchRecord, ...]:
-        """The records of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other)."""
+    def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[BatchRecord, ...]:
+        """The records of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other).
+
+        `monitor` may raise where they are run again.
+        """
         if not self.program.earlier:
             return ()
         begin = batch - batch % self.program.num_batches
-        return tuple(self.record(b) for b in range(begin, batch))[::-1]
+        return tuple(self.record(b, monitor) for b in range(begin, batch))[::-1]

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.checked_run import CheckWatch, Tally
     from tui_gru.debugger.conditions import Condition
 
-Progress = Callable[[Position], None]
+Progress = Callable[[Position | str], None]  # how far a run has come, in time or in words
 
 
 class Travelling(Surviving):
@@ -56,6 +56,12 @@ class Travelling(Surviving):
     def newest(self) -> Position:
         """The furthest place reached on this branch."""
         return self._timeline.position(self._branches.newest)
+
+    def batches_to(self, tick: int | None = None) -> int:
+        """At most how many batches are run, or run again, on the way to a tick of this branch; None: to where it stands."""
+        batch = max((self.position.tick if tick is None else tick) - 1, 0) // self.program.ticks
+        ahead = batch - self._timeline.computed
+        return ahead if ahead > 0 else batch - self._timeline.replay_start(batch) + 1
 
     @property
     def end(self) -> Position | None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
+from functools import cached_property
 
 from tui_gru.debugger.conditions import Condition, ConditionError, Expression, compile_condition, compile_value
 from tui_gru.debugger.hit_counts import HitCount
@@ -34,6 +36,19 @@ class Trigger:
     @property
     def id(self) -> int:
         return self.stop.id
+
+    def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
+        """Whether one of the ticks after `after`, up to `upto`, is one at which it is tested, if its batch learns as that may."""
+        places = self._places
+        if not places or upto - after >= batch_ticks:
+            return bool(places) and after < upto
+        batch, k = divmod(after, batch_ticks)
+        i = bisect_right(places, k)
+        return (batch * batch_ticks + places[i] if i < len(places) else (batch + 1) * batch_ticks + places[0]) <= upto
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return sorted({*self.ticks[False], *self.ticks[True]})
 
     @property
     def plain(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from threading import RLock
+from typing import Any, overload
 
 import numpy as np
 
@@ -12,6 +14,38 @@ from tui_gru.debugger.moment import Moment, value_before
 from tui_gru.debugger.stops import Watch, Watched
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.debugger.triggers import Trigger
+
+
+class WatchedValues(Sequence[Watched]):
+    """Watches at a moment. Each is evaluated when it is first asked for, so that those that are not shown cost nothing.
+
+    That may need batches replayed, for which a verb of the session has to have ended: `idle` is held meanwhile. While it is held by
+    a verb in another thread, a watch that has not been evaluated has no value.
+    """
+
+    def __init__(self, watches: Sequence[Watch], evaluate: Callable[[Watch], Watched], idle: RLock) -> None:
+        self._watches, self._evaluate, self._idle = watches, evaluate, idle
+        self._known: dict[int, Watched] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    @overload
+    def __getitem__(self, index: int) -> Watched: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Watched]: ...
+    def __getitem__(self, index: int | slice) -> Watched | Sequence[Watched]:
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        watch = self._watches[index]
+        if watch.id not in self._known:
+            if not self._idle.acquire(blocking=False):
+                return Watched(watch)
+            try:
+                self._known[watch.id] = self._evaluate(watch)
+            finally:
+                self._idle.release()
+        return self._known[watch.id]
 
 
 def watched(trigger: Trigger, timeline: Timeline, moment: Moment) -> Watched:

@@ -12,7 +12,7 @@ from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.setting_stops import SettingStops
 from tui_gru.debugger.state import State
-from tui_gru.debugger.stops import Breakpoint, LogLine
+from tui_gru.debugger.stops import LogLine
 from tui_gru.debugger.surviving import HITS, LOG, recorded
 from tui_gru.debugger.travelling import Progress
 
@@ -84,7 +84,7 @@ class Writing(SettingStops):
     @contextmanager
     def _writing(self, progress: Progress | None = None) -> Iterator[None]:
         """A run: what log points write at the places that it passes on its way onwards is in the log after it."""
-        logs = [stop for stop in self._stops.breakpoints if stop.enabled and stop.log]
+        logs = any(stop.enabled and stop.log for stop in self._stops.breakpoints)
         before = self.position.tick
         try:
             yield
@@ -92,15 +92,16 @@ class Writing(SettingStops):
             if logs and self.position.tick > before:
                 self._interrupted.clear()  # what has ended the run is not to keep it from being written down
                 try:
-                    self._write(logs, before, progress)
+                    self._write(before, progress)
                 finally:
                     self._interrupted.clear()
 
-    def _write(self, logs: list[Breakpoint], before: int, progress: Progress | None) -> None:
+    def _write(self, before: int, progress: Progress | None) -> None:
         from tui_gru.debugger.log_lines import lines_between, merged
 
-        triggers, here, old = [self._made_ready(stop) for stop in logs], self.position.tick, self._log_of.get(self.branch, ())
-        monitor = self._monitor(None, progress)
+        here, old, monitor = self.position.tick, self._log_of.get(self.branch, ()), self._monitor(None, progress)
+        logs = (trigger for trigger in self._active_triggers() if trigger.log is not None)
+        triggers = [trigger for trigger in logs if trigger.tested_between(before, here, self.program.ticks)]
         lines = lines_between(triggers, self._timeline, self._all_tallies(), before, here, monitor, MOST_LINES)
         self._keep_log(self.branch, merged(old, lines, MOST_LINES))
 

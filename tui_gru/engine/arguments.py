@@ -5,8 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-import numpy as np
-
 from tui_gru.engine.errors import TuiGruError
 
 LARGEST = 2**63 - 1  # what 8 bytes hold
@@ -47,9 +45,13 @@ def text(name: str, value: Any, *, option: str | None = None) -> str:
 
 def truth(name: str, value: Any) -> bool:
     """True or False, as a Python bool; NumPy's own are taken, and so are 0 and 1."""
-    if not isinstance(value, (int, np.bool_)) or value not in (0, 1):
+    try:
+        plain = value.item() if hasattr(value, "item") else value
+    except ValueError:  # an array of several
+        plain = None
+    if not isinstance(plain, int) or plain not in (0, 1):
         raise TuiGruError(f"{name} must be True or False, not {shown(value)}")
-    return bool(value)
+    return bool(plain)
 
 
 def shown(value: Any) -> str:

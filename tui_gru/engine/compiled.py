@@ -130,8 +130,14 @@ class Compiled:
         return self.schedule.named[name] in self.zero_in_earlier
 
     @cached_property
+    def views(self) -> int:
+        """How many arrays a record cuts for its two passes: whole ones, and one for each timestep of a loop."""
+        codes = [self.functions[name].code for name in ("forward", "backward")]
+        return sum(len(code.views["R"]) + self.sizes["T"] * sum(map(len, code.loops.values())) for code in codes)
+
+    @cached_property
     def record_bytes(self) -> int:
-        """Memory of one record, bytes."""
+        """Memory of the numbers of one record, bytes."""
         own = sum(int(np.prod(self.slot_shape(slot))) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot in self.slots)
         vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
         return own + vectors * self.dtype.itemsize

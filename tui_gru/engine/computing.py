@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import Compiled
@@ -41,8 +42,8 @@ class Point:
 def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
     """Compute a batch whose inputs, first states and `before` are set.
 
-    A model without a loss also needs the gradients that come from outside: of its output (`dh_given`, or as `Page.outputs` names it)
-    and, in `flows_in`, of the last states. Without `settings` there is no update: the weights stay as they are.
+    A model without a loss also needs the gradients that come from outside: of its output (`dh_given`, or as `Page.outputs` names
+    it) and, in `flows_in`, of the last states. Without `settings` there is no update: the weights stay as they are.
     """
     _forward(record)
     if learn:
@@ -176,11 +177,21 @@ def _go_on(record: BatchRecord, at: Point) -> None:
             array = record.slot(slot)
             kept[slot] = array, array.copy()
 
+    softmaxes = {operation.log_of for operation in phase.operations} - {None}
+    by_hand: dict[Operation, NDArray[np.bool_]] = {}  # which entries of a softmax are not what was computed
+
     def keep(number: int) -> None:
-        slot = phase.operations[number].memory
-        if slot in kept:
-            part, value = kept[slot]
+        operation = phase.operations[number]
+        array = record.slot(operation.memory, operation.half)
+        if operation.log_of in by_hand:  # a logarithm is computed from what is under the softmax
+            where = by_hand[operation.log_of]
+            array[where] = np.log(record.array(operation.log_of.name)[where])
+        if operation.memory in kept:
+            part, value = kept[operation.memory]
+            computed = array.copy() if operation in softmaxes else array
             part[...] = value
+            if operation in softmaxes:
+                by_hand[operation] = array != computed
 
     order = list(dict.fromkeys(operation.loop for operation in phase.operations if operation.loop >= 0))
     function.run(record, record.before, record.own_gradients, [starts[loop] for loop in order], keep)

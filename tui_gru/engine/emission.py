@@ -68,6 +68,7 @@ class _Function:
         self.code = Code(name)
         body: list[str] = []
         loop = -1
+        last = {(operation.memory, operation.loop): operation for operation in schedule.phases[phase].operations}
         for number, operation in enumerate(schedule.phases[phase].operations):
             if operation in zero:
                 continue
@@ -83,7 +84,8 @@ class _Function:
                     body.append(f"    for %{loop}% in {rounds}{f'[start[{at}]:]' if guarded else ''}:")
             indent = "        " if loop >= 0 else "    "
             body.append(indent + self._call(operation))
-            if guarded and operation.timed and operation.memory.whole:
+            finished = last[operation.memory, operation.loop] is operation
+            if guarded and operation.timed and operation.memory.whole and finished:
                 body.append(f"{indent}{'if first: ' if loop >= 0 else ''}keep({number})")
         text = "\n".join(body)
         for number in self.code.loops:

@@ -199,8 +199,11 @@ class Lowering:
     def _applied(self, node: e.Apply) -> Operation:
         made, function = self._made, node.function
         if function == "log" and isinstance(node.argument, e.Name) and self.named.get(node.argument.name) in self._softmax:
-            shifted, _, total = self._powers(self._softmax[self._read(node.argument.name)])
-            return made("sub", shifted, made("log", total))
+            softmax = self._read(node.argument.name)
+            shifted, _, total = self._powers(self._softmax[softmax])
+            result = made("sub", shifted, made("log", total))
+            result.log_of = softmax
+            return result
         values = [self._value(part) for part in node.parts]
         value, zero, one = values[0], self._constant(0), self._constant(1)
         match function:

@@ -49,7 +49,8 @@ class Operation:
     """A value: what computes it, or a leaf (an input, a state, a parameter, a constant), which has no `args`.
 
     `half` says, of a value in the memory of a state, whether it lies one timestep later in it. `carried` is, of a state that is
-    read, the operation that computes it. `stage` and `loop` say when it is done: before a loop, in it (−1: in none), or after.
+    read, the operation that computes it; `log_of`, of a logarithm, the softmax that it is of. `stage` and `loop` say when it is
+    done: before a loop, in it (−1: in none), or after.
     """
 
     kind: str
@@ -64,6 +65,7 @@ class Operation:
     crosses: bool = False  # read in another phase than its own
     half: int = 0
     carried: Operation | None = None
+    log_of: Operation | None = None
     stage: int = 0
     loop: int = -1
     depth: int = 0

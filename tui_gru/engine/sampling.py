@@ -7,6 +7,7 @@ never sees what was chosen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -59,9 +60,11 @@ def sample(
     sampler: str = "fed-back",
     temperature: float = 1.0,
     seed: int = 0,
+    stop: Callable[[int], bool] | None = None,
 ) -> Sample:
     """Sample `length` characters after `primer`, from a zero state. Temperature 0 takes the likeliest character.
 
+    `stop` is called after each character with the number there are so far; where it returns True, the sample ends there.
     Raises `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
     check(config, primer, length, sampler, temperature, seed)
@@ -75,6 +78,8 @@ def sample(
         uniform = None if temperature == 0 else generator.random()
         chosen, y_hat = choose(logits, temperature, uniform)
         draws.append(Draw(config.vocabulary[chosen], chosen, y_hat, uniform))
+        if stop is not None and stop(len(draws)):
+            break
         if len(draws) < length:
             logits = step.through([chosen] if sampler == "fed-back" else primer_ids)
     return Sample(primer, sampler, float(temperature), int(seed), tuple(draws))

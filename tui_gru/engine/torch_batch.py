@@ -219,7 +219,7 @@ class Pass:
     def _computed(self, task: Task) -> Value:
         if task.name in self._plan.states:
             return self._state_before(task)
-        return self._by_formula(task) if task.name in self._plan.formulas else self._row(task.name, self._stored.value(*task))
+        return self._by_formula(task) if task.name in self._plan.formulas else self.row(task.name, self._stored.value(*task))
 
     def value(self, name: str, t: int | None = None) -> Value:
         """A value at one timestep or at all of them, or a parameter."""
@@ -232,10 +232,10 @@ class Pass:
         if t is not None:
             whole = self._found.get(Task(name, None))
             return self._stored.value(name, t) if whole is None else whole.at(t)
-        self._found[Task(name, t)] = stacked([self._row(name, self.value(name, t)) for t in range(self._plan.length)])
+        self._found[Task(name, t)] = stacked([self.row(name, self.value(name, t)) for t in range(self._plan.length)])
         return self._found[Task(name, t)]
 
-    def _row(self, name: str, value: Value) -> Value:
+    def row(self, name: str, value: Value) -> Value:
         """Of what is the same in all copies, the row that differs in each of them. Only of a name that is not mixed."""
         rows = self._additions.rows
         if rows is None or value.has_copies or name in self._plan.mixed or "B" not in value.axes:
@@ -282,11 +282,11 @@ class Pass:
             reading = Reading(other, name, nth[other])
             nth[other] += 1
             value = self.value(other, t)
-            value = self.whole(other, t, value) if name in self._plan.mixed else self._row(other, value)
+            value = self.whole(other, t, value) if name in self._plan.mixed else self.row(other, value)
             return self._additions.add(reading, t, value)
 
         tensor, axes = evaluated(self._plan.formulas[name], read, self._plan.softmaxes)
-        missing = self._row(name, self._stored.missing(name, t)).tensor
+        missing = self.row(name, self._stored.missing(name, t)).tensor
         return Value(tensor + missing, axes)
 
     def _state_before(self, task: Task) -> Value:
@@ -296,5 +296,5 @@ class Pass:
         state = self._plan.states[task.name]
         t = _earlier(self._page, state, task.t)
         if 0 <= t < self._plan.length:
-            return self._additions.add(Ahead(state), t, self._row(state, self.value(state, t)))
-        return self._row(state, self._borders.get(state) or self._stored.value(task.name, task.t))
+            return self._additions.add(Ahead(state), t, self.row(state, self.value(state, t)))
+        return self.row(state, self._borders.get(state) or self._stored.value(task.name, task.t))

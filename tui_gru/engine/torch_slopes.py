@@ -38,6 +38,7 @@ class Slopes:
         self._given = {name: tensor_of(record.array(with_word(f"d{name}", "given"))) for name in self._page.outputs}
         self._axes = {name: operation.axes for name, operation in record.compiled.schedule.named.items()}
         self._ahead = {self._page.ahead(state): state for state in self._page.states}
+        self._flows = dict(zip(self._page.states, map(tensor_of, record.flows_in), strict=True))
 
     @property
     def values(self) -> Mapping[str, Value]:
@@ -120,10 +121,12 @@ class Slopes:
         run = Pass(self._chain[-1], additions, borders).run(self._plan.tasks)
         if not self._given:
             return run.value(self._page.output)
-        totals = []
-        for name, given in self._given.items():
-            value = run.whole(name, None, run.value(name))
-            totals.append((value.tensor * given).flatten(int(value.has_copies)).sum(-1))
+        taken = [(run.whole(name, None, run.value(name)), given) for name, given in self._given.items()]
+        for state, flow in self._flows.items():
+            t = 0 if self._page.states[state].backwards else self._plan.length - 1
+            end = additions.add(Ahead(state), t, run.row(state, run.value(state, t)))
+            taken.append((run.whole(state, t, end), flow))
+        totals = [(value.tensor * given).flatten(int(value.has_copies)).sum(-1) for value, given in taken]
         return Value(sum(totals[1:], totals[0]), ())
 
 

@@ -58,8 +58,8 @@ def compose(
 ) -> Composed:
     """A whole model. Without a loss, the gradient of the last layer's output comes from outside.
 
-    `lengths` adds a mask of row lengths, `dropout` a mask between each layer and the next, `input_gradient` asks for the gradient of
-    what the first layer reads. Raises `EquationError` where a piece cannot be used as it is, or names clash.
+    `lengths` adds a mask of row lengths, `dropout` a mask between each layer and the next, `input_gradient` asks for the gradient
+    of what the first layer reads. Raises `EquationError` where a piece cannot be used as it is, or names clash.
     """
     _check_cell(cell)
     pieces = [instance(source)]
@@ -175,7 +175,8 @@ def _masked(piece: Page) -> Page:
 def _dropout(reads: str, axis: str, suffix: str) -> Page:
     """What is handed on to the next layer, times the mask that was drawn for it."""
     mask = f"mask{suffix}"
-    line = Line(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note="what dropout leaves: 0, or 1 / (1 − p) times the value")
+    note = "what dropout leaves: 0, or 1 / (1 − p) times the value"
+    line = Line(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note=note)
     return Page(inputs={mask: Input(axis)}, lines=(line,))
 
 

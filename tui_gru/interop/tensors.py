@@ -57,7 +57,12 @@ def byte_size(shape: Sequence[int], dtype: str) -> int:
 
 
 def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_order: ByteOrder = "<") -> Array:
-    """The numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes; half precision is widened to float32."""
+    """The numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes; half precision is widened to float32.
+
+    Of whole numbers only int64 is read: row lengths, and indices.
+    """
+    if dtype == "int64":
+        return np.frombuffer(data, f"{byte_order}i8").reshape(shape)
     if dtype not in FLOATS:
         raise ModelFileError(not_float(dtype))
     if dtype == "bfloat16":  # the upper half of a float32

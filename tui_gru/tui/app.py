@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
 import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date
 from functools import partial
@@ -19,11 +19,14 @@ from textual import events
 from textual.app import App, SystemCommand
 from textual.driver import Driver
 from textual.filter import LineFilter
+from textual.message import Message
 from textual.screen import Screen
+from textual.worker import WorkerFailed
 
 from tui_gru.debugger.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.ending import EndingSignals
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
 from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
@@ -34,11 +37,14 @@ from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 
+TOO_MANY = 20  # errors in a second
+
 
 class TuiGruApp(App[None]):
     """The debugger on a session. `own_keys` are a person's keys by verb id."""
 
     TITLE = "tui-gru"
+    ALLOW_SELECT = False  # panels have no text to select, and what has been removed must not be selected in
     CSS_PATH = "screens/main.tcss"  # here, since Textual does not load the style file of a default screen
 
     def __init__(
@@ -47,7 +53,9 @@ class TuiGruApp(App[None]):
         super().__init__()
         self.session = session
         self.main: MainScreen | None = None  # it may go on in another session
-        self.keyboard = Keyboard(self)
+        self.keyboard = Keyboard(self, self._say_problem)
+        self._signals = EndingSignals()
+        self._problems: list[float] = []  # when they were said
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
         self.own_keys = dict(own_keys or {})
         self._bound = {key for keys in self.own_keys.values() for key in keys.split(",")}
@@ -80,10 +88,12 @@ class TuiGruApp(App[None]):
 
     def on_mount(self) -> None:
         """Leave the terminal as it was when the process is told to end."""
-        loop = asyncio.get_running_loop()
-        if threading.current_thread() is threading.main_thread() and hasattr(signal, "SIGHUP"):
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
-                loop.add_signal_handler(number, self._leave, number)
+        in_terminal = not self.is_headless and threading.current_thread() is threading.main_thread()
+        if in_terminal and hasattr(signal, "SIGHUP"):
+            self._signals.handle((signal.SIGTERM, signal.SIGHUP, signal.SIGINT), self._leave)
+
+    def on_terminal_gone(self) -> None:
+        self._signals.take(signal.SIGHUP)
 
     def _leave(self, number: int) -> None:
         for screen in self.screen_stack:
@@ -94,11 +104,51 @@ class TuiGruApp(App[None]):
     def get_line_filters(self) -> Sequence[LineFilter]:
         return [*super().get_line_filters(), SAFE_LINES, *((PLAIN_LINES,) if self.glyphs is ASCII else ())]
 
+    # What goes wrong
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            self._say_problem(error, f"dealing with {type(message).__qualname__}")
+
+    def _say_problem(self, error: Exception, doing: str) -> None:
+        """Say it on the main screen, and go on. The program ends where there is no such screen, or where errors follow at once."""
+        now = time.monotonic()
+        self._problems = [then for then in self._problems if now - then < 1] + [now]
+        if self.main is None or not self.main.is_mounted or len(self._problems) > TOO_MANY:
+            super()._handle_exception(error)
+        else:
+            self.main.say_problem(error, doing)
+
+    def _handle_exception(self, error: Exception) -> None:
+        """What Textual ends a program for: what goes wrong in a worker, in a callback, in drawing."""
+        if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
+            error = error.error
+        self._say_problem(error, "the screen's own work")
+
+    def _fatal_error(self) -> None:
+        """Leave with one line, and a report, in the place of Textual's traceback."""
+        from tui_gru.debugger.error_reports import reported
+
+        assert self._exception is not None
+        self.panic(f"tui-gru: {reported(self._exception, 'opening or drawing the screen')}")
+
+    def action_command_palette(self) -> None:
+        from tui_gru.tui.command_palette import Palette  # late: few open it
+
+        if not any(isinstance(screen, Palette) for screen in self.screen_stack):
+            self.push_screen(Palette())
+
+    # Keys
+
     async def on_event(self, event: events.Event) -> None:
         """Keys, and what is pasted between them, are dealt with one after the other.
 
         Alt and a letter is what escape and a letter soon after it are to a terminal: it is taken as these.
         """
+        if isinstance(event, events.InputEvent) and not self.screen_stack:  # the program has come to its end
+            return
         if not isinstance(event, (events.Key, events.Paste)) or event.is_forwarded:
             await super().on_event(event)
             return
@@ -116,6 +166,7 @@ class TuiGruApp(App[None]):
 
     def on_unmount(self) -> None:
         self.keyboard.close()
+        self._signals.close()
 
     def on_ready(self) -> None:
         gc.freeze()

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import ast
-import re
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.expression_text import ConditionError
 from tui_gru.debugger.origin import Number
+from tui_gru.debugger.position import tick_of
+from tui_gru.debugger.typed import Reader, TypedError, is_number, shortened
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import stop_commands
+from tui_gru.tui.examples import example
 from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.screens.walking import LARGEST_COUNT
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.main import MainScreen
@@ -40,7 +42,8 @@ class Arguments(str):
 
 @dataclass(frozen=True)
 class Command:
-    """`usage` and `help` are what `?` shows; `run` is given the screen and what was typed after the name."""
+    """`usage` and `help` are what `?` shows, with names of the model (`example`); `run` is given the screen, and what was typed
+    after the name."""
 
     names: tuple[str, ...]
     usage: str
@@ -58,8 +61,8 @@ def execute(screen: MainScreen, typed: str) -> None:
             arguments = Arguments.of(rest, typed)
             try:
                 command.run(screen, arguments)
-            except ConditionError as error:  # its column is counted from the arguments' first
-                raise ConditionError(error.reason, error.column + arguments.begins) from None
+            except TypedError as error:  # its column is counted from the arguments' first
+                raise error.moved(arguments.begins) from None
             return
     from difflib import get_close_matches
 
@@ -69,22 +72,33 @@ def execute(screen: MainScreen, typed: str) -> None:
 
 
 def _step(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(r"(-?\d+)?\s*(\w+)?", rest)
-    if match is None or (match[2] or "timestep") not in LEVELS:
-        raise TuiGruError(f"step takes a count and one of line, timestep, phase, batch, epoch, not {rest!r}: step 3 batch")
-    screen.walk(LEVELS[match[2] or "timestep"], int(match[1] or 1))
+    reader = Reader(rest, "step 3 batch")
+    count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT) if reader.next_whole() else 1
+    screen.walk(_level(reader, "timestep"), count)
+
+
+def _level(reader: Reader, default: str) -> str:
+    """The level that is left to read, or the default where nothing is."""
+    name = reader.left or default
+    if name not in LEVELS:
+        raise reader.error(f"there is no level {shortened(name)}; there are line, timestep, phase, batch, epoch")
+    return LEVELS[name]
 
 
 def _go(screen: MainScreen, rest: str) -> None:
-    relative = re.fullmatch(r"([+-]\d+)\s*([a-z]*)", rest)
-    if relative is not None and (relative[2] or "op") in LEVELS:
-        screen.walk(LEVELS[relative[2] or "op"], int(relative[1]))
-    elif percent := re.fullmatch(r"(\d+(?:\.\d+)?)\s*%", rest):
-        screen.go(round(min(float(percent[1]), 100) / 100 * screen.span))
-    elif rest.isdecimal():
-        screen.go(int(rest))
+    reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
+    if rest[:1] in ("+", "-", "−"):
+        count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
+        screen.walk(_level(reader, "op"), count)
+    elif rest.endswith("%"):
+        percent = reader.number("a part of the run", before="%")
+        screen.go(round(min(max(percent, 0), 100) / 100 * screen.span))
+    elif reader.next_whole():
+        tick = reader.whole("a tick")
+        reader.end()
+        screen.go(tick)
     else:
-        screen.go(rest)
+        screen.go(tick_of(rest, screen.snapshot.position, screen.snapshot.program))
 
 
 def _until(screen: MainScreen, rest: Arguments) -> None:
@@ -96,36 +110,31 @@ def _back(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _set(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(r"([^\s\[\]=,]+)\s*(?:\[([\d,\s-]+)\])?\s*=?\s*(\S.*|'.')", rest)
-    if match is None:
-        raise TuiGruError(f"write it as Wz[0,1] 0.5, h[0,1] 0.5, learning_rate 0.1, or text[3] a, not {rest!r}")
-    name, index, value = match.groups()
-    screen.edit(name, tuple(int(part) for part in index.split(",")) if index else None, _value(value))
+    reader = Reader(rest, example(screen.session.program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
+    name, index = reader.entry()
+    if len(reader.left) > 1:
+        reader.take("=")
+    value: str | float
+    if name == "text":
+        value = reader.character()
+    else:
+        value = reader.number(name)
+        reader.end()
+    screen.edit(name, index, value)
 
 
 def _why(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(r"([^\s\[\]=,]+)\s*(?:\[([\d,\s]+)\])?(?:\s+t\s*(\d+))?", rest)
-    if match is None:
-        raise TuiGruError(f"write it as h[1,0], Wz[3,0], loss, or z[0,1] t 2 for another timestep, not {rest!r}")
-    index = tuple(int(part) for part in match[2].split(",")) if match[2] else ()
-    screen.ask(Number(match[1], index, None if match[3] is None else int(match[3]) - 1, screen.snapshot.position.tick))
+    reader = Reader(rest, example(screen.session.program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
+    name, index = reader.entry()
+    screen.ask(Number(name, index, reader.timestep(screen.snapshot.program.seq_length), screen.snapshot.position.tick))
 
 
 def _what_if(screen: MainScreen, rest: str) -> None:
-    match = re.fullmatch(r"([^\s\[\]=,]+)\s*(?:\[([\d,\s]+)\])?\s*=?\s*(\S+)(?:\s+t\s*(\d+))?", rest)
-    value = _value(match[3]) if match is not None else ""
-    if match is None or isinstance(value, str):
-        raise TuiGruError(f"write it as z[0,1] 0.5, Wz[3,0] -1, or h[1,0] 0 t 2 for another timestep, not {rest!r}")
-    index = tuple(int(part) for part in match[2].split(",")) if match[2] else ()
-    screen.suppose(match[1], index, value, None if match[4] is None else int(match[4]) - 1)
-
-
-def _value(text: str) -> str | float:
-    try:
-        value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
-        return text
-    return value if isinstance(value, (int, float, str)) else text
+    reader = Reader(rest, example(screen.session.program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
+    name, index = reader.entry()
+    reader.take("=")
+    value = reader.number(name)
+    screen.suppose(name, index, value, reader.timestep(screen.snapshot.program.seq_length))
 
 
 def _learning(screen: MainScreen, rest: str) -> None:
@@ -146,18 +155,21 @@ def _check(screen: MainScreen, rest: str) -> None:
 
 def _sample(screen: MainScreen, rest: str) -> None:
     """A sampler by its name, a whole number as length, another number as temperature, else the primer; in any order."""
+    reader = Reader(rest, "sample Ma 10 0.8 tutorial")
     primer, sampler, length, temperature = None, None, None, None
-    for word in rest.split():
-        if word in SAMPLERS:
-            sampler = word
-        elif word.isdecimal() and length is None:
-            length = int(word)
-        elif re.fullmatch(r"\d+|\d*\.\d+", word) and temperature is None:
-            temperature = float(word)
+    while reader.left:
+        word = reader.next_word
+        number = word[0] in "0123456789." and is_number(word)
+        if number and length is None and word.isdecimal():
+            length = reader.whole("a length")
+        elif number and temperature is None:
+            temperature = reader.number("a temperature")
+        elif sampler is None and word in SAMPLERS:
+            sampler = reader.word()
         elif primer is None:
-            primer = word
+            primer = reader.word()
         else:
-            raise TuiGruError(f"sample takes a primer, a length, a temperature such as 0.8, and a sampler, not also {word!r}")
+            raise reader.error(f"sample takes a primer, a length, a temperature and a sampler, not also {shortened(word)}")
     screen.draw_sample(
         primer=primer,
         length=10 if length is None else length,
@@ -183,7 +195,7 @@ def _rename(screen: MainScreen, rest: str) -> None:
 
 def _open(screen: MainScreen, rest: str) -> None:
     name, _, last = rest.rpartition(" ")
-    copy = last == "copy" and bool(name.strip()) and not Path(rest).expanduser().exists()
+    copy = last == "copy" and bool(name.strip()) and not os.path.exists(os.path.expanduser(rest))
     screen.open(_named(name.strip() if copy else rest, "open walk"), copy=copy)
 
 
@@ -199,7 +211,7 @@ def _export(screen: MainScreen, rest: str, *, overwrite: bool = False) -> None:
         raise TuiGruError("name a file: export here.txt, export here.tex, export here.svg")
     from tui_gru.tui.exporting import export  # late: it draws on panels that are not there before they are asked for
 
-    path = Path(rest).expanduser()
+    path = Path(os.path.expanduser(rest))
     screen.say(f"wrote {export(screen, path, overwrite=overwrite)} to {path}")
 
 
@@ -215,15 +227,15 @@ COMMANDS = (
     Command(("export!",), "export! here.tex", "the same over a file that exists", partial(_export, overwrite=True)),
     Command(("step", "s"), "step 3 batch", "step, a negative count back in time: line, timestep, phase, batch, epoch", _step),
     Command(("go", "g"), "go e3 b2 t1", "go to a place: e3 b2 t1, 50%, +100, -2e, or a tick", _go),
-    Command(("until",), "until loss < 0.5", "run until a condition holds: any(z > 0.9), epoch == 3, isnan(loss)", _until),
+    Command(("until",), "until loss < 0.5", "run until a condition holds: any($z > 0.9), epoch == 3, isnan(loss)", _until),
     Command(("back",), "back loss > 1", "back in time until a condition holds", _back),
     Command(
         ("break", "b"),
-        "break h if any(h > 0.9) hits %5",
+        "break $h if any($h > 0.9) hits %5",
         "stop on a line, on a condition, at a hit count; log TEMPLATE only writes",
         stop_commands.break_,
     ),
-    Command(("watch", "w"), "watch max(abs(h)) stop", "show a value; stop: runs stop when it changes", stop_commands.watch),
+    Command(("watch", "w"), "watch max(abs($h)) stop", "show a value; stop: runs stop when it changes", stop_commands.watch),
     Command(("stops",), "stops", "the list of breakpoints, watches and marks", lambda screen, rest: screen.list_stops()),
     Command(("delete", "d"), "delete 3", "delete a breakpoint or watch by its number, a mark by its letter", stop_commands.delete),
     Command(("enable",), "enable 3", "enable a breakpoint or watch", stop_commands.enable),
@@ -235,9 +247,9 @@ COMMANDS = (
     Command(("marks",), "marks", "the list, at the marks", lambda screen, rest: screen.list_stops(marks=True)),
     Command(("sgd", "a"), "sgd", "finish this batch, backward, update", lambda screen, rest: screen.action_sgd()),
     Command(("learning", "l"), "learning on", "whether batches end with backward and update", _learning),
-    Command(("set",), "set Wz[0,1] 0.5", "change a weight, h, learning_rate, or a character of the text", _set),
-    Command(("why", "explain"), "why h[1,0]", "where a number comes from; t 2 after it for another timestep", _why),
-    Command(("what-if", "whatif"), "what-if z[0,1] 0.5", "what would follow in this batch from another number", _what_if),
+    Command(("set",), "set $W[0,1] 0.5", "change a weight, $h, learning_rate, or a character of the text", _set),
+    Command(("why", "explain"), "why $h[1,0]", "where a number comes from; t 2 after it for another timestep", _why),
+    Command(("what-if", "whatif"), "what-if $z[0,1] 0.5", "what would follow in this batch from another number", _what_if),
     Command(("sample", "p"), "sample Ma 10 0.8 tutorial", "sample: primer, length, temperature, sampler", _sample),
     Command(("check", "k"), "check every on", "check this batch against PyTorch, or every batch while training", _check),
     Command(("undo", "u"), "undo", "undo the last change", lambda screen, rest: screen.action_undo()),

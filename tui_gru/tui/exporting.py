@@ -11,6 +11,7 @@ from textual.app import App
 from textual.strip import Strip, StripRenderable
 
 from tui_gru.debugger.line_latex import line_latex, values_latex
+from tui_gru.engine.arguments import shown
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.equations.writing import Writer, latex_text
 from tui_gru.tui.panels.origin import OriginPanel
@@ -40,6 +41,8 @@ def export(screen: MainScreen, path: Path, *, overwrite: bool = False) -> str:
         raise TuiGruError(f"{path} exists and is left as it is; name another, or overwrite it with export! {path}") from None
     except OSError as error:
         raise TuiGruError(f"{path} cannot be written: {error.strerror}; write it elsewhere") from None
+    except ValueError:  # a zero byte, or what cannot be encoded
+        raise TuiGruError(f"{shown(str(path))} is no name of a file; write it as export here.txt") from None
     return what
 
 

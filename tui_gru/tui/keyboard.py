@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -47,11 +48,12 @@ class Keyboard:
 
     So a key could come before what an earlier one had opened, or while what it had started went on, and be lost. Here a key
     that does not apply while a run goes on waits for its end; one that stops the run reaches it at once, and those that wait
-    are forgotten. Of a key held down, those are left out that would be done long after it was let go.
+    are forgotten. Of a key held down, those are left out that would be done long after it was let go. What goes wrong with a key
+    is given to `failed`, with words for what was being done, and the next key is dealt with.
     """
 
-    def __init__(self, app: App[Any]) -> None:
-        self._app = app
+    def __init__(self, app: App[Any], failed: Callable[[Exception, str], None]) -> None:
+        self._app, self._failed = app, failed
         self._typed: deque[_Typed] = deque()
         self._task: asyncio.Task[None] | None = None
         self._newest = ("", 0.0)  # the newest key and when it came
@@ -102,20 +104,28 @@ class Keyboard:
                 typed = self._typed.popleft()
                 if typed.held and self._waited - typed.waited > LAG:
                     continue
-                await self._deal_with(typed.event)
+                try:
+                    await self._deal_with(typed.event)
+                except Exception as error:
+                    self._failed(error, f"dealing with {typed.event!r}")
                 if time.perf_counter() - begun > SLICE:
                     await asyncio.sleep(0)
                     begun = time.perf_counter()
         except Exception as error:
             self._typed.clear()
-            self._app._handle_exception(error)
+            self._failed(error, "dealing with keys")
 
     async def _wait_for_turn(self) -> None:
-        """Until the first of the keys that wait may be dealt with, or none waits any more."""
+        """Until the first of the keys that wait may be dealt with, or none waits any more.
+
+        Keys that wait for what is to be opened are for that, however long it takes: a wait of theirs leaves none out.
+        """
         begun = time.perf_counter()
+        opening = False
         while self._typed and not self._may(self._typed[0].event):
+            opening = opening or getattr(self._app.screen, "expecting", False)
             await asyncio.sleep(AGAIN)
-        if (waited := time.perf_counter() - begun) > 2 * AGAIN:
+        if not opening and (waited := time.perf_counter() - begun) > 2 * AGAIN:
             self._waited += waited
 
     def _may(self, event: events.Key | events.Paste) -> bool:

@@ -10,17 +10,25 @@ from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.keys import VERBS
 
+LONGEST = 2**16  # bytes
 KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}
 
 
 def load(path: Path) -> dict[str, str]:
     """The keys by verb id. Raises `TuiGruError`, naming the place, for what is no key file."""
     try:
-        content = tomllib.loads(path.read_text("utf-8"))
+        with path.open("rb") as file:
+            data = file.read(LONGEST + 1)
     except OSError as error:
         raise TuiGruError(f"{path} cannot be read: {error.strerror}", option="keymap") from None
+    if len(data) > LONGEST:
+        raise _problem(path, f"it is longer than {LONGEST >> 10} KiB, so it is no key file")
+    try:
+        content = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise TuiGruError(f"{path} is not a TOML file: {error}", option="keymap") from None
+    except (ValueError, RecursionError):
+        raise _problem(path, "a number in it has too many digits, or brackets are too deep; write only [keys] in it") from None
     return _checked(content.get("keys", {}), path)
 
 

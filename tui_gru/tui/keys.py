@@ -8,7 +8,8 @@ from textual.binding import Binding
 
 
 class Verb(NamedTuple):
-    """`id` is what a key file remaps, `action` what the main screen does, `label` the word beside the key in the footer.
+    """`id` is what a key file remaps, `action` what the main screen does, `label` the word beside the key in the footer; `help` is
+    what `?` shows, with names of the model (`example`).
 
     Without a label it is not in the footer. `rank` orders the footer: what does not fit is dropped, the highest rank first.
     """
@@ -66,7 +67,7 @@ VERBS = (
     Verb("continue", "c", "continue(1)", "continue", "run to the next breakpoint or changed watch", _STOP, 3),
     Verb("back.continue", "C", "continue(-1)", "", "back in time to the last one", _STOP),
     Verb("breakpoint", "b", "breakpoint", "break", "breakpoint on the line at work; again deletes it", _STOP, 4),
-    Verb("watch", "w", "command('watch ')", "watch", "watch an expression: max(abs(h))", _STOP, 6),
+    Verb("watch", "w", "command('watch ')", "watch", "watch an expression: max(abs($h))", _STOP, 6),
     Verb("stops", "B", "stops", "", "list, edit, delete breakpoints, watches, marks", _STOP),
     Verb("match.next", "right_square_bracket", "match(1)", "", "next match of the last condition", _STOP),
     Verb("match.back", "left_square_bracket", "match(-1)", "", "the match before", _STOP),
@@ -75,7 +76,7 @@ VERBS = (
     Verb("suppose", "i", "suppose", "", "another number in its place: what would follow, and enter keeps it", _LOOK),
     Verb("row", "r", "row(1)", "row", "single out the next row of the batch", _LOOK, 6),
     Verb("row.back", "R", "row(-1)", "", "single out the row before", _LOOK),
-    Verb("layer", "L", "layer", "", "the next layer, in each direction: its gates, states and gradients", _LOOK),
+    Verb("layer", "L", "layer", "", "another layer or direction: its gates, weights and gradients; at last the one at work", _LOOK),
     Verb("weights", "x", "weights", "", "weights, gradients, or the change of the last step", _LOOK),
     Verb("branches", "J", "branches", "", "the list of branches: go to one, rename it, delete it", _LOOK),
     Verb("page", "v", "page", "view", "the next page of panels, on a small screen", _LOOK, 0),

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
 
 
 class Layout(NamedTuple):
-    """What is singled out, shown and zoomed. `row` is 0-based, None where all are alike; `zoomed` is a panel by its kind."""
+    """What is singled out, shown and zoomed. `row` is 0-based, None where all are alike; `zoomed` is a panel by its kind;
+    `layer` is counted through all directions, None follows the line at work."""
 
     page: int = 1
     row: int | None = None
@@ -20,6 +21,7 @@ class Layout(NamedTuple):
     weights: str = MODES[0]
     parameter: str = ""
     zoomed: str = ""
+    layer: int | None = None
 
     @classmethod
     def of(cls, screen: LookingScreen) -> Self:
@@ -32,6 +34,7 @@ class Layout(NamedTuple):
             weights.mode,
             weights.chosen,
             "" if zoomed is None else type(zoomed).__name__,
+            screen.view.layer,
         )
 
     @classmethod
@@ -57,6 +60,8 @@ class Layout(NamedTuple):
         screen.turn_to(self.page)
         screen.set_speed(self.speed)
         screen.single_out(self.row if self.row is None or 0 <= self.row < config.batch_size else None)
+        layers = range(len(screen.snapshot.program.layers))
+        screen.single_out_layer(self.layer if self.layer is None or self.layer in layers else None)
         panels = (panel for panel in screen.query(Panel) if type(panel).__name__ == self.zoomed)
         if (zoomed := next(panels, None)) is not None:
             screen.maximize(zoomed)

@@ -21,11 +21,11 @@ Verb = Callable[[Progress | None], object]
 
 
 class Progressed(Message):
-    """A run has come to `position`."""
+    """A run has come to `place`, or as far as that says in words."""
 
-    def __init__(self, position: Position) -> None:
+    def __init__(self, place: Position | str) -> None:
         super().__init__()
-        self.position = position
+        self.place = place
 
 
 class Finished(Message):
@@ -44,10 +44,12 @@ class Run:
     batches: int | None
     begun: float
 
-    def describe(self, position: Position) -> str:
+    def describe(self, place: Position | str) -> str:
         """`epoch 120 · 41 % · 3 s left`."""
-        done = position.number - self.first
-        words = [f"epoch {position.epoch + 1}"]
+        if isinstance(place, str):
+            return place
+        done = place.number - self.first
+        words = [f"epoch {place.epoch + 1}"]
         if self.batches:
             part = min(max(done / self.batches, 1e-9), 1)
             left = (time.monotonic() - self.begun) * (1 - part) / part
@@ -61,7 +63,7 @@ def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
     """Do a verb in this thread; post its progress and its end."""
     last = yielded = time.monotonic()
 
-    def progress(position: Position) -> None:
+    def progress(place: Position | str) -> None:
         nonlocal last, yielded
         now = time.monotonic()
         if now - yielded >= YIELD_EVERY:
@@ -69,17 +71,29 @@ def carry_out(verb: Verb, post: Callable[[Message], object]) -> None:
             yielded = time.monotonic()
         if now - last >= REPORT_EVERY:
             last = now
-            post(Progressed(position))
+            post(Progressed(place))
 
     try:
         verb(progress)
-    except TuiGruError as error:
-        post(Finished(str(error)))
+    except Exception as error:
+        post(Finished(problem_of(error, "a run")))
     except BaseException:
-        post(Finished("stopped by an internal error"))
+        post(Finished("stopped"))
         raise
     else:
         post(Finished())
+
+
+def problem_of(error: Exception, doing: str) -> str:
+    """What to say of an error: what is wrong with what was asked for; else that it is an internal one, with a report of it.
+
+    `doing` says what was being done.
+    """
+    if isinstance(error, TuiGruError):
+        return str(error)
+    from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+
+    return reported(error, doing)
 
 
 def _duration(seconds: float) -> str:

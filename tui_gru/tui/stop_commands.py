@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.expression_text import ConditionError
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.typed import TypedError, shortened, whole_number
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.examples import example
 
 if TYPE_CHECKING:
     from tui_gru.tui.screens.stopping import StoppingScreen
@@ -18,7 +19,7 @@ _ID = re.compile(r"#(\d+)\s*")
 _KEYWORDS = re.compile(r"(?<!\S)(?:if|hits|log)(?!\S)")
 _CLAUSES = {"if": "condition", "hits": "hits", "log": "log"}
 _KEYWORD = {field: keyword for keyword, field in _CLAUSES.items()}
-_EXAMPLE = "break h_tilde if any(h > 0.9) hits >3 log {loss:.3f}"
+_EXAMPLE = "break loss if loss < 0.5 hits >3 log {loss:.3f}"
 
 
 def break_(screen: StoppingScreen, rest: str) -> None:
@@ -43,7 +44,7 @@ def watch(screen: StoppingScreen, rest: str) -> None:
     assert match is not None
     expression, stops = match[1], match[2] is not None
     if not expression or expression == "stop":
-        raise TuiGruError("name what to watch: watch loss, watch max(abs(h)), watch z[0,1] stop")
+        raise TuiGruError(example(screen.session.program, "name what to watch: watch loss, watch max(abs($h)), watch $z[0,1] stop"))
     _check(screen, {"expression": expression}, {"expression": start})
     if id is None:
         screen.add_watch(expression, stops=stops)
@@ -86,10 +87,10 @@ def _names(rest: str, example: str) -> list[str]:
 
 
 def _number(name: str) -> int:
-    number = name.removeprefix("#")
-    if not number.isdecimal():
-        raise TuiGruError(f"{name!r} is no number of a breakpoint or watch; :stops lists all")
-    return int(number)
+    number = whole_number(name.removeprefix("#"))
+    if number is None:
+        raise TuiGruError(f"{shortened(name)} is no number of a breakpoint or watch; :stops lists all")
+    return number
 
 
 def _id(screen: StoppingScreen, rest: str, kind: type[Breakpoint] | type[Watch]) -> tuple[int | None, int]:
@@ -97,10 +98,10 @@ def _id(screen: StoppingScreen, rest: str, kind: type[Breakpoint] | type[Watch])
     match = _ID.match(rest)
     if match is None:
         return None, 0
-    id = int(match[1])
+    id = _number(match[1])
     if not isinstance(screen.session.stops.get(id), kind):
         other = "a watch; watch" if kind is Breakpoint else "a breakpoint; break"
-        raise ConditionError(f"{id} is {other} #{id} … changes it", 1)
+        raise TypedError(f"{id} is {other} #{id} … changes it", 1)
     return id, match.end()
 
 
@@ -115,7 +116,7 @@ def _clauses(rest: str, start: int) -> tuple[dict[str, str], dict[str, int]]:
         _take(rest[begins : match.start()], field, begins, fields, columns)
         keyword, field, begins = match[0], _CLAUSES[match[0]], match.end()
         if fields[field]:
-            raise ConditionError(f"{keyword} is there twice; write it as {_EXAMPLE}", match.start() + 1)
+            raise TypedError(f"{keyword} is there twice; write it as {_EXAMPLE}", match.start() + 1)
     _take(rest[begins:], field, begins, fields, columns)
     return fields, columns
 
@@ -124,11 +125,11 @@ def _take(text: str, field: str, begins: int, fields: dict[str, str], columns: d
     fields[field] = text.strip()
     columns[field] = begins + len(text) - len(text.lstrip())
     if field != "line" and not fields[field]:
-        raise ConditionError(f"what comes after {_KEYWORD[field]}? Write it as {_EXAMPLE}", begins + len(text) + 1)
+        raise TypedError(f"what comes after {_KEYWORD[field]}? Write it as {_EXAMPLE}", begins + len(text) + 1)
 
 
 def _line(program: Program, typed: str, column: int) -> str:
-    """The target of a line named in code or as on screen. Raises `ConditionError`."""
+    """The target of a line named in code, as on screen, or as on screen in ASCII. Raises `TypedError`."""
     if not typed:
         return ""
     targets = [row.line.target for row in program.rows if row.line is not None]
@@ -137,13 +138,13 @@ def _line(program: Program, typed: str, column: int) -> str:
         from difflib import get_close_matches
 
         close = get_close_matches(typed.split()[0], targets, n=3)
-        hint = f"did you mean {' or '.join(close)}?" if close else "a line is named by what it computes: break h_tilde"
-        raise ConditionError(f"no line computes {typed!r}; {hint}", column + 1)
+        hint = f"did you mean {' or '.join(close)}?" if close else example(program, "a line is named by what it computes: break $z")
+        raise TypedError(f"no line computes {typed!r}; {hint}", column + 1)
     return known
 
 
 def _check(screen: StoppingScreen, fields: dict[str, str], columns: dict[str, int]) -> None:
-    """Raise a `ConditionError`, by its column in what was typed, for a field that cannot be understood."""
+    """Raise a `TypedError`, by its column in what was typed, for a field that cannot be understood."""
     from tui_gru.debugger.conditions import compile_condition, compile_value
     from tui_gru.debugger.hit_counts import HitCount
     from tui_gru.debugger.log_points import LogPoint
@@ -159,5 +160,5 @@ def _check(screen: StoppingScreen, fields: dict[str, str], columns: dict[str, in
         if text and name in checks:
             try:
                 checks[name](text)
-            except ConditionError as error:
-                raise ConditionError(error.reason, error.column + columns[name]) from None
+            except TypedError as error:
+                raise error.moved(columns[name]) from None

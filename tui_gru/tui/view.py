@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from tui_gru.debugger.program import Program
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 
@@ -13,7 +12,7 @@ from tui_gru.equations.compose import Layer
 @dataclass(frozen=True)
 class View:
     """`row` is the batch row singled out, 0-based; None shows all rows alike. `layer` is the layer, in one direction, that panels
-    of one layer show, counted through all of them; None is the last.
+    of one layer show, counted through all of them; None is that of the line at work.
 
     `differences`: where two branches are compared, matrices show this one minus the other, not this one's own numbers.
     """
@@ -22,10 +21,12 @@ class View:
     layer: int | None = None
     differences: bool = True
 
-    def layer_of(self, program: Program) -> Layer:
-        """The layer that is shown."""
-        layers = program.layers
-        return layers[-1] if self.layer is None or self.layer >= len(layers) else layers[self.layer]
+    def layer_of(self, snapshot: Snapshot) -> Layer:
+        """The layer that is shown; the last one where the line at work is of none."""
+        program, line = snapshot.program, snapshot.line
+        if self.layer is not None and self.layer < len(program.layers):
+            return program.layers[self.layer]
+        return (program.layer_with(line.target) if line is not None else None) or program.main_layer
 
 
 @runtime_checkable

@@ -149,10 +149,11 @@ def test_a_step_without_a_call_is_counted(model):
     assert [(step.number, len(step.calls), step.loss) for step in steps] == [(0, 0, 1.0), (1, 1, 2.0)]
 
 
-def test_calls_without_a_gradient_are_kept_where_that_is_wanted(model):
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_calls_without_a_gradient_are_kept_where_that_is_wanted(model, mode):
     steps, running = capture(model, without_gradient=2)
     model.eval()
-    with torch.no_grad():
+    with mode():
         for _ in range(3):
             model(torch.randn(T, B, IN))
     model(torch.randn(T, B, IN))
@@ -169,6 +170,22 @@ def test_validation_with_a_graph_takes_no_memory(model):
     assert sum(entry.call is not None for entry in running._open.entries) == 0
     running.step()
     assert (steps[0].calls, steps[0].not_kept) == ((), 50)
+
+
+def test_a_long_validation_takes_no_room(model, monkeypatch):
+    monkeypatch.setattr("tui_gru.interop.capture.open_step._MANY", 20)
+    optimizer = sgd(model)
+    steps, running = capture(model, optimizer)
+    loss = forward(model)
+    with torch.inference_mode():
+        for _ in range(75):
+            model(torch.randn(T, B, IN))
+    assert len(running._open.entries) <= 20
+    loss.backward()
+    optimizer.step()
+    running.step()
+    assert (len(steps[0].calls), steps[0].not_kept) == (1, 75)
+    assert compare_gradients(steps[0]).cause == "equal"
 
 
 def test_a_gradient_that_comes_to_a_step_that_is_over(model):
@@ -193,3 +210,22 @@ def test_what_is_no_loss_is_refused_and_ends_no_step(model):
     assert running.step(torch.ones((), requires_grad=True)).loss == 1
     running.close()
     assert running.step(1.0) is None
+
+
+def test_steps_that_are_not_wanted_have_no_calls():
+    torch.manual_seed(3)
+    model = Model(num_layers=2, dropout=0.5)
+    optimizer = sgd(model)
+    steps, running = capture(model, optimizer, wanted=lambda number: number % 2 == 1)
+    for _ in range(4):
+        optimizer.zero_grad()
+        forward(model).backward()
+        optimizer.step()
+    running.close()
+    assert [(step.number, len(step.calls), step.updated) for step in steps] == [
+        (0, 0, True),
+        (1, 1, True),
+        (2, 0, True),
+        (3, 1, True),
+    ]
+    assert [compare_gradients(step).cause for step in steps] == ["nothing", "equal", "nothing", "equal"]

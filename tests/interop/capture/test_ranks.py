@@ -15,20 +15,25 @@ from tui_gru.interop.recomputing import compare_gradients, compare_outputs, reco
 ROOT = Path(__file__).parents[3]
 
 
-def trained(folder, kind):
-    """The steps of each of two processes."""
+def run_ranks(kind, folder):
+    """Run two processes that train together; each writes a file named for its rank, or records, into the folder."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     command = [sys.executable, "-W", "ignore", "-m", "tests.interop.capture.ranks", kind]
     with ExitStack() as both:
         started = [
-            both.enter_context(Popen([*command, str(rank), port, str(folder / str(rank))], cwd=ROOT, stderr=PIPE, text=True))
+            both.enter_context(Popen([*command, str(rank), port, str(folder)], cwd=ROOT, stderr=PIPE, text=True))
             for rank in range(2)
         ]
         for process in started:
             _, errors = process.communicate(timeout=300)
             assert process.returncode == 0, errors
+
+
+def trained(folder, kind):
+    """The steps of each of the two."""
+    run_ranks(kind, folder)
     return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
 
 

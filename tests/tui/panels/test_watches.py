@@ -1,4 +1,5 @@
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -114,3 +115,28 @@ async def test_in_ascii(board, panel):
         value = np.linspace(-1, 2, 60).reshape(6, 10)
         lines = await shown(pilot, panel, watching(at("loss"), Watched(LOSS, 1.25, 1.5), Watched(H, value, value)))
         assert lines == ["* loss  +1.5000 > +1.2500", "  h     6x10, -1.00 ~ +2.00"]
+
+
+class Evaluated(tuple):
+    """Watched values that say which of them were looked at."""
+
+    looked_at: ClassVar[set[int]] = set()
+
+    def __getitem__(self, index):
+        self.looked_at.add(index)
+        return super().__getitem__(index)
+
+
+async def test_only_what_is_in_view_is_evaluated(board, panel):
+    panel.styles.height = 6
+    watches = [Watch(i + 1, f"loss + {i}") for i in range(300)]
+    values = Evaluated(Watched(watch, float(i)) for i, watch in enumerate(watches))
+    moment = replace(at("loss"), stops=Stops((), tuple(watches)), watched=values)
+    async with board(panel).run_test(size=(60, 12)) as pilot:
+        assert (await shown(pilot, panel, moment))[:2] == ["  loss + 0    0", "  loss + 1    1"]
+        assert {0, 1} <= values.looked_at <= set(range(6))
+        panel.scroll_to(y=200, animate=False, immediate=True, force=True)
+        await pilot.pause()
+        assert lines_of(panel, 1) == ["  loss + 200  200"]
+        assert max(values.looked_at) < 206
+        assert len(values.looked_at) <= 12

@@ -49,10 +49,12 @@ class Capture:
         without_gradient: int = 0,
         take: Take = fresh,
         rank: int | None = None,
+        wanted: Callable[[int], bool] = lambda number: True,
     ) -> None:
         """`without_gradient`: how many calls of a step are kept that no gradient comes to, such as those under no_grad; the latest.
 
-        `take` gives the memory for arrays, `rank` is this process's among those that train together (default: torch.distributed's).
+        `take` gives the memory for arrays, `rank` is this process's among those that train together (default: torch.distributed's),
+        `wanted` says whether the step of a number, from 0, is to be captured; one that is not has no calls.
         Raises `CaptureError` where there is no GRU in `module`, or another argument does not fit.
         """
         self._parts: dict[Module, GRUModule] = find_grus(module)
@@ -62,8 +64,9 @@ class Capture:
         self._without_gradient = without_gradient
         self._parameters = Parameters(module, self._parts)
         self.rank, self.ranks = _ranks(rank)
-        self.number = 0  # of the step under way
+        self.ended = 0  # how many steps have ended
         self.closed = False
+        self._wanted, self._begun = wanted, 0
         self._open = self._new_step()
         self._waiting: OpenStep | None = None  # ended by a call; the script may still say what its loss was
         self._explicit = False  # whether the script calls `step`
@@ -115,11 +118,15 @@ class Capture:
     # Where a step ends
 
     def _new_step(self) -> OpenStep:
-        return OpenStep(deque(maxlen=self._without_gradient))
+        number = self._begun
+        self._begun += 1
+        return OpenStep(number, self._wanted(number), deque(maxlen=self._without_gradient))
 
     def _take_open(self) -> OpenStep:
         """The step under way, ended; a new one begins."""
         ended, self._open = self._open, self._new_step()
+        if not ended.wanted:
+            return ended
         if not ended.updated:
             ended.gradients = self._parameters.all_gradients(self._take)
             if self._optimizer is not None and ended.learned:
@@ -132,8 +139,8 @@ class Capture:
         return ended
 
     def _emit(self, ended: OpenStep) -> CapturedStep:
-        step = ended.freeze(self.number, self.rank, self.ranks)
-        self.number += 1
+        step = ended.freeze(self.rank, self.ranks)
+        self.ended += 1
         self._on_step(step)
         return step
 
@@ -170,7 +177,7 @@ class Capture:
         import torch
 
         module = self._parts.get(part)
-        if module is None:
+        if module is None or (self._explicit and not self._open.wanted):  # else the call may begin a step that is wanted
             return
         if module.dropout and part.training and draws_on_cpu(part):
             self._generators[part] = torch.get_rng_state()
@@ -195,13 +202,15 @@ class Capture:
         import torch
 
         self._seen.add(part)
+        again = torch._C._current_graph_task_id() != -1  # in a backward pass, as torch.utils.checkpoint itself tells it
+        if call.has_graph and not again and self._open.updated and not self._explicit:
+            self._wait(self._take_open())
+        if not self._open.wanted:
+            return
         tensors = tensors_used(part, module)
         if not all(map(has_numbers, (call.x, call.out, call.hn, *(() if gathered else tensors)))):
             self._open.notes[Note.NOT_CAPTURED] = None
             return
-        again = torch._C._current_graph_task_id() != -1  # in a backward pass, as torch.utils.checkpoint itself tells it
-        if call.has_graph and not again and self._open.updated and not self._explicit:
-            self._wait(self._take_open())
         entry = self._open.place(part, again=again and call.has_graph)
         if entry is None or not (call.has_graph or self._without_gradient):
             return
@@ -247,7 +256,7 @@ class Capture:
 
     def _after_head(self, part: Linear, args: tuple[Any, ...], kwargs: dict[str, Any], logits: Tensor) -> None:
         read = args[0] if args else kwargs["input"]
-        if not logits.requires_grad:
+        if not (self._open.wanted and logits.requires_grad):
             return
         for entry in reversed(self._open.entries):
             if (call := entry.call) is not None and call.is_read_whole_by(read):
@@ -257,14 +266,15 @@ class Capture:
 
     def _before_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         self._updating, self._calls_before_update = True, len(self._open.entries)
-        self._open.gradients = self._parameters.all_gradients(self._take)
+        if self._open.wanted:
+            self._open.gradients = self._parameters.all_gradients(self._take)
 
     def _after_update(self, optimizer: Optimizer, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         ended, self._updating = self._open, False
         if len(ended.entries) > self._calls_before_update:
             ended.notes[Note.CLOSURE] = None
             ended.gradients = self._parameters.all_gradients(self._take)
-        if not ended.updated and not self._checked:
+        if ended.wanted and not self._checked:
             self._checked = True
             if self._parameters.missing_in(optimizer.param_groups, ended.gradients):
                 ended.notes[Note.NOT_IN_OPTIMIZER] = None

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
+_MANY = 10_000  # calls of one step, such as those of a long validation, among which the dead ones are looked for
+
+
 @dataclass(eq=False)
 class Entry:
     """The place of a call. Until a gradient comes, only the script's own graph holds the call: if that goes, none can come.
@@ -37,8 +40,11 @@ class Entry:
 
 @dataclass(eq=False)
 class OpenStep:
-    """`latest` are the calls that are kept though no gradient came to them yet; its length is the user's choice."""
+    """`latest` are the calls that are kept though no gradient came to them yet; its length is the user's choice. Of one that is not
+    `wanted` nothing is collected."""
 
+    number: int
+    wanted: bool
     latest: deque[PendingCall]
     entries: list[Entry] = field(default_factory=list)
     learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that a gradient came to, by id
@@ -47,6 +53,7 @@ class OpenStep:
     before: dict[str, Array] = field(default_factory=dict)
     passes: set[int] = field(default_factory=set)
     updated: bool = False
+    not_kept: int = 0  # calls whose places are forgotten
     loss: float | None = None
     settings: dict[str, float] = field(default_factory=dict)
     notes: dict[Note, None] = field(default_factory=dict)
@@ -56,8 +63,17 @@ class OpenStep:
         """A place for a call; `again`: it is made in a backward pass. None where it is not needed: its first time had a graph."""
         if again:
             return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
+        if len(self.entries) >= _MANY:
+            self._forget_dead()
         self.entries.append(Entry(part))
         return self.entries[-1]
+
+    def _forget_dead(self) -> None:
+        """Count the older calls that no gradient can come to any more, and forget their places."""
+        older, self.entries = self.entries[: -_MANY // 2], self.entries[-_MANY // 2 :]
+        alive = [entry for entry in older if entry.call is not None]
+        self.not_kept += len(older) - len(alive)
+        self.entries = alive + self.entries
 
     def take(self, entry: Entry, call: PendingCall) -> None:
         """Put a call into its place."""
@@ -78,12 +94,12 @@ class OpenStep:
                 call.step = following.token
                 following.latest.append(call)
 
-    def freeze(self, number: int, rank: int, ranks: int) -> CapturedStep:
+    def freeze(self, rank: int, ranks: int) -> CapturedStep:
         """What has been collected. Calls that no gradient came to are counted, unless they are among the latest."""
         kept = self.learned.keys() | set(map(id, self.latest))
         calls = [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
         return CapturedStep(
-            number,
+            self.number,
             tuple(call.frozen(i) for i, call in enumerate(calls)),
             self.gradients,
             self.before,
@@ -92,6 +108,6 @@ class OpenStep:
             self.settings,
             rank,
             ranks,
-            len(self.entries) - len(calls),
+            self.not_kept + len(self.entries) - len(calls),
             tuple(self.notes),
         )

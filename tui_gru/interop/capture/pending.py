@@ -121,18 +121,30 @@ class PendingCall:
         )
 
 
+def autocast_type(device: str) -> str:
+    """The type that torch.autocast computes in, or "" where it is off."""
+    import torch
+
+    try:
+        on, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
+    except TypeError:  # before PyTorch 2.4 each device has functions of its own
+        if device == "cpu":
+            on, dtype = torch.is_autocast_cpu_enabled(), torch.get_autocast_cpu_dtype()
+        else:
+            on, dtype = torch.is_autocast_enabled(), torch.get_autocast_gpu_dtype()
+    return str(dtype).removeprefix("torch.") if on else ""
+
+
 def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
     """A call with everything that is known before the backward pass.
 
     `generator` is the state of the CPU's generator before it, where dropout between layers drew from that.
     """
-    import torch
-
-    layout, device = call.layout, call.out.device.type
+    layout = call.layout
     hn = layout.state(call.hn, take)
     facts = {
         "dtype": str(call.out.dtype).removeprefix("torch."),
-        "autocast": str(torch.get_autocast_dtype(device)).removeprefix("torch.") if torch.is_autocast_enabled(device) else "",
+        "autocast": autocast_type(call.out.device.type),
         "h0_given": call.h0 is not None,
         "h0_attached": call.h0 is not None and call.h0.requires_grad,
         "training": part.training,
@@ -148,7 +160,8 @@ def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, gen
         weights,
         tuple(call.out.shape),
         facts,
-        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn)],  # a detached one shares its count
+        # A detached tensor shares its count of changes; one of inference mode has none.
+        outputs=[(tensor.detach(), tensor._version) for tensor in (call.out, call.hn) if not tensor.is_inference()],
     )
     if facts["autocast"]:
         pending.notes[Note.AUTOCAST] = None

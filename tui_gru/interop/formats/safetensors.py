@@ -41,21 +41,32 @@ def _header_length(file: Opened) -> int:
     return int(struct.unpack("<Q", file.head[:8])[0])
 
 
-def tensors(file: Opened) -> dict[str, Tensor]:
-    """Its tensors by name. Raises `ModelFileError`."""
+def header(file: Opened) -> dict[str, Any]:
+    """Its header as it stands there. Raises `ModelFileError`."""
+    if not fits(file):
+        raise ModelFileError("it is no safetensors file, or it is cut off; get it again")
     length = _header_length(file)
     if length > MOST_HEADER:
         raise ModelFileError(f"its header has {length} bytes, more than {MOST_HEADER}; it is not read")
     with file.path.open("rb") as opened:
         opened.seek(8)
         try:
-            header = json.loads(opened.read(length), object_pairs_hook=_unique)
+            found = json.loads(opened.read(length), object_pairs_hook=_unique)
         except (ValueError, RecursionError) as error:
             raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
-    header.pop("__metadata__", None)
-    start = 8 + length
+    if not isinstance(found, dict):
+        raise ModelFileError(DAMAGED)
+    return found
+
+
+def tensors(file: Opened, entries: dict[str, Any] | None = None) -> dict[str, Tensor]:
+    """Its tensors by name, from its header, where that has been read. Raises `ModelFileError`."""
+    entries = header(file) if entries is None else entries
+    start = 8 + _header_length(file)
     found, spans = {}, []
-    for name, entry in header.items():
+    for name, entry in entries.items():
+        if name == "__metadata__":
+            continue
         tensor, span = _tensor(file.path, name, entry, start)
         found[name] = tensor
         spans.append(span)

@@ -4,6 +4,7 @@ from tui_gru.interop.recomputing.comparing import Difference, compare_outputs, o
 from tui_gru.interop.recomputing.gradients import Cause, GradientComparison, compare_gradients
 from tui_gru.interop.recomputing.models import compiled_for, recorded_gradients, structure_of, torch_gradients, weights_of
 from tui_gru.interop.recomputing.records import fill, recompute
+from tui_gru.interop.recomputing.sequences import sequences
 
 __all__ = [
     "Cause",
@@ -16,6 +17,7 @@ __all__ = [
     "one_step_at_a_time",
     "recompute",
     "recorded_gradients",
+    "sequences",
     "structure_of",
     "torch_gradients",
     "weights_of",

@@ -82,14 +82,11 @@ class BottomLine(Widget):
 
     def _hints(self, room: int) -> list[Segment]:
         palette = palette_of(self.app)
-        shown: list[tuple[Verb, str]] = [
-            (verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs
-        ]
-        while shown and sum(len(sign) + len(verb.label) + 3 for verb, sign in shown) > room:
-            shown.remove(max(reversed(shown), key=lambda item: (not self._applies(item[0]), item[0].rank)))
+        shown = [(self._applies(verb), verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs]
+        while shown and sum(len(sign) + len(verb.label) + 3 for _, verb, sign in shown) > room:
+            shown.remove(max(reversed(shown), key=lambda item: (not item[0], item[1].rank)))
         segments: list[Segment] = []
-        for verb, sign in shown:
-            applies = self._applies(verb)
+        for applies, verb, sign in shown:
             segments.append(Segment(f" {sign}", palette.keyword if applies else palette.dim))
             segments.append(Segment(f" {verb.label} ", palette.plain if applies else palette.dim))
         return segments

@@ -47,10 +47,10 @@ class Table:
         summary = report.summary if height >= _ROOMY else report.summary.partition(";")[0]
         head = [
             spans(palette, (sign if i == 0 else " " * len(sign), ink), (line, palette.strong))
-            for i, line in enumerate(folded(summary, width - len(sign)))
+            for i, line in enumerate(folded(transliterate(summary, palette.glyphs), width - len(sign)))
         ]
         for note in (*report.notes, _every(checked, report)) if height >= _ROOMY else ():
-            head += [spans(palette, (f"  {line}", palette.dim)) for line in folded(note, width - 2)]
+            head += [spans(palette, (f"  {line}", palette.dim)) for line in folded(transliterate(note, palette.glyphs), width - 2)]
         detail = self._detail(palette, self.rows[cursor], width)
         heading = 2 if height >= _ROOMY else 0
         spare = height - len(head) - heading
@@ -85,7 +85,7 @@ class Table:
         why = "rounding and the length of the steps explain" if worst.against == DIFFERENCES else "rounding explains"
         allowed = f"{why} up to {scientific(worst.allowed)}"
         lines.append(row.excuse or (allowed if row.agrees else f"{allowed}: this does not agree"))
-        shown = [(line, i) for i, content in enumerate(lines) for line in folded(content, width - 2)]
+        shown = [(line, i) for i, content in enumerate(lines) for line in folded(transliterate(content, palette.glyphs), width - 2)]
         self._first = sum(i == 0 for _, i in shown)
         return [spans(palette, (f"  {line}", palette.plain if i == 0 else palette.dim)) for line, i in shown]
 

@@ -49,7 +49,7 @@ class ValueMatrix(MatrixView):
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
-        self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(program), name)
+        self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(snapshot), name)
         self.refs = refs_of(program, name)
         bounded = program.ranges.get(name) == (-1, 1)  # so that colours can be compared between them
         self.show_array(
@@ -67,7 +67,7 @@ class ValueMatrix(MatrixView):
         if self.minus:
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
         else:
-            titles = [f"{name}  {word}", name] if word else [name]
+            titles = [*([f"{name}  {word}"] if word else []), name, name.replace("_reverse", "←")]
         room = self.outer_size.width - 6
         glyphs = self.palette.glyphs
         self.title = next((title for title in titles if cell_len(transliterate(title, glyphs)) <= room), titles[-1])
@@ -79,7 +79,7 @@ class ValueMatrix(MatrixView):
 
 class Gates(Grid):
     """The values of one layer at this timestep: gates, candidate, states, and the states before; in the backward phase their
-    gradients.
+    gradients. `many`: they are more than have room for numbers in one row.
 
     All in a row where there is the width, else in as many rows as the height allows.
     """
@@ -93,6 +93,8 @@ class Gates(Grid):
 
     #: The least outer size of a panel that shows something.
     LEAST: ClassVar[tuple[int, int]] = (13, 4)
+    #: More values than this are in two rows, where there is the height: in one they would have no room for numbers.
+    MOST_IN_A_ROW: ClassVar[int] = 6
 
     def __init__(self, program: Program, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -100,16 +102,17 @@ class Gates(Grid):
         self._count = max(
             len(shown_names(program, layer, backward=backward)) for layer in program.layers for backward in (False, True)
         )
+        self.many = self._count > self.MOST_IN_A_ROW
 
     def compose(self) -> ComposeResult:
-        names = shown_names(self._program, self._program.layers[-1], backward=False)
+        names = shown_names(self._program, self._program.main_layer, backward=False)
         for number in range(self._count):
             name = names[min(number, len(names) - 1)]
             yield ValueMatrix(name, id=f"value-{number}")
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         program = snapshot.program
-        names = shown_names(program, view.layer_of(program), backward=snapshot.position.phase == "backward")
+        names = shown_names(program, view.layer_of(snapshot), backward=snapshot.position.phase == "backward")
         for number, matrix in enumerate(self.query_children(ValueMatrix)):
             matrix.display = number < len(names)
             if number < len(names):
@@ -123,7 +126,7 @@ class Gates(Grid):
 
     def _columns(self, width: int, height: int) -> int:
         least_width, least_height = self.LEAST
-        for lines in range(1, self._count + 1):
+        for lines in range(min(2, height // least_height) if self.many else 1, self._count + 1):
             columns = -(-self._count // lines)
             if columns * least_width <= width and lines * least_height <= height:
                 return columns

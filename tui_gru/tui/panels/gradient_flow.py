@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import cycle
+from typing import NamedTuple
 
 from rich.segment import Segment
 from rich.style import Style
 
 from tui_gru.debugger.flow import Flow
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.equations.names import split
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets import numbers
@@ -29,7 +31,9 @@ def inks(palette: Palette) -> tuple[Style, ...]:
 
 
 def _paths(snapshot: Snapshot, state: str) -> Sequence[tuple[str, str]]:
-    return snapshot.program.paths_of(state)
+    """The paths between which the gradient of a state is divided: none where there is but one."""
+    paths = snapshot.program.paths_of(state)
+    return paths if len(paths) > 1 else ()
 
 
 def going_on(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
@@ -41,8 +45,10 @@ def going_on(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
 
 
 def legend(snapshot: Snapshot, state: str, width: int) -> str:
-    """What the letters stand for, in as many words as a border of this width has room for."""
+    """What the letters stand for, in as many words as a border of this width has room for; empty where there is but one path."""
     paths = _paths(snapshot, state)
+    if not paths:
+        return ""
     whole = " · ".join(f"{letter} {word}" for letter, word in paths)
     short = (" ".join(f"{letter} {_short(word, length)}" for letter, word in paths) for length in (4, 3))
     forms = (f"shares by norm: {whole}", whole, *short)
@@ -53,82 +59,107 @@ def _short(word: str, width: int) -> str:
     return word if len(word) <= width + 1 else f"{word[:width]}."
 
 
+class Columns(NamedTuple):
+    """Where the columns of the sequence are: `label` cells are before the first, a column is `cell` wide and has `gap` after it."""
+
+    label: int
+    cell: int
+    gap: int
+    steps: range
+
+    @property
+    def wide(self) -> bool:
+        """Whether there is room for numbers."""
+        return self.cell >= NARROW
+
+
 def columns(
-    palette: Palette,
-    snapshot: Snapshot,
-    state: str,
-    flows: Sequence[Flow | None],
-    *,
-    label: int,
-    cell: int,
-    gap: int,
-    steps: range,
-    lines: int,
+    palette: Palette, snapshot: Snapshot, flows: Mapping[str, Sequence[Flow | None]], at: Columns, *, lines: int
 ) -> list[Row]:
-    """Under the columns of the sequence: the norm of dh, as a number with a bar or as a bar alone, then the shares.
-
-    There are two or three `lines`; `label` cells are before the first column; a column is `cell` wide, `gap` more to the next.
+    """Under the columns of the sequence, in two `lines` or more: the norm of the gradient of each state, as a number or a bar, for
+    as many states as there are lines; of a single one both; then the shares of the first.
     """
-    wide = cell >= NARROW
-    end = "←" if snapshot.goes_on else "┃"
-    most = _most(flows)
-    rows: list[list[Segment]] = []
+    first, *others = flows
+    paths = _paths(snapshot, first)
+    lines -= bool(paths)
+    rows: list[Row] = []
+    for state in (first, *others[: lines - 1]):
+        rows += _norms(palette, snapshot, state, flows[state], at, tall=lines > 1 and not others)
+    if not paths:
+        return rows
+    inner = at.cell - 2 if at.wide else max(at.cell - 1, 1)
+    spare = at.cell - inner
+    cells = []
+    for t in at.steps:
+        here = flows[first][t]
+        parts = stacked(palette, paths, None if here is None else here.shares, inner)
+        cells.append((Segment(" " * (spare // 2)), *parts, Segment(" " * (spare - spare // 2))))
+    return [*rows, _line(palette, snapshot, first, "paths", cells, at)]
 
-    def row(name: str) -> list[Segment]:
-        at_the_end = end if steps.start == 0 else " "
-        named = name.ljust(label - 1) if label > len(name) else " " * (label - 1)
-        rows.append(
-            [
-                Segment(transliterate(named, palette.glyphs), palette.dim),
-                Segment(transliterate(at_the_end, palette.glyphs), palette.accent if end == "←" else palette.strong),
-            ]
-        )
-        return rows[-1]
 
-    delta = snapshot.program.flow_of(state).delta
-    norms = row(f"‖{snapshot.program.writer.name(delta)}‖")
-    bars = row("") if lines > 2 else None
-    tall = bars is not None and not wide
-    shares = row("paths")
-    for t in steps:
-        here, space = flows[t], Segment(" " * gap)
+def _norms(
+    palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], at: Columns, *, tall: bool
+) -> Iterator[Row]:
+    """The norm of the gradient of a state at each timestep; `tall`: in two lines."""
+    delta, most = snapshot.program.flow_of(state).delta, _most(flows)
+    norms, bars = [], []
+    for t in at.steps:
+        here = flows[t]
         fresh = t == snapshot.timestep and snapshot.line is not None and snapshot.line.target == delta
         ink = palette.accent if fresh else palette.plain
         part = 0.0 if here is None else _part(here.dh, most)
         if here is None:
-            norms.append(Segment(palette.glyphs.blank.center(cell), palette.blank))
-        elif wide:
-            norms.append(_number(palette, here.dh, cell, ink))
+            norms.append((Segment(palette.glyphs.blank.center(at.cell), palette.blank),))
+        elif at.wide:
+            norms.append((_number(palette, here.dh, at.cell, ink),))
         else:
-            norms.append(Segment(_column(palette, 2 * part - 1 if tall else part).center(cell), ink))
-        norms.append(space)
-        if bars is not None:
-            drawn = bar(palette, part, cell - 2) if wide else _column(palette, 2 * part)
-            bars += [Segment(drawn.center(cell), palette.dim if wide else ink), space]
-        inner = cell - 2 if wide else max(cell - 1, 1)
-        spare = cell - inner
-        parts = stacked(palette, _paths(snapshot, state), None if here is None else here.shares, inner)
-        shares += [Segment(" " * (spare // 2)), *parts, Segment(" " * (spare - spare // 2)), space]
-    return [tuple(each) for each in rows]
+            norms.append((Segment(_column(palette, 2 * part - 1 if tall else part).center(at.cell), ink),))
+        drawn = bar(palette, part, at.cell - 2) if at.wide else _column(palette, 2 * part)
+        bars.append((Segment(drawn.center(at.cell), palette.dim if at.wide else ink),))
+    yield _line(palette, snapshot, state, _name(snapshot, delta), norms, at)
+    if tall:
+        yield _line(palette, snapshot, state, "", bars, at)
+
+
+def _name(snapshot: Snapshot, delta: str) -> str:
+    """`‖dh‖`: the title says of which layer."""
+    return f"‖{snapshot.program.writer.name(split(delta)[0])}‖"
+
+
+def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Sequence[Row], at: Columns) -> Row:
+    """A line under the columns, with a sign where the gradient leaves the batch, or is cut."""
+    sign, ink = ("←", palette.accent) if snapshot.goes_on else ("┃", palette.strong)
+    end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
+    left = snapshot.program.flow_of(state).way < 0
+    named = name.ljust(at.label - 1) if at.label > len(name) else " " * (at.label - 1)
+    row = [Segment(transliterate(named, palette.glyphs), palette.dim), end if left and at.steps.start == 0 else nothing]
+    for cell in cells:
+        row += [*cell, Segment(" " * at.gap)]
+    if not left and at.steps.stop == snapshot.config.seq_length:
+        row[-1] = end
+    return tuple(row)
 
 
 def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], width: int, height: int) -> list[Row]:
-    """A row a timestep, the last one first, as the gradient flows, with every number; below them what becomes of it."""
+    """A row a timestep, in the order in which the gradient flows, with every number; below them what becomes of it."""
     steps = _shown(snapshot, len(flows), height - 3)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
-    paths, delta = _paths(snapshot, state), snapshot.program.flow_of(state).delta
+    names, paths = snapshot.program.flow_of(state), _paths(snapshot, state)
     fixed = label + 3 * 8 + 8 + len(paths) * 8 + 6
     rest = max(width - fixed, 12)
-    bar_length, stack = rest // 2 - 1, rest - rest // 2 - 1
+    stack = rest - rest // 2 - 1 if paths else 0
+    bar_length = rest - 2 - stack
     scale = f"a full bar: {DECADES} powers of ten"
     scale = scale if len(scale) < bar_length else ""
-    norm = f"‖{snapshot.program.writer.name(delta)}‖"
-    head = f"{'':{label}}{norm:>7} {scale:<{bar_length}}{'output':>8}{'future':>8}{'on to t−1':>11} {'':{stack}}"
+    on_to, ahead = ("t−1", "future") if names.way < 0 else ("t+1", "past")
+    head = f"{'':{label}}{_name(snapshot, names.delta):>7} {scale:<{bar_length}}"
+    own = "output" if any(state == layer.output for layer in snapshot.program.layers) else "here"
+    head += f"{own:>8}{ahead:>8}{f'on to {on_to}':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
     for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
         heading += [Segment(" "), Segment(letter, ink), Segment(f" {word if len(word) <= 6 else _short(word, 4):<6}", palette.dim)]
     rows: list[Row] = [tuple(heading)]
-    for t in reversed(steps):
+    for t in steps[:: names.way]:
         here, current = flows[t], t == snapshot.timestep
         name = Segment(f"t {t + 1}".ljust(label), palette.accent if current else palette.dim)
         if here is None:
@@ -142,11 +173,11 @@ def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow
         else:
             row += [_number(palette, here.handed_on, 11, palette.plain, left=False), Segment(" ")]
             row += stacked(palette, paths, here.shares, stack)
-            for share in here.shares or ():
+            for share in (here.shares or ()) if paths else ():
                 row.append(Segment(f" {share * 100:5.1f} %".ljust(9), palette.plain))
         rows.append(tuple(row))
-    if 0 in steps:
-        rows.append(_end(palette, snapshot, flows, label, width))
+    if (0 if names.way < 0 else len(flows) - 1) in steps:
+        rows.append(_end(palette, snapshot, state, flows, label, width))
     return rows
 
 
@@ -176,12 +207,13 @@ def _shown(snapshot: Snapshot, count: int, room: int) -> range:
     return range(start, start + room)
 
 
-def _end(palette: Palette, snapshot: Snapshot, flows: Sequence[Flow | None], label: int, width: int) -> Row:
+def _end(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], label: int, width: int) -> Row:
     on = going_on(snapshot, flows)
     if snapshot.goes_on:
         words = on or "← goes on into the batches before"
         return (Segment(transliterate(f"{'':{label}}{words}", palette.glyphs), palette.accent),)
-    why = {"reset": "h starts anew with every batch", "notebook": "the epoch begins here"}
+    name = snapshot.program.writer.name(state)
+    why = {"reset": f"{name} starts anew with every batch", "notebook": "the epoch begins here"}
     words = why.get(snapshot.config.carry, "the state is carried over by value")
     wall = transliterate("━" * max(min(width - label - len(words) - 3, 24), 4), palette.glyphs)
     return (Segment(" " * label), Segment(wall, palette.strong), Segment(f" {words}", palette.dim))

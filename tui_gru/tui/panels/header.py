@@ -121,7 +121,7 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         items.append(_Item(f"✓ {snapshot.checked.batches:,} checked", palette.gate, 3))
     learns = snapshot.learning
     items.append(_Item("learning on" if learns else "learning off", palette.plain if learns else palette.dim, 4))
-    items.append(_Item(f"η {snapshot.learning_rate:g}", palette.dim, 0))
+    items += [_Item(fact, palette.dim, 0) for fact in _rule(snapshot)]
     if snapshot.config.carry != "detach":
         items.append(_Item(f"carry {snapshot.config.carry}", palette.dim, 1))
     if len(snapshot.branches) > 1:
@@ -136,15 +136,28 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     return items
 
 
+def _rule(snapshot: Snapshot) -> list[str]:
+    """The update rule, where it is not plain SGD, with its rate, limit and count of updates."""
+    config, program = snapshot.config, snapshot.program
+    rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
+    facts = [f"{rule}{program.writer.name('learning_rate')} {snapshot.learning_rate:g}"]
+    if config.clip:
+        facts.append(f"clip {config.clip:g}")
+    if program.counts_updates:
+        facts.append(f"n {snapshot.record.before.updates + (snapshot.position.phase == 'update'):,}")
+    return facts
+
+
 def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     """The loss nearest to this moment, and what it is of: this batch, a timestep, or the batch before."""
     loss = snapshot.value("loss")
     if loss is not None:
         return "loss", loss
-    for t in range(snapshot.position.t, -1, -1):
-        term = snapshot.value("term3", t)
+    name = snapshot.program.loss_names.timestep
+    for t in range(snapshot.position.t, -1, -1) if name else ():
+        term = snapshot.value(name, t)
         if term is not None:
-            return f"③ t {t + 1}:", term
+            return f"{snapshot.program.writer.name(name)} t {t + 1}:", term
     if snapshot.previous is not None:
         return "last batch’s loss", snapshot.previous.loss
     return "", None

@@ -75,8 +75,10 @@ class LineAtWork(SnapshotPanel):
         if self.zoomed:
             return whole(self.palette, snapshot, line, self._view, width)
         written, alone = _written(self.palette, snapshot, line, self._view, width, height)
-        self._alone = (self._view.row or 0) if alone else None
-        self.call_next(self.caption)
+        row = (self._view.row or 0) if alone else None
+        if row != self._alone:
+            self._alone = row
+            self.call_next(self.caption)
         return clip(self.palette, written, width, height)
 
 

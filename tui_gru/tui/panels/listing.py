@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -78,9 +78,8 @@ class Listing(Panel):
         if snapshot is None:
             return EMPTY
         rows, arrow = snapshot.program.rows, arrow_row(snapshot)
-        longest = max(cell_len(transliterate(_indented(row, _WIDE), self.palette.glyphs)) for row in rows)
-        width, height = self.canvas(width, height, Size(_GUTTER + longest, len(rows)))
-        phase = snapshot.position.phase
+        width, height = self.canvas(width, height, partial(_whole_size, rows, self.palette))
+        phase, block = snapshot.position.phase, snapshot.line.block if snapshot.line is not None else -1
         loss = rows_until_loss(rows)
         learns = snapshot.learning or snapshot.record.gradients is not None
         lines = []
@@ -93,7 +92,7 @@ class Listing(Panel):
                 passed=index < arrow and row.line is not None and row.line.phase == phase,
                 idle=index > loss and not learns,
             )
-            at_work = row.counter != "t" or (snapshot.timestep is not None and (phase == "forward") == (index < loss))
+            at_work = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
             value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and at_work else ""
             lines.append(_written(self.palette, _indented(row, width), width, state, value))
         return from_rows(lines)
@@ -176,6 +175,11 @@ def _shapes(snapshot: Snapshot, line: Line) -> list[str]:
     return [f"{name} {'×'.join(map(str, shape))}" for name, shape in named if shape]
 
 
+def _whole_size(rows: tuple[Row, ...], palette: Palette) -> Size:
+    """The cells in which no row is cut."""
+    return Size(_GUTTER + max(cell_len(transliterate(_indented(row, _WIDE), palette.glyphs)) for row in rows), len(rows))
+
+
 def _indented(row: Row, width: int) -> str:
     return " " * (row.indent * (2 if width >= _WIDE else 1)) + row.text
 
@@ -199,7 +203,9 @@ def _written(palette: Palette, text: str, width: int, state: State, value: str) 
 
 
 def _coloured(palette: Palette, text: str) -> list[Segment]:
-    """Keywords in their colour, words on what a sum is over quiet."""
+    """Keywords in their colour; words on what a sum is over, and the headings of layers, quiet."""
+    if text.lstrip().startswith("#"):
+        return [Segment(text, palette.dim)]
     styles = {"for": palette.keyword, "in": palette.keyword}
     parts = _WORDS.split(text)
     return [Segment(part, styles.get(part, palette.dim) if index % 2 else palette.plain) for index, part in enumerate(parts)]

@@ -52,8 +52,7 @@ class Log(Panel):
             return clip(palette, text(palette, "nothing logged yet", palette.dim), width, height)
         places = [self._place(line.tick) for line in self._lines]
         column = max(map(len, places))
-        longest = max(cell_len(line.text) for line in self._lines)
-        width, height = self.canvas(width, height, Size(column + 4 + longest, len(places)))
+        width = self.canvas(width, height, lambda: Size(column + 4 + max(cell_len(line.text) for line in self._lines), 0)).width
         rows = zip(self._lines, places, range(len(places)), strict=True)
         return from_rows(self._row(line, place.ljust(column), index, width) for line, place, index in rows)
 

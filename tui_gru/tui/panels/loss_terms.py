@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from rich.cells import cell_len
@@ -45,7 +46,7 @@ class LossTerms(SnapshotPanel):
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        width, height = self.canvas(width, height, whole_size(self._snapshot))
+        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
         return clip(self.palette, terms(self.palette, self._snapshot, self._view.row, width, height), width, height)
 
 
@@ -171,7 +172,9 @@ def _badge(palette: Palette, snapshot: Snapshot) -> Box:
     term = snapshot.tutorial_term1
     if term is None or np.isfinite(term).all():
         return EMPTY
-    return text(palette, f"{palette.glyphs.not_finite} y⊙log ŷ is not finite: ŷ is 0", palette.warning)
+    entry, prediction = snapshot.program.lines[_names(snapshot).entry], snapshot.program.writer.name(_names(snapshot).prediction)
+    words = f"{entry.text.partition(' = ')[2]} is not finite: {prediction} is 0"
+    return text(palette, f"{palette.glyphs.not_finite} {transliterate(words, palette.glyphs)}", palette.warning)
 
 
 def _names(snapshot: Snapshot) -> LossNames:

@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.position import position_of
+from tui_gru.debugger.position import Position, position_of
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.characters import fitting, written_char
 from tui_gru.tui.key_signs import with_keys
@@ -42,7 +42,7 @@ class Samples(Panel):
             return
         self._samples = snapshot.samples
         ticks = {sample.tick for sample in self._samples} - {None}
-        self._places = {tick: place_name(position_of(snapshot.program, tick)) for tick in ticks if tick is not None}
+        self._places = {tick: _place(position_of(snapshot.program, tick)) for tick in ticks if tick is not None}
         self.caption()
         self.refresh_content()
 
@@ -50,7 +50,7 @@ class Samples(Panel):
         """The border says of the newest sample with what it was drawn, and where in the run."""
         newest = self._samples[-1] if self._samples else None
         hints = [] if newest is None else [self._place(newest), f"temp {newest.temperature:g}", f"seed {newest.seed}"]
-        self.set_titles("samples", fitting([hint for hint in hints if hint], self.size.width - 6) if hints else None)
+        self.set_titles("samples", fitting([hint for hint in hints if hint], self.outer_size.width - 6) if hints else None)
 
     def on_resize(self) -> None:
         self.caption()
@@ -75,6 +75,11 @@ class Samples(Panel):
                 block.append(_draws(palette, sample.draws, width, room))
                 room -= block[-1].height
         return clip(palette, vstack(*(box for block in blocks for box in block)), width, 10**6)
+
+
+def _place(position: Position) -> str:
+    """`e12 b3 t2`; `e12 b3` outside the loops over t, where the batch is finished, or its update under way."""
+    return place_name(position).removesuffix(f" {position.phase}")
 
 
 def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int) -> Box:

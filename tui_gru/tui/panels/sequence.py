@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -46,14 +47,19 @@ class Sequence(SnapshotPanel):
         if self._snapshot.flowing:
             from tui_gru.tui.panels import gradient_flow  # late: the first picture has none
 
-            on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row, _state(self._snapshot, self._view)))
-            legend = gradient_flow.legend(self._snapshot, _state(self._snapshot, self._view), self.size.width)
+            state = _states(self._snapshot, self._view)[0]
+            on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row, state))
+            if len(self._snapshot.program.layers) > 1:
+                layer = self._snapshot.program.layer_name(self._view.layer_of(self._snapshot))
+                on = f"gradient of {layer} {on}".rstrip()
+                on = on if cell_len(f"sequence · {on}") <= self.outer_size.width - 6 else layer
+            legend = gradient_flow.legend(self._snapshot, state, self.size.width) or None
         self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend)
 
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
             return EMPTY
-        width, height = self.canvas(width, height, whole_size(self._snapshot))
+        width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
 
     def _follow(self) -> None:
@@ -117,10 +123,10 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
     return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
 
 
-def _state(snapshot: Snapshot, view: View) -> str:
-    """The state of the layer shown whose gradient is followed."""
-    layer = view.layer_of(snapshot.program)
-    return layer.output if layer.output in layer.states else layer.states[0]
+def _states(snapshot: Snapshot, view: View) -> tuple[str, ...]:
+    """The states of the layer shown, whose gradients are followed: its output first."""
+    layer = view.layer_of(snapshot)
+    return tuple(sorted(layer.states, key=lambda state: state != layer.output))
 
 
 def _whole(snapshot: Snapshot) -> _Layout:
@@ -131,7 +137,8 @@ def _whole(snapshot: Snapshot) -> _Layout:
 def whole_size(snapshot: Snapshot) -> Size:
     """The cells that the batch takes with all its rows, all timesteps, and all that there is to say of the gradient's flow."""
     layout, steps = _whole(snapshot), snapshot.config.seq_length
-    flow = steps + 4 if snapshot.flowing else 2  # or a note, and a blank before it
+    states = max(len(layer.states) for layer in snapshot.program.layers)
+    flow = states * (steps + 4) if snapshot.flowing else 2  # or a note, and a blank before it
     return Size(layout.label + steps * layout.column, 1 + layout.lines * snapshot.config.batch_size + flow)
 
 
@@ -180,14 +187,15 @@ def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lin
     """How the gradient flows back, in so many lines under the columns; where these are many, in a table that takes the room."""
     from tui_gru.tui.panels import gradient_flow  # late, too
 
-    state = _state(snapshot, view)
-    flows = snapshot.flow(view.row, state)
+    flows = {state: snapshot.flow(view.row, state) for state in _states(snapshot, view)}
     if lines > _MOST_LINES:
-        return [(), *gradient_flow.table(palette, snapshot, state, flows, width, room - 1)]
-    label, cell = layout.label, layout.cell + 2
-    return gradient_flow.columns(
-        palette, snapshot, state, flows, label=label, cell=cell, gap=layout.gap, steps=layout.steps, lines=lines
-    )
+        rows: list[Row] = []
+        for state, flow in flows.items():
+            if not rows or room - len(rows) >= len(flow) + 4:
+                rows += [(), *gradient_flow.table(palette, snapshot, state, flow, width, room - len(rows) - 1)]
+        return rows
+    at = gradient_flow.Columns(layout.label, layout.cell + 2, layout.gap, layout.steps)
+    return gradient_flow.columns(palette, snapshot, flows, at, lines=lines)
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:

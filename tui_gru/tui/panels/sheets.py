@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -49,12 +50,12 @@ GRADIENTS = Sheet("gradients", "d", lambda snapshot, name: snapshot.gradient(nam
 CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(name))
 
 
-def fits(program: Program, width: int) -> bool:
-    """Whether a model's parameters can be shown as sheets of this width: it is small, and no matrix wider than that."""
+def fits(program: Program, names: Sequence[str], width: int) -> bool:
+    """Whether parameters can be shown as sheets of this width: they have few numbers, and none of them is wider than that."""
     entry = ENTRIES["signed", True].width + 1
-    shapes = program.config.compiled.layout.shapes
+    shapes = {name: program.config.compiled.layout.shapes[name] for name in names}
     widest = max(shape[-1] * entry + 1 + (len(f"{name} ") if len(shape) == 1 else 0) for name, shape in shapes.items())
-    return program.config.parameter_count <= MOST_ENTRIES and widest <= width
+    return sum(map(prod, shapes.values())) <= MOST_ENTRIES and widest <= width
 
 
 class _Entry(NamedTuple):
@@ -68,14 +69,15 @@ class _Entry(NamedTuple):
     picked: bool
 
 
-def sheet(palette: Palette, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool) -> Box:
-    """The matrices of one sheet: the matrices of each gate one over the other, then those of the head, and the biases.
+def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, *, compact: bool) -> Box:
+    """The parameters `names` in one sheet: the matrices of each gate one over the other, then those of the head, and the biases.
 
     The names that the line just executed reads are picked out.
     """
     line = snapshot.line
     entries = []
-    for name, parameter in snapshot.record.before.items():
+    for name in names:
+        parameter = snapshot.record.before[name]
         array = kind.read(snapshot, name)
         fresh = kind.fresh(snapshot, name)
         picked = fresh or (line is not None and kind.sign + name in line.reads)
@@ -97,13 +99,19 @@ def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entr
         title = text(palette, kind.sign + entry.name, ink)
         above = len(program.names[entry.name].axes) == 2 and entry.name not in program.of_head
         boxes[entry.name] = titled(title, box) if above else hstack(title, replace(box, axis=0))
-    columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate]
-    own = [name for name in program.of_head if len(program.names[name].axes) == 2]
-    vectors = [name for name in program.parameters if len(program.names[name].axes) != 2]
-    biases = _column(*(boxes[name] for name in sorted(vectors, key=lambda name: name not in program.of_head)))
-    head = [boxes[name] for name in own]
-    roomy = sum(box.height for box in head) + biases.height < columns[0].height
-    return flow([*columns, _column(*head, biases, leading=int(roomy))], width, gap=2)
+    columns = [_column(*(boxes[name] for name in names), leading=1) for names in program.matrices_by_gate if names[0] in boxes]
+    vectors = [name for name in boxes if len(program.names[name].axes) != 2]
+    head = [boxes[name] for name in program.of_head if name not in vectors]
+    own, biases = ([boxes[name] for name in vectors if (name in program.of_head) is of_head] for of_head in (True, False))
+    together = _column(*own, *biases)
+    roomy = sum(box.height for box in head) + together.height < max((column.height for column in columns), default=0)
+    beside = [_column(*biases)] if biases else []
+    ways = (
+        [*columns, _column(*head, together, leading=int(roomy))],
+        [*columns, *beside, _column(*head, *own)],
+        [*columns, *beside, *head, *own],
+    )
+    return min((flow(way, width, gap=2) for way in ways), key=lambda box: box.height)
 
 
 def _column(*boxes: Box, leading: int = 0) -> Box:

@@ -103,7 +103,7 @@ class Softmax(SnapshotPanel):
     def _plan(self, snapshot: Snapshot, width: int, height: int) -> _Plan:
         rows, vocabulary = tuple(range(snapshot.config.batch_size)), snapshot.config.vocab_size
         across = max(min(len(rows), (width + _GAP) // (_BLOCKS[0] + _GAP)), 1)
-        height = self.canvas(width, height, Size(0, -(-len(rows) // across) * (vocabulary + 1))).height
+        height = self.canvas(width, height, lambda: Size(0, -(-len(rows) // across) * (vocabulary + 1))).height
         most = [max(min(len(rows), (width + _GAP) // (block + _GAP)), 1) for block in _BLOCKS]
         for across in range(1, max(most) + 1):
             lines = -(-len(rows) // across)

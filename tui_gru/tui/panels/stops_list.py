@@ -171,9 +171,9 @@ class StopsList(Overlay):
         if not lead and aligned and any(other.stops for other in self._snapshot.stops.watches):
             lead = (Segment(" " * len("stop  ")),)
         room -= sum(len(segment.text) for segment in lead)
-        found = next((watched for watched in self._snapshot.watched if watched.watch.id == watch.id), None)
-        if found is None or not watch.enabled:
+        if not watch.enabled:
             return lead
+        found = self._snapshot.watched[self._snapshot.stops.watches.index(watch)]
         return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(self._snapshot, found)))
 
     def _changed(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Size
+from textual.strip import Strip
 
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.debugger.stops import Watched
@@ -14,7 +15,7 @@ from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.watched_value import just_changed, written_value
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
-from tui_gru.tui.widgets.panel import Panel
+from tui_gru.tui.widgets.panel import Panel, Rows
 
 #: The part of the width that expressions may take, at most, and the cells before and after them.
 _PART, _LEAD, _GAP = 0.5, 2, 2
@@ -23,25 +24,36 @@ _WIDEST = 2000
 
 
 class Watches(Panel):
-    """A row a watch, so that nothing moves while one steps. A watch that stops has its sign before it."""
+    """A row a watch, so that nothing moves while one steps. A watch that stops has its sign before it.
 
-    _watched: tuple[tuple[Watched, bool], ...] = ()  # each with whether it has just changed
+    Only what is in view is evaluated.
+    """
+
+    _snapshot: Snapshot | None = None
+    _shown: tuple[int, ...] = ()  # which of the watches
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        rows = len(self._watched)
-        self._watched = tuple((watched, just_changed(snapshot, watched)) for watched in snapshot.watched if watched.watch.enabled)
+        rows = len(self._shown)
+        self._snapshot = snapshot
+        self._shown = tuple(i for i, watch in enumerate(snapshot.stops.watches) if watch.enabled)
         self.set_titles("watches", with_keys(self, "<stops> edits"))
         self.refresh_content()
-        if rows != len(self._watched):
+        if rows != len(self._shown):
             self.refresh(layout=True)
 
-    def build(self, width: int, height: int) -> Box:
-        if not self._watched:
+    def build(self, width: int, height: int) -> Box | Rows:
+        if self._snapshot is None or not self._shown:
             return EMPTY
-        width = self.canvas(width, height, Size(_WIDEST, 0)).width
+        snapshot, width = self._snapshot, self.canvas(width, height, lambda: Size(_WIDEST, 0)).width
         half = max(int(width * _PART) - _LEAD, 4)
-        widest = max(cell_len(transliterate(watched.watch.expression, self.palette.glyphs)) for watched, _ in self._watched)
-        return from_rows(self._row(watched, fresh, min(widest, half), width) for watched, fresh in self._watched)
+        names = (transliterate(snapshot.stops.watches[i].expression, self.palette.glyphs) for i in self._shown)
+        column = min(max(map(cell_len, names)), half)
+
+        def draw(row: int) -> Strip:
+            watched = snapshot.watched[self._shown[row]]
+            return from_rows([self._row(watched, just_changed(snapshot, watched), column, width)]).strip(0)
+
+        return Rows(len(self._shown), width, draw)
 
     def _row(self, watched: Watched, fresh: bool, column: int, width: int) -> Row:
         """An expression, at least `column` cells of it; its value begins after the column, or nearer or further as it has to."""

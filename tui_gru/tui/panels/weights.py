@@ -13,6 +13,7 @@ from textual.geometry import Size
 from tui_gru.debugger.naming import shown_char
 from tui_gru.debugger.program import Program
 from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.equations.compose import Layer
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, WEIGHTS, Sheet, fits, sheet
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -34,9 +35,11 @@ class Overview(SnapshotPanel):
         super().__init__()
         self._mode = "all"
         self._titled = "", ""
+        self._layer: Layer | None = None
 
-    def show(self, snapshot: Snapshot, mode: str) -> None:
-        self._snapshot, self._mode = snapshot, mode
+    def show(self, snapshot: Snapshot, layer: Layer, mode: str) -> None:
+        """Show this snapshot's parameters of a layer, and those of no layer, from now on."""
+        self._snapshot, self._layer, self._mode = snapshot, layer, mode
         self.refresh_content()
 
     def build(self, width: int, height: int) -> Box:
@@ -56,7 +59,7 @@ class Overview(SnapshotPanel):
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
         """The weights, and with them what fits of the other sheets."""
         first = shown = self._sheet(snapshot, WEIGHTS, width)
-        height = self.canvas(width, height, Size(0, 4 * first.height)).height
+        height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # for so many sheets
         others = left_out = [kind for kind in (GRADIENTS, CHANGES) if kind.there(snapshot)]
@@ -75,7 +78,8 @@ class Overview(SnapshotPanel):
         return shown
 
     def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
-        return sheet(self.palette, snapshot, kind, width, compact=compact)
+        assert self._layer is not None
+        return sheet(self.palette, snapshot, snapshot.program.parameters_with(self._layer), kind, width, compact=compact)
 
     def _caption(self, title: str, note: str = "") -> None:
         """What is shown is known when it is built; the border is not to change while it is drawn."""
@@ -84,6 +88,8 @@ class Overview(SnapshotPanel):
 
     def caption(self) -> None:
         title, note = self._titled
+        if self._snapshot is not None and self._layer is not None and len(self._snapshot.program.layers) > 1:
+            title += f" · {self._snapshot.program.layer_name(self._layer)}"
         title += f" − {self._snapshot.minus}" if self._snapshot is not None and self._snapshot.minus else ""
         self.set_titles(title, self.point_out() or note or None)
 
@@ -151,6 +157,7 @@ class Weights(Container):
         self.mode = "all"
         self.chosen = ""
         self._snapshot: Snapshot | None = None
+        self._view = View()
         self._overview, self._matrix = Overview(), ParameterMatrix()
 
     def compose(self) -> ComposeResult:
@@ -158,7 +165,7 @@ class Weights(Container):
         yield self._matrix
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot = snapshot
+        self._snapshot, self._view = snapshot, view
         self._update()
 
     def action_cycle_mode(self) -> None:
@@ -171,18 +178,25 @@ class Weights(Container):
     def action_choose(self, by: int) -> None:
         if self._snapshot is not None:
             names = self._snapshot.program.parameters
-            self.chosen = names[(names.index(self.chosen) + by) % len(names)]
+            self.chosen = names[(names.index(self._one) + by) % len(names)]
             self._update()
 
     def on_resize(self) -> None:
         self._update()
 
     @property
+    def _one(self) -> str:
+        """The parameter that is shown where there is room for one only."""
+        names = self._snapshot.program.parameters if self._snapshot is not None else ()
+        return self.chosen if self.chosen in names else next(iter(names), "")
+
+    @property
     def _roomy(self) -> bool:
         """Whether all parameters can be shown at once."""
         if self._snapshot is None:
             return True
-        return fits(self._snapshot.program, self.size.width - self._overview.gutter.width)
+        program, layer = self._snapshot.program, self._view.layer_of(self._snapshot)
+        return fits(program, program.parameters_with(layer), self.size.width - self._overview.gutter.width)
 
     @property
     def _one_at_a_time(self) -> bool:
@@ -194,12 +208,10 @@ class Weights(Container):
         self._overview.display, self._matrix.display = not single, single
         if snapshot is None:
             return
-        if self.chosen not in snapshot.program.parameters:
-            self.chosen = snapshot.program.parameters[0]
         if single:
             kind = WEIGHTS if self.mode == "all" else _SHEETS[self.mode][0]
-            self._matrix.show(snapshot, kind, self.chosen)
+            self._matrix.show(snapshot, kind, self._one)
         else:
-            self._overview.show(snapshot, self.mode)
+            self._overview.show(snapshot, self._view.layer_of(snapshot), self.mode)
         if focused:
             self.screen.set_focus(self._matrix if single else self._overview)

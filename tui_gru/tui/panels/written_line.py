@@ -88,6 +88,8 @@ class Writer:
                 yield self._matrix(self._operands.read(name).T)
             case e.Transpose(argument=argument):
                 yield from self._fenced(argument, operator("ᵀ", self._glyphs))
+            case e.Spread(argument=argument):
+                yield from self._tokens(argument)
             case e.Apply(function=function, parts=parts):
                 yield self._sign(FUNCTIONS[function].text)
                 if len(parts) == 1:

@@ -36,7 +36,7 @@ class BranchingScreen(LookingScreen):
 
     def switch(self, branch: str) -> None:
         """Go to another branch."""
-        self.do(lambda _: self.session.switch(branch))
+        self.do(lambda _: self.session.switch(branch), batches=self.session.batches_to())
 
     def rename(self, old: str, new: str) -> None:
         """Give a branch another name."""
@@ -76,10 +76,7 @@ class BranchingScreen(LookingScreen):
         elif event.verb == "rename":
             await self.action_command(f"rename {event.name} ")
         else:
-            try:
-                self.ask_to_delete(event.name)
-            except TuiGruError as error:
-                self.say(str(error), warning=True)
+            self.ask_to_delete(event.name)
 
     def on_key(self, event: events.Key) -> None:
         """The answer to what was asked; any key but y is no."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from textual import work
 from textual.message import Message
 
-from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.runs import problem_of
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.overlay import Overlay
@@ -51,11 +51,7 @@ class CheckingScreen(LookingScreen):
 
         if self.running:
             return
-        try:
-            check = self.session.batch_check()
-        except TuiGruError as error:
-            self.say(str(error), warning=True)
-            return
+        check = self.session.batch_check()
         panel = CheckReport(check.position)
         panel.read_at = self.session.anchor()
         await self.lay(panel)
@@ -84,11 +80,8 @@ class CheckingScreen(LookingScreen):
             load_torch()
             self.post_message(Computing(panel))
             self.post_message(Checked(panel, check.run()))
-        except TuiGruError as error:
-            self.post_message(Checked(panel, None, str(error)))
-        except BaseException:
-            self.post_message(Checked(panel, None, "stopped by an internal error"))
-            raise
+        except Exception as error:
+            self.post_message(Checked(panel, None, problem_of(error, "a check")))
 
     def on_computing(self, event: Computing) -> None:
         if event.panel is self.overlay:
@@ -110,8 +103,6 @@ class CheckingScreen(LookingScreen):
         report = panel.report if isinstance(panel, CheckReport) else None
         if report is None or report.position.number != self.snapshot.position.number:
             self.say("this report is of another batch: go there, and enter says where its numbers come from", warning=True)
-        elif event.name == "hUh":
-            self.say("hUh is a part of the line that computes h̃: ask that for where it comes from", warning=True)
         else:
             self.post_message(NumberAsked(Ref(event.name, event.index, event.t)))
 

@@ -16,6 +16,7 @@ from tui_gru.tui.widgets.matrix import MatrixView
 
 if TYPE_CHECKING:
     from tui_gru.debugger.origin import Node, Number
+    from tui_gru.debugger.travelling import Progress
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
 
 
@@ -44,10 +45,11 @@ class ExplainingScreen(LookingScreen):
 
         found: list[Leaf] = []
 
-        def derive(progress: object) -> None:
-            root = self.session.origin(number)
+        def derive(progress: Progress | None) -> None:
+            root = self.session.origin(number, progress=progress)
             while follow and root.expansion.kind == "copy" and root.terms[0].number is not None:
-                root = self.session.origin(root.terms[0].number)  # what is only handed on is followed to where it was computed
+                # What is only handed on is followed to where it was computed.
+                root = self.session.origin(root.terms[0].number, progress=progress)
             assert root.number is not None
             tick = root.number.tick if root.expansion.tick is None else root.expansion.tick
             if follow:
@@ -55,7 +57,7 @@ class ExplainingScreen(LookingScreen):
             _work_out(root)
             found.append(Leaf.of(root, position_of(self.session.program, tick), self.session.anchor(tick)))
 
-        self.do(derive, then=lambda: self._turn_to(found))
+        self.do(derive, batches=self.session.batches_to(number.tick), then=lambda: self._turn_to(found), opens=True)
 
     def _turn_to(self, found: list[Leaf]) -> None:
         if not found:
@@ -81,12 +83,13 @@ class ExplainingScreen(LookingScreen):
             return
         *earlier, leaf = trail
         self._trail = tuple(earlier)
-        self.do(lambda progress: self.session.seek(leaf.place), then=lambda: panel.turn_to(leaf))
+        batches = self.session.batches_to(leaf.place.tick)
+        self.do(lambda progress: self.session.seek(leaf.place), batches=batches, then=lambda: panel.turn_to(leaf), opens=True)
 
     def on_origin_panel_opened(self, event: OriginPanel.Opened) -> None:
         panel = self._origin
         if panel is not None:
-            self.do(lambda progress: _work_out(event.node), then=lambda: panel.open_at(event.path))
+            self.do(lambda progress: _work_out(event.node), then=lambda: panel.open_at(event.path), opens=True)
 
     async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """When it last changed by more than what is typed: a search back in time, ready to be completed."""

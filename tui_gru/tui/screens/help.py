@@ -11,8 +11,10 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
+from tui_gru.debugger.program import Program
 from tui_gru.tui.characters import fitting, folded
 from tui_gru.tui.commands import COMMANDS
+from tui_gru.tui.examples import example
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import key_signs
 from tui_gru.tui.keys import GROUPS, VERBS
@@ -32,21 +34,21 @@ class HelpScreen(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Close", show=False)]
 
-    def __init__(self, keymap: Mapping[str, str]) -> None:
+    def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
         super().__init__()
-        self._keymap = keymap
+        self._keymap, self._program = keymap, program
         for verb in ("help", "stop", "quit"):
             if verb in keymap:
                 self._bindings.bind(keymap[verb], "dismiss", show=False)
 
     def compose(self) -> ComposeResult:
-        yield HelpPanel(self._keymap)
+        yield HelpPanel(self._keymap, self._program)
 
 
 class HelpPanel(Panel):
-    def __init__(self, keymap: Mapping[str, str]) -> None:
+    def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
         super().__init__()
-        self._keymap = keymap
+        self._keymap, self._program = keymap, program
 
     def on_resize(self) -> None:
         self.set_titles("keys", fitting(HINTS, self.outer_size.width - 6))
@@ -70,11 +72,12 @@ class HelpPanel(Panel):
     def _table(self, title: str, rows: list[tuple[str, str]], width: int, *, least: int = 0) -> Box:
         """What is typed, and what it does beside it; under it, where that would leave it hardly any room."""
         p = self.palette
-        first = max(least, *(cell_len(transliterate(typed, p.glyphs)) for typed, _ in rows)) + 2
+        rows = [(transliterate(example(self._program, typed), p.glyphs), what) for typed, what in rows]
+        first = max(least, *(cell_len(typed) for typed, _ in rows)) + 2
         beside = width - first >= LEAST
         lines: list[list[Segment]] = []
         for typed, what in rows:
-            typed, what = transliterate(typed, p.glyphs), transliterate(what, p.glyphs)
+            what = transliterate(example(self._program, what), p.glyphs)
             said = folded(what, width - first if beside else width - 2)
             if beside:
                 lines.append([Segment(typed + " " * (first - cell_len(typed)), p.keyword), Segment(said[0], p.plain)])

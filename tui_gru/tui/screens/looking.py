@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 
 from textual.containers import Container
+from textual.errors import NoWidget
+from textual.geometry import Region
 from textual.widget import Widget
 
 from tui_gru.debugger.session import Session
@@ -55,6 +59,20 @@ class LookingScreen(WalkingScreen):
         """On a screen as low as this the later pages have no room for the program."""
         self.set_class(self.app.size.height < LOW, "-low")
 
+    # Clicks and keys that come when what they were meant for has been removed, and is still to be seen
+
+    def get_widget_at(self, x: int, y: int) -> tuple[Widget, Region]:
+        """As Textual's, for widgets that are still there."""
+        widget, region = super().get_widget_at(x, y)
+        if not widget.is_attached:
+            raise NoWidget(f"what was at {x}, {y} has been removed")
+        return widget, region
+
+    def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
+        """As Textual's, for widgets that are still there."""
+        if widget is None or widget.is_attached:
+            super().set_focus(widget, scroll_visible, from_app_focus)
+
     # An overlay: a panel that covers the blackboard until it is lifted
 
     @property
@@ -65,7 +83,8 @@ class LookingScreen(WalkingScreen):
     def cover(self, overlay: Overlay) -> None:
         """Have the blackboard covered with a panel; the keys that are typed meanwhile are for it."""
         self._coming = overlay
-        self.run_worker(self.lay(overlay), exclusive=True, group="overlay")
+        work: Callable[[], Awaitable[None]] = partial(self.lay, overlay)  # a coroutine that is never begun would be warned of
+        self.run_worker(work, exclusive=True, group="overlay")
 
     async def lay(self, overlay: Overlay) -> None:
         """Cover the blackboard with a panel; the listing and the header stay in view. It is given every snapshot, and the focus."""
@@ -109,6 +128,7 @@ class LookingScreen(WalkingScreen):
         now = -1 if self.view.row is None else self.view.row
         row = (now + 1 + direction) % (rows + 1) - 1
         self.single_out(None if row < 0 else row)
+        self.say("all rows of the batch alike" if row < 0 else f"row {row + 1} of {rows} is singled out")
 
     def single_out(self, row: int | None) -> None:
         """Single out a row of the batch, 0-based; None looks at all alike."""
@@ -116,12 +136,19 @@ class LookingScreen(WalkingScreen):
         self.show_view()
 
     def action_layer(self) -> None:
-        layers = self.session.program.layers
-        now = len(layers) - 1 if self.view.layer is None else self.view.layer
-        self.view = replace(self.view, layer=(now + 1) % len(layers))
+        program = self.session.program
+        if len(program.layers) == 1:
+            self.say("this model has one layer, in one direction")
+            return
+        after = 0 if self.view.layer is None else self.view.layer + 1
+        self.single_out_layer(after if after < len(program.layers) else None)
+        shown = "the layer of the line at work" if self.view.layer is None else program.layer_name(program.layers[after])
+        self.say(f"gates, weights and the gradient's flow show {shown}")
+
+    def single_out_layer(self, layer: int | None) -> None:
+        """Have the panels of one layer show this one, counted through all directions; None follows the line at work."""
+        self.view = replace(self.view, layer=layer)
         self.show_view()
-        shown = self.view.layer_of(self.session.program)
-        self.say(f"{shown.name} of {layers[-1].number + 1}" if len(layers) > 1 else "this model has one layer, in one direction")
 
     def action_weights(self) -> None:
         weights = self.query_one(Weights)

@@ -15,7 +15,6 @@ from tui_gru.debugger.naming import printable
 from tui_gru.debugger.session import ALIASES, Session
 from tui_gru.debugger.trouble import joined
 from tui_gru.engine.config import SAMPLERS
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers, keys
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.keys import Verb
@@ -45,7 +44,10 @@ if TYPE_CHECKING:
     from tui_gru.debugger.journal import Action
     from tui_gru.tui.panels.command_line import CommandLine
 
-WHILE_RUNNING = frozenset({"escape", "help", "row", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"})
+WHILE_RUNNING = frozenset(
+    {"escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"}
+)
+FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
 
 
 class MainScreen(
@@ -65,16 +67,17 @@ class MainScreen(
 
     def compose(self) -> ComposeResult:
         self.size_up()
+        gates = Gates(self.session.program)
         yield Header()
         with Container(id="body"):
             with Container(id="program"):
                 yield Listing()
-            with Container(id="blackboard"):
+            with Container(id="blackboard", classes="-many" if gates.many else ""):
                 with Container(id="top"):
                     yield Sequence()
                     yield LossTerms()
                 yield LineAtWork()
-                yield Gates(self.session.program)
+                yield gates
                 with Container(id="middle"):
                     yield Softmax()
                     yield LossCurve()
@@ -153,13 +156,8 @@ class MainScreen(
             if not self.session.notice:  # else it says why one is not there
                 self.answer(answers.place(self.snapshot))
 
-        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=self._distance(place), then=say)
-
-    def _distance(self, place: str | int) -> int | None:
-        """About how many batches lie between the newest moment and a place; None where that is not plain."""
-        if isinstance(place, int):
-            return max(1, (place - self.snapshot.newest.tick) // self.snapshot.program.ticks)
-        return None
+        batches = self.session.batches_to(place) if isinstance(place, int) else None
+        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=batches, then=say)
 
     @property
     def span(self) -> int:
@@ -188,12 +186,16 @@ class MainScreen(
     def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
         """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
         seed = 1 + max((sample.seed for sample in self.session.samples), default=-1)
+        primer, samplers = primer or self.config_primer, (sampler,) if sampler else SAMPLERS
 
-        def draw(_: Any) -> None:
-            for kind in (sampler,) if sampler else SAMPLERS:
-                self.session.sample(primer or self.config_primer, length, sampler=kind, temperature=temperature, seed=seed)
+        def draw(progress: Any) -> None:
+            for kind in samplers:
+                text = self.session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
+                if len(text) < len(primer) + length:  # it was stopped
+                    break
 
-        self.do(draw, then=self._say_sample)
+        quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS
+        self.do(draw, batches=1 if quick else None, then=self._say_sample)
 
     def _say_sample(self) -> None:
         """The samples just drawn, since their panel may be on another page; and how to come to it."""
@@ -242,7 +244,7 @@ class MainScreen(
                 words = f"{answers.change(change, before.program)} is {said}"
                 self.answer(words + answers.branched(before, self.snapshot) + answers.moved(before, self.snapshot))
 
-        self.do(lambda _: verb(), then=say)
+        self.do(lambda _: verb(), batches=self.session.batches_to(), then=say)
 
     def action_newest(self) -> None:
         self.go(self.snapshot.newest.tick)
@@ -265,8 +267,8 @@ class MainScreen(
         self.say("")
         try:
             execute(self, event.command)
-        except TuiGruError as error:
-            self.say(str(error), warning=True)
+        except Exception as error:
+            self.say_problem(error, f"the command {event.command!r}")
 
     def on_command_line_left(self) -> None:
         self.set_focus(self._came_from)
@@ -280,7 +282,7 @@ class MainScreen(
     def action_help(self) -> None:
         from tui_gru.tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen(self.app_keymap))
+        self.app.push_screen(HelpScreen(self.app_keymap, self.session.program))
 
     @property
     def app_keymap(self) -> dict[str, str]:

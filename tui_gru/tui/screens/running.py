@@ -6,13 +6,13 @@ import time
 from collections.abc import Callable
 
 from textual import work
+from textual.message import Message
 from textual.screen import Screen
 
 from tui_gru.debugger.session import Session
 from tui_gru.debugger.trouble import Trouble, joined
-from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import sign_of_key
-from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
+from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out, problem_of
 
 AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
 FADING = 0.8  # how fast it is forgotten that a batch was slow: it may have been the machine
@@ -27,11 +27,18 @@ class RunningScreen(Screen[None]):
         self.session = session
         self._run: Run | None = None
         self._then: Callable[[], None] | None = None
+        self._opens = False
         self._batch_seconds = 0.0  # the most that a batch has cost lately
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something, until the next key."""
         raise NotImplementedError
+
+    def say_problem(self, error: Exception, doing: str) -> None:
+        """Say what is wrong. Of an error that nothing expects a report is written; `doing` says what was being done."""
+        problem = problem_of(error, doing)
+        if self.is_attached:  # else the program is about to end
+            self.say(problem, warning=True)
 
     def say_notice(self) -> None:
         """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
@@ -54,24 +61,25 @@ class RunningScreen(Screen[None]):
     @property
     def expecting(self) -> bool:
         """Whether something that was asked for is still to come, which the next key may be for."""
-        return False
+        return self.running and self._opens
 
     @property
     def waiting(self) -> int:
         """How many keys wait for the end of a run."""
         return 0
 
-    def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None) -> None:
+    def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None, opens: bool = False) -> None:
         """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known.
 
-        Once it is done, and shown, `then` is called, unless it could not be done.
+        Once it is done, and shown, `then` is called, unless it could not be done. With `opens`, that opens something for the keys
+        typed meanwhile, and they wait for it.
         """
         if self.running:
             return
         self.say("")
         self.session.notice = ""
         self.session.forget_interrupt()
-        self._then = then
+        self._then, self._opens = then, opens
         if batches is not None and batches <= FEW and batches * self._batch_seconds <= AT_ONCE:
             self._do_at_once(verb, batches)
         else:
@@ -83,11 +91,20 @@ class RunningScreen(Screen[None]):
         begun = time.perf_counter()
         try:
             verb(None)
-        except TuiGruError as error:
-            self.say(str(error), warning=True)
+        except Exception as error:
+            self.say_problem(error, "a verb")
             self._then = None
         self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / max(batches, 1))
         self._shown_and_done()
+
+    async def _dispatch_message(self, message: Message) -> None:
+        """Say what goes wrong while a message is dealt with: one error must end neither the screen nor the session."""
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            if not self.is_mounted:
+                raise
+            self.say_problem(error, f"dealing with {type(message).__qualname__}")
 
     @work(thread=True, exclusive=True, exit_on_error=True)
     def _work(self, verb: Verb) -> None:
@@ -97,10 +114,11 @@ class RunningScreen(Screen[None]):
         if self._run is not None:
             waiting = self.waiting
             behind = "" if not waiting else f" · {waiting} {'key waits' if waiting == 1 else 'keys wait'}"
-            self.say(f"running · {self._run.describe(event.position)} · {sign_of_key(self, 'stop')} stops{behind}")
+            self.say(f"running · {self._run.describe(event.place)} · {sign_of_key(self, 'stop')} stops{behind}")
 
     def on_finished(self, event: Finished) -> None:
         self._run = None
+        self.session.forget_interrupt()
         self._batch_seconds *= FADING
         self.say(event.problem, warning=True)
         self.refresh_bindings()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual.containers import Container
 
-from tui_gru.debugger.expression_text import ConditionError
 from tui_gru.debugger.marks import Mark
 from tui_gru.debugger.session import Session
+from tui_gru.debugger.typed import TypedError
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import sign_of_key, with_keys
@@ -125,8 +125,8 @@ class StoppingScreen(LookingScreen):
         def run(progress: Any) -> None:
             try:
                 held = verb(condition, progress=progress)
-            except ConditionError as error:
-                raise ConditionError(error.reason, error.column + begins) from None
+            except TypedError as error:
+                raise error.moved(begins) from None
             if not held and not self.session.notice:
                 self.session.notice = f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}"
 
@@ -173,10 +173,7 @@ class StoppingScreen(LookingScreen):
             event.stop()
             event.prevent_default()
         if event.is_printable and event.character is not None:
-            try:
-                (self.mark if purpose == "mark" else self.jump)(event.character)
-            except TuiGruError as error:
-                self.say(str(error), warning=True)
+            (self.mark if purpose == "mark" else self.jump)(event.character)
 
     def mark(self, letter: str) -> None:
         """Mark this place. Raises `TuiGruError`."""
@@ -191,7 +188,7 @@ class StoppingScreen(LookingScreen):
             if not self.session.notice:
                 self.answer(answers.place(self.snapshot) + answers.branched(before, self.snapshot))
 
-        self.do(lambda progress: self.session.jump(letter, progress=progress), then=say)
+        self.do(lambda progress: self.session.jump(letter, progress=progress), batches=self.session.batches_to(), then=say)
 
     def delete_mark(self, letter: str) -> None:
         self.change_stops(lambda session: session.delete_mark(letter))
@@ -211,18 +208,15 @@ class StoppingScreen(LookingScreen):
 
     async def on_stops_list_chosen(self, event: StopsList.Chosen) -> None:
         entry = event.entry
-        try:
-            if event.verb == "deleted":
-                self.delete_mark(entry.letter) if isinstance(entry, Mark) else self.delete_stop(entry.id)
-            elif isinstance(entry, Mark):
-                if event.verb == "opened":
-                    self.jump(entry.letter)
-            elif event.verb == "toggled":
-                self.change_stop(entry.id, enabled=not entry.enabled)
-            else:
-                await self.action_command(command_of(entry, id=True))
-        except TuiGruError as error:
-            self.say(str(error), warning=True)
+        if event.verb == "deleted":
+            self.delete_mark(entry.letter) if isinstance(entry, Mark) else self.delete_stop(entry.id)
+        elif isinstance(entry, Mark):
+            if event.verb == "opened":
+                self.jump(entry.letter)
+        elif event.verb == "toggled":
+            self.change_stop(entry.id, enabled=not entry.enabled)
+        else:
+            await self.action_command(command_of(entry, id=True))
 
     def stop_panels(self) -> Iterator[Shows]:
         """The panels of watches and of the log, made when there is first something in them, and hidden when there no longer is."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.names import Kind
 from tui_gru.debugger.naming import spoken
+from tui_gru.debugger.typed import quoted
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
@@ -34,7 +36,7 @@ class SupposingScreen(LookingScreen):
                 warning=True,
             )
             return
-        if ref.name in ("x", "y"):
+        if self.snapshot.program.names[ref.name].kind is Kind.INPUT:
             await self.action_command(*self._character(ref))
             return
         value = self.snapshot.value(ref.name, ref.t)
@@ -50,8 +52,8 @@ class SupposingScreen(LookingScreen):
         """The command that changes a character of the text, and the character that is there."""
         snapshot = self.snapshot
         t = snapshot.position.t if ref.t is None else ref.t
-        place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == "y")
-        return f"set text[{place}] ", snapshot.corpus.text[place]
+        place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == snapshot.program.target)
+        return f"set text[{place}] ", quoted(snapshot.corpus.text[place])
 
     def _under_cursor(self) -> Ref | None:
         """The number of this moment that the cursor is on."""
@@ -75,10 +77,11 @@ class SupposingScreen(LookingScreen):
     def suppose(self, name: str, index: tuple[int, ...], value: float, t: int | None) -> None:
         """Show what would follow in this batch from another number. `t` is 0-based, None for the position's."""
         found: list[WhatIf] = []
-        self.do(
-            lambda _: found.append(self.session.what_if(self.session.program.code_name(name), index, value, t)),
-            then=lambda: self._show_what_if(found[0]),
-        )
+
+        def suppose(_: object) -> None:
+            found.append(self.session.what_if(self.session.program.code_name(name), index, value, t))
+
+        self.do(suppose, then=lambda: self._show_what_if(found[0]), opens=True)
 
     def _show_what_if(self, what_if: WhatIf) -> None:
         from tui_gru.tui.panels.what_if import WhatIfPanel
@@ -100,4 +103,4 @@ class SupposingScreen(LookingScreen):
             self.answer(f"{named} is {what_if.value + 0:g} from here on{answers.branched(before, self.snapshot)}")
 
         self.lift()
-        self.do(keep, then=say)
+        self.do(keep, batches=self.session.batches_to(), then=say)

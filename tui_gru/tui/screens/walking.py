@@ -53,7 +53,9 @@ class WalkingScreen(RunningScreen):
         """Step; its level and direction are remembered for `.` and for play, which take one of them at a time."""
         self._last_walk = (level, 1 if count > 0 else -1)
         per = {"epoch": self.snapshot.program.num_batches, "batch": 1}.get(level, 1 / self.snapshot.program.seq_length)
-        batches = max(1, round(abs(count) * per)) if count > 0 else 1
+        batches = max(1, round(abs(count) * per))
+        if count < 0:
+            batches = self.session.batches_to(max(self.snapshot.position.tick - batches * self.snapshot.program.ticks, 0))
         self.do(lambda progress: self.session.step(level, count, progress=progress), batches=batches)
 
     def action_step(self, level: str, direction: int) -> None:

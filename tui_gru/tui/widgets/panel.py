@@ -2,20 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, overload
 
+from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.message import Message
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
+from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
-from tui_gru.tui.widgets.boxes import Box
+from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Ref
+
+
+class Rows(Sequence[Strip]):
+    """`count` rows, at most `width` cells wide, each drawn when it first comes into view."""
+
+    def __init__(self, count: int, width: int, draw: Callable[[int], Strip]) -> None:
+        self.width, self._draw = width, draw
+        self._rows: list[Strip | None] = [None] * count
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Strip: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Strip]: ...
+    def __getitem__(self, index: int | slice) -> Strip | Sequence[Strip]:
+        if isinstance(index, slice):
+            return [self[row] for row in range(*index.indices(len(self)))]
+        row = self._rows[index]
+        if row is None:
+            row = self._rows[index] = self._draw(index)
+        return row
 
 
 class Panel(ScrollView, can_focus=True):
@@ -64,9 +90,12 @@ class Panel(ScrollView, can_focus=True):
         """Whether it fills the screen: then all of its content is shown, however much that is."""
         return self.has_class("-maximized")
 
-    def canvas(self, width: int, height: int, content: Size) -> Size:
+    def canvas(self, width: int, height: int, content: Callable[[], Size]) -> Size:
         """The size to draw for: the panel's own; zoomed, at least that of all of the content, which then scrolls."""
-        return Size(max(width, content.width), max(height, content.height)) if self.zoomed else Size(width, height)
+        if not self.zoomed:
+            return Size(width, height)
+        wanted = content()
+        return Size(max(width, wanted.width), max(height, wanted.height))
 
     def build(self, width: int, height: int) -> Box | Sequence[Strip]:
         """The content for a panel of this inner size, in cells. It may be larger (it scrolls) or smaller (blank)."""
@@ -101,13 +130,25 @@ class Panel(ScrollView, can_focus=True):
         return ()
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None for what has to wait while a run goes on."""
+        """None for what has to wait while a run goes on; False for all in a panel that has been removed."""
+        if not self.is_attached:
+            return False
         return None if action in self.ASKING and getattr(self.screen, "running", False) else True
 
     # Textual's part.
 
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
+
+    async def _dispatch_message(self, message: Message) -> None:
+        """What goes wrong while a message is dealt with is for the screen to say: the panel goes on."""
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            say = getattr(self.screen, "say_problem", None) if self.is_attached else None
+            if say is None:
+                raise
+            say(error, f"dealing with {type(message).__qualname__} in {type(self).__name__}")
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._ground = self.rich_style  # once a picture: working it out for every line took an eighth of a redraw
@@ -169,8 +210,20 @@ class Panel(ScrollView, can_focus=True):
             top = min(max(self.scroll_offset.y, last + 1 - height), first)
             self.scroll_to(y=top, animate=False, immediate=True, force=True)
 
+    def _content_or_problem(self, width: int, height: int) -> Box | Sequence[Strip]:
+        """The content; what went wrong, where it cannot be drawn, which must not keep the other panels from the screen."""
+        try:
+            return self.build(width, height)
+        except Exception as error:
+            from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+
+            said = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
+            return from_rows([(Segment(line, self.palette.warning),) for line in said])
+
     def _draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
-        content = self.build(max(width, 0), max(height, 0))
+        content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
             return [content.strip(y) for y in range(content.height)], content.width
+        if isinstance(content, Rows):
+            return content, content.width
         return content, max((strip.cell_length for strip in content), default=0)

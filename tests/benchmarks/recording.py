@@ -1,0 +1,123 @@
+"""What recording costs a training script, and what opening a recording costs: `python -m tests.benchmarks.recording [ROUNDS]`.
+
+A script with torch.nn.GRU at H256 B32 T64, in CPU time, steps of all ways in turn; then a recording of 1,000 kept steps, 8 GB.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from tui_gru.interop.recording import open_recording, record
+from tui_gru.interop.recording.encoding import encoded
+from tui_gru.interop.recording.folder import Line, lines_name, shard_name
+from tui_gru.interop.recording.shards import write_shard
+
+torch.set_num_threads(1)
+H, B, T = 256, 32, 64
+KEPT = 1000
+WAYS: dict[str, dict[str, Any] | None] = {
+    "the script alone": None,
+    "every step kept": {"every": 1},
+    "in memory only": {"every": 0},
+    "every 100th step kept, nothing in memory": {"every": 100, "last": 0, "on": ""},
+    "as by default": {},
+}
+TARGETS = {"every step kept": "at most 1.10", "in memory only": "at most 1.05", "every 100th step kept, nothing in memory": "1.00"}
+
+
+class Model(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru, self.head = nn.GRU(H, H), nn.Linear(H, 96)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self.head(self.gru(x)[0])
+        return out
+
+
+def script(folder: Path, options: dict[str, Any] | None) -> Callable[[], None]:
+    """One step of training, recorded or not."""
+    torch.manual_seed(0)
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), 1e-3)
+    x, targets = torch.randn(T, B, H), torch.randint(96, (T * B,))
+    recorder = None if options is None else record(folder, model, optimizer, **options)
+
+    def step() -> None:
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(model(x).flatten(0, 1), targets)
+        loss.backward()
+        optimizer.step()
+        if recorder is not None:
+            recorder.step(loss)
+            if recorder.kept:  # the disk is small
+                newest = recorder.kept.pop()
+                (folder / f"step-{newest:08d}.rank0.safetensors").unlink()
+
+    return step
+
+
+def overhead(rounds: int) -> None:
+    """Each way against the script alone: the median over rounds of their ratio, one step of each in turn."""
+    with tempfile.TemporaryDirectory() as place:
+        steps = {name: script(Path(place) / str(i), options) for i, (name, options) in enumerate(WAYS.items())}
+        times: dict[str, list[float]] = {name: [] for name in WAYS}
+        for number in range(rounds + 12):
+            for name, step in steps.items():
+                begun = time.process_time()
+                step()
+                if number >= 12:  # until memory is used again
+                    times[name].append(time.process_time() - begun)
+    alone = times["the script alone"]
+    print(f"{'the script alone':<44}{1e3 * statistics.median(alone):8.1f} ms a step")
+    for name in list(WAYS)[1:]:
+        ratio = statistics.median(own / base for own, base in zip(times[name], alone, strict=True))
+        best = min(times[name]) / min(alone)
+        print(f"{name:<44}{ratio:8.3f} times, fastest by fastest {best:.3f}   {TARGETS.get(name, '')}")
+
+
+def opening() -> None:
+    """A recording of 1,000 kept steps, in a process without torch."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / "run.gru"
+        make(folder)
+        size = sum(path.stat().st_size for path in folder.iterdir())
+        code = f"from tests.benchmarks.open_recording import open_it; open_it({str(folder)!r})"
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=Path(__file__).parents[2]
+        )
+        print(f"a recording of {KEPT} kept steps, {size / 1e9:.1f} GB\n{done.stdout}", end="")
+
+
+def make(folder: Path) -> None:
+    """One step of a recording, written under a thousand numbers: training them would take longer."""
+    model = Model()
+    with record(folder, model, every=1) as recorder:
+        model(torch.randn(T, B, H)).sum().backward()
+        recorder.step(1.0)
+    step = open_recording(folder).load(0)
+    with open(folder / lines_name(0), "a") as lines:
+        for number in range(1, KEPT):
+            arrays, about = encoded(replace(step, number=number))
+            write_shard(folder / shard_name(number, 0), arrays, {**about, "why": "every", "norm": 1.0})
+            lines.write(Line(number, "every", 1.0, 1.0, (1.0,)).written())
+
+
+if __name__ == "__main__":
+    overhead(int(sys.argv[1]) if len(sys.argv) > 1 else 30)
+    opening()

@@ -1,0 +1,52 @@
+"""A training process that is killed: every step that was kept is there, and can be read."""
+
+import random
+import sys
+from pathlib import Path
+from subprocess import PIPE, Popen
+
+import pytest
+
+from tui_gru.interop.recording import open_recording
+
+ROOT = Path(__file__).parents[3]
+KILLS = 4  # `python -m tests.interop.recording.test_kills 50` does more
+
+
+def kill(folder, after):
+    """Kill a run once it has said `after` steps; the number of the last one that it said."""
+    with Popen([sys.executable, "-m", "tests.interop.recording.killed", str(folder)], cwd=ROOT, stdout=PIPE, text=True) as process:
+        said = [int(process.stdout.readline()) for _ in range(after)]
+        process.kill()
+        said += map(int, process.stdout.read().split())
+    return said[-1]
+
+
+def check(folder, last):
+    """Every step up to the last one is there and whole."""
+    recording = open_recording(folder)
+    numbers = [step.number for step in recording.steps]
+    assert numbers[: last + 1] == list(range(last + 1))
+    assert len(numbers) <= last + 2  # one may have been kept and not said
+    assert not recording.closed
+    assert recording.damaged == ()
+    for number in numbers:
+        step = recording.load(number)
+        assert (len(step.calls), step.updated) == (1, True)
+    return len(numbers)
+
+
+@pytest.mark.parametrize("seed", range(KILLS))
+def test_no_kept_step_is_lost(tmp_path, seed):
+    check(tmp_path / "run.gru", kill(tmp_path / "run.gru", random.Random(seed).randint(1, 40)))
+
+
+if __name__ == "__main__":
+    import tempfile
+
+    total = 0
+    for seed in range(int(sys.argv[1])):
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place) / "run.gru"
+            total += check(folder, kill(folder, random.Random(seed).randint(1, 40)))
+    print(f"{sys.argv[1]} kills, {total} kept steps, 0 lost")

@@ -1,0 +1,72 @@
+"""Recordings of several ranks: each writes its own files, and a gradient is there where all of them are."""
+
+import shutil
+
+import pytest
+
+from tests.interop.recording.runs import IN, H
+from tui_gru.interop.errors import RecordingError
+from tui_gru.interop.recomputing import compare_gradients
+from tui_gru.interop.recording import open_recording
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A run of two processes with gloo, each recording into the same folder."""
+    from tests.interop.capture.test_ranks import run_ranks
+
+    folder = tmp_path_factory.mktemp("ranks") / "run.gru"
+    run_ranks("record", folder)
+    return folder
+
+
+@pytest.fixture
+def folder(recorded, tmp_path):
+    return shutil.copytree(recorded, tmp_path / "run.gru")
+
+
+def test_ranks_are_combined(folder):
+    recording = open_recording(folder)
+    assert (recording.ranks, recording.missing_ranks, recording.closed) == (2, (), True)
+    assert [step.ranks for step in recording.steps] == [(0, 1)] * 3
+    for kept in recording.steps:
+        assert recording.is_complete(kept.number)
+        together = recording.load_all(kept.number)
+        assert [step.rank for step in together] == [0, 1]
+        compared = compare_gradients(together)
+        assert compared.cause == "equal"
+        assert compared.error <= 5e-7
+
+
+def test_a_rank_that_is_missing(folder):
+    for path in folder.glob("*rank0*"):
+        path.unlink()
+    recording = open_recording(folder)
+    assert (recording.missing_ranks, recording.damaged) == ((0,), ())
+    assert not recording.is_complete(1)
+    assert recording.load(1).rank == 1
+    assert compare_gradients(recording.load_all(1)).cause == "incomplete"
+
+
+def test_a_step_that_one_rank_has_not_kept(folder):
+    next(folder.glob("step-00000001.rank1*")).unlink()
+    recording = open_recording(folder)
+    assert [recording.is_complete(number) for number in range(3)] == [True, False, True]
+    assert recording.missing_ranks == ()
+    with pytest.raises(RecordingError, match="rank 1 did not keep step 1; rank 0 did"):
+        recording.load(1, rank=1)
+
+
+def test_ranks_given_by_hand(tmp_path):
+    """Without torch.distributed, as another launcher numbers them."""
+    import torch
+
+    from tui_gru.interop.recording import record
+
+    model = torch.nn.GRU(IN, H)
+    for rank in (1, 0):
+        with record(tmp_path / "run.gru", model, every=1, rank=rank) as recorder:
+            model(torch.randn(3, 2, IN))[0].sum().backward()
+            recorder.step(rank)
+    recording = open_recording(tmp_path / "run.gru")
+    assert [(step.number, step.ranks, step.loss) for step in recording.steps] == [(0, (0, 1), 0.0)]

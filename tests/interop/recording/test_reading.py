@@ -1,0 +1,310 @@
+"""Recordings as they are found: whole, still being written, in parts, damaged, or made to do harm."""
+
+import json
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.interop.recording.runs import IN, B, H, T, trained
+from tui_gru.interop.errors import ModelFileError, RecordingError
+from tui_gru.interop.recomputing import compare_gradients, compare_outputs
+from tui_gru.interop.recording import open_recording
+
+
+@pytest.fixture
+def folder(tmp_path):
+    trained(tmp_path / "run.gru", steps=7, every=3, last=0, on="")
+    return tmp_path / "run.gru"
+
+
+def shard(folder, step, rank=0):
+    return folder / f"step-{step:08d}.rank{rank}.safetensors"
+
+
+def rewrite(path, change):
+    """Change the header of a step's file: `change(header, about)` works on both, and may return other data."""
+    data = path.read_bytes()
+    (length,) = struct.unpack("<Q", data[:8])
+    header = json.loads(data[8 : 8 + length])
+    about = json.loads(header["__metadata__"]["tui_gru"])
+    rest = change(header, about)
+    rest = data[8 + length :] if rest is None else rest
+    header["__metadata__"]["tui_gru"] = json.dumps(about)
+    text = json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(text)) + text + rest)
+
+
+def test_what_is_in_it(folder):
+    recording = open_recording(folder)
+    assert [step.number for step in recording.steps] == [0, 3, 6]
+    assert (recording.total, recording.ranks, recording.missing_ranks, recording.closed) == (7, 1, (), True)
+    assert recording.gaps() == ((0, 3), (3, 6))
+    assert recording.modules[0].name == "gru"
+    for kept in recording.steps:
+        step = recording.load(kept.number)
+        assert (step.loss, step.number) == (kept.loss, kept.number)
+        assert max(one.worst for one in compare_outputs(step.calls[0])) <= 5e-7
+        assert compare_gradients(step).cause == "equal"
+        assert kept.norm == pytest.approx(compare_gradients(step).norm, rel=1e-6)
+
+
+def test_arrays_are_read_when_they_are_asked_for(folder):
+    tensors = open_recording(folder).tensors(3)
+    assert tensors["calls.0.x"].shape == (T, B, IN)
+    assert tensors["weights.0.weight_hh_l0"].shape == (3 * H, H)
+    shard(folder, 3).write_bytes(shard(folder, 3).read_bytes()[:-100])
+    assert tensors["calls.0.x"].read().shape == (T, B, IN)
+    with pytest.raises(ModelFileError, match="cut off"):
+        list(tensors.values())[-1].read()
+
+
+def test_a_step_that_was_not_kept(folder):
+    recording = open_recording(folder)
+    with pytest.raises(RecordingError, match=r"run\.gru: step 2 was not kept; the nearest that was is 3"):
+        recording.load(2)
+    with pytest.raises(RecordingError, match=r"run\.gru: rank 1 did not keep step 3; rank 0 did"):
+        recording.load(3, rank=1)
+
+
+def test_steps_that_were_deleted_are_gaps(folder):
+    shard(folder, 3).unlink()
+    recording = open_recording(folder)
+    assert [step.number for step in recording.steps] == [0, 6]
+    assert recording.damaged == ()
+    assert recording.losses[3] is not None
+
+
+def test_a_recording_that_is_being_written(folder):
+    lines = folder / "steps.rank0.jsonl"
+    whole = lines.read_text().splitlines(keepends=True)
+    lines.write_text("".join(whole[:-1]))
+    assert not open_recording(folder).closed
+    lines.write_text(whole[0] + whole[1][:-20])  # in the middle of a line, with the step's own file complete
+    (folder / "step-00000009.rank0.safetensors.part").write_bytes(b"not yet")
+    recording = open_recording(folder)
+    assert [(step.number, step.why) for step in recording.steps] == [(0, "every"), (3, "every"), (6, "every")]
+    assert (recording.closed, recording.damaged, recording.total) == (False, (), 7)
+    assert recording.steps[2].loss == recording.load(6).loss
+    lines.write_text("".join(whole))
+    assert recording.refreshed().closed
+
+
+def test_without_the_lines_and_without_run_json_the_steps_are_there(folder):
+    before = open_recording(folder)
+    (folder / "steps.rank0.jsonl").unlink()
+    (folder / "run.json").unlink()
+    recording = open_recording(folder)
+    assert recording.steps == before.steps
+    assert (recording.modules, recording.ranks) == (before.modules, 1)
+    assert recording.damaged == ("there is no run.json in it that can be read",)
+
+
+def test_damaged_lines_are_said_and_cost_nothing(folder):
+    lines = folder / "steps.rank0.jsonl"
+    bad = [
+        "{",
+        "[1]",
+        '{"step": -1, "losses": []}',
+        '{"step": 1e300, "losses": []}',
+        '{"step": "\x1b[2J", "losses": []}',
+        "[" * 10_000,
+    ]
+    bad += ['{"step": 3, "why": "every", "loss": "x", "norm": 1, "losses": []}', '{"steps": 3, "losses": [[]]}', "\x00", "9" * 5000]
+    lines.write_text("\n".join([*bad, lines.read_text()]))
+    recording = open_recording(folder)
+    assert recording.damaged == (f"steps.rank0.jsonl: {len(bad)} lines of it are damaged; the steps themselves are not",)
+    assert [step.loss for step in recording.steps] == [recording.load(step.number).loss for step in recording.steps]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "run.json in it is damaged; copy it again"),
+        ("[]", "run.json in it is not that of a recording"),
+        ('{"format": "other"}', "run.json in it is not that of a recording"),
+        ('{"format": "tui-gru-recording", "version": 2}', "it has version 2 of the format, and 1 is read; update tui-gru"),
+        ("[" * 100_000, "run.json in it is damaged"),
+        ('{"format": "tui-gru-recording", "version": 1}', "there is no run.json in it that can be read"),
+        (
+            '{"format": "tui-gru-recording", "version": 1, "modules": [], "ranks": 99999999999}',
+            "names 99999999999 ranks; it is damaged",
+        ),
+    ],
+    ids=range(7),
+)
+def test_a_folder_that_is_no_recording(tmp_path, text, message):
+    (tmp_path / "run.json").write_text(text)
+    with pytest.raises(RecordingError, match=message) as caught:
+        open_recording(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_other_things_than_a_folder(tmp_path):
+    with pytest.raises(RecordingError, match=r"there is no run\.json in it that can be read; give the folder"):
+        open_recording(tmp_path)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RecordingError, match=r"file: it is a file; give the folder that tui_gru\.record wrote"):
+        open_recording(tmp_path / "file")
+    with pytest.raises(RecordingError, match="none: there is no such folder"):
+        open_recording(tmp_path / "none")
+    with pytest.raises(RecordingError, match=r"a\\x1b\[2J: there is no such folder"):
+        open_recording(tmp_path / "a\x1b[2J")
+
+
+def set_about(path, value):
+    """A change of the JSON about the step: `path` leads to an entry."""
+
+    def change(header, about):
+        for key in path[:-1]:
+            about = about[key]
+        about[path[-1]] = value
+
+    return change
+
+
+def delete(name):
+    def change(header, about):
+        # what was there is left as another tensor, so that nothing else is wrong
+        header["left over"] = header.pop(name)
+
+    return change
+
+
+def reshape(name, shape):
+    def change(header, about):
+        header[name]["shape"] = shape
+
+    return change
+
+
+HOSTILE = {
+    "no input": (delete("calls.0.x"), "what it says of its calls is damaged"),
+    "no output": (delete("calls.0.out"), r"calls\.0\.out is missing"),
+    "no weight": (delete("weights.0.weight_hh_l0"), r"weights\.0\.weight_hh_l0 is missing"),
+    "an input of two axes": (reshape("calls.0.x", [T * B, IN]), r"the input of call 0 has the shape \(10, 3\)"),
+    "an input turned": (reshape("calls.0.x", [IN, B, T]), r"calls\.0\.x has the shape \(3, 2, 5\), not \(3, 2, 3\)"),
+    "a weight turned": (reshape("weights.0.weight_ih_l0", [IN, 3 * H]), r"weight_ih_l0 has the shape \(3, 12\), not \(12, 3\)"),
+    "a gradient flat": (
+        reshape("gradients.weight_ih_l0", [9 * H]),
+        r"gradients\.weight_ih_l0 has the shape \(36,\), not \(12, 3\)",
+    ),
+    "dout turned": (reshape("calls.0.dout", [B, T, H]), r"calls\.0\.dout has the shape \(2, 5, 4\)"),
+    "a size that overflows": (set_about(["modules", 0, "hidden_size"], 2**40), "is described as no GRU can be"),
+    "a size of 0": (set_about(["modules", 0, "hidden_size"], 0), "is described as no GRU can be"),
+    "a size that is none": (
+        set_about(["modules", 0, "input_size"], "\x1b[2J"),
+        r"\\x1b\[2J stands where a whole number is expected",
+    ),
+    "a billion layers": (set_about(["modules", 0, "layers"], 10**9), "is described as no GRU can be"),
+    "another kind": (set_about(["modules", 0, "kind"], "LSTM"), "is described as no GRU can be"),
+    "a cell of layers": (set_about(["modules", 0], {}), "what it says of its calls is damaged"),
+    "a module that is not there": (set_about(["calls", 0, "module"], 7), "what it says of its calls is damaged"),
+    "a negative place": (set_about(["calls", 0, "weights"], -1), "-1 stands where a whole number is expected"),
+    "calls that are none": (set_about(["calls"], {"a": 1}), "a list is expected and missing"),
+    "a loss that is none": (set_about(["loss"], "much"), "much stands where a number is expected"),
+    "notes that are none": (set_about(["calls", 0, "notes"], "abc"), "a list is expected and missing"),
+    "parameters that are none": (set_about(["weights", 0, "parameters"], []), "what it says of its calls is damaged"),
+    "another step": (set_about(["number"], 4), r"it holds step 4 of rank 0; it has another one's name"),
+    "another rank": (set_about(["rank"], 1), r"it holds step 3 of rank 1; it has another one's name"),
+    "settings that are none": (set_about(["settings"], {"lr": []}), "stands where a number is expected"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_step_that_does_not_fit_is_refused_in_one_line(folder, case):
+    change, message = HOSTILE[case]
+    rewrite(shard(folder, 3), change)
+    recording = open_recording(folder)
+    with pytest.raises(RecordingError, match=message) as caught:
+        recording.load(3)
+    assert str(caught.value).startswith(str(shard(folder, 3)))
+    assert "\n" not in str(caught.value)
+    assert "\x1b" not in str(caught.value)
+    assert recording.load(6).number == 6
+
+
+def test_lengths_and_masks_that_do_not_fit(tmp_path):
+    import torch
+    from torch.nn.utils.rnn import pack_padded_sequence
+
+    class Packed(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = torch.nn.GRU(IN, H, num_layers=3, dropout=0.5)
+
+        def forward(self, x):
+            packed, _ = self.gru(pack_padded_sequence(x, torch.tensor([5, 2]), enforce_sorted=False))
+            return packed.data, None
+
+    trained(tmp_path / "run.gru", steps=1, model=Packed())
+    path = shard(tmp_path / "run.gru", 0)
+    good = path.read_bytes()
+
+    def lengthen(header, about):
+        begin, end = header["calls.0.lengths"]["data_offsets"]
+        data = bytearray(good[8 + struct.unpack("<Q", good[:8])[0] :])
+        data[begin:end] = struct.pack("<2q", 5, 6)
+        return bytes(data)
+
+    rewrite(path, lengthen)
+    with pytest.raises(RecordingError, match="call 0 has a row that is longer than the call"):
+        open_recording(tmp_path / "run.gru").load(0)
+    path.write_bytes(good)
+    rewrite(path, delete("calls.0.mask_l1"))
+    with pytest.raises(RecordingError, match="call 0 has masks for some of its layers only"):
+        open_recording(tmp_path / "run.gru").load(0)
+
+
+@pytest.mark.parametrize("keep", [0, 5, 40, -1, -300])
+def test_a_step_that_is_cut_off_is_refused_and_the_others_are_there(folder, keep):
+    path = shard(folder, 3)
+    path.write_bytes(path.read_bytes()[:keep])
+    recording = open_recording(folder)
+    with pytest.raises(RecordingError, match=r"step-00000003\.rank0\.safetensors: ") as caught:
+        recording.load(3)
+    assert "\n" not in str(caught.value)
+    assert recording.load(0).number == 0
+
+
+def test_other_files_under_the_name_of_a_step(folder):
+    path = shard(folder, 3)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(RecordingError, match="it is a folder"):
+        open_recording(folder).load(3)
+    path.rmdir()
+    from safetensors.numpy import save_file
+
+    save_file({"a": np.zeros(3)}, path)
+    with pytest.raises(RecordingError, match=r"it is no step of a recording; give the folder that tui_gru\.record wrote"):
+        open_recording(folder).load(3)
+    path.unlink()
+    with pytest.raises(RecordingError, match="it cannot be read: No such file or directory"):
+        open_recording_of_before(folder).load(3)
+
+
+def open_recording_of_before(folder):
+    """As it was read before the file went."""
+    Path(shard(folder, 3)).touch()
+    recording = open_recording(folder)
+    shard(folder, 3).unlink()
+    return recording
+
+
+def test_a_step_larger_than_the_memory_is_not_read(folder):
+    with shard(folder, 3).open("r+b") as file:
+        file.truncate(1 << 42)  # a file with a hole, which takes no room
+    with pytest.raises(RecordingError, match=r"it has 4,096\.0 GiB, more than half of this machine's memory"):
+        open_recording(folder).load(3)
+
+
+def test_the_library_of_the_format_reads_it_too(folder):
+    from safetensors import safe_open
+
+    with safe_open(shard(folder, 3), "np") as file:
+        step = open_recording(folder).load(3)
+        assert json.loads(file.metadata()["tui_gru"])["number"] == 3
+        np.testing.assert_array_equal(file.get_tensor("calls.0.out"), step.calls[0].out)
+        assert "gradients.weight_hh_l0" in file.keys()  # noqa: SIM118

@@ -1,0 +1,282 @@
+"""What is written, when, and what is not: `tui_gru.record`."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import tui_gru
+from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
+from tests.interop.capture.test_scripts import Nothing, run
+from tests.interop.recording.runs import IN, B, H, T, trained
+from tui_gru.interop.capture import Capture
+from tui_gru.interop.errors import CaptureError
+from tui_gru.interop.recording import open_recording, record
+from tui_gru.interop.recording.recorder import Recorder
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return tmp_path / "run.gru"
+
+
+def kept(folder):
+    return [(step.number, step.why) for step in open_recording(folder).steps]
+
+
+def test_every_k_th_step_is_kept(folder):
+    recorder = trained(folder, steps=10, every=4, last=0, on="")
+    assert kept(folder) == [(0, "every"), (4, "every"), (8, "every")]
+    assert recorder.kept == [0, 4, 8]
+
+
+def test_a_trigger_writes_the_last_steps_before_it(folder):
+    trained(folder, losses=[1, 1, 1, 1, 1, 10, 1, 1], every=0, last=3, on="loss > 3*mean(loss)")
+    assert kept(folder) == [(2, "before"), (3, "before"), (4, "before"), (5, "trigger")]
+
+
+def test_a_trigger_writes_no_step_twice(folder):
+    trained(folder, losses=[1, 1, 1, 1, 10, 1, 10, 1], every=3, last=2, on="loss > 3")
+    assert kept(folder) == [(0, "every"), (2, "before"), (3, "every"), (4, "trigger"), (5, "before"), (6, "trigger")]
+
+
+def test_by_default_the_first_nan_is_caught(folder):
+    trained(folder, losses=[1.0] * 12 + [float("nan")] * 5, every=0)
+    assert [number for number, _ in kept(folder)] == list(range(4, 13))
+
+
+def test_a_nan_inside_is_caught_without_a_loss(folder):
+    model = nn.GRU(IN, H)
+
+    class Poisoned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru, self.calls = model, 0
+
+        def forward(self, x):
+            self.calls += 1
+            return self.gru(x * (float("nan") if self.calls == 4 else 1))
+
+    trained(folder, losses=[None] * 6, model=Poisoned(), every=0, last=1)
+    assert kept(folder) == [(2, "before"), (3, "trigger")]
+
+
+def test_nothing_is_copied_for_steps_that_nobody_asked_for(folder, monkeypatch):
+    taken = []
+    emit = Recorder._take
+    monkeypatch.setattr(Recorder, "_take", lambda self, step: (taken.append(len(step.calls)), emit(self, step))[1])
+    trained(folder, steps=6, every=3, last=0, on="")
+    assert taken == [1, 0, 0, 1, 0, 0]
+
+
+def test_memory_is_used_again(folder):
+    model = nn.GRU(64, 128)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    sizes = []
+    with record(folder, model, optimizer, every=0, last=3) as recorder:
+        for _ in range(12):
+            optimizer.zero_grad()
+            model(torch.randn(16, 16, 64))[0].sum().backward()
+            optimizer.step()
+            recorder.step()
+            sizes.append(recorder._capture._take.nbytes)
+    assert sizes[4] > 0
+    assert len(set(sizes[4:])) == 1
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
+def test_a_step_comes_back_as_it_was(script, tmp_path):
+    """Every kind of script, recorded and captured: the same numbers, bit for bit, and the same words."""
+    steps, running = [], []
+
+    def begin(module, optimizer):
+        running.append(Capture(module, optimizer, on_step=steps.append))
+        return running[0]
+
+    captured = run(script, begin)
+    recorders = []
+
+    def begin_recording(module, optimizer):
+        recorders.append(record(tmp_path / "run.gru", module, optimizer, every=1))
+        return recorders[0]
+
+    recorded = run(script, begin_recording)
+    recorders[0].close()
+    assert recorded == captured
+    assert script in ROUNDED or recorded == run(script, lambda module, optimizer: Nothing())
+    recording = open_recording(tmp_path / "run.gru")
+    assert recording.damaged == ()
+    assert [step.number for step in recording.steps] == [step.number for step in steps]
+    for step in steps:
+        same(recording.load(step.number), step)
+    half = script.__name__ in HALF
+    kinds = {tensor.dtype for tensor in recording.tensors(0).values()}
+    assert ("bfloat16" in kinds) is half
+
+
+def same(ours, theirs):
+    """Dataclasses of the same values; arrays of the same bits."""
+    if isinstance(theirs, np.ndarray):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
+    elif hasattr(theirs, "__dataclass_fields__"):
+        assert type(ours) is type(theirs)
+        for name in theirs.__dataclass_fields__:
+            same(getattr(ours, name), getattr(theirs, name))
+    elif isinstance(theirs, dict):
+        assert sorted(ours) == sorted(theirs)
+        for name in theirs:
+            same(ours[name], theirs[name])
+    elif isinstance(theirs, tuple):
+        assert len(ours) == len(theirs)
+        for a, b in zip(ours, theirs, strict=True):
+            same(a, b)
+    else:
+        assert ours == theirs
+
+
+def test_calls_of_the_same_weights_share_them_again(folder):
+    class Twice(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(IN, H)
+
+        def forward(self, x):
+            h = self.gru(x)[1]
+            return self.gru(x, h)
+
+    trained(folder, steps=1, model=Twice())
+    first, second = open_recording(folder).load(0).calls
+    assert first.weights is second.weights
+    assert not first.h0_given
+    assert second.h0_attached
+
+
+def test_the_losses_of_steps_that_were_not_kept_are_there(folder):
+    losses = [float(n) for n in range(10)] + [float("nan"), None, float("inf")]
+    trained(folder, losses=losses, every=4, last=0, on="")
+    found = open_recording(folder).losses
+    assert list(found) == list(range(13))
+    np.testing.assert_array_equal(np.array(list(found.values()), float), np.array(losses, float))
+
+
+def test_a_long_run_without_a_kept_step_writes_its_losses(folder, monkeypatch):
+    monkeypatch.setattr("tui_gru.interop.recording.recorder._MANY", 4)
+    model = nn.GRU(IN, H)
+    recorder = record(folder, model, every=0, last=0, on="")
+    for number in range(9):
+        recorder.step(number)
+    assert list(open_recording(folder).losses) == list(range(8))
+    recorder.close()
+    assert open_recording(folder).losses[8] == 8
+
+
+def test_run_json_says_what_was_recorded(folder):
+    trained(folder, steps=1, every=2, last=3, on="nan")
+    run = json.loads((folder / "run.json").read_text())
+    module = {"name": "gru", "kind": "GRU", "input_size": IN, "hidden_size": H, "layers": 1, "bidirectional": False}
+    assert (run["format"], run["version"], run["optimizer"], run["ranks"]) == ("tui-gru-recording", 1, "SGD", 1)
+    assert run["modules"] == [{**module, "bias": True, "batch_first": False, "dropout": 0.0}]
+    assert (run["every"], run["last"], run["on"]) == (2, 3, "nan")
+
+
+def test_it_is_there_under_the_projects_own_name(folder):
+    assert tui_gru.record is record
+    with tui_gru.record(folder, nn.GRU(IN, H)) as recorder:
+        recorder.step(0.5)
+    assert open_recording(folder).closed
+
+
+def test_a_script_that_fails_leaves_a_recording_and_no_hooks(folder):
+    model = nn.GRU(IN, H)
+
+    def script():
+        with record(folder, model, every=1) as recorder:
+            model(torch.randn(T, B, IN))[0].sum().backward()
+            recorder.step()
+            raise RuntimeError("of the script")
+
+    with pytest.raises(RuntimeError, match="of the script"):
+        script()
+    assert not model._forward_hooks
+    assert kept(folder) == [(0, "every")]
+
+
+def test_a_recording_is_not_written_over(folder):
+    trained(folder, steps=2, every=1)
+    files = {path.name: path.read_bytes() for path in folder.iterdir()}
+    model = nn.GRU(IN, H)
+    with pytest.raises(CaptureError, match=r"run\.gru holds a recording of rank 0 already; name another folder, or delete it"):
+        record(folder, model)
+    assert not model._forward_hooks
+    with pytest.raises(CaptureError, match=r"run\.gru holds the recording of another run; name another folder"):
+        record(folder, nn.GRU(IN, H + 1), rank=1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == files
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"every": -1}, "every must be a whole number, 0 or more, not -1"),
+        ({"every": 1.5}, "every must be a whole number, 0 or more, not 1.5"),
+        ({"last": True}, "last must be a whole number, 0 or more, not True"),
+        ({"on": "lss > 1"}, "on: column 1: unknown name lss"),
+        ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, not int"),
+        ({"head": nn.ReLU()}, "head must be the torch.nn.Linear"),
+    ],
+)
+def test_arguments_that_do_not_fit(folder, options, message):
+    model = nn.GRU(IN, H)
+    with pytest.raises(CaptureError, match=message) as caught:
+        record(folder, model, **options)
+    assert caught.value.option == next(iter(options))
+    assert not model._forward_hooks
+    assert not folder.exists()
+
+
+def test_a_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CaptureError, match="file cannot be written: it is a file; name another folder"):
+        record(tmp_path / "file", nn.GRU(IN, H))
+    with pytest.raises(CaptureError, match="cannot be written: Not a directory; name another folder"):
+        record(tmp_path / "file" / "run.gru", nn.GRU(IN, H))
+
+
+def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
+    """It is said once; what was kept before and what is kept afterwards is there."""
+    import tui_gru.interop.recording.recorder as module
+
+    write, full = module.write_shard, []
+
+    def writing(path, *args, **options):
+        if path.name[:13] in ("step-00000001", "step-00000002"):
+            full.append(path)
+            raise OSError(28, "No space left on device")
+        return write(path, *args, **options)
+
+    monkeypatch.setattr(module, "write_shard", writing)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        recorder = trained(folder, steps=4, every=1)
+    assert len(full) == 2
+    (warning,) = said
+    assert "step 1 is not recorded: No space left on device; training goes on" in str(warning.message)
+    assert recorder.kept == [0, 3]
+    assert [number for number, _ in kept(folder)] == [0, 3]
+    assert open_recording(folder).closed
+
+
+def test_a_file_that_is_half_written_is_taken_away(folder, monkeypatch):
+    import tui_gru.interop.recording.shards as module
+
+    def failing(*args):
+        raise OSError(28, "No space left on device")
+
+    trained(folder, steps=1, every=1)
+    monkeypatch.setattr(module.os, "replace", failing)
+    with pytest.raises(OSError, match="No space"):
+        module.write_shard(folder / "step-00000009.rank0.safetensors", {"a": np.zeros(3, np.float32)}, {})
+    assert sorted(path.name for path in folder.iterdir()) == ["run.json", "step-00000000.rank0.safetensors", "steps.rank0.jsonl"]

@@ -1,0 +1,56 @@
+"""The key that chooses the layer, and what it says."""
+
+from __future__ import annotations
+
+from tests.tui.test_main_screen import driving
+from tui_gru.tui.layout import Layout
+from tui_gru.tui.panels.gates import ValueMatrix
+from tui_gru.tui.panels.weights import Overview
+
+
+async def test_a_key_goes_through_layers_and_directions_and_back_to_the_one_at_work() -> None:
+    async with driving(layers=2, bidirectional=True) as d:
+        await d.type("o")
+        for said, suffix in (
+            ("layer 1 of 2 →", "_l0"),
+            ("layer 1 of 2 ←", "_l0_reverse"),
+            ("layer 2 of 2 →", "_l1"),
+            ("layer 2 of 2 ←", "_l1_reverse"),
+            ("the layer of the line at work", "_l0"),
+        ):
+            await d.type("L")
+            assert d.says == f"gates, weights and the gradient's flow show {said}"
+            assert d.screen.query(ValueMatrix).first().value_name == f"z{suffix}"
+        await d.type("L", "L")
+        await d.type("n")
+        assert d.screen.query(ValueMatrix).first().value_name == "z_l0_reverse"
+        assert str(d.screen.query_one(Overview).border_title) == "weights · layer 1 of 2 ←"
+
+
+async def test_a_model_of_one_layer_says_so() -> None:
+    async with driving() as d:
+        await d.type("L")
+        assert d.says == "this model has one layer, in one direction"
+
+
+async def test_the_layer_is_kept_with_the_layout() -> None:
+    async with driving(layers=2) as d:
+        await d.type("L")
+        kept = Layout.of(d.screen).keep()
+        assert kept["layer"] == 0
+        await d.type("L", "L")
+        assert d.screen.view.layer is None
+        Layout.read(kept).apply(d.screen)
+        assert d.screen.view.layer == 0
+        Layout.read({**kept, "layer": 7}).apply(d.screen)
+        assert d.screen.view.layer is None
+
+
+async def test_an_lstm_has_room_for_its_gates_and_its_softmax() -> None:
+    async with driving(cell="lstm") as d:
+        await d.type("s")
+        matrices = list(d.screen.query(ValueMatrix))
+        assert all(matrix.as_numbers for matrix in matrices)
+        assert len({matrix.region.y for matrix in matrices}) == 2
+        assert d.screen.query_one("Softmax").content_size.height == 4
+        assert d.screen.query_one(Overview).max_scroll_y == 0

@@ -1,0 +1,55 @@
+"""Models other than the tutorial's, pictured: an LSTM, layers, directions, an update by Adam with its gradient clipped."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.screenshots import typed
+from tui_gru.debugger.program import program_of
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
+from tui_gru.tui.screenshot import single_keys, until_idle
+
+
+class Moment(NamedTuple):
+    """After the line of `target` in timestep `t` (0-based) of the second batch, which learns; then `keys` are typed."""
+
+    options: dict[str, Any]
+    target: str
+    t: int
+    keys: str = ""
+    theme: str = "blackboard"
+
+
+ADAM = {"optimizer": "adam", "clip": 0.1}
+BOTH = {"layers": 2, "bidirectional": True, "embedding": 3}
+MOMENTS = {
+    "lstm": Moment({"cell": "lstm"}, "c", 1),
+    "lstm-backward": Moment({"cell": "lstm"}, "dh_prev", 1),
+    "two-layers": Moment({"layers": 2}, "dh_l0", 1, theme="whiteboard"),
+    "two-layers-the-other": Moment({"layers": 2, "cell": "mgu"}, "h_tilde_l0", 1, "L L x"),
+    "bidirectional": Moment(BOTH, "h_l0_reverse", 1),
+    "adam-clip": Moment(ADAM, "clip", 2),
+    "adam-step": Moment(ADAM, "Wz", 2, "r x"),
+}
+
+
+@pytest.mark.parametrize("size", [(160, 50), (80, 24)], ids=["wide", "narrow"])
+@pytest.mark.parametrize("name", MOMENTS)
+def test_pictures(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
+    moment = MOMENTS[name]
+    config = Config.of(**moment.options)
+    program = program_of(config)
+    tick = program.ticks + (program.tick_of(moment.target, moment.t) or 0)
+    keys = f"l 2n {typed(f'go {tick}')} escape {moment.keys}"
+
+    async def press(pilot: Pilot[None]) -> None:
+        for key in single_keys(keys.split()):
+            await pilot.press(key)
+            await until_idle(pilot)
+        await pilot.pause()
+
+    assert snap_compare(make_app(config, theme=moment.theme), terminal_size=size, run_before=press)

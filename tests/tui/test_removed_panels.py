@@ -1,0 +1,108 @@
+"""Keys and clicks that come when the panel that they were meant for has just been removed: they do nothing."""
+
+from __future__ import annotations
+
+import pytest
+from textual import events
+from textual.errors import NoWidget
+
+from tests.tui.test_keyboard import burst, settled
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.tui.command_palette import Palette
+from tui_gru.tui.panels.branch_list import BranchList
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.widgets.overlay import Overlay
+
+
+def click(d: Driver, x: int, y: int) -> None:
+    """As the terminal sends it, behind what has been typed."""
+    for kind in (events.MouseDown, events.MouseMove, events.MouseUp):
+        button = 0 if kind is events.MouseMove else 1
+        d.pilot.app.post_message(kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y))
+
+
+async def opened(d: Driver) -> OriginPanel:
+    await d.type("s", "n", ":", *"why", "space", *"loss", "enter")
+    panel = d.screen.overlay
+    assert isinstance(panel, OriginPanel)
+    return panel
+
+
+@pytest.mark.parametrize("key", ["J", "B", "escape"])
+async def test_clicks_behind_the_key_that_removes_a_panel(key: str) -> None:
+    async with driving((100, 30)) as d:
+        await opened(d)
+        for _ in range(3):
+            burst(d, key)
+            for _ in range(4):
+                click(d, 70, 15)
+            burst(d, "enter", "down")
+            click(d, 70, 16)
+        await settled(d)
+        await d.type("escape", "escape")
+        await d.type("o")
+        assert d.says == ""
+
+
+async def test_what_is_removed_and_still_to_be_seen_is_not_there_for_the_mouse() -> None:
+    async with driving((100, 30)) as d:
+        panel = await opened(d)
+        x, y = panel.region.offset.x + 10, panel.region.offset.y + 5
+        assert d.screen.get_widget_at(x, y)[0] is panel
+        removed = panel.remove()
+        await removed
+        with pytest.raises(NoWidget):
+            d.screen.get_widget_at(x, y)
+        assert d.screen.get_focusable_widget_at(x, y) is None
+        click(d, x, y)
+        await settled(d)
+        assert d.screen.focused is not panel
+
+
+async def test_a_panel_that_is_removed_takes_neither_focus_nor_keys() -> None:
+    async with driving() as d:
+        panel = await opened(d)
+        await panel.remove()
+        d.screen.set_focus(panel)
+        assert d.screen.focused is not panel
+        assert panel.check_action("open", ()) is False
+        await d.type("o")
+        assert d.says == ""
+
+
+async def test_one_overlay_after_the_other_at_once() -> None:
+    """Laying one is given up for the next, without a trace."""
+    async with driving() as d:
+        for _ in range(5):
+            d.screen.cover(BranchList())
+        await settled(d)
+        assert len(d.screen.query(Overlay)) == 1
+        await d.type("down", "escape", "o")
+        assert d.screen.overlay is None
+        assert d.session.position.tick == 1
+
+
+@pytest.mark.parametrize("size", [(10, 3), (1, 1), (6, 2)])
+async def test_the_palette_has_no_room(size: tuple[int, int]) -> None:
+    async with driving((100, 30)) as d:
+        await d.type("ctrl+p")
+        await d.pilot.pause(0.3)
+        assert isinstance(d.pilot.app.screen, Palette)
+        await d.pilot.resize_terminal(*size)
+        await d.type("down", "pagedown", "up", "pageup", "end", "home", "pagedown")
+        await d.pilot.resize_terminal(100, 30)
+        await d.type("down", "pagedown", "pageup", "escape", "o")
+        assert d.session.position.tick == 1
+
+
+async def test_the_palette_is_left_once() -> None:
+    async with driving() as d:
+        await d.type("ctrl+p")
+        palette = d.pilot.app.screen
+        assert isinstance(palette, Palette)
+        palette.dismiss()
+        palette.dismiss()  # as a click beside it does behind escape
+        await settled(d)
+        assert d.pilot.app.screen is d.screen
+        await d.type("o")
+        assert d.session.position.tick == 1

@@ -1,0 +1,107 @@
+"""Whatever is typed on the `:` line is done or refused in one line: nothing that is typed ends the program."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from pathlib import Path
+
+import pytest
+
+from tests.tui.test_keyboard import settled
+from tests.tui.test_main_screen import Driver, driving
+from tui_gru.tui.commands import COMMANDS
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.command_line import CommandLine
+
+HUGE, LONG = "9" * 400, "9" * 5000
+REFUSED = (
+    "set Wz[,,] 1", "set Wz[1 2,0] 1", "set Wz[- -,0] 1", "set Wz[0,1] {[]}", f"set Wz[0,1] {'-' * 5000}1", "set Wz[,1] 0.5",
+    f"set Wz[0,1] {'+'.join('1' * 3000)}", f"set Wz[0,1] {'(' * 300}1{')' * 300}", f"set learning_rate {HUGE}", "set Wz[0,1]",
+    f"set Wz[{LONG},0] 1", "set Wz[٣,²] 1", "set text[0] ab", "set text[0] '\\x'", f"set text[{LONG}] a", "set lr nan", "set",
+    "why Wz[,]", "why h[,9]", "why dz [ ]", "why h[0,0] t 0", f"why h[0,0] t {LONG}", f"why h[{LONG},0]", "why h[-1,0]", "why",
+    "what-if Wz[0,1] {[]}", "what-if z[0,] 0.5", f"what-if z[0,0] {'+'.join('1' * 3000)}", f"what-if z[0,0] 1 t {LONG}",
+    "what-if z[0,0] 1 t 9", f"what-if z[0,0] {HUGE}", "what-if z[0,0]", "what-if", f"go e {LONG}", f"go e{HUGE}", f"go b{LONG}",
+    f"go e1 b1 t{LONG}", f"go {LONG}", f"go +{LONG}", f"go -{HUGE}e", "go +1x", "go", "go 1 2", "go x%", f"step {LONG} batch",
+    f"step -{LONG}", f"step {HUGE}", "step 3 days", "step batch 3", f"sample Ma {LONG}", f"sample Ma {HUGE}",
+    "sample Ma 100000000", f"sample Ma 5 {HUGE}", "sample Ma 5 0.5 7", "sample q", f"sample {'Ma' * 600}", f"delete {LONG}",
+    f"delete #{LONG}", "delete #", f"enable {LONG}", f"disable {LONG}", "enable ²", f"break #{LONG} z", f"watch #{LONG} z",
+    "jump 1", "mark ab", "export ~nosuchuser/x.txt", "export \0.txt", "export \ud800.txt", f"export {LONG}.txt",
+    "open ~nosuchuser/x copy", "open \ud800", "open \0", f"save {LONG}", f"save {LONG}/x", "save \ud800", "save ~nosuchuser/x",
+    "compare \ud800", "branch \0", "theme \x1b[31m",
+)  # fmt: skip
+
+
+async def enter(d: Driver, typed: str) -> None:
+    """Type a command as it is, control characters and all, and wait until it is done; what runs without an end is stopped."""
+    d.screen.post_message(CommandLine.Entered(typed))
+    await d.pilot.pause()
+    async with asyncio.timeout(20):
+        while d.screen.running:
+            d.session.interrupt()
+            await asyncio.sleep(0.002)
+    await settled(d)
+
+
+async def test_what_cannot_be_done_is_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with driving() as d:
+        await d.type("l", "n")
+        here = d.session.position
+        for typed in REFUSED:
+            await enter(d, typed)
+            assert d.says, typed
+            assert d.screen.query_one(BottomLine).warning, f"{typed[:80]}: {d.says}"
+            assert "internal error" not in d.says, typed
+            assert d.session.position == here, typed
+            await d.type("escape")
+        assert d.session.branches == ("main",)
+        assert list(tmp_path.iterdir()) == []
+
+
+NAMES = ("Wz", "h", "z", "loss", "dWy", "x", "text", "lr", "hₜ₋₁", "grad_norm", "t", "epoch", "nan", "ĥ")
+INDICES = ("[0,0]", "[0]", "[]", "[,]", "[-1,0]", "[0", "0]", "[²,0]", f"[{HUGE},0]", "[0:1]", "[[0,0]]", "")
+VALUES = ("0", "0.5", "-1", "1e999", "nan", "3e38", LONG, "{[]}", "'a'", '"', "'\\x", "1+1", "①", "５", "--1", "()", "#1", "1_0")
+WORDS = (
+    "t 2", "t 9", "if", "hits", "log", "stop", "copy", "off", "on", "every", "=", "~", "~nobody/x", "%5", "{loss}", "{z",
+    "e3 b2", "e0", "50%", "+2n", "main", "main~1", "a", "fed-back", "\0", "\x1b[31m", "\ud800", "\u202e", "x.txt", "x.svg",
+)  # fmt: skip
+SIGNS = "abWz[](){},.:;'\"\\-+*/%#@!~^&|<>=?_ 0123456789\t\0\x1b\x7fé²٣①\u202e\ud800名"
+
+
+def junk(randomness: random.Random) -> str:
+    """A verb with arguments that somebody, or a cat, might type."""
+
+    def word() -> str:
+        match randomness.randrange(5):
+            case 0:
+                return randomness.choice(NAMES) + randomness.choice(INDICES)
+            case 1:
+                return randomness.choice(VALUES)
+            case 2:
+                return "".join(randomness.choices(SIGNS, k=randomness.randrange(1, 20)))
+            case _:
+                return randomness.choice(WORDS)
+
+    command = randomness.choice([each for each in COMMANDS if "quit" not in each.names])
+    usage = list(command.usage.partition(" ")[2])
+    if usage and randomness.random() < 0.2:
+        usage[randomness.randrange(len(usage))] = randomness.choice(SIGNS)
+        return f"{command.names[0]} {''.join(usage)}"
+    return f"{randomness.choice(command.names)} {' '.join(word() for _ in range(randomness.randrange(5)))}"
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_junk_is_done_or_refused(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No error that nothing expects: the fixture of all tests looks for reports of them."""
+    monkeypatch.chdir(tmp_path)
+    randomness = random.Random(seed)
+    async with driving() as d:
+        await d.type("l", "2n", "N")
+        for _ in range(60):
+            typed = junk(randomness)
+            await enter(d, typed)
+            assert "internal error" not in d.says, typed
+            assert d.pilot.app.is_running
+            if d.pilot.app.screen is not d.screen or d.screen.overlay is not None:
+                await d.type("escape")

@@ -1,0 +1,186 @@
+"""Reads what was typed after a verb, from left to right: numbers, entries such as `Wz[0,1]`, timesteps, characters, words."""
+
+from __future__ import annotations
+
+import ast
+import re
+import warnings
+
+from tui_gru.engine.errors import TuiGruError
+
+LARGEST = 10**15  # of whole numbers: more ticks than any run reaches
+
+_SPACE = re.compile(r"\s*")
+_WHOLE = re.compile(r"[+\-−]?[0-9]+")
+_NUMBER = re.compile(r"[+\-−]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+\-−]?[0-9]+)?|[+\-−]?(?:inf|nan)")
+_NAME = re.compile(r"[^\s\[\]=,]+")
+_WORD = re.compile(r"\S+")
+_QUOTED_CHARACTER = re.compile(r"""(?P<quote>['"])(?:\\.{1,9}|.)(?P=quote)""")
+_SHOWN = 20  # characters of what was typed, in a message
+
+
+class TypedError(TuiGruError):
+    """Something typed that cannot be understood.
+
+    `reason` says what was wrong in one line, `column` (1-based) where in the text.
+    """
+
+    def __init__(self, reason: str, column: int) -> None:
+        super().__init__(f"column {column}: {reason}")
+        self.reason = reason
+        self.column = column
+
+    def moved(self, columns: int) -> TypedError:
+        """The same error in a text that has `columns` more characters before this one."""
+        return type(self)(self.reason, self.column + columns)
+
+
+class Reader:
+    """Reads a text piece by piece. `usage` is an example of the whole text, for messages.
+
+    Every method that reads raises `TypedError`, with the column, where something else comes next.
+    """
+
+    def __init__(self, text: str, usage: str) -> None:
+        self._text, self._usage, self._at = text, usage, 0
+        self._skip_space()
+
+    @property
+    def left(self) -> str:
+        """What has not been read yet."""
+        return self._text[self._at :]
+
+    def take(self, sign: str) -> bool:
+        """Read `sign`, in upper or lower case, if it comes next. True if it did."""
+        if self._text[self._at : self._at + len(sign)].lower() != sign:
+            return False
+        self._at += len(sign)
+        self._skip_space()
+        return True
+
+    @property
+    def next_word(self) -> str:
+        """What comes up to the next space; the empty text at the end."""
+        match = _WORD.match(self._text, self._at)
+        return match[0] if match else ""
+
+    def word(self) -> str:
+        """Read what comes up to the next space."""
+        return self._read(_WORD) or ""
+
+    def next_whole(self) -> bool:
+        """True if a whole number comes next."""
+        return _WHOLE.match(self._text, self._at) is not None
+
+    def whole(self, what: str, *, least: int = -LARGEST, most: int = LARGEST) -> int:
+        """A whole number from `least` to `most`; `what` names it in messages."""
+        start = self._at
+        digits = self._read(_WHOLE)
+        if digits is None:
+            raise self.error(f"{what} is a whole number, not {self._shown}")
+        number = whole_number(digits)
+        if number is None or not least <= number <= most:
+            bounds = f"at least {least}" if number is not None and number < least else f"at most {most:,}"
+            raise TypedError(f"{what} is {bounds}, not {digits[:_SHOWN]}", start + 1)
+        return number
+
+    def number(self, what: str, *, before: str = "") -> float:
+        """A number, with the sign `before` behind it; `what` names it in messages."""
+        start, number = self._at, self._read(_NUMBER)
+        if number is None or not self.take(before) or not (self._at == len(self._text) or self._text[self._at - 1].isspace()):
+            self._at = start
+            raise self.error(f"{what} takes a number, not {self._shown}")
+        return float(number.replace("−", "-"))
+
+    def entry(self) -> tuple[str, tuple[int, ...]]:
+        """A name, and the index in brackets after it; the empty index where there is none."""
+        name = self._read(_NAME)
+        if name is None:
+            raise self.error("the name of a value comes first")
+        if not self.take("["):
+            return name, ()
+        index = [self._index()]
+        while self.take(","):
+            index.append(self._index())
+        if not self.take("]"):
+            raise self.error(f"an index is whole numbers with commas between, and ends with ], not {self._shown}")
+        return name, tuple(index)
+
+    def timestep(self, seq_length: int) -> int | None:
+        """`t 2`, counted from 1, as a 0-based timestep; None at the end."""
+        if not self.left:
+            return None
+        if not self.take("t"):
+            raise self.error(f"{self._shown} is not understood here")
+        return self.whole("a timestep", least=1, most=seq_length) - 1
+
+    def character(self) -> str:
+        """A character as it is, or between quotes, as a space must be: `' '`, `'\\n'`."""
+        text, self._at = self.left, len(self._text)
+        if len(text) == 1:
+            return text
+        if _QUOTED_CHARACTER.fullmatch(text):
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about `\q`, meant for programmers
+                try:
+                    value = ast.literal_eval(text)
+                except (ValueError, SyntaxError):  # an escape that is none
+                    value = ""
+            if len(value) == 1:
+                return str(value)
+        self._at -= len(text)
+        raise self.error(f"a character is typed as a, or as ' ' in quotes, not {self._shown}")
+
+    def end(self) -> None:
+        """Raise `TypedError` where something is left."""
+        if self.left:
+            raise self.error(f"{self._shown} is not understood here")
+
+    def error(self, reason: str) -> TypedError:
+        """An error about what comes next."""
+        return TypedError(f"{reason}; write it as {self._usage}", self._at + 1)
+
+    def _index(self) -> int:
+        return self.whole("an index")
+
+    def _read(self, pattern: re.Pattern[str]) -> str | None:
+        match = pattern.match(self._text, self._at)
+        if match is None:
+            return None
+        self._at = match.end()
+        self._skip_space()
+        return match[0]
+
+    def _skip_space(self) -> None:
+        match = _SPACE.match(self._text, self._at)
+        assert match is not None
+        self._at = match.end()
+
+    @property
+    def _shown(self) -> str:
+        return shortened(self.left) if self.left else "nothing"
+
+
+def whole_number(text: str) -> int | None:
+    """A whole number of size at most `LARGEST`; None for any other text."""
+    if not _WHOLE.fullmatch(text):
+        return None
+    digits = text.lstrip("+-−").lstrip("0")
+    if len(digits) > len(str(LARGEST)) or int(digits or 0) > LARGEST:
+        return None
+    return int(digits or 0) * (-1 if text[0] in "-−" else 1)
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a number, as `Reader.number` reads it."""
+    return _NUMBER.fullmatch(text) is not None
+
+
+def quoted(char: str) -> str:
+    """A character as `Reader.character` reads it."""
+    return char if char.isprintable() and not char.isspace() else repr(char)
+
+
+def shortened(text: str) -> str:
+    """What was typed, in a message."""
+    return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,0 +1,130 @@
+"""What is where in the folder of a recording, and what stands in its two kinds of text file.
+
+run.json says what was recorded, once. steps.rank0.jsonl has a line for each step that was kept, with the losses since the line
+before. Each kept step is a file of its own: step-00000100.rank0.safetensors. Ranks write files of their own and need nothing of
+each other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.recording.encoding import number, plain
+
+FORMAT, VERSION = "tui-gru-recording", 1
+RUN = "run.json"
+MOST_TEXT = 1 << 28  # bytes of a text file that is read
+_SHARD = re.compile(r"step-(\d{8,15})\.rank(\d{1,6})\.safetensors")
+_LINES = re.compile(r"steps\.rank(\d{1,6})\.jsonl")
+
+
+def shard_name(step: int, rank: int) -> str:
+    return f"step-{step:08d}.rank{rank}.safetensors"
+
+
+def lines_name(rank: int) -> str:
+    return f"steps.rank{rank}.jsonl"
+
+
+def step_and_rank(name: str) -> tuple[int, int] | None:
+    """Of which step and rank a file is, by its name; None for any other file."""
+    match = _SHARD.fullmatch(name)
+    return None if match is None else (int(match[1]), int(match[2]))
+
+
+def rank_of_lines(name: str) -> int | None:
+    match = _LINES.fullmatch(name)
+    return None if match is None else int(match[1])
+
+
+@dataclass(frozen=True)
+class Line:
+    """A kept step: `why` is "every", "trigger", or "before" one. `losses` are those of the steps since the line before, without
+    gaps and up to this one; None where the script gave none."""
+
+    step: int
+    why: str
+    loss: float | None = None
+    norm: float | None = None
+    losses: tuple[float | None, ...] = ()
+
+    def written(self) -> str:
+        entry = {"step": self.step, "why": self.why, "loss": plain(self.loss), "norm": plain(self.norm)}
+        return json.dumps({**entry, "losses": [plain(loss) for loss in self.losses]}, allow_nan=False) + "\n"
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How many steps there have been, with the losses since the line before; `closed`: there are no more."""
+
+    steps: int
+    losses: tuple[float | None, ...] = ()
+    closed: bool = False
+
+    def written(self) -> str:
+        losses = [plain(loss) for loss in self.losses]
+        return json.dumps({"steps": self.steps, "closed": self.closed, "losses": losses}, allow_nan=False) + "\n"
+
+
+def read_line(text: str) -> Line | Progress:
+    """One line of steps.rankN.jsonl. Raises `ModelFileError` for what is none, such as one that is not written to its end."""
+    try:
+        entry = json.loads(text)
+        losses = tuple(number(loss) for loss in entry["losses"])
+        if "step" not in entry:
+            return Progress(_count(entry["steps"]), losses, entry["closed"] is True)
+        why = entry["why"] if entry["why"] in ("every", "trigger", "before") else "every"
+        return Line(_count(entry["step"]), why, number(entry["loss"]), number(entry["norm"]), losses)
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError("a line is damaged or cut off") from None
+
+
+def _count(value: Any) -> int:
+    if type(value) is not int or not 0 <= value < 10**15:
+        raise ModelFileError("a line has a step that is no number")
+    return value
+
+
+def write_run(folder: Path, about: Mapping[str, Any]) -> None:
+    """Write run.json, whole or not at all. Raises `OSError`."""
+    beside = folder / f"{RUN}.{os.getpid()}.part"
+    beside.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", encoding="utf-8")
+    os.replace(beside, folder / RUN)
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """run.json. Raises `ModelFileError` where it is none, and `OSError`."""
+    try:
+        run = json.loads(read_text(folder / RUN))
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError(f"{RUN} in it is damaged; copy it again") from None
+    if not isinstance(run, dict) or run.get("format") != FORMAT:
+        raise ModelFileError(f"{RUN} in it is not that of a recording; give the folder that tui_gru.record wrote")
+    if run.get("version") != VERSION:
+        raise ModelFileError(f"it has version {run.get('version')!r} of the format, and {VERSION} is read; update tui-gru")
+    return run
+
+
+def read_text(path: Path) -> str:
+    """The text of a file, after a look at its size. Raises `ModelFileError` and `OSError`."""
+    with open(path, "rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > MOST_TEXT:
+            raise ModelFileError(f"{path.name} in it has {size} bytes, more than {MOST_TEXT}; it is not read")
+        return file.read(MOST_TEXT).decode("utf-8", "replace")
+
+
+def losses_of(lines: Sequence[Line | Progress]) -> dict[int, float | None]:
+    """The loss of every step that any line knows."""
+    found: dict[int, float | None] = {}
+    for line in lines:
+        end = line.step + 1 if isinstance(line, Line) else line.steps
+        found |= dict(zip(range(end - len(line.losses), end), line.losses, strict=True))
+    return found

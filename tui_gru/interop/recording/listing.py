@@ -1,0 +1,117 @@
+"""What is in the folder of a recording: its files by name, and what their lines say. No step is read for it."""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.recording.encoding import number
+from tui_gru.interop.recording.folder import (
+    Line,
+    Progress,
+    lines_name,
+    losses_of,
+    rank_of_lines,
+    read_line,
+    read_text,
+    shard_name,
+    step_and_rank,
+)
+from tui_gru.interop.recording.shards import read_shard
+
+
+@dataclass(frozen=True)
+class KeptStep:
+    """A step that was kept: its number, from 0, and which ranks kept it. Loss and norm are those of the lowest of them."""
+
+    number: int
+    ranks: tuple[int, ...]
+    why: str = "every"  # or "before" a trigger, or "trigger"
+    loss: float | None = None
+    norm: float | None = None
+
+
+@dataclass(frozen=True)
+class Listing:
+    """`ranks` are those of which there is some file, `closed_ranks` those that ended their recording."""
+
+    steps: tuple[KeptStep, ...]
+    total: int
+    ranks: frozenset[int]
+    closed_ranks: frozenset[int]
+    losses: Mapping[int, float | None]
+    damaged: tuple[str, ...]
+
+
+@dataclass
+class _Lines:
+    """What the lines of one rank say."""
+
+    steps: dict[int, Line] = field(default_factory=dict)
+    losses: dict[int, float | None] = field(default_factory=dict)
+    total: int = 0
+    closed: bool = False
+    damaged: int = 0
+
+
+def list_folder(folder: Path) -> Listing:
+    """Raises `OSError` where the folder cannot be read."""
+    shards: dict[int, list[int]] = defaultdict(list)
+    ranks = set[int]()
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if (found := step_and_rank(entry.name)) is not None:
+                shards[found[0]].append(found[1])
+            elif (rank := rank_of_lines(entry.name)) is not None:
+                ranks.add(rank)
+    damaged: list[str] = []
+    lines = {rank: _lines(folder, rank, damaged) for rank in sorted(ranks)}
+    steps = tuple(_kept(folder, step, tuple(sorted(of)), lines, damaged) for step, of in sorted(shards.items()))
+    first = next(iter(lines.values()), _Lines())
+    return Listing(
+        steps,
+        max([steps[-1].number + 1 if steps else 0, *(of.total for of in lines.values())]),
+        frozenset(ranks.union(*shards.values())),
+        frozenset(rank for rank, of in lines.items() if of.closed),
+        first.losses,
+        tuple(damaged),
+    )
+
+
+def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
+    found = _Lines()
+    try:
+        text = read_text(folder / lines_name(rank))
+    except (ModelFileError, OSError) as error:
+        damaged.append(f"{lines_name(rank)}: {error}")
+        return found
+    entries: list[Line | Progress] = []
+    for line in text.split("\n")[:-1]:  # behind the last line break is what is being written
+        try:
+            entries.append(read_line(line))
+        except ModelFileError:
+            found.damaged += 1
+    if found.damaged:
+        damaged.append(f"{lines_name(rank)}: {found.damaged} lines of it are damaged; the steps themselves are not")
+    found.steps = {entry.step: entry for entry in entries if isinstance(entry, Line)}
+    found.losses = losses_of(entries)
+    found.total = max((entry.steps if isinstance(entry, Progress) else entry.step + 1 for entry in entries), default=0)
+    found.closed = any(isinstance(entry, Progress) and entry.closed for entry in entries)
+    return found
+
+
+def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _Lines], damaged: list[str]) -> KeptStep:
+    for rank in ranks:
+        if rank in lines and (line := lines[rank].steps.get(step)) is not None:
+            return KeptStep(step, ranks, line.why, line.loss, line.norm)
+    try:  # killed between the step and its line: the step says the same
+        about, _ = read_shard(folder / shard_name(step, ranks[0]))
+        why = about["why"] if about["why"] in ("every", "before", "trigger") else "every"
+        return KeptStep(step, ranks, why, number(about["loss"]), number(about["norm"]))
+    except (ModelFileError, OSError, KeyError, TypeError) as error:
+        damaged.append(f"{shard_name(step, ranks[0])}: {printable(error, 200)}")
+        return KeptStep(step, ranks)

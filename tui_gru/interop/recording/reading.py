@@ -1,0 +1,165 @@
+"""Reads a recording: which steps were kept, by which ranks, and what is in them. It may still be written; it is never changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from os import PathLike
+from pathlib import Path
+from typing import Any, TypeVar
+
+from tui_gru.interop.capture.calls import CapturedStep, GRUModule
+from tui_gru.interop.errors import ModelFileError, RecordingError, printable
+from tui_gru.interop.recording.encoding import decoded, module_of
+from tui_gru.interop.recording.folder import RUN, read_run, shard_name
+from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
+from tui_gru.interop.recording.shards import read_shard
+from tui_gru.interop.tensors import Tensor
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What is in the folder of a recording, as it was when it was read; `refreshed` reads it again.
+
+    `ranks` is how many processes trained together; `missing_ranks` are those of which nothing is here. `steps` are the kept ones
+    in order, `total` how many steps there have been. `closed`: every rank that is here ended its recording; else it is still
+    being written, or was cut off. `losses` has the loss of every step that is known, kept or not. `damaged` has a line for what
+    cannot be read, with the reason.
+    """
+
+    folder: Path
+    modules: tuple[GRUModule, ...]
+    ranks: int
+    steps: tuple[KeptStep, ...]
+    total: int
+    missing_ranks: tuple[int, ...] = ()
+    closed: bool = False
+    losses: Mapping[int, float | None] = field(default_factory=dict)
+    damaged: tuple[str, ...] = ()
+    about: Mapping[str, Any] = field(default_factory=dict)  # run.json
+
+    def refreshed(self) -> Recording:
+        """The recording as it is now. Raises `RecordingError`."""
+        return open_recording(self.folder)
+
+    def gaps(self) -> tuple[tuple[int, int], ...]:
+        """Where steps were not kept: the last kept one before each gap, and the first one behind it."""
+        pairs = zip(self.steps, self.steps[1:], strict=False)
+        return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
+
+    def is_complete(self, number: int) -> bool:
+        """Whether all ranks kept a step, so that its gradients can be derived. Raises `RecordingError` where none did."""
+        return len(self._kept(number).ranks) == self.ranks
+
+    def load(self, number: int, rank: int | None = None) -> CapturedStep:
+        """A step with all of its arrays, of one rank, by default the lowest that kept it. Raises `RecordingError`."""
+        path = self._path(number, rank)
+        return _read(path, lambda: _load(path))
+
+    def load_all(self, number: int) -> list[CapturedStep]:
+        """A step of every rank that kept it. Raises `RecordingError`."""
+        return [self.load(number, rank) for rank in self._kept(number).ranks]
+
+    def tensors(self, number: int, rank: int | None = None) -> dict[str, Tensor]:
+        """The arrays of a step by name, `calls.0.x`, `weights.0.weight_hh_l0` …, each read when it is asked for.
+
+        Raises `RecordingError`; reading one raises `ModelFileError`.
+        """
+        path = self._path(number, rank)
+        return _read(path, lambda: read_shard(path)[1])
+
+    def _path(self, number: int, rank: int | None) -> Path:
+        ranks = self._kept(number).ranks
+        if rank is not None and rank not in ranks:
+            raise RecordingError(f"{_shown(self.folder)}: rank {rank} did not keep step {number}; {_named(ranks)} did")
+        return self.folder / shard_name(number, ranks[0] if rank is None else rank)
+
+    def _kept(self, number: int) -> KeptStep:
+        if (kept := self._by_number.get(number)) is not None:
+            return kept
+        near = min(self._by_number, key=lambda other: abs(other - number), default=None)
+        hint = "no step was" if near is None else f"the nearest that was is {near}"
+        raise RecordingError(f"{_shown(self.folder)}: step {number} was not kept; {hint}")
+
+    @cached_property
+    def _by_number(self) -> dict[int, KeptStep]:
+        return {step.number: step for step in self.steps}
+
+
+def open_recording(folder: str | PathLike[str]) -> Recording:
+    """The recording in a folder. Steps are listed and not yet read. Raises `RecordingError`, one line that names the cure."""
+    path = Path(folder)
+    if not path.is_dir():
+        what = "it is a file" if path.exists() else "there is no such folder"
+        raise RecordingError(f"{_shown(path)}: {what}; give the folder that tui_gru.record wrote", option="path")
+    return _read(path, lambda: _opened(path))
+
+
+def _opened(folder: Path) -> Recording:
+    listing = list_folder(folder)
+    damaged = list(listing.damaged)
+    try:
+        run = read_run(folder)
+        modules = tuple(module_of(entry) for entry in run["modules"])
+        ranks = run["ranks"]
+        if type(ranks) is not int or not 1 <= ranks < 10**6:
+            raise ModelFileError(f"{RUN} in it names {printable(ranks, 20)} ranks; it is damaged")
+    except (ModelFileError, FileNotFoundError, KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ModelFileError) else f"there is no {RUN} in it that can be read"
+        if not listing.steps or (isinstance(error, ModelFileError) and "version" in str(error)):
+            raise ModelFileError(f"{reason}; give the folder that tui_gru.record wrote") from None
+        damaged.append(reason)
+        run, (modules, ranks) = {}, _of_steps(folder, listing)
+    here = listing.ranks
+    return Recording(
+        folder,
+        modules,
+        ranks,
+        listing.steps,
+        listing.total,
+        tuple(rank for rank in range(ranks) if rank not in here),
+        bool(here) and here == listing.closed_ranks,
+        listing.losses,
+        tuple(damaged),
+        run,
+    )
+
+
+def _of_steps(folder: Path, listing: Listing) -> tuple[tuple[GRUModule, ...], int]:
+    """The modules and the number of ranks, where run.json does not say them: each step says them too."""
+    last = listing.steps[-1]
+    step = _load(folder / shard_name(last.number, last.ranks[0]))
+    return tuple(dict.fromkeys(call.module for call in step.calls)), max(step.ranks, max(listing.ranks) + 1)
+
+
+def _load(path: Path) -> CapturedStep:
+    from tui_gru.engine.config import machine_memory
+
+    size = path.stat().st_size
+    if size > machine_memory() // 2:
+        raise ModelFileError(f"it has {size / 2**30:,.1f} GiB, more than half of this machine's memory; open it on a larger one")
+    about, tensors = read_shard(path)
+    step = decoded(tensors, about)
+    if shard_name(step.number, step.rank) != path.name:
+        raise ModelFileError(f"it holds step {step.number} of rank {step.rank}; it has another one's name")
+    return step
+
+
+def _read(path: Path, read: Callable[[], _Found]) -> _Found:
+    try:
+        return read()
+    except ModelFileError as error:
+        raise RecordingError(f"{_shown(path)}: {error}") from None
+    except OSError as error:
+        raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}") from None
+
+
+def _shown(path: Path) -> str:
+    return printable(path, 1000)
+
+
+def _named(ranks: Sequence[int]) -> str:
+    return f"rank {ranks[0]}" if len(ranks) == 1 else f"ranks {', '.join(map(str, ranks))}"

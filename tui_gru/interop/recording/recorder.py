@@ -1,0 +1,218 @@
+"""`tui_gru.record`: a flight recorder for training. Some steps are written as they end; a trigger writes the last ones, too."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections import deque
+from dataclasses import asdict
+from errno import ENOTDIR
+from os import PathLike
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TextIO
+
+from tui_gru.interop.capture import Capture, CapturedStep
+from tui_gru.interop.capture.buffers import Buffers
+from tui_gru.interop.errors import CaptureError, ModelFileError, printable
+from tui_gru.interop.recording.encoding import encoded, plain
+from tui_gru.interop.recording.folder import RUN, Line, Progress, lines_name, read_run, shard_name, write_run
+from tui_gru.interop.recording.numbers import is_finite, norm_of
+from tui_gru.interop.recording.shards import write_shard
+from tui_gru.interop.recording.trigger import Trigger
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torch.nn import Linear, Module
+    from torch.optim import Optimizer
+
+HALF = ("bfloat16",)
+
+
+class Recorder:
+    """Records a run into a folder; `record` makes one. Also a context manager."""
+
+    def __init__(
+        self,
+        folder: str | PathLike[str],
+        module: Module,
+        optimizer: Optimizer | None = None,
+        head: Linear | None = None,
+        every: int = 100,
+        last: int = 8,
+        on: str = "nan or loss > 3*mean(loss)",
+        rank: int | None = None,
+    ) -> None:
+        """Raises `CaptureError`, which names the argument and the cure."""
+        self.folder = Path(folder)
+        self._every, self._last = _count("every", every), _count("last", last)
+        self._trigger = Trigger(on)
+        self._holds = bool(self._last or on.strip())  # whether every step has to be looked at
+        self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: kept already
+        self._losses: list[float | None] = []  # of the steps that no line has told of
+        self._told = 0  # how many steps lines have told of
+        self.kept: list[int] = []
+        self._warned = False
+        self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)
+        self.rank = self._capture.rank
+        try:
+            self._lines = self._begin(optimizer)
+        except BaseException:
+            self._capture.close()
+            raise
+
+    def step(self, loss: float | Tensor | None = None) -> None:
+        """End a step of training, after optimizer.step(). Raises `CaptureError` where `loss` is not one number."""
+        self._capture.step(loss)
+
+    def close(self) -> None:
+        """End the last step, take every hook off, and say in the folder that the recording is complete."""
+        if self._capture.closed:
+            return
+        self._capture.close()
+        self._append(Progress(self._capture.ended, self._losses_up_to(self._capture.ended), closed=True))
+        self._ring.clear()
+        self._lines.close()
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    # Steps
+
+    def _is_wanted(self, number: int) -> bool:
+        return self._holds or self._is_regular(number)
+
+    def _is_regular(self, number: int) -> bool:
+        return self._every > 0 and number % self._every == 0
+
+    def _take(self, step: CapturedStep) -> None:
+        """A step has ended: keep it, or hold it for a while."""
+        self._losses.append(step.loss)
+        norm = norm_of(step)
+        values = {
+            "loss": math.nan if step.loss is None else step.loss,
+            "norm": math.nan if norm is None else norm,
+            "step": step.number,
+            "lr": step.settings.get("lr", math.nan),
+            "nan": float(not is_finite(step, norm)),
+        }
+        fires = self._trigger.fires(values)
+        if fires:
+            for held in self._ring:
+                if held is not None:
+                    self._keep(held[0], "before", held[1])
+            self._ring.clear()
+        if fires or self._is_regular(step.number):
+            self._keep(step, "trigger" if fires else "every", norm)
+            self._ring.append(None)
+        else:
+            self._ring.append((step, norm))
+        if len(self._losses) >= _MANY:
+            self._append(Progress(step.number + 1, self._losses_up_to(step.number + 1)))
+
+    def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
+        """Write a step, first its file and then its line. A full disk does not stop the training; it is said once."""
+        arrays, about = encoded(step)
+        about |= {"why": why, "norm": plain(norm)}
+        half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
+        try:
+            write_shard(self.folder / shard_name(step.number, self.rank), arrays, about, half=half)
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                reason = error.strerror or str(error)
+                warnings.warn(f"{self.folder}: step {step.number} is not recorded: {reason}; training goes on", stacklevel=2)
+            return
+        self.kept.append(step.number)
+        self._append(Line(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
+
+    def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
+        """The losses of the first `steps` steps that no line has told of."""
+        count = max(0, steps - self._told)
+        told, self._losses = self._losses[:count], self._losses[count:]
+        self._told += len(told)
+        return tuple(told)
+
+    # Files
+
+    def _begin(self, optimizer: Optimizer | None) -> TextIO:
+        """The folder with its run.json, and this rank's file of lines. Nothing that is there is written over."""
+        import torch
+
+        run = {
+            "modules": [asdict(module) for module in self._capture.modules],
+            "optimizer": None if optimizer is None else type(optimizer).__name__,
+            "ranks": self._capture.ranks,
+            "every": self._every,
+            "last": self._last,
+            "on": self._trigger.source,
+            "torch": torch.__version__,
+        }
+        try:
+            if self.folder.is_file():
+                raise NotADirectoryError(ENOTDIR, "it is a file")
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if (self.folder / RUN).exists():
+                there = read_run(self.folder)
+                if any(there.get(name) != run[name] for name in ("modules", "ranks")):
+                    raise CaptureError(f"{self.folder} holds the recording of another run; name another folder", option="folder")
+            else:
+                write_run(self.folder, run)
+            return open(self.folder / lines_name(self.rank), "x", encoding="utf-8")
+        except FileExistsError:
+            raise CaptureError(
+                f"{self.folder} holds a recording of rank {self.rank} already; name another folder, or delete it", option="folder"
+            ) from None
+        except ModelFileError as error:
+            raise CaptureError(f"{self.folder} holds something else: {error}", option="folder") from None
+        except OSError as error:
+            reason = error.strerror or str(error)
+            raise CaptureError(
+                f"{printable(self.folder, 1000)} cannot be written: {reason}; name another folder", option="folder"
+            ) from None
+
+    def _append(self, line: Line | Progress) -> None:
+        try:
+            self._lines.write(line.written())
+            self._lines.flush()
+        except OSError:
+            pass  # a step's own file says all that its line does
+
+
+_MANY = 1000  # losses are written at least this often
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is not int or value < 0:
+        raise CaptureError(f"{name} must be a whole number, 0 or more, not {printable(repr(value), 40)}", option=name)
+    return value
+
+
+def record(
+    folder: str | PathLike[str],
+    module: Module,
+    optimizer: Optimizer | None = None,
+    head: Linear | None = None,
+    every: int = 100,
+    last: int = 8,
+    on: str = "nan or loss > 3*mean(loss)",
+    rank: int | None = None,
+) -> Recorder:
+    """Record what the GRUs in `module` compute while a script trains them, into a folder that `Session.open` opens.
+
+        rec = tui_gru.record("run.gru", model, optimizer)
+        for x, y in batches:
+            …; loss.backward(); optimizer.step()
+            rec.step(loss)
+        rec.close()
+
+    every: each step whose number, from 0, it divides is kept; 0: none. last, on: the last steps are held in memory, and written
+    where the condition begins to hold. It may read loss, norm (of all gradients), step, lr and nan (some number of the step is
+    not finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output.
+    rank: of this process among those that train together; torch.distributed's by default. Without `rec.step`, steps end where
+    the next one begins, and have no loss. Raises `TuiGruError`, which names the argument and the cure.
+    """
+    return Recorder(folder, module, optimizer, head, every, last, on, rank)

@@ -1,0 +1,68 @@
+"""One step in one file: safetensors, written beside and renamed, and never changed afterwards."""
+
+from __future__ import annotations
+
+import json
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.formats import safetensors
+from tui_gru.interop.tensors import Array, Tensor
+
+KEY = "tui_gru"  # of our own JSON among the metadata
+_TYPES = {"float32": "F32", "float64": "F64", "int64": "I64"}
+
+
+def write_shard(path: Path, arrays: Mapping[str, Array], about: Mapping[str, Any], *, half: bool = False) -> int:
+    """Write arrays and a JSON object about them; returns the bytes. `half`: what is bfloat16 exactly is written as such.
+
+    A file of this name is there whole, or not at all, whenever the process is killed. Raises `OSError`.
+    """
+    header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(about, ensure_ascii=False, allow_nan=False)}}
+    pieces, at = [], 0
+    for name, array in arrays.items():
+        kind, piece = _encoded(array, half)
+        header[name] = {"dtype": kind, "shape": list(array.shape), "data_offsets": [at, at + piece.nbytes]}
+        pieces.append(piece)
+        at += piece.nbytes
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    beside = path.with_name(f"{path.name}.part")
+    try:
+        with open(beside, "wb") as file:
+            file.write(struct.pack("<Q", len(text)) + text)
+            for piece in pieces:
+                file.write(piece.data)
+        os.replace(beside, path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
+    return 8 + len(text) + at
+
+
+def _encoded(array: Array, half: bool) -> tuple[str, Array]:
+    array = np.ascontiguousarray(array)
+    if half and array.dtype == np.float32 and not (bits := array.view(np.uint32) & 0xFFFF).any():
+        del bits
+        return "BF16", (array.view(np.uint32) >> 16).astype("<u2")
+    return _TYPES[array.dtype.name], array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
+def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """The JSON object and the arrays, which are read when they are asked for. Raises `ModelFileError`."""
+    header = safetensors.header(file := open_file(path))
+    about = header.get("__metadata__")
+    try:
+        found = json.loads(about[KEY]) if isinstance(about, dict) else None
+    except (KeyError, TypeError, ValueError, RecursionError):
+        found = None
+    if not isinstance(found, dict):
+        raise ModelFileError("it is no step of a recording; give the folder that tui_gru.record wrote")
+    return found, safetensors.tensors(file, header)
