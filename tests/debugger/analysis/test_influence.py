@@ -39,7 +39,7 @@ def of(session, t, row, **options):
 
 
 def in_torch(session, read, states):
-    """The model of a session on numbers, (S) rows of the input of its first layer, with its weights at the beginning of the batch."""
+    """The model of a session on numbers (S, 1, I) for its first layer, with its weights at the beginning of the batch."""
     model = Model(replace(session.config.structure, input="dense", loss=""))
     x = torch.tensor(read, dtype=torch.float64, requires_grad=True)
     return TorchModel(model, session.snapshot().record.before, x, states)
@@ -86,16 +86,20 @@ def test_the_gradient_is_autograds_and_leaving_out_is_leaving_out(model):
                 assert changed == pytest.approx(value.item(), abs=1e-12)
 
 
-def test_the_prediction_is_the_one_that_the_run_has():
-    session = stopped_at(text="the cat sat on the mat; the rat ran", hidden_size=5, batch_size=2, seq_length=4, epochs=9)
+@pytest.mark.parametrize(("learning", "back"), [(True, 0), (False, 64)])
+def test_the_prediction_is_the_one_that_the_run_has(learning, back):
+    """Within a batch, and further back as long as the weights were the same."""
+    session = Session(text="the cat sat on the mat; the rat ran", hidden_size=5, batch_size=2, seq_length=4, epochs=9)
+    session.learning = learning
+    session.step("batch", 3)
     for t in range(4):
         for row in range(2):
-            found = of(session, t, row)
+            found = of(session, t, row, back=back)
             y_hat = session.value("y_hat", t=t)[row]
             assert found.character == int(np.argmax(y_hat))
             assert np.exp(found.value) == pytest.approx(float(y_hat[found.character]), rel=1e-5)
             assert found.text[found.at] == session.value("char", t=t)[row]
-            assert of(session, t, row, character=3).value == pytest.approx(np.log(y_hat[3]), rel=1e-5)
+            assert of(session, t, row, back=back, character=3).value == pytest.approx(np.log(y_hat[3]), rel=1e-5)
 
 
 def test_as_many_inputs_as_are_asked_for_and_no_more_than_the_state_has_seen():

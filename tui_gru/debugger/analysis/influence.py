@@ -102,8 +102,9 @@ def influence(
     """What the prediction of `row` after timestep `t` of the batch depends on (both 0-based), with the weights of this batch.
 
     `character` is the one whose probability is looked at; the likeliest without it. At least `back` inputs before it are looked at,
-    as far as the epoch has them and the state is carried: from the state on with which the batch began in which they lie. Without
-    `occlusion` that is left out, which takes most of the time.
+    as far as the epoch has them and the state is carried: from the state on with which the batch began in which they lie. What lies
+    before this batch is computed again with its weights, so where the run has learned between, the prediction is not quite the one
+    that the run made. Without `occlusion` that is left out, which takes most of the time.
 
     Replays the batches of that window. Raises `TuiGruError` for what is out of range, `StoppedError` where `stop` said so.
     """
