@@ -9,13 +9,17 @@ from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.explainer import Explainer
     from tui_gru.debugger.origin import Node, Number
     from tui_gru.engine.batch import BatchRecord
+    from tui_gru.engine.sampling import Sample
 
 
 class Explaining(Travelling):
     """Nothing that is asked here changes anything."""
+
+    samples: tuple[Sample, ...]
 
     def explain(self, name: str, index: Any = (), t: int | None = None) -> Node:
         """Where entry `index` of `name` comes from, at timestep `t` (0-based; default: the position's), as of the position.
@@ -42,6 +46,22 @@ class Explaining(Travelling):
             return False
 
         return Explainer(self._timeline, monitor).explain(number)
+
+    def findings(self, *, held_out: str = "", progress: Progress | None = None) -> tuple[Finding, ...]:
+        """The mistakes that the run shows up to the position, each with its numbers and the cure; none in a healthy run.
+
+        `held_out` is a text that was not trained on, to look for overfitting. Replays the last batches. Raises `TuiGruError`, also
+        where it is interrupted.
+        """
+        from tui_gru.debugger.analysis.findings.table import find
+
+        def monitor(batch: int, record: BatchRecord) -> bool:
+            if self._interrupted.is_set():
+                raise TuiGruError("stopped before everything had been looked at")
+            return False
+
+        held_out = arguments.text("the text that was held out", held_out, option="held_out")
+        return find(self._timeline, self._moment, self.samples, held_out=held_out, monitor=monitor, progress=progress)
 
     @property
     def _explainer(self) -> Explainer:
