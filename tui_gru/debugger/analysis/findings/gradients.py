@@ -122,21 +122,25 @@ def _comes_from_elsewhere(x: Examined, name: str) -> bool:
 
 
 def vanishing_gradient(x: Examined) -> Iterator[Finding]:
-    """States through which the gradient of the last loss has nearly gone after few timesteps."""
-    for state, norms in _flows(x).items():
-        last = norms[0]
-        gone = next((d for d, norm in enumerate(norms) if norm * _THOUSAND < last), None)
-        if gone is None or gone > _SOON or norms[-1] * _THOUSAND >= last:
-            continue
-        yield _about_flow(
-            x,
-            state,
-            norms,
-            "vanishing-gradient",
-            f"the gradient of {x.written(state)} vanishes: after {counted(gone, 'timestep')} it is under a thousandth",
-            "What the model did earlier hardly gets to know of a later mistake, so it cannot learn to remember that far.",
-            "gates that are not saturated, first weights that are not near 0 (--init torch), or another cell (gru, lstm)",
-        )
+    """A gradient of the last loss that has nearly gone after few timesteps, through every state of every layer.
+
+    A layer alone may do without: in healthy runs another one remembers.
+    """
+    flows = _flows(x)
+    gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
+    if not flows or any(d is None or d > _SOON for d in gone) or any(n[-1] * _THOUSAND >= n[0] for n in flows.values()):
+        return
+    state = x.program.main_state if x.program.main_state in flows else next(iter(flows))
+    longest = max(d for d in gone if d is not None)
+    yield _about_flow(
+        x,
+        state,
+        flows[state],
+        "vanishing-gradient",
+        f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is under a thousandth",
+        "What the model did earlier hardly gets to know of a later mistake, so it cannot learn to remember that far.",
+        "gates that are not saturated, first weights that are not near 0 (--init torch), or another cell (gru, lstm)",
+    )
 
 
 def exploding_gradient(x: Examined) -> Iterator[Finding]:

@@ -23,7 +23,7 @@ _ALWAYS = 0.9  # of its entries: then a unit is saturated
 _SHUT = 0.99  # of the old state that is kept
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
-_DEAD, _RARE = 1e-4, 0.02  # of the range; of the units: in a large healthy network one or two may hardly vary
+_DEAD, _RARE = 1e-4, 0.1  # of the range; of the units: in a large healthy network some come to hardly vary
 
 
 def saturated_gate(x: Examined) -> Iterator[Finding]:
@@ -96,10 +96,12 @@ def kept_by(program: Program) -> Mapping[str, str]:
 
 
 def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
+    """The units that keep their old state in the first batch and in the last ones. In a healthy run some come to."""
     kept, values = x.stacked(gate), x.stacked(state)
     low, high = x.program.ranges[state]
     span = high - low if np.isfinite(high - low) else float(np.abs(values).max())
-    shut = (kept >= _SHUT).mean(axis=0) >= _NEARLY_ALL
+    first = x.record(0).array(gate)
+    shut = ((kept >= _SHUT).mean(axis=0) >= _NEARLY_ALL) & ((first >= _SHUT).mean(axis=(0, 1)) >= _NEARLY_ALL)
     still = values.max(axis=0) - values.min(axis=0) <= _STILL * span
     return np.flatnonzero(shut & still)
 
@@ -127,7 +129,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
             "prediction.",
             "first weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
             (
-                Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of {len(kept):,} entries"),
+                Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
                 Evidence(
                     f"{x.written(state)} of it stays between {digits(values[:, unit].min())} and {digits(values[:, unit].max())}"
                 ),
