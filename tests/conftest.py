@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 
@@ -19,3 +21,8 @@ def own_state_folder(tmp_path_factory, monkeypatch, request):
 def expected_reports(own_state_folder):
     """The reports of errors that a test brings about: their texts, when it is called."""
     return lambda: [path.read_text() for path in sorted(own_state_folder.glob("tui-gru/reports/*"))]
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Two workers a core: tests of the screen wait for it half of their time."""
+    return 2 * (os.cpu_count() or 1)

@@ -109,7 +109,7 @@ LATE = {
         "explainer expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader "
         "stop_search tallies trace triggers watching what_if"
     ),
-    "engine": ("reference sampling torch_loading"),
+    "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",
     "tui": (
         "commands exporting keymap screenshot stop_commands svg screens.help panels.branch_list panels.check_report "
         "panels.command_line panels.derivation_row panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches "

@@ -15,7 +15,7 @@ from tests.terminal import Terminal
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.cli.program import main
 from tui_gru.debugger.conditions import compile_condition
-from tui_gru.debugger.moment import readable_names
+from tui_gru.debugger.program import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app
@@ -55,7 +55,7 @@ def test_there_is_a_test_for_every_kind_of_example() -> None:
 def test_what_is_installed_is_there_to_be_installed() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for line in INSTALLING:
-        for command in shlex.split(line, comments=True)[-2:]:
+        for command in shlex.split(line, comments=True):
             extra = re.search(r"\[(\w+)\]", command)
             assert extra is None or extra[1] in project["optional-dependencies"]
     assert "tui-gru" in project["scripts"]
@@ -136,7 +136,7 @@ def test_the_conditions_can_be_run_until() -> None:
     conditions = [code for code in re.findall(r"`([^`\n]+)`", paragraph) if re.search(r"[<>=(]", code)]
     assert len(conditions) > 4
     for condition in conditions:
-        compile_condition(condition if condition != "prev(x)" else "any(prev(x) > 0)", readable_names("before"))
+        compile_condition(condition if condition != "prev(x)" else "any(prev(x) > 0)", program_of(Config.of()).spellings)
 
 
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,9 +144,10 @@ def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     names: dict[str, Any] = {"path": "walk.tui-gru"}
     (block,) = blocks("python")
     exec(block, names)
-    calls = [code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code)]
-    assert len(calls) == 3
-    *_, opened = [eval(call, {**names, "tui_gru": tui_gru}) for call in calls]
+    calls = dict.fromkeys(code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code))
+    assert len(calls) == 4
+    results = [eval(call, {**names, "tui_gru": tui_gru}) for call in calls]
+    (opened,) = [result for result in results if isinstance(result, tui_gru.Session)]
     assert opened.position == names["s"].position
 
 

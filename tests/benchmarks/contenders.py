@@ -1,30 +1,28 @@
-"""One training batch, three ways: by this engine, by the tutorial's autograd loop, and by torch.nn.GRU.
+"""One training batch, by a session with its history, by the engine alone, by the tutorial's loop, and by PyTorch's modules.
 
 The tutorial's loop keeps what its cell keeps, so that every number can be looked at afterwards, as the engine's record does.
-torch.nn.GRU shows no gates, and is here as the speed of a library. Neither needs torch.optim: SGD is a line.
+torch.nn.GRU and torch.nn.LSTM show no gates, and are here as the speed of a library. Neither needs torch.optim: SGD is a line.
 """
 
 from __future__ import annotations
 
-import os
-
-os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
-from tui_gru.engine.parameters import Parameters
 
+from tui_gru import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.trainer import Trainer
 
 torch.set_num_threads(1)
 
-Batch = Callable[[], float]  # trains on one batch, returns its loss
+Run = Callable[[int], float]  # trains on this many batches; the loss of the last
 LEARNING_RATE = 0.01
+BATCHES = 4  # in an epoch
 
 
 @dataclass(frozen=True)
@@ -43,50 +41,66 @@ class Sizes:
 SIZES = (Sizes(2, 2, 3, 4), Sizes(64, 16, 32, 64), Sizes(256, 32, 64, 96))
 
 
-def _config(sizes: Sizes, reset: str = "before") -> Config:
+def _config(sizes: Sizes, cell: str) -> Config:
+    """A text of random characters; initial weights for which gradients stay tame at every size."""
     vocabulary = "".join(map(chr, range(0x4E00, 0x4E00 + sizes.V)))
-    text = "".join(np.random.default_rng(0).choice(list(vocabulary), sizes.B * sizes.T + 1))
+    text = "".join(np.random.default_rng(0).choice(list(vocabulary), BATCHES * sizes.B * sizes.T + 1))
     return Config.of(
-        text=text, vocabulary=vocabulary, hidden_size=sizes.H, batch_size=sizes.B, seq_length=sizes.T, reset=reset
+        text=text, vocabulary=vocabulary, hidden_size=sizes.H, batch_size=sizes.B, seq_length=sizes.T, cell=cell,
+        optimizer="sgd", clip=0.0, init="torch", layout="tutorial", learning_rate=LEARNING_RATE,
     )  # fmt: skip
 
 
-def _parameters(config: Config) -> Parameters:
-    """Small enough for gradients to stay tame at every size."""
-    flat = np.random.default_rng(1).normal(0, config.hidden_size**-0.5, config.parameter_count)
-    return Parameters(flat.astype(np.float32), config.vocab_size, config.hidden_size, config.reset)
+def session(sizes: Sizes, cell: str = "gru") -> Run:
+    """A session: everything recorded, and the history of the run kept."""
+    it = Session(**asdict(_config(sizes, cell)))
+    it.learning = True
+
+    def run(batches: int) -> float:
+        it.step("batch", batches)
+        return float(it.value("loss"))
+
+    return run
 
 
-def engine(sizes: Sizes) -> Batch:
-    """This engine, everything recorded."""
-    config = _config(sizes)
-    trainer, parameters = Trainer(config, Corpus(config)), _parameters(config)
-    record, state = trainer.new_record(), trainer.initial_state()
+def engine(sizes: Sizes, cell: str = "gru") -> Run:
+    """The engine alone, everything recorded."""
+    config = _config(sizes, cell)
+    trainer = Trainer(config, Corpus(config))
+    records, state, weights = (trainer.new_record(), trainer.new_record()), trainer.initial_state(), initial_weights(config)
+    at = 0
 
-    def batch() -> float:
-        nonlocal parameters
-        trainer.run(record, 0, parameters, state, learn=True, learning_rate=LEARNING_RATE)
-        parameters = record.updated
-        return record.loss
+    def run(batches: int) -> float:
+        nonlocal at, state, weights
+        for _ in range(batches):
+            record = records[at % 2]
+            trainer.run(record, at, weights, trainer.carried(at, state), learn=True, learning_rate=LEARNING_RATE)
+            state, weights, at = record.states(end=True), record.after, (at + 1) % BATCHES
+        return float(record.array("loss"))
 
-    return batch
+    return run
 
 
-def tutorial_loop(sizes: Sizes) -> Batch:
+def tutorial_loop(sizes: Sizes, cell: str = "gru") -> Run:
     """The tutorial's loop: one-hot products, a matrix a gate, lists of all that is computed, the loss term by term."""
-    config = _config(sizes)
+    assert cell == "gru"
+    config = _config(sizes, cell)
     corpus = Corpus(config)
-    p = {name: torch.tensor(value, requires_grad=True) for name, value in _parameters(config).items()}
+    p = {name: torch.tensor(value, requires_grad=True) for name, value in initial_weights(config).items()}
     eye = torch.eye(sizes.V)
-    X, Y = eye[torch.tensor(corpus.inputs[0])], eye[torch.tensor(corpus.targets[0])]
-    zero = torch.zeros(sizes.B, sizes.H)
+    pairs = [(eye[torch.tensor(X)], eye[torch.tensor(Y)]) for X, Y in zip(corpus.inputs, corpus.targets, strict=True)]
+    h, at = torch.zeros(sizes.B, sizes.H), 0
 
     def batch() -> float:
+        nonlocal h, at
+        if at == 0:
+            h = torch.zeros(sizes.B, sizes.H)
+        X, Y = pairs[at]
+        at = (at + 1) % BATCHES
         for value in p.values():
             if value.grad is not None:
                 value.grad.zero_()
-        h, kept = zero, []
-        outputs = []
+        h, kept, outputs = h.detach(), [], []
         for x in X:
             z = torch.sigmoid(x @ p["Wz"] + h @ p["Uz"] + p["bz"])
             r = torch.sigmoid(x @ p["Wr"] + h @ p["Ur"] + p["br"])
@@ -106,22 +120,26 @@ def tutorial_loop(sizes: Sizes) -> Batch:
                 value -= LEARNING_RATE * value.grad
         return loss.item()
 
-    return batch
+    return lambda batches: [batch() for _ in range(batches)][-1]
 
 
-def torch_gru(sizes: Sizes) -> Batch:
-    """torch.nn.GRU, Linear and cross_entropy, on one-hot input; nothing is kept but the states."""
-    config = _config(sizes)
-    corpus = Corpus(config)
-    gru, linear = torch.nn.GRU(sizes.V, sizes.H), torch.nn.Linear(sizes.H, sizes.V)
-    X, targets = torch.eye(sizes.V)[torch.tensor(corpus.inputs[0])], torch.tensor(corpus.targets[0]).flatten()
-    parameters = [*gru.parameters(), *linear.parameters()]
+def torch_module(sizes: Sizes, cell: str = "gru") -> Run:
+    """torch.nn.GRU or torch.nn.LSTM, Linear and cross_entropy, on one-hot input; nothing is kept but the states."""
+    corpus = Corpus(_config(sizes, cell))
+    module = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](sizes.V, sizes.H)
+    linear, eye = torch.nn.Linear(sizes.H, sizes.V), torch.eye(sizes.V)
+    pairs = [(eye[torch.tensor(X)], torch.tensor(Y).flatten()) for X, Y in zip(corpus.inputs, corpus.targets, strict=True)]
+    parameters = [*module.parameters(), *linear.parameters()]
+    at = 0
 
     def batch() -> float:
+        nonlocal at
+        X, targets = pairs[at]
+        at = (at + 1) % BATCHES
         for value in parameters:
             if value.grad is not None:
                 value.grad.zero_()
-        h, _ = gru(X)
+        h, _ = module(X)
         loss = torch.nn.functional.cross_entropy(linear(h).flatten(0, 1), targets)
         loss.backward()
         with torch.no_grad():
@@ -129,7 +147,8 @@ def torch_gru(sizes: Sizes) -> Batch:
                 value -= LEARNING_RATE * value.grad
         return loss.item()
 
-    return batch
+    return lambda batches: [batch() for _ in range(batches)][-1]
 
 
-CONTENDERS = {"engine": engine, "tutorial's loop": tutorial_loop, "torch.nn.GRU": torch_gru}
+CONTENDERS = {"session": session, "engine": engine, "tutorial's loop": tutorial_loop, "torch": torch_module}
+OF_CELL = {"gru": tuple(CONTENDERS), "lstm": ("session", "engine", "torch")}

@@ -6,19 +6,20 @@ import math
 
 import pytest
 
-from tests.benchmarks.contenders import CONTENDERS, SIZES
+from tests.benchmarks.contenders import CONTENDERS, OF_CELL, SIZES
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
-@pytest.mark.parametrize("contender", CONTENDERS)
-def test_training_batch(benchmark, contender, sizes):
-    benchmark.group = f"training batch, {sizes}"
-    assert math.isfinite(benchmark(CONTENDERS[contender](sizes)))
+@pytest.mark.parametrize(("cell", "contender"), [(cell, name) for cell, names in OF_CELL.items() for name in names])
+def test_training_batch(benchmark, cell, contender, sizes):
+    benchmark.group = f"training batch, {cell}, {sizes}"
+    assert math.isfinite(benchmark(CONTENDERS[contender](sizes, cell), 1))
 
 
 @pytest.mark.parametrize("sizes", SIZES, ids=str)
 def test_they_train_the_same_model(sizes):
-    """The engine and the tutorial's loop begin and go on alike: the same work is compared."""
-    engine, loop = CONTENDERS["engine"](sizes), CONTENDERS["tutorial's loop"](sizes)
-    for _ in range(3):
-        assert engine() == pytest.approx(loop(), rel=1e-4)
+    """The session, the engine and the tutorial's loop begin and go on alike: the same work is compared."""
+    runs = [CONTENDERS[name](sizes) for name in ("session", "engine", "tutorial's loop")]
+    for _ in range(6):
+        session, engine, loop = (run(1) for run in runs)
+        assert session == engine == pytest.approx(loop, rel=1e-4)

@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
 import pytest
-from tui_gru.debugger.formula import screen_name
-from tui_gru.engine.reference import DELTAS, VALUES
 
-from tests.debugger.acting import pack_record, portrait
+from tests.debugger import models
+from tests.debugger.acting import pack_record, portrait, timeline_of
+from tests.debugger.models import SGD
 from tui_gru import Session, TuiGruError
-from tui_gru.engine import backward
+from tui_gru.debugger.edits import changeable
+from tui_gru.debugger.names import Kind
 from tui_gru.engine.config import CARRIES, DTYPES, RESETS
 
 TEXT = "the cat sat on the mat; the rat sat on"
 WAYS = list(product(RESETS, CARRIES, DTYPES))
+#: A weight that two lines read, so that its gradient is a sum of two sums.
+READ_TWICE = "state h : H\nparameters W U b\none: a = tanh((xa: x W) + (first: h_prev U) + b)\ntwo: h = tanh((second: a U) + b)\n"
 
 
 def model(**options):
     sizes = {"hidden_size": 3, "batch_size": 2, "seq_length": 4, "learning_rate": 0.3}
-    return Session(**{"text": TEXT, **sizes, **options})
+    return Session(**{"text": TEXT, **SGD, **sizes, **options})
 
 
 def learning(batches=2, **options):
@@ -30,24 +34,49 @@ def learning(batches=2, **options):
     return session
 
 
-@pytest.mark.parametrize(("reset", "carry", "dtype"), WAYS)
-def test_everything_agrees_at_any_moment_and_the_run_is_untouched(reset, carry, dtype):
-    session = learning(reset=reset, carry=carry, dtype=dtype)
-    start = session.position.tick
-    for ticks in (0, 1, session.program.loss_tick + 7, session.program.backward_end + 2):
+def plant(monkeypatch, session, fault):
+    """Have `fault(record, gradients)` spoil what every backward pass of the session's model computes."""
+    functions = session.config.compiled.functions
+    right = functions["backward"]
+
+    def wrong(record, weights, gradients):
+        right.run(record, weights, gradients)
+        fault(record, gradients)
+
+    monkeypatch.setitem(functions, "backward", replace(right, run=wrong))
+
+
+def assert_all_agrees(session):
+    program, start = session.program, session.position.tick
+    derived, computed = program.names_of(Kind.DELTA, Kind.GRADIENT), (*program.names_of(Kind.VALUE), "loss")
+    for ticks in (0, 1, program.loss_tick + 7, program.backward_end + 2):
         session.seek(start + ticks)
         before = portrait(session)
         report = session.check()
         assert portrait(session) == before
-        assert report.agrees
+        assert report.agrees, report.summary
         assert not report.copied
         assert report.notes == ()
         assert report.position == session.position
-        gradients = [f"d{name}" for name in session.snapshot().record.parameters.names]
-        assert [row.name for row in report.rows] == [*gradients, *DELTAS[reset], *VALUES[reset], "loss"]
-        assert all((row.slopes is not None) == (row.name in (*gradients, *DELTAS[reset])) for row in report.rows)
+        names = [row.name for row in report.rows]
+        assert sorted(names[: len(derived)]) == sorted(derived)
+        assert sorted(names[len(derived) :]) == sorted(computed)
+        assert all((row.slopes is not None) == (row.name in derived) for row in report.rows)
         assert report.summary.startswith(f"all {len(report.rows)} arrays agree: the largest difference is ")
         assert report.summary.endswith("; finite differences on 2 entries of each, chosen with seed 0")
+
+
+@pytest.mark.parametrize(("reset", "carry", "dtype"), WAYS)
+def test_everything_agrees_at_any_moment_and_the_run_is_untouched(reset, carry, dtype):
+    assert_all_agrees(learning(reset=reset, carry=carry, dtype=dtype))
+
+
+@models.parametrize()
+def test_everything_agrees_in_every_model(model):
+    session = Session(**model)
+    session.learning = True
+    session.step("batch", 2)
+    assert_all_agrees(session)
 
 
 @pytest.mark.parametrize(("reset", "carry", "dtype"), WAYS)
@@ -63,7 +92,7 @@ def test_a_batch_that_does_not_learn_is_checked_on_a_copy(reset, carry, dtype):
     assert "a copy of it was given a backward pass" in report.notes[0]
     assert "finite differences on 1 entry of each" in report.summary
     assert portrait(session) == before
-    assert (pack_record(record), record.deltas) == (whole, None)
+    assert (pack_record(record), record.learned) == (whole, False)
     learned = learning(1, reset=reset, carry=carry, dtype=dtype, learning_rate=0.0)
     learned.step("timestep")
     same = {row.name: row.whole.ours for row in learned.check(entries=0).rows}
@@ -76,13 +105,10 @@ def test_the_summary_and_the_worst_say_where_it_is(monkeypatch):
     assert row["dUh"].whole.checked == 9
     assert row["dUh"].slopes.checked == 2
 
-    def wrong(*arguments):
-        gradients = right(*arguments)
-        arguments[2].Uh[1, 2] += 0.5
-        return gradients
+    def spoil(record, gradients):
+        gradients["Uh"][1, 2] += 0.5
 
-    right = backward.recurrent_gradients
-    monkeypatch.setattr(backward, "recurrent_gradients", wrong)
+    plant(monkeypatch, session, spoil)
     session = learning(1, dtype="float64")
     report = session.check(entries=0)
     assert not report.agrees
@@ -122,9 +148,14 @@ def test_places_are_written_as_on_the_screen():
     ("place", "edit", "spoilt"),
     [
         ("e1 b2 t2", ("Wy", (0, 0), 2.0), {"logits", "y_hat", "term1", "term2", "term3", "loss"}),
-        ("e1 b2 t2", ("Uz", (0, 0), 2.0), {"az", "z", "h"}),
+        ("e1 b2 t2", ("Uz", (0, 0), 2.0), {"hUz", "az", "z", "h"}),
         ("e1 b2 t2", ("h", (0, 0), 2.0), {"h", "logits"}),
+        ("az", ("az", (0, 0), 0.9), {"az"}),
+        ("new", ("new", (0, 0), 0.9), {"new"}),
+        ("z", ("z", (0, 0), 0.9), None),
+        ("one_minus_z", ("one_minus_z", (0, 0), 0.9), None),
         ("h_tilde", ("h_tilde", (0, 0), 0.9), None),
+        ("y_hat", ("y_hat", (0, 0), 0.9), None),
         ("dz", ("dz", (0, 0), 0.9), None),
         ("dz", ("Uz", (0, 0), 2.0), None),
         ("dby", ("dWz", (0, 0), 0.9), None),
@@ -145,10 +176,27 @@ def test_a_batch_changed_in_its_middle_says_what_cannot_agree(place, edit, spoil
     if spoilt is not None:
         assert excused <= spoilt
         assert not {name for name in excused if name[0] == "d"}
-    assert f"{screen_name(edit[0])} was changed in the middle of this batch, so " in report.notes[0]
+    assert f"{session.program.writer.name(edit[0])} was changed in the middle of this batch, so " in report.notes[0]
     assert all(not row.agrees for row in report.rows if row.excuse)
     session.step("batch")
     assert session.check().notes == ()
+
+
+@models.parametrize("gru", "gru after, notebook, adam", "lstm", "two layers", "rnn both ways", "own cell")
+def test_whatever_value_is_changed_all_agrees_but_what_cannot(model):
+    session = Session(**model)
+    session.learning = True
+    session.step("batch", 2)
+    program = session.program
+    for name in set(program.names_of(Kind.VALUE)) & set(changeable(program)):
+        session.seek(program.ticks + program.tick_of(name, 0))
+        session.edit(name, (0,) * len(program.names[name].axes), 0.7)
+        session.seek(2 * program.ticks)
+        report = session.check(entries=0)
+        assert report.agrees, (name, report.summary)
+        assert name in {row.name for row in report.rows if row.excuse}
+        assert session.branch != "main"
+        session.switch("main")
 
 
 @pytest.mark.parametrize("learns", [True, False])
@@ -220,7 +268,7 @@ def test_every_batch_that_is_finished_is_checked(reset, carry):
     assert session.notice == ""
     assert 0 < session.checked.worst < 1e-5
     assert session.checked.place
-    for name in plain.snapshot().record.parameters.names:
+    for name in plain.program.parameters:
         np.testing.assert_array_equal(session.parameter(name), plain.parameter(name))
     assert session.snapshot().checked is session.checked
 
@@ -266,18 +314,17 @@ def test_what_is_run_to_a_breakpoint_is_checked_too():
 def test_it_stops_at_the_first_batch_that_does_not_agree(monkeypatch):
     session = model()
     session.learning = session.check_every_batch = True
-    right, calls = backward.backward_batch, []
+    calls = []
 
-    def wrong(parameters, activations, deltas):
-        right(parameters, activations, deltas)
+    def spoil(record, gradients):
         calls.append(1)
-        deltas.dz[1, 0, 2] += len(calls) == 5
+        record.array("dz")[1, 0, 2] += len(calls) == 5
 
-    monkeypatch.setattr(backward, "backward_batch", wrong)
+    plant(monkeypatch, session, spoil)
     session.step("batch", 50)
     assert len(calls) == 5
     assert session.checked.batches == 6
-    assert session.position == session._timeline.position(6 * session.program.ticks)
+    assert session.position == timeline_of(session).position(6 * session.program.ticks)
     assert session.notice.startswith("stopped: batch 2 of epoch 2 does not agree with PyTorch: dz differs by ")
     assert session.notice.endswith("at dz[row 1, unit 3] at t 2 (autograd)")
     session.step("op")
@@ -311,3 +358,17 @@ def test_a_checked_run_can_be_interrupted():
     session.step("batch", 10**6, progress=progress)
     assert session.checked.batches == 4
     assert session.position.number == 4
+
+
+def test_of_a_gradient_that_is_a_sum_of_sums_the_whole_is_checked(monkeypatch):
+    session = model(cell="twice.cell", cell_text=READ_TWICE)
+    session.learning = session.check_every_batch = True
+
+    def spoil(record, gradients):
+        record.array("dU_two")[...] += 1  # which has no place on the screen, and is no longer read
+
+    plant(monkeypatch, session, spoil)
+    session.step("batch", 6)
+    assert session.notice == ""
+    assert session.checked.batches == 6
+    assert {row.name for row in session.check().rows} <= set(session.program.readable)

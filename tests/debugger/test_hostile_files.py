@@ -61,11 +61,14 @@ FACTS = [
     ("here", put("tick", to=2**70)), ("here", put("branch", to="nowhere")), ("here", put("branch", to=EVIL)),
     ("here", put("done", to=10**9)), ("here", put("done", to="1")), ("here", put("undone", to=7)), ("here", put("more", to=1)),
     ("here", put("stop_on_nan", to=1)), ("here", put("stride", to={})), ("here", put("stride", "level", to="year")),
+    ("here", put("newest", to=0)), ("here", put("newest", to=10**9)), ("here", put("newest", to=-5)),
+    ("here", put("newest", to=None)),
+    ("here", put("written", to=-1)), ("here", put("written", to=10**30)), ("here", put("written", to="now")),
     ("here", put("counted", to=99)), ("here", "[]"), ("here", DEEP), ("here", "{"), ("here", "[1e999]"),
     ("branches", put(0, 0, to=EVIL)), ("branches", put(0, 0, to="two words")), ("branches", put(0, 0, to="main~1")),
     ("branches", put(0, 0, to="x" * 200)), ("branches", put(0, 0, to="")), ("branches", put(0, 1, to=99)),
-    ("branches", put(0, 2, to=10**9)), ("branches", put(0, 2, to=-5)), ("branches", put(1, 2, to=0)), ("branches", "[]"),
-    ("branches", put(0, to=[])),
+    ("branches", put(0, 2, to=10**9)), ("branches", put(0, 2, to=-5)), ("branches", put(1, 1, to=-1)), ("branches", "[]"),
+    ("branches", put(0, to=[])), ("branches", put(1, 0, to="main")), ("branches", put(1, 2, to="9")),
     ("run", put("machine", to=f"NumPy{EVIL}")), ("run", put("machine", to="x" * 9999)), ("run", put("epochs", to=0)),
     ("run", put("epochs", to="3")), ("run", put("history_memory", to=-1)), ("run", put("config", "hidden_size", to="2")),
     ("run", put("config", "hidden_size", to=3)), ("run", put("config", "hidden_size", to=10**15)),
@@ -73,16 +76,29 @@ FACTS = [
     ("run", put("config", "vocabulary", to=["h", "a", "t", "M"])), ("run", put("config", "learning_rate", to=-1)),
     ("run", put("config", "learning_rate", to="0.1")), ("run", put("config", "dtype", to="object")),
     ("run", put("config", "colour", to="red")), ("run", put("config", to=[])),
-    ("segment/0", put("parent", to=0)), ("segment/0", put("parent", to=3)), ("segment/0", put("start", to=5)),
-    ("segment/0", put("first_batch", to=1)), ("segment/0", put("learning_rate", to=-1)), ("segment/0", put("learning", to=1)),
-    ("segment/0", put("once", to="never")), ("segment/0", put("text", to=[])), ("segment/0", put("text", to="zzz")),
-    ("segment/2", put("start", to=0)), ("segment/2", put("start", to=10**9)), ("segment/2", put("first_batch", to=10**6)),
-    ("segment/2", put("parent", to=None)), ("segment/2", put("parent", to=-1)), ("segment/2", put("action", "kind", to="format")),
+    ("run", put("config", "cell", to="nope")), ("run", put("config", "cell", to=EVIL)), ("run", put("config", "cell", to=7)),
+    ("run", put("config", "cell_text", to=f"h = {EVIL}")), ("run", put("config", "cell_text", to="(" * 10**5)),
+    ("run", put("config", "layers", to=10**9)), ("run", put("config", "layers", to=2)),
+    ("run", put("config", "bidirectional", to=1)),
+    ("run", put("config", "embedding", to=10**15)), ("run", put("config", "optimizer", to="adam")),
+    ("run", put("config", "optimizer", to=EVIL)), ("run", put("config", "clip", to=-1)), ("run", put("config", "init", to="zeros")),
+    ("run", put("config", "layout", to=None)), ("run", put("first_batch", to="")), ("run", put("first_batch", to=5)),
+    ("run", put("first_batch", to=EVIL)),
+    ("segment/0", put("before", to=0)), ("segment/0", put("before", to=3)), ("segment/0", put("start", to=5)),
+    ("segment/0", put("more", to=1)), ("segment/0", put("learning_rate", to=-1)), ("segment/0", put("learning", to=1)),
+    ("segment/0", put("once", to="never")), ("segment/0", put("action", "kind", to="learning")),
+    ("segment/1", put("action", to={"kind": "begin", "args": {}})), ("segment/1", put("action", "args", "value", to=1)),
+    ("segment/2", put("start", to=-1)), ("segment/2", put("start", to=10**9)), ("segment/2", put("before", to=2)),
+    ("segment/2", put("before", to=None)), ("segment/2", put("before", to=-1)), ("segment/2", put("action", "kind", to="format")),
     ("segment/2", put("action", "args", to={})), ("segment/2", put("action", "args", "name", to=EVIL)),
     ("segment/2", put("action", "args", "name", to="Q")), ("segment/2", put("action", "args", "after", to=["Q"])),
     ("segment/2", put("action", "args", "index", to="01")), ("segment/2", put("action", "args", "value", to=None)),
-    ("history/0", put("length", to=10**9)), ("history/0", put("length", to=0)), ("history/0", put("spacing", to=0)),
-    ("history/0", put("spacing", to=10**9)), ("history/0", put("checkpoints", to=1)),
+    ("segment/2", put("action", "args", "index", to=[0])), ("segment/2", put("action", "args", "index", to=[4, 0])),
+    ("segment/3", put("action", "args", "value", to="z")), ("segment/3", put("action", "args", "value", to="zzz")),
+    ("segment/3", put("action", "args", "value", to=1)), ("segment/3", put("action", "args", "index", to=[10**9])),
+    ("history/0", put("length", to=10**9)), ("history/0", put("length", to=0)), ("history/0", put("length", to="1")),
+    ("history/0", put("checkpoints", to=0)), ("history/0", put("checkpoints", to=2)), ("history/0", put("checkpoints", to=-1)),
+    ("history/0", put("spacing", to=1)), ("history/1", put("length", to=7)), ("history/1", put("checkpoints", to=6)),
     ("done/0", put("source", to="nowhere")), ("done/1", put("target", to="nowhere")), ("done/1", put("tick", to=10**9)),
     ("done/2", put("other", to=None)), ("done/1", put("other", to=[99, 1])), ("done/1", put("other", to=[0, 10**9])),
     ("done/1", put("source", to=EVIL)), ("undone/0", put("other", to=None)), ("undone/0", put("left", to=10**9)),
@@ -110,12 +126,23 @@ def test_a_fact_that_makes_no_sense_is_refused_before_anything_is_run(path, monk
 
 def with_arrays(path, key, change):
     """Change the first arrays under a key."""
+
+    def first(entries):
+        arrays = dict(unpack(entries[0][1]))
+        change(arrays)
+        entries[0] = entries[0][0], pack(arrays)
+
+    with_entries(path, key, first)
+
+
+def with_entries(path, key, change):
+    """Change what is under a key: (number, bytes) of each."""
     with closing(session_file._connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
-        (at, data), *_ = file.arrays(key)
-        arrays = dict(unpack(data))
-        change(arrays)
-        file.put_arrays(key, [(at, pack(arrays))])
+        entries = list(file.arrays(key))
+        change(entries)
+        file.drop_arrays(key)
+        file.put_arrays(key, entries)
 
 
 def number(name, to):
@@ -127,27 +154,58 @@ def number(name, to):
 
 
 ARRAYS = [
-    ("first/0", number("activations/inputs", 99)), ("first/0", number("activations/targets", -1)),
-    ("first/0", lambda arrays: arrays.update({"activations/y_hat": np.float32(0.25)})),
-    ("first/0", lambda arrays: arrays.update({"parameters": arrays["parameters"][:1]})),
-    ("first/0", lambda arrays: arrays.update({"parameters": arrays["parameters"].astype(np.float64)})),
-    ("first/0", lambda arrays: arrays.update({"numbers": arrays["numbers"][:2]})),
-    ("first/0", lambda arrays: arrays.pop("activations/states")),
     ("columns/0", lambda arrays: arrays.update({"loss": arrays["loss"][:-1]})),
     ("columns/0", lambda arrays: arrays.update({"loss": arrays["loss"].astype(np.float32)})),
     ("columns/0", lambda arrays: arrays.update({"loss": arrays["loss"][None]})),
-    ("columns/0", lambda arrays: arrays.pop("loss")),
+    ("columns/0", lambda arrays: arrays.pop("loss")), ("columns/1", lambda arrays: arrays.clear()),
+    ("columns/1", lambda arrays: arrays.update({name: array[:-1] for name, array in arrays.items()})),
+    ("columns/1", lambda arrays: arrays.update({"max_weight": arrays["max_weight"].astype(np.int64)})),
+    ("columns/2", lambda arrays: arrays.update({"more": arrays["loss"]})),
+    ("columns/2", lambda arrays: arrays.update({"grad_norm": np.float64(1)})),
     ("checkpoints/0", lambda arrays: arrays.update({"row": arrays["row"][:-1]})),
     ("checkpoints/0", lambda arrays: arrays.update({"row": arrays["row"].astype(np.float64)})),
-    ("sample/0", number("index", 99)), ("sample/0", lambda arrays: arrays.update({"y_hat": arrays["y_hat"][:, :2]})),
+    ("checkpoints/0", lambda arrays: arrays.update({"row": arrays["row"].astype(np.int32)})),
+    ("checkpoints/1", lambda arrays: arrays.update({"row": arrays["row"][None]})),
+    ("checkpoints/1", lambda arrays: arrays.update({"row": np.float32(1)})),
+    ("checkpoints/1", lambda arrays: arrays.update({"row": np.tile(arrays["row"], 10)})),
+    ("checkpoints/1", lambda arrays: arrays.pop("row")), ("checkpoints/2", lambda arrays: arrays.update({"text": arrays["row"]})),
+    ("sample/0", number("index", 99)), ("sample/0", number("index", -1)), ("sample/0", lambda arrays: arrays.pop("index")),
+    ("sample/0", lambda arrays: arrays.update({"index": arrays["index"].astype(np.float64)})),
+    ("sample/0", lambda arrays: arrays.pop("y_hat")),
+    ("sample/0", lambda arrays: arrays.update({"y_hat": arrays["y_hat"].astype(np.float32)})),
+    ("sample/0", lambda arrays: arrays.update({"y_hat": arrays["y_hat"][:, :2]})),
     ("counts", number("counts", -9)), ("counts", number("counts", 10**6)),
     ("counts", lambda arrays: arrays.update({"counts": np.zeros(10**4, np.int32)})),
+    ("counts", lambda arrays: arrays.update({"counts": arrays["counts"].astype(np.int64)})),
+    ("counts", lambda arrays: arrays.update({"counts": arrays["counts"][None]})), ("counts", lambda arrays: arrays.pop("counts")),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("key", "change"), ARRAYS)
 def test_arrays_that_do_not_fit_are_refused(path, key, change):
     with_arrays(path, key, change)
+    with untouched(path), pytest.raises(DamagedSessionError):
+        Session.open(path)
+
+
+def moved(i, to):
+    """A change that gives the arrays at a place another number."""
+    return lambda entries: entries.__setitem__(i, (to, entries[i][1]))
+
+
+ENTRIES = [
+    ("columns/1", list.clear), ("columns/1", moved(0, 256)), ("columns/1", moved(0, -1)), ("checkpoints/0", list.clear),
+    ("columns/1", lambda entries: entries.append((8, entries[0][1]))), ("checkpoints/0", moved(0, 1)),
+    ("checkpoints/1", moved(-1, 10**9)), ("checkpoints/1", moved(0, -1)), ("checkpoints/2", moved(0, 3)),
+    ("checkpoints/1", list.pop), ("checkpoints/1", lambda entries: entries.append((8, entries[0][1]))),
+    ("sample/0", list.clear), ("sample/0", lambda entries: entries.append((1, entries[0][1]))),
+    ("counts", list.clear), ("counts", lambda entries: entries.append((1, entries[0][1]))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "change"), ENTRIES)
+def test_arrays_that_stand_elsewhere_or_nowhere_are_refused(path, key, change):
+    with_entries(path, key, change)
     with untouched(path), pytest.raises(DamagedSessionError):
         Session.open(path)
 

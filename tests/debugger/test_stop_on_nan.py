@@ -28,7 +28,8 @@ def test_a_run_stops_where_a_number_ceases_to_be_finite(level, again, edits, pha
         session.step(level)
         if session.notice:
             break
-    stopped, finite = session.position, bool(np.isfinite(session._moment.parameters.flat).all())
+    stopped = session.position
+    finite = all(np.isfinite(session.parameter(name)).all() for name in session.program.parameters)
     assert session.notice == "stopped here: the loss or a weight is not finite (NaN or infinite)"
     assert not session.snapshot().finite
     assert stopped.phase == phase

@@ -62,7 +62,7 @@ def test_what_is_opened_is_what_was_saved_and_goes_on_alike(tmp_path_factory, op
 @given(options, st.integers(0, 2**32), st.integers(1, 20))
 def test_what_is_recorded_is_there_after_every_verb(tmp_path_factory, options, seed, count):
     path = tmp_path_factory.mktemp("recorded") / "a.tui-gru"
-    session, rng = Session(**options), random.Random(seed)
+    session, rng = acted(seed, 0, **options), random.Random(seed)
     with closing(session):
         session.record_to(path)
         for _ in range(count):
@@ -284,7 +284,7 @@ def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
             assert len(rows) <= 8
             for batch, row in rows:
                 record = session._branches.timeline.record(batch)
-                assert row == record.parameters.flat.tobytes() + record.activations.states[0].tobytes()
+                assert row == record.before.tobytes() + record.states(end=False).tobytes()
             assert_same(session, again)
 
 
@@ -301,7 +301,7 @@ def test_a_machine_that_computes_differently_is_named(path, monkeypatch):
     def otherwise(self, record, batch, *args, **options):
         run(self, record, batch, *args, **options)
         record.loss = np.nextafter(record.loss, 9)
-        record.activations.y_hat[0] = 9
+        record.array("y_hat")[0] = 9
 
     monkeypatch.setattr(Trainer, "run", otherwise)
     with pytest.raises(DivergedError, match=r"recorded with NumPy 9\.9 on Mars"):

@@ -5,23 +5,20 @@ import json
 
 import numpy as np
 import pytest
-from tui_gru.engine.record import FORWARD_NAMES, delta_names
 
-from tui_gru.debugger.moment import COUNTERS, readable_names
+from tests.debugger import models
+from tests.debugger.models import MODELS
+from tui_gru.debugger.names import CHARACTERS, COUNTERS, Kind
+from tui_gru.debugger.program import program_of
 from tui_gru.debugger.trace import Trace
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.training import train
 
 NOT_A_NUMBER = {"learning_rate": 3e38}  # overflows in the first epoch
-RUNS = [
-    {},
-    {"carry": "notebook"},
-    {"carry": "reset", "dtype": "float64"},
-    {"reset": "after", "seq_length": 2, "batch_size": 3},
-    NOT_A_NUMBER,
-]
+RUNS = MODELS | {"float64, reset": {"carry": "reset", "dtype": "float64"}, "not a number": NOT_A_NUMBER}
+every_run = pytest.mark.parametrize("options", RUNS.values(), ids=RUNS)
 
 
 def as_json(config, **options):
@@ -47,17 +44,20 @@ def test_a_timestep_has_every_name_and_its_shape():
         "x": (B, V), "y": (B, V), "h_prev": (B, H), "az": (B, H), "ar": (B, H), "ah": (B, H), "z": (B, H), "r": (B, H),
         "h_tilde": (B, H), "h": (B, H), "logits": (B, V), "y_hat": (B, V), "term1": (B, V), "term2": (B,), "term3": (),
         "dlogits": (B, V), "dh": (B, H), "dh_output": (B, H), "dh_future": (B, H), "dz": (B, H), "dr": (B, H),
-        "dh_tilde": (B, H), "daz": (B, H), "dar": (B, H), "dah": (B, H), "drh": (B, H), "dh_prev": (B, H),
+        "dh_tilde": (B, H), "daz": (B, H), "dar": (B, H), "dah": (B, H), "drh": (B, H), "dh_prev": (B, H), "log_p": (B, V),
+        "hUz": (B, H), "hUr": (B, H), "hUh": (B, H), "rh": (B, H), "one_minus_z": (B, H), "new": (B, H),
         "dh_carry": (B, H), "dh_candidate": (B, H), "dh_update": (B, H), "dh_reset": (B, H),
     }  # fmt: skip
 
 
-@pytest.mark.parametrize("reset", ["before", "after"])
-def test_every_delta_that_the_debugger_shows_is_written(reset):
-    batch = as_json(Config.of(reset=reset))["batches"][0]
-    shown = set(readable_names(reset)) - set(COUNTERS) - {"char", "target", "learning_rate", "max_weight"}
+@models.parametrize()
+def test_everything_that_the_debugger_shows_is_written(model):
+    config = Config.of(**model)
+    program, batch = program_of(config), as_json(config)["batches"][0]
+    on_the_way = program.names_of(Kind.STEP)  # of the update, which follows from what is written
+    shown = set(program.readable) - {*COUNTERS, *CHARACTERS, *on_the_way, "learning_rate", "max_weight"}
     written = {*batch, *batch["timesteps"][0], *batch["parameters"], *(f"d{name}" for name in batch["gradients"])}
-    assert shown - written == set()
+    assert shown - written - set(batch.get("optimizer", ())) == set()
 
 
 def test_the_four_paths_add_up_to_what_is_handed_back():
@@ -72,27 +72,29 @@ def test_the_four_paths_add_up_to_what_is_handed_back():
 def test_without_learning_there_is_no_backward_pass():
     batches = as_json(Config.of(), epochs=2, learn=False)["batches"]
     assert all(set(batch) == {"epoch", "batch", "loss", "timesteps"} for batch in batches)
-    assert set(batches[0]["timesteps"][0]) == {"t", *FORWARD_NAMES}
+    assert set(batches[0]["timesteps"][0]) == {"t", *program_of(Config.of()).values}
     assert batches[0]["loss"] == batches[3]["loss"]
 
 
-@pytest.mark.parametrize("options", RUNS, ids=str)
+@every_run
 def test_json_holds_the_engines_numbers(options):
     config = Config.of(**options)
-    trace = as_json(config, epochs=3)
+    trace, program = as_json(config, epochs=3), program_of(config)
     assert Config.of(**trace["config"]) == config
-    same_bits(trace["initial_parameters"], dict(initial_parameters(config).items()), config)
+    same_bits(trace["initial_parameters"], dict(initial_weights(config).items()), config)
     batches = iter(trace["batches"])
     for epoch, number, record in train(config, epochs=3):
         batch = next(batches)
         assert (batch["epoch"], batch["batch"]) == (epoch, number)
-        np.testing.assert_equal(float(batch["loss"]), record.loss)
-        np.testing.assert_equal(float(batch["grad_norm"]), record.grad_norm)
+        for name, computed in {**record.numbers, "loss": record.loss, "grad_norm": record.grad_norm}.items():
+            np.testing.assert_equal(float(batch[name]), float(computed))
         same_bits(batch["gradients"], dict(record.gradients.items()), config)
-        same_bits(batch["parameters"], dict(record.updated.items()), config)
+        same_bits(batch["parameters"], dict(record.after.items()), config)
+        same_bits(batch.get("optimizer", {}), {name: record.after[name] for name in program.names_of(Kind.KEPT)}, config)
         for t, timestep in enumerate(batch["timesteps"]):
             assert timestep.pop("t") == t
-            same_bits(timestep, {name: record.array(name)[t] for name in (*FORWARD_NAMES, *delta_names(config.reset))}, config)
+            timed = [name for name in (*program.values, *program.deltas) if program.names[name].timed]
+            same_bits(timestep, {name: record.array(name)[t] for name in timed}, config)
     assert next(batches, None) is None
 
 
@@ -103,16 +105,16 @@ def same_bits(written, computed, config):
 
 
 @pytest.mark.parametrize("run", [{}, {"learn": False}, {"from_epoch": 2}], ids=str)
-@pytest.mark.parametrize("options", RUNS, ids=str)
+@every_run
 def test_npz_holds_what_json_holds(options, run):
     config = Config.of(**options)
     trace, npz = as_json(config, epochs=3, **run), as_npz(config, epochs=3, **run)
     assert json.loads(str(npz.pop("config"))) == trace["config"]
     assert json.loads(str(npz.pop("run"))) == trace["run"]
-    assert (str(npz.pop("format")), int(npz.pop("version"))) == ("tui-gru-trace", 1)
-    assert str(npz.pop("vocabulary")) == "hatM"
+    assert (str(npz.pop("format")), int(npz.pop("version"))) == ("tui-gru-trace", 2)
+    assert str(npz.pop("vocabulary")) == config.vocabulary
     assert npz["loss"].dtype == np.float64
-    assert npz["timesteps/z"].dtype == config.dtype
+    assert npz["timesteps/logits"].dtype == config.dtype
     stacked = {f"initial_parameters/{name}": value for name, value in trace["initial_parameters"].items()}
     stacked |= stack(trace["batches"])
     assert set(npz) == set(stacked)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from tui_gru.engine.record import Activations, Deltas
 
 from tui_gru.engine import config as module
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
@@ -47,7 +47,28 @@ from tui_gru.engine.errors import TuiGruError
         ({"dtype": "float16"}, "dtype", "one of float32, float64, not 'float16'"),
         ({"reset": "never"}, "reset", "one of before, after, not 'never'"),
         ({"carry": ["detach"]}, "carry", "one of detach, reset, notebook"),
-        ({"layers": 2}, "layers", "unknown option 'layers'; there are: text, vocabulary, hidden_size"),
+        ({"depth": 2}, "depth", "unknown option 'depth'; there are: text, vocabulary, hidden_size"),
+        ({"reset": "after", "cell": "gru"}, "reset", "reset after is the cell gru-reset-after, but the cell is gru; give one"),
+        ({"reset": "before", "cell": "lstm"}, "reset", "reset before is the cell gru, but the cell is lstm; give one of the two"),
+        ({"cell": "gruu"}, "cell", "there is no cell 'gruu'"),
+        ({"cell": 3}, "cell", "cell must be the name of a cell or of a .cell file, not 3"),
+        ({"cell": ""}, "cell", "cell must be the name of a cell or of a .cell file, not ''"),
+        (
+            {"cell": "a\x1b[2J.cell", "cell_text": "h = x W"},
+            "cell",
+            r"the name 'a\x1b[2J.cell' has characters that cannot be shown",
+        ),
+        ({"cell": "nowhere.cell"}, "cell", "nowhere.cell: No such file"),
+        ({"layers": 0}, "layers", "layers must be from 1 to 16, not 0"),
+        ({"layers": 17}, "layers", "layers must be from 1 to 16, not 17"),
+        ({"embedding": -1}, "embedding", "embedding must be 0 or more, not -1"),
+        ({"bidirectional": "yes"}, "bidirectional", "bidirectional must be True or False, not 'yes'"),
+        ({"bidirectional": True, "carry": "notebook"}, "carry", "use carry detach or reset"),
+        ({"optimizer": "lion"}, "optimizer", "one of sgd, momentum, adam, not 'lion'"),
+        ({"clip": -1}, "clip", "must be finite and not negative, not -1.0; 0 turns it off"),
+        ({"clip": float("nan")}, "clip", "must be finite and not negative, not nan"),
+        ({"init": "zeros"}, "init", "one of tutorial, torch, not 'zeros'"),
+        ({"layout": "random"}, "layout", "one of tutorial, contiguous, not 'random'"),
     ],
 )
 def test_refused(options, option, message):
@@ -81,9 +102,7 @@ def test_memory_is_told_before_it_is_taken(monkeypatch):
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_the_memory_told_is_the_memory_taken(dtype):
     config = Config.of(text="abcdefghij" * 500, hidden_size=40, batch_size=16, seq_length=50, dtype=dtype)
-    itemsize = 8 if dtype == "float64" else 4
-    taken = Activations(config).nbytes + Deltas(config).nbytes + 3 * config.parameter_count * itemsize
-    assert config.record_bytes == pytest.approx(taken, rel=0.02)
+    assert config.record_bytes == pytest.approx(BatchRecord(config.compiled).nbytes, rel=0.01)
 
 
 def test_the_vocabulary_of_the_tutorials_text_has_its_own_order():
@@ -112,3 +131,19 @@ def test_a_learning_rate_of_zero_is_a_rate():
 @pytest.mark.parametrize("reset", ["before", "after"])
 def test_parameter_count(reset):
     assert Config.of(reset=reset).parameter_count == 3 * (4 * 2 + 2 * 2 + 2) + 2 * 4 + 4 + (6 if reset == "after" else 0)
+
+
+def test_another_text_brings_options_that_learn_it_unless_they_are_given():
+    learns = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
+    tutorials = {"optimizer": "sgd", "clip": 0.0, "init": "tutorial", "layout": "tutorial"}
+    for options, expected in (({}, learns), (tutorials, tutorials)):
+        config = Config.of(text="hello world", **options)
+        assert {name: getattr(config, name) for name in expected} == expected
+    tutorial = Config.of()
+    assert {name: getattr(tutorial, name) for name in tutorials} == tutorials
+
+
+def test_reset_is_another_way_to_say_one_of_two_cells():
+    assert Config.of(reset="after") == Config.of(cell="gru-reset-after")
+    assert Config.of(reset="before") == Config.of(cell="gru") == Config.of()
+    assert Config.of(cell="lstm").reset == ""

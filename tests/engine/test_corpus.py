@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.engine.test_tutorial import PRINTED
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import LAYOUTS, Config
 from tui_gru.engine.corpus import Corpus
 
 CELLS = [(batch, row) for batch in range(3) for row in range(2)]
@@ -27,15 +27,18 @@ def test_indices_are_those_of_the_fixed_table():
     assert Corpus(Config.of()).inputs[0].tolist() == [[3, 0], [1, 3], [2, 1]]
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("extra", range(6))
-def test_what_does_not_fill_a_batch_is_left_out(extra):
-    config = Config.of(text="abcdefg"[:7] + "abcdef"[:extra], batch_size=2, seq_length=3)
+def test_what_does_not_fill_a_batch_is_left_out(extra, layout):
+    config = Config.of(text="abcdefg"[:7] + "abcdef"[:extra], batch_size=2, seq_length=3, layout=layout)
     assert Corpus(config).inputs.shape == (1, 3, 2)
 
 
-def test_places_in_the_text():
-    config = Config.of(text="the quick brown fox jumps over it", batch_size=3, seq_length=4)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_places_in_the_text(layout):
+    config = Config.of(text="the quick brown fox jumps over it", batch_size=3, seq_length=4, layout=layout)
     corpus = Corpus(config)
+    assert corpus.inputs.shape == (2, 4, 3)
     for batch, t, row in np.ndindex(corpus.inputs.shape):
         place = corpus.position_in_text(batch, t, row)
         assert config.text[place] == config.vocabulary[corpus.inputs[batch, t, row]]
@@ -47,6 +50,13 @@ def test_rows_do_not_continue_each_other_but_where_there_is_one():
     assert not any(tutorial.continues(*cell) for cell in CELLS)
     alone = Corpus(Config.of(batch_size=1))
     assert [alone.continues(batch, 0) for batch in range(6)] == [False, True, True, True, True, True]
+
+
+def test_contiguous_rows_each_go_on_where_they_ended():
+    corpus = Corpus(Config.of(text="the quick brown fox jumps over it", batch_size=3, seq_length=4, layout="contiguous"))
+    rows = ["".join(corpus.row_text(corpus.inputs, batch, row) for batch in range(2)) for row in range(3)]
+    assert rows == ["the quic", "k brown ", "fox jump"]
+    assert [corpus.continues(batch, row) for batch in range(2) for row in range(3)] == [False] * 3 + [True] * 3
 
 
 def test_nobody_can_change_it():

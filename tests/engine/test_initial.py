@@ -9,9 +9,16 @@ import numpy as np
 import pytest
 import torch
 
-from tests.engine.checking import random_config
 from tui_gru.engine.config import Config
-from tui_gru.engine.initial import draw, initial_parameters, shipped
+from tui_gru.engine.initial import initial_weights
+
+VOCABULARY = "".join(map(chr, range(0x4E00, 0x4E00 + 96)))
+
+
+def model(V, H, seed, **options):
+    """A config of these sizes that draws as the tutorial does."""
+    vocabulary = VOCABULARY[:V]
+    return Config.of(text=vocabulary * 7, vocabulary=vocabulary, hidden_size=H, seed=seed, **{"init": "tutorial", **options})
 
 
 def drawn_as_the_tutorial_does(V, H, seed):
@@ -21,45 +28,100 @@ def drawn_as_the_tutorial_does(V, H, seed):
 
 
 def assert_same_bits(ours, theirs):
-    assert list(ours) == list(theirs)
+    """The matrices are these, in their order, and everything else is zero."""
+    drawn = {name: value for name, value in ours.items() if value.ndim == 2}
+    assert list(drawn) == list(theirs)
     for name, value in theirs.items():
-        assert ours[name].dtype == value.dtype
-        assert ours[name].shape == value.shape
-        assert ours[name].tobytes() == value.tobytes(), name
+        assert drawn[name].dtype == value.dtype
+        assert drawn[name].shape == value.shape
+        assert drawn[name].tobytes() == value.tobytes(), name
+    assert not any(value.any() for name, value in ours.items() if name not in theirs)
 
 
-def test_shipped_weights():
-    assert_same_bits(shipped(), drawn_as_the_tutorial_does(4, 2, 1))
+@pytest.mark.parametrize("config", [Config.of(), model(4, 2, 1)], ids=["tutorial", "another text"])
+def test_shipped_weights(config):
+    assert_same_bits(initial_weights(config), drawn_as_the_tutorial_does(4, 2, 1))
 
 
 @pytest.mark.parametrize("sizes", [(4, 2, 1), (4, 2, 2), (7, 5, 0), (33, 17, 12345), (96, 64, 2**63 - 1)])
 def test_drawn_weights(sizes):
-    assert_same_bits(draw(*sizes), drawn_as_the_tutorial_does(*sizes))
+    assert_same_bits(initial_weights(model(*sizes)), drawn_as_the_tutorial_does(*sizes))
 
 
 def test_drawing_leaves_pytorchs_own_generator_alone():
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    draw(7, 5, 0)
+    initial_weights(model(7, 5, 0))
     assert torch.rand(1) == expected
 
 
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
 @pytest.mark.parametrize("reset", ["before", "after"])
-@pytest.mark.parametrize("config", [Config.of(), random_config()], ids=["tutorial", "drawn"])
-def test_a_fresh_model(config, reset):
-    config = Config.of(**{**vars(config), "reset": reset, "dtype": "float64"})
-    parameters = initial_parameters(config)
-    weights = drawn_as_the_tutorial_does(config.vocab_size, config.hidden_size, config.seed)
-    for name, value in parameters.items():
+@pytest.mark.parametrize("sizes", [(4, 2, 1), (5, 3, 0)], ids=["tutorial", "drawn"])
+def test_a_fresh_model(sizes, reset, optimizer):
+    ours = initial_weights(model(*sizes, reset=reset, dtype="float64", optimizer=optimizer))
+    drawn = drawn_as_the_tutorial_does(*sizes)
+    assert {"bz", "br", "bh", "by", *drawn} <= set(ours.names)
+    assert ("bhn" in ours.names) == (reset == "after")
+    for name, value in ours.items():
         assert value.dtype == np.float64
-        np.testing.assert_array_equal(value, weights.get(name, 0))
+        np.testing.assert_array_equal(value, drawn.get(name, 0))
+    assert ours.updates == 0
+    assert not ours.flat[ours.layout.count :].any()
 
 
 def test_the_tutorials_model_starts_without_torch():
     program = (
-        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.initial import initial_parameters\n"
-        "import tui_gru.engine.reference\n"
-        "initial_parameters(Config.of()); sys.exit('torch' in sys.modules)"
+        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.initial import initial_weights\n"
+        "import tui_gru.engine.torch_reference\n"
+        "initial_weights(Config.of()); sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+# As torch's own modules do
+
+
+def bounds(config):
+    """By name: how far from 0 a draw can be."""
+    H, reads = config.hidden_size, config.hidden_size * (2 if config.bidirectional else 1)
+    return {name: (reads if name in ("Wy", "by") else H) ** -0.5 for name in config.model.parameters if name != "E"}
+
+
+@pytest.mark.parametrize("options", [{}, {"cell": "lstm", "layers": 2}, {"bidirectional": True}, {"embedding": 40}], ids=str)
+def test_uniform_draws_within_torchs_bounds(options):
+    config = model(50, 30, 3, init="torch", **options)
+    ours = initial_weights(config)
+    for name, bound in bounds(config).items():
+        value = ours[name]
+        assert np.abs(value).max() <= bound
+        assert np.unique(value).size > 0.99 * value.size
+        if value.size > 500:
+            assert np.abs(value).max() > 0.98 * bound
+            assert abs(value.mean()) < 4 * bound / np.sqrt(3 * value.size)
+            assert value.std() == pytest.approx(bound / np.sqrt(3), rel=0.1)
+    if config.embedding:
+        assert ours["E"].mean() == pytest.approx(0, abs=4 / np.sqrt(ours["E"].size))
+        assert ours["E"].std() == pytest.approx(1, rel=0.1)
+
+
+def test_uniform_draws_are_those_of_torchs_generator():
+    config = model(7, 5, 12345, init="torch")
+    torch.manual_seed(12345)
+    drawn = torch.cat([torch.rand(value.size) for _, value in initial_weights(config).items()]).numpy()
+    expected = np.concatenate([np.full(value.size, bounds(config)[name]) for name, value in initial_weights(config).items()])
+    np.testing.assert_allclose(initial_weights(config).parameters, (2 * drawn - 1) * expected, rtol=1e-5, atol=1e-8)
+
+
+def test_the_seed_decides_the_draws():
+    first, again, other = (initial_weights(model(7, 5, seed, init="torch")).tobytes() for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_draws_like_torchs_need_no_torch():
+    program = (
+        "import sys; from tui_gru.engine.config import Config; from tui_gru.engine.initial import initial_weights\n"
+        "initial_weights(Config.of(text='hello world', embedding=3)); sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0

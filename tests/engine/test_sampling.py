@@ -5,16 +5,21 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from tests.engine.torch_cell import cell_step
 
-from tests.engine.checking import random_config, random_parameters
+from tests.engine.models import random_weights
+from tests.engine.test_against_torch_layers import gru
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.sampling import choose, sample
 
-CONFIG = random_config(hidden=6, vocab=5)
-PARAMETERS = random_parameters(CONFIG)
+
+def model(**options):
+    return Config.of(text="abcde" * 5, hidden_size=6, batch_size=2, seq_length=4, **options)
+
+
+CONFIG = model()
+WEIGHTS = random_weights(CONFIG.compiled, seed=1)
 LOGITS = np.log(np.array([0.125, 0.25, 0.5, 0.125], np.float32))
 
 
@@ -57,25 +62,54 @@ def test_temperature_sharpens_and_flattens():
 
 
 def test_greedy_takes_the_likeliest_and_draws_no_number():
-    drawn = sample(CONFIG, PARAMETERS, "ab", 20, temperature=0)
+    drawn = sample(CONFIG, WEIGHTS, "ab", 20, temperature=0)
     assert {draw.uniform for draw in drawn.draws} == {None}
     assert all(draw.index == np.argmax(draw.y_hat) for draw in drawn.draws)
     assert choose(np.array([1, 3, 3], np.float32), 0, None)[0] == 1
 
 
+def gru_reset_after(x, h, p):
+    z = torch.sigmoid(x @ p["Wz"] + h @ p["Uz"] + p["bz"] + p["bhz"])
+    r = torch.sigmoid(x @ p["Wr"] + h @ p["Ur"] + p["br"] + p["bhr"])
+    return z * h + (1 - z) * torch.tanh(x @ p["Wh"] + p["bh"] + r * (h @ p["Uh"] + p["bhn"]))
+
+
+def lstm(x, states, p):
+    """Both states, h and c, beside each other."""
+    h, c = states.chunk(2, -1)
+    i, f, g, o = (x @ p[f"W{gate}"] + h @ p[f"U{gate}"] + p[f"b{gate}"] for gate in "ifgo")
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    return torch.cat([torch.sigmoid(o) * torch.tanh(c), c], -1)
+
+
+def two_rnns(x, states, p):
+    below, h = states.chunk(2, -1)[::-1]
+    below = torch.tanh(x @ p["Wh_l0"] + below @ p["Uh_l0"] + p["bh_l0"])
+    return torch.cat([torch.tanh(below @ p["Wh_l1"] + h @ p["Uh_l1"] + p["bh_l1"]), below], -1)
+
+
+STEPS = {
+    "gru": (gru, {"reset": "before"}),
+    "gru-reset-after": (gru_reset_after, {"reset": "after"}),
+    "lstm": (lstm, {"cell": "lstm"}),
+    "two rnns": (two_rnns, {"cell": "rnn", "layers": 2}),
+    "embedding": (lambda x, h, p: gru(x @ p["E"], h, p), {"embedding": 3}),
+}
+
+
 @pytest.mark.parametrize("sampler", ["fed-back", "tutorial"])
-@pytest.mark.parametrize("reset", ["before", "after"])
-def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, reset):
+@pytest.mark.parametrize(("step", "options"), STEPS.values(), ids=STEPS)
+def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, step, options):
     """Against the cell in PyTorch: a fed-back sampler reads its own choice, the tutorial's reads the primer again."""
-    config = random_config(hidden=6, vocab=5, reset=reset, dtype="float64")
-    parameters = random_parameters(config)
-    p = {name: torch.tensor(value) for name, value in parameters.items()}
-    drawn = sample(config, parameters, "cab", 12, sampler=sampler, temperature=0.8, seed=5)
-    h, fed = torch.zeros(1, 6, dtype=torch.float64), "cab"
+    config = model(dtype="float64", **options)
+    weights = random_weights(config.compiled, seed=1)
+    p = {name: torch.tensor(value) for name, value in weights.items()}
+    drawn = sample(config, weights, "cab", 12, sampler=sampler, temperature=0.8, seed=5)
+    states, fed = torch.zeros(1, 6 * len(config.model.page.states), dtype=torch.float64), "cab"
     for draw in drawn.draws:
         for char in fed:
-            h = cell_step(p, torch.eye(5, dtype=torch.float64)[[config.vocabulary.index(char)]], h)
-        expected = torch.softmax((h @ p["Wy"] + p["by"])[0] / 0.8, -1)
+            states = step(torch.eye(5, dtype=torch.float64)[[config.vocabulary.index(char)]], states, p)
+        expected = torch.softmax((states[:, :6] @ p["Wy"] + p["by"])[0] / 0.8, -1)
         np.testing.assert_allclose(draw.y_hat, expected, rtol=1e-10)
         fed = draw.char if sampler == "fed-back" else "cab"
     assert drawn.text == "cab" + "".join(draw.char for draw in drawn.draws)
@@ -83,20 +117,20 @@ def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, reset):
 
 
 def test_the_recorded_number_reproduces_the_choice():
-    drawn = sample(CONFIG, PARAMETERS, "a", 50, seed=3)
+    drawn = sample(CONFIG, WEIGHTS, "a", 50, seed=3)
     for draw in drawn.draws:
         assert draw.char == CONFIG.vocabulary[draw.index]
         assert draw.index == choose(np.log(draw.y_hat), 1.0, draw.uniform)[0]
 
 
 def test_the_seed_decides():
-    texts = [sample(CONFIG, PARAMETERS, "a", 40, seed=seed).text for seed in (0, 0, 1)]
+    texts = [sample(CONFIG, WEIGHTS, "a", 40, seed=seed).text for seed in (0, 0, 1)]
     assert texts[0] == texts[1] != texts[2]
 
 
 def test_a_longer_sample_begins_with_the_shorter_one():
-    long = sample(CONFIG, PARAMETERS, "a", 30, seed=2)
-    assert [sample(CONFIG, PARAMETERS, "a", n, seed=2).text for n in (0, 1, 12)] == [long.text[: n + 1] for n in (0, 1, 12)]
+    long = sample(CONFIG, WEIGHTS, "a", 30, seed=2)
+    assert [sample(CONFIG, WEIGHTS, "a", n, seed=2).text for n in (0, 1, 12)] == [long.text[: n + 1] for n in (0, 1, 12)]
 
 
 def test_a_sample_that_is_stopped_is_a_shorter_one():
@@ -106,19 +140,25 @@ def test_a_sample_that_is_stopped_is_a_shorter_one():
         asked.append(done)
         return done == 7
 
-    stopped = sample(CONFIG, PARAMETERS, "a", 30, seed=2, stop=stop)
+    stopped = sample(CONFIG, WEIGHTS, "a", 30, seed=2, stop=stop)
     assert asked == list(range(1, 8))
-    assert stopped.text == sample(CONFIG, PARAMETERS, "a", 7, seed=2).text
+    assert stopped.text == sample(CONFIG, WEIGHTS, "a", 7, seed=2).text
 
 
 def test_sampling_changes_no_parameter_and_no_other_generator():
     config = Config.of()
-    parameters = initial_parameters(config)
-    before, state = parameters.flat.copy(), np.random.get_state()[1].copy()
+    weights = initial_weights(config)
+    before, state = weights.tobytes(), np.random.get_state()[1].copy()
     for sampler in ("fed-back", "tutorial"):
-        sample(config, parameters, "Ma", 10, sampler=sampler)
-    np.testing.assert_array_equal(parameters.flat, before)
+        sample(config, weights, "Ma", 10, sampler=sampler)
+    assert weights.tobytes() == before
     np.testing.assert_array_equal(np.random.get_state()[1], state)
+
+
+def test_a_model_that_reads_backwards_too_is_refused():
+    config = model(bidirectional=True)
+    with pytest.raises(TuiGruError, match="needs the whole text before it can predict, so it cannot sample"):
+        sample(config, initial_weights(config), "a", 3)
 
 
 @pytest.mark.parametrize(
@@ -137,14 +177,14 @@ def test_sampling_changes_no_parameter_and_no_other_generator():
 )
 def test_refused(options, option, message):
     with pytest.raises(TuiGruError) as caught:
-        sample(CONFIG, PARAMETERS, **{"primer": "a", "length": 3, **options})
+        sample(CONFIG, WEIGHTS, **{"primer": "a", "length": 3, **options})
     assert caught.value.option == option
     assert message in str(caught.value)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_model_that_is_not_finite_is_refused_in_words(bad):
-    parameters = PARAMETERS.copy()
-    parameters["by"][2] = bad
+    weights = WEIGHTS.copy()
+    weights["by"][2] = bad
     with pytest.raises(TuiGruError, match="not finite"):
-        sample(CONFIG, parameters, "a", 3)
+        sample(CONFIG, weights, "a", 3)

@@ -10,7 +10,7 @@ import pytest
 
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_parameters
+from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.sampling import sample
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.training import train
@@ -27,7 +27,7 @@ def first_batch():
     config = Config.of()
     trainer = Trainer(config, Corpus(config))
     record = trainer.new_record()
-    trainer.run(record, 0, initial_parameters(config), trainer.initial_state(), learn=False, learning_rate=0.01)
+    trainer.run(record, 0, initial_weights(config), trainer.initial_state(), learn=False, learning_rate=0.01)
     return record
 
 
@@ -47,10 +47,10 @@ def test_first_batch_loss(first_batch):
 
 
 def last_losses(epochs, **options):
-    """The loss of the last batch of each epoch, and the parameters after each."""
+    """The loss of the last batch of each epoch, and the weights after each."""
     for _, batch, record in train(Config.of(**options), epochs=epochs):
         if batch == 2:
-            yield record.loss, record.updated
+            yield record.loss, record.after
 
 
 def test_a_fresh_models_first_epoch():

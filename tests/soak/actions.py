@@ -24,7 +24,7 @@ from tests.debugger.test_session_laws import SessionMachine
 from tests.soak.blocks import run_blocks
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.conditions import compile_condition
-from tui_gru.debugger.moment import COUNTERS, readable_names
+from tui_gru.debugger.names import CHARACTERS, COUNTERS
 
 SESSIONS, ACTIONS = 20, 50  # of a block
 BLOCK = settings(
@@ -57,7 +57,7 @@ class SoakMachine(SessionMachine):
     @rule(data=st.data())
     def ask(self, data: st.DataObject) -> None:
         """Where a number comes from, and what would follow if it were another."""
-        names = [name for name in readable_names(self.config.reset) if name not in (*COUNTERS, "char", "target")]
+        names = [name for name in self.session.program.names if name not in (*COUNTERS, *CHARACTERS)]
         name = data.draw(st.sampled_from([name for name in names if self.session.value(name) is not None]))
         value = self.session.value(name)
         index = tuple(data.draw(st.integers(0, size - 1)) for size in np.shape(value))
@@ -71,7 +71,7 @@ class SoakMachine(SessionMachine):
     @rule(source=st.sampled_from(CONDITIONS), forwards=st.booleans())
     def stop(self, source: str, forwards: bool) -> None:
         """Run to a breakpoint that is there for this run only."""
-        condition = compile_condition(source, readable_names(self.config.reset))
+        condition = compile_condition(source, self.session.program.spellings)
         places = self.run.places("op")
         if forwards:
             found = self.run.matches(condition, [tick for tick in places if self.tick < tick <= self.end])

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.debugger.checking import place, scientific, severity
+from tui_gru.debugger.checking import compared, place, scientific, severity
 from tui_gru.debugger.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 
@@ -58,9 +58,7 @@ class CheckWatch:
         finite = np.isfinite(record.loss) and record.learned and np.isfinite(record.own_gradients.flat).all()
         if not finite or batch in self._done or self._timeline.changed_in(batch):
             return False
-        from tui_gru.engine.torch_reference import check_batch
-
-        found = check_batch(record, earlier=earlier, entries=0)
+        found = compared(record, self._timeline.program, earlier, entries=0)
         largest = max(found, key=lambda c: c.absolute)
         self._ahead[batch] = (largest.absolute, place(largest, self._timeline.program))
         if len(self._ahead) > LOOKAHEAD:

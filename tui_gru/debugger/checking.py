@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import pairwise
@@ -21,6 +21,7 @@ from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
 from tui_gru.engine.trainer import Trainer
+from tui_gru.equations.expression import Apply, Expression, Name
 
 if TYPE_CHECKING:
     from tui_gru.engine.torch_reference import Comparison
@@ -166,21 +167,29 @@ class Check:
 
     def run(self, *, entries: int = ENTRIES, seed: int = SEED) -> Report:
         """Compare everything; imports torch. Raises `TuiGruError` where a number is not finite."""
-        from tui_gru.engine.torch_reference import check_batch
-
         entries = arguments.whole("entries", entries, least=0)
         seed = arguments.whole("seed", seed, least=0)
         record, copied = self.record, not self.record.learned
         if copied:
             record = record.copy()
             self.trainer.resume(record, Point("update"), learn=True, earlier=self.earlier)
-        every = check_batch(record, earlier=self.earlier, entries=entries, seed=seed)
-        found = [c for c in every if c.name in self.program.names]  # no sums over all timesteps of which a gradient is the sum
+        found = compared(record, self.program, self.earlier, entries=entries, seed=seed)
         slopes = {c.name: c for c in found if c.against == DIFFERENCES}
         whole = [c for c in found if c.against == AUTOGRAD] + [c for c in found if c.against == FORWARD]
         rows = [Row(c.name, c, slopes.get(c.name)) for c in whole]
         excused = tuple(row if row.agrees else replace(row, excuse=self.excuse(row.name)) for row in rows)
         return Report(self.position, self.program, excused, copied, entries, seed)
+
+
+def compared(
+    record: BatchRecord, program: Program, earlier: Sequence[BatchRecord], *, entries: int, seed: int = SEED
+) -> list[Comparison]:
+    """The comparisons of everything that has a name in the program: of a gradient that is a sum of sums, of the whole.
+
+    Imports torch. Raises `TuiGruError` where a number is not finite."""
+    from tui_gru.engine.torch_reference import check_batch
+
+    return [c for c in check_batch(record, earlier=earlier, entries=entries, seed=seed) if c.name in program.names]
 
 
 def take_up(timeline: Timeline, here: Moment) -> Check:
@@ -210,8 +219,9 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[
     """Why a name that does not agree cannot, in a batch that was changed at these ticks of it; empty where it could.
 
     Derivatives are taken at the stored values, so a changed value or weight leaves all derivatives comparable: only values that
-    were computed before do not follow from the weights of now. A change during the backward pass leaves none."""
-    absorbed = program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)
+    were computed before do not follow from the weights of now. A change during the backward pass leaves none, nor does one of a
+    value with which the derivative of its own formula is written."""
+    absorbed = {*program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)} - _in_own_derivative(program)
     spoilt = any(offset > program.loss_tick or name not in absorbed for offset, name in changes)
     reason = f"{program.writer.name(changes[0][1])} was changed in the middle of this batch" if changes else ""
 
@@ -220,3 +230,23 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[
         return reason if spoilt or not derivative else ""
 
     return excuse
+
+
+def _in_own_derivative(program: Program) -> set[str]:
+    """Values with which the derivative of their own formula is written, as that of h = tanh(a) is with 1 − h^2: what a derived line
+    reads, though it stands in none of the formulas that read the value whose gradient the line computes; or a function in them."""
+    page, backward = program.model.page, program.model.backward
+    formulas = [set(_names_in(line.formula)) for line in page.lines]
+    functions = {node.label for line in page.lines for node in line.formula.walk() if isinstance(node, Apply)}
+    found: set[str] = set()
+    for line in (*backward.deltas, *backward.gradients):
+        value, reads = line.target.removeprefix("d"), set(_names_in(line.formula))
+        found |= reads.difference(*(names - functions for names in formulas if value in names))
+    return found | {page.before(state) for state in page.states if state in found}
+
+
+def _names_in(formula: Expression) -> Iterator[str]:
+    """The names that stand in a formula, and those of its parts."""
+    for node in formula.walk():
+        if name := node.name if isinstance(node, Name) else node.label:
+            yield name

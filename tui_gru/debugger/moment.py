@@ -147,12 +147,12 @@ class Moment:
         place = self.program.place_of(f"d{name}")
         assert place is not None
         segment = place[0].number - self.program.blocks_before("backward")
-        if (segment, steps) not in self._sums:
-            self._sums[segment, steps] = gradients_so_far(self.record, Point("backward", segment, steps))
-        return self._sums[segment, steps][name]
+        if (name, segment, steps) not in self._sums:
+            (self._sums[name, segment, steps],) = gradients_so_far(self.record, Point("backward", segment, steps), (name,)).values()
+        return self._sums[name, segment, steps]
 
     @cached_property
-    def _sums(self) -> dict[tuple[int, int], dict[str, Array]]:
+    def _sums(self) -> dict[tuple[str, int, int], Array]:
         """Gradients over the first steps of a segment, computed when asked for."""
         return {}
 

@@ -13,7 +13,6 @@ import numpy as np
 from tui_gru.debugger.budget import Budget
 from tui_gru.debugger.chain import Chains
 from tui_gru.debugger.divergence import different, diverged
-from tui_gru.debugger.edits import change_of
 from tui_gru.debugger.history import History
 from tui_gru.debugger.journal import Action, Settings, Trainers
 from tui_gru.debugger.moment import Moment
@@ -194,6 +193,8 @@ class Segment:
 
     def _taken_over(self, taking_over: Sequence[Segment], kept: Kept) -> Kept:
         """The first batch: as it is in the segment before, changed by all that was done at this tick, and computed on from it."""
+        from tui_gru.debugger.edits import change_of
+
         program, number = self._memory.program, self.first_batch
         here = Moment(program, position_of(program, self.start), kept.record, program.config.vocabulary)
         record, goes_on = kept.record.copy(), program.point_after(here.position.offset)

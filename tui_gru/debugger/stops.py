@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any, NamedTuple, TypeVar
 
 from tui_gru.engine import arguments
@@ -89,7 +89,11 @@ class Stops:
 
     def to_data(self) -> dict[str, Any]:
         """As something that JSON can hold."""
-        return asdict(self)
+        return {
+            "breakpoints": [dict(vars(stop)) for stop in self.breakpoints],
+            "watches": [dict(vars(stop)) for stop in self.watches],
+            "last_id": self.last_id,
+        }
 
     @classmethod
     def from_data(cls, data: Any) -> Stops:

@@ -43,14 +43,14 @@ def text(name: str, value: Any, *, option: str | None = None) -> str:
     return value
 
 
-def truth(name: str, value: Any) -> bool:
+def truth(name: str, value: Any, *, option: str | None = None) -> bool:
     """True or False, as a Python bool; NumPy's own are taken, and so are 0 and 1."""
     try:
         plain = value.item() if hasattr(value, "item") else value
     except ValueError:  # an array of several
         plain = None
     if not isinstance(plain, int) or plain not in (0, 1):
-        raise TuiGruError(f"{name} must be True or False, not {shown(value)}")
+        raise TuiGruError(f"{name} must be True or False, not {shown(value)}", option=option)
     return bool(plain)
 
 

@@ -230,8 +230,9 @@ def _executed_updates(record: BatchRecord, done: int) -> Keep:
     return keep
 
 
-def gradients_so_far(record: BatchRecord, at: Point) -> dict[str, Array]:
-    """The gradients of all parameters at a place in the backward pass: one product over the timesteps whose deltas are there.
+def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None = None) -> dict[str, Array]:
+    """The gradients of parameters, of all or of those in `names`, at a place in the backward pass: one product over the timesteps
+    whose deltas are there.
 
     At the end it is, to the bit, the gradient that the update uses (without what carry `notebook` adds from earlier batches); the
     timesteps' own shares add up to it to about 5e-7 relative in float32.
@@ -260,8 +261,8 @@ def gradients_so_far(record: BatchRecord, at: Point) -> dict[str, Array]:
         return values[operation]
 
     named = record.compiled.schedule.named
-    lines = record.compiled.model.backward.gradients
-    return {line.target[1:]: value(named[line.target], named[line.target].line) for line in lines}
+    targets = [(name, named[f"d{name}"]) for name in names or record.before.names]
+    return {name: value(operation, operation.line) for name, operation in targets}
 
 
 def _once(operation: Operation, args: Sequence[Array], compiled: Compiled) -> Array:

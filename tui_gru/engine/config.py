@@ -163,11 +163,13 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
     if cell is None:
         cell = _CELL_OF_RESET[reset or "before"]
     if not isinstance(cell, str) or not cell:
-        raise TuiGruError(f"cell must be the name of a cell or of a .cell file, not {cell!r}", option="cell")
+        raise TuiGruError(f"cell must be the name of a cell or of a .cell file, not {arguments.shown(cell)}", option="cell")
     if cell.endswith(".cell") and not text:
         from tui_gru.engine.model import read_file
 
         cell, text = PurePath(cell).name, read_file(cell, "cell")
+    if not cell.isprintable():
+        raise TuiGruError(f"the name {arguments.shown(cell)} has characters that cannot be shown; rename the cell", option="cell")
     of_cell = next((r for r, name in _CELL_OF_RESET.items() if name == cell and not text), "")
     if reset is not None and reset != of_cell:
         raise TuiGruError(
@@ -201,7 +203,7 @@ def _layers(name: str, value: Any) -> int:
 
 
 def _flag(name: str, value: Any) -> bool:
-    return arguments.truth(name, value)
+    return arguments.truth(name, value, option=name)
 
 
 def _not_negative(name: str, value: Any) -> int:

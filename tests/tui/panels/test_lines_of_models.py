@@ -76,7 +76,7 @@ def test_the_worked_entry_adds_up(model: str, row: int) -> None:
         if "…" in words:
             continue
         code = words.split(": ", 1)[-1].replace("−", "-").replace("·", "*").replace("^", "**")
-        code = re.sub(r"(sqrt|exp|log|relu|positive) (-?[\d.]+(?:e-?\d+)?)", r"\1(\2)", code)
+        code = re.sub(r"(sqrt|exp|log|tanh|relu|positive) (-?[\d.]+(?:e-?\d+)?)", r"\1(\2)", code)
         match = re.match(r"(.*?) = (-?[\d.]+(?:e-?\d+)?)", code)
         assert match is not None, words
         made = eval(match[1], FUNCTIONS)

@@ -144,7 +144,8 @@ def _rule(snapshot: Snapshot) -> list[str]:
     if config.clip:
         facts.append(f"clip {config.clip:g}")
     if program.counts_updates:
-        facts.append(f"n {snapshot.record.before.updates + (snapshot.position.phase == 'update'):,}")
+        count = snapshot.record.before.updates + (snapshot.position.phase == "update")
+        facts.append(f"{count:,} update{'' if count == 1 else 's'}")
     return facts
 
 

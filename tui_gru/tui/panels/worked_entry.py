@@ -189,6 +189,8 @@ class WorkedEntry:
                 return decimal(value)
             case Name() | e.Size():
                 return number(self._value(part))
+            case Apply(argument=Name()):
+                pass  # a function of one number is written as such: log 0.1317
             case e.Times() | Apply() if node.label:
                 return number(self._value(part))
         terms = self._summands(part)
