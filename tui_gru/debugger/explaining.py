@@ -19,15 +19,24 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.explainer import Explainer
     from tui_gru.debugger.origin import Node, Number
+    from tui_gru.debugger.timeline import Timeline
     from tui_gru.engine.batch import BatchRecord
     from tui_gru.engine.corpus import Corpus
     from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.weights import Array
 
 
 class Explaining(Travelling):
-    """Nothing that is asked here changes anything."""
+    """Nothing that is asked here changes the run."""
 
     samples: tuple[Sample, ...]
+    _found: tuple[Timeline | None, tuple[Finding, ...]] = (None, ())
+
+    @property
+    def found(self) -> tuple[Finding, ...]:
+        """What `findings` has found last, on this branch; nothing before it was asked."""
+        timeline, found = self._found
+        return found if timeline is self._timeline else ()
 
     def explain(self, name: str, index: Any = (), t: int | None = None) -> Node:
         """Where entry `index` of `name` comes from, at timestep `t` (0-based; default: the position's), as of the position.
@@ -64,7 +73,9 @@ class Explaining(Travelling):
         from tui_gru.debugger.analysis.findings.table import find
 
         held_out = self._checked_held_out(held_out)
-        return find(self._timeline, self._moment, self.samples, held_out=held_out, monitor=self._stop_asked, progress=progress)
+        found = find(self._timeline, self._moment, self.samples, held_out=held_out, monitor=self._stop_asked, progress=progress)
+        self._found = (self._timeline, found)
+        return found
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: Progress | None = None) -> Report:
         """Everything that a report says of the run up to the position, to be written by `analysis.report.written`."""
@@ -91,7 +102,9 @@ class Explaining(Travelling):
             raise TuiGruError("stopped before everything had been looked at")
         return False
 
-    def units(self, name: str = "", *, row: int | None = None, text: str | None = None) -> Activity:
+    def units(
+        self, name: str = "", *, row: int | None = None, text: str | None = None, progress: Progress | None = None
+    ) -> Activity:
         """A value of every unit after every character, `activity.values` (n, units): of a whole text, or of a row of this batch.
 
         `name` is the state of the last layer unless it is given. With `row` (0-based) the values are those of the run, NaN where
@@ -99,13 +112,13 @@ class Explaining(Travelling):
         `TuiGruError`.
         """
         from tui_gru.debugger.analysis import activity
-        from tui_gru.debugger.analysis.reading import read_text
 
         name = arguments.text("a name", name) or self.program.main_state
         if row is not None:
             return activity.over_row(self._moment, name, row)
         text = self._corpus.text if text is None else arguments.text("the text", text, option="text")
-        return activity.of_text(name, read_text(self.config, self._moment.weights, text, [name]), text)
+        found = self._read(text, name, progress)
+        return activity.of_text(name, found, text)
 
     def influence(
         self,
@@ -131,16 +144,18 @@ class Explaining(Travelling):
         stop = self._interrupted.is_set
         return influence(self._timeline, self._moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
 
-    def losses(self, *, text: str | None = None) -> Losses:
+    def losses(self, *, text: str | None = None, progress: Progress | None = None) -> Losses:
         """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""
         from tui_gru.debugger.analysis import loss_places
-        from tui_gru.debugger.analysis.reading import read_text
 
         if text is None:
             return loss_places.of_batch(self._moment, self._corpus)
         text = arguments.text("the text", text, option="text")
         name = self.program.loss_names.row
-        return loss_places.of_text(read_text(self.config, self._moment.weights, text, [name] if name else []), self.program, text)
+        if not name:
+            raise TuiGruError("this model has no loss of each character, so it cannot be shown where the loss is made")
+        found = self._read(text, name, progress)
+        return loss_places.of_text(found, self.program, text)
 
     def summary(self, name: str, t: int | None = None) -> Summary | None:
         """What is in a value, a parameter or a gradient: shares of saturated and near-zero entries, the largest, a histogram.
@@ -157,6 +172,12 @@ class Explaining(Travelling):
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
             raise TuiGruError(f"{name} has no entries that could be summed up")
         return summary(value, limits_of(self.program, name))
+
+    def _read(self, text: str, name: str, progress: Progress | None) -> dict[str, Array]:
+        from tui_gru.debugger.analysis.reading import read_text
+
+        said = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")
+        return read_text(self.config, self._moment.weights, text, [name], progress=said, stop=self._interrupted.is_set)
 
     @property
     def _corpus(self) -> Corpus:

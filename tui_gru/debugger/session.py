@@ -165,6 +165,7 @@ class Session(Explaining, Comparing):
             hits=self._hits,
             checked=self.checked,
             unrecorded=self.unrecorded or self.undecided,
+            findings=self.found,
         )
 
     def anchor(self, tick: int | None = None) -> Anchor:

@@ -26,6 +26,7 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import unlabelled
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.checked_run import Tally
     from tui_gru.debugger.flow import Flow
     from tui_gru.engine.sampling import Sample
@@ -42,7 +43,7 @@ class Snapshot:
     each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
     the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
     come of checking every batch (None where that is off). `unrecorded` says that the session is in memory only, though it was to be
-    recorded or its owner was asked.
+    recorded or its owner was asked. `findings` are those that have been found last on this branch.
     """
 
     config: Config
@@ -71,6 +72,7 @@ class Snapshot:
     other: Other | None = None
     checked: Tally | None = None
     unrecorded: bool = False
+    findings: tuple[Finding, ...] = ()
 
     @property
     def position(self) -> Position:

@@ -18,6 +18,7 @@ from tui_gru.engine.batch import BatchRecord
 _THOUSAND = 1e3
 _SOON = 3  # timesteps: a gradient that is under a thousandth by then vanishes; in healthy runs it takes 5 or more
 _CLIPPED = 0.1  # the factor below which nearly all of a gradient is clipped away
+_FEW = 4  # units: fewer may have nothing to remember
 _STEPS = 8  # of learning, before anything is said of most of them
 _MOST = 0.5
 
@@ -126,7 +127,7 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
 
     A layer alone may do without: in healthy runs another one remembers.
     """
-    flows = _flows(x)
+    flows = _flows(x) if x.config.hidden_size >= _FEW else {}
     gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
     if not flows or any(d is None or d > _SOON for d in gone) or any(n[-1] * _THOUSAND >= n[0] for n in flows.values()):
         return

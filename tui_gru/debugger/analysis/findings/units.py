@@ -18,19 +18,20 @@ from tui_gru.equations import expression as e
 
 _FEW = 4  # units: of fewer, most says nothing
 _MOST = 0.5  # of the units
-_DEEP, _DEEPLY = 0.01, 0.6  # of the range from a limit, and of the units that may be that near in a network that has learned
+_DEEP, _DEEPLY = 0.01, 0.75  # of the range from a limit, and of the units that may be that near in a network that has learned
 _ALWAYS = 0.9  # of its entries: then a unit is saturated
 _SHUT = 0.99  # of the old state that is kept
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
-_DEAD, _RARE = 1e-4, 0.1  # of the range; of the units: in a large healthy network some come to hardly vary
+_DEAD, _RARE = 1e-4, 0.1  # of the range; of the units: in a large healthy network some hardly vary for a while
+_SHORT = 100  # batches: of a shorter run the first one is looked at, too
 
 
 def saturated_gate(x: Examined) -> Iterator[Finding]:
     """Values of which most units are near a limit nearly always: with the first weights already, or deeply, later.
 
     A network that has learned uses the flat parts too: in healthy runs up to 0.8 of the units of a gate are within a tenth of a
-    limit, and up to 0.45 within a hundredth.
+    limit, and up to 0.65 within a hundredth.
     """
     for name in saturating(x.program):
         limits = limits_of(x.program, name)
@@ -153,7 +154,9 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
         low, high = x.program.ranges[state]
         scale = max(abs(low), abs(high)) if np.isfinite(high - low) else float(np.abs(values).max())
         shut = _shut_units(x, state, gates[state]) if state in gates else np.empty(0, np.intp)
-        dead = np.setdiff1d(dead_units(values, scale, _DEAD), shut)
+        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # where it was dead already
+        whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
+        dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
         if len(dead) <= _RARE * values.shape[-1]:
             continue
         unit, t = int(dead[0]), x.program.seq_length - 1
