@@ -242,6 +242,41 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
 
 
 @program.command(
+    short_help="Write what a run shows as one page.",
+    epilog="""\b
+Examples:
+  tui-gru report poem -o poem.html
+  tui-gru report last -o - | less
+  tui-gru report poem --held-out other.txt -o poem.svg""",
+)
+@click.argument("session", metavar="NAME|PATH")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(allow_dash=True),
+    default=STANDARD_OUTPUT,
+    metavar="FILE",
+    help="Where, ending with .html, .svg or .md; default: Markdown to standard output.",
+)
+@click.option(
+    "--held-out",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="PATH",
+    help="A text (UTF-8) that was not trained on, to look for overfitting.",
+)
+def report(session: str, output: str, held_out: Path | None) -> None:
+    """Write what a session shows, where it was left: its curve against baselines, findings, units, where the loss is made, samples.
+
+    One file that needs no other, and no script to be read.
+    """
+    from tui_gru.cli.reported import reported
+
+    written = reported(session, output, held_out)
+    with opened(output, option="o") as out:
+        out.write(written)
+
+
+@program.command(
     short_help="Save the debugger's screen as SVG.", epilog="Example: tui-gru screenshot --keys 's s n' --size 120x36 after.svg"
 )
 @model_options

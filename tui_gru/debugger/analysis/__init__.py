@@ -1,1 +1,1 @@
-"""What a batch shows beyond its numbers: the check against PyTorch, what-if, the flow of the gradient."""
+"""What a network is doing: checks against PyTorch, what-if, units, influence, where the loss is made, and findings."""

@@ -211,6 +211,7 @@ class Session(Explaining, Comparing):
             hits=self._hits,
             checked=self.checked,
             unrecorded=self.unrecorded or self.undecided,
+            findings=self.found,
         )
 
     @property

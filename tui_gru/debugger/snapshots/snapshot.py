@@ -28,6 +28,7 @@ from tui_gru.equations.expression import unlabelled
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checked_run import Tally
+    from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.flow import Flow
     from tui_gru.engine.sampling import Sample
 
@@ -43,7 +44,7 @@ class Snapshot:
     each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
     the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
     come of checking every batch (None where that is off). `unrecorded` says that the session is in memory only, though it was to be
-    recorded or its owner was asked.
+    recorded or its owner was asked. `findings` are those that have been found last on this branch.
     """
 
     config: Config
@@ -72,6 +73,7 @@ class Snapshot:
     other: Other | None = None
     checked: Tally | None = None
     unrecorded: bool = False
+    findings: tuple[Finding, ...] = ()
 
     @property
     def position(self) -> Position:

@@ -120,6 +120,8 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     behind = snapshot.newest.tick - snapshot.position.tick
     if not snapshot.finite:
         items.append(_Item(f"{palette.glyphs.not_finite} not finite", palette.warning, 11))
+    if count := len(snapshot.findings):
+        items.append(_Item(f"▲ {count} {'finding' if count == 1 else 'findings'}", palette.warning, 5))
     if 0 < behind < 100:
         items.append(_Item(f"{palette.glyphs.target_end} {behind} {'tick' if behind == 1 else 'ticks'} back", palette.accent, 5))
     elif behind:

@@ -30,10 +30,10 @@ from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.time_line import TimeLine
 from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.screens.analysing import AnalysingScreen
 from tui_gru.tui.screens.branching import BranchingScreen
 from tui_gru.tui.screens.checking import CheckingScreen
 from tui_gru.tui.screens.comparing import ComparingScreen
-from tui_gru.tui.screens.explaining import ExplainingScreen
 from tui_gru.tui.screens.stopping import StoppingScreen
 from tui_gru.tui.screens.supposing import SupposingScreen
 from tui_gru.tui.screens.surviving import SurvivingScreen
@@ -51,7 +51,7 @@ FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done
 
 
 class MainScreen(
-    ExplainingScreen, SupposingScreen, StoppingScreen, BranchingScreen, ComparingScreen, CheckingScreen, SurvivingScreen
+    AnalysingScreen, SupposingScreen, StoppingScreen, BranchingScreen, ComparingScreen, CheckingScreen, SurvivingScreen
 ):
     """Holds the session and what one looks at. Every verb ends in `show_now`."""
 

@@ -10,6 +10,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.session.travelling import Progress
 from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out, problem_of
@@ -108,7 +109,15 @@ class RunningScreen(Screen[None]):
 
     @work(thread=True, exclusive=True, exit_on_error=True)
     def _work(self, verb: Verb) -> None:
-        carry_out(verb, self.post_message)
+        def whole(progress: Progress | None) -> None:
+            begun = time.monotonic()
+            verb(progress)
+            self.after_run(time.monotonic() - begun)
+
+        carry_out(whole, self.post_message)
+
+    def after_run(self, seconds: float) -> None:
+        """Called in the thread of a run at its end, with the time that it took."""
 
     def on_progressed(self, event: Progressed) -> None:
         if self._run is not None:
