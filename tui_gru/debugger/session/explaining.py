@@ -8,6 +8,7 @@ import numpy as np
 
 from tui_gru.debugger.session.travelling import Progress, Travelling
 from tui_gru.engine import arguments
+from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
@@ -181,7 +182,10 @@ class Explaining(Travelling):
 
     @property
     def _corpus(self) -> Corpus:
-        return self._timeline.segment_at(self.position.tick).trainer.corpus
+        corpus = self._timeline.segment_at(self.position.tick).trainer.corpus
+        if not isinstance(corpus, Corpus):
+            raise TuiGruError("this run reads numbers, so there is no text to look at")
+        return corpus
 
     @property
     def _explainer(self) -> Explainer:

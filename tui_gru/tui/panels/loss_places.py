@@ -16,6 +16,7 @@ from tui_gru.debugger.analysis.activity import context
 from tui_gru.debugger.analysis.baselines import Baselines, bits, perplexity
 from tui_gru.debugger.analysis.loss_places import Losses, Share, of_batch
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.corpus import Corpus
 from tui_gru.tui.characters import fitting, visible_text
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
@@ -98,7 +99,10 @@ class LossPlaces(ListOverlay):
         if self._group == _GROUPS[0]:
             return sorted((each for each in self._losses.by_class() if each.count), key=lambda each: -each.share)
         assert self._snapshot is not None
-        losses = of_batch(self._snapshot.moment, self._snapshot.corpus)
+        corpus = self._snapshot.corpus
+        if not isinstance(corpus, Corpus):
+            return []
+        losses = of_batch(self._snapshot.moment, corpus)
         if not len(losses.values):
             return []
         return losses.by_timestep() if self._group == "timestep" else losses.by_row()

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.explaining import ExplainingScreen
@@ -182,7 +183,8 @@ class AnalysingScreen(ExplainingScreen):
 
     def _go_to_character(self, at: int) -> None:
         """Go to where this epoch reads a character of the text, 0-based, and single out its row."""
-        cell, program, here = self.snapshot.corpus.cell_of(at), self.session.program, self.snapshot.position
+        corpus, program, here = self.snapshot.corpus, self.session.program, self.snapshot.position
+        cell = corpus.cell_of(at) if isinstance(corpus, Corpus) else None
         if cell is None:
             self.say("no batch reads this character: it stands behind the last whole one", warning=True)
             return

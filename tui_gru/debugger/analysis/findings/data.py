@@ -12,6 +12,7 @@ from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counte
 from tui_gru.debugger.analysis.influence import influence_of_rows
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.sampling import SAMPLERS, Sample, sample
 from tui_gru.engine.weights import Weights
@@ -64,7 +65,7 @@ def _weights_of(x: Examined, drawn: Sample) -> Weights | None:
 def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
     """Rows that begin elsewhere in the text than they ended, with the state of where they ended."""
     corpus = x.timeline.segment_at(x.moment.position.tick).trainer.corpus
-    if x.config.carry == "reset" or x.config.num_batches < 2 or corpus.continues(1, 0):
+    if not isinstance(corpus, Corpus) or x.config.carry == "reset" or x.config.num_batches < 2 or corpus.continues(1, 0):
         return
     T, text = x.config.seq_length, corpus.text
     ended, begins = corpus.position_in_text(0, 0, 0), corpus.position_in_text(1, 0, 0)
