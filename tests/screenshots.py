@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
+
+import tui_gru
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.tui.screenshot import take
 
@@ -26,11 +32,32 @@ class Picture:
     size: tuple[int, int] = (160, 50)
     theme: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
+    session: Callable[[], Session] | None = None
 
     def draw(self, folder: Path) -> Path:
         out = folder / f"{self.name}.svg"
-        take(Config.of(**self.options), self.keys.split(), self.size, out, theme=self.theme)
+        take(
+            Config.of(**self.options) if self.session is None else self.session(),
+            self.keys.split(),
+            self.size,
+            out,
+            theme=self.theme,
+        )
         return out
+
+
+def ported() -> Session:
+    """A GRU whose file is read with the reset gate before the product, beside the output that it gives with the gate after it."""
+    random = np.random.RandomState(4)
+    shapes = {"weight_ih_l0": (15, 3), "weight_hh_l0": (15, 5), "bias_ih_l0": (15,), "bias_hh_l0": (15,)}
+    weights = {f"encoder.{name}": random.standard_normal(shape).astype(np.float32) for name, shape in shapes.items()}
+    x = random.standard_normal((6, 2, 3)).astype(np.float32)
+    with TemporaryDirectory() as folder:
+        np.savez(path := Path(folder) / "encoder.npz", **weights)
+        right = tui_gru.load(path, inputs=x)
+        right.seek(right.end)
+        y = np.stack([right.value("h", t=t) for t in range(6)])
+        return tui_gru.load(path, inputs=x, expect=y, reset="before")
 
 
 def typed(command: str) -> str:
@@ -50,6 +77,7 @@ PICTURES = (
     Picture("narrow", "s s o o o", (80, 24)),
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
+    Picture("opened", "4s o o o o", (120, 36), session=ported),
     Picture("large", "l 3n s o", options={"text": LARGE_TEXT * 4, "hidden_size": 32, "batch_size": 8, "seq_length": 16, "seed": 7}),
 )
 

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import termios
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pyte
@@ -25,10 +25,12 @@ PATIENCE = 60  # seconds until a program that does not answer is given up
 class Terminal:
     """A pseudo-terminal with the program in it; `output` is all that it has written, `screen` what that looks like.
 
-    `variables` are set in the program's environment.
+    `variables` are set in the program's environment; `program` is another one.
     """
 
-    def __init__(self, *arguments: str, size: tuple[int, int] = (100, 30), **variables: str) -> None:
+    def __init__(
+        self, *arguments: str, size: tuple[int, int] = (100, 30), program: Sequence[str] = PROGRAM, **variables: str
+    ) -> None:
         self.master, self.slave = pty.openpty()
         columns, rows = size
         termios.tcsetwinsize(self.slave, (rows, columns))
@@ -39,7 +41,7 @@ class Terminal:
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}  # of another terminal
         environment = {**inherited, "TERM": "xterm-256color", "LC_ALL": "C.UTF-8", **variables}
         self.process = subprocess.Popen(
-            [*PROGRAM, *arguments],
+            [*program, *arguments],
             stdin=self.slave, stdout=self.slave, stderr=self.slave, env=environment, start_new_session=True,
         )  # fmt: skip
 

@@ -1,6 +1,7 @@
 """The commands on model files: inspect, open, and trace --model."""
 
 import json
+import sys
 
 import numpy as np
 import pytest
@@ -99,3 +100,41 @@ def test_a_mistake_is_said_in_one_line(run, model, monkeypatch, what):
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert reason in err
+
+
+def test_open_goes_on_to_predictions(tmp_path):
+    torch.manual_seed(3)
+    parts = {"embed": torch.nn.Embedding(4, 3), "rnn": torch.nn.GRU(3, 5), "fc": torch.nn.Linear(5, 4)}
+    torch.save(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "m.pt")
+    options = ("--head", "fc", "--embedding", "embed", "--text", "MathMathMathMath", "--vocabulary", "hatM", "--seq-length", "3")
+    terminal = Terminal("open", str(tmp_path / "m.pt"), *options)
+    try:
+        terminal.wait("training loop")
+        terminal.type("lnnq")
+        assert terminal.wait_for_the_end() == 0
+    finally:
+        terminal.close()
+
+
+def test_a_script_stands_still_until_q(tmp_path):
+    script = tmp_path / "train.py"
+    script.write_text(
+        "import torch, tui_gru\n"
+        "gru = torch.nn.GRU(3, 4)\n"
+        "for step in range(3):\n"
+        "    gru.zero_grad()\n"
+        "    gru(torch.randn(5, 2, 3))[0].sum().backward()\n"
+        "    tui_gru.debug(gru)\n"
+        "    print('went on after step', step)\n"
+    )
+    terminal = Terminal(program=[sys.executable, str(script)])
+    try:
+        terminal.wait("went on after step 0")
+        for step in (1, 2):
+            terminal.wait("forward and backward")
+            terminal.wait("p.grad is the derived gradient")
+            terminal.type("ssq")
+            terminal.wait(f"went on after step {step}")
+        assert terminal.wait_for_the_end() == 0
+    finally:
+        terminal.close()

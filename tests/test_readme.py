@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 import tui_gru
+from tests.interop.capture.scripts import Model
+from tests.interop.recording.runs import trained
 from tests.terminal import Terminal
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.cli.program import main
 from tui_gru.debugger.expressions.conditions import compile_condition
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
+from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app
 from tui_gru.tui.commands import execute
@@ -39,7 +45,7 @@ SHELL += [code for code in INLINE if code.startswith("tui-gru ")]
 #: Those that get the package from where packages are, which a test does not.
 INSTALLING = [line for line in SHELL if "pip install" in line]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
-ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--")]
+ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open"]
 WITHOUT = [words for words in PROGRAM if words not in ON_SCREEN]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
 COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
@@ -65,6 +71,13 @@ def test_what_is_installed_is_there_to_be_installed() -> None:
 def in_a_folder_with_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "book.txt").write_text(README, encoding="utf-8")
     monkeypatch.chdir(tmp_path)
+    torch.manual_seed(1)
+    modules = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4)})
+    torch.save(modules.state_dict(), "model.pt")
+    x = torch.randn(6, 2, 3)
+    np.save("x.npy", x.numpy())
+    np.save("y.npy", modules["encoder"](x)[0].detach().numpy())
+    trained(tmp_path / "run.gru", steps=3, every=1)
     return tmp_path
 
 
@@ -80,7 +93,7 @@ def test_a_shell_command_opens_the_screen(in_a_folder_with_a_book: Path) -> None
     for words in ON_SCREEN:
         terminal = Terminal(*words)
         try:
-            terminal.wait("training loop")
+            terminal.wait("forward" if words[0] == "open" else "training loop")
             terminal.type("sq")
             assert terminal.wait_for_the_end() == 0, words
         finally:
@@ -142,13 +155,37 @@ def test_the_conditions_can_be_run_until() -> None:
 def test_the_python_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     names: dict[str, Any] = {"path": "walk.tui-gru"}
-    (block,) = blocks("python")
+    (block,) = [block for block in blocks("python") if "tui_gru.Session()" in block]
     exec(block, names)
     calls = dict.fromkeys(code for code in INLINE if re.match(r"(s|tui_gru)\.[\w.]+\(", code))
     assert len(calls) == 4
     results = [eval(call, {**names, "tui_gru": tui_gru}) for call in calls]
     (opened,) = [result for result in results if isinstance(result, tui_gru.Session)]
     assert opened.position == names["s"].position
+
+
+OWN = [block for block in blocks("python") if "tui_gru.Session()" not in block]
+
+
+@pytest.mark.parametrize("block", OWN, ids=[re.findall(r"tui_gru\.(\w+)", block)[0] for block in OWN])
+def test_the_python_on_your_own_gru_runs(
+    block: str, in_a_folder_with_a_book: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.rmtree("run.gru")
+    monkeypatch.setattr("sys.stdin", None)  # so that no screen is opened
+    model = Model()
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    batches = [(torch.randn(5, 2, 4), None) for _ in range(3)]
+    names = {"model": model, "optimizer": optimizer, "batches": batches, "loss_of": lambda out, y: out[0].pow(2).mean()}
+    exec(block, names)
+    said = capsys.readouterr()
+    if "load" in block:
+        assert "the output is the expected one" in said.out
+    elif "debug" in block:
+        assert len(said.err.splitlines()) == 4
+        forget(model)
+    else:
+        assert tui_gru.Session.open("run.gru").steps == (0,)
 
 
 def test_the_benchmarks_are_there() -> None:

@@ -83,7 +83,7 @@ def test_every_kind_of_script_is_computed_again(script):
 
 def test_the_first_call_begins_to_watch_and_the_next_one_opens(model):
     s = watched(model)
-    assert s.config.given.title == "rnn of your script, step 0"
+    assert s.config.given.title == "rnn of your script"
     assert (s.config.batch_size, s.config.seq_length, s.config.layers) == (B, T, 2)
     assert s.position.tick == 0
     assert s.notice.startswith("p.grad is the derived gradient, neither clipped nor scaled")
@@ -264,3 +264,20 @@ def test_what_is_no_module_is_refused():
         tui_gru.debug(3)
     with pytest.raises(TuiGruError, match="optimizer"):
         tui_gru.debug(torch.nn.GRU(2, 2), 3)
+
+
+def test_what_if_says_by_how_much_the_loss_would_change_to_first_order(model):
+    """The head and the loss are the script's, so that the change is known by the gradient of the output alone."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.0)
+    tui_gru.debug(model, optimizer, screen=False)
+    x = torch.randn(T, B, 4)
+    before = a_step(model, optimizer, x=x).item()
+    s = tui_gru.debug(model, optimizer, screen=False)
+    s.seek(s.end)
+    was = float(s.parameter("Uz_l0")[1, 2])
+    found = s.what_if("Uz_l0", (1, 2), was + 1e-2)
+    with torch.no_grad():
+        model.rnn.weight_hh_l0[5 + 2, 1] += 1e-2
+    after = loss_of(model(x)[0]).item()
+    assert found.first_order == pytest.approx(after - before, rel=0.05, abs=1e-7)
+    assert Session().what_if("Wz", (0, 0), 1.0).first_order is None

@@ -123,7 +123,7 @@ def test_training_on_is_refused_with_the_reason(run, tmp_path):
             verb()
     with pytest.raises(TuiGruError, match="cannot be saved"):
         s.save(tmp_path / "s.tui-gru")
-    assert s.explain("Wz", (0, 0)).expansion.note == "a weight of the script that was recorded of step 0"
+    assert s.explain("Wz", (0, 0)).expansion.note == "a weight of run.gru at step 0"
 
 
 def test_steps_of_other_lengths_and_rows_are_made_alike(tmp_path):
@@ -205,6 +205,9 @@ def test_ranks_are_rows_beside_each_other(tmp_path):
 
 def test_what_cannot_be_opened_says_why(tmp_path, run):
     (tmp_path / "empty").mkdir()
+    with pytest.raises(TuiGruError, match="empty"):
+        Session.open(tmp_path / "empty")
+    (tmp_path / "empty" / "run.json").write_text("{}")
     with pytest.raises(TuiGruError, match="give the folder that"):
         Session.open(tmp_path / "empty")
     trained(tmp_path / "none", steps=3, every=0, last=0, on="")

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import tui_gru
+from tests.debugger.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
@@ -59,6 +60,21 @@ async def test_every_key_is_answered(opened: Callable[..., Session], size: tuple
         await d.type("escape", "?", "escape", "q")
 
 
+@pytest.mark.parametrize("size", SIZES[:3], ids=str)
+@pytest.mark.parametrize("make", [of_another_convention, of_tokens, of_a_module, of_a_recording])
+async def test_every_key_is_answered_in_other_given_runs(
+    tmp_path: Path, size: tuple[int, int], make: Callable[[Path], Session]
+) -> None:
+    async with driving(make(tmp_path), size) as d:
+        await d.type(*"sofnNeESOFvvvxxxrRLLzz", "!", "@")
+        await d.type(
+            *"fo", "enter", "right", "escape", "s", "o", "o", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape"
+        )
+        await d.type(*"bcCBJ", "escape", "e", "x", "x", "k")
+        await until_checked(d.pilot)
+        await d.type("escape", "?", "escape", "q")
+
+
 async def test_the_sequence_has_the_sizes_of_inputs_and_outputs(opened: Callable[..., Session]) -> None:
     session = opened()
     async with driving(session) as d:
@@ -78,6 +94,23 @@ async def test_the_header_says_what_it_is(opened: Callable[..., Session]) -> Non
         assert "gru of model.pt" in shown
         assert "learning" not in shown
         assert "batch" not in shown
+
+
+async def test_a_key_reads_the_file_in_the_other_convention(opened: Callable[..., Session]) -> None:
+    async with driving(opened(layers=1, bidirectional=False)) as d:
+        await d.type("4s")
+        await d.type("@")
+        assert d.says.startswith("read with reset before, z keeps: the output is not the expected one")
+        assert "(r⊙hₜ₋₁) Uh" in d.screen.session.program_text()
+        assert d.screen.session.position.t == 3
+        await d.type("@", "@", "@")
+        assert d.says.startswith("read with reset after, z keeps: the output is the expected one")
+
+
+async def test_a_key_goes_to_the_first_number_that_is_not_finite(opened: Callable[..., Session]) -> None:
+    async with driving(opened(layers=1, bidirectional=False, h0=[[[0.0] * 4, [float("inf")] * 4]])) as d:
+        await d.type("n", "!")
+        assert d.says.startswith("the first number that is not finite is hₜ₋₁[row 2, unit 1] at t 1")
 
 
 async def test_what_needs_training_is_refused_and_the_convention_is_said(opened: Callable[..., Session]) -> None:

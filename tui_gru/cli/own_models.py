@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from tui_gru.cli.model import read_text
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.errors import TuiGruError
@@ -40,7 +41,15 @@ _NUMBERS = (
 )
 
 
-_TABLE = click.option("--embedding", metavar="E.npy", help="The table (V, I) that whole numbers pick rows of.")
+_GOING_ON = (
+    click.option("--embedding", metavar="NAME|E.npy", help="The table (V, I) that tokens pick rows of; a tensor of the file."),
+    click.option("--head", metavar="NAME|W.npy", help="The linear layer to the predictions, a tensor of the file; needs a text."),
+    click.option("--text", help="A text to predict, to train on, and to sample after."),
+    click.option("--file", type=click.Path(path_type=Path), metavar="PATH", help="Read the text from a UTF-8 file instead."),
+    click.option("--vocabulary", metavar="CHARS", help="Its characters, in the order of the model's own indices."),
+    click.option("--seq-length", type=int, metavar="N", help="Timesteps in a batch of the text."),
+    click.option("--batch-size", type=int, metavar="N", help="Rows in a batch of the text."),
+)
 
 
 def _with(options: tuple[Callable[[Command], Command], ...], command: Command) -> Command:
@@ -57,6 +66,11 @@ def convention_options(command: Command) -> Command:
 def number_options(command: Command) -> Command:
     """Give a command the options that say which GRU of a file runs on which numbers."""
     return _with(_NUMBERS, command)
+
+
+def going_on_options(command: Command) -> Command:
+    """Give a command the options that say what lies before and behind a GRU."""
+    return _with(_GOING_ON, command)
 
 
 @click.command(
@@ -107,11 +121,12 @@ def _shape(gru: FoundGRU) -> str:
 Examples:
   tui-gru open model.pt --name encoder --input x.npy
   tui-gru open model.onnx --input x.npy --expect y.npy
+  tui-gru open chars.pt --head fc --embedding embed --file book.txt --vocabulary 'abc …'
   tui-gru open run.gru""",
 )
 @click.argument("path", metavar="FILE|RUN")
 @number_options
-@_TABLE
+@going_on_options
 @convention_options
 @click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
 @click.option(
@@ -125,8 +140,12 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
 
     Without inputs it runs on random numbers. RUN is the folder that `tui_gru.record` wrote: its kept steps are the batches.
     """
+    if options["text"] is not None and options["file"] is not None:
+        raise TuiGruError("--text and --file are both given; keep one of them")
+    if (file := options.pop("file")) is not None:
+        options["text"] = read_text(file)
     with _options_of_the_command():
-        session = _opened(path, options)
+        session = _opened(path, {name: value for name, value in options.items() if value is not None})
     require_terminal()
     from tui_gru.cli.screen import open_debugger
 
@@ -141,11 +160,11 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
         from tui_gru.debugger.session.loading import load
 
         return load(path, **options)
-    if other := next((name for name, value in options.items() if value is not None and name != "name"), None):
+    if other := next((name for name in options if name != "name"), None):
         raise TuiGruError("a recording has its own inputs, and torch's convention; leave it out", option=other)
     from tui_gru.debugger.session.recordings import session_on
 
-    return session_on(path, options["name"])
+    return session_on(path, options.get("name"))
 
 
 @contextmanager

@@ -26,6 +26,7 @@ DTYPES = ("float32", "float64")
 SAMPLERS = ("fed-back", "tutorial")
 OPTIMIZERS = ("sgd", "momentum", "adam")
 INITS = ("tutorial", "torch")
+FROM_FILE = "file"  # initial weights that a file gives, of a run that `tui_gru.load` begins
 LAYOUTS = ("tutorial", "contiguous")
 MOST_LAYERS = 16
 #: What a text of the user's own begins with, so that it learns; the tutorial's text keeps what the tutorial does.
@@ -257,7 +258,7 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
     "embedding": _not_negative,
     "optimizer": _one_of(OPTIMIZERS),
     "clip": _clip,
-    "init": _one_of(INITS),
+    "init": _one_of((*INITS, FROM_FILE)),
     "layout": _one_of(LAYOUTS),
 }
 

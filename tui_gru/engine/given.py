@@ -49,7 +49,8 @@ class Given:
     `learns`: gradients from outside are given, so that there is a backward pass; there is never an update. `knows_loss`: its owner
     said what the loss of its batches was. `fixed` is the sentence for whoever wants to train on. `places` name where each batch
     comes from, such as `step 300`, and `steps` are the numbers of those of a recording. `numbers` (batches, 3) has loss, gradient
-    norm and largest weight where they are known beforehand, NaN for what is not.
+    norm and largest weight where they are known beforehand, NaN for what is not. Of a model file, `reading` is the place of the
+    reset gate and the meaning of z, and `again` reads it with others, given an output to compare with, and says what it is then.
     """
 
     title: str
@@ -64,6 +65,8 @@ class Given:
     knows_loss: bool = False
     places: Sequence[str] = ()
     steps: tuple[int, ...] = ()
+    reading: tuple[str, str] = ("", "")
+    again: Callable[[str | None, str | None, Array], tuple[Given, str]] | None = None
     numbers: NDArray[np.float64] | None = None
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tui_gru.engine.config import Config
+from tui_gru.engine.config import FROM_FILE, Config
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
 from tui_gru.engine.weights import Array, Weights
 
@@ -19,6 +20,8 @@ def initial_weights(config: Config) -> Weights:
     """Fresh weights of a config. Imports torch (about a second) for `init` tutorial, unless sizes and seed are the tutorial's."""
     if config.given is not None:
         return config.given.batches[0].weights
+    if config.init == FROM_FILE:
+        raise TuiGruError(f"init {FROM_FILE} is of a model that was opened: tui_gru.load(path, head=…, text=…)", option="init")
     weights = Weights.zeros(config.compiled.layout, config.dtype)
     if config.init == "torch":
         _as_torch_modules(config, weights)

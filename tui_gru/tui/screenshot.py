@@ -11,6 +11,7 @@ from pathlib import Path
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from textual.pilot import Pilot
 
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
@@ -20,8 +21,11 @@ from tui_gru.tui.screens.main import MainScreen
 NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"space", "plus", "minus"}
 
 
-def take(config: Config, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None = None) -> None:
-    """Save what the debugger shows after `keys`, at `size` (columns, rows), as SVG. Raises `TuiGruError` for what is no key."""
+def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None = None) -> None:
+    """Save what the debugger shows after `keys`, at `size` (columns, rows), as SVG; of a run from its beginning, or of a session.
+
+    Raises `TuiGruError` for what is no key.
+    """
     app = make_app(config, theme=theme)
     app.glyphs = UNICODE
     pressed = list(single_keys(keys))

@@ -258,7 +258,7 @@ def test_what_needs_a_loss_says_so(encoder, tmp_path):
             verb()
     with pytest.raises(TuiGruError, match="nothing to sample"):
         s.sample("a")
-    with pytest.raises(TuiGruError, match=r"cannot be saved: its weights and inputs are in model\.pt; open that again"):
+    with pytest.raises(TuiGruError, match=r"cannot be saved: its numbers are in model\.pt alone"):
         s.save(tmp_path / "s.tui-gru")
     with pytest.raises(TuiGruError, match="text cannot be changed"):
         s.edit("text", 0, "a")

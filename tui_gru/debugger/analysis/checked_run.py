@@ -55,7 +55,8 @@ class CheckWatch:
         self._seen.add(batch)
         if self._timeline.program.earlier:
             self._epoch = (batch, (record, *earlier))
-        finite = np.isfinite(record.loss) and record.learned and np.isfinite(record.own_gradients.flat).all()
+        known = self._timeline.program.config.given is not None or np.isfinite(record.loss)
+        finite = known and record.learned and np.isfinite(record.own_gradients.flat).all()
         if not finite or batch in self._done or self._timeline.changed_in(batch):
             return False
         found = compared(record, self._timeline.program, earlier, entries=0)

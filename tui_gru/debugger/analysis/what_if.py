@@ -66,6 +66,22 @@ class WhatIf:
         """The loss as it is, and as it would be."""
         return self.now.record.loss, self.then.record.loss
 
+    @property
+    def first_order(self) -> float | None:
+        """By how much the loss would change to first order, of a batch whose loss was computed elsewhere; None for any other.
+
+        That is Σ dout ⊙ Δout, over all that the model hands on: what lies behind it is known by its gradient alone.
+        """
+        program, was, would = self.now.program, self.now.record, self.then.record
+        if not program.outside or not was.learned:
+            return None
+        output, (line,) = program.model.page.outputs[0], program.outside
+        pairs = [(was.array(line.target), would.array(output) - was.array(output))]
+        for state, flow in zip(was.compiled.states, was.flows_in, strict=True):
+            pairs.append((flow, would.border(state, end=True) - was.border(state, end=True)))
+        with np.errstate(all="ignore"):
+            return float(sum(np.sum(gradient.astype(np.float64) * change) for gradient, change in pairs))
+
 
 def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) -> WhatIf:
     """What `edit` would come to in the batch that one is in. `t` is the timestep (0-based; the position's if None).

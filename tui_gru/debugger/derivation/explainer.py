@@ -20,6 +20,7 @@ from tui_gru.debugger.program.naming import shown_char, spoken
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.config import FROM_FILE
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.given import Given
@@ -117,7 +118,7 @@ class Explainer:
     def _given(self, number: Number, source: Given) -> Expansion | None:
         """What a run on given batches was given; None for what it computes."""
         name, batch = number.name, self._batch(number)
-        kind, at = self._program.names[name].kind, f" of {source.places[batch]}" if source.places else ""
+        kind, at = self._program.names[name].kind, f" at step {source.steps[batch]:,}" if source.steps else ""
         begin = batch * self._program.ticks
         if kind is Kind.INPUT:
             return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
@@ -229,6 +230,8 @@ class Explainer:
     def _began(self, name: str) -> str:
         if self._program.names[name].kind is Kind.KEPT:
             return f"{self._program.writer.name(name)} begins at 0"
+        if self._config.init == FROM_FILE:
+            return "a weight of the file that was opened"
         return f"an initial weight, drawn with seed {self._config.seed}" if is_drawn(self._config, name) else "biases begin at 0"
 
     def _update(self, number: Number, tick: int) -> tuple[Node, ...]:

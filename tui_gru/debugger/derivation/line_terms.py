@@ -13,7 +13,7 @@ from tui_gru.debugger.derivation.evaluation import EVERY, Index, Numbers
 from tui_gru.debugger.derivation.origin import Expansion, Node, Number, given
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.debugger.program.naming import said, shown_char
+from tui_gru.debugger.program.naming import character, said
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
@@ -66,10 +66,10 @@ class LineTerms:
             case e.Product(left=Name(name=name), right=right) if numbers.is_one_hot(name):
                 pick = made.terms[0].number
                 assert pick is not None
-                char = shown_char(self._vocabulary[pick.index[0]])
-                return replace(made, note=f"“{char}” picks row {pick.index[0] + 1} of {self._writer.text(right)}")
+                char = character(pick.index[0], self._vocabulary)
+                return replace(made, note=f"{char} picks row {pick.index[0] + 1} of {self._writer.text(right)}")
             case e.Product(left=e.Transpose(argument=Name(name=name))) if numbers.is_one_hot(name):
-                return made if made.terms else given(f"no row reads “{shown_char(self._vocabulary[index[0]])}” at this timestep")
+                return made if made.terms else given(f"no row reads {character(index[0], self._vocabulary)} at this timestep")
             case e.Product(left=left):
                 return replace(made, note=f"over {self._inner(left)}s")
             case e.Reduce(kind=kind):

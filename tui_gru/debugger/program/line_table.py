@@ -234,8 +234,8 @@ class Program:
         return (place[0].way or -1) if place is not None else 1
 
     def blocks_before(self, phase: str) -> int:
-        """How many blocks come before the first one of a phase."""
-        return next(block.number for block in self.blocks if block.phase == phase)
+        """How many blocks come before the first one of a phase that the engine computes."""
+        return next(block.number for block in self.blocks if block.phase == phase and block.lines != self.outside)
 
     # Lines
 

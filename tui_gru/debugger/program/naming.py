@@ -31,7 +31,12 @@ def spoken(program: Program, name: str, index: Sequence[int]) -> str:
 
 def said(axis: str, i: int, vocabulary: str) -> str:
     """One index (0-based) along an axis, `row`, `unit` or `character`; one from the end as it was typed."""
-    return f"“{shown_char(vocabulary[i])}”" if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
+    return character(i, vocabulary) if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
+
+
+def character(i: int, vocabulary: str) -> str:
+    """A character by its index (0-based), “M”; of a model that reads tokens without a vocabulary, `token 12`."""
+    return f"“{shown_char(vocabulary[i])}”" if vocabulary else f"token {i}"
 
 
 @lru_cache(maxsize=8192)

@@ -25,7 +25,7 @@ from tui_gru.engine import arguments
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.weights import Array
+from tui_gru.engine.weights import Array, Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checking import Check, Report
@@ -56,10 +56,10 @@ class Session(Explaining, Comparing):
         self._begin_with(Config.of(**options), epochs, history_memory)
 
     @classmethod
-    def on(cls, config: Config, *, history_memory: int = HISTORY_MEMORY) -> Self:
-        """A session on a checked config. One on given batches ends with the last of them."""
+    def on(cls, config: Config, *, weights: Weights | None = None, history_memory: int = HISTORY_MEMORY) -> Self:
+        """A session on a checked config, from its own initial weights unless others are given. Given batches end with the last."""
         session = cls.__new__(cls)
-        session._begin_with(config, None if config.given is None else 1, history_memory)
+        session._begin_with(config, None if config.given is None else 1, history_memory, weights)
         return session
 
     @classmethod
@@ -71,10 +71,11 @@ class Session(Explaining, Comparing):
         session.notice = said
         return session
 
-    def _begin_with(self, config: Config, epochs: int | None, history_memory: int) -> None:
+    def _begin_with(self, config: Config, epochs: int | None, history_memory: int, weights: Weights | None = None) -> None:
         memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
         learning = config.given is not None and config.given.learns
-        timeline = Timeline.begin(Settings(learning, config.learning_rate), initial_weights(config), memory)
+        weights = initial_weights(config) if weights is None else weights
+        timeline = Timeline.begin(Settings(learning, config.learning_rate), weights, memory)
         self._begin(State(config, epochs, Branches.begin(timeline)))
 
     def _begin(self, state: State) -> None:
@@ -288,7 +289,7 @@ class Session(Explaining, Comparing):
         h and h_prev can be changed as long as they are not used, a weight at any time, another value only just after its line.
         In the past this forks a branch; the old future stays. Returns the position.
         """
-        from tui_gru.debugger.timeline import edits
+        from tui_gru.debugger.timeline.timeline import edits
 
         if value is None:
             index, value = None, index
@@ -304,7 +305,7 @@ class Session(Explaining, Comparing):
         Neither the run nor a branch is touched. Raises `TuiGruError` for what cannot be changed or is not computed yet.
         """
         from tui_gru.debugger.analysis.what_if import what_if
-        from tui_gru.debugger.timeline import edits
+        from tui_gru.debugger.timeline.timeline import edits
 
         edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
         return what_if(self._timeline, self._moment, edit, t)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -70,7 +71,7 @@ class Surviving(ABC):
         `history_memory` bounds what is kept of the past, in bytes, from here on; without it, what bounded them before does. Raises
         `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
-        if Path(path).is_dir():
+        if isinstance(path, str | os.PathLike) and os.path.isdir(path) and _holds_a_recording(path):
             return cls._on_recording(path, history_memory)
         from tui_gru.debugger.storage.store import Recorder, load
 
@@ -233,6 +234,12 @@ class _Later:
     def is_due(self, state: State) -> bool:
         """Whether anything has been done."""
         return state.branches.named is not self.state.branches.named or state.samples is not self.state.samples
+
+
+def _holds_a_recording(folder: FilePath) -> bool:
+    from tui_gru.interop.recording.folder import holds_a_recording  # late: most sessions are files
+
+    return holds_a_recording(Path(folder))
 
 
 def _left_alone(path: Path) -> FilePath:

@@ -178,6 +178,24 @@ class Travelling(Surviving):
         """Go back to the last place before this one where a condition holds. True if it stopped there; else at the beginning."""
         return self._search(condition, False, progress)
 
+    @recorded
+    def run_to_not_finite(self, *, progress: Progress | None = None) -> bool:
+        """Go to the first number of the run that is not finite, as far as it has been run; of a recording, of all its steps.
+
+        True if there is one; `notice` says which it is.
+        """
+        from tui_gru.debugger.analysis.not_finite import first_not_finite
+
+        timeline = self._timeline
+        last = timeline.computed if timeline.memory.numbers is not None else self.newest.number
+        with self._under_way():
+            found = first_not_finite(timeline, last, self._monitor(None, progress))
+            if found is not None:
+                self._stand(self._branches, timeline.place(found.tick))
+        words = "every number so far is finite" if found is None else found.sentence(self.program)
+        self.notice = words if found is None else Trouble(words)
+        return found is not None
+
     def interrupt(self) -> None:
         """Stop a run that another thread is in, or is about to begin, at the end of the batch it is at."""
         self.interrupts += 1

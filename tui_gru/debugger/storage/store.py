@@ -132,7 +132,7 @@ def _check_own_numbers(state: State) -> None:
     """Raise `SessionFileError` for a run on given batches, whose weights and inputs a session file does not hold."""
     if (given := state.config.given) is not None:
         raise UnwritableSessionError(
-            f"a session on {given.title} cannot be saved: its weights and inputs are in {given.origin}; open that again"
+            f"a session on {given.title} cannot be saved: its numbers are in {given.origin} alone; stand in that again"
         )
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 
 import numpy as np
 
@@ -119,7 +119,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
         tolerance=max(tolerance_of(call) for call in calls),
         loss=sum(losses) / len(losses) if losses else np.nan,
         recorded=_recorded(steps, model),
-        said=lambda: sentences(steps),
+        said=lru_cache(maxsize=1)(partial(sentences, steps)),
     )
 
 

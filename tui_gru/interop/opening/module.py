@@ -54,7 +54,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     if others:
         said += f" Captured besides: {', '.join(others)}; name= shows one of them."
     given = Given(
-        title=f"{frame.module.name} of your script, step {step.number}",
+        title=f"{frame.module.name} of your script",
         origin="your script",
         inputs_from="your script",
         structure=frame.structure,

@@ -17,6 +17,7 @@ from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
 from tui_gru.interop.opening.module import calls_of
 from tui_gru.interop.recomputing.sequences import sequences
 from tui_gru.interop.recording.reading import Recording
+from tui_gru.interop.tensors import checked_shape
 
 FIXED = (
     "this is a recording: it holds the steps that were kept and not what trained them, so nothing can be trained on from it; "
@@ -39,7 +40,7 @@ def recorded_run(recording: Recording, name: str | None = None) -> Given:
     frame = batches.frame
     return Given(
         title=f"{module.name} of {folder}",
-        origin="the script that was recorded",
+        origin=folder,
         inputs_from=folder,
         structure=frame.structure,
         sizes=frame.sizes,
@@ -144,7 +145,7 @@ class RecordedBatches(Sequence[GivenBatch]):
             raise RecordingError(f"step {number:,} is damaged ({type(error).__name__}); copy it again") from None
 
     def _shape(self, i: int, call: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], learned: bool) -> CallShape:
-        T, B, _ = map(int, tensors[f"calls.{i}.x"])
+        T, B, _ = checked_shape(tensors[f"calls.{i}.x"])
         lengths, masks = (f"calls.{i}.{part}" in tensors for part in ("lengths", "mask_l0"))
         return CallShape(self._module, T, B, lengths, masks, learned, self._classes, str(call["dtype"]))
 

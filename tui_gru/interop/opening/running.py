@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +43,7 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
     sizes |= {"I": found.input_size} if numbers.table is None else {"V": len(numbers.table), "D": found.input_size}
     dtype = "float64" if found.dtype == "float64" else "float32"
     with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
-        weights = weights_for(structure, sizes, dtype, _values(found, numbers.table))
+        weights = weights_for(structure, sizes, dtype, values_of(found, numbers.table))
         inputs = {"x" if numbers.table is None else "token": numbers.x}
         if numbers.lengths is not None:
             inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
@@ -55,10 +57,20 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
         dtype=dtype,
         batches=(batch,),
         fixed=NO_LOSS,
+        reading=(found.reset, found.z),
+        again=partial(_again, found, numbers, path),
     )
 
 
-def _values(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
+def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: str | None, y: Array) -> tuple[Given, str]:
+    """The same numbers in another reading, beside the output that was expected, or else `y`."""
+    other = found.read_as(reset=reset, z=z)
+    expected = y if numbers.y is None else numbers.y
+    run = given_run(other, replace(numbers, y=expected), path)
+    return run, f"read with reset {other.reset}, z {other.z}"
+
+
+def values_of(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
     """Every parameter by our name for it. The z of a file that takes the new state does so here, too: nothing is negated."""
     values = {} if table is None else {"E": table}
     single = found.layers == 1 and not found.bidirectional

@@ -25,6 +25,15 @@ _SHARD = re.compile(r"step-(\d{8,15})\.rank(\d{1,6})\.safetensors")
 _LINES = re.compile(r"steps\.rank(\d{1,6})\.jsonl")
 
 
+def holds_a_recording(folder: Path) -> bool:
+    """Whether some file in a folder is called as one of a recording is."""
+    try:
+        names = os.listdir(folder)
+    except OSError:
+        return False
+    return any(name == RUN or step_and_rank(name) is not None or rank_of_lines(name) is not None for name in names)
+
+
 def shard_name(step: int, rank: int) -> str:
     return f"step-{step:08d}.rank{rank}.safetensors"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import struct
 from collections.abc import Mapping
@@ -63,11 +64,15 @@ def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
 
 def read_shapes(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
     """The JSON object, and the shape of each array as the header has it. Raises `ModelFileError`."""
-    header = safetensors.header(open_file(path))
+    header = safetensors.header(file := open_file(path))
     try:
-        return _about(header), {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
+        fits = all(math.prod(shape) <= file.size for shape in shapes.values())
     except (KeyError, TypeError):
         raise ModelFileError(safetensors.DAMAGED) from None
+    if not fits:
+        raise ModelFileError(safetensors.DAMAGED)
+    return _about(header), shapes
 
 
 def _about(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -86,13 +86,14 @@ def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
         name = _gradient(snapshot)
         gradients = [snapshot.value(name, t) if live[t] else None for t in steps]
         lines.append(_Line(f"|{write(name)}|", ["" if value is None else _size(value[row]) for value in gradients]))
-    if (expected := _expected(snapshot)) is not None:
+    if (expected := expected_output(snapshot)) is not None:
         pairs = zip(values, steps, strict=True)
         lines.append(_Line(_OFF, ["" if value is None else _off(value[row] - expected[t, row]) for value, t in pairs]))
     return lines
 
 
-def _expected(snapshot: Snapshot) -> Array | None:
+def expected_output(snapshot: Snapshot) -> Array | None:
+    """The output that the batch should have, as its owner computed it; None where it is not known, or is not what is shown."""
     given = snapshot.config.given
     expected = None if given is None else given.batches[snapshot.position.batch].expected
     fits = expected is not None and expected.shape == snapshot.record.array(_output(snapshot)).shape

@@ -15,6 +15,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
+from tui_gru.tui.panels import given_output
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
@@ -41,6 +42,8 @@ class LossTerms(SnapshotPanel):
     def caption(self) -> None:
         if (snapshot := self._snapshot) is not None:
             title = f"terms of the loss − {snapshot.minus}" if snapshot.minus else "loss, term by term"
+            if not snapshot.program.target:
+                title = "gradient of the loss" if snapshot.program.goes_back else "loss"
             self.set_titles(title, self.point_out() or f"t {snapshot.position.t + 1}")
 
     def build(self, width: int, height: int) -> Box:
@@ -61,7 +64,7 @@ def whole_size(snapshot: Snapshot) -> Size:
 def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
     names = snapshot.program.loss_names
     if not names.entry or not names.row or not names.timestep:
-        return text(palette, "this model ends without a loss", palette.dim)
+        return given_output.about_gradients(palette, snapshot, width, height)
     below = [_term3(palette, snapshot, width), _loss(palette, snapshot), _badge(palette, snapshot)]
     room = height - 2  # for ③ and the loss
     above = _full(palette, snapshot, row, width, room) or _picked(palette, snapshot, row, width, max(room, 1))

@@ -10,6 +10,7 @@ from textual.geometry import Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import widest, written_char
+from tui_gru.tui.panels import given_output
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers
@@ -18,7 +19,6 @@ from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, columns, hstack, quieted
 from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.written import Array, scale_of
 
-NO_HEAD = "this model ends without a prediction"
 _GAP = 2
 #: The least width of rows that stand side by side: with bars, and with numbers alone.
 _BLOCKS = (26, 17)
@@ -62,7 +62,7 @@ class Softmax(SnapshotPanel):
         if snapshot is None:
             return EMPTY
         if not snapshot.program.target:
-            return clip(self.palette, text(self.palette, NO_HEAD, self.palette.dim), width, height)
+            return given_output.difference_over_time(self.palette, snapshot, width, height)
         plan = self._plan(snapshot, width, height)
         y_hat, targets = snapshot.value(snapshot.program.loss_names.prediction), snapshot.value("target")
         self._full = scale_of(y_hat) if snapshot.minus else 1.0
@@ -127,6 +127,9 @@ class Softmax(SnapshotPanel):
         snapshot = self._snapshot
         if snapshot is None or not self.is_attached:
             return
+        if not snapshot.program.target:
+            self.set_titles(given_output.title(snapshot))
+            return
         plan = self._plan(snapshot, self.content_size.width, self.content_size.height)
         notes = [f"t {snapshot.position.t + 1}"]
         if plan.count < snapshot.config.vocab_size:
@@ -138,7 +141,11 @@ class Softmax(SnapshotPanel):
 
     @staticmethod
     def _fresh(snapshot: Snapshot) -> bool:
-        return snapshot.line is not None and snapshot.line.target == snapshot.program.loss_names.prediction
+        return (
+            bool(snapshot.program.target)
+            and snapshot.line is not None
+            and snapshot.line.target == snapshot.program.loss_names.prediction
+        )
 
 
 def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:

@@ -142,7 +142,9 @@ class ParameterMatrix(MatrixView):
 
 
 def _short(axis: str, i: int, vocabulary: str) -> str:
-    return shown_char(vocabulary[i]) if axis == "character" else f"{axis} {i + 1}"
+    if axis == "character":
+        return shown_char(vocabulary[i]) if vocabulary else f"token {i}"
+    return f"{axis} {i + 1}"
 
 
 class Weights(Container):

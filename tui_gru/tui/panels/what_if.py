@@ -55,7 +55,6 @@ class WhatIfPanel(Overlay):
 
     def build(self, width: int, height: int) -> Box:
         palette, what_if = self.palette, self.what_if
-        before, after = what_if.losses
         since = (
             " at the beginning of this batch, where this would change it"
             if what_if.t is None and not what_if.name.startswith("d")
@@ -63,13 +62,8 @@ class WhatIfPanel(Overlay):
         )
         lines = [
             *(self._line((part, palette.dim)) for part in folded(f"it is {short(what_if.was)}{since}", width)),
-            self._line(
-                ("loss  ", palette.plain), (short(before), palette.strong), (" → ", palette.dim), (short(after), palette.accent),
-                ("   ", palette.plain),
-                (numbers.wide(after - before).strip(), palette.signed((after > before) - (after < before))),
-            ),
-            [],
-        ]  # fmt: skip
+            *self._loss(),
+        ]
         if not what_if.differences:
             lines.append(self._line(("nothing else in this batch would differ", palette.dim)))
         rows = [self._told(difference) for difference in what_if.differences]
@@ -79,6 +73,19 @@ class WhatIfPanel(Overlay):
             lines += self._difference(difference, row, wide, most, width)
         written = from_rows(lines)
         return clip(palette, written, width, written.height)
+
+    def _loss(self) -> list[list[Segment]]:
+        """The loss, before and after; of one that was computed elsewhere the change to first order."""
+        palette, (before, after) = self.palette, self.what_if.losses
+        if (change := self.what_if.first_order) is not None:
+            ink = palette.signed((change > 0) - (change < 0))
+            return [self._line(("loss  ", palette.plain), (short(change), ink), (" or so, to first order", palette.dim)), []]
+        if not self._program.target:
+            return [[]]
+        arrow = (" → ", palette.dim)
+        values = ("loss  ", palette.plain), (short(before), palette.strong), arrow, (short(after), palette.accent)
+        by = numbers.wide(after - before).strip(), palette.signed((after > before) - (after < before))
+        return [self._line(*values, ("   ", palette.plain), by), []]
 
     def _told(self, d: Difference) -> tuple[str, str, str]:
         """The name, its timestep, and where in it the largest difference is."""

@@ -120,6 +120,8 @@ class WorkedEntry:
         if not picked:
             return ""
         pick = self.operands.given(self.row)
+        if not self.operands.vocabulary:
+            return f"token {pick} picks row {pick + 1} of {program.writer.name(picked)}"
         char = self.operands.vocabulary[pick]
         kind = "letter" if char.isalpha() else "character"
         return f"the {kind} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"

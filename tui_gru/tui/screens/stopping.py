@@ -95,6 +95,9 @@ class StoppingScreen(LookingScreen):
 
     # Runs that stop
 
+    def action_not_finite(self) -> None:
+        self.do(lambda progress: self.session.run_to_not_finite(progress=progress), batches=None)
+
     def action_continue(self, direction: int) -> None:
         """Run to the next stop. Where nothing could stop it, a run without an end is not begun: nobody could mean that."""
         stops = self.snapshot.stops

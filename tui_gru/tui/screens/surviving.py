@@ -61,6 +61,16 @@ class SurvivingScreen(LookingScreen):
 
         self.do(open_, batches=None)
 
+    def action_reading(self) -> None:
+        """Read the model file in the next convention, and stay where this session is."""
+
+        def read(_: Any) -> None:
+            from tui_gru.debugger.session.readings import other_reading
+
+            self.session = other_reading(self.session)
+
+        self.do(read, batches=None)
+
     # Where a session goes on that was opened from another's file
 
     @property
@@ -152,7 +162,7 @@ class SurvivingScreen(LookingScreen):
 
 def _opened(name: str, copy: bool, now: Session) -> Session:
     """The session of a name or path, instead of `now`. Raises `TuiGruError`, and then nothing has changed."""
-    from tui_gru.debugger.session import opening
+    from tui_gru.debugger.session.session import opening
     from tui_gru.debugger.storage import own_sessions
     from tui_gru.debugger.storage.session_errors import SessionInUseError
 

@@ -1,0 +1,82 @@
+"""A GRU of a file with its head, and a text: a run like any other, that begins with the weights of the file."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.given import weights_for
+from tui_gru.engine.weights import Weights
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.found import FoundGRU
+from tui_gru.interop.opening.equations import cell_in
+from tui_gru.interop.opening.running import values_of
+from tui_gru.interop.tensors import Array
+
+
+def character_run(
+    found: FoundGRU,
+    head: tuple[Array, Array | None],
+    table: Array | None,
+    text: str,
+    vocabulary: str | None,
+    options: dict[str, Any],
+) -> tuple[Config, Weights]:
+    """The config of a run on `text`, and the weights of the file to begin with. `head` is its matrix, (V, directions · H) or the
+    other way, and its bias (V); `table` the embedding (V, I), None for characters that are read one-hot.
+
+    Raises `TuiGruError` where they do not fit each other, or the vocabulary, which is in the order of the model's own indices.
+    """
+    if found.directions == ("reverse",):
+        raise ModelFileError(f"{found.name} reads backwards only, so that it predicts nothing; leave the head out", option="head")
+    width = len(found.directions) * found.hidden_size
+    weight, bias = _head(head, width)
+    classes = weight.shape[1]
+    read = found.input_size if table is None else len(table)
+    if table is not None and table.shape[1] != found.input_size:
+        raise ModelFileError(
+            f"the embedding has the shape {table.shape}; {found.name} reads {found.input_size} numbers", option="embedding"
+        )
+    if read != classes:
+        cure = "name its table with embedding" if table is None else "they belong to other models"
+        raise ModelFileError(
+            f"{found.name} reads {read} different characters, and its head predicts {classes}; {cure}", option="head"
+        )
+    characters = vocabulary if vocabulary is not None else "".join(sorted(set(text)))
+    if len(characters) != classes:
+        raise TuiGruError(
+            f"the vocabulary has {len(characters)} characters, and the model {classes}; give those it was trained on, in its order",
+            option="vocabulary",
+        )
+    cell, cell_text = cell_in(found.convention)
+    config = Config.of(
+        text=text,
+        vocabulary=characters,
+        hidden_size=found.hidden_size,
+        layers=found.layers,
+        bidirectional=found.bidirectional,
+        embedding=0 if table is None else found.input_size,
+        cell=cell,
+        cell_text=cell_text,
+        init="file",
+        dtype="float64" if found.dtype == "float64" else "float32",
+        **options,
+    )
+    values = {**values_of(found, table), "Wy": weight, "by": bias}
+    with np.errstate(all="ignore"):
+        return config, weights_for(config.structure, config.sizes, config.dtype, values)
+
+
+def _head(head: tuple[Array, Array | None], width: int) -> tuple[Array, Array]:
+    """(directions · H, V), and (V), zero where there is no bias."""
+    weight, bias = head
+    if weight.ndim != 2 or width not in weight.shape:
+        raise ModelFileError(f"the head has the shape {weight.shape}, and the GRU hands on {width} numbers", option="head")
+    weight = weight.T if weight.shape[1] == width else weight  # torch has (V, H)
+    bias = np.zeros(weight.shape[1]) if bias is None else bias
+    if bias.shape != (weight.shape[1],):
+        raise ModelFileError(f"the bias of the head has the shape {bias.shape}, and its matrix {weight.shape}", option="head")
+    return weight, bias

@@ -1,0 +1,37 @@
+"""The tensors of a file by name: a head and an embedding that belong to a GRU in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from os import PathLike
+from pathlib import Path
+
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.formats import npz, safetensors, torch_checkpoint
+from tui_gru.interop.tensors import Array, Tensor
+
+
+def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
+    """Every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
+    file = open_file(Path(path))
+    if torch_checkpoint.fits(file):
+        return torch_checkpoint.tensors(file)[0]
+    if npz.fits(file):
+        return npz.tensors(file)
+    if safetensors.fits(file):
+        return safetensors.tensors(file)
+    raise ModelFileError(f"{printable(path, 1000)}: tensors by name are read of torch, safetensors and npz files; give arrays")
+
+
+def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array, Array | None]:
+    """The matrix called `name`, or `name.weight`, and the bias beside it, if there is one. Raises `ModelFileError`."""
+    found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
+    if found is None:
+        raise ModelFileError(f"there is no tensor {name!r} in it; {did_you_mean(name, tuple(tensors))}", option=option)
+    weight = tensors[found].read()
+    if weight.ndim != 2:
+        raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)
+    bias = tensors.get(f"{found.removesuffix('weight')}bias") if found.endswith("weight") else None
+    return weight, None if bias is None else bias.read()
