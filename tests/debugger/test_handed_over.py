@@ -6,7 +6,7 @@ import pytest
 
 from tests.debugger.acting import assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger.session.session import opening
+from tui_gru.debugger.session import opening
 from tui_gru.debugger.storage.session_errors import SessionInUseError, UnwritableSessionError
 from tui_gru.debugger.storage.store import session_path
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger.session.session import opening, surviving
+from tui_gru.debugger.session import opening, surviving
 from tui_gru.debugger.storage import own_sessions, state_writer, store
 from tui_gru.debugger.storage.session_errors import SessionInUseError, SessionMissingError
 from tui_gru.debugger.storage.store import Recorder

@@ -9,7 +9,7 @@ import pytest
 
 from tests.debugger.acting import assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger.session.session import opening
+from tui_gru.debugger.session import opening
 from tui_gru.debugger.storage import session_file
 from tui_gru.debugger.storage.session_errors import (
     DamagedSessionError,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tui_gru.cli.model import read_text
+from tui_gru.cli.model import read_text_file
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.errors import TuiGruError
@@ -143,7 +143,7 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
     if options["text"] is not None and options["file"] is not None:
         raise TuiGruError("--text and --file are both given; keep one of them")
     if (file := options.pop("file")) is not None:
-        options["text"] = read_text(file)
+        options["text"] = read_text_file(file)
     with _options_of_the_command():
         session = _opened(path, {name: value for name, value in options.items() if value is not None})
     require_terminal()

@@ -13,7 +13,7 @@ from unicodedata import normalize
 
 import numpy as np
 
-from tui_gru.debugger.expressions.parser import values as values
+from tui_gru.debugger.expressions import values as values
 from tui_gru.debugger.expressions.text import ConditionError, ExpressionText
 from tui_gru.debugger.expressions.values import Array, Moments, Operation, Verdict
 

@@ -289,7 +289,7 @@ class Session(Explaining, Comparing):
         h and h_prev can be changed as long as they are not used, a weight at any time, another value only just after its line.
         In the past this forks a branch; the old future stays. Returns the position.
         """
-        from tui_gru.debugger.timeline.timeline import edits
+        from tui_gru.debugger.timeline import edits
 
         if value is None:
             index, value = None, index
@@ -305,7 +305,7 @@ class Session(Explaining, Comparing):
         Neither the run nor a branch is touched. Raises `TuiGruError` for what cannot be changed or is not computed yet.
         """
         from tui_gru.debugger.analysis.what_if import what_if
-        from tui_gru.debugger.timeline.timeline import edits
+        from tui_gru.debugger.timeline import edits
 
         edit = edits.Edit(arguments.text("a name", name), edits.as_index(index), value)
         return what_if(self._timeline, self._moment, edit, t)

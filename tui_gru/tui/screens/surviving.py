@@ -162,7 +162,7 @@ class SurvivingScreen(LookingScreen):
 
 def _opened(name: str, copy: bool, now: Session) -> Session:
     """The session of a name or path, instead of `now`. Raises `TuiGruError`, and then nothing has changed."""
-    from tui_gru.debugger.session.session import opening
+    from tui_gru.debugger.session import opening
     from tui_gru.debugger.storage import own_sessions
     from tui_gru.debugger.storage.session_errors import SessionInUseError
 
