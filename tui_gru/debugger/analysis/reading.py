@@ -10,6 +10,7 @@ A model that also reads backwards has no such row: the text is cut into windows 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.model import model_of
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
@@ -119,6 +121,8 @@ class _Reader:
         self._progress, self._stop = progress, stop
         self._page, self._axes = config.model.page, config.model.axes
         self._total, self._done = len(ids), 0
+        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough, where no more is asked for
+        self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
 
     def side_by_side(self, rows: int) -> dict[str, Array] | None:
         """As pieces that are mended afterwards; None where this network does not forget how a piece began."""
@@ -175,9 +179,11 @@ class _Reader:
 
     def _record(self, rows: int, timesteps: int) -> BatchRecord:
         config = self._config
-        model = compiled(config.structure, config.sizes | {"B": rows, "T": timesteps}, config.dtype)
+        model = compiled(self._structure, config.sizes | {"B": rows, "T": timesteps}, config.dtype)
         record = BatchRecord(model)
-        record.before = Weights(model.layout, self._weights.flat)
+        record.before = Weights.zeros(model.layout, config.dtype)
+        for name in model.layout.names:
+            record.before[name][...] = self._weights[name]
         model.cut(record.before, "forward")
         return record
 
