@@ -41,7 +41,7 @@ def saturated_gate(x: Examined) -> Iterator[Finding]:
         first, last = x.record(0).array(name), x.recent[-1][1].array(name)
         if _stuck(first, limits, _MOST) is not None and first[..., 0].size >= _FEW:
             yield _saturated(x, name, limits, first, 0, 1)
-        elif x.varied and (made.function != "tanh" or name in x.program.model.page.states):
+        elif x.varied and made.function != "tanh":  # of a gate
             deep = replace(limits, edge=_DEEP)
             if _stuck(x.stacked(name), deep, _DEEPLY) is not None:
                 yield _saturated(x, name, deep, last, x.recent[-1][0], len(x.recent))
