@@ -87,9 +87,10 @@ async def test_a_branch_has_findings_of_its_own() -> None:
 async def test_findings_are_looked_for_after_a_long_run() -> None:
     app = opened({})
     async with app.run_test(size=(160, 50)) as pilot:
-        await pilot.pause()
-        app.screen.after_run(10.0)
-        assert [each.name for each in app.screen.session.found] == ["rows-do-not-continue"]
+        await press(pilot, "l 80e")
+        assert "finding" not in header(app)
+        await press(pilot, "90e")
+        assert "1 finding" in header(app)
 
 
 def header(app: Any) -> str:

@@ -23,7 +23,7 @@ _ALWAYS = 0.9  # of its entries: then a unit is saturated
 _SHUT = 0.99  # of the old state that is kept
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
-_DEAD, _RARE = 1e-4, 0.1  # of the range; of the units: in a large healthy network some hardly vary for a while
+_DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network some hardly vary for a while
 _SHORT = 100  # batches: of a shorter run the first one is looked at, too
 
 
