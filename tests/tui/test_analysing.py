@@ -269,7 +269,7 @@ PICTURES = {
 }
 
 
-@pytest.mark.parametrize("size", [(160, 50), (80, 24)], ids=["wide", "narrow"])
+@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24)], ids=["wide", "normal", "narrow"])
 @pytest.mark.parametrize("name", PICTURES)
 def test_pictures(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
     assert _pictured(snap_compare, name, size)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 from textual.style import Style as TextStyle
 
+from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.snapshot import Snapshot
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
@@ -19,6 +20,9 @@ from tui_gru.tui.widgets.plot import curve
 class LossCurve(Panel):
     """Loss over batches, a mark at the present one, a rule after each epoch, the newest loss in the border.
 
+    Dashed lines are, where the axis spans them, what guessing (log V), the frequencies of characters (unigram), and those of pairs
+    (bigram) would lose.
+
     Where two branches are compared, both losses, and their names in the border.
     """
 
@@ -26,11 +30,13 @@ class LossCurve(Panel):
         super().__init__(id=id, classes=classes)
         self._series, self._other = LossSeries(), LossSeries()
         self._names: tuple[str, ...] = ()
+        self._text, self._vocab_size = "", 1
         self._here: int | None = None
         self._epoch: int | None = None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, epoch = snapshot.position.number, snapshot.program.num_batches
+        self._text, self._vocab_size = snapshot.corpus.text, snapshot.config.vocab_size
         other = snapshot.other
         names = () if other is None else (snapshot.branch, other.name)
         differs = self._series.follow(snapshot.losses, number, snapshot.branch)
@@ -63,8 +69,12 @@ class LossCurve(Panel):
 
     def build(self, width: int, height: int) -> Box:
         hint = with_keys(self, "no batch finished yet: <step.batch> runs one")
-        second = self._other.envelope if self._names else None
         plot = curve(
-            self.palette, self._series.envelope, width, height, here=self._here, every=self._epoch, second=second, placeholder=hint
-        )
+            self.palette, self._series.envelope, width, height,
+            here=self._here,
+            every=self._epoch,
+            second=self._other.envelope if self._names else None,
+            levels=baselines(self._text, self._vocab_size).lines if len(self._series) else (),
+            placeholder=hint,
+        )  # fmt: skip
         return clip(self.palette, plot, width, height)
