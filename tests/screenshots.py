@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,18 @@ LARGE_TEXT = (
     "it was the epoch of belief, it was the epoch of incredulity, it was the season of Light, it was the season of Darkness, "
     "it was the spring of hope, it was the winter of despair.\n"
 )
+
+
+def speech(length: int, seed: int = 1) -> str:
+    """Who said what, in words drawn at random: all that there is to be learnt are words, names and quotation marks."""
+    draw = random.Random(seed)
+    line = "we can go to the sea now or stay at home and read a book if it rains again so call me when you are there"
+    words = line.split()
+    text = ""
+    while len(text) < length:
+        said, then = (" ".join(draw.choice(words) for _ in range(draw.randint(*count))) for count in ((2, 7), (1, 4)))
+        text += f'{draw.choice(["Ann", "Ben", "Eve", "Tom"])} {draw.choice(["said", "asked", "wrote"])} "{said}" {then}.\n'
+    return text[:length]
 
 
 @dataclass(frozen=True)
@@ -65,6 +78,7 @@ def typed(command: str) -> str:
     return f": {' '.join('space' if char == ' ' else char for char in command)} enter"
 
 
+SPEECH = {"text": speech(12_000), "hidden_size": 48, "batch_size": 8, "seq_length": 32}
 PICTURES = (
     Picture("main", "p l 40n s 6o"),
     Picture("backward", "l n n s s s 12o"),
@@ -72,6 +86,9 @@ PICTURES = (
     Picture("origin", "l n n s o o o o enter"),
     Picture("change", f"l n {typed('why Wz[3,0]')} down down down down enter > down enter"),
     Picture("check", "l 2n k"),
+    Picture("findings", f"l 900e {typed('sample Ma 10 0.0')} !"),
+    Picture("units", f"l 8e h {typed('class in-quotes')} {'right ' * 20} z", options=SPEECH),
+    Picture("influence", "l 8e 2n 22s y", (110, 24), options=SPEECH),
     Picture("stops", f"{typed('watch max(abs(h))')} {typed('break h if any(h > 0.95)')} l c c m a 5n"),
     Picture("branches", f"l 40e {typed('go e20')} {typed('set Wh[2,0] -1')} 20e ="),
     Picture("narrow", "s s o o o", (80, 24)),

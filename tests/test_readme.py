@@ -70,6 +70,7 @@ def test_what_is_installed_is_there_to_be_installed() -> None:
 @pytest.fixture
 def in_a_folder_with_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / "book.txt").write_text(README, encoding="utf-8")
+    tui_gru.Session().save(tmp_path / "walk.tui-gru")
     monkeypatch.chdir(tmp_path)
     torch.manual_seed(1)
     modules = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4)})
@@ -85,7 +86,7 @@ def in_a_folder_with_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_shell_command_is_done(words: list[str], in_a_folder_with_a_book: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     assert capsys.readouterr().err == ""
-    written = [word for word in words if word.endswith((".json", ".npz", ".svg"))]
+    written = [word for word in words if word.endswith((".json", ".npz", ".svg", ".html"))]
     assert all((in_a_folder_with_a_book / name).stat().st_size for name in written)
 
 

@@ -71,7 +71,7 @@ VERBS = (
     Verb("stops", "B", "stops", "", "list, edit, delete breakpoints, watches, marks", _STOP),
     Verb("match.next", "right_square_bracket", "match(1)", "", "next match of the last condition", _STOP),
     Verb("match.back", "left_square_bracket", "match(-1)", "", "the match before", _STOP),
-    Verb("not.finite", "exclamation_mark", "not_finite", "", "to the first number of the run that is not finite", _GO),
+    Verb("not.finite", "circumflex_accent", "not_finite", "", "to the first number of the run that is not finite", _GO),
     Verb("mark", "m", "letter('mark')", "", "mark this place, under the letter typed next", _STOP),
     Verb("jump", "apostrophe", "letter('jump')", "", "jump to the mark of the letter typed next; ' goes back", _STOP),
     Verb("suppose", "i", "suppose", "", "another number in its place: what would follow, and enter keeps it", _LOOK),

@@ -90,3 +90,13 @@ def test_nothing_is_touched():
     for each in (session, plain):
         each.step("epoch", 3)
     assert (session.snapshot().moment.weights.flat == plain.snapshot().moment.weights.flat).all()
+
+
+@pytest.mark.parametrize("ask", [Session.findings, Session.report, Session.units, Session.influence], ids=lambda ask: ask.__name__)
+def test_what_takes_long_can_be_stopped(ask):
+    session = trained()
+    session.interrupt()
+    with pytest.raises(TuiGruError, match="stopped"):
+        ask(session)
+    session.forget_interrupt()
+    ask(session)

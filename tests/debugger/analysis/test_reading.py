@@ -67,16 +67,31 @@ def test_pieces_side_by_side_are_the_one_row(options):
     same(by_row, as_one_row(session, weights, names, 97), session.config.dtype)
 
 
-def test_a_network_that_does_not_forget_is_read_as_one_row_after_all(monkeypatch):
-    session, weights = trained()
+def slow(weights, chars=slice(None)):
+    """Weights of a network that keeps nearly all of its state when it reads these characters, and forgets it else."""
     weights = weights.copy()
     for name in ("Wz", "Uz"):
         weights[name][...] = 0
-    weights["bz"][...] = 5  # z is .993: of h, half is left after a hundred characters
+    weights["Wz"][chars] = 5  # z is .993: of h, half is left after a hundred characters
+    return weights
+
+
+def test_a_network_that_does_not_forget_is_read_as_one_row():
+    session, weights = trained()
     done = []
-    found = read_text(session.config, weights, LONG, ["h"], progress=lambda *at: done.append(at))
-    same(found, read_text(session.config, weights, LONG, ["h"], pieces=1))
-    assert done[-1] == (2 * len(LONG), 2 * len(LONG))
+    found = read_text(session.config, slow(weights), LONG, ["h"], progress=lambda *at: done.append(at))
+    same(found, read_text(session.config, slow(weights), LONG, ["h"], pieces=1))
+    assert done[-1] == (len(LONG), len(LONG))
+
+
+def test_a_network_that_ceases_to_forget_is_read_as_one_row_after_all():
+    text = LONG[:600] + "z" * (len(LONG) - 600)
+    session, weights = trained(text)
+    weights = slow(weights, session.config.vocabulary.index("z"))
+    done = []
+    found = read_text(session.config, weights, text, ["h"], progress=lambda *at: done.append(at))
+    same(found, read_text(session.config, weights, text, ["h"], pieces=1))
+    assert done[-1] == (2 * len(text), 2 * len(text))
 
 
 def test_the_loss_is_of_the_character_after_it_and_nothing_comes_after_the_last():

@@ -165,7 +165,9 @@ class Activity:
         values = np.where(np.isfinite(own := self.unit(unit)), sign * own, -np.inf)
         enough = min(len(values), count * (2 * max(apart, 1) + 1))  # each place keeps so many others out
         found: list[Place] = []
-        for at in np.argsort(-values, kind="stable")[:enough].tolist():
+        least = np.partition(values, -enough)[-enough] if enough else np.inf  # sorting all of a long text takes ten times as long
+        candidates = np.flatnonzero(values >= least)
+        for at in candidates[np.argsort(-values[candidates], kind="stable")][:enough].tolist():
             if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= apart for place in found):
                 found.append(Place(at, float(own[at])))
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +27,7 @@ class Baselines:
         return ("log V", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)
 
 
+@lru_cache(maxsize=8)
 def baselines(text: str, vocab_size: int) -> Baselines:
     """The cross-entropies that the frequencies in a text give on that text itself, so that no table of these kinds does better.
 

@@ -2,7 +2,7 @@
 
 One row is slow, so a long text is cut into pieces that are read side by side, as rows of a batch. A piece cannot know in which
 state it begins, so it begins at zero, and is then read again from the state in which the piece before it ended, until its states
-are again those of the first time: a network forgets how it began. One that does not is read as one row after all.
+are again those of the first time: a network forgets how it began. One that does not is read as one row.
 
 A model that also reads backwards has no such row: the text is cut into windows of the training's timesteps, each from zero states.
 """
@@ -10,6 +10,7 @@ A model that also reads backwards has no such row: the text is cut into windows 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.model import model_of
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
@@ -76,7 +78,7 @@ def read_text(
         if config.bidirectional:
             return reader.windows(config.seq_length)
         count = max(1, min(pieces, len(ids) // SHORTEST))
-        return (reader.side_by_side(count) if count > 1 else None) or reader.one_row()
+        return (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
 
 
 def _ignore(done: int, total: int) -> None: ...
@@ -119,6 +121,22 @@ class _Reader:
         self._progress, self._stop = progress, stop
         self._page, self._axes = config.model.page, config.model.axes
         self._total, self._done = len(ids), 0
+        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough, where no more is asked for
+        self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
+
+    def forgets(self, pieces: int) -> bool:
+        """Whether two rows that begin differently come to the same states, in what may be read again of a piece: else it would be
+        for nothing to read them side by side."""
+        record, inputs, targets = self._record(2, CHUNK), *self._shifted()
+        states = [np.zeros_like(begin) for begin, _ in record.borders]
+        for state in states:
+            state[1] = 0.5
+        for first in range(0, int(PATIENCE * len(self._ids) / pieces) - CHUNK, CHUNK):
+            here = slice(first, first + CHUNK)
+            states = self._chunk(record, states, np.tile(inputs[here], (2, 1)), np.tile(targets[here], (2, 1)))
+            if all(_is_same(state[0], state[1]) for state in states):
+                return True
+        return False
 
     def side_by_side(self, rows: int) -> dict[str, Array] | None:
         """As pieces that are mended afterwards; None where this network does not forget how a piece began."""
@@ -175,9 +193,11 @@ class _Reader:
 
     def _record(self, rows: int, timesteps: int) -> BatchRecord:
         config = self._config
-        model = compiled(config.structure, config.sizes | {"B": rows, "T": timesteps}, config.dtype)
+        model = compiled(self._structure, config.sizes | {"B": rows, "T": timesteps}, config.dtype)
         record = BatchRecord(model)
-        record.before = Weights(model.layout, self._weights.flat)
+        record.before = Weights.zeros(model.layout, config.dtype)
+        for name in model.layout.names:
+            record.before[name][...] = self._weights[name]
         model.cut(record.before, "forward")
         return record
 

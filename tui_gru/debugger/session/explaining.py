@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -73,8 +74,8 @@ class Explaining(Travelling):
         """
         from tui_gru.debugger.analysis.findings.table import find
 
-        held_out = self._checked_held_out(held_out)
-        found = find(self._timeline, self._moment, self.samples, held_out=held_out, monitor=self._stop_asked, progress=progress)
+        held_out, heed = self._checked_held_out(held_out), self._heeding(progress)
+        found = find(self._timeline, self._moment, self.samples, held_out=held_out, monitor=self._stop_asked, progress=heed)
         self._found = (self._timeline, found)
         return found
 
@@ -85,7 +86,7 @@ class Explaining(Travelling):
         held_out = self._checked_held_out(held_out)
         return gather(
             self._timeline, self._moment, self.samples,
-            title=title, held_out=held_out, monitor=self._stop_asked, progress=progress,
+            title=title, held_out=held_out, monitor=self._stop_asked, progress=self._heeding(progress),
         )  # fmt: skip
 
     def _checked_held_out(self, text: str) -> str:
@@ -98,10 +99,23 @@ class Explaining(Travelling):
             )
         return text
 
+    def _heeding(self, progress: Progress | None) -> Callable[[str], None]:
+        """The progress of something that is done in parts, between which it can be stopped."""
+
+        def heed(words: str) -> None:
+            self._check_not_stopped()
+            if progress is not None:
+                progress(words)
+
+        return heed
+
     def _stop_asked(self, batch: int, record: BatchRecord) -> bool:
+        self._check_not_stopped()
+        return False
+
+    def _check_not_stopped(self) -> None:
         if self._interrupted.is_set():
             raise TuiGruError("stopped before everything had been looked at")
-        return False
 
     def units(
         self, name: str = "", *, row: int | None = None, text: str | None = None, progress: Progress | None = None

@@ -47,10 +47,11 @@ class ArrayList(ListOverlay):
         super().__init__()
         self._snapshot: Snapshot | None = None
         self._shown: list[tuple[Ref, Array, Summary]] = []
+        self._summaries: dict[Ref, Summary] = {}
         self._after = -1  # the saturated unit asked about last
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        self._snapshot = snapshot
+        self._snapshot, self._summaries = snapshot, {}
         self._set_titles()
         self.refresh_content()
 
@@ -60,6 +61,12 @@ class ArrayList(ListOverlay):
     def _set_titles(self) -> None:
         hints = ["enter: where the largest entry comes from", "> the next saturated unit", with_keys(self, "<stop> closes")]
         self.set_titles("every array in a line", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the arrays that are listed, in order."""
+        self._ensure_built()
+        return [ref.name for ref, _, _ in self._shown]
 
     # Drawing
 
@@ -98,8 +105,9 @@ class ArrayList(ListOverlay):
         for ref, array in arrays:
             if array is None or not array.size or array.dtype.kind != "f":
                 continue
-            limits = None if ref.change else limits_of(program, ref.name)
-            what = summary(array, limits, bins=_BINS)
+            if ref not in self._summaries:  # the rows are made again for another width
+                self._summaries[ref] = summary(array, None if ref.change else limits_of(program, ref.name), bins=_BINS)
+            what = self._summaries[ref]
             self._shown.append((ref, array, what))
             name = f"{'Δ' if ref.change else ''}{program.writer.name(ref.name)}"
             yield tuple(self._row(palette, transliterate(name, palette.glyphs), ref, array, what, width))

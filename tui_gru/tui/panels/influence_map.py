@@ -14,7 +14,7 @@ from textual.message import Message
 
 from tui_gru.debugger.analysis.influence import Influence, Reach
 from tui_gru.debugger.analysis.unrolled import Wide
-from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import fitting, folded, written_char
 from tui_gru.tui.glyphs import transliterate
@@ -89,7 +89,7 @@ class InfluenceMap(Overlay):
         found, program = self.influence, self._snapshot.program
         name = program.writer.name(program.loss_names.prediction or program.model.page.output)
         if found.text:
-            char, last = printable(program.config.vocabulary[found.character]), printable(found.text[found.at])
+            char, last = shown_char(program.config.vocabulary[found.character]), shown_char(found.text[found.at])
             return f"after “{last}” {name} gives the likeliest character, “{char}”, {np.exp(found.value):.4f}"
         return f"entry {found.character + 1} of {name} is {found.value:+.4f}"
 
@@ -131,19 +131,17 @@ class InfluenceMap(Overlay):
         return f"falls under a tenth of its largest after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
 
     def _states(self, palette: Palette, width: int) -> Iterator[Row]:
-        """The norm of the gradient with respect to each state after each input, as columns."""
+        """The norm of the gradient with respect to each state after each input, as columns: under the characters, where those take
+        one line."""
         assert self._snapshot is not None
         program, found = self._snapshot.program, self.influence
         for state, norms in found.states.items():
             reach = found.reach(state)
-            name = f"∂/∂{program.writer.name(state)}"
-            words = (
-                f"{name:<8} under a tenth after {reach.steps}" if reach.falls else f"{name:<8} not under a tenth in {reach.steps}"
-            )
-            words = transliterate(words, palette.glyphs) + "  "
+            fall = f"under a tenth after {reach.steps}" if reach.falls else f"not under a tenth in {reach.steps}"
+            words = transliterate(f"  ∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
-            column = _columns(palette, norms / largest)
-            yield (Segment(words, palette.dim), Segment(column[-max(width - cell_len(words), 1) :], palette.gate))
+            columns = _columns(palette, norms / largest)
+            yield (Segment(columns[-max(width - cell_len(words), 1) :], palette.gate), Segment(words, palette.dim))
 
     def _words(self, palette: Palette, words: str, width: int) -> Iterator[Row]:
         for line in folded(words, width):

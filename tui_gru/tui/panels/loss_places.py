@@ -48,6 +48,7 @@ class LossPlaces(ListOverlay):
         super().__init__()
         self._losses, self._baselines, self._of = losses, baselines, of
         self._hardest = losses.hardest(_HARDEST, apart=8)
+        self._by_class = sorted((each for each in losses.by_class() if each.count), key=lambda each: -each.share)
         self._group = _GROUPS[0]
         self._snapshot: Snapshot | None = None
 
@@ -97,7 +98,7 @@ class LossPlaces(ListOverlay):
 
     def _shares(self) -> list[Share]:
         if self._group == _GROUPS[0]:
-            return sorted((each for each in self._losses.by_class() if each.count), key=lambda each: -each.share)
+            return self._by_class
         assert self._snapshot is not None
         corpus = self._snapshot.corpus
         if not isinstance(corpus, Corpus):

@@ -16,7 +16,7 @@ from textual.message import Message
 
 from tui_gru.debugger.analysis.activity import Activity, Correlated, context, over_row
 from tui_gru.debugger.analysis.classes import CharacterClass
-from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.weights import Array
 from tui_gru.tui.characters import cut, fitting, written_char
@@ -187,7 +187,7 @@ class UnitsMap(Overlay):
         yield (Segment(self._called(unit).ljust(label), palette.accent), Segment(bars, palette.gate))
         now = activity.unit(unit)[self.at]
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
-        char = f" after “{printable(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
+        char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
         yield _line(palette, f"{words}{char}", width, f"like it: {', '.join(like)}" if like else "")
         for said, places in (("most on in  ", activity.most(unit, 4)), ("least in    ", activity.least(unit, 4))):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -24,25 +23,21 @@ if TYPE_CHECKING:
 
 
 FEW_CHARACTERS = 1000  # a text of no more is read at once, without a thread
-COSTS_A_TENTH = 10  # times as long as looking for findings: after a run that took longer they are looked for unasked
+MANY_BATCHES = 250  # looking for findings takes as long as two dozen batches: after a run ten times as long it is done unasked
 
 
 class AnalysingScreen(ExplainingScreen):
     """Subclasses go to places in time (`go`)."""
 
-    _finding_seconds = 0.05  # what it has cost
-
     def go(self, place: str | int) -> None:
         """Go to a place in time."""
         raise NotImplementedError
 
-    def after_run(self, seconds: float) -> None:
-        """Look for findings, so that the top line can say that there are some, where that takes a tenth of the run at most."""
-        if seconds >= COSTS_A_TENTH * self._finding_seconds:
-            begun = time.monotonic()
+    def after_run(self, batches: int) -> None:
+        """Look for findings after a long run, so that the top line can say that there are some."""
+        if batches >= MANY_BATCHES:
             with suppress(TuiGruError):  # it was stopped, which was meant for the run
                 self.session.findings()
-            self._finding_seconds = time.monotonic() - begun
 
     def action_findings(self) -> None:
         """Look for what is wrong with the run up to here, and list it."""

@@ -110,14 +110,15 @@ class RunningScreen(Screen[None]):
     @work(thread=True, exclusive=True, exit_on_error=True)
     def _work(self, verb: Verb) -> None:
         def whole(progress: Progress | None) -> None:
-            begun = time.monotonic()
+            before, interrupts = self.session.position.number, self.session.interrupts
             verb(progress)
-            self.after_run(time.monotonic() - begun)
+            if self.session.interrupts == interrupts:
+                self.after_run(self.session.position.number - before)
 
         carry_out(whole, self.post_message)
 
-    def after_run(self, seconds: float) -> None:
-        """Called in the thread of a run at its end, with the time that it took."""
+    def after_run(self, batches: int) -> None:
+        """Called in the thread of a run that nobody has stopped, at its end, with how many batches it went on."""
 
     def on_progressed(self, event: Progressed) -> None:
         if self._run is not None:

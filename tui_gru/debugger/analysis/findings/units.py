@@ -23,7 +23,7 @@ _ALWAYS = 0.9  # of its entries: then a unit is saturated
 _SHUT = 0.99  # of the old state that is kept
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
-_DEAD, _RARE = 1e-4, 0.1  # of the range; of the units: in a large healthy network some hardly vary for a while
+_DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network some hardly vary for a while
 _SHORT = 100  # batches: of a shorter run the first one is looked at, too
 
 
@@ -41,7 +41,7 @@ def saturated_gate(x: Examined) -> Iterator[Finding]:
         first, last = x.record(0).array(name), x.recent[-1][1].array(name)
         if _stuck(first, limits, _MOST) is not None and first[..., 0].size >= _FEW:
             yield _saturated(x, name, limits, first, 0, 1)
-        elif x.varied and (made.function != "tanh" or name in x.program.model.page.states):
+        elif x.varied and made.function != "tanh":  # of a gate
             deep = replace(limits, edge=_DEEP)
             if _stuck(x.stacked(name), deep, _DEEPLY) is not None:
                 yield _saturated(x, name, deep, last, x.recent[-1][0], len(x.recent))
