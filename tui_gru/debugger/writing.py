@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from tui_gru.debugger.branches import Branches
-from tui_gru.debugger.finite import FiniteWatch
 from tui_gru.debugger.journal import Action, Settings
 from tui_gru.debugger.position import Position
 from tui_gru.debugger.setting_stops import SettingStops
@@ -15,6 +14,7 @@ from tui_gru.debugger.state import State
 from tui_gru.debugger.stops import LogLine
 from tui_gru.debugger.surviving import HITS, LOG, recorded
 from tui_gru.debugger.travelling import Progress
+from tui_gru.debugger.trouble_watch import TroubleWatch
 
 if TYPE_CHECKING:
     from tui_gru.debugger.tallies import Key, Tallies, Tally
@@ -56,7 +56,7 @@ class Writing(SettingStops):
         others = [each for each in self._hits_of.get(self.branch, ()) if each != tick]
         self._keep_hits(self.branch, (*others, tick)[-MOST_HITS:])
 
-    def _stopped(self, watch: FiniteWatch | None, tick: int) -> int:
+    def _stopped(self, watch: TroubleWatch | None, tick: int) -> int:
         place = super()._stopped(watch, tick)
         if self.notice:
             self._note_hit(place)
