@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from pydoc_data.topics import topics
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -17,11 +18,15 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.screenshot import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
-LARGE_TEXT = (
-    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
-    "it was the epoch of belief, it was the epoch of incredulity, it was the season of Light, it was the season of Darkness, "
-    "it was the spring of hope, it was the winter of despair.\n"
-)
+README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+#: The text that the README learns, and how; its cell.
+TOPICS = {
+    "text": "".join(topics[key] for key in sorted(topics))[:26_000],
+    "hidden_size": 64,
+    "batch_size": 8,
+    "seq_length": 16,
+}
+CELL = README.partition("```cell\n")[2].partition("```")[0]
 
 
 def speech(length: int, seed: int = 1) -> str:
@@ -79,6 +84,7 @@ def typed(command: str) -> str:
 
 
 SPEECH = {"text": speech(12_000), "hidden_size": 48, "batch_size": 8, "seq_length": 32}
+TRAINED = "15e"  # of the text: numbers after so many batches depend on the machine's products of matrices
 PICTURES = (
     Picture("main", "p l 40n s 6o"),
     Picture("backward", "l n n s s s 12o"),
@@ -95,7 +101,8 @@ PICTURES = (
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
     Picture("opened", "4s o o o o", (120, 36), session=ported),
-    Picture("large", "l 3n s o", options={"text": LARGE_TEXT * 4, "hidden_size": 32, "batch_size": 8, "seq_length": 16, "seed": 7}),
+    Picture("text", f"l {TRAINED} {typed('sample The 150 0.5 fed-back')} 3s 4o", options=TOPICS),
+    Picture("own", "l n n 5s 3o", options={"cell": "my.cell", "cell_text": CELL}),
 )
 
 if __name__ == "__main__":

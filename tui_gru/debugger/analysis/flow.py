@@ -70,11 +70,11 @@ def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, 
         arrays = {name: record.array(name)[:, chosen] for name in (names.delta, names.ahead, names.handed_on, *names.paths)}
         with np.errstate(all="ignore"):
             own = record.array(names.own)[:, chosen] if names.own else arrays[names.delta] - arrays[names.ahead]
-            found[names, row] = {name: _norm(array) for name, array in (*arrays.items(), (_OWN, own))}
+            found[names, row] = {name: norms_over_time(array) for name, array in (*arrays.items(), (_OWN, own))}
     return found[names, row]
 
 
-def _norm(array: Array) -> list[float]:
+def norms_over_time(array: Array) -> list[float]:
     """Of each timestep, in float64: squares of large numbers would not fit a float32."""
     wide = array.reshape(len(array), -1).astype(np.float64)
     norms: list[float] = np.sqrt(np.einsum("tn,tn->t", wide, wide)).tolist()

@@ -400,11 +400,14 @@ class Program:
         return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
 
     def paths_of(self, state: str) -> tuple[tuple[str, str], ...]:
-        """A letter and a word for each path along which the gradient of a state goes on: that of the line it leads through."""
+        """A letter and a word for each path along which the gradient of a state goes on: those of the line it leads through, its
+        label, or what it computes."""
         found: list[tuple[str, str]] = []
         for path in self.flow_of(state).paths:
-            line = next((x for x in self.model.page.lines if x.label and f"_{x.label}" in path), None)
-            word = line.label if line is not None else "all"
+            reading = self.model.backward.paths.get(path)
+            target = self.written_with.get(reading.step, reading.step) if reading is not None else ""
+            line = next((line for line in self.model.page.lines if line.target == target), None)
+            word = "all" if line is None else line.label or self.writer.name(split(target)[0])
             letter = word[0] if line is None or line.target in self.model.page.states else line.target[0]
             taken = {other for other, _ in found}
             found.append((next((sign for sign in (letter, *word) if sign not in taken), letter), word))

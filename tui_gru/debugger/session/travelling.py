@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.line_table import Program, program_of
 from tui_gru.debugger.program.position import Position, position_of, tick_of
 from tui_gru.debugger.program.steps import Stride, check_level
@@ -15,7 +16,6 @@ from tui_gru.debugger.session.surviving import Surviving, recorded
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.trouble import Trouble
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.finite import FiniteWatch
 from tui_gru.debugger.timeline.journal import Action, Settings
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -72,7 +72,8 @@ class Travelling(Surviving):
 
     @property
     def stop_on_nan(self) -> bool:
-        """Whether a run stops where the loss or a weight is not finite."""
+        """Whether a run stops where the loss or a weight is not finite, or where the loss, the gradient's norm or a weight grows
+        a thousandfold within a batch."""
         return self._stop_on_nan
 
     @stop_on_nan.setter
@@ -264,15 +265,16 @@ class Travelling(Surviving):
         moment = branches.timeline.moment(tick)
         self._branches, self._moment, self._stride = branches.reached(tick), moment, Stride.begin("", tick)
 
-    def _watch(self, ahead: bool) -> FiniteWatch | None:
-        return FiniteWatch(self._timeline, self.position) if ahead and self.stop_on_nan else None
+    def _watch(self, ahead: bool) -> TroubleWatch | None:
+        return TroubleWatch(self._timeline, self.position) if ahead and self.stop_on_nan else None
 
-    def _stopped(self, watch: FiniteWatch | None, tick: int) -> int:
+    def _stopped(self, watch: TroubleWatch | None, tick: int) -> int:
         """`tick`, or the place before it where the watch stops."""
-        place = watch.place(tick) if watch is not None else None
-        if place is None:
+        found = watch.place(tick) if watch is not None else None
+        if found is None:
             return tick
-        self.notice = Trouble("stopped here: the loss or a weight is not finite (NaN or infinite)")
+        place, words = found
+        self.notice = Trouble(words)
         return place
 
     def _checked(self, tick: int, monitor: Monitor) -> int:
@@ -318,7 +320,7 @@ class Travelling(Surviving):
         if checks.problem and tick >= self._timeline.end_of(checks.stopped_at):
             self.notice = Trouble(checks.problem)
 
-    def _monitor(self, watch: FiniteWatch | None, progress: Progress | None) -> Monitor:
+    def _monitor(self, watch: TroubleWatch | None, progress: Progress | None) -> Monitor:
         ticks = self.program.ticks
 
         def monitor(batch: int, record: BatchRecord) -> bool:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.session.setting_stops import SettingStops
 from tui_gru.debugger.session.surviving import HITS, LOG, recorded
@@ -13,7 +14,6 @@ from tui_gru.debugger.session.travelling import Progress
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import LogLine
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.finite import FiniteWatch
 from tui_gru.debugger.timeline.journal import Action, Settings
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ class Writing(SettingStops):
         others = [each for each in self._hits_of.get(self.branch, ()) if each != tick]
         self._keep_hits(self.branch, (*others, tick)[-MOST_HITS:])
 
-    def _stopped(self, watch: FiniteWatch | None, tick: int) -> int:
+    def _stopped(self, watch: TroubleWatch | None, tick: int) -> int:
         place = super()._stopped(watch, tick)
         if self.notice:
             self._note_hit(place)
