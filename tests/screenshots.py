@@ -2,28 +2,43 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from pydoc_data.topics import topics
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 import tui_gru
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
-from tui_gru.engine.given import GivenConfig
-from tui_gru.interop.capture import Capture, CapturedStep
-from tui_gru.interop.opening.module import captured_run
 from tui_gru.tui.screenshot import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
-LARGE_TEXT = (
-    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
-    "it was the epoch of belief, it was the epoch of incredulity, it was the season of Light, it was the season of Darkness, "
-    "it was the spring of hope, it was the winter of despair.\n"
-)
+README = (FOLDER.parent / "README.md").read_text(encoding="utf-8")
+#: The text that the README learns, and how; its cell.
+TOPICS = {
+    "text": "".join(topics[key] for key in sorted(topics))[:26_000],
+    "hidden_size": 64,
+    "batch_size": 8,
+    "seq_length": 16,
+}
+CELL = README.partition("```cell\n")[2].partition("```")[0]
+
+
+def speech(length: int, seed: int = 1) -> str:
+    """Who said what, in words drawn at random: all that there is to be learnt are words, names and quotation marks."""
+    draw = random.Random(seed)
+    line = "we can go to the sea now or stay at home and read a book if it rains again so call me when you are there"
+    words = line.split()
+    text = ""
+    while len(text) < length:
+        said, then = (" ".join(draw.choice(words) for _ in range(draw.randint(*count))) for count in ((2, 7), (1, 4)))
+        text += f'{draw.choice(["Ann", "Ben", "Eve", "Tom"])} {draw.choice(["said", "asked", "wrote"])} "{said}" {then}.\n'
+    return text[:length]
 
 
 @dataclass(frozen=True)
@@ -63,33 +78,13 @@ def ported() -> Session:
         return tui_gru.load(path, inputs=x, expect=y, reset="before")
 
 
-def scaled() -> Session:
-    """The last batch of a module of a script, which has scaled its gradients."""
-    import torch
-
-    random = np.random.RandomState(3)
-    gru = torch.nn.GRU(3, 4)
-    with torch.no_grad():
-        for parameter in gru.parameters():
-            parameter[...] = torch.from_numpy(random.standard_normal(parameter.shape).astype(np.float32))
-    steps: list[CapturedStep] = []
-    with Capture(gru, on_step=steps.append) as capture:
-        out, _ = gru(torch.from_numpy(random.standard_normal((5, 2, 3)).astype(np.float32)))
-        (out - 0.5).pow(2).mean().backward()
-        capture.step()
-    step = replace(steps[0], gradients={name: 1024 * gradient for name, gradient in steps[0].gradients.items()})
-    given, said = captured_run(step)
-    batches = tuple(replace(batch, expected=None) for batch in given.batches)  # rounding is another one on every machine
-    session = Session.on(GivenConfig.of_given(replace(given, batches=batches)))
-    session.notice = said
-    return session
-
-
 def typed(command: str) -> str:
     """The keys that type a command on the `:` line and do it."""
     return f": {' '.join('space' if char == ' ' else char for char in command)} enter"
 
 
+SPEECH = {"text": speech(12_000), "hidden_size": 48, "batch_size": 8, "seq_length": 32}
+TRAINED = "15e"  # of the text: numbers after so many batches depend on the machine's products of matrices
 PICTURES = (
     Picture("main", "p l 40n s 6o"),
     Picture("backward", "l n n s s s 12o"),
@@ -97,14 +92,17 @@ PICTURES = (
     Picture("origin", "l n n s o o o o enter"),
     Picture("change", f"l n {typed('why Wz[3,0]')} down down down down enter > down enter"),
     Picture("check", "l 2n k"),
+    Picture("findings", f"l 900e {typed('sample Ma 10 0.0')} !"),
+    Picture("units", f"l 8e h {typed('class in-quotes')} {'right ' * 20} z", options=SPEECH),
+    Picture("influence", "l 8e 2n 22s y", (110, 24), options=SPEECH),
     Picture("stops", f"{typed('watch max(abs(h))')} {typed('break h if any(h > 0.95)')} l c c m a 5n"),
     Picture("branches", f"l 40e {typed('go e20')} {typed('set Wh[2,0] -1')} 20e ="),
     Picture("narrow", "s s o o o", (80, 24)),
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
-    Picture("module", "n 3S 8o tab tab tab x x", (160, 50), session=scaled),
     Picture("opened", "4s o o o o", (120, 36), session=ported),
-    Picture("large", "l 3n s o", options={"text": LARGE_TEXT * 4, "hidden_size": 32, "batch_size": 8, "seq_length": 16, "seed": 7}),
+    Picture("text", f"l {TRAINED} {typed('sample The 150 0.5 fed-back')} 3s 4o", options=TOPICS),
+    Picture("own", "l n n 5s 3o", options={"cell": "my.cell", "cell_text": CELL}),
 )
 
 if __name__ == "__main__":

@@ -89,7 +89,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
     assert json.loads(target.read_text())["format"] == "tui-gru-trace"
     assert target.stat().st_mode & 0o777 == 0o640
     written = target.read_bytes()
-    monkeypatch.setattr("tui_gru.debugger.trace.train", interrupted)
+    monkeypatch.setattr("tui_gru.debugger.storage.trace.train", interrupted)
     assert main(["trace", "-o", str(target)]) == 130
     assert target.read_bytes() == written
     assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "run.json"]

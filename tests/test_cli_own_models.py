@@ -119,15 +119,12 @@ def test_open_goes_on_to_predictions(tmp_path):
 def test_a_script_stands_still_until_q(tmp_path):
     script = tmp_path / "train.py"
     script.write_text(
-        "import gc, os, torch, tui_gru\n"
-        "torch.set_num_threads(2)\n"
-        "before = gc.isenabled(), torch.get_num_threads(), os.environ.get('ESCDELAY')\n"
+        "import torch, tui_gru\n"
         "gru = torch.nn.GRU(3, 4)\n"
         "for step in range(3):\n"
         "    gru.zero_grad()\n"
         "    gru(torch.randn(5, 2, 3))[0].sum().backward()\n"
         "    tui_gru.debug(gru)\n"
-        "    assert before == (gc.isenabled(), torch.get_num_threads(), os.environ.get('ESCDELAY'))\n"
         "    print('went on after step', step)\n"
     )
     terminal = Terminal(program=[sys.executable, str(script)])
@@ -136,11 +133,7 @@ def test_a_script_stands_still_until_q(tmp_path):
         for step in (1, 2):
             terminal.wait("forward and backward")
             terminal.wait("p.grad is the derived gradient")
-            terminal.type("ss")
-            if step == 2:
-                terminal.type("k")
-                terminal.wait("arrays agree")
-            terminal.type("q")
+            terminal.type("ssq")
             terminal.wait(f"went on after step {step}")
         assert terminal.wait_for_the_end() == 0
     finally:

@@ -9,8 +9,8 @@ from tests.debugger.acting import untouched
 from tests.test_cli_mistakes import assert_one_line
 from tui_gru import Session
 from tui_gru.cli.program import main
-from tui_gru.debugger.session_file import VERSION
-from tui_gru.debugger.store import session_path, sessions_folder
+from tui_gru.debugger.storage.session_file import VERSION
+from tui_gru.debugger.storage.store import session_path, sessions_folder
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import tui_gru
+from tui_gru.engine.model import KINDS, names_of, shipped
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "tui_gru").rglob("*.py"))
@@ -105,9 +106,12 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "anchor by_hand checked_run checking conditions counting derivation derivation_latex differences earlier_batches edits "
-        "explainer expressions flow hit_counts line_latex log_lines log_points lookout opening origin search state_reader "
-        "stop_search tallies trace triggers watching what_if"
+        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.counting breakpoints.hit_counts "
+        "breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search breakpoints.triggers "
+        "breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer derivation.latex "
+        "derivation.origin derivation.written expressions.conditions expressions.parser search.value_search session.opening "
+        "snapshots.differences snapshots.line_latex state.tallies storage.state_reader storage.trace timeline.anchor "
+        "timeline.edits"
     ),
     "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",
     "tui": (
@@ -116,7 +120,7 @@ LATE = {
         "panels.what_if"
     ),
 }
-FILES = {"debugger": "own_sessions session_file state_writer store"}
+FILES = {"debugger": "storage.own_sessions storage.session_file storage.state_writer storage.store"}
 
 
 def modules_of(named):
@@ -164,17 +168,67 @@ def test_a_module_says_what_it_is_and_takes_torch_only_when_needed(path):
     assert "torch.optim" not in imports(tree, inside_functions=True)  # it loads dynamo, a second of waiting
 
 
-FORMULAS = {"Sum", "Difference", "Product", "Times", "Quotient", "Apply", "Reduce", "Transpose"}
+#: Of which words a model has made names: of English, of an option, and of what every batch has.
+WORDS = {"loss", "by", "new", "clip", "grad_norm"}
+VARIABLES = {"logits", "y_hat"}  # the field's words for what a sampler draws from
+#: Where else names of a model stand, and why. Files of other programs hold GRUs alone, so `interop` knows those by name.
+NAMES_BESIDE = {
+    "cli/model.py": {"Uh"},  # --help says between what --reset chooses
+    "debugger/state_reader.py": {"y_hat"},  # a key of session files, of the draws of samples
+    "debugger/state_writer.py": {"y_hat"},
+    "engine/sampling.py": {"logits"},  # the field's word, in a message
+    "equations/page.py": {"Wz", "bz", "logits", "term1"},  # what a line of a file looks like, in messages
+}
+#: Of which a cell's formulas are made, and what computes them: for any formula, whatever it says.
+FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
+COMPUTING = {
+    "debugger/evaluation.py", "debugger/origin.py", "engine/torch_formulas.py",
+    "interop/gru_step.py",  # the yardstick by which a file's convention is found out, without the engine
+}  # fmt: skip
+IN_PACKAGE = [path.relative_to(ROOT / "tui_gru").as_posix() for path in MODULES]
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(ROOT)))
-def test_formulas_are_written_in_the_program_and_nowhere_else(path):
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    nodes = list(ast.walk(tree))
-    imported = {a.name for n in nodes if isinstance(n, ast.ImportFrom) and n.module == "tui_gru.debugger.formula" for a in n.names}
-    matched = {id(n.cls) for n in nodes if isinstance(n, ast.MatchClass)}
-    made = {n.func.id for n in nodes if isinstance(n, ast.Call) and isinstance(n.func, ast.Name) and id(n.func) not in matched}
-    assert path.name == "program.py" or not made & imported & FORMULAS
+def names_of_models():
+    """What the shipped equations call parameters, values and parts: of two letters or more, since one may be any variable."""
+    pieces = [shipped(kind, name) for kind in KINDS for name in names_of(kind)]
+    lines = [line for piece in pieces for line in piece.lines]
+    parts = {node.label for line in lines for node in line.formula.walk()}
+    found = {line.target for line in lines} | parts | {name for piece in pieces for name in (*piece.parameters, *piece.states)}
+    return {name for name in found if len(name) > 1} - WORDS
+
+
+def words_of(tree):
+    """The words in a file's strings, without docstrings, and its variables, attributes and arguments."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
+    docstrings = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, documented) and isinstance(n.body[0], ast.Expr)}
+    for node in ast.walk(tree):
+        match node:
+            case ast.Constant(str(text)) if id(node) not in docstrings:
+                yield from re.findall(r"\w+", text)
+            case ast.Name(name) | ast.Attribute(_, name) | ast.arg(name) | ast.keyword(name) if name not in VARIABLES:
+                yield name
+
+
+def test_names_of_models_are_found():
+    names = names_of_models()
+    assert {"Wz", "Uo", "bhn", "h_tilde", "one_minus_z", "logits", "y_hat", "term1"} <= names
+    tree = ast.parse('"""Wz."""\nGATES = [("Uz", 1)]\nprint(f"the {h_tilde}", cell.bhn)\n')
+    assert set(words_of(tree)) & names == {"Uz", "h_tilde", "bhn"}
+
+
+@pytest.mark.parametrize("path", [path for path in IN_PACKAGE if not path.startswith("interop/")])
+def test_no_name_of_a_model_stands_outside_of_the_equations(path):
+    names = names_of_models()
+    names |= {f"d{name}" for name in names}
+    found = names & set(words_of(ast.parse((ROOT / "tui_gru" / path).read_text(encoding="utf-8"))))
+    assert found == NAMES_BESIDE.get(path, set())
+
+
+@pytest.mark.parametrize("path", IN_PACKAGE)
+def test_no_formula_stands_outside_of_the_equations(path):
+    nodes = list(ast.walk(ast.parse((ROOT / "tui_gru" / path).read_text(encoding="utf-8"))))
+    called = {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and node.attr in FUNCTIONS}
+    assert bool(called) == (path in COMPUTING)
 
 
 def imports(tree, *, inside_functions):

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -16,11 +19,12 @@ import torch
 import tui_gru
 from tests.interop.capture.scripts import Model
 from tests.interop.recording.runs import trained
+from tests.screenshots import CELL, README, TOPICS, TRAINED
 from tests.terminal import Terminal
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.cli.program import main
-from tui_gru.debugger.conditions import compile_condition
-from tui_gru.debugger.program import program_of
+from tui_gru.debugger.expressions.conditions import compile_condition
+from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
@@ -30,10 +34,9 @@ from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.screenshot import until_idle
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 INLINE = re.findall(r"(?<!`)`([^`\n]+)`(?!`)", FENCED.sub("", README))
-LANGUAGES = {"", "sh", "toml", "python"}
+LANGUAGES = {"", "sh", "toml", "python", "cell"}
 
 
 def blocks(language: str) -> list[str]:
@@ -44,17 +47,19 @@ SHELL = [line for block in blocks("sh") for line in block.splitlines()]
 SHELL += [code for code in INLINE if code.startswith("tui-gru ")]
 #: Those that get the package from where packages are, which a test does not.
 INSTALLING = [line for line in SHELL if "pip install" in line]
+WRITING = [line for line in SHELL if line.startswith("python -c ")]
 PROGRAM = [shlex.split(line, comments=True)[1:] for line in SHELL if line.startswith("tui-gru ")]
 ON_SCREEN = [words for words in PROGRAM if words[0].startswith("--") or words[0] == "open"]
 WITHOUT = [words for words in PROGRAM if words not in ON_SCREEN]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
 COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
+LEARNING = README.partition("## A text that learns")[2].partition("\n## ")[0]
 
 
 def test_there_is_a_test_for_every_kind_of_example() -> None:
     assert {name for name, _ in FENCED.findall(README)} <= LANGUAGES
     assert all(line.startswith(":") for line in COMMANDS)
-    assert len(INSTALLING) + len(PROGRAM) == len(SHELL)
+    assert len(INSTALLING) + len(WRITING) + len(PROGRAM) == len(SHELL)
     assert min(map(len, (INSTALLING, ON_SCREEN, WITHOUT, COMMANDS))) > 1
 
 
@@ -68,9 +73,13 @@ def test_what_is_installed_is_there_to_be_installed() -> None:
 
 
 @pytest.fixture
-def in_a_folder_with_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / "book.txt").write_text(README, encoding="utf-8")
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder where the examples are tried, with the files that the README writes."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "my.cell").write_text(CELL, encoding="utf-8")
+    for line in WRITING:
+        subprocess.run(line.replace("python", shlex.quote(sys.executable), 1), shell=True, check=True)
+    tui_gru.Session().save(tmp_path / "walk.tui-gru")
     torch.manual_seed(1)
     modules = torch.nn.ModuleDict({"encoder": torch.nn.GRU(3, 4, bidirectional=True), "decoder": torch.nn.GRU(3, 4)})
     torch.save(modules.state_dict(), "model.pt")
@@ -83,15 +92,48 @@ def in_a_folder_with_a_book(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     return tmp_path
 
 
+def test_the_written_files_are_those_of_the_pictures(folder: Path) -> None:
+    assert (folder / "topics.txt").read_text("utf-8") == TOPICS["text"]
+    assert blocks("cell") == [CELL]
+    assert len(CELL.splitlines()) == 6
+    options = next(words for words in ON_SCREEN if "topics.txt" in words)
+    given = {"file": "topics.txt", **{name: str(value) for name, value in TOPICS.items() if name != "text"}}
+    assert options == [word for name, value in given.items() for word in (f"--{name.replace('_', '-')}", value)]
+
+
+def test_the_text_is_learned_as_the_readme_says() -> None:
+    began, came_to, epoch = re.findall(r"from ([\d.]+) nats to a mean of ([\d.]+) in the (\w+) epoch", LEARNING)[0]
+    assert (epoch, TRAINED) == ("fifteenth", "15e")
+    session = tui_gru.Session(**TOPICS)
+    session.learning = True
+    session.step("batch")
+    assert session.loss == pytest.approx(float(began), abs=0.05)
+    session.step("epoch", 14)
+    losses = []
+    while (session.position.epoch, session.position.batch) < (14, session.config.num_batches - 1):
+        session.step("batch")
+        losses.append(session.loss)
+    mean = math.fsum(losses) / len(losses)
+    assert len(losses) == session.config.num_batches
+    assert mean <= 1.30
+    assert mean == pytest.approx(float(came_to), abs=0.05)
+    (command,) = [line for line in COMMANDS if line in LEARNING]
+    assert command == ":sample The 150 0.5 fed-back"
+    words = re.findall(r"[a-z]{3,}", session.sample("The", 150, temperature=0.5, sampler="fed-back"))
+    known = set(re.findall(r"\w+", TOPICS["text"]))
+    assert len(words) > 10
+    assert sum(word in known for word in words) > len(words) / 2
+
+
 @pytest.mark.parametrize("words", WITHOUT, ids=" ".join)
-def test_a_shell_command_is_done(words: list[str], in_a_folder_with_a_book: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_shell_command_is_done(words: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 0
     assert capsys.readouterr().err == ""
-    written = [word for word in words if word.endswith((".json", ".npz", ".svg"))]
-    assert all((in_a_folder_with_a_book / name).stat().st_size for name in written)
+    written = [word for word in words if word.endswith((".json", ".npz", ".svg", ".html"))]
+    assert all((folder / name).stat().st_size for name in written)
 
 
-def test_a_shell_command_opens_the_screen(in_a_folder_with_a_book: Path) -> None:
+def test_a_shell_command_opens_the_screen(folder: Path) -> None:
     for words in ON_SCREEN:
         terminal = Terminal(*words)
         try:
@@ -121,15 +163,15 @@ def warned(d: Driver) -> str:
     return d.says if d.screen.query_one(BottomLine).warning else ""
 
 
-async def test_the_commands_are_done(in_a_folder_with_a_book: Path) -> None:
+async def test_the_commands_are_done(folder: Path) -> None:
     async with driving() as d:
         await d.type("l", "n", "s")
-        for line in COMMANDS:
+        for line in [line for line in COMMANDS if line not in LEARNING]:
             execute(d.screen, line)
             await until_idle(d.pilot)
             await d.pilot.pause()
             assert warned(d) == "", line
-    assert (in_a_folder_with_a_book / "why.tex").stat().st_size
+    assert (folder / "why.tex").stat().st_size
 
 
 async def test_the_first_walk_is_walked() -> None:
@@ -171,7 +213,7 @@ OWN = [block for block in blocks("python") if "tui_gru.Session()" not in block]
 
 @pytest.mark.parametrize("block", OWN, ids=[re.findall(r"tui_gru\.(\w+)", block)[0] for block in OWN])
 def test_the_python_on_your_own_gru_runs(
-    block: str, in_a_folder_with_a_book: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    block: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.rmtree("run.gru")
     monkeypatch.setattr("sys.stdin", None)  # so that no screen is opened

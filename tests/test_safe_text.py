@@ -6,7 +6,7 @@ from textual.geometry import Region
 from tests.test_cli_mistakes import assert_one_line
 from tui_gru import Session
 from tui_gru.cli.program import main
-from tui_gru.debugger.store import session_path
+from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.config import Config
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.app import make_app

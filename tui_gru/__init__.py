@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from tui_gru.debugger.loading import load
-    from tui_gru.debugger.position import Position
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.program.position import Position
+    from tui_gru.debugger.session.loading import load
+    from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
     from tui_gru.engine.errors import TuiGruError
     from tui_gru.interop.inspection import inspect
@@ -31,12 +31,12 @@ __all__ = ["Config", "Position", "Session", "TuiGruError", "__version__", "debug
 
 _HOMES = {
     "Config": "tui_gru.engine.config",
-    "Position": "tui_gru.debugger.position",
-    "Session": "tui_gru.debugger.session",
+    "Position": "tui_gru.debugger.program.position",
+    "Session": "tui_gru.debugger.session.session",
     "TuiGruError": "tui_gru.engine.errors",
     "debug": "tui_gru.cli.debugging",
     "inspect": "tui_gru.interop.inspection",
-    "load": "tui_gru.debugger.loading",
+    "load": "tui_gru.debugger.session.loading",
     "record": "tui_gru.interop.recording.recorder",
 }
 

@@ -16,8 +16,8 @@ from typing import Any
 from textual.events import Key
 
 from tests.benchmarks.redraw import large
-from tui_gru.debugger.checking import ENTRIES
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.analysis.checking import ENTRIES
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.check_report import CheckReport

@@ -17,7 +17,7 @@ import sys
 import numpy as np
 
 from tests.benchmarks.history import MIB, milliseconds, show
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.widgets.envelope import Envelope
 
 PIECE = 2**16  # batches

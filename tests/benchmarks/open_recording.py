@@ -11,26 +11,27 @@ import sys
 import time
 from pathlib import Path
 
-from tui_gru import Session
+from tui_gru.interop.recomputing import recompute
+from tui_gru.interop.recording import open_recording
 
 
 def open_it(folder: str) -> None:
-    """Open it beside the tutorial, and go on to the next steps."""
+    """Open it, read and compute its first step, and go on to the next ones."""
     begun = time.process_time()
-    Session().snapshot()
-    tutorial = time.process_time() - begun
+    recording = open_recording(folder)
+    print(f"{'opened, listed':<44}{1e3 * (time.process_time() - begun):8.1f} ms")
     begun = time.process_time()
-    session = Session.open(folder)
-    session.snapshot()
-    opened = time.process_time() - begun
-    print(f"{'opened, on its first step':<44}{1e3 * opened:8.1f} ms, a session on the tutorial {1e3 * tutorial:.1f}")
+    step = recording.load(recording.steps[0].number)
+    print(f"{'the first step read':<44}{1e3 * (time.process_time() - begun):8.1f} ms")
+    begun = time.process_time()
+    record = recompute(step.calls[0])
+    print(f"{'the first step computed':<44}{1e3 * (time.process_time() - begun):8.1f} ms")
     times = []
-    for _ in range(20):
+    for kept in recording.steps[1:20]:
         begun = time.process_time()
-        session.step("batch")
-        session.snapshot()
+        recompute(recording.load(kept.number).calls[0], record=record)
         times.append(time.process_time() - begun)
-    print(f"{'a step to the next one':<44}{1e3 * statistics.median(times):8.1f} ms")
+    print(f"{'a step to the next one, read and computed':<44}{1e3 * statistics.median(times):8.1f} ms")
     assert "torch" not in sys.modules
     peak = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
     print(f"{'memory':<44}{peak / 1024:8.0f} MB")

@@ -11,12 +11,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.screenshots import LARGE_TEXT
+from tests.screenshots import TOPICS
 from tui_gru import Session
-from tui_gru.debugger.derivation import first_opened, laid_out
+from tui_gru.debugger.derivation.written import first_opened, laid_out
 
 REPEATS = 30
-LARGE = {"text": LARGE_TEXT * 70, "hidden_size": 256, "batch_size": 32, "seq_length": 64}
+LARGE = {"text": TOPICS["text"], "hidden_size": 256, "batch_size": 32, "seq_length": 64}
 VOCABULARY = "".join(map(chr, range(32, 127))) + "\n"
 
 

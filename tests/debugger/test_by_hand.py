@@ -8,7 +8,7 @@ import pytest
 from tests.debugger import models
 from tests.debugger.deriving import assert_adds_up, explained, learning
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.changes import changeable
+from tui_gru.debugger.timeline.changes import changeable
 
 
 def some_numbers_add_up(session, depth, chance, most):

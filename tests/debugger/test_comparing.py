@@ -5,9 +5,9 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.deriving import UNEXPLAINED
-from tui_gru.debugger.differences import Differences, difference, differences
-from tui_gru.debugger.names import Kind
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.snapshots.differences import Differences, difference, differences
 from tui_gru.engine.errors import TuiGruError
 
 

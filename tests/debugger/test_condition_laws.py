@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_gru.debugger.conditions import Condition, ConditionError, compile_condition, compile_value
-from tui_gru.debugger.expression_values import Moments
+from tui_gru.debugger.expressions.conditions import Condition, ConditionError, compile_condition, compile_value
+from tui_gru.debugger.expressions.values import Moments
 
 SHAPE = (2, 3)
 MATRICES = ("z", "h", "Wz")

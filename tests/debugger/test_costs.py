@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.stops import Breakpoint, Stops, Watch
-from tui_gru.debugger.tallies import Tally
+from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
+from tui_gru.debugger.state.tallies import Tally
 
 
 def calls(work):

@@ -7,10 +7,10 @@ import pytest
 
 from tests.debugger.acting import timeline_of
 from tui_gru import Session
-from tui_gru.debugger import session_file, state_writer
-from tui_gru.debugger.divergence import DivergedError, different
-from tui_gru.debugger.encoding import pack, unpack
-from tui_gru.debugger.machine import this_machine
+from tui_gru.debugger.checkpoints.divergence import DivergedError, different
+from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.storage import session_file, state_writer
+from tui_gru.debugger.storage.encoding import pack, unpack
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import COUNT_BYTES, Weights
 

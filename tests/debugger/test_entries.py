@@ -10,8 +10,8 @@ from tests.debugger import models
 from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import learning
 from tests.debugger.models import TEXT
-from tui_gru.debugger.entries import made_of
-from tui_gru.debugger.evaluation import Numbers
+from tui_gru.debugger.derivation.entries import made_of
+from tui_gru.debugger.derivation.evaluation import Numbers
 
 FUNCTIONS = {
     "sigmoid": lambda a: 1 / (1 + math.exp(-a)), "tanh": math.tanh, "log": math.log, "sqrt": math.sqrt, "relu": lambda a: max(a, 0),

@@ -11,7 +11,7 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here
 from tests.debugger.models import TEXT
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.origin import Number
+from tui_gru.debugger.derivation.origin import Number
 
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 

@@ -58,6 +58,12 @@ def test_the_paths_of_a_gru_are_named_after_the_lines_that_they_lead_through():
     assert program.paths_of("h") == tuple((letters[name], name.removeprefix("dh_")) for name in names.paths)
 
 
+def test_a_path_through_a_line_without_a_label_is_named_after_what_the_line_computes():
+    cell = "state h : H\nparameters Wf Wg Uf\nf = σ(x Wf + h_prev Uf)\ng_tilde = tanh(x Wg)\nh = f ⊙ h_prev + (1 − f) ⊙ g_tilde\n"
+    program = Session(cell="own.cell", cell_text=cell).program
+    assert program.paths_of("h") == (("h", "h"), ("f", "f"))
+
+
 def test_the_gradient_of_a_direction_that_runs_backwards_flows_forwards():
     session = Session(**models.MODELS["both ways"])
     names = session.program.flow_of("h_l0_reverse")

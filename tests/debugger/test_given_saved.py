@@ -9,7 +9,7 @@ import tui_gru
 from tests.debugger.acting import altered
 from tests.debugger.test_given_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.session_errors import SessionFileError
+from tui_gru.debugger.storage.session_errors import SessionFileError
 
 MAKERS = [of_a_file, of_another_convention, of_tokens, of_a_module]
 

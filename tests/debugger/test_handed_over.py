@@ -6,9 +6,9 @@ import pytest
 
 from tests.debugger.acting import assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger import opening
-from tui_gru.debugger.session_errors import SessionInUseError, UnwritableSessionError
-from tui_gru.debugger.store import session_path
+from tui_gru.debugger.session import opening
+from tui_gru.debugger.storage.session_errors import SessionInUseError, UnwritableSessionError
+from tui_gru.debugger.storage.store import session_path
 
 ALONE = "not recorded, it goes on in memory: {} stays as it was opened; save the session to keep what you do"
 

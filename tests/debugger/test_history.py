@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_gru.debugger.budget import CHANGE_BYTES, FEWEST, Budget
-from tui_gru.debugger.history import History
-from tui_gru.debugger.records import LEAST, Kept, Records
-from tui_gru.debugger.scalars import BLOCK, BLOCK_BYTES, Scalars
+from tui_gru.debugger.checkpoints.budget import CHANGE_BYTES, FEWEST, Budget
+from tui_gru.debugger.checkpoints.history import History
+from tui_gru.debugger.checkpoints.records import LEAST, Kept, Records
+from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES, Scalars
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.initial import initial_weights

@@ -2,8 +2,8 @@
 
 import pytest
 
-from tui_gru.debugger.conditions import ConditionError
-from tui_gru.debugger.hit_counts import HitCount
+from tui_gru.debugger.breakpoints.hit_counts import HitCount
+from tui_gru.debugger.expressions.conditions import ConditionError
 
 
 @pytest.mark.parametrize(

@@ -12,12 +12,12 @@ import pytest
 from tests.debugger.acting import act, acted, altered, portrait, untouched
 from tui_gru import Session
 from tui_gru.cli.program import main
-from tui_gru.debugger import own_sessions, session_file
-from tui_gru.debugger.divergence import DivergedError
-from tui_gru.debugger.encoding import MOST_DEPTH, pack, unpack
-from tui_gru.debugger.session_errors import DamagedSessionError, SessionFileError
-from tui_gru.debugger.session_file import SessionFile
-from tui_gru.debugger.store import session_path
+from tui_gru.debugger.checkpoints.divergence import DivergedError
+from tui_gru.debugger.storage import own_sessions, session_file
+from tui_gru.debugger.storage.encoding import MOST_DEPTH, pack, unpack
+from tui_gru.debugger.storage.session_errors import DamagedSessionError, SessionFileError
+from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.trainer import Trainer
 

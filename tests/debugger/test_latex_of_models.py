@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.derivation import first_opened
-from tui_gru.debugger.derivation_latex import as_latex
-from tui_gru.debugger.line_latex import line_latex
-from tui_gru.debugger.origin import Node, Number
+from tui_gru.debugger.derivation.latex import as_latex
+from tui_gru.debugger.derivation.origin import Node, Number
+from tui_gru.debugger.derivation.written import first_opened
+from tui_gru.debugger.snapshots.line_latex import line_latex
 
 OWN = """
 state s : H

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tui_gru.debugger.conditions import ConditionError
-from tui_gru.debugger.log_points import MAX_PRECISION, MAX_WIDTH, LogPoint
+from tui_gru.debugger.breakpoints.log_points import MAX_PRECISION, MAX_WIDTH, LogPoint
+from tui_gru.debugger.expressions.conditions import ConditionError
 
 VALUES: Mapping[str, object] = {
     "z": np.array([[0.25, -0.5], [0.125, 2]], np.float32),

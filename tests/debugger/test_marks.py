@@ -3,8 +3,8 @@
 import pytest
 
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.conditions import ConditionError
-from tui_gru.debugger.marks import Mark
+from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.state.marks import Mark
 
 
 def forked():

@@ -9,9 +9,10 @@ import pytest
 
 from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger import opening, own_sessions, state_writer, store, surviving
-from tui_gru.debugger.session_errors import SessionInUseError, SessionMissingError
-from tui_gru.debugger.store import Recorder
+from tui_gru.debugger.session import opening, surviving
+from tui_gru.debugger.storage import own_sessions, state_writer, store
+from tui_gru.debugger.storage.session_errors import SessionInUseError, SessionMissingError
+from tui_gru.debugger.storage.store import Recorder
 
 TODAY = date(2026, 11, 25)
 
@@ -122,7 +123,7 @@ def test_one_that_is_recorded_on_purpose_is_not_recorded_automatically(begun, tm
 def test_a_disk_that_is_full_at_the_beginning_is_said(begun, monkeypatch):
     import sqlite3
 
-    from tui_gru.debugger.state_writer import StateWriter
+    from tui_gru.debugger.storage.state_writer import StateWriter
 
     def full(*_):
         raise sqlite3.OperationalError("database or disk is full")
@@ -329,7 +330,7 @@ def test_a_session_that_cannot_be_written_goes_on_in_memory(tmp_path, monkeypatc
     session = Session()
     session.step()
     session.save(path)
-    from tui_gru.debugger import session_file
+    from tui_gru.debugger.storage import session_file
 
     connect = session_file._connect
     monkeypatch.setattr(session_file, "_connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))

@@ -6,8 +6,8 @@ import pytest
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Names
 from tests.debugger.plain import Plain, evaluated, executed
-from tui_gru.debugger.position import LARGEST, position_of, tick_of
-from tui_gru.debugger.program import program_of
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program.position import LARGEST, position_of, tick_of
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError

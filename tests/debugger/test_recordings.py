@@ -11,7 +11,7 @@ from torch import nn
 from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.recordings import session_on
+from tui_gru.debugger.session.recordings import session_on
 from tui_gru.interop.recording import open_recording, record
 
 RELATIVE = 5e-7
@@ -232,36 +232,3 @@ def test_one_that_is_still_written_is_opened_and_says_so(run):
     text = lines.read_text().splitlines(keepends=True)
     lines.write_text("".join(text[:-1]))
     assert "still being written, or was cut off" in Session.open(run).notice
-
-
-def test_a_step_that_cannot_be_read_is_left_out_and_said(run):
-    shard = sorted(run.glob("step-*"))[2]
-    shard.write_bytes(shard.read_bytes()[:40])
-    s = Session.open(run)
-    assert s.steps == (0, 4, 12, 16, 20)
-    assert shard.name in s.notice
-    s.seek("e1 b3 t1")
-    assert_as_recorded(s)
-    for other in run.glob("step-*"):
-        other.write_bytes(b"")
-    with pytest.raises(TuiGruError) as caught:
-        Session.open(run)
-    assert "\n" not in str(caught.value)
-
-
-def test_steps_that_did_not_call_the_module_are_no_batches_of_it(tmp_path):
-    torch.manual_seed(3)
-    pair = nn.ModuleDict({"a": nn.GRU(IN, H), "b": nn.GRU(IN, H)})
-    optimizer = torch.optim.SGD(pair.parameters(), 0.1)
-    with record(tmp_path / "run", pair, optimizer, every=1) as recorder:
-        for name in "bbabab":
-            optimizer.zero_grad()
-            loss = loss_of(pair[name](torch.randn(T, B, IN))[0])
-            loss.backward()
-            optimizer.step()
-            recorder.step(loss)
-    s = Session.open(tmp_path / "run")
-    assert s.config.given.title == "b of run"
-    assert s.steps == (0, 1, 3, 5)
-    assert_as_recorded(s)
-    assert session_on(tmp_path / "run", "a").steps == (2, 4)

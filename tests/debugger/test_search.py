@@ -8,12 +8,12 @@ import pytest
 from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
-from tui_gru.debugger import records
-from tui_gru.debugger.columns import WholeBatch
-from tui_gru.debugger.conditions import ConditionError, compile_condition
-from tui_gru.debugger.position import position_of
-from tui_gru.debugger.probe import Probe
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.checkpoints import records
+from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.search.columns import WholeBatch
+from tui_gru.debugger.search.probe import Probe
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 
 BATCHES = 14

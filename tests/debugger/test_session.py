@@ -10,9 +10,9 @@ import tui_gru
 from tests.debugger import models
 from tests.debugger.oracle import Run, assert_shows, everything, same
 from tests.debugger.plain import Plain, evaluated
-from tui_gru.debugger import records
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.steps import LEVELS
+from tui_gru.debugger.checkpoints import records
+from tui_gru.debugger.program.steps import LEVELS
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.trainer import Trainer
 

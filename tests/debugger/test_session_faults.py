@@ -9,16 +9,17 @@ import pytest
 
 from tests.debugger.acting import assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger import opening, session_file
-from tui_gru.debugger.session_errors import (
+from tui_gru.debugger.session import opening
+from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.session_errors import (
     DamagedSessionError,
     NotASessionError,
     SessionInUseError,
     UnreadableSessionError,
     UnwritableSessionError,
 )
-from tui_gru.debugger.session_file import SessionFile
-from tui_gru.debugger.state_writer import StateWriter
+from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.storage.state_writer import StateWriter
 
 
 @pytest.fixture

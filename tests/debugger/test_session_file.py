@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.debugger.acting import OPTIONS, TEXT, acted, assert_same, portrait, read_only, untouched
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger import session_file, state_writer
-from tui_gru.debugger.encoding import pack, unpack
-from tui_gru.debugger.session_errors import (
+from tui_gru.debugger.storage import session_file, state_writer
+from tui_gru.debugger.storage.encoding import pack, unpack
+from tui_gru.debugger.storage.session_errors import (
     DamagedSessionError,
     NewerSessionError,
     NotASessionError,

@@ -8,8 +8,8 @@ import pytest
 
 from tests.debugger.acting import acted, portrait, untouched
 from tui_gru import Session
-from tui_gru.debugger import session_file
-from tui_gru.debugger.session_errors import DamagedSessionError, SessionInUseError
+from tui_gru.debugger.storage import session_file
+from tui_gru.debugger.storage.session_errors import DamagedSessionError, SessionInUseError
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from tests.debugger.models import MODELS
 from tests.debugger.plain import executed
-from tui_gru.debugger.program import program_of
-from tui_gru.debugger.steps import LEVELS, Ruler, check_level
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program.steps import LEVELS, Ruler, check_level
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 

@@ -14,10 +14,11 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
-from tui_gru.debugger import records, stop_search
-from tui_gru.debugger.conditions import compile_condition, compile_value
-from tui_gru.debugger.hit_counts import HitCount
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.breakpoints import stop_search
+from tui_gru.debugger.breakpoints.hit_counts import HitCount
+from tui_gru.debugger.checkpoints import records
+from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 

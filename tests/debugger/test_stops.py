@@ -3,9 +3,9 @@
 import pytest
 
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.conditions import ConditionError
-from tui_gru.debugger.stop_words import _both
-from tui_gru.debugger.stops import Breakpoint, Stops, Watch
+from tui_gru.debugger.breakpoints.stop_words import _both
+from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
 
 
 def learning(**options):

@@ -6,7 +6,7 @@ import pytest
 
 from tests.debugger.acting import acted
 from tui_gru import Session
-from tui_gru.debugger.stops import Stops
+from tui_gru.debugger.state.stops import Stops
 from tui_gru.engine.trainer import Trainer
 
 

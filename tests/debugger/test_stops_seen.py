@@ -3,8 +3,8 @@
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.conditions import ConditionError
-from tui_gru.debugger.stops import LogLine
+from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.state.stops import LogLine
 
 
 def learning(**options):

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portrait, untouched
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger import session_file, state_writer, store
-from tui_gru.debugger.divergence import DivergedError
-from tui_gru.debugger.session_errors import (
+from tui_gru.debugger.checkpoints.divergence import DivergedError
+from tui_gru.debugger.storage import session_file, state_writer, store
+from tui_gru.debugger.storage.session_errors import (
     SessionInUseError,
     SessionMissingError,
 )

@@ -8,9 +8,9 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.models import MODELS
-from tui_gru.debugger.names import CHARACTERS, COUNTERS, Kind
-from tui_gru.debugger.program import program_of
-from tui_gru.debugger.trace import Trace
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program.names import CHARACTERS, COUNTERS, Kind
+from tui_gru.debugger.storage.trace import Trace
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights

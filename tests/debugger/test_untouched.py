@@ -13,9 +13,9 @@ import pytest
 
 from tests.debugger.acting import ROOT, assert_same, portrait, read_only, untouched
 from tui_gru import Session
-from tui_gru.debugger import own_sessions, session_file, sqlite_files
-from tui_gru.debugger.session_errors import SessionInUseError
-from tui_gru.debugger.store import session_path
+from tui_gru.debugger.storage import own_sessions, session_file, sqlite_files
+from tui_gru.debugger.storage.session_errors import SessionInUseError
+from tui_gru.debugger.storage.store import session_path
 
 LOST = "newer work was in math.tui-gru-wal beside it, which is missing: copy both"
 

@@ -11,8 +11,8 @@ from tests.debugger import models
 from tests.debugger.acting import assert_same, bits, pack_record, portrait
 from tests.debugger.plain import Plain
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.changes import changeable, is_per_batch, offset_of
-from tui_gru.debugger.names import Kind
+from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of
 
 FEW = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
 SIZES = {"text": "the cat sat on the mat; the rat sat on", "hidden_size": 3, "batch_size": 2, "seq_length": 4, **models.SGD}

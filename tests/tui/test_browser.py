@@ -21,7 +21,7 @@ import pytest
 
 from tests.process import PROGRAM, process
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.store import automatic_folder, session_path
+from tui_gru.debugger.storage.store import automatic_folder, session_path
 
 PATIENCE = 60  # seconds until what does not come is given up
 DRIVER = "textual.drivers.web_driver:WebDriver"

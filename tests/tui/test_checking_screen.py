@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.checking import Check, Report
+from tui_gru.debugger.analysis.checking import Check, Report
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.panels.check_report import CheckReport

@@ -11,7 +11,7 @@ import pytest
 from textual.content import Content
 from textual.pilot import Pilot
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.commands import execute
 from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs

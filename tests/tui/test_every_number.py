@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.origin import Number
+from tui_gru.debugger.derivation.origin import Number
 from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.loss_curve import LossCurve
 from tui_gru.tui.panels.loss_terms import LossTerms

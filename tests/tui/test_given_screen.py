@@ -12,7 +12,7 @@ import torch
 import tui_gru
 from tests.debugger.test_given_derivations import of_a_module, of_a_recording, of_another_convention, of_tokens
 from tests.tui.test_main_screen import Driver
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.header import Header
@@ -70,7 +70,7 @@ async def test_every_key_is_answered_in_other_given_runs(
     tmp_path: Path, size: tuple[int, int], make: Callable[[Path], Session]
 ) -> None:
     async with driving(make(tmp_path), size) as d:
-        await d.type(*"sofnNeESOFvvvxxxrRLLzz", "!", "@")
+        await d.type(*"sofnNeESOFvvvxxxrRLLzz", "^", "@")
         await d.type(
             *"fo", "enter", "right", "escape", "s", "o", "o", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape"
         )
@@ -114,7 +114,7 @@ async def test_a_key_reads_the_file_in_the_other_convention(opened: Callable[...
 
 async def test_a_key_goes_to_the_first_number_that_is_not_finite(opened: Callable[..., Session]) -> None:
     async with driving(opened(layers=1, bidirectional=False, h0=[[[0.0] * 4, [float("inf")] * 4]])) as d:
-        await d.type("n", "!")
+        await d.type("n", "^")
         assert d.says.startswith("the first number that is not finite is hₜ₋₁[row 2, unit 1] at t 1")
 
 

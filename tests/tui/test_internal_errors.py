@@ -12,8 +12,8 @@ from textual import events
 
 from tests.tui.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger import error_reports
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.storage import error_reports
 from tui_gru.tui import app as app_module
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.loss_terms import LossTerms

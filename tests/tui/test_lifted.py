@@ -8,7 +8,7 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.screenshot import until_checked, until_idle
 
 GONE = "what was shown is of a moment that is not there any more"

@@ -8,7 +8,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.screenshots import typed
-from tui_gru.debugger.program import program_of
+from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.screenshot import single_keys, until_idle

@@ -11,8 +11,8 @@ import pytest
 
 import tui_gru
 from tests.tui.test_main_screen import driving
-from tui_gru.debugger.program import program_of
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of, shipped
 from tui_gru.tui.commands import COMMANDS, execute

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.origin import Number
+from tui_gru.debugger.derivation.origin import Number
 from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.origin import OriginPanel

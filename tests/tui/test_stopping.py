@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.listing import Listing
@@ -286,6 +286,11 @@ async def test_why_a_run_stopped_is_an_answer_and_what_is_wrong_a_warning() -> N
         assert not bottom.warning
         await command(d, "delete 1")
         await d.type("l", "50n")
+        assert "the largest weight grew" in d.says
+        assert bottom.warning
+        await d.type("50n")
+        assert "the loss grew" in d.says
+        await d.type("50n")
         assert "not finite" in d.says
         assert bottom.warning
         await command(d, "break h if z > 0.5")

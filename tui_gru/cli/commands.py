@@ -22,7 +22,7 @@ from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
 
 NAME = "tui-gru"
 COMPLETE_VARIABLE = "_TUI_GRU_COMPLETE"
@@ -201,7 +201,7 @@ def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, mod
         epochs, from_epoch, learn = 1, 0, False
     elif given := next((name for name, value in numbers.items() if value is not None), None):
         raise TuiGruError("it is about a file; name that with --model", option={"inputs": "input"}.get(given, given))
-    from tui_gru.debugger.trace import Trace
+    from tui_gru.debugger.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
     if kind == "npz" and output == STANDARD_OUTPUT and sys.stdout is not None and sys.stdout.isatty():
@@ -240,6 +240,41 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
     line = sampled_line(config, epochs, config.text[:2] if primer is None else primer, length, sampler, temperature, sample_seed)
     with opened(STANDARD_OUTPUT) as out:
         out.write(line.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
+
+
+@program.command(
+    short_help="Write what a run shows as one page.",
+    epilog="""\b
+Examples:
+  tui-gru report poem -o poem.html
+  tui-gru report last -o - | less
+  tui-gru report poem --held-out other.txt -o poem.svg""",
+)
+@click.argument("session", metavar="NAME|PATH")
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(allow_dash=True),
+    default=STANDARD_OUTPUT,
+    metavar="FILE",
+    help="Where, ending with .html, .svg or .md; default: Markdown to standard output.",
+)
+@click.option(
+    "--held-out",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    metavar="PATH",
+    help="A text (UTF-8) that was not trained on, to look for overfitting.",
+)
+def report(session: str, output: str, held_out: Path | None) -> None:
+    """Write what a session shows, where it was left: its curve against baselines, findings, units, where the loss is made, samples.
+
+    One file that needs no other, and no script to be read.
+    """
+    from tui_gru.cli.reported import reported
+
+    written = reported(session, output, held_out)
+    with opened(output, option="o") as out:
+        out.write(written)
 
 
 @program.command(

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
@@ -16,7 +13,7 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.optim import Optimizer
 
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
 
 WATCHING = "tui_gru: watching from here on; the next tui_gru.debug opens on the batch that was computed before it"
 INSTEAD = (
@@ -43,7 +40,7 @@ def debug(
     GRU, where there are several. With screen=False, or without a terminal, nothing is opened; the session is returned in any case.
     Raises `TuiGruError`, one line that names the argument and the cure.
     """
-    from tui_gru.debugger.live_module import session_on
+    from tui_gru.debugger.session.live_module import session_on
 
     session = session_on(module, optimizer, head, name)
     if not screen:
@@ -58,22 +55,5 @@ def debug(
         return session
     from tui_gru.cli.screen import open_debugger
 
-    with _left_as_it_was():
-        open_debugger(lambda: session, theme=None, ascii=not speaks_utf8(os.environ, sys.stdout.encoding), keymap=None)
+    open_debugger(lambda: session, theme=None, ascii=not speaks_utf8(os.environ, sys.stdout.encoding), keymap=None)
     return session
-
-
-@contextmanager
-def _left_as_it_was() -> Iterator[None]:
-    """What the debugger sets in its process is the script's again afterwards: garbage collection, variables, torch's threads."""
-    import torch
-
-    collects, threads, variables = gc.isenabled(), torch.get_num_threads(), dict(os.environ)
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-        (gc.enable if collects else gc.disable)()
-        torch.set_num_threads(threads)
-        for name in os.environ.keys() - variables.keys():
-            del os.environ[name]

@@ -130,7 +130,7 @@ def given_model() -> dict[str, Any]:
     """What this command line says of the model, by option; `file` is the text in it. Raises `TuiGruError`."""
     options = _given_options()
     if "file" in options:
-        options["file"] = read_text(Path(options["file"]))
+        options["file"] = read_text_file(Path(options["file"]))
     return options
 
 
@@ -141,7 +141,7 @@ def chosen_config() -> Config:
     blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
     with given_as(blamed, field="text"):
         if "file" in options:
-            options["text"] = read_text(Path(options.pop("file")))
+            options["text"] = read_text_file(Path(options.pop("file")))
         return Config.of(**options)
 
 
@@ -171,23 +171,23 @@ def _check_decoded(field: str, value: str) -> None:
         ) from None
 
 
-def read_text(path: Path) -> str:
-    """The text in a UTF-8 file. Raises `TuiGruError` about --file."""
+def read_text_file(path: Path, option: str = "file") -> str:
+    """A text file (UTF-8). Raises `TuiGruError` about `option`."""
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST_FILE + 1)
     except FileNotFoundError:
-        raise TuiGruError(f"there is no file {path}; check the path", option="file") from None
+        raise TuiGruError(f"there is no file {path}; check the path", option=option) from None
     except IsADirectoryError:
-        raise TuiGruError(f"{path} is a directory; name a text file in it", option="file") from None
+        raise TuiGruError(f"{path} is a directory; name a text file in it", option=option) from None
     except OSError as error:
-        raise TuiGruError(f"cannot read {path}: {error.strerror}; choose another file", option="file") from None
+        raise TuiGruError(f"cannot read {path}: {error.strerror}; choose another file", option=option) from None
     if len(data) > LONGEST_FILE:
-        raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option="file")
+        raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option=option)
     try:
         return data.decode().removeprefix("\ufeff")  # a byte order mark is no character of the text
     except UnicodeDecodeError as error:
         raise TuiGruError(
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it, for example with iconv",
-            option="file",
+            option=option,
         ) from None

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from tui_gru.cli.model import read_text
+from tui_gru.cli.model import read_text_file
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.safe_text import safe_text
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
     from tui_gru.engine.config import Config
     from tui_gru.interop.findings import Findings
     from tui_gru.interop.found import FoundGRU
@@ -143,7 +143,7 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
     if options["text"] is not None and options["file"] is not None:
         raise TuiGruError("--text and --file are both given; keep one of them")
     if (file := options.pop("file")) is not None:
-        options["text"] = read_text(file)
+        options["text"] = read_text_file(file)
     with _options_of_the_command():
         session = _opened(path, {name: value for name, value in options.items() if value is not None})
     require_terminal()
@@ -157,12 +157,12 @@ def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: 
 def _opened(path: str, options: dict[str, Any]) -> Session:
     """The session on a model file, or on the folder of a recording."""
     if not Path(path).is_dir():
-        from tui_gru.debugger.loading import load
+        from tui_gru.debugger.session.loading import load
 
         return load(path, **options)
     if other := next((name for name in options if name != "name"), None):
         raise TuiGruError("a recording has its own inputs, and torch's convention; leave it out", option=other)
-    from tui_gru.debugger.recordings import session_on
+    from tui_gru.debugger.session.recordings import session_on
 
     return session_on(path, options.get("name"))
 
@@ -179,7 +179,7 @@ def _options_of_the_command() -> Iterator[None]:
 
 def config_of(path: str, **options: Any) -> Config:
     """The config of a run on a GRU of a file. Raises `TuiGruError`."""
-    from tui_gru.debugger.loading import opened as of_file
+    from tui_gru.debugger.session.loading import opened as of_file
     from tui_gru.engine.given import GivenConfig
 
     with _options_of_the_command():

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MemoryError:
         return _fail("there is not enough memory; use a smaller --hidden-size, --batch-size or --seq-length")
     except Exception as error:
-        from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+        from tui_gru.debugger.storage.error_reports import reported  # late: it is hardly ever needed
 
         return _fail(reported(error, "a command"), INTERNAL_ERROR)
     return DONE

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from tui_gru.engine.config import Config
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session import Session
+    from tui_gru.debugger.session.session import Session
 
 #: How long the terminal may take, in ms, between an escape and the rest of a key's sequence. Textual's own 100 are for lines slower
 #: than any now, and every `esc` waits for as long.

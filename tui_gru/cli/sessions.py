@@ -13,10 +13,11 @@ import click
 
 from tui_gru.cli.failures import option_name
 from tui_gru.cli.model import shortened
-from tui_gru.debugger import opening, own_sessions
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.session_errors import SessionInUseError
-from tui_gru.debugger.store import sessions_folder
+from tui_gru.debugger.session import opening
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.storage import own_sessions
+from tui_gru.debugger.storage.session_errors import SessionInUseError
+from tui_gru.debugger.storage.store import sessions_folder
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.safe_text import safe_text
 

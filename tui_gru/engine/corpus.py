@@ -48,6 +48,14 @@ class Corpus:
         sequence = row * self.num_batches + batch if self._contiguous else batch * self._rows + row
         return sequence * self._length + t
 
+    def cell_of(self, position: int) -> tuple[int, int, int] | None:
+        """Batch, timestep and row that read the character at a position in the text, all 0-based; None where no batch does."""
+        sequence, t = divmod(position, self._length)
+        if not 0 <= sequence < self.num_batches * self._rows:
+            return None
+        row, batch = divmod(sequence, self.num_batches) if self._contiguous else divmod(sequence, self._rows)[::-1]
+        return batch, t, row
+
     def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> str:
         """The characters of one row of `inputs` or `targets`."""
         return "".join(self.vocabulary[i] for i in ids[batch, :, row])

@@ -26,6 +26,7 @@ class Structure:
 
     `input` is one-hot, embedding or dense; `loss` is empty where the gradients of the output and of the last states come from
     outside. `lengths` and `dropout` add masks as inputs: of the timesteps that each row has, and between each layer and the next.
+    `input_gradient` asks for the gradient of what is read from outside, too.
     """
 
     cell: str = "gru"
@@ -40,6 +41,7 @@ class Structure:
     clip: bool = False
     lengths: bool = False
     dropout: bool = False
+    input_gradient: bool = False
 
 
 class Model:
@@ -59,6 +61,7 @@ class Model:
             loss=shipped("loss", structure.loss) if structure.loss else None,
             lengths=structure.lengths,
             dropout=structure.dropout,
+            input_gradient=structure.input_gradient,
         )
         self.page: Page = self.composed.page
         self.axes: dict[str, Axes] = infer_axes(self.page)

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tui_gru.debugger.naming import shown_char, spoken
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.naming import shown_char, spoken
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.widgets.numbers import exact
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.journal import Action
-    from tui_gru.debugger.program import Program
+    from tui_gru.debugger.program.line_table import Program
+    from tui_gru.debugger.timeline.journal import Action
 
 
 def place(snapshot: Snapshot) -> str:

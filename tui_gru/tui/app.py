@@ -23,7 +23,7 @@ from textual.message import Message
 from textual.screen import Screen
 from textual.worker import WorkerFailed
 
-from tui_gru.debugger.session import HISTORY_MEMORY, Session
+from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.ending import EndingSignals
@@ -129,7 +129,7 @@ class TuiGruApp(App[None]):
 
     def _fatal_error(self) -> None:
         """Leave with one line, and a report, in the place of Textual's traceback."""
-        from tui_gru.debugger.error_reports import reported
+        from tui_gru.debugger.storage.error_reports import reported
 
         assert self._exception is not None
         self.panic(f"tui-gru: {reported(self._exception, 'opening or drawing the screen')}")
@@ -197,7 +197,7 @@ def new_session(config: Config, *, learn: bool = False, record: bool = False, hi
 
 
 def _automatic_path(text: str) -> Path:
-    from tui_gru.debugger.own_sessions import automatic_path  # late, as all that has to do with files
+    from tui_gru.debugger.storage.own_sessions import automatic_path  # late, as all that has to do with files
 
     return automatic_path(text, date.today())
 
@@ -237,6 +237,6 @@ def _put_away(session: Session) -> None:
     recorded = session.recording
     session.close()
     if recorded is not None:
-        from tui_gru.debugger.own_sessions import prune
+        from tui_gru.debugger.storage.own_sessions import prune
 
         prune()

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from rich.cells import cell_len
 
-from tui_gru.debugger.naming import shown_char
+from tui_gru.debugger.program.naming import shown_char
 from tui_gru.tui.glyphs import ASCII, Glyphs, flattened, transliterate
 
 

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.origin import Number
-from tui_gru.debugger.position import tick_of
-from tui_gru.debugger.typed import Reader, TypedError, is_number, shortened
+from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.program.position import tick_of
+from tui_gru.debugger.program.typed import Reader, TypedError, is_number, shortened
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import stop_commands
@@ -178,6 +178,23 @@ def _sample(screen: MainScreen, rest: str) -> None:
     )
 
 
+def _units(screen: MainScreen, rest: str) -> None:
+    program = screen.session.program
+    reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))
+    name = program.main_state if not reader.left or reader.next_word == "row" else program.code_name(reader.word())
+    row = None
+    if reader.left:
+        if reader.word() != "row":
+            raise reader.error(f"units takes a name and a row, not {shortened(rest)}")
+        row = reader.whole("a row", least=1, most=program.config.batch_size) - 1
+        reader.end()
+    screen.show_units(name, row)
+
+
+def _class(screen: MainScreen, rest: str) -> None:
+    screen.sort_units(rest)
+
+
 def _compare(screen: MainScreen, rest: str) -> None:
     screen.compare(None if rest == "off" else rest)
 
@@ -252,6 +269,14 @@ COMMANDS = (
     Command(("what-if", "whatif"), "what-if $z[0,1] 0.5", "what would follow in this batch from another number", _what_if),
     Command(("sample", "p"), "sample Ma 10 0.8 tutorial", "sample: primer, length, temperature, sampler", _sample),
     Command(("check", "k"), "check every on", "check this batch against PyTorch, or every batch while training", _check),
+    Command(
+        ("findings",), "findings", "what is wrong with this run, why, and the cure", lambda screen, rest: screen.action_findings()
+    ),
+    Command(("units",), "units $h", "a value of every unit over the text; row 1 after it: over a row of the batch", _units),
+    Command(("class",), "class quotes", "sort the units by a class of characters, or by the characters typed", _class),
+    Command(("influence",), "influence", "what this prediction depends on", lambda screen, rest: screen.action_influence()),
+    Command(("losses",), "losses", "where the loss is made, and the hardest places", lambda screen, rest: screen.action_losses()),
+    Command(("arrays",), "arrays", "every array in a line", lambda screen, rest: screen.action_arrays()),
     Command(("undo", "u"), "undo", "undo the last change", lambda screen, rest: screen.action_undo()),
     Command(("redo",), "redo", "redo it", lambda screen, rest: screen.action_redo()),
     Command(("branches",), "branches", "the list of branches", lambda screen, rest: _branches(screen)),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from string import Template
 
-from tui_gru.debugger.program import Program
+from tui_gru.debugger.program.line_table import Program
 
 
 def example(program: Program, words: str) -> str:

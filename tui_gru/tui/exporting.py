@@ -10,7 +10,7 @@ from rich.console import Console
 from textual.app import App
 from textual.strip import Strip, StripRenderable
 
-from tui_gru.debugger.line_latex import line_latex, values_latex
+from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.engine.arguments import shown
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.equations.writing import Writer, latex_text

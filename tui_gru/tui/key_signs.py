@@ -13,7 +13,7 @@ KEY_SIGNS = {
     "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
     "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
     "right_square_bracket": "]", "left_square_bracket": "[", "apostrophe": "'",
-    "equals_sign": "=", "comma": ",", "semicolon": ";",
+    "equals_sign": "=", "comma": ",", "semicolon": ";", "exclamation_mark": "!", "circumflex_accent": "^",
 }  # fmt: skip
 
 

@@ -27,7 +27,7 @@ class Verb(NamedTuple):
         return Binding(self.keys, self.action, self.label, show=bool(self.label), id=self.id, tooltip=self.help)
 
 
-_STEP, _LEARN, _GO, _STOP, _LOOK, _ELSE = "Step", "Learn", "Go", "Stop", "Look", "And"
+_STEP, _LEARN, _GO, _STOP, _LOOK, _MATTERS, _ELSE = "Step", "Learn", "Go", "Stop", "Look", "What matters", "And"
 
 VERBS = (
     Verb("step.line", "o", "step('op', 1)", "line", "one line of the program", _STEP, 1),
@@ -71,7 +71,7 @@ VERBS = (
     Verb("stops", "B", "stops", "", "list, edit, delete breakpoints, watches, marks", _STOP),
     Verb("match.next", "right_square_bracket", "match(1)", "", "next match of the last condition", _STOP),
     Verb("match.back", "left_square_bracket", "match(-1)", "", "the match before", _STOP),
-    Verb("not.finite", "exclamation_mark", "not_finite", "", "to the first number of the run that is not finite", _GO),
+    Verb("not.finite", "circumflex_accent", "not_finite", "", "to the first number of the run that is not finite", _GO),
     Verb("mark", "m", "letter('mark')", "", "mark this place, under the letter typed next", _STOP),
     Verb("jump", "apostrophe", "letter('jump')", "", "jump to the mark of the letter typed next; ' goes back", _STOP),
     Verb("suppose", "i", "suppose", "", "another number in its place: what would follow, and enter keeps it", _LOOK),
@@ -86,6 +86,11 @@ VERBS = (
     Verb("zoom", "z", "zoom", "zoom", "the panel in focus on the whole screen, and back", _LOOK, 6),
     Verb("panel.next", "tab", "focus_panel(1)", "", "next panel", _LOOK),
     Verb("panel.back", "shift+tab", "focus_panel(-1)", "", "panel before", _LOOK),
+    Verb("findings", "exclamation_mark", "findings", "findings", "what is wrong with this run, why, and the cure", _MATTERS, 6),
+    Verb("units", "h", "units", "units", "units over the text: what each goes with, and where it is on", _MATTERS, 7),
+    Verb("influence", "y", "influence", "", "what a prediction depends on: the influence of every earlier character", _MATTERS),
+    Verb("losses", "d", "losses", "", "where the loss is made: by class of character, timestep, row; hardest places", _MATTERS),
+    Verb("arrays", "W", "arrays", "", "every array in a line: saturated, dead, near 0, largest entry, histogram", _MATTERS),
     Verb("command", "colon", "command('')", "command", "the command line", _ELSE, 5),
     Verb("help", "question_mark", "help", "keys", "all keys", _ELSE, 0),
     Verb("quit", "q", "quit", "quit", "quit", _ELSE, 4),

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from textual.message import Message
 
-from tui_gru.debugger.position import Position
-from tui_gru.debugger.travelling import Progress
+from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.session.travelling import Progress
 from tui_gru.engine.errors import TuiGruError
 
 REPORT_EVERY = 0.1  # seconds
@@ -91,7 +91,7 @@ def problem_of(error: Exception, doing: str) -> str:
     """
     if isinstance(error, TuiGruError):
         return str(error)
-    from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+    from tui_gru.debugger.storage.error_reports import reported  # late: it is hardly ever needed
 
     return reported(error, doing)
 

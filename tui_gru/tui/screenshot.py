@@ -11,7 +11,7 @@ from pathlib import Path
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
 from textual.pilot import Pilot
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app

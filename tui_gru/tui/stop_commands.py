@@ -6,9 +6,9 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.stops import Breakpoint, Watch
-from tui_gru.debugger.typed import TypedError, shortened, whole_number
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.typed import TypedError, shortened, whole_number
+from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.examples import example
 
@@ -145,9 +145,9 @@ def _line(program: Program, typed: str, column: int) -> str:
 
 def _check(screen: StoppingScreen, fields: dict[str, str], columns: dict[str, int]) -> None:
     """Raise a `TypedError`, by its column in what was typed, for a field that cannot be understood."""
-    from tui_gru.debugger.conditions import compile_condition, compile_value
-    from tui_gru.debugger.hit_counts import HitCount
-    from tui_gru.debugger.log_points import LogPoint
+    from tui_gru.debugger.breakpoints.hit_counts import HitCount
+    from tui_gru.debugger.breakpoints.log_points import LogPoint
+    from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
 
     names = screen.session.program.spellings
     checks: dict[str, Callable[[str], object]] = {

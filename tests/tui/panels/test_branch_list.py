@@ -8,9 +8,9 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tests.tui.test_surviving import command
-from tui_gru.debugger.forks import Fork
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.timeline.forks import Fork
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.branch_list import BranchList, tree
 from tui_gru.tui.view import View

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import large, tutorial
-from tui_gru.debugger.checked_run import Tally
+from tui_gru.debugger.analysis.checked_run import Tally
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.check_report import CheckReport
 from tui_gru.tui.panels.check_table import Table, folded

@@ -1,7 +1,7 @@
 import pytest
 from rich.cells import cell_len
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.header import Header, header
 from tui_gru.tui.themes import BLACKBOARD, palette_for

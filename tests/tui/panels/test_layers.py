@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.panels.gates import Gates, ValueMatrix
 from tui_gru.tui.panels.gradient_flow import legend, table
 from tui_gru.tui.panels.listing import Listing

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, tutorial
-from tui_gru.debugger.entries import Part
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.derivation.entries import Part
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.worked_entry import WorkedEntry, number

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from tui_gru.debugger.line_latex import line_latex, values_latex
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.panels.line_at_work import written_out
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.worked_entry import WorkedEntry

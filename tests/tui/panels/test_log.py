@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at
-from tui_gru.debugger.stops import LogLine
+from tui_gru.debugger.state.stops import LogLine
 from tui_gru.tui.panels.log import Log
 from tui_gru.tui.view import View
 

@@ -14,6 +14,8 @@ def moment_of(losses, number=0, branch="main"):
         other=None,
         position=SimpleNamespace(number=number),
         program=SimpleNamespace(knows_loss=True, num_batches=3),
+        corpus=SimpleNamespace(text="abcacbbacaacb"),
+        config=SimpleNamespace(vocab_size=12),
     )
 
 
@@ -96,3 +98,13 @@ async def test_two_branches_have_two_curves_and_a_legend(board, written):
         curve.show(snapshot, View())
         await pilot.pause()
         assert written(curve) == alone
+
+
+async def test_what_frequencies_would_lose_is_drawn_beside_it(board):
+    curve = LossCurve()
+    async with board(curve).run_test(size=(80, 20)) as pilot:
+        curve.show(moment_of(np.linspace(3.0, 0.1, 60)), View())
+        await pilot.pause()
+        rows = curve.plain_text().splitlines()
+        named = [next(i for i, row in enumerate(rows) if row.endswith(name)) for name in ("log V", "unigram", "bigram")]
+        assert named == sorted(set(named))

@@ -6,7 +6,7 @@ import pytest
 from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, large, start
-from tui_gru.debugger.stops import Breakpoint, Stops
+from tui_gru.debugger.state.stops import Breakpoint, Stops
 from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.line_at_work import LineAtWork
 from tui_gru.tui.panels.listing import Listing

@@ -1,4 +1,4 @@
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.view import View
 

@@ -2,8 +2,8 @@ import pytest
 from rich.cells import cell_len
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
-from tui_gru.debugger.naming import shown_char, spoken
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.program.naming import shown_char, spoken
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import UNICODE
 from tui_gru.tui.panels.sequence import sequence

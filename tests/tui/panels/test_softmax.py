@@ -1,6 +1,6 @@
 import numpy as np
 
-from tui_gru.debugger.naming import shown_char
+from tui_gru.debugger.program.naming import shown_char
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets import numbers

@@ -7,8 +7,8 @@ import pytest
 from textual.containers import Horizontal, Vertical
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.marks import Mark
-from tui_gru.debugger.stops import Breakpoint, LogLine, Stops, Watch, Watched
+from tui_gru.debugger.state.marks import Mark
+from tui_gru.debugger.state.stops import Breakpoint, LogLine, Stops, Watch, Watched
 from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.log import Log

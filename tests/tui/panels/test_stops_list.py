@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 
 from tests.tui.panels.sessions import at, start
-from tui_gru.debugger.marks import Mark
-from tui_gru.debugger.stops import Breakpoint, Stops, Watch, Watched
+from tui_gru.debugger.state.marks import Mark
+from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch, Watched
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.stops_list import StopsList
 from tui_gru.tui.view import View

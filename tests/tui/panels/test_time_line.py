@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.conftest import tutorial
-from tui_gru.debugger.forks import Fork
-from tui_gru.debugger.marks import Mark
-from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.state.marks import Mark
+from tui_gru.debugger.timeline.forks import Fork
 from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.remarkable import partings, remarkable
 from tui_gru.tui.panels.time_columns import loss_columns

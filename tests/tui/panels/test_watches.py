@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at
-from tui_gru.debugger.stops import Stops, Watch, Watched
+from tui_gru.debugger.state.stops import Stops, Watch, Watched
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.watches import Watches
 from tui_gru.tui.view import View

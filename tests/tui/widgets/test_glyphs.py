@@ -3,8 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui_gru.debugger.naming import shown_char
-from tui_gru.debugger.program import program_of
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of
 from tui_gru.tui.characters import written_char

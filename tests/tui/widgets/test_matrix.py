@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from textual.containers import Horizontal
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView

@@ -38,6 +38,18 @@ def test_a_falling_line():
     assert rows[3].endswith("*")
 
 
+@pytest.mark.parametrize("palette", [P, PLAIN])
+def test_levels_are_lines_behind_the_series(palette):
+    levels = ("one", 1.0), ("half", 0.5), ("too high", 2.0)
+    plain = curve(palette, [1, 0], 40, 9, y_range=(0, 1)).text.splitlines()
+    box = curve(palette, [1, 0], 40, 9, y_range=(0, 1), levels=levels).text.splitlines()
+    named = [line.split()[-1] for line in box[:7]]
+    assert (named[0], named[3]) == ("one", "half")
+    assert "too high" not in "\n".join(box)
+    for before, after in zip(plain, box, strict=True):
+        assert all(a == b or b == " " for a, b in zip(after, before, strict=True))  # the series is not covered
+
+
 def test_an_empty_plot_says_what_the_caller_says():
     assert "no batch finished yet" in curve(P, [], 40, 8, placeholder="no batch finished yet").text
 

@@ -89,8 +89,8 @@ def array_of(value: Any, option: str) -> Array:
             ) from None
     else:
         try:
-            array = np.asarray(value.detach().cpu() if hasattr(value, "detach") else value)  # a tensor of torch
-        except (ValueError, TypeError, RuntimeError) as error:
+            array = np.asarray(value)
+        except ValueError as error:
             raise ModelFileError(f"it is no array: {printable(error, 100)}", option=option) from None
     if array.dtype.kind not in "iufb":
         raise ModelFileError(f"it holds {printable(array.dtype, 40)}; give real numbers", option=option)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, overload
 
@@ -17,7 +16,6 @@ from tui_gru.interop.errors import RecordingError, printable
 from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
 from tui_gru.interop.opening.module import calls_of
 from tui_gru.interop.recomputing.sequences import sequences
-from tui_gru.interop.recording.listing import KeptStep
 from tui_gru.interop.recording.reading import Recording
 from tui_gru.interop.tensors import checked_shape
 
@@ -29,24 +27,18 @@ AT_HAND = 3  # steps that stay in memory
 READ = 32  # steps of GRUCells that are read to learn how long their loops are
 
 
-def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, tuple[str, ...]]:
-    """The kept steps of the GRU called `name`, by default of the first that was called; and a line for what is left out.
-
-    Raises `RecordingError`, one line.
-    """
+def recorded_run(recording: Recording, name: str | None = None) -> Given:
+    """The kept steps of the GRU called `name`, by default the only one or the first. Raises `RecordingError`, one line."""
     folder = printable(recording.folder.name or recording.folder, 200)
     if not recording.steps:
         raise RecordingError(f"{folder}: no step was kept in it; record with every=1, or wait for the first one", option="path")
     module = _chosen(recording, name, folder)
     batches = RecordedBatches(recording, module)
-    if not batches.steps:
-        reason = batches.left_out[0] if batches.left_out else f"no kept step called {module.name}"
-        raise RecordingError(f"{folder}: {reason}", option="path")
-    numbers = np.full((len(batches), 3), np.nan)
-    for i, step in enumerate(batches.steps):
+    numbers = np.full((len(recording.steps), 3), np.nan)
+    for i, step in enumerate(recording.steps):
         numbers[i, :2] = [np.nan if value is None else value for value in (step.loss, step.norm)]
     frame = batches.frame
-    given = Given(
+    return Given(
         title=f"{module.name} of {folder}",
         origin=folder,
         inputs_from=folder,
@@ -56,39 +48,24 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, 
         batches=batches,
         fixed=FIXED,
         learns=frame.learns,
-        knows_loss=any(step.loss is not None for step in batches.steps),
-        places=_places(batches.steps),
-        steps=tuple(step.number for step in batches.steps),
+        knows_loss=any(step.loss is not None for step in recording.steps),
+        places=_places(recording),
+        steps=tuple(step.number for step in recording.steps),
         numbers=numbers,
     )
-    return given, tuple(batches.left_out)
 
 
 def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
     names = [module.name for module in recording.modules]
     if name is not None and name not in names:
         raise RecordingError(f"{folder}: no GRU {name!r} was recorded in it; {did_you_mean(name, names)}", option="name")
-    if name is not None or len(names) == 1:
-        return next(module for module in recording.modules if name in (None, module.name))
-    for step in recording.steps:
-        with suppress(RecordingError):
-            called = names_called(recording.shapes(step.number)[0])
-            return next((module for module in recording.modules if module.name in called), recording.modules[0])
-    return recording.modules[0]
+    return next(module for module in recording.modules if name in (None, module.name))
 
 
-def names_called(about: Mapping[str, Any]) -> list[str]:
-    """The names of the modules that a step called, in order, as its header says. Raises `RecordingError` where it is damaged."""
-    try:
-        return [str(about["modules"][call["module"]]["name"]) for call in about["calls"]]
-    except (KeyError, TypeError, IndexError) as error:
-        raise RecordingError(f"a step is damaged ({type(error).__name__}); copy it again") from None
-
-
-def _places(steps: Sequence[KeptStep]) -> tuple[str, ...]:
-    """`step 300`, and how many before it are not here."""
+def _places(recording: Recording) -> tuple[str, ...]:
+    """`step 300`, and how many before it were not kept."""
     places, before = [], -1
-    for step in steps:
+    for step in recording.steps:
         gap = step.number - before - 1
         places.append(f"step {step.number:,}" + (f" ({gap:,} before it not kept)" if gap else ""))
         before = step.number
@@ -96,36 +73,15 @@ def _places(steps: Sequence[KeptStep]) -> tuple[str, ...]:
 
 
 class RecordedBatches(Sequence[GivenBatch]):
-    """The steps of a recording that called a module, `steps`, those used last in memory; `left_out` says which cannot be read."""
+    """The steps of a recording, those used last in memory."""
 
     def __init__(self, recording: Recording, module: GRUModule) -> None:
         self._recording, self._module = recording, module
         self._read: OrderedDict[int, GivenBatch] = OrderedDict()
-        self.steps: list[KeptStep] = []
-        self.left_out: list[str] = []
-        self._classes: int | None = None  # how wide the head is that the first step was read by; 0 without one
-        shapes: list[list[CallShape]] = []
-        for i, step in enumerate(recording.steps):
-            try:
-                called = [shape for rank in self._ranks(step.number) for shape in self._in_header(step.number, rank)]
-                if called and module.kind == "GRUCell":  # which calls belong to one loop, only their numbers tell
-                    shapes.append([] if i % max(1, len(recording.steps) // READ) else self._shapes(step.number))
-                elif called:
-                    shapes.append(called)
-            except RecordingError as error:
-                self.left_out.append(str(error))
-                continue
-            if called:
-                self.steps.append(step)
-        self._shapes_known = [each for each in shapes if each]
-
-    @cached_property
-    def frame(self) -> Frame:
-        """The model and the sizes that all steps are computed with."""
-        return Frame.around(self._shapes_known)
+        self.frame = Frame.around([shapes for step in recording.steps if (shapes := self._shapes(step.number))])
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self._recording.steps)
 
     @overload
     def __getitem__(self, at: int) -> GivenBatch: ...
@@ -136,7 +92,7 @@ class RecordedBatches(Sequence[GivenBatch]):
     def __getitem__(self, at: int | slice) -> GivenBatch | Sequence[GivenBatch]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        number = self.steps[at].number
+        number = self._recording.steps[at].number
         if number not in self._read:
             self._read[number] = self._load(number)
         self._read.move_to_end(number)
@@ -163,28 +119,38 @@ class RecordedBatches(Sequence[GivenBatch]):
         return calls_of(calls)
 
     def _shapes(self, number: int) -> list[CallShape]:
-        steps = [self._recording.load(number, rank) for rank in self._ranks(number)]
-        return [CallShape.of(call) for step in steps for call in self._calls(step)]
+        if self._module.kind == "GRUCell":  # which calls belong to one loop, only their numbers tell
+            position = self._by_number[number]
+            if position % max(1, len(self) // READ):
+                return []
+            steps = [self._recording.load(number, rank) for rank in self._ranks(number)]
+            return [CallShape.of(call) for step in steps for call in self._calls(step)]
+        return [shape for rank in self._ranks(number) for shape in self._in_header(number, rank)]
 
-    def _in_header(self, number: int, rank: int | None) -> list[CallShape]:
-        """The calls of a step that make its batch, as its header says; none where it did not call the module."""
+    @cached_property
+    def _by_number(self) -> dict[int, int]:
+        return {step.number: i for i, step in enumerate(self._recording.steps)}
+
+    def _in_header(self, number: int, rank: int | None) -> Iterator[CallShape]:
         about, tensors = self._recording.shapes(number, rank)
-        own = [i for i, name in enumerate(names_called(about)) if name == self._module.name]
-        if not own:
-            return []
-        if self._classes is None:
-            step = self._recording.load(number, rank)
-            self._classes = CallShape.of(self._calls(step)[-1]).classes
         try:
-            calls = about["calls"]
-            learned = [i for i in own if any(f"calls.{i}.{part}" in tensors for part in ("dout", "dhn"))]
-            last = (learned or own)[-1]
-            alike = [i for i in learned or [last] if calls[i]["weights"] == calls[last]["weights"]]
-            return [self._shape(i, str(calls[i]["dtype"]), tensors, bool(learned)) for i in alike]
-        except (KeyError, TypeError, ValueError) as error:
+            modules, calls = about["modules"], list(enumerate(about["calls"]))
+            own = [(i, call) for i, call in calls if modules[call["module"]]["name"] == self._module.name]
+            learned = [(i, call) for i, call in own if any(f"calls.{i}.{part}" in tensors for part in ("dout", "dhn"))]
+            last = (learned or own)[-1:]
+            for i, call in learned or last:
+                if call["weights"] == last[0][1]["weights"]:
+                    yield self._shape(i, call, tensors, bool(learned))
+        except (KeyError, TypeError, IndexError, ValueError) as error:
             raise RecordingError(f"step {number:,} is damaged ({type(error).__name__}); copy it again") from None
 
-    def _shape(self, i: int, dtype: str, tensors: Mapping[str, tuple[int, ...]], learned: bool) -> CallShape:
+    def _shape(self, i: int, call: Mapping[str, Any], tensors: Mapping[str, tuple[int, ...]], learned: bool) -> CallShape:
         T, B, _ = checked_shape(tensors[f"calls.{i}.x"])
         lengths, masks = (f"calls.{i}.{part}" in tensors for part in ("lengths", "mask_l0"))
-        return CallShape(self._module, T, B, lengths, masks, learned, self._classes or 0, dtype)
+        return CallShape(self._module, T, B, lengths, masks, learned, self._classes, str(call["dtype"]))
+
+    @cached_property
+    def _classes(self) -> int:
+        """How wide the head is that the first step was read by; 0 without one."""
+        number = self._recording.steps[0].number
+        return CallShape.of(self._calls(self._recording.load(number, self._ranks(number)[0]))[-1]).classes

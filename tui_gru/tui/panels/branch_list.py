@@ -13,10 +13,10 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui_gru.debugger.forks import Fork
-from tui_gru.debugger.position import position_of
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.timeline.forks import Fork
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette

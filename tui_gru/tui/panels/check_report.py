@@ -9,9 +9,9 @@ from textual.binding import BindingType
 from textual.message import Message
 from textual.timer import Timer
 
-from tui_gru.debugger.checking import Report, Row
-from tui_gru.debugger.position import Position
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.analysis.checking import Report, Row
+from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import fitting
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.check_table import Table, waiting

@@ -5,9 +5,9 @@ from __future__ import annotations
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 
-from tui_gru.debugger.checked_run import Tally
-from tui_gru.debugger.checking import DIFFERENCES, Report, entry, scientific
-from tui_gru.debugger.checking import Row as Compared
+from tui_gru.debugger.analysis.checked_run import Tally
+from tui_gru.debugger.analysis.checking import DIFFERENCES, Report, entry, scientific
+from tui_gru.debugger.analysis.checking import Row as Compared
 from tui_gru.engine.torch_reference import Comparison
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate

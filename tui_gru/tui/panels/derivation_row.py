@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.derivation import Row
+from tui_gru.debugger.derivation.written import Row
 from tui_gru.tui.characters import cut, folded
 from tui_gru.tui.glyphs import Glyphs, transliterate
 from tui_gru.tui.palette import Palette

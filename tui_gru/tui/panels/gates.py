@@ -9,8 +9,8 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Grid
 
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.panels.operands import kind_of

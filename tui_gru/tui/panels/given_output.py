@@ -7,7 +7,7 @@ from textwrap import fill
 
 import numpy as np
 
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.given_sequence import expected_output

@@ -8,7 +8,7 @@ import numpy as np
 from rich.segment import Segment
 from textual.geometry import Size
 
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.weights import Array
 from tui_gru.equations.compose import LIVE
 from tui_gru.tui.palette import Palette

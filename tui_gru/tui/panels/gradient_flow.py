@@ -10,8 +10,8 @@ from typing import NamedTuple
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.flow import Flow
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.analysis.flow import Flow
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.names import split
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -49,10 +49,14 @@ def legend(snapshot: Snapshot, state: str, width: int) -> str:
     paths = _paths(snapshot, state)
     if not paths:
         return ""
-    whole = " · ".join(f"{letter} {word}" for letter, word in paths)
-    short = (" ".join(f"{letter} {_short(word, length)}" for letter, word in paths) for length in (4, 3))
+    whole = " · ".join(_both(letter, word) for letter, word in paths)
+    short = (" ".join(_both(letter, _short(word, length)) for letter, word in paths) for length in (4, 3))
     forms = (f"shares by norm: {whole}", whole, *short)
     return next((words for words in forms if len(words) + 6 <= width), ", ".join(letter for letter, _ in paths))
+
+
+def _both(letter: str, word: str) -> str:
+    return letter if word == letter else f"{letter} {word}"
 
 
 def _short(word: str, width: int) -> str:
@@ -157,7 +161,8 @@ def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow
     head += f"{own:>8}{ahead:>8}{f'on to {on_to}':>11} {'':{stack}}"
     heading = [Segment(transliterate(head, palette.glyphs), palette.dim)]
     for (letter, word), ink in zip(paths, cycle(inks(palette)), strict=False):
-        heading += [Segment(" "), Segment(letter, ink), Segment(f" {word if len(word) <= 6 else _short(word, 4):<6}", palette.dim)]
+        word = "" if word == letter else word if len(word) <= 6 else _short(word, 4)
+        heading += [Segment(" "), Segment(letter, ink), Segment(f" {word:<6}", palette.dim)]
     rows: list[Row] = [tuple(heading)]
     for t in steps[:: names.way]:
         here, current = flows[t], t == snapshot.timestep

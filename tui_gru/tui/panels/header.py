@@ -11,8 +11,8 @@ from rich.style import Style
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_gru.debugger.naming import printable
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
@@ -120,6 +120,8 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     behind = snapshot.newest.tick - snapshot.position.tick
     if not snapshot.finite:
         items.append(_Item(f"{palette.glyphs.not_finite} not finite", palette.warning, 11))
+    if count := len(snapshot.findings):
+        items.append(_Item(f"▲ {count} {'finding' if count == 1 else 'findings'}", palette.warning, 5))
     if 0 < behind < 100:
         items.append(_Item(f"{palette.glyphs.target_end} {behind} {'tick' if behind == 1 else 'ticks'} back", palette.accent, 5))
     elif behind:

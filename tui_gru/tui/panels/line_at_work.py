@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.program import Line
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import Line
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.glyphs import Glyphs, transliterate
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.palette import Palette

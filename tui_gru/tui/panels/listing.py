@@ -15,9 +15,9 @@ from textual.content import Content
 from textual.geometry import Size
 from textual.message import Message
 
-from tui_gru.debugger.program import Line, Row
-from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.debugger.stops import Breakpoint
+from tui_gru.debugger.program.line_table import Line, Row
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.stops import Breakpoint
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette

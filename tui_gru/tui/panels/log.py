@@ -8,10 +8,10 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Size
 
-from tui_gru.debugger.naming import shown_char
-from tui_gru.debugger.position import position_of
-from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.debugger.stops import LogLine
+from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.stops import LogLine
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.panels.stop_signs import place_of

@@ -5,7 +5,9 @@ from __future__ import annotations
 from textual.content import Content
 from textual.style import Style as TextStyle
 
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.analysis.baselines import baselines
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.given import GivenCorpus
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.loss_series import LossSeries
@@ -19,6 +21,9 @@ from tui_gru.tui.widgets.plot import curve
 class LossCurve(Panel):
     """Loss over batches, a mark at the present one, a rule after each epoch, the newest loss in the border.
 
+    Dashed lines are, where the axis spans them, what guessing (log V), the frequencies of characters (unigram), and those of pairs
+    (bigram) would lose.
+
     Where two branches are compared, both losses, and their names in the border.
     """
 
@@ -26,6 +31,7 @@ class LossCurve(Panel):
         super().__init__(id=id, classes=classes)
         self._series, self._other = LossSeries(), LossSeries()
         self._names: tuple[str, ...] = ()
+        self._text, self._vocab_size = "", 1
         self._here: int | None = None
         self._has_loss = True
         self._epoch: int | None = None
@@ -33,6 +39,9 @@ class LossCurve(Panel):
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, epoch = snapshot.position.number, snapshot.program.num_batches
         self._has_loss = snapshot.program.knows_loss
+        corpus = snapshot.corpus
+        self._text = "" if isinstance(corpus, GivenCorpus) else corpus.text
+        self._vocab_size = snapshot.config.vocab_size
         other = snapshot.other
         names = () if other is None else (snapshot.branch, other.name)
         differs = self._series.follow(snapshot.losses, number, snapshot.branch)
@@ -67,8 +76,12 @@ class LossCurve(Panel):
         hint = (
             with_keys(self, "no batch finished yet: <step.batch> runs one") if self._has_loss else "this model ends without a loss"
         )
-        second = self._other.envelope if self._names else None
         plot = curve(
-            self.palette, self._series.envelope, width, height, here=self._here, every=self._epoch, second=second, placeholder=hint
-        )
+            self.palette, self._series.envelope, width, height,
+            here=self._here,
+            every=self._epoch,
+            second=self._other.envelope if self._names else None,
+            levels=baselines(self._text, self._vocab_size).lines if self._text and len(self._series) else (),
+            placeholder=hint,
+        )  # fmt: skip
         return clip(self.palette, plot, width, height)

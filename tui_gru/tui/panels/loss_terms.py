@@ -10,8 +10,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from textual.geometry import Size
 
-from tui_gru.debugger.program import LossNames
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import LossNames
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.evaluation import Numbers
-from tui_gru.debugger.names import NUMBERS
-from tui_gru.debugger.program import Line, Program
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.derivation.evaluation import Numbers
+from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.names import NUMBERS
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.update import GRADIENT
 from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import Apply, Expression

@@ -13,12 +13,12 @@ from textual.binding import Binding, BindingType
 from textual.geometry import Size
 from textual.message import Message
 
-from tui_gru.debugger.anchor import Anchor
-from tui_gru.debugger.derivation import Path, Row, as_text, first_opened, laid_out
-from tui_gru.debugger.derivation_latex import as_latex
-from tui_gru.debugger.origin import Node, Number
-from tui_gru.debugger.position import Position
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.derivation.latex import as_latex
+from tui_gru.debugger.derivation.origin import Node, Number
+from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened, laid_out
+from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.timeline.anchor import Anchor
 from tui_gru.tui.characters import fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.panels.derivation_row import Columns, in_full, line

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from tui_gru.debugger.forks import Fork
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.timeline.forks import Fork
 
 
 class Remarkable(NamedTuple):

@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.position import Position, position_of
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.position import Position, position_of
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import fitting, written_char
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
@@ -36,12 +36,11 @@ class Samples(Panel):
         super().__init__(id=id, classes=classes)
         self._samples: tuple[Sample, ...] | None = None
         self._places: dict[int, str] = {}
-        self._predicts = True
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         if snapshot.samples is self._samples:
             return
-        self._samples, self._predicts = snapshot.samples, bool(snapshot.program.target)
+        self._samples = snapshot.samples
         ticks = {sample.tick for sample in self._samples} - {None}
         self._places = {tick: _place(position_of(snapshot.program, tick)) for tick in ticks if tick is not None}
         self.caption()
@@ -62,8 +61,7 @@ class Samples(Panel):
     def build(self, width: int, height: int) -> Box:
         palette = self.palette
         if not self._samples:
-            hint = with_keys(self, "<sample> draws a sample") if self._predicts else "a model without a head"
-            return clip(palette, text(palette, hint, palette.dim), width, height)
+            return clip(palette, text(palette, with_keys(self, "<sample> draws a sample"), palette.dim), width, height)
         newest, *older = reversed(self._samples)
         most = 10**6 if self.zoomed else max(height // 2, 1)
         blocks = [[_text(palette, newest, width, palette.strong, most=most)]]

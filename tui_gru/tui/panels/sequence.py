@@ -11,7 +11,7 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.corpus import Corpus
 from tui_gru.tui.characters import visible_text, widest, written_char
 from tui_gru.tui.glyphs import transliterate

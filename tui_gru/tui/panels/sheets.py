@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
 from tui_gru.tui.widgets.refs import Refs, refs_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.widgets.cells import CellPanel
 from tui_gru.tui.widgets.refs import Ref
 

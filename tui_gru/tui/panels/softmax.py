@@ -8,7 +8,7 @@ import numpy as np
 from rich.cells import cell_len
 from textual.geometry import Size
 
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.panels import given_output
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel

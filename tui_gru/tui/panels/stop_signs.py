@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from tui_gru.debugger.position import Position
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.glyphs import Glyphs
 
 

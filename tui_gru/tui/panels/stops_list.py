@@ -10,10 +10,10 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui_gru.debugger.marks import Mark
-from tui_gru.debugger.position import position_of
-from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.debugger.stops import Breakpoint, Watch
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.marks import Mark
+from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import sign_of_key, with_keys

@@ -11,8 +11,8 @@ from textual.message import Message
 from textual.strip import Strip
 from textual.widget import Widget
 
-from tui_gru.debugger.position import position_of
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.loss_series import LossSeries

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.cells import cell_len
 from rich.style import Style
 
-from tui_gru.debugger.position import Position
-from tui_gru.debugger.program import Program
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.position import Position
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.remarkable import Remarkable

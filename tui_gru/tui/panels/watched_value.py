@@ -13,10 +13,10 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.computed_here import computed_here
-from tui_gru.debugger.naming import shown_char
-from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.debugger.stops import Watched
+from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.search.computed_here import computed_here
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.stops import Watched
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette

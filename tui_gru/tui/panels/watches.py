@@ -7,8 +7,8 @@ from rich.segment import Segment
 from textual.geometry import Size
 from textual.strip import Strip
 
-from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.debugger.stops import Watched
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.stops import Watched
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys

@@ -11,9 +11,9 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.geometry import Size
 
-from tui_gru.debugger.naming import shown_char
-from tui_gru.debugger.program import Program
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, fits, sheet

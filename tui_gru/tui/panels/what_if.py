@@ -9,10 +9,10 @@ from rich.segment import Segment
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui_gru.debugger.derivation import short
-from tui_gru.debugger.naming import spoken, spoken_index
-from tui_gru.debugger.snapshot import Snapshot
-from tui_gru.debugger.what_if import Difference, WhatIf
+from tui_gru.debugger.analysis.what_if import Difference, WhatIf
+from tui_gru.debugger.derivation.written import short
+from tui_gru.debugger.program.naming import spoken, spoken_index
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import cut, fitting, folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys

@@ -11,9 +11,9 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.entries import Made, Part, made_of
-from tui_gru.debugger.evaluation import Numbers
-from tui_gru.debugger.naming import joined, said, shown_char
+from tui_gru.debugger.derivation.entries import Made, Part, made_of
+from tui_gru.debugger.derivation.evaluation import Numbers
+from tui_gru.debugger.program.naming import joined, said, shown_char
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Apply, Name
 from tui_gru.equations.functions import FUNCTIONS

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from textual import events
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.screens.looking import LookingScreen
 

@@ -15,7 +15,7 @@ from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.refs import Ref
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.checking import Check, Report
+    from tui_gru.debugger.analysis.checking import Check, Report
     from tui_gru.tui.panels.check_report import CheckReport
 
 LOADING = 1.0  # seconds, about: what the first batch that is checked takes, since PyTorch is loaded with it

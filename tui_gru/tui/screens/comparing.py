@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.loss_terms import LossTerms
@@ -23,7 +23,7 @@ class ComparingScreen(LookingScreen):
         """What a panel is given to draw."""
         if self.snapshot.other is None or not (self.view.differences and isinstance(panel, OF_DIFFERENCES)):
             return self.snapshot
-        from tui_gru.debugger.differences import differences  # late, as all that the first picture does not need
+        from tui_gru.debugger.snapshots.differences import differences  # late, as all that the first picture does not need
 
         return differences(self.snapshot)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.position import position_of
+from tui_gru.debugger.program.position import position_of
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.line_at_work import LineAtWork
 from tui_gru.tui.panels.listing import Listing
@@ -15,8 +15,8 @@ from tui_gru.tui.widgets.cells import CellPanel, NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.origin import Node, Number
-    from tui_gru.debugger.travelling import Progress
+    from tui_gru.debugger.derivation.origin import Node, Number
+    from tui_gru.debugger.session.travelling import Progress
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
 
 
@@ -29,7 +29,7 @@ class ExplainingScreen(LookingScreen):
         self._ask_about(event.ref.name, event.ref.index, event.ref.t)
 
     def _ask_about(self, name: str, index: tuple[int, ...], t: int | None) -> None:
-        from tui_gru.debugger.origin import Number  # late, as all that the first picture does not need
+        from tui_gru.debugger.derivation.origin import Number  # late, as all that the first picture does not need
 
         self.ask(Number(name, index, t, self.snapshot.position.tick))
 
@@ -123,7 +123,7 @@ class ExplainingScreen(LookingScreen):
 
     def _explain_loss(self) -> None:
         """The loss of the batch at which the mark of the curve is; before there is one, that of the batch before."""
-        from tui_gru.debugger.origin import Number  # late, too
+        from tui_gru.debugger.derivation.origin import Number  # late, too
 
         position, ticks = self.snapshot.position, self.snapshot.program.ticks
         tick = position.tick if self.snapshot.value("loss") is not None else position.number * ticks

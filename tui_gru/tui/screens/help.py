@@ -11,7 +11,7 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
 
-from tui_gru.debugger.program import Program
+from tui_gru.debugger.program.line_table import Program
 from tui_gru.tui.characters import fitting, folded
 from tui_gru.tui.commands import COMMANDS
 from tui_gru.tui.examples import example

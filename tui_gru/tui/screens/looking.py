@@ -11,7 +11,7 @@ from textual.errors import NoWidget
 from textual.geometry import Region
 from textual.widget import Widget
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.tui.panels.line_at_work import LineAtWork
 from tui_gru.tui.panels.weights import Weights
 from tui_gru.tui.screens.walking import WalkingScreen

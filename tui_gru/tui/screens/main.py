@@ -11,9 +11,9 @@ from textual.binding import BindingType
 from textual.containers import Container
 from textual.widget import Widget
 
-from tui_gru.debugger.naming import printable
-from tui_gru.debugger.session import ALIASES, Session
-from tui_gru.debugger.trouble import joined
+from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.session.session import ALIASES, Session
+from tui_gru.debugger.state.trouble import joined
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.tui import answers, keys
 from tui_gru.tui.key_signs import with_keys
@@ -30,10 +30,10 @@ from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.time_line import TimeLine
 from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.screens.analysing import AnalysingScreen
 from tui_gru.tui.screens.branching import BranchingScreen
 from tui_gru.tui.screens.checking import CheckingScreen
 from tui_gru.tui.screens.comparing import ComparingScreen
-from tui_gru.tui.screens.explaining import ExplainingScreen
 from tui_gru.tui.screens.stopping import StoppingScreen
 from tui_gru.tui.screens.supposing import SupposingScreen
 from tui_gru.tui.screens.surviving import SurvivingScreen
@@ -41,7 +41,7 @@ from tui_gru.tui.themes import checked_theme
 from tui_gru.tui.view import Shows
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.journal import Action
+    from tui_gru.debugger.timeline.journal import Action
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset(
@@ -51,7 +51,7 @@ FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done
 
 
 class MainScreen(
-    ExplainingScreen, SupposingScreen, StoppingScreen, BranchingScreen, ComparingScreen, CheckingScreen, SurvivingScreen
+    AnalysingScreen, SupposingScreen, StoppingScreen, BranchingScreen, ComparingScreen, CheckingScreen, SurvivingScreen
 ):
     """Holds the session and what one looks at. Every verb ends in `show_now`."""
 

@@ -9,8 +9,9 @@ from textual import work
 from textual.message import Message
 from textual.screen import Screen
 
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.trouble import Trouble, joined
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.session.travelling import Progress
+from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out, problem_of
 
@@ -108,7 +109,16 @@ class RunningScreen(Screen[None]):
 
     @work(thread=True, exclusive=True, exit_on_error=True)
     def _work(self, verb: Verb) -> None:
-        carry_out(verb, self.post_message)
+        def whole(progress: Progress | None) -> None:
+            before, interrupts = self.session.position.number, self.session.interrupts
+            verb(progress)
+            if self.session.interrupts == interrupts:
+                self.after_run(self.session.position.number - before)
+
+        carry_out(whole, self.post_message)
+
+    def after_run(self, batches: int) -> None:
+        """Called in the thread of a run that nobody has stopped, at its end, with how many batches it went on."""
 
     def on_progressed(self, event: Progressed) -> None:
         if self._run is not None:

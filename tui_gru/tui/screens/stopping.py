@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual.containers import Container
 
-from tui_gru.debugger.marks import Mark
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.typed import TypedError
+from tui_gru.debugger.program.typed import TypedError
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.state.marks import Mark
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import sign_of_key, with_keys

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.names import Kind
-from tui_gru.debugger.naming import spoken
-from tui_gru.debugger.typed import quoted
+from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.program.typed import quoted
 from tui_gru.engine.corpus import Corpus
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import with_keys
@@ -16,8 +16,8 @@ from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.refs import Ref
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.origin import Number
-    from tui_gru.debugger.what_if import WhatIf
+    from tui_gru.debugger.analysis.what_if import WhatIf
+    from tui_gru.debugger.derivation.origin import Number
     from tui_gru.tui.panels.what_if import WhatIfPanel
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.events import Key
 
-from tui_gru.debugger.session import Session
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.layout import Layout
@@ -39,7 +39,7 @@ class SurvivingScreen(LookingScreen):
         """Write the session to a file; it goes on being recorded where it was."""
 
         def save(_: Any) -> None:
-            from tui_gru.debugger.store import session_path
+            from tui_gru.debugger.storage.store import session_path
 
             path = session_path(name)
             self.session.save(path)
@@ -65,7 +65,7 @@ class SurvivingScreen(LookingScreen):
         """Read the model file in the next convention, and stay where this session is."""
 
         def read(_: Any) -> None:
-            from tui_gru.debugger.readings import other_reading
+            from tui_gru.debugger.session.readings import other_reading
 
             self.session = other_reading(self.session)
 
@@ -92,7 +92,7 @@ class SurvivingScreen(LookingScreen):
         """Record the session to the file that it was opened from, or to a new one beside that."""
 
         def record(_: Any) -> None:
-            from tui_gru.debugger.own_sessions import free_path
+            from tui_gru.debugger.storage.own_sessions import free_path
 
             path = self.session.opened_from
             assert path is not None
@@ -162,8 +162,9 @@ class SurvivingScreen(LookingScreen):
 
 def _opened(name: str, copy: bool, now: Session) -> Session:
     """The session of a name or path, instead of `now`. Raises `TuiGruError`, and then nothing has changed."""
-    from tui_gru.debugger import opening, own_sessions
-    from tui_gru.debugger.session_errors import SessionInUseError
+    from tui_gru.debugger.session import opening
+    from tui_gru.debugger.storage import own_sessions
+    from tui_gru.debugger.storage.session_errors import SessionInUseError
 
     path = own_sessions.find(name)
     if not copy and now.records_to(path):

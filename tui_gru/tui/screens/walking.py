@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from textual.timer import Timer
 
-from tui_gru.debugger.session import Session
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.running import RunningScreen
 

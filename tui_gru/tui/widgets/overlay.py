@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.snapshot import Snapshot
+from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.anchor import Anchor
+    from tui_gru.debugger.timeline.anchor import Anchor
 
 
 class Overlay(Panel):

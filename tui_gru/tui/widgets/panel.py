@@ -215,7 +215,7 @@ class Panel(ScrollView, can_focus=True):
         try:
             return self.build(width, height)
         except Exception as error:
-            from tui_gru.debugger.error_reports import reported  # late: it is hardly ever needed
+            from tui_gru.debugger.storage.error_reports import reported  # late: it is hardly ever needed
 
             said = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in said])

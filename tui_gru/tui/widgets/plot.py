@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows, hstack, overlay, pad, text, vstack
 from tui_gru.tui.widgets.envelope import Envelope
@@ -36,14 +37,16 @@ def curve(
     here: float | None = None,
     second: Series | None = None,
     every: int | None = None,
+    levels: Sequence[tuple[str, float]] = (),
     placeholder: str = "nothing yet",
 ) -> Box:
     """A plot of a series at x = 1, 2, 3 …, in width × height cells, axes and all.
 
     `x_range` is what the axis spans (default: the series), `here` an x to mark on it. `second` is drawn dotted, in
-    another colour, under the first. A faint rule follows every `every` points, unless that is too dense. A cross on the
-    axis is where the series is not a finite number. Of a long series each column of dots shows lowest to highest; hand
-    over an `Envelope` to have that cheap.
+    another colour, under the first. A faint rule follows every `every` points, unless that is too dense. `levels` are
+    heights with a name: those that the axis spans are dashed lines behind the series. A cross on the axis is where the
+    series is not a finite number. Of a long series each column of dots shows lowest to highest; hand over an `Envelope`
+    to have that cheap.
     """
     lines = [_envelope(one) for one in (series, second) if one is not None]
     longest = max(len(line) for line in lines)
@@ -74,7 +77,14 @@ def curve(
         broken |= bad
     if every is not None and every / per_dot >= _RULES * canvas.dots_per_column:
         canvas.rule([math.floor((x + 0.5 - x_low) / per_dot) for x in range(every, math.ceil(x_high), every) if x > x_low])
-    place = [round((rows - 1) * (high - tick) / (high - low)) if high > low else rows // 2 for tick in y_ticks]
+
+    def row_of(y: float) -> int:
+        return round((rows - 1) * (high - y) / (high - low)) if high > low else rows // 2
+
+    for name, y in levels:
+        if low <= y <= high:
+            canvas.level(row_of(y), name)
+    place = [row_of(tick) for tick in y_ticks]
     at = dict(zip(place, y_labels, strict=True))
     glyphs = palette.glyphs
     axis = [
@@ -174,6 +184,7 @@ class _Canvas:
         self._inks: list[Style] = []
         self._ink = np.full((rows, columns), -1)  # which of the inks a cell is written in
         self._rules: list[int] = []
+        self._levels: dict[int, str] = {}
 
     def draw(self, low: Array, high: Array, span: tuple[float, float], ink: Style, every: int) -> None:
         """Vertical runs of dots from low to high (n,), joined to their neighbours; only every so many columns."""
@@ -199,6 +210,11 @@ class _Canvas:
         self._rules = [dot // self.dots_per_column for dot in dots if dot < self.dots_across]
         self._inks.append(self._palette.dim)
 
+    def level(self, row: int, name: str) -> None:
+        """A dashed line along a row of cells, wherever nothing is drawn, with its name at the end; of two in a row the first."""
+        self._levels.setdefault(row, name)
+        self._inks.append(self._palette.dim)
+
     def box(self) -> Box:
         grouped = self._dots.reshape(self._rows, self._dots_per_row, self._columns, self.dots_per_column)
         if self._palette.glyphs.braille:
@@ -207,7 +223,13 @@ class _Canvas:
         else:
             signs = [["*" if dot else " " for dot in row] for row in self._dots.tolist()]
         rows = []
-        for row, inks in zip(signs, self._ink.tolist(), strict=True):
+        dash = transliterate("╌", self._palette.glyphs)
+        for number, (row, inks) in enumerate(zip(signs, self._ink.tolist(), strict=True)):
+            if (name := self._levels.get(number)) is not None:
+                line = f" {name} ".rjust(len(row), dash) if len(name) + 2 < len(row) // 2 else dash * len(row)
+                for column, sign in enumerate(line):
+                    if row[column] == " ":
+                        row[column], inks[column] = sign, len(self._inks) - 1
             for column in self._rules:
                 if row[column] == " ":
                     row[column], inks[column] = self._palette.glyphs.vertical_ellipsis, len(self._inks) - 1

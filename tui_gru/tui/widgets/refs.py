@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.program import Program
+from tui_gru.debugger.program.line_table import Program
 
 
 @dataclass(frozen=True)

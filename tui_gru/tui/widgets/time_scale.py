@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.position import Position
-from tui_gru.debugger.program import Program
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.position import Position
 from tui_gru.tui.widgets.ticks import ticks
 from tui_gru.tui.widgets.written import Array
 

@@ -1,0 +1,78 @@
+"""What it takes to see what matters at H 256, B 32, T 64, V 96: `python -m tests.benchmarks.analysis`.
+
+A redraw is the CPU time of building a panel anew and drawing every row that is in view, at 160x50. The aim is 50 ms; of a key to
+the largest entry 16 ms, of all units over a text of 100 kB 5 s, of the findings a tenth of the run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from statistics import median
+from typing import Any
+
+from textual.geometry import Region
+
+from tests.soak.healthy import random_text
+from tui_gru.debugger.analysis.summaries import largest_entry
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
+from tui_gru.tui.screenshot import until_idle
+
+ROUNDS = 15
+BATCHES = 40
+LENGTH = 100_000
+SIZES = {"hidden_size": 256, "batch_size": 32, "seq_length": 64}
+VOCABULARY = "".join(map(chr, range(32, 127))) + "\n"
+PANELS = {"findings": "!", "units": "h", "influence": "y", "losses": "d", "arrays": "W"}
+
+
+def cpu(call: Callable[[], object]) -> float:
+    """CPU seconds of a call."""
+    begun = time.process_time()
+    call()
+    return time.process_time() - begun
+
+
+def redraw(panel: Any) -> None:
+    """Show a panel another snapshot, and draw what is in view of it."""
+    panel.show(panel.screen.session.snapshot(), panel.screen.view)
+    panel.render_lines(Region(0, 0, panel.size.width, panel.size.height))
+
+
+async def measure() -> None:
+    text = random_text(random.Random(1), LENGTH)
+    app = make_app(Config.of(text=text, vocabulary=VOCABULARY, seed=1, **SIZES))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await pilot.pause()
+        session = app.screen.session
+        session.learning = True
+        run = cpu(lambda: session.step("batch", BATCHES))
+        print(f"{BATCHES} batches: {run:.2f} s")
+        print(f"findings: {cpu(session.findings):.2f} s")
+        print(f"units over {LENGTH:,} characters: {cpu(session.units):.2f} s of CPU")
+        session.step("timestep", 9)
+        app.screen.show_now()
+        for name, key in PANELS.items():
+            begun = time.process_time()
+            await pilot.press(key)
+            while app.screen.running or app.screen.expecting:
+                await asyncio.sleep(0.02)
+            await until_idle(pilot)
+            opened = time.process_time() - begun
+            panel = app.screen.overlay
+            redrawn = median(cpu(lambda panel=panel: redraw(panel)) for _ in range(ROUNDS))
+            print(f"{name:10} opened in {opened:.2f} s of CPU, redrawn in {1000 * redrawn:.1f} ms")
+            if name == "units":
+                moved = median(cpu(lambda panel=panel: (panel.action_unit(1), redraw(panel))) for _ in range(ROUNDS))
+                print(f"{'':10} the next unit {1000 * moved:.1f} ms")
+        weights = session.parameter("Uz")
+        print(
+            f"largest entry of {weights.shape}: {1000 * median(cpu(lambda: largest_entry(weights)) for _ in range(ROUNDS)):.2f} ms"
+        )
+
+
+if __name__ == "__main__":
+    asyncio.run(measure())

@@ -1,0 +1,149 @@
+"""Units over time: correlations are NumPy's, places are where the numbers are, and nothing is shown before it is computed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.debugger.models import parametrize
+from tui_gru import Session, TuiGruError
+from tui_gru.debugger.analysis.activity import Activity, Correlated, Place, Stretch, context, of_text, over_row
+from tui_gru.debugger.analysis.classes import CLASSES, class_of
+from tui_gru.debugger.analysis.reading import read_text
+
+DRAW = np.random.default_rng(7)
+TEXT = "".join(DRAW.permuted(list('ab 12 "c"\n' * 300)))
+VALUES = DRAW.normal(0.3, 1, (len(TEXT), 6))
+VALUES[:, 2] = 2 * VALUES[:, 1] - 1
+VALUES[:, 3] = 0.25  # a unit that never varies
+VALUES[:, 4] += class_of("digits").mask(TEXT)
+ACTIVITY = Activity("h", VALUES, TEXT)
+NARROW = Activity("h", VALUES.astype(np.float32), TEXT)
+LIVE = [0, 1, 2, 4, 5]
+
+
+@pytest.mark.parametrize(("activity", "error"), [(ACTIVITY, 1e-12), (NARROW, 1e-5)], ids=["float64", "float32"])
+def test_correlations_are_numpys(activity, error):
+    expected = np.corrcoef(VALUES[:, LIVE].T)
+    for at, unit in enumerate(LIVE):
+        found = activity.correlations(unit)
+        assert found[LIVE] == pytest.approx(expected[at], abs=error)
+        assert found[3] == 0
+    assert activity.deviations == pytest.approx(VALUES.std(axis=0), abs=1e-6)
+    assert activity.means == pytest.approx(VALUES.mean(axis=0), abs=1e-6)
+
+
+@pytest.mark.parametrize(("activity", "error"), [(ACTIVITY, 1e-12), (NARROW, 1e-5)], ids=["float64", "float32"])
+@pytest.mark.parametrize("ahead", [0, 1, 2])
+def test_correlations_with_a_class_are_numpys(activity, error, ahead):
+    mask = np.zeros(len(TEXT))
+    mask[: len(TEXT) - ahead] = class_of("digits").mask(TEXT)[ahead:]
+    found = activity.class_correlations(class_of("digits"), ahead=ahead)
+    assert found[LIVE] == pytest.approx([np.corrcoef(mask, VALUES[:, unit])[0, 1] for unit in LIVE], abs=error)
+    assert found[3] == 0
+
+
+def test_units_like_one_and_what_each_goes_with():
+    assert [each.what for each in ACTIVITY.like(1, 1)] == [2]
+    assert ACTIVITY.like(1)[0].r == pytest.approx(1)
+    assert len(ACTIVITY.like(1, 99)) == 5
+    found = ACTIVITY.goes_with()[4]
+    assert found == Correlated("digits", pytest.approx(ACTIVITY.class_correlations(CLASSES["digits"])[4]))
+    assert ACTIVITY.liveliest().tolist()[0] == 2
+    assert ACTIVITY.liveliest().tolist()[-1] == 3
+
+
+def test_a_class_that_has_nothing_in_it_and_one_that_has_everything():
+    assert (ACTIVITY.class_correlations(class_of("z")) == 0).all()
+    assert (ACTIVITY.class_correlations(class_of("".join(set(TEXT)))) == 0).all()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 50))
+def test_the_most_exciting_places_are_the_highest_that_are_apart(unit, count, apart):
+    for places, sign in ((ACTIVITY.most(unit, count, apart=apart), 1), (ACTIVITY.least(unit, count, apart=apart), -1)):
+        own, free = sign * VALUES[:, unit], np.ones(len(TEXT), bool)
+        expected = []
+        for _ in range(count):
+            if not free.any():
+                break
+            at = int(np.argmax(np.where(free, own, -np.inf)))
+            expected.append(Place(at, VALUES[at, unit]))
+            free[max(at - apart + 1, 0) : at + apart] = False
+        assert places == expected
+
+
+def test_where_a_unit_stays_on():
+    values = np.zeros((12, 1))
+    values[[2, 3, 4, 8, 9, 11], 0] = [1, 3, 2, 1, 1, 5]
+    activity = Activity("h", values, "abcdefghijkl")
+    assert activity.stretches(0, share=0.5) == [Stretch(2, 5, 3.0), Stretch(8, 10, 1.0), Stretch(11, 12, 5.0)]
+    assert activity.stretches(0, 1, share=0.5) == [Stretch(2, 5, 3.0)]
+    assert ACTIVITY.stretches(3) == []
+
+
+def test_what_is_not_a_number_counts_for_nothing():
+    values = VALUES.copy()
+    values[100:] = np.nan
+    part = Activity("h", values, TEXT)
+    assert part.correlations(0) == pytest.approx(Activity("h", VALUES[:100], TEXT[:100]).correlations(0))
+    assert {place.at < 100 for place in part.most(0)} == {True}
+    nothing = Activity("h", np.full((3, 2), np.nan), "abc")
+    assert (nothing.correlations(0) == 0).all()
+    assert nothing.most(1) == nothing.stretches(1) == []
+
+
+def test_a_context():
+    assert context("abcdefgh", 3, 2, 9) == ("bc", "d", "efgh")
+    assert context("abc", 0) == ("", "a", "bc")
+
+
+@parametrize()
+def test_a_row_of_the_batch_as_far_as_it_is_computed(model):
+    session = Session(**model)
+    session.learning = True
+    session.step("batch", 1)
+    session.step("op", session.program.ticks * 2 // 3)
+    moment, T = session.snapshot().moment, session.config.seq_length
+    for name, named in session.program.names.items():
+        if not named.timed or named.axes[:1] != ("B",) or name in ("char", "target"):
+            continue
+        for row in range(session.config.batch_size):
+            activity = over_row(moment, name, row)
+            for t in range(T):
+                value = moment.value(name, t)
+                shown = activity.values[t]
+                assert np.isnan(shown).all() if value is None else (shown == np.ravel(value[row])).all()
+            assert activity.text == "".join(
+                str(session.config.vocabulary[i]) for i in moment.record.ids(session.program.input)[:, row]
+            )
+
+
+def test_a_whole_text():
+    session = Session(text=TEXT, hidden_size=4, batch_size=2, seq_length=5)
+    found = read_text(session.config, session.snapshot().moment.weights, TEXT, ["h", "term2"])
+    assert of_text("h", found, TEXT).values is not None
+    assert of_text("h", found, TEXT).unit(3).tolist() == found["h"][:, 3].tolist()
+    assert of_text("term2", found, TEXT).units == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "row", "message"),
+    [
+        ("loss", 0, "no value of every timestep and row named 'loss'"),
+        ("h_tilda", 0, "did you mean h_tilde"),
+        ("h", 2, "row must be"),
+    ],
+)
+def test_what_no_row_has_is_refused(name, row, message):
+    with pytest.raises(TuiGruError, match=message):
+        over_row(Session().snapshot().moment, name, row)
+
+
+def test_numbers_have_no_classes():
+    with pytest.raises(TuiGruError, match="reads numbers, not characters"):
+        Activity("h", VALUES, "").class_correlations(class_of("digits"))
+    with pytest.raises(TuiGruError, match="unit must be from 0 to 5"):
+        ACTIVITY.unit(6)

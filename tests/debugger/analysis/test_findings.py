@@ -1,0 +1,192 @@
+"""Findings: each in a model that shows it, and not in one that nearly does; none in healthy runs; every number can be followed."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.soak.healthy import block
+from tui_gru import Session
+from tui_gru.debugger.analysis.findings.table import TABLE
+
+TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
+LEARNED = {"text": TEXT, "hidden_size": 8, "batch_size": 4, "seq_length": 8}
+#: No unit of it can change: its gate is nearly 1, whatever it reads.
+SHUT_CELL = """\
+reads x
+state h : H
+parameters Wz Wh Uh bh
+
+z = σ(x Wz + 9)
+h = z ⊙ h_prev + (1 − z) ⊙ tanh(x Wh + h_prev Uh + bh)
+"""
+#: A relu that is always off, and so are its gradients.
+OFF_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = relu(ah: x Wh + h_prev Uh + bh − 9)
+"""
+FORGETFUL_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = tanh(x Wh + 0.01 ⊙ (h_prev Uh) + bh)
+"""
+GROWING_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = 3 ⊙ h_prev + tanh(x Wh + h_prev Uh + bh)
+"""
+MIXING_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+shared = mean h_prev over the rows
+h = tanh(x Wh + h_prev Uh + shared + bh)
+"""
+#: Its state does not depend on what is read.
+DEAF_CELL = """\
+reads x
+state h : H
+parameters Wh Uh bh
+
+h = tanh(0 ⊙ (x Wh + h_prev Uh) + bh)
+"""
+TABLE_SIZES = {"hidden_size": 4, "batch_size": 1, "seq_length": 8}
+SGD = {"optimizer": "sgd", "clip": 0.0}
+HELD_OUT = "the rat sat on the rat on the mat; the hat ran to the cat "
+
+
+def run(batches: int = 40, *, learning: bool = True, edits: dict[str, float] | None = None, **options) -> Session:
+    """A session after so many batches; `edits` are set in every entry of a parameter at the beginning."""
+    session = Session(**options)
+    session.learning = learning
+    for name, value in (edits or {}).items():
+        for index in np.ndindex(session.parameter(name).shape):
+            session.edit(name, index, value)
+    session.step("batch", batches)
+    return session
+
+
+def own(cell: str, batches: int = 12, **options) -> Session:
+    return run(batches, **{**LEARNED, "cell": "mine.cell", "cell_text": cell, **options})
+
+
+def sampled(sampler: str, primer: str = "Ma", length: int = 10) -> Session:
+    session = run(30)
+    session.sample(primer, length, sampler=sampler, temperature=0)
+    return session
+
+
+def with_bias(value: float) -> Session:
+    """A model that has learned for an epoch, whose bias of the space was set and hardly moves."""
+    session = run(1, **{**LEARNED, "optimizer": "sgd", "learning_rate": 1e-3, "clip": 0.0, "batch_size": 1})
+    session.edit("by", (session.config.vocabulary.index(" "),), value)
+    session.step("batch", 60)
+    return session
+
+
+def by_heart(epochs: int) -> Session:
+    return run(epochs * 2, text=TEXT[:60], hidden_size=32, batch_size=2, seq_length=12)
+
+
+class Case(NamedTuple):
+    shows: Callable[[], Session]
+    misses: Callable[[], Session]
+    held_out: str = ""
+
+
+CASES = {
+    "not-finite": Case(lambda: run(6, learning_rate=3e38), lambda: run(6, learning_rate=1e3)),
+    "sampler-without-feedback": Case(lambda: sampled("tutorial"), lambda: sampled("fed-back")),
+    "rows-do-not-continue": Case(lambda: run(2), lambda: run(2, layout="contiguous")),
+    "gradient-into-earlier-batches": Case(
+        lambda: run(3, carry="notebook"),
+        lambda: run(3, carry="notebook", batch_size=6),
+    ),
+    "rows-know-each-other": Case(lambda: own(MIXING_CELL), lambda: own(MIXING_CELL, batch_size=1)),
+    "character-never-seen": Case(
+        lambda: run(1, text="abcabcabc", vocabulary="abcd", batch_size=1),
+        lambda: run(1, text="abcabcabd", vocabulary="abcd", batch_size=1),
+    ),
+    "initial-loss": Case(
+        lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 64}),
+        lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 2}),
+    ),
+    "rate-too-large": Case(
+        lambda: run(60, **LEARNED, **SGD, learning_rate=100.0),
+        lambda: run(60, **LEARNED, **SGD, learning_rate=1.0),
+    ),
+    "rate-too-small": Case(
+        lambda: run(40, **LEARNED, **SGD, learning_rate=1e-6),
+        lambda: run(40, **LEARNED, **SGD, learning_rate=1e-2),
+    ),
+    "mostly-clipped": Case(lambda: run(40, **LEARNED, clip=0.01), lambda: run(40, **LEARNED, clip=0.1)),
+    "zero-gradient": Case(lambda: own(OFF_CELL), lambda: own(OFF_CELL.replace("− 9", "+ 1"))),
+    "vanishing-gradient": Case(lambda: own(FORGETFUL_CELL), lambda: own(FORGETFUL_CELL.replace("0.01", "0.9"))),
+    "exploding-gradient": Case(
+        lambda: own(GROWING_CELL, carry="reset"),
+        lambda: own(GROWING_CELL.replace("3", "1.1"), carry="reset"),
+    ),
+    "softmax-underflow": Case(lambda: underflowing(-200.0), lambda: underflowing(-80.0)),
+    "gate-never-opens": Case(lambda: own(SHUT_CELL), lambda: own(SHUT_CELL.replace("9", "1"))),
+    "dead-unit": Case(lambda: own(OFF_CELL), lambda: own(OFF_CELL.replace("− 9", "+ 1"))),
+    "saturated-gate": Case(
+        lambda: run(12, **LEARNED, edits={"bz": 9.0}),
+        lambda: run(12, **LEARNED, edits={"bz": 1.0}),
+    ),
+    "never-predicted": Case(lambda: with_bias(-30.0), lambda: with_bias(-1.0)),
+    "worse-than-a-table": Case(
+        lambda: own(DEAF_CELL, 30 * 47, **TABLE_SIZES),
+        lambda: run(30 * 47, **{**LEARNED, **TABLE_SIZES}),
+    ),
+    "overfitting": Case(lambda: by_heart(150), lambda: by_heart(4), HELD_OUT),
+}
+
+
+def underflowing(bias: float) -> Session:
+    """A model in which one character has a bias far below the others."""
+    session = Session(**LEARNED)
+    session.edit("by", (0,), bias)
+    session.step("batch", 1)
+    return session
+
+
+def names(session: Session, held_out: str = "") -> set[str]:
+    return {found.name for found in session.findings(held_out=held_out)}
+
+
+def test_every_row_of_the_table_has_a_case():
+    assert [row.name for row in TABLE] == list(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_is_found_where_it_is_and_not_where_it_nearly_is(name):
+    case = CASES[name]
+    shows = case.shows()
+    found = [each for each in shows.findings(held_out=case.held_out) if each.name == name]
+    assert found
+    assert name not in names(case.misses(), case.held_out)
+    for each in found:
+        assert all((each.title, each.meaning, each.cure, each.evidence))
+        assert each.meaning.endswith(".")
+        for evidence in each.evidence:
+            if evidence.number is None:
+                continue
+            node = shows.origin(evidence.number)
+            assert node.value == evidence.value or (math.isnan(node.value) and math.isnan(evidence.value))
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_nothing_is_found_in_a_healthy_run(seed):
+    block(seed)

@@ -1,0 +1,142 @@
+"""A report: one file that needs no other, in each format, with what the session itself says."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from tests.test_cli_mistakes import assert_one_line
+from tui_gru import Session
+from tui_gru.cli.program import main
+from tui_gru.debugger.analysis.report.written import WRITERS, as_html, as_markdown, as_svg
+
+TEXT = 'He said "no <b>tags</b> & `ticks` | bars". ' * 12
+
+
+@pytest.fixture(scope="module")
+def session():
+    session = Session(text=TEXT, hidden_size=6, batch_size=4, seq_length=8, cell="lstm")
+    session.learning = True
+    session.step("epoch", 5)
+    return session
+
+
+@pytest.fixture(scope="module")
+def tutorial():
+    session = Session()
+    session.learning = True
+    session.step("epoch", 900)
+    session.sample("Ma", 10, sampler="tutorial", temperature=0)
+    return session
+
+
+def test_it_says_what_the_session_says(session):
+    report = session.report("a run")
+    losses = np.asarray(session.snapshot().losses)
+    assert [loss for _, loss in report.curve] == losses.tolist()
+    assert report.findings == session.findings() == ()
+    activity = session.units()
+    chosen = [note.unit for note in report.units]
+    assert sorted(chosen) == list(range(6))
+    assert (report.values == activity.values[: len(report.text), chosen].T).all()
+    for note in report.units:
+        best = max(activity.goes_with(), key=lambda each: abs(each.r))
+        assert abs(note.r) <= abs(best.r)
+    first, last = report.samples[0][1], report.samples[-1][1]
+    assert last == session.sample(TEXT[:2], 60, temperature=0)
+    session.seek(0)
+    assert first == session.sample(TEXT[:2], 60, temperature=0)
+    assert session.report().curve == ()
+    session.seek("e5 b10")
+
+
+def test_a_long_curve_is_of_means(tutorial):
+    curve = tutorial.report().curve
+    losses = np.asarray(tutorial.snapshot().losses)
+    assert len(curve) == 300
+    assert curve[-1] == (2700, pytest.approx(losses[-9:].mean()))
+    assert np.mean([loss for _, loss in curve]) == pytest.approx(losses.mean())
+
+
+@pytest.mark.parametrize("write", WRITERS.values())
+def test_the_tutorials_story_is_told_by_its_findings(tutorial, write):
+    written = write(tutorial.report("Math"))
+    for words in ("the sampler never feeds back its choice", "Matttttttttt", "MathMathMath", "fed-back", "rows do not go on"):
+        assert words in written
+
+
+class Page(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.tags, self.words = [], ""
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_a_page_needs_no_script_and_no_other_file(session):
+    page = Page()
+    page.feed(as_html(session.report("<script>alert(1)</script>")))
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert not {"src", "href", "onload"} & {name for _, attributes in page.tags for name in attributes}
+    assert "<script>alert(1)</script>" in page.words
+    assert not re.search(r"url\(|@import", as_html(session.report()))
+
+
+def test_a_picture_is_a_picture(session, tutorial):
+    for each in (session, tutorial, Session()):
+        root = ET.fromstring(as_svg(each.report("a & b")))
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        width, height = float(root.get("width")), float(root.get("height"))
+        rects = root.iter("{http://www.w3.org/2000/svg}rect")
+        assert all(float(rect.get("width")) <= width and float(rect.get("height")) <= height for rect in rects)
+
+
+def test_a_table_of_markdown_keeps_its_columns(session):
+    lines = as_markdown(session.report()).splitlines()
+    tables = [line for line in lines if line.startswith("|")]
+    assert all(len(re.split(r"(?<!\\)\|", line)) in (4, 5) for line in tables)
+
+
+def test_weights_that_are_not_finite_leave_the_rest():
+    session = Session(learning_rate=3e38)
+    session.learning = True
+    session.step("epoch", 4)
+    for write in WRITERS.values():
+        assert "became infinite" in write(session.report())
+
+
+def test_from_the_command_line(session, tmp_path, capsys):
+    saved, out = tmp_path / "run.tui-gru", tmp_path / "run.html"
+    session.save(saved)
+    before = saved.read_bytes()
+    assert main(["report", str(saved), "-o", str(out)]) == 0
+    assert out.read_text() == as_html(session.report("run"))
+    held_out = tmp_path / "other.txt"
+    held_out.write_text(TEXT[5:90])
+    assert main(["report", str(saved), "--held-out", str(held_out)]) == 0
+    assert capsys.readouterr().out.startswith("# run\n")
+    assert saved.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "there is no session nowhere"),
+        (["run.tui-gru", "-o", "run.pdf"], "a report is .html, .svg, .md"),
+        (["run.tui-gru", "--held-out", "strange.txt"], "the text that was held out has 'z', which is not in the vocabulary"),
+    ],
+)
+def test_mistakes(arguments, message, session, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    session.save("run.tui-gru")
+    (tmp_path / "strange.txt").write_text("zzz")
+    assert main(["report", *arguments]) == 2
+    assert_one_line(capsys.readouterr().err, message)

@@ -1,0 +1,64 @@
+"""Healthy runs of every size, text and cell: nothing is found in them at any time, and every gradient comes out as it went in.
+
+python -m tests.soak.healthy --count 50 --seed 0
+
+A run has what a text of one's own begins with, and random sizes. It is asked at the beginning, and after ever more batches.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from tests.soak.blocks import run_blocks
+from tui_gru import Session
+from tui_gru.engine.model import names_of
+
+STOPS = (1, 8, 40, 150, 400)  # batches
+LETTERS = "etaoinshrdlucmfwypvbgkqjxz"
+
+
+def random_text(chance: random.Random, length: int) -> str:
+    """Words of a small language, some more frequent than others, in sentences."""
+    letters = LETTERS[: chance.randint(4, len(LETTERS))]
+    words = ["".join(chance.choice(letters) for _ in range(chance.randint(1, 8))) for _ in range(chance.randint(5, 200))]
+    weights = [1 / (rank + 1) for rank in range(len(words))]
+    text = ""
+    while len(text) < length:
+        sentence = chance.choices(words, weights, k=chance.randint(3, 12))
+        text += " ".join(sentence).capitalize() + chance.choice([". ", ".\n", "? "])
+    return text[:length]
+
+
+def random_options(seed: int) -> dict[str, Any]:
+    """What a healthy run is begun with."""
+    chance = random.Random(seed)
+    rows, timesteps = chance.choice([1, 2, 4, 8, 16, 32]), chance.choice([2, 3, 4, 8, 16, 32, 64])
+    return {
+        "text": random_text(chance, chance.choice([2, 5, 20]) * rows * timesteps + chance.randint(200, 4000)),
+        "hidden_size": chance.choice([2, 4, 8, 16, 32, 64, 128]),
+        "batch_size": rows,
+        "seq_length": timesteps,
+        "seed": seed,
+        "cell": chance.choice(["gru", "gru", *names_of("cell")]),
+        "layers": chance.choice([1, 1, 1, 2]),
+        "embedding": chance.choice([0, 0, 0, 8]),
+        "bidirectional": chance.random() < 0.1,
+        "dtype": chance.choice(["float32", "float32", "float64"]),
+    }
+
+
+def block(seed: int) -> int:
+    """Ask one run at each of its stops."""
+    options = random_options(seed)
+    session = Session(**options)
+    session.learning = True
+    for stop in STOPS:
+        session.step("batch", stop - session.position.number - (session.position.tick > 0))
+        found = session.findings()
+        assert not found, (stop, {name: value for name, value in options.items() if name != "text"}, found)
+    return 1
+
+
+if __name__ == "__main__":
+    run_blocks(__doc__ or "", "runs", 50, block)

@@ -1,0 +1,288 @@
+"""What matters, on screen: findings, units, influence, losses, arrays, each with its keys, and on every size of screen."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from textual.pilot import Pilot
+
+from tests.screenshots import LARGE_TEXT, typed
+from tui_gru.debugger.analysis.classes import class_of
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
+from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.panels.array_list import ArrayList
+from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.findings_list import FindingsList
+from tui_gru.tui.panels.influence_map import InfluenceMap
+from tui_gru.tui.panels.loss_places import LossPlaces
+from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.units_map import UnitsMap
+from tui_gru.tui.screenshot import single_keys, until_idle
+
+LARGE = {"text": LARGE_TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12, "seed": 2}
+
+
+async def press(pilot: Pilot[Any], keys: str) -> None:
+    for key in single_keys(keys.split()):
+        await pilot.press(key)
+        await until_idle(pilot)
+    await pilot.pause()
+
+
+def opened(options: dict[str, Any]) -> Any:
+    return make_app(Config.of(**options))
+
+
+# Findings
+
+
+async def test_the_tutorials_story_is_told() -> None:
+    app = opened({})
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, f"l 300e {typed('sample Ma 10 0.0')} !")
+        panel = app.screen.overlay
+        assert isinstance(panel, FindingsList)
+        assert [each.name for each in panel.findings] == ["sampler-without-feedback", "rows-do-not-continue"]
+        assert panel.findings == app.screen.session.findings()
+        assert "it says “" in panel.plain_text()
+        assert "2 findings" in header(app)
+
+
+async def test_enter_goes_to_a_finding_and_asks_where_its_numbers_come_from() -> None:
+    app = opened({})
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 3n !")
+        (finding,) = app.screen.overlay.findings
+        await press(pilot, "enter")
+        assert app.screen.session.position.tick == finding.tick
+        await press(pilot, "! down enter")
+        panel = app.screen.overlay
+        assert isinstance(panel, OriginPanel)
+        assert panel.leaf.root.number == finding.evidence[-1].number
+
+
+async def test_a_healthy_run_has_none_and_says_so() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "!")
+        assert "No batch has been finished yet" in app.screen.overlay.plain_text()
+        await press(pilot, "escape l 2e !")
+        assert "Nothing was found" in app.screen.overlay.plain_text()
+        await press(pilot, "enter down")
+        assert "finding" not in header(app)
+
+
+async def test_a_branch_has_findings_of_its_own() -> None:
+    app = opened({})
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, f"l 3n ! escape {typed('go e1 b2 t1')} {typed('set learning_rate 0.5')}")
+        assert "finding" not in header(app)
+        await press(pilot, "u")
+        assert "1 finding" in header(app)
+
+
+async def test_findings_are_looked_for_after_a_long_run() -> None:
+    app = opened({})
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 80e")
+        assert "finding" not in header(app)
+        await press(pilot, "90e")
+        assert "1 finding" in header(app)
+
+
+def header(app: Any) -> str:
+    from tui_gru.tui.panels.header import Header
+
+    return str(app.screen.query_one(Header).render_line(0).text)
+
+
+# Units
+
+
+async def test_units_over_the_text_are_sorted_by_what_they_go_with() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 1e h")
+        panel = app.screen.overlay
+        assert isinstance(panel, UnitsMap)
+        activity = app.screen.session.units()
+        assert (panel.activity.values == activity.values).all()
+        best = max(activity.goes_with(), key=lambda each: abs(each.r))
+        assert f"{best.what} {best.r:+.2f}" in panel.plain_text()
+        await press(pilot, f"/ {' '.join('vowels')} enter")
+        r = activity.class_correlations(class_of("vowels"))
+        assert panel.unit == int(np.argmax(np.abs(r)))
+        assert f"vowels {r[panel.unit]:+.2f}" in panel.plain_text()
+        assert app.screen.focused is panel
+
+
+async def test_the_keys_of_the_units() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 1e h tab tab")
+        panel = app.screen.overlay
+        assert panel.plain_text().splitlines()[3].startswith("unit 1 ")  # they are sorted by number
+        await press(pilot, f"{'up ' * 24} down right right")
+        assert (panel.unit, panel.at) == (1, 2)
+        await press(pilot, ">")
+        places = sorted(place.at for place in panel.activity.most(1, 20))
+        assert panel.at == next(at for at in places if at > 2)
+        await press(pilot, "end")
+        assert panel.at == len(LARGE["text"]) - 1
+        await press(pilot, "home tab")
+        like = panel.activity.like(1, 1)[0]
+        await press(pilot, "down")
+        assert panel.unit == like.what
+
+
+async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 1e h right right right right right enter")
+        session, corpus = app.screen.session, app.screen.snapshot.corpus
+        batch, t, row = corpus.cell_of(5)
+        assert (session.position.epoch, session.position.batch, session.position.t) == (0, batch, t)
+        assert app.screen.view.row == row
+        assert session.value("char")[row] == LARGE["text"][5]
+
+
+async def test_units_of_a_row_are_live() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, f"s s {typed('units z row 2')}")
+        panel = app.screen.overlay
+        assert panel.activity.row == 1
+        assert np.isnan(panel.activity.values[2:]).all()
+        await press(pilot, "s")
+        session = app.screen.session
+        assert (panel.activity.values[2] == session.value("z")[1]).all()
+        assert panel.at == 2
+        await press(pilot, "enter")
+        assert app.screen.overlay.leaf.root.number.name == "z"
+        await press(pilot, f"escape {typed('units z row 4')} r")
+        assert app.screen.overlay.activity.row is None
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("units nothing", "'nothing'"),
+        ("units z row 9", "a row is at most 4, not 9"),
+        ("units z zow 1", "units takes a name and a row"),
+        ("class quotes", "no units are shown; h shows them"),
+    ],
+)
+async def test_commands_that_are_refused(command: str, said: str) -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, f"s {typed(command)}")
+        assert said in app.screen.query_one(BottomLine).message
+        assert app.screen.overlay is None
+
+
+# Influence
+
+
+async def test_influence_of_every_prediction_of_the_batch() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 3n 5s r y")
+        panel = app.screen.overlay
+        assert isinstance(panel, InfluenceMap)
+        expected = app.screen.session.influence(0, 4)
+        assert (panel.influence.gradient == expected.gradient).all()
+        assert f"after {expected.reach('occlusion').steps} characters" in panel.plain_text()
+        await press(pilot, "right down")
+        assert (panel.t, panel.influence.row) == (5, 1)
+        await press(pilot, "tab")
+        assert "occlusion" in panel.heading
+        await press(pilot, "up up left enter")
+        leaf = app.screen.overlay.leaf
+        assert (leaf.root.number.name, leaf.root.number.t) == ("y_hat", 4)
+
+
+# Losses
+
+
+async def test_where_the_loss_is_made() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 1e d")
+        panel = app.screen.overlay
+        assert isinstance(panel, LossPlaces)
+        losses = app.screen.session.losses(text=LARGE["text"])
+        assert f"{losses.mean:.4f} nats" in panel.plain_text()
+        await press(pilot, "tab")
+        assert "t 12" in panel.plain_text()
+        await press(pilot, "tab")
+        assert "row 4" in panel.plain_text()
+        hardest = losses.hardest(12, apart=8)
+        await press(pilot, "down enter")
+        row, session = app.screen.view.row, app.screen.session
+        assert session.value("target")[row] == LARGE["text"][hardest[1].at]
+
+
+# Arrays
+
+
+async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "l 1n s W")
+        panel = app.screen.overlay
+        assert isinstance(panel, ArrayList)
+        written = panel.plain_text()
+        for name in ("Wz", "ΔWz", "h̃", "ŷ"):
+            assert f" {name} " in written
+        what = app.screen.session.summary("z", t=0)
+        assert f"saturated {100 * what.share(what.saturated):.0f} %" in written
+        await press(pilot, "enter")
+        number = app.screen.overlay.leaf.root.number
+        weights = app.screen.session.parameter("Wz")
+        assert number.index == np.unravel_index(np.abs(weights).argmax(), weights.shape)
+
+
+async def test_the_next_saturated_unit() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        for unit in (3, 7):
+            app.screen.session.edit("bz", (unit,), 9.0)
+        await press(pilot, "s W")
+        panel = app.screen.overlay
+        panel.action_move(panel.names.index("z"))
+        await press(pilot, ">")
+        assert app.screen.overlay.leaf.root.number.index == (0, 3)
+
+
+# Pictures
+
+PICTURES = {
+    "findings": ({}, f"l 300e {typed('sample Ma 10 0.0')} ! down"),
+    "units": (LARGE, "l 3e h down right right"),
+    "row": (LARGE, f"l 3e 8s {typed('units h row 1')}"),
+    "influence": (LARGE, "l 3e 2n 9s y"),
+    "losses": (LARGE, "l 3e d"),
+    "arrays": (LARGE, "l 3e 9s W"),
+}
+
+
+@pytest.mark.parametrize("size", [(160, 50), (120, 36), (80, 24)], ids=["wide", "normal", "narrow"])
+@pytest.mark.parametrize("name", PICTURES)
+def test_pictures(snap_compare: Any, name: str, size: tuple[int, int]) -> None:
+    assert _pictured(snap_compare, name, size)
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_ascii_pictures(snap_compare: Any, name: str) -> None:
+    assert _pictured(snap_compare, name, (120, 36), ascii_only=True)
+
+
+def _pictured(snap_compare: Any, name: str, size: tuple[int, int], *, ascii_only: bool = False) -> bool:
+    options, keys = PICTURES[name]
+    app = opened(options)
+    if ascii_only:
+        app.glyphs = ASCII
+    return bool(snap_compare(app, terminal_size=size, run_before=lambda pilot: press(pilot, keys)))

@@ -1,0 +1,213 @@
+"""Units over time: a value of every unit after every character, of one row of a batch or of a whole text, and what it goes with.
+
+As in LSTMVis (Strobelt et al. 2018) and in the pictures of the sentiment neuron (Radford et al. 2017).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.analysis.classes import CLASSES, CharacterClass
+from tui_gru.debugger.program.names import unknown_name
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.engine import arguments
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.weights import Array
+
+Wide = NDArray[np.float64]
+
+_ROWS = 2**13  # timesteps that are added up before their sum goes into a float64
+
+
+@dataclass(frozen=True)
+class Place:
+    """A character (0-based) of what was read, and the unit's value after it."""
+
+    at: int
+    value: float
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Characters `start` … `stop` − 1, one after the other, after each of which a unit is high; `peak` is the highest value."""
+
+    start: int
+    stop: int
+    peak: float
+
+
+@dataclass(frozen=True)
+class Correlated:
+    """A unit (0-based) or a class, and Pearson's correlation r with it."""
+
+    what: int | str
+    r: float
+
+
+@dataclass(frozen=True, eq=False)
+class Activity:
+    """`values` (n, units) of `name`: row i is after the character `text[i]`, NaN where that is not computed yet.
+
+    `text` is empty for a model that reads no characters. `row` is the row of the batch (0-based), None for a whole text. Units that
+    do not vary, and values that are not finite, have the correlation 0.
+    """
+
+    name: str
+    values: Array
+    text: str
+    row: int | None = None
+
+    @property
+    def units(self) -> int:
+        return int(self.values.shape[1])
+
+    def unit(self, unit: int) -> Array:
+        """The values of one unit, (n)."""
+        return self.values[:, self._checked(unit)]
+
+    def _checked(self, unit: int) -> int:
+        return arguments.whole("the unit", unit, least=0, most=self.units - 1)
+
+    @cached_property
+    def _there(self) -> Array:
+        """The timesteps that are computed: no copy where all are."""
+        there = np.isfinite(self.values).all(axis=1)
+        return self.values if there.all() else self.values[there]
+
+    @cached_property
+    def means(self) -> Wide:
+        """The mean of each unit, (units)."""
+        found: Wide = self._there.mean(axis=0, dtype=np.float64) if len(self._there) else np.zeros(self.units)
+        return found
+
+    @cached_property
+    def deviations(self) -> Wide:
+        """The standard deviation of each unit, (units)."""
+        squares = np.zeros(self.units)
+        for i in range(0, len(self._there), _ROWS):
+            squares += np.square(self._there[i : i + _ROWS] - self.means).sum(axis=0)
+        return np.sqrt(squares / max(len(self._there), 1))
+
+    def liveliest(self) -> NDArray[np.intp]:
+        """The units, those that vary most first."""
+        return np.argsort(-self.deviations, kind="stable")
+
+    # What a unit goes with
+
+    def correlations(self, unit: int) -> Wide:
+        """Pearson's correlation of a unit with every unit, (units)."""
+        found: Wide = self._with(self._there[:, self._checked(unit), None])[0]
+        return found
+
+    def like(self, unit: int, count: int = 5) -> list[Correlated]:
+        """The units most like one, or most unlike: those whose correlation with it is largest in magnitude."""
+        found = self.correlations(unit)
+        order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
+        return [Correlated(other, float(found[other])) for other in order[:count]]
+
+    def class_correlations(self, chosen: CharacterClass, *, ahead: int = 0) -> Wide:
+        """Pearson's correlation of every unit with whether the character read is in a class, (units); `ahead` 1: the one after it.
+
+        Raises `TuiGruError` for a model that reads no characters.
+        """
+        found: Wide = self._with_classes([chosen], ahead)[0]
+        return found
+
+    def goes_with(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Correlated]:
+        """Of each unit the class that its correlation is largest with, in magnitude; in the order of the units."""
+        chosen = list(classes)
+        found = self._with_classes(chosen, 0)
+        best = np.abs(found).argmax(axis=0)
+        return [Correlated(chosen[k].name, float(found[k, unit])) for unit, k in enumerate(best.tolist())]
+
+    def _with_classes(self, classes: Sequence[CharacterClass], ahead: int) -> Wide:
+        if not self.text:
+            raise TuiGruError("this model reads numbers, not characters, so it has no classes of them")
+        masks = np.zeros((len(self.text), len(classes)))
+        for k, chosen in enumerate(classes):
+            masks[: len(self.text) - ahead, k] = chosen.mask(self.text)[ahead:]
+        return self._with(masks[np.isfinite(self.values).all(axis=1)])
+
+    def _with(self, others: Array) -> Wide:
+        """Pearson's correlation of each column of `others` (n, k) with every unit, (k, units)."""
+        if not len(others):
+            return np.zeros((others.shape[1], self.units))
+        centred = others - others.mean(axis=0, dtype=np.float64)
+        narrow = centred.astype(self.values.dtype)  # a product in float32 takes a fifth of the time
+        products = -np.outer(narrow.sum(axis=0, dtype=np.float64), self.means)
+        for i in range(0, len(narrow), _ROWS):
+            products += narrow[i : i + _ROWS].T @ self._there[i : i + _ROWS]
+        scales = np.sqrt(np.square(centred).mean(axis=0))[:, None] * self.deviations * len(others)
+        tiny = np.finfo(self.values.dtype).eps * np.maximum(1e-30, np.abs(self.means))  # rounding of what does not vary
+        varies = (scales > 0) & (self.deviations > tiny)
+        found: Wide = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies), -1, 1)
+        return found
+
+    # Where a unit is on
+
+    def most(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
+        """The most exciting places of a unit: after which characters its value is highest, the highest first.
+
+        No two of them are less than `apart` characters away from each other.
+        """
+        return self._extremes(unit, count, apart, 1)
+
+    def least(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
+        """The least exciting places of a unit, the lowest first."""
+        return self._extremes(unit, count, apart, -1)
+
+    def _extremes(self, unit: int, count: int, apart: int, sign: int) -> list[Place]:
+        values = np.where(np.isfinite(own := self.unit(unit)), sign * own, -np.inf)
+        enough = min(len(values), count * (2 * max(apart, 1) + 1))  # each place keeps so many others out
+        found: list[Place] = []
+        least = np.partition(values, -enough)[-enough] if enough else np.inf  # sorting all of a long text takes ten times as long
+        candidates = np.flatnonzero(values >= least)
+        for at in candidates[np.argsort(-values[candidates], kind="stable")][:enough].tolist():
+            if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= apart for place in found):
+                found.append(Place(at, float(own[at])))
+        return found
+
+    def stretches(self, unit: int, count: int = 10, *, share: float = 0.05) -> list[Stretch]:
+        """Where a unit stays on: the characters after which its value is among the highest `share` of all, those that follow each
+        other together; the longest stretch first."""
+        own = self.unit(unit)
+        finite = own[np.isfinite(own)]
+        if not finite.size or finite.max() == finite.min():
+            return []
+        on = own >= np.quantile(finite, 1 - share)
+        edges = np.flatnonzero(np.diff(np.concatenate([[0], on.astype(np.int8), [0]])))
+        found = [Stretch(a, b, float(own[a:b].max())) for a, b in edges.reshape(-1, 2).tolist()]
+        return sorted(found, key=lambda each: (each.start - each.stop, each.start))[:count]
+
+
+def over_row(moment: Moment, name: str, row: int) -> Activity:
+    """A value of every unit at every timestep of a row (0-based) of the batch, as far as it is computed.
+
+    `name` is any value or delta that every timestep has for every row. Raises `TuiGruError`.
+    """
+    program = moment.program
+    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
+    named = program.names.get(name)
+    if named is None or not named.timed or named.axes[:1] != ("B",):
+        timed = [each for each, n in program.names.items() if n.timed and n.axes[:1] == ("B",)]
+        raise TuiGruError(unknown_name(name, timed).replace("no value named", "no value of every timestep and row named"))
+    values = moment.record.array(name)[:, row].reshape(program.seq_length, -1).copy()
+    values[[not moment.there(name, t) for t in range(program.seq_length)]] = np.nan
+    read = [moment.record.ids(i)[:, row] for i, given in program.model.page.inputs.items() if given.one_hot and not given.target]
+    text = "".join(moment.vocabulary[i] for i in read[0]) if read else ""
+    return Activity(name, values, text, row)
+
+
+def of_text(name: str, found: Mapping[str, Array], text: str) -> Activity:
+    """A value after every character of a text, as `read_text` gives it."""
+    return Activity(name, found[name].reshape(len(text), -1), text)
+
+
+def context(text: str, at: int, before: int = 12, after: int = 8) -> tuple[str, str, str]:
+    """What stands before a character, the character, and what stands after it."""
+    return text[max(at - before, 0) : at], text[at], text[at + 1 : at + 1 + after]

@@ -1,0 +1,156 @@
+"""What findings are looked for in: the batches of a run that have ended by one moment, and what was sampled."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
+from tui_gru.debugger.checkpoints.scalars import Rows
+from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.segment import Monitor
+from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.weights import Array
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Sample
+
+RECENT = 8  # batches that are looked at as a whole
+RECENT_BYTES = 2**26  # of their records: fewer of a large model
+ENOUGH = 32  # entries of a unit, before anything is said of it
+
+Wide = NDArray[np.float64]
+
+
+class Examined:
+    """A run up to the position of `moment`. Batches are counted through all epochs, 0-based.
+
+    Only batches that have ended are looked at. Those that are needed are replayed; `monitor` may raise where they are.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        moment: Moment,
+        samples: Sequence[Sample] = (),
+        held_out: str = "",
+        monitor: Monitor | None = None,
+    ) -> None:
+        self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
+        self.program, self.config = timeline.program, timeline.program.config
+        here = moment.position
+        self.count = here.number + (here.tick > 0 and here.tick >= timeline.end_of(here.number))
+
+    @cached_property
+    def learned(self) -> NDArray[np.intp]:
+        """The batches that have learned, in order."""
+        return np.flatnonzero(self.timeline.learned(0, self.count - 1))
+
+    def column(self, name: str, first: int = 0, last: int | None = None) -> Rows:
+        """loss, grad_norm or max_weight of the batches `first` … `last`, by default of all that have ended."""
+        last = self.count - 1 if last is None else last
+        return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
+
+    @cached_property
+    def losses(self) -> Rows:
+        """The loss of every batch that has ended."""
+        return self.column("loss")
+
+    def record(self, batch: int) -> BatchRecord:
+        """The finished record of a batch."""
+        return self.timeline.record(batch, self._monitor)
+
+    @cached_property
+    def recent(self) -> tuple[tuple[int, BatchRecord], ...]:
+        """The last batches with their records, in order."""
+        count = min(RECENT, max(1, RECENT_BYTES // self.config.record_bytes), self.count)
+        return tuple((batch, self.record(batch)) for batch in range(self.count - count, self.count))
+
+    @cached_property
+    def recently_learned(self) -> tuple[tuple[int, BatchRecord], ...]:
+        """Those of them that have learned."""
+        return tuple((batch, record) for batch, record in self.recent if record.learned)
+
+    def stacked(self, name: str) -> Array:
+        """A value of every row at every timestep of the last batches, (entries, units)."""
+        arrays = [record.array(name) for _, record in self.recent]
+        return np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
+
+    @cached_property
+    def varied(self) -> bool:
+        """Whether the last batches have enough entries, and not the same input in all of them."""
+        inputs = [self._given(record) for _, record in self.recent]
+        entries = sum(each.shape[0] * each.shape[1] for each in inputs)
+        return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
+
+    def _given(self, record: BatchRecord) -> NDArray[np.generic]:
+        name = self.program.input
+        return record.ids(name) if self.program.model.page.inputs[name].one_hot else record.array(name)
+
+    @cached_property
+    def last_prediction(self) -> dict[str, Wide]:
+        """Of each state of each layer and direction the norm, over rows and units, of the gradient of the last timestep's loss
+        alone, after each timestep of the last batch, (T); empty where there is no batch, or no character to be predicted."""
+        program = self.program
+        if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
+            return {}
+        record = self.recent[-1][1]
+        T, B = program.seq_length, self.config.batch_size
+        with ONE_THREAD, np.errstate(all="ignore"):
+            reader = Differentiable(program, record.before, T, B)
+            states = {state: record.border(state, end=False) for state in record.compiled.states}
+            output = reader.forward(self._given(record), states)
+            slope = np.zeros_like(output)
+            for row, target in enumerate(record.ids(program.target)[-1].tolist()):
+                slope[-1, row] = prediction_slope(program, output[-1, row], target) / -B
+            found = reader.backward(slope)
+            return {
+                state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
+            }
+
+    # Words
+
+    def at(self, batch: int) -> str:
+        """A batch in words, counted from 1: `batch 3 of epoch 2`."""
+        epoch, within = divmod(batch, self.program.num_batches)
+        return f"batch {within + 1} of epoch {epoch + 1}"
+
+    def end(self, batch: int) -> int:
+        """The last tick of a batch."""
+        return self.timeline.end_of(batch)
+
+    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> Number:
+        """A number as it is at the end of a batch."""
+        return Number(name, index, t, self.end(batch))
+
+    def written(self, name: str) -> str:
+        """A name as on screen."""
+        return self.program.writer.name(name)
+
+    def counted_as(self, name: str) -> str:
+        """What the last axis of a name counts, as a word for one of it: unit."""
+        return self.program.names[name].counted[-1].strip()
+
+    @staticmethod
+    def quoted(text: str) -> str:
+        """A text in quotation marks, with signs for what does not show."""
+        return f"“{''.join(map(shown_char, text))}”"
+
+    def text_of(self, batch: int, row: int) -> str:
+        """What a row of a batch reads."""
+        ids = self.record(batch).ids(self.program.input)[:, row]
+        return "".join(self.config.vocabulary[i] for i in ids)
+
+    @property
+    def values(self) -> tuple[str, ...]:
+        """The values that the forward pass computes at every timestep."""
+        return self.program.names_of(Kind.VALUE)

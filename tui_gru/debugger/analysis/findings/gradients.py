@@ -1,0 +1,264 @@
+"""Findings about gradients: not finite, exactly zero, vanishing, exploding, clipped away; and probabilities of exactly zero."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+
+import numpy as np
+
+from tui_gru.debugger.analysis.findings.examined import Examined, Wide
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, listed, percent
+from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
+from tui_gru.engine.batch import BatchRecord
+
+_THOUSAND = 1e3
+_SOON = 3  # timesteps: a gradient that is under a thousandth by then vanishes; in healthy runs it takes 5 or more
+_CLIPPED = 0.1  # the factor below which nearly all of a gradient is clipped away
+_FEW = 4  # units: fewer may have nothing to remember
+_STEPS = 8  # of learning, before anything is said of most of them
+_MOST = 0.5
+
+
+def not_finite(x: Examined) -> Iterator[Finding]:
+    """The first number that is NaN or infinite, and the line that computed it."""
+    bad = ~(np.isfinite(x.losses) & np.isfinite(x.column("max_weight")))
+    if not bad.any():
+        return
+    batch = int(np.argmax(bad))
+    record = x.record(batch)
+    first = _first_not_finite(x, record)
+    if first is None:
+        return
+    name, t, index = first
+    line = x.program.tick_of(name, t)
+    tick = batch * x.program.ticks + line if line is not None else x.end(batch)
+    array = np.asarray(recorded(x.program, record, name, t))
+    value = float(array[index])
+    where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
+    _, text = x.program.made_by(name) if name in x.program.lines or name in x.program.parts else ("", "")
+    number = None if x.program.names[name].kind is Kind.GRADIENT else Number(name, index, t, tick)
+    last = x.losses[batch - 1] if batch else None
+    before = f", after a loss of {digits(last)} in the batch before" if last is not None and np.isfinite(last) else ""
+    yield Finding(
+        "not-finite",
+        f"{x.written(name)} became {'NaN' if np.isnan(value) else 'infinite'} in {x.at(batch)}",
+        "Every number computed from it is lost too, and with the update all weights are: nothing after it means anything.",
+        "step back to before it; then a smaller --learning-rate, or --clip 1",
+        (
+            Evidence(f"the first number that is not finite: {where} = {value}{before}", number, value),
+            *((Evidence(f"the line that computed it: {text}"),) if text else ()),
+        ),
+        tick,
+    )
+
+
+def _first_not_finite(x: Examined, record: BatchRecord) -> tuple[str, int | None, tuple[int, ...]] | None:
+    for name, t in computed_in_order(x.program, learned=record.learned):
+        array = np.asarray(recorded(x.program, record, name, t))
+        good = np.isfinite(array)
+        if not good.all():
+            return name, t, tuple(map(int, np.unravel_index(np.argmin(good), array.shape)))
+    return None
+
+
+def zero_gradient(x: Examined) -> Iterator[Finding]:
+    """Parameters whose gradient is exactly 0 in all of the last batches, by the number from which the zeros come."""
+    learned = x.recently_learned
+    if len(learned) < 2:
+        return
+    zero = [name for name in x.program.parameters if not any(record.own_gradients[name].any() for _, record in learned)]
+    by_root: dict[str, list[str]] = defaultdict(list)
+    for name in zero:
+        by_root[_root_of_zeros(x, f"d{name}", learned[-1][1])].append(name)
+    batch, record = learned[-1]
+    for root, names in by_root.items():
+        value = recorded(x.program, record, root)
+        entry = (0,) * (value.ndim - x.program.names[root].timed)
+        t = 0 if x.program.names[root].timed else None
+        made = root in x.program.lines or root in x.program.parts
+        _, text = x.program.made_by(root) if made else ("", "")
+        yield Finding(
+            "zero-gradient",
+            f"the gradient of {listed([x.written(name) for name in names])} is exactly 0",
+            "These weights never change, however long the training goes on.",
+            "look where the zeros come from: a function that is flat there (relu, clamp), or a state that is always 0",
+            (
+                Evidence(f"0 in every entry, in the last {counted(len(learned), 'batch')} that learned"),
+                Evidence(
+                    f"the zeros begin with {x.written(root)}" + (f", by the line {text}" if text else ""),
+                    x.entry(batch, root, entry, t),
+                    0.0,
+                ),
+            ),
+            x.end(batch),
+        )
+
+
+def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
+    """The first of the names that a gradient of zeros is computed from that is all zeros, and reads nothing that is."""
+    seen: set[str] = set()
+    while True:
+        seen.add(name)
+        formula = x.program.lines[name].formula if name in x.program.lines else x.program.parts.get(name)
+        parts = [node.label for node in formula.walk() if node.label] if formula is not None else []
+        reads = [*parts, *formula.names()] if formula is not None else []
+        for read in reads:
+            known = x.program.names.get(read)
+            if read in seen or known is None or known.kind not in (Kind.DELTA, Kind.VALUE, Kind.STATE) or not known.timed:
+                continue
+            if not record.array(read).any() and not _comes_from_elsewhere(x, read):
+                name = read
+                break
+        else:
+            return name
+
+
+def _comes_from_elsewhere(x: Examined, name: str) -> bool:
+    """Whether a name is the gradient from the timestep behind the last, which is 0 without a cause."""
+    return name in {x.program.model.page.ahead(state) for state in x.program.model.page.states}
+
+
+def vanishing_gradient(x: Examined) -> Iterator[Finding]:
+    """A gradient of the last loss that has nearly gone after few timesteps, through every state of every layer.
+
+    A layer alone may do without: in healthy runs another one remembers.
+    """
+    flows = _flows(x) if x.config.hidden_size >= _FEW else {}
+    gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
+    if not flows or any(d is None or d > _SOON for d in gone) or any(n[-1] * _THOUSAND >= n[0] for n in flows.values()):
+        return
+    state = x.program.main_state if x.program.main_state in flows else next(iter(flows))
+    longest = max(d for d in gone if d is not None)
+    yield _about_flow(
+        x,
+        state,
+        flows[state],
+        "vanishing-gradient",
+        f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is under a thousandth",
+        "What the model did earlier hardly gets to know of a later mistake, so it cannot learn to remember that far.",
+        "gates that are not saturated, first weights that are not near 0 (--init torch), or another cell (gru, lstm)",
+    )
+
+
+def exploding_gradient(x: Examined) -> Iterator[Finding]:
+    """States through which the gradient of the last loss grows a thousandfold."""
+    for state, norms in _flows(x).items():
+        last = norms[0]
+        if not norms.max() > _THOUSAND * last:
+            continue
+        begins = int(np.argmax(norms > 10 * last))
+        way = -1 if x.program.model.page.states[state].backwards else 1
+        t = x.program.seq_length - begins if way > 0 else begins + 1
+        yield _about_flow(
+            x,
+            state,
+            norms,
+            "exploding-gradient",
+            f"the gradient of {x.written(state)} explodes: it is {digits(norms.max() / last)} times as large at the other end",
+            "A small change early in the row changes the last prediction out of all proportion, so one step of the update "
+            "throws the weights anywhere.",
+            "--clip 1, a smaller --learning-rate, or smaller first weights (--init torch)",
+            Evidence(f"it is over ten times as large from t {t} on"),
+        )
+
+
+def _flows(x: Examined) -> dict[str, Wide]:
+    """The norms of each state from the end of its row on to the beginning, where there is something to be compared."""
+    if x.program.seq_length < 2:
+        return {}
+    found = {}
+    for state, norms in x.last_prediction.items():
+        if x.program.model.page.states[state].backwards:
+            continue  # at the last timestep it is at its own beginning
+        there = norms[::-1]
+        if there[0] == 0 and len(there) > 2:  # of a cell that only the next timestep reads
+            there = there[1:]
+        if np.isfinite(there).all() and there[0] > 0:
+            found[state] = there
+    return found
+
+
+def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, meaning: str, cure: str, *more: Evidence) -> Finding:
+    T, B = x.program.seq_length, x.config.batch_size
+    batch, record = x.recent[-1]
+    evidence = [
+        Evidence(
+            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {digits(norms[0])} at t {T}, "
+            f"{digits(norms[-1])} at t 1, in {x.at(batch)}"
+        )
+    ]
+    handed_on = f"d{x.program.model.page.before(state)}"
+    if record.learned:
+        array = np.abs(record.array(handed_on)[-1])
+        row, unit = map(int, np.unravel_index(np.argmax(array), (B, array.shape[-1])))
+        value = float(record.array(handed_on)[-1, row, unit])
+        evidence.append(
+            Evidence(
+                f"the largest entry that t {T} hands on: {x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {digits(value)}",
+                x.entry(batch, handed_on, (row, unit), T - 1),
+                value,
+            )
+        )
+    return Finding(name, title, meaning, cure, (*evidence, *more), x.end(batch))
+
+
+def softmax_underflow(x: Examined) -> Iterator[Finding]:
+    """Probabilities that are exactly 0, whose logarithm the tutorial's own loss takes."""
+    name = x.program.loss_names.prediction
+    if not x.program.target or name not in x.values:
+        return
+    for batch, record in x.recent:
+        zeros = record.array(name) == 0
+        if not zeros.any():
+            continue
+        t, row, char = map(int, np.unravel_index(np.argmax(zeros), zeros.shape))
+        target = bool(record.array(x.program.target)[t, row, char])
+        term = "1 · log 0 = −∞" if target else "0 · log 0 = NaN"
+        yield Finding(
+            "softmax-underflow",
+            f"{x.written(name)} is exactly 0 for {counted(int(zeros.sum()), 'entry')}",
+            f"The probability is too small for {x.config.dtype}. The loss written as in the tutorial, y ⊙ log ŷ, is then "
+            f"{term}; here log and softmax are taken together, which stays finite.",
+            "take log_softmax of the logits at once, or --dtype float64; smaller weights give less extreme logits",
+            (
+                Evidence(
+                    f"{x.written(name)}[row {row + 1}, {x.quoted(x.config.vocabulary[char])}] = 0 at t {t + 1} of {x.at(batch)}",
+                    x.entry(batch, name, (row, char), t),
+                    0.0,
+                ),
+            ),
+            x.end(batch),
+        )
+        return
+
+
+def mostly_clipped(x: Examined) -> Iterator[Finding]:
+    """A gradient that is nearly all clipped away in most steps."""
+    if not x.config.clip or len(x.learned) < _STEPS:
+        return
+    norms = x.column("grad_norm")[x.learned]
+    clipped = x.config.clip < _CLIPPED * norms
+    share = float(clipped.mean())
+    if share <= _MOST:
+        return
+    first = int(x.learned[np.argmax(clipped)])
+    factor = float(x.record(first).numbers["clip"])
+    yield Finding(
+        "mostly-clipped",
+        f"the gradient is shortened to under a tenth in {percent(share)} of all steps",
+        "Clipping is for the rare step that would go too far. Where it acts on every step, the length of the gradient means "
+        "nothing any more, and the learning rate alone says how far a step goes.",
+        f"--clip {digits(float(np.median(norms)))} or more, or a smaller --learning-rate in its place",
+        (
+            Evidence(
+                f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "
+                f"the median norm is {digits(float(np.median(norms)))}, the limit {digits(x.config.clip)}"
+            ),
+            Evidence(f"the first is {x.at(first)}, with the factor {digits(factor)}", x.entry(first, "clip", ()), factor),
+        ),
+        x.end(first),
+    )

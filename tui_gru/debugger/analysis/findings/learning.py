@@ -1,0 +1,247 @@
+"""Findings about the course of the training: where it begins, how far its steps go, and where it ends up."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from tui_gru.debugger.analysis.baselines import baselines
+from tui_gru.debugger.analysis.findings.examined import Examined, Wide
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits
+from tui_gru.debugger.analysis.loss_places import loss_of_rows
+from tui_gru.debugger.analysis.reading import read_text
+from tui_gru.debugger.program.naming import spoken
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.weights import Weights
+
+_FAR = 1.0  # nats above log V
+_FEW_CHARACTERS = 8  # with fewer, half of log V may be luck
+_STEPS = 8  # batches of which means are taken
+_LARGE, _SMALL = 1e-1, 1e-5  # of the weights, that a step changes
+_UP, _DOWN = 1.2, 0.9
+_FREQUENT, _SHARE = 0.1, 0.1  # of the characters to be predicted; of its frequency, that it is predicted with
+_EPOCHS, _BATCHES = 20, 500  # of learning, before a loss can be said to have settled
+_HELD_OUT = 10_000  # characters that are read of a text that was held out
+_PLACES = 6  # of the run at which the text that was held out is read
+_RISEN = 0.1  # nats
+
+
+def initial_loss(x: Examined) -> Iterator[Finding]:
+    """A first loss that is far from that of guessing."""
+    if not x.count or not x.program.target:
+        return
+    loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
+    above = loss > guess + _FAR
+    below = loss < guess / 2 and x.config.vocab_size >= _FEW_CHARACTERS
+    if not (above or below):
+        return
+    yield Finding(
+        "initial-loss",
+        f"the first loss is far {'above' if above else 'below'} log V",
+        "A model that knows nothing should give every character the same probability, and so lose log V. "
+        + (
+            "It begins by being sure of what is wrong, and the first steps only undo that."
+            if above
+            else "It knows something before the first step: its weights are not fresh, or its input gives the target away."
+        ),
+        "smaller first weights (--init torch)" if above else "fresh weights; targets that are one character ahead of the input",
+        (
+            Evidence(f"the loss of the first batch is {digits(loss)}", x.entry(0, "loss", ()), loss),
+            Evidence(f"log {x.config.vocab_size} = {digits(guess)}"),
+        ),
+        x.end(0),
+    )
+
+
+def _step_ratio(records: Iterable[BatchRecord]) -> float:
+    """The median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN of none."""
+    found = []
+    with np.errstate(all="ignore"):
+        for record in records:
+            before, after = (np.asarray(w.parameters, np.float64) for w in (record.before, record.after))
+            found.append(float(np.linalg.norm(after - before) / np.linalg.norm(before)))
+    return float(np.median(found)) if found else math.nan
+
+
+def _windows(x: Examined) -> Wide:
+    """The mean loss of each `_STEPS` batches that have learned, one window after the other, the last one whole."""
+    losses = x.losses[x.learned]
+    windows: Wide = losses[len(losses) % _STEPS :].reshape(-1, _STEPS).mean(axis=1)
+    return windows
+
+
+def rate_too_large(x: Examined) -> Iterator[Finding]:
+    """Steps that change the weights by more than a tenth, the first or the last ones, while the loss rises."""
+    windows = _windows(x)
+    if len(windows) < 2:
+        return
+    first, last = int(x.learned[0]), int(x.learned[-1])
+    began = float(x.losses[first])
+    ratio = _step_ratio(record for _, record in x.recently_learned)
+    batch, best = (last, min(began, float(windows[:-1].min()))) if ratio > _LARGE else (first, began)
+    if not windows[-1] > _UP * best + 0.1:
+        return
+    ratio = ratio if batch == last else _step_ratio([x.record(first)])
+    if not ratio > _LARGE:
+        return
+    yield Finding(
+        "rate-too-large",
+        f"the learning rate is too large: a step changes the weights by {digits(100 * ratio)} %",
+        "Steps so long jump over what they are meant to reach, and the loss rises.",
+        f"--learning-rate {digits(x.moment.record.learning_rate / 10)} or less",
+        (
+            Evidence(f"the last {_STEPS} batches lose {digits(windows[-1])} on average; it has been {digits(best)}"),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {digits(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
+            _grad_norm(x, batch),
+        ),
+        x.end(batch),
+    )
+
+
+def rate_too_small(x: Examined) -> Iterator[Finding]:
+    """Steps that change the weights by nearly nothing, while the loss has hardly fallen."""
+    windows, ratio = _windows(x), _step_ratio(record for _, record in x.recently_learned)
+    if not len(windows) or not ratio < _SMALL:
+        return
+    batch = x.recently_learned[-1][0]
+    norm = x.column("grad_norm", batch, batch)[0]
+    if not norm > 0 or not windows[-1] > _DOWN * windows[0] or not windows[-1] > _DOWN * x.losses[x.learned[0]]:
+        return
+    yield Finding(
+        "rate-too-small",
+        f"the learning rate is too small: a step changes the weights by {digits(ratio)} of their size",
+        "At this pace it takes a hundred thousand steps to make the weights others than they were.",
+        "a --learning-rate a hundred times as large" if x.moment.record.learning_rate else "a --learning-rate that is not 0",
+        (
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {digits(ratio)}, the median of the last steps; about 1e-3 is usual"),
+            Evidence(f"the loss was {digits(windows[0])} in the first {_STEPS} batches, and is {digits(windows[-1])} in the last"),
+            _grad_norm(x, batch),
+        ),
+        x.end(batch),
+    )
+
+
+def _grad_norm(x: Examined, batch: int) -> Evidence:
+    norm = float(x.column("grad_norm", batch, batch)[0])
+    rate = x.record(batch).learning_rate
+    parameter = x.program.parameters[0]
+    index = (0,) * len(x.program.names[parameter].axes)
+    value = float(x.record(batch).after[parameter][index])
+    words = (
+        f"the gradient of {x.at(batch)} has the norm {digits(norm)}, the learning rate is {digits(rate)}; "
+        f"{spoken(x.program, parameter, index)} is {digits(value)} after it"
+    )
+    return Evidence(words, x.entry(batch, parameter, index), value)
+
+
+def worse_than_a_table(x: Examined) -> Iterator[Finding]:
+    """A loss that has settled above what a table of single characters, or of pairs, gives."""
+    N = x.program.num_batches
+    epochs = len(x.learned) // N
+    if epochs < _EPOCHS or len(x.learned) < _BATCHES or not x.program.target:
+        return
+    losses = x.losses[x.learned][-epochs * N :].reshape(epochs, N).mean(axis=1)
+    quarter = epochs // 4
+    now, before = float(losses[-quarter:].mean()), float(losses[-2 * quarter : -quarter].mean())
+    if not (now > 0.99 * before and np.isfinite(now)):
+        return
+    text = x.timeline.segment_at(x.moment.position.tick).trainer.corpus.text
+    table = baselines(text, x.config.vocab_size)
+    worse = [
+        (words, value) for words, value in (("single characters", table.unigram), ("pairs", table.bigram)) if now > 1.05 * value
+    ]
+    if not worse:
+        return
+    words, value = worse[0]
+    batch = int(x.learned[-1])
+    loss = float(x.losses[batch])
+    yield Finding(
+        "worse-than-a-table",
+        f"the loss has settled above that of a table of {words}",
+        f"Counting the {words} of this text and predicting by their frequencies would do better, so the model makes little of "
+        "what it has read.",
+        "more units (--hidden-size), another --learning-rate, or longer rows (--seq-length)",
+        (
+            Evidence(f"the last {counted(quarter, 'epoch')} lose {digits(now)} on average, those before {digits(before)}"),
+            Evidence(f"a table of {words} loses {digits(value)} on this text"),
+            Evidence(f"the loss of {x.at(batch)} is {digits(loss)}", x.entry(batch, "loss", ()), loss),
+        ),
+        x.end(batch),
+    )
+
+
+def never_predicted(x: Examined) -> Iterator[Finding]:
+    """A frequent character that a model which has learned for an epoch never predicts."""
+    name = x.program.loss_names.prediction
+    if not x.program.target or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
+        return
+    learned = x.recently_learned
+    targets = np.concatenate([record.ids(x.program.target).ravel() for _, record in learned]) if learned else np.empty(0, np.intp)
+    if len(targets) < 32:
+        return
+    predicted = np.concatenate([record.array(name).reshape(len(targets) // len(learned), -1) for _, record in learned])
+    frequency = np.bincount(targets, minlength=x.config.vocab_size) / len(targets)
+    mean, ever = predicted.mean(axis=0), np.bincount(predicted.argmax(axis=1), minlength=x.config.vocab_size) > 0
+    found = np.flatnonzero((frequency >= _FREQUENT) & (mean < _SHARE * frequency) & ~ever)
+    for char in found.tolist():
+        batch, record = learned[-1]
+        t, row = 0, 0
+        value = float(record.array(name)[t, row, char])
+        shown = x.quoted(x.config.vocabulary[char])
+        yield Finding(
+            "never-predicted",
+            f"{shown} is never predicted, though it is frequent",
+            "A model that has learned anything predicts each character about as often as it comes.",
+            f"look at its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and at what was edited",
+            (
+                Evidence(f"{shown} is {digits(100 * frequency[char])} % of what was to be predicted in the last batches"),
+                Evidence(f"its probability was {digits(mean[char])} on average, and never the largest"),
+                Evidence(
+                    f"{x.written(name)}[row 1, {shown}] = {digits(value)} at t 1 of {x.at(batch)}",
+                    x.entry(batch, name, (row, char), t),
+                    value,
+                ),
+            ),
+            x.end(batch),
+        )
+
+
+def overfitting(x: Examined) -> Iterator[Finding]:
+    """A loss on a text that was held out that has risen again while the training's fell."""
+    if len(x.held_out) < 2 or len(x.learned) < _PLACES or not x.program.loss_names.row:
+        return
+    places = x.learned[np.linspace(0, len(x.learned) - 1, _PLACES).astype(int)].tolist()
+    held = [held_out_loss(x, x.record(batch).after) for batch in places]
+    best = int(np.argmin(held))
+    span = x.losses[x.learned]
+    if best == len(held) - 1 or not held[-1] > held[best] + _RISEN:
+        return
+    then, now = (
+        float(span[max(0, at - _STEPS) : at + 1].mean()) for at in (np.searchsorted(x.learned, places[best]), len(span) - 1)
+    )
+    if not now < then:
+        return
+    batch = places[-1]
+    loss = float(x.losses[batch])
+    yield Finding(
+        "overfitting",
+        "the loss on the text that was held out has risen again",
+        "The model learns this text by heart: what it learns now does not hold for any other.",
+        f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
+        (
+            Evidence(f"held out: {digits(held[best])} nats at {x.at(places[best])}, {digits(held[-1])} now"),
+            Evidence(f"training: {digits(then)} then, {digits(now)} now"),
+            Evidence(f"the loss of {x.at(batch)} is {digits(loss)}", x.entry(batch, "loss", ()), loss),
+        ),
+        x.end(places[best]),
+    )
+
+
+def held_out_loss(x: Examined, weights: Weights) -> float:
+    """The mean loss on the text that was held out, nats, on its first 10,000 characters. Raises `TuiGruError`."""
+    text = x.held_out[:_HELD_OUT]
+    name = x.program.loss_names.row
+    values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])
+    return float(values[:-1].mean())

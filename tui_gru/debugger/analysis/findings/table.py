@@ -1,0 +1,81 @@
+"""The table of all findings: which there are, in the order in which they are looked for and listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from tui_gru.debugger.analysis.findings import data, gradients, learning, units
+from tui_gru.debugger.analysis.findings.examined import Examined
+from tui_gru.debugger.analysis.findings.finding import Finding
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.segment import Monitor
+from tui_gru.debugger.timeline.timeline import Timeline
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Sample
+
+
+class Row(NamedTuple):
+    """One finding: its name, and what looks for it. `instead_of` are findings that say nothing new where this one is made."""
+
+    name: str
+    look: Callable[[Examined], Iterator[Finding]]
+    instead_of: tuple[str, ...] = ()
+
+
+TABLE = (
+    Row(
+        "not-finite",
+        gradients.not_finite,
+        ("saturated-gate", "gate-never-opens", "dead-unit", "zero-gradient", "rate-too-small", "never-predicted", "overfitting"),
+    ),
+    Row("sampler-without-feedback", data.sampler_without_feedback),
+    Row("rows-do-not-continue", data.rows_do_not_continue),
+    Row("gradient-into-earlier-batches", data.gradient_into_earlier_batches),
+    Row("rows-know-each-other", data.rows_know_each_other),
+    Row("character-never-seen", data.character_never_seen),
+    Row("initial-loss", learning.initial_loss),
+    Row("rate-too-large", learning.rate_too_large),
+    Row("rate-too-small", learning.rate_too_small),
+    Row("mostly-clipped", gradients.mostly_clipped),
+    Row("zero-gradient", gradients.zero_gradient),
+    Row("vanishing-gradient", gradients.vanishing_gradient),
+    Row("exploding-gradient", gradients.exploding_gradient),
+    Row("softmax-underflow", gradients.softmax_underflow),
+    Row("gate-never-opens", units.gate_never_opens),
+    Row("dead-unit", units.dead_unit),
+    Row("saturated-gate", units.saturated_gate),
+    Row("never-predicted", learning.never_predicted),
+    Row("worse-than-a-table", learning.worse_than_a_table),
+    Row("overfitting", learning.overfitting),
+)
+
+
+def find(
+    timeline: Timeline,
+    moment: Moment,
+    samples: Sequence[Sample] = (),
+    *,
+    held_out: str = "",
+    monitor: Monitor | None = None,
+    progress: Callable[[str], object] | None = None,
+) -> tuple[Finding, ...]:
+    """Everything that can be found in a run up to a moment, and in what was sampled.
+
+    `held_out` is a text that was not trained on. Batches that are needed are replayed; `monitor` may raise where they are, and
+    `progress` is told what is looked for. Neither the run nor its records are changed.
+    """
+    examined, found, left_out = Examined(timeline, moment, samples, held_out, monitor), list[Finding](), set[str]()
+    with np.errstate(all="ignore"):
+        for row in TABLE:
+            if row.name in left_out:
+                continue
+            if progress is not None:
+                progress(f"looking for {row.name}")
+            own = list(row.look(examined))
+            found += own
+            left_out.update(row.instead_of if own else ())
+    return tuple(found)

@@ -1,0 +1,183 @@
+"""Findings about units: saturated gates, gates that never open, and units that never change."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.analysis.findings.examined import Examined
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, digits, listed, percent
+from tui_gru.debugger.analysis.saturation import Limits, limits_of, saturating, unit_shares
+from tui_gru.debugger.analysis.summaries import dead_units
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.engine.weights import Array
+from tui_gru.equations import expression as e
+
+_FEW = 4  # units: of fewer, most says nothing
+_MOST = 0.5  # of the units
+_DEEP, _DEEPLY = 0.01, 0.75  # of the range from a limit, and of the units that may be that near in a network that has learned
+_ALWAYS = 0.9  # of its entries: then a unit is saturated
+_SHUT = 0.99  # of the old state that is kept
+_NEARLY_ALL = 0.99  # of the entries
+_STILL = 0.05  # of the range of a state
+_DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network some hardly vary for a while
+_SHORT = 100  # batches: of a shorter run the first one is looked at, too
+
+
+def saturated_gate(x: Examined) -> Iterator[Finding]:
+    """Values of which most units are near a limit nearly always: with the first weights already, or deeply, later.
+
+    A network that has learned uses the flat parts too: in healthy runs up to 0.8 of the units of a gate are within a tenth of a
+    limit, and up to 0.65 within a hundredth.
+    """
+    for name in saturating(x.program):
+        limits = limits_of(x.program, name)
+        made, _ = x.program.made_by(name)
+        if limits is None or not isinstance(made, e.Apply) or not x.count:  # or a state between the limits of others: no function
+            continue
+        first, last = x.record(0).array(name), x.recent[-1][1].array(name)
+        if _stuck(first, limits, _MOST) is not None and first[..., 0].size >= _FEW:
+            yield _saturated(x, name, limits, first, 0, 1)
+        elif x.varied and made.function != "tanh":  # of a gate
+            deep = replace(limits, edge=_DEEP)
+            if _stuck(x.stacked(name), deep, _DEEPLY) is not None:
+                yield _saturated(x, name, deep, last, x.recent[-1][0], len(x.recent))
+
+
+def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | None:
+    """The units that are saturated nearly always, if most are."""
+    stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
+    return stuck if values.shape[-1] >= _FEW and len(stuck) > most * values.shape[-1] else None
+
+
+def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int, batches: int) -> Finding:
+    values = shown if batches == 1 else x.stacked(name)
+    stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
+    low, high = limits.is_low(values).mean(), limits.is_high(values).mean()
+    unit, t = int(stuck[0]), x.program.seq_length - 1
+    value = float(shown[t, 0, unit])
+    least, most = limits.low + limits.edge * limits.span, limits.high - limits.edge * limits.span
+    written = x.written(name)
+    return Finding(
+        "saturated-gate",
+        f"{written} is saturated in {len(stuck)} of {values.shape[-1]} units{', from the first batch on' if batch == 0 else ''}",
+        f"There the function that gives {written} is flat: hardly any gradient comes through, so these units hardly learn, and a "
+        "gate that is always open or always shut decides nothing.",
+        "smaller first weights (--init torch), a smaller --learning-rate, or a gradient that is clipped (--clip 1)",
+        (
+            Evidence(
+                f"in {x.at(batch) if batches == 1 else f'the last {batches} batches'}, {percent(low)} of its entries are below "
+                f"{digits(least)}, {percent(high)} above {digits(most)}"
+            ),
+            Evidence(
+                f"{written}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                x.entry(batch, name, (0, unit), t),
+                value,
+            ),
+        ),
+        x.end(batch),
+    )
+
+
+def kept_by(program: Program) -> Mapping[str, str]:
+    """Of each state the value that says how much of the old state is kept: of h = z ⊙ h_prev + … it is z."""
+    page, found = program.model.page, dict[str, str]()
+    for state in page.states:
+        formula = program.lines[state].formula
+        for term in formula.terms if formula is not None else ():
+            if isinstance(term, e.Times) and e.Name(page.before(state)) in term.parts and len(term.parts) == 2:
+                (other,) = [part for part in term.parts if part != e.Name(page.before(state))] or [term.parts[0]]
+                name = other.label or (other.name if isinstance(other, e.Name) else "")
+                if name in program.names:
+                    found[state] = name
+    return found
+
+
+def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
+    """The units that keep their old state in the first batch and in the last ones. In a healthy run some come to."""
+    kept, values = x.stacked(gate), x.stacked(state)
+    low, high = x.program.ranges[state]
+    span = high - low if np.isfinite(high - low) else float(np.abs(values).max())
+    first = x.record(0).array(gate)
+    shut = ((kept >= _SHUT).mean(axis=0) >= _NEARLY_ALL) & ((first >= _SHUT).mean(axis=(0, 1)) >= _NEARLY_ALL)
+    still = values.max(axis=0) - values.min(axis=0) <= _STILL * span
+    return np.flatnonzero(shut & still)
+
+
+def gate_never_opens(x: Examined) -> Iterator[Finding]:
+    """Units that keep their old state at every timestep."""
+    if not x.varied:
+        return
+    for state, gate in kept_by(x.program).items():
+        shut = _shut_units(x, state, gate)
+        if not len(shut):
+            continue
+        unit, kept, values = int(shut[0]), x.stacked(gate), x.stacked(state)
+        batch, record = x.recent[-1]
+        t = x.program.seq_length - 1
+        value = float(record.array(gate)[t, 0, unit])
+        share = float((kept[:, unit] >= _SHUT).mean())
+        written = x.written(gate)
+        yield Finding(
+            "gate-never-opens",
+            f"{listed([f'unit {u + 1}' for u in shut.tolist()])} of {x.written(state)} never change"
+            + ("s" if len(shut) == 1 else "")
+            + f": {written} keeps the old state",
+            f"A unit whose {written} is always near 1 takes in nothing of what is read: it is a constant, and no help to any "
+            "prediction.",
+            "first weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
+            (
+                Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
+                Evidence(
+                    f"{x.written(state)} of it stays between {digits(values[:, unit].min())} and {digits(values[:, unit].max())}"
+                ),
+                Evidence(
+                    f"{written}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                    x.entry(batch, gate, (0, unit), t),
+                    value,
+                ),
+            ),
+            x.end(batch),
+        )
+
+
+def dead_unit(x: Examined) -> Iterator[Finding]:
+    """Units of a state that have the same value whatever is read, and no gate to blame for it."""
+    if not x.varied:
+        return
+    gates = kept_by(x.program)
+    for state in x.program.model.page.states:
+        values = x.stacked(state)
+        low, high = x.program.ranges[state]
+        scale = max(abs(low), abs(high)) if np.isfinite(high - low) else float(np.abs(values).max())
+        shut = _shut_units(x, state, gates[state]) if state in gates else np.empty(0, np.intp)
+        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # where it was dead already
+        whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
+        dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
+        if len(dead) <= _RARE * values.shape[-1]:
+            continue
+        unit, t = int(dead[0]), x.program.seq_length - 1
+        batch, record = x.recent[-1]
+        value = float(record.array(state)[t, 0, unit])
+        yield Finding(
+            "dead-unit",
+            f"{listed([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
+            + ("is dead" if len(dead) == 1 else "are dead"),
+            "Its value is the same whatever is read, so it tells the layers above nothing, and it can be left out.",
+            "other first weights (--seed, --init torch), or fewer units (--hidden-size)",
+            (
+                Evidence(
+                    f"in {len(values):,} entries it varies by {digits(values[:, unit].max() - values[:, unit].min())} at most, "
+                    f"of a largest value of {digits(scale)}"
+                ),
+                Evidence(
+                    f"{x.written(state)}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                    x.entry(batch, state, (0, unit), t),
+                    value,
+                ),
+            ),
+            x.end(batch),
+        )

@@ -1,0 +1,81 @@
+"""How the gradient flows back through time: how large it is at each timestep, and by which paths it goes on to the one before.
+
+All of it are Euclidean norms, over the rows of the batch and the units, or over the units of one row.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from tui_gru.debugger.program.line_table import FlowNames
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.weights import Array
+
+
+@dataclass(frozen=True)
+class Flow:
+    """The gradient of a state at one timestep: its norm, and that of its parts from this timestep and from the one that reads it.
+
+    `handed_on` is the norm of what goes on to the timestep before, `paths` of each of the terms that are its sum; None until the
+    line that computes them has been executed."""
+
+    t: int
+    dh: float
+    from_output: float
+    from_future: float
+    handed_on: float | None = None
+    paths: tuple[float, ...] | None = None
+
+    @property
+    def shares(self) -> tuple[float, ...] | None:
+        """Each path's norm over the sum of all: they add up to 1. None where none of them is more than 0, or finite."""
+        total = math.fsum(self.paths or ())
+        if self.paths is None or total == 0 or not math.isfinite(total):
+            return None
+        return tuple(path / total for path in self.paths)
+
+
+def flow(moment: Moment, names: FlowNames, row: int | None = None) -> tuple[Flow | None, ...]:
+    """The flow at every timestep, of all rows of the batch or of one (0-based); None where it has not been computed yet."""
+    steps = range(moment.program.seq_length)
+    if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
+        return (None,) * len(steps)
+    norms = _norms(moment.record, names, row)
+
+    def at(t: int) -> Flow | None:
+        if not moment.executed(names.delta, t):
+            return None
+        reached = Flow(t, norms[names.delta][t], norms[_OWN][t], norms[names.ahead][t])
+        if not moment.executed(names.handed_on, t):
+            return reached
+        return replace(reached, handed_on=norms[names.handed_on][t], paths=tuple(norms[name][t] for name in names.paths))
+
+    return tuple(at(t) for t in steps)
+
+
+_OWN = "own"  # the part of a gradient that comes from its own timestep
+_known: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[str, list[float]]]] = WeakKeyDictionary()
+
+
+def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
+    """The norm of each delta at each timestep. Taken once for a record, since it takes a while in a large one."""
+    found = _known.setdefault(record, {})
+    if (names, row) not in found:
+        chosen = slice(None) if row is None else slice(row, row + 1)
+        arrays = {name: record.array(name)[:, chosen] for name in (names.delta, names.ahead, names.handed_on, *names.paths)}
+        with np.errstate(all="ignore"):
+            own = record.array(names.own)[:, chosen] if names.own else arrays[names.delta] - arrays[names.ahead]
+            found[names, row] = {name: norms_over_time(array) for name, array in (*arrays.items(), (_OWN, own))}
+    return found[names, row]
+
+
+def norms_over_time(array: Array) -> list[float]:
+    """Of each timestep, in float64: squares of large numbers would not fit a float32."""
+    wide = array.reshape(len(array), -1).astype(np.float64)
+    norms: list[float] = np.sqrt(np.einsum("tn,tn->t", wide, wide)).tolist()
+    return norms

@@ -1,0 +1,253 @@
+"""What a prediction depends on: how much each earlier input of its row has to do with it, by gradient and by occlusion.
+
+By gradient: the norm of the gradient of the prediction with respect to the input, as Madsen (2019, *Visualizing memorization in
+RNNs*) takes it. By occlusion: how much the prediction changes when the input is left out (Zeiler and Fergus 2014), that is, when
+zeros are read in its place. Both are computed in float64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.analysis.reading import Stop, StoppedError
+from tui_gru.debugger.analysis.unrolled import Differentiable, OnNumbers, Wide, prediction
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine import arguments
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.weights import Array, Weights
+
+BACK = 64  # inputs before the prediction that are looked at, unless more are asked for
+TENTH = 0.1  # of the largest influence: what is under it does not count
+QUIET = 4  # inputs in a row under a tenth: then it has fallen
+_GROUP = 16  # inputs that are left out side by side, each in a row of its own
+
+
+@dataclass(frozen=True)
+class Reach:
+    """How many timesteps away an influence falls under a tenth of its largest, and the inputs beyond with more: (timesteps away,
+    part of the largest). `falls` is False where it does not as far as was looked; `steps` is how far that was."""
+
+    steps: int
+    falls: bool
+    beyond: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Influence:
+    """How much each of S inputs of a row, in the order of time, has to do with the prediction after input `at`.
+
+    `value` is the prediction: the log-probability of the character `character` (0-based), or that entry of an output that is no
+    probability. `gradient` (S) is the norm of its gradient with respect to each input, `towards` (S) the gradient times the input:
+    what leaving it out would take away, to first order. `occlusion` (S) is what leaving it out does take away; NaN for inputs that
+    were not looked at. `states` has, for each state of each layer and direction, the norm of the gradient with respect to the
+    state after each input, (S). `batch` (batches counted through all epochs) and `t` (S), 0-based, say where each input was read.
+    `text` is empty for a model that reads no characters.
+    """
+
+    row: int
+    at: int
+    character: int
+    value: float
+    text: str
+    batch: NDArray[np.intp]
+    t: NDArray[np.intp]
+    gradient: Wide
+    towards: Wide
+    occlusion: Wide
+    states: Mapping[str, Wide]
+    backwards: frozenset[str]  # those of `states` that go from the end of the row to its beginning
+
+    def reach(self, of: str = "gradient") -> Reach:
+        """How far back `gradient` or `occlusion` reaches before it falls under a tenth, or a state, by its name."""
+        if of in ("gradient", "occlusion"):
+            return reach(np.abs(self.gradient if of == "gradient" else self.occlusion), self.at)
+        if of not in self.states:
+            raise TuiGruError(f"{of!r} is neither gradient, nor occlusion, nor a state; the states are {', '.join(self.states)}")
+        return reach(self.states[of], self.at, way=1 if of in self.backwards else -1)
+
+
+def reach(values: Wide, at: int, way: int = -1) -> Reach:
+    """How far from input `at` an influence falls under a tenth of its largest, going back (`way` −1) or ahead (1)."""
+    away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
+    largest = float(np.nanmax(np.abs(values), initial=0.0))
+    under = away < TENTH * largest
+    last = len(away) - 1
+    steps = next((d for d in range(1, last + 1) if under[d : d + QUIET].all()), None)
+    if steps is None:
+        return Reach(last, falls=False)
+    beyond = tuple((d, float(away[d] / largest)) for d in range(steps, last + 1) if not under[d])
+    return Reach(steps, falls=True, beyond=beyond)
+
+
+def influence(
+    timeline: Timeline,
+    moment: Moment,
+    t: int,
+    row: int,
+    *,
+    character: int | None = None,
+    back: int = BACK,
+    occlusion: bool = True,
+    stop: Stop | None = None,
+) -> Influence:
+    """What the prediction of `row` after timestep `t` of the batch depends on (both 0-based), with the weights of this batch.
+
+    `character` is the one whose probability is looked at; the likeliest without it. At least `back` inputs before it are looked at,
+    as far as the epoch has them and the state is carried: from the state on with which the batch began in which they lie. What lies
+    before this batch is computed again with its weights, so where the run has learned between, the prediction is not quite the one
+    that the run made. Without `occlusion` that is left out, which takes most of the time.
+
+    Replays the batches of that window. Raises `TuiGruError` for what is out of range, `StoppedError` where `stop` said so.
+    """
+    program = moment.program
+    row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
+    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    back = arguments.whole("how far back", back, least=0)
+    window = _Window.of_row(timeline, moment, row, max(0, -(-(back - t) // program.seq_length)))
+    at = len(window.x) - program.seq_length + t
+    reader = Differentiable(program, moment.record.before, len(window.x), 1)
+    with ONE_THREAD, np.errstate(all="ignore"):
+        value, chosen = reader.run(window.x[:, None], window.states, at, 0, character)
+        record = reader.record
+        read = record.array(reader.reads)[:, 0]
+        slopes = record.array(f"d{reader.reads}")[:, 0]
+        states = {state: _norms(record.array(f"d{state}")[:, 0]) for state in record.compiled.states}
+        without = np.full(len(read), np.nan)
+        if occlusion:
+            last = len(read) if program.config.bidirectional else at + 1
+            without[:last] = value - _left_out(program, moment.record.before, read, window.states, at, chosen, last, stop)
+    page = program.model.page
+    return Influence(
+        row,
+        at,
+        chosen,
+        value,
+        window.text(program),
+        window.batch,
+        window.t,
+        gradient=_norms(slopes),
+        towards=np.asarray((slopes * read).sum(axis=-1), np.float64),
+        occlusion=without,
+        states=states,
+        backwards=frozenset(state for state in states if page.states[state].backwards),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class RowInfluence:
+    """What the inputs of every row of a batch (B) have to do with the prediction of one row: 0 for every other one."""
+
+    row: int
+    gradient: Wide
+    occlusion: Wide
+
+    @property
+    def others(self) -> float:
+        """The largest influence of another row, by either measure; 0 in a network that keeps its rows apart."""
+        both = np.concatenate([np.delete(np.abs(array), self.row) for array in (self.gradient, self.occlusion)])
+        return float(both.max(initial=0.0))
+
+
+def influence_of_rows(moment: Moment, t: int, row: int, *, stop: Stop | None = None) -> RowInfluence:
+    """How much each row of the batch has to do with the prediction of `row` after timestep `t` (0-based), with all of its inputs.
+
+    Raises `StoppedError` where `stop` said so.
+    """
+    program, B = moment.program, moment.program.config.batch_size
+    row = arguments.whole("the row", row, least=0, most=B - 1)
+    t = arguments.whole("the timestep t", t, least=0, most=program.seq_length - 1)
+    given = _given(moment.record, program)
+    states = {state: np.asarray(moment.record.border(state, end=False), np.float64) for state in moment.record.compiled.states}
+    reader = Differentiable(program, moment.record.before, program.seq_length, B)
+    with ONE_THREAD, np.errstate(all="ignore"):
+        value, chosen = reader.run(given, states, t, row, None)
+        read = reader.record.array(reader.reads).copy()
+        gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
+        plain = OnNumbers(program, moment.record.before, program.seq_length, B, read.shape[-1])
+        occlusion = np.zeros(B)
+        for other in range(B):
+            _heed(stop)
+            x = read.copy()
+            x[:, other] = 0
+            occlusion[other] = value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
+    return RowInfluence(row, gradient, occlusion)
+
+
+@dataclass(frozen=True, eq=False)
+class _Window:
+    """Inputs of one row, in the order of time: (S) indices or (S, I) numbers; and the states that the first of them found."""
+
+    x: NDArray[Any]
+    states: Mapping[str, Wide]
+    batch: NDArray[np.intp]
+    t: NDArray[np.intp]
+
+    @classmethod
+    def of_row(cls, timeline: Timeline, moment: Moment, row: int, batches: int) -> _Window:
+        """The inputs of a row of this batch, and of as many batches before it as the state was carried through."""
+        program, here = moment.program, moment.position
+        carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
+        number = here.number
+        numbers = range(number - min(batches, carried), number + 1)
+        records = [moment.record if n == number else timeline.record(n) for n in numbers]
+        first = records[0]
+        states = {s: np.asarray(first.border(s, end=False)[row : row + 1], np.float64) for s in first.compiled.states}
+        x = np.concatenate([_given(record, program)[:, row] for record in records])
+        T = program.seq_length
+        return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
+
+    def text(self, program: Program) -> str:
+        """The characters of the window."""
+        return "".join(program.config.vocabulary[i] for i in self.x) if self.x.ndim == 1 else ""
+
+
+def _given(record: BatchRecord, program: Program) -> NDArray[Any]:
+    """What a batch read from outside: indices (T, B), or numbers (T, B, I)."""
+    one_hot = program.model.page.inputs[program.input].one_hot
+    return record.ids(program.input).copy() if one_hot else record.array(program.input).copy()
+
+
+def _left_out(
+    program: Program,
+    weights: Weights,
+    read: Array,
+    states: Mapping[str, Array],
+    at: int,
+    chosen: int,
+    count: int,
+    stop: Stop | None,
+) -> Wide:
+    """The prediction after input `at` with each of the first `count` inputs left out, (count)."""
+    group = min(_GROUP, count)
+    plain = OnNumbers(program, weights, len(read), group, read.shape[-1])
+    begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
+    found = np.empty(count)
+    for first in range(0, count, group):
+        _heed(stop)
+        x = np.repeat(read[:, None], group, axis=1)
+        chosen_inputs = range(first, min(first + group, count))
+        x[chosen_inputs, range(len(chosen_inputs))] = 0
+        outputs = plain.run(x, begin)[at]
+        for i, s in enumerate(chosen_inputs):
+            found[s] = prediction(program, outputs[i], chosen)[0]
+    return found
+
+
+def _norms(array: Array) -> Wide:
+    """Of each timestep, (T, ·) to (T)."""
+    found: Wide = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
+    return found
+
+
+def _heed(stop: Stop | None) -> None:
+    if stop is not None and stop():
+        raise StoppedError("stopped before every input had been left out once")

@@ -1,0 +1,267 @@
+"""A whole text read with the weights of one moment: any value after every character, as one row from a zero state.
+
+One row is slow, so a long text is cut into pieces that are read side by side, as rows of a batch. A piece cannot know in which
+state it begins, so it begins at zero, and is then read again from the state in which the piece before it ended, until its states
+are again those of the first time: a network forgets how it began. One that does not is read as one row.
+
+A model that also reads backwards has no such row: the text is cut into windows of the training's timesteps, each from zero states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
+from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.model import model_of
+from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.weights import Array, Weights
+from tui_gru.equations.errors import did_you_mean
+
+PIECES = 16  # read side by side
+SHORTEST = 512  # characters of a piece
+CHUNK = 32  # timesteps that are computed in one go; between two of them a reading can be stopped
+PATIENCE = 0.5  # of a piece, read again, after which a network that has not forgotten its beginning is read as one row
+ROUNDINGS = 16  # units in the last place by which two states may differ that count as the same
+
+Progress = Callable[[int, int], object]  # characters read, and how many there are to be read: more where it is begun again
+Stop = Callable[[], bool]
+
+
+class StoppedError(TuiGruError):
+    """Something that takes long was stopped on the way."""
+
+
+def indices_of(config: Config, text: str) -> NDArray[np.intp]:
+    """The characters of a text as indices into the vocabulary, (n). Raises `TuiGruError` for no text, or a character not in it."""
+    index = {char: i for i, char in enumerate(config.vocabulary)}
+    if not text:
+        raise TuiGruError("the text is empty; give at least one character of the vocabulary", option="text")
+    if (strange := next((i for i, char in enumerate(text) if char not in index), None)) is not None:
+        raise TuiGruError(
+            f"character {text[strange]!r} at position {strange + 1} of the text is not in the vocabulary {config.shown_vocabulary}",
+            option="text",
+        )
+    return np.fromiter((index[char] for char in text), np.intp, len(text))
+
+
+def read_text(
+    config: Config,
+    weights: Weights,
+    text: str,
+    names: Sequence[str],
+    *,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    pieces: int = PIECES,
+) -> dict[str, Array]:
+    """The values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
+
+    Each is what the model computes at that timestep when it has read the text from its beginning (of a model that also reads
+    backwards: that window of it), and the target is the character after it; what depends on the target is NaN after the last one.
+    `progress` is called between chunks, and `stop` asked. `pieces` 1 reads the text as one row whatever its length.
+
+    Touches neither the run nor its records, so that any thread may do it. Raises `TuiGruError` where the text does not fit the
+    vocabulary or the values would not fit the memory, `StoppedError` where it was stopped.
+    """
+    ids = indices_of(config, text)
+    _check_names(config, names)
+    _check_memory(config, names, len(ids))
+    reader = _Reader(config, weights, ids, names, progress or _ignore, stop or _never)
+    with ONE_THREAD, np.errstate(all="ignore"):
+        if config.bidirectional:
+            return reader.windows(config.seq_length)
+        count = max(1, min(pieces, len(ids) // SHORTEST))
+        return (reader.side_by_side(count) if count > 1 and reader.forgets(count) else None) or reader.one_row()
+
+
+def _ignore(done: int, total: int) -> None: ...
+
+
+def _never() -> bool:
+    return False
+
+
+def _check_names(config: Config, names: Sequence[str]) -> None:
+    known = [name for name, axes in config.model.axes.items() if axes[:2] == ("T", "B")]
+    for name in names:
+        if name not in known:
+            raise TuiGruError(f"{name!r} is no value that every character has; {did_you_mean(name, known)}")
+
+
+def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
+    shapes = [config.compiled.shape(config.model.axes[name])[2:] for name in names]
+    needed = count * sum(int(np.prod(shape)) for shape in shapes) * np.dtype(config.dtype).itemsize
+    if needed > machine_memory() // 4:
+        raise TuiGruError(
+            f"{', '.join(names)} after each of {count:,} characters would take {needed / 2**30:,.1f} GiB; give a part of the text",
+            option="text",
+        )
+
+
+class _Reader:
+    """One reading. Values are kept in the order of the text, as `piece · length + timestep`."""
+
+    def __init__(
+        self,
+        config: Config,
+        weights: Weights,
+        ids: NDArray[np.intp],
+        names: Sequence[str],
+        progress: Progress,
+        stop: Stop,
+    ) -> None:
+        self._config, self._weights, self._ids, self._names = config, weights, ids, names
+        self._progress, self._stop = progress, stop
+        self._page, self._axes = config.model.page, config.model.axes
+        self._total, self._done = len(ids), 0
+        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough, where no more is asked for
+        self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
+
+    def forgets(self, pieces: int) -> bool:
+        """Whether two rows that begin differently come to the same states, in what may be read again of a piece: else it would be
+        for nothing to read them side by side."""
+        record, inputs, targets = self._record(2, CHUNK), *self._shifted()
+        states = [np.zeros_like(begin) for begin, _ in record.borders]
+        for state in states:
+            state[1] = 0.5
+        for first in range(0, int(PATIENCE * len(self._ids) / pieces) - CHUNK, CHUNK):
+            here = slice(first, first + CHUNK)
+            states = self._chunk(record, states, np.tile(inputs[here], (2, 1)), np.tile(targets[here], (2, 1)))
+            if all(_is_same(state[0], state[1]) for state in states):
+                return True
+        return False
+
+    def side_by_side(self, rows: int) -> dict[str, Array] | None:
+        """As pieces that are mended afterwards; None where this network does not forget how a piece began."""
+        chunks = -(-len(self._ids) // (rows * CHUNK))
+        record, values = self._record(rows, CHUNK), self._values(rows, chunks * CHUNK)
+        inputs, targets = (self._padded(ids, rows, chunks * CHUNK) for ids in self._shifted())
+        ends: list[list[Array]] = []
+        for again in (False, True):
+            states = _from_the_piece_before(ends[-1]) if again else [np.zeros_like(begin) for begin, _ in record.borders]
+            for j in range(chunks):
+                here = slice(j * CHUNK, (j + 1) * CHUNK)
+                states = self._chunk(record, states, inputs[:, here], targets[:, here])
+                for name, kept in values.items():
+                    kept[:, here] = record.array(name).swapaxes(0, 1)
+                self._advance(0 if again else rows * CHUNK)
+                if again and all(map(_is_same, states, ends[j])):
+                    return self._whole(values)
+                if again and (j + 1) >= PATIENCE * chunks:
+                    self._total += len(self._ids)
+                    return None
+                ends[j : j + 1] = [states]
+        return None
+
+    def one_row(self) -> dict[str, Array]:
+        """From the first character to the last."""
+        inputs, targets = self._shifted()
+        record, values = self._record(1, min(8 * CHUNK, len(self._ids))), self._values(1, len(self._ids))
+        states = [np.zeros_like(begin) for begin, _ in record.borders]
+        for first in range(0, len(self._ids), length := self._length(record)):
+            if len(self._ids) - first < length:  # what is left, without anything behind it
+                record = self._record(1, len(self._ids) - first)
+            here = slice(first, first + self._length(record))
+            states = self._chunk(record, states, inputs[None, here], targets[None, here])
+            for name, kept in values.items():
+                kept[:, here] = record.array(name).swapaxes(0, 1)
+            self._advance(self._length(record))
+        return self._whole(values)
+
+    def windows(self, length: int) -> dict[str, Array]:
+        """Window after window, each from zero states at either end."""
+        count, rest = divmod(len(self._ids), length)
+        inputs, targets = self._shifted()
+        values = self._values(1, len(self._ids))
+        whole = [(first, min(first + PIECES, count), length) for first in range(0, count, PIECES)]
+        for first, last, size in [*whole, *([(count, count + 1, rest)] if rest else [])]:
+            record, at = self._record(last - first, size), slice(first * length, first * length + (last - first) * size)
+            states = [np.zeros_like(begin) for begin, _ in record.borders]
+            self._chunk(record, states, inputs[at].reshape(-1, size), targets[at].reshape(-1, size))
+            for name, kept in values.items():
+                found = record.array(name).swapaxes(0, 1)
+                kept[0, at] = found.reshape(-1, *found.shape[2:])
+            self._advance((last - first) * size)
+        return self._whole(values)
+
+    def _record(self, rows: int, timesteps: int) -> BatchRecord:
+        config = self._config
+        model = compiled(self._structure, config.sizes | {"B": rows, "T": timesteps}, config.dtype)
+        record = BatchRecord(model)
+        record.before = Weights.zeros(model.layout, config.dtype)
+        for name in model.layout.names:
+            record.before[name][...] = self._weights[name]
+        model.cut(record.before, "forward")
+        return record
+
+    def _values(self, rows: int, length: int) -> dict[str, Array]:
+        shapes = {name: self._config.compiled.shape(self._axes[name])[2:] for name in self._names}
+        return {name: np.empty((rows, length, *shape), self._config.dtype) for name, shape in shapes.items()}
+
+    def _shifted(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """What is read at each place, and what comes after it; something, after the last one."""
+        return self._ids, np.append(self._ids[1:], 0)
+
+    @staticmethod
+    def _padded(ids: NDArray[np.intp], rows: int, length: int) -> NDArray[np.intp]:
+        return np.pad(ids, (0, rows * length - len(ids))).reshape(rows, length)
+
+    @staticmethod
+    def _length(record: BatchRecord) -> int:
+        return record.compiled.sizes["T"]
+
+    def _chunk(
+        self, record: BatchRecord, states: Sequence[Array], inputs: NDArray[np.intp], targets: NDArray[np.intp]
+    ) -> list[Array]:
+        """Compute (rows, timesteps) characters from these states; the states after them."""
+        if self._stop():
+            raise StoppedError(f"stopped after {self._done:,} of {len(self._ids):,} characters")
+        indices = np.arange(self._config.vocab_size)
+        for name, (into, one_hot) in record.one_hot.items():
+            into[...] = (targets if self._page.inputs[name].target else inputs).T
+            np.equal(into[..., None], indices, out=one_hot)
+        for (begin, _), state in zip(record.borders, states, strict=True):
+            begin[...] = state
+        record.compiled.functions["forward"].run(record, record.before, None)
+        return [end.copy() for _, end in record.borders]
+
+    def _advance(self, characters: int) -> None:
+        self._done = min(self._done + characters, self._total)
+        self._progress(self._done, self._total)
+
+    def _whole(self, values: dict[str, Array]) -> dict[str, Array]:
+        found = {name: kept.reshape(-1, *kept.shape[2:])[: len(self._ids)] for name, kept in values.items()}
+        for name in set(found) & self._judged:
+            found[name][-1] = np.nan
+        return found
+
+    @property
+    def _judged(self) -> set[str]:
+        """The values that depend on the target."""
+        found = {name for name, given in self._page.inputs.items() if given.target}
+        for line in self._page.lines:
+            for node in line.formula.walk():
+                if found.intersection(node.names()):
+                    found |= {node.label or line.target, line.target}
+        return found
+
+
+def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
+    """The states with which the pieces begin: the first at zero, each other as the one before it ended."""
+    starts = [np.roll(end, 1, axis=0) for end in ends]
+    for start in starts:
+        start[0] = 0
+    return starts
+
+
+def _is_same(now: Array, before: Array) -> bool:
+    """Whether two states are the same up to rounding."""
+    scale = max(1.0, float(np.abs(before).max()))
+    return bool(np.abs(now - before).max() <= ROUNDINGS * np.finfo(now.dtype).eps * scale)

@@ -1,0 +1,178 @@
+"""A report as a page, a picture or a text. Each is one file that needs nothing else: no script, no font, no other file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from html import escape
+
+from tui_gru.debugger.analysis.findings.finding import digits
+from tui_gru.debugger.analysis.report import pictures
+from tui_gru.debugger.analysis.report.gathered import Report, said
+from tui_gru.debugger.analysis.report.pictures import WIDTH, moved, svg, text, wrapped
+
+_STYLE = """\
+body { font: 15px/1.5 system-ui, sans-serif; color: #1d2429; background: #fbfaf6; }
+body { max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
+h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; } code, pre, td { font-family: ui-monospace, monospace; }
+table { border-collapse: collapse; } td { padding: .1rem 1rem .1rem 0; vertical-align: top; font-size: .9rem; }
+td:first-child { color: #566168; } svg { max-width: 100%; height: auto; } mark { background: #f4c542; }
+.finding { border-left: 4px solid #b3261e; padding-left: 1rem; margin: 1rem 0; } .finding ul { margin: .3rem 0; }
+"""
+_SIGN = "▲"
+_BLOCKS = "▁▂▃▄▅▆▇█"
+
+
+def as_html(report: Report) -> str:
+    """A page with its pictures in it."""
+    parts = [f"<h1>{escape(said(report.title))}</h1>", _table(report.facts)]
+    parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
+    parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(_findings_html(report))))
+    if report.units:
+        drawn, height = pictures.heat_map(report)
+        rows = [
+            (f"unit {note.unit + 1}", f"{note.goes_with} {note.r:+.2f}", "  ·  ".join(_marked(place) for place in note.places))
+            for note in report.units
+        ]
+        table = "".join(f"<tr><td>{a}</td><td>{escape(b)}</td><td>{c}</td></tr>" for a, b, c in rows)
+        words = "<p>Each with the class of characters that it goes with (Pearson's correlation), and where it is strongest.</p>"
+        heat = svg(drawn, WIDTH + 140, height, label="units over the text")
+        parts.append(_section(f"Units of {report.name} over the text", f"{heat}{words}<table>{table}</table>"))
+    if report.classes:
+        drawn, height = pictures.classes(report)
+        hardest = [(f"{loss:.2f}", _marked(place)) for place, loss in report.hardest]
+        places = "".join(f"<tr><td>{a}</td><td>{b}</td></tr>" for a, b in hardest)
+        bars = svg(drawn, 420, height, label="the loss of each class of characters")
+        words = "<p>Nats by class of the character to be predicted, and its part of the whole; then the hardest places.</p>"
+        parts.append(_section("Where the loss is made", f"{words}{bars}<table>{places}</table>"))
+    parts.append(_section("Samples", _table([(words, said(drawn)) for words, drawn in report.samples])))
+    parts.append(_section("Configuration", _table(report.options)))
+    head = f'<meta charset="utf-8"><title>{escape(said(report.title))}</title><style>{_STYLE}</style>'
+    return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def _section(heading: str, content: str) -> str:
+    return f"<section><h2>{escape(heading)}</h2>{content}</section>"
+
+
+def _table(rows: Sequence[tuple[str, str]]) -> str:
+    return f"<table>{''.join(f'<tr><td>{escape(a)}</td><td>{escape(b)}</td></tr>' for a, b in rows)}</table>"
+
+
+def _marked(place: tuple[str, str, str]) -> str:
+    before, char, after = (escape(said(part)) for part in place)
+    return f"{before}<mark>{char}</mark>{after}"
+
+
+def _findings_html(report: Report) -> list[str]:
+    return [
+        f'<div class="finding"><strong>{escape(each.title)}</strong><p>{escape(each.meaning)}</p>'
+        f"<ul>{''.join(f'<li>{escape(evidence.words)}</li>' for evidence in each.evidence)}</ul>"
+        f"<p>Cure: <code>{escape(each.cure)}</code></p></div>"
+        for each in report.findings
+    ]
+
+
+def as_svg(report: Report) -> str:
+    """One picture: curve, findings, units, classes and samples, one under the other."""
+    drawn, y = [text(0, 20, said(report.title), size=18, bold=True)], 44
+    for name, value in report.facts:
+        drawn.append(text(0, y, f"{name}: {value}"))
+        y += 16
+    drawn.append(moved(pictures.curve(report), 0, y))
+    y += 270
+
+    def heading(words: str) -> None:
+        nonlocal y
+        drawn.append(text(0, y, words, size=14, bold=True))
+        y += 20
+
+    def lines(words: str, indent: int = 0) -> None:
+        nonlocal y
+        for line in wrapped(words, 128 - indent // 8):
+            drawn.append(text(indent, y, line))
+            y += 16
+
+    heading(f"findings: {len(report.findings) or 'none'}")
+    for each in report.findings:
+        lines(f"{_SIGN} {each.title}")
+        lines(each.meaning, 16)
+        for evidence in each.evidence:
+            lines(f"· {evidence.words}", 16)
+        lines(f"cure: {each.cure}", 16)
+        y += 6
+    for title, (elements, height) in (
+        (f"units of {report.name} over the text", pictures.heat_map(report) if report.units else ([], 0)),
+        ("where the loss is made: nats by class of character", pictures.classes(report)),
+    ):
+        if elements:
+            y += 14
+            heading(title)
+            drawn.append(moved(elements, 0, y - 12))
+            y += height
+    y += 14
+    heading("samples")
+    for words, sampled in report.samples:
+        lines(f"{words}: {said(sampled)}")
+    background = f'<rect width="{WIDTH + 200}" height="{y + 24}" fill="#fbfaf6"/>'
+    return svg([background, moved(drawn, 24, 16)], WIDTH + 200, y + 24, label=said(report.title)) + "\n"
+
+
+def as_markdown(report: Report) -> str:
+    """A text, with the curve and the units drawn in blocks."""
+    out = [f"# {said(report.title)}", "", *_rows(("", ""), report.facts), "", "## Loss", ""]
+    finite = [loss for _, loss in report.curve if loss == loss and abs(loss) != float("inf")]
+    if finite:
+        step = max(1, len(finite) // 80)
+        out += [f"    {_blocks(finite[::step])}", ""]
+        out += [f"{digits(finite[0])} at the beginning, {digits(finite[-1])} at the end. " + _against(report), ""]
+    out += [f"## Findings: {len(report.findings) or 'none'}", ""]
+    for each in report.findings:
+        out += [f"### {each.title}", "", each.meaning, ""]
+        out += [*(f"- {evidence.words}" for evidence in each.evidence), f"- cure: `{each.cure}`", ""]
+    if report.units:
+        out += [f"## Units of {report.name} over the text", ""]
+        places = [
+            [f"`{''.join(said(part) for part in place)}`".replace("|", "\\|") for place in note.places] for note in report.units
+        ]
+        rows = [
+            (f"unit {note.unit + 1}", f"{note.goes_with} {note.r:+.2f}", " · ".join(shown))
+            for note, shown in zip(report.units, places, strict=True)
+        ]
+        out += [*_rows(("unit", "goes with", "strongest after"), rows), ""]
+        width = max(len(f"unit {note.unit + 1}") for note in report.units)
+        out += [f"    {'':{width}} {''.join(map(said, report.text))}"]
+        for note, values in zip(report.units, report.values, strict=True):
+            out.append(f"    {f'unit {note.unit + 1}':>{width}} {_blocks(values.tolist())}")
+        out.append("")
+    if report.classes:
+        out += ["## Where the loss is made", ""]
+        shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
+        out += [*_rows(("class", "nats", "of the whole"), shares), ""]
+    out += ["## Samples", "", *(f"- {words}: `{said(sampled)}`" for words, sampled in report.samples), ""]
+    out += ["## Configuration", "", *_rows(("", ""), report.options)]
+    return "\n".join(out) + "\n"
+
+
+def _quoted(place: tuple[str, str, str]) -> str:
+    before, char, after = map(said, place)
+    return f"`{before}⟦{char}⟧{after}`"
+
+
+def _against(report: Report) -> str:
+    return "For comparison: " + ", ".join(f"{name} {digits(value)}" for name, value in report.lines) + "."
+
+
+def _blocks(values: Sequence[float]) -> str:
+    low, high = min(values), max(values)
+    span = (high - low) or 1.0
+    return "".join(_BLOCKS[min(int((value - low) / span * len(_BLOCKS)), len(_BLOCKS) - 1)] for value in values)
+
+
+def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    cells = [[cell.replace("|", "\\|") for cell in row] for row in (head, *rows)]
+    first, *others = (f"| {' | '.join(row)} |" for row in cells)
+    return [first, f"|{'---|' * len(head)}", *others]
+
+
+#: By what the name of the file ends with.
+WRITERS: Mapping[str, Callable[[Report], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}

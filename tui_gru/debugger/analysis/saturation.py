@@ -1,0 +1,99 @@
+"""Which values can be saturated, and which of their entries are: near a limit of the function that computed them.
+
+Karpathy, Johnson and Fei-Fei (2015), *Visualizing and understanding recurrent networks*, call a gate saturated below 0.1 and above
+0.9: within a tenth of its range from a limit. The same tenth is taken of every other range, so that tanh is saturated beyond ±0.8.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.names import Kind
+from tui_gru.engine.weights import Array
+from tui_gru.equations.expression import Apply
+
+EDGE = 0.1  # of the range, from either limit
+SATURATING = ("sigmoid", "tanh", "clamp")  # functions that are flat near their limits
+_MOSTLY = 0.9  # of its entries: then a unit is saturated
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The limits of a value, with how near to one an entry is saturated: within `edge` of the range."""
+
+    low: float
+    high: float
+    edge: float = EDGE
+
+    @property
+    def span(self) -> float:
+        return self.high - self.low
+
+    def is_low(self, values: Array) -> NDArray[np.bool_]:
+        """Which entries are saturated at the lower limit."""
+        below: NDArray[np.bool_] = values < self.low + self.edge * self.span
+        return below
+
+    def is_high(self, values: Array) -> NDArray[np.bool_]:
+        """Which entries are saturated at the upper limit."""
+        above: NDArray[np.bool_] = values > self.high - self.edge * self.span
+        return above
+
+    def saturated(self, values: Array) -> NDArray[np.bool_]:
+        """Which entries are saturated; NaN is not."""
+        return self.is_low(values) | self.is_high(values)
+
+
+def limits_of(program: Program, name: str) -> Limits | None:
+    """The limits of a value that can be saturated: of σ, tanh or clamp, or of a state that the equations bound; None of any other.
+
+    A probability may be near 0 or 1 without being saturated, so a softmax has none.
+    """
+    page = program.model.page
+    name = next((state for state in page.states if page.before(state) == name), name)
+    made = program.lines[name].formula if name in program.lines else program.parts.get(name)
+    flat = isinstance(made, Apply) and made.function in SATURATING
+    if name not in program.names or program.names[name].kind is not Kind.VALUE or not (flat or name in page.states):
+        return None
+    low, high = program.ranges[name]
+    return Limits(low, high) if np.isfinite(high - low) else None
+
+
+def saturating(program: Program) -> tuple[str, ...]:
+    """The values that can be saturated, in the order of the equations."""
+    return tuple(name for name in program.names_of(Kind.VALUE) if limits_of(program, name) is not None)
+
+
+def unit_shares(values: Array, limits: Limits) -> Array:
+    """The share of saturated entries of each unit, (units), of values (…, units)."""
+    rows = values.reshape(-1, values.shape[-1])
+    share: Array = np.count_nonzero(limits.saturated(rows), axis=0) / len(rows)
+    return share
+
+
+def next_saturated_unit(values: Array, limits: Limits, after: int = -1, share: float = _MOSTLY) -> int | None:
+    """The next unit behind `after` of which at least `share` of all entries are saturated, from the first again after the last.
+
+    `values` is (…, units); None where no unit is.
+    """
+    found = np.flatnonzero(unit_shares(values, limits) >= share)
+    return int(_following(found, after)) if len(found) else None
+
+
+def next_saturated(values: Array, limits: Limits, after: Sequence[int] | None = None) -> tuple[int, ...] | None:
+    """The index of the next saturated entry behind `after`, row by row, from the first again after the last; None if none is."""
+    found = np.flatnonzero(limits.saturated(values))
+    if not len(found):
+        return None
+    at = -1 if after is None else int(np.ravel_multi_index(tuple(after), values.shape))
+    return tuple(map(int, np.unravel_index(_following(found, at), values.shape)))
+
+
+def _following(places: NDArray[np.intp], after: int) -> np.intp:
+    found: np.intp = places[np.searchsorted(places, after, side="right") % len(places)]
+    return found

@@ -1,0 +1,130 @@
+"""What is in a large matrix, in a few numbers: saturated, dead and near-zero entries, the largest one and where, a histogram."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.analysis.saturation import Limits
+from tui_gru.engine.weights import Array
+
+NEAR_ZERO = 0.05  # of the largest magnitude that there can be, or that there is: too little to be seen on a colour scale
+DEAD = 1e-3  # of the same: a unit that varies by less is dead
+BINS = 24
+
+Index = tuple[int, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Summary:
+    """What is in an array (…, units); all counts are of entries but `dead`, which counts units.
+
+    `low` and `high` are saturated at the lower and the upper limit, 0 where nothing can be. A unit is dead if its entries are all
+    the same, to within a thousandth of the largest magnitude; with one entry a unit none is. `finite` entries are numbers, and all
+    else is said of those: `smallest`, `largest` and `mean` are NaN where there are none. `peak` is the index of the entry that is
+    largest in magnitude, `first_bad` of the first that is NaN or infinite. `counts` (bins) is the histogram between `edges`
+    (bins + 1): from limit to limit, or from the smallest entry to the largest.
+    """
+
+    entries: int
+    finite: int
+    low: int
+    high: int
+    dead: int
+    zero: int
+    near_zero: int
+    smallest: float
+    largest: float
+    mean: float
+    peak: Index | None
+    first_bad: Index | None
+    counts: NDArray[np.intp]
+    edges: NDArray[np.float64]
+    limits: Limits | None = None
+
+    @property
+    def saturated(self) -> int:
+        return self.low + self.high
+
+    def share(self, count: int) -> float:
+        """A count of entries as a share of all; 0 of none."""
+        return count / self.entries if self.entries else 0.0
+
+
+def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, near_zero: float = NEAR_ZERO) -> Summary:
+    """What is in an array of any shape; its last axis counts units. `limits` as `limits_of` gives them for its name."""
+    good = np.isfinite(values)
+    whole = bool(good.all())
+    numbers = values if whole else values[good]
+    smallest, largest = (float(numbers.min()), float(numbers.max())) if numbers.size else (np.nan, np.nan)
+    scale = max(abs(limits.low), abs(limits.high)) if limits else max(abs(smallest), abs(largest))
+    low, high = (limits.low, limits.high) if limits else (smallest, largest)
+    counts, edges = np.histogram(numbers, bins, (low, high) if numbers.size else (0, 1))
+    return Summary(
+        entries=values.size,
+        finite=numbers.size,
+        low=int(np.count_nonzero(limits.is_low(numbers))) if limits else 0,
+        high=int(np.count_nonzero(limits.is_high(numbers))) if limits else 0,
+        dead=len(dead_units(values, scale)),
+        zero=int(np.count_nonzero(numbers == 0)),
+        near_zero=int(np.count_nonzero(np.abs(numbers) <= near_zero * scale)),
+        smallest=smallest,
+        largest=largest,
+        mean=float(numbers.mean(dtype=np.float64)) if numbers.size else np.nan,
+        peak=largest_entry(values),
+        first_bad=None if whole else _index(int(np.argmin(good)), values.shape),
+        counts=counts,
+        edges=edges,
+        limits=limits,
+    )
+
+
+def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.intp]:
+    """The units (last axis) whose entries lie within `dead` · `scale` of each other; none where a unit has one entry."""
+    rows = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
+    if len(rows) < 2:
+        return np.empty(0, np.intp)
+    with np.errstate(invalid="ignore"):
+        return np.flatnonzero(rows.max(axis=0) - rows.min(axis=0) <= dead * scale)
+
+
+def largest_entry(values: Array) -> Index | None:
+    """The index of the entry that is largest in magnitude; NaN is none. None of nothing but NaN."""
+    places = largest_entries(values, 1)
+    return places[0] if places else None
+
+
+def largest_entries(values: Array, count: int) -> list[Index]:
+    """The indices of the `count` entries that are largest in magnitude, the largest first; NaN is none of them."""
+    sizes = np.abs(values).ravel()
+    bad = np.isnan(sizes)
+    sizes[bad] = -1
+    count = min(count, sizes.size - int(np.count_nonzero(bad)))
+    if count <= 0:
+        return []
+    found = np.array([np.argmax(sizes)]) if count == 1 else np.argpartition(sizes, -count)[-count:]
+    order = found[np.lexsort((found, -sizes[found]))]
+    return [_index(int(at), values.shape) for at in order]
+
+
+def largest_change(now: Array, before: Array) -> Index | None:
+    """The index of the entry that has changed most between two arrays of one shape; None where nothing has."""
+    with np.errstate(invalid="ignore"):
+        change = np.abs(np.subtract(now, before, dtype=np.float64))
+    at = largest_entry(change)
+    return at if at is not None and change[at] > 0 else None
+
+
+def by_size(matrix: Array, axis: int) -> NDArray[np.intp]:
+    """The rows (`axis` 0) or columns (1) of a matrix, those of the largest Euclidean norm first."""
+    wide = np.nan_to_num(matrix.astype(np.float64), nan=np.inf)
+    with np.errstate(over="ignore"):
+        norms = np.sqrt(np.square(wide).sum(axis=1 - axis))
+    return np.argsort(-norms, kind="stable")
+
+
+def _index(at: int, shape: Sequence[int]) -> Index:
+    return tuple(map(int, np.unravel_index(at, shape)))

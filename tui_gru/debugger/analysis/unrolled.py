@@ -1,0 +1,125 @@
+"""A model without its loss, in float64: to be differentiated from any gradient of its output, or to be fed any numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.engine import arguments
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.computing import compute
+from tui_gru.engine.weights import Array, Weights
+from tui_gru.equations.expression import Apply
+from tui_gru.equations.names import with_word
+
+Wide = NDArray[np.float64]
+
+
+class Differentiable:
+    """A model without its loss, in float64, whose output takes any gradient, and whose input gets one."""
+
+    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int) -> None:
+        self._program = program
+        structure = replace(program.config.structure, loss="", input_gradient=True)
+        self.compiled = compiled(structure, program.config.sizes | {"T": timesteps, "B": rows}, "float64")
+        self.record = BatchRecord(self.compiled)
+        self.record.before = _wide(weights, self.compiled)
+        self.reads = self.compiled.model.composed.layers[0].reads
+        (self.output,) = self.compiled.model.page.outputs
+
+    def forward(self, x: NDArray[Any], states: Mapping[str, Array]) -> Array:
+        """The output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
+        for name, given in self.compiled.model.page.inputs.items():
+            if given.one_hot:
+                self.record.ids(name)[...] = x
+                self.record.array(name)[...] = x[..., None] == np.arange(self.record.array(name).shape[-1])
+            else:
+                self.record.array(name)[...] = x
+        _begin(self.record, states)
+        self.compiled.cut(self.record.before, "forward")
+        self.compiled.functions["forward"].run(self.record, self.record.before, None)
+        return self.record.array(self.output)
+
+    def backward(self, slope: Array) -> BatchRecord:
+        """The deltas of everything, from the gradient of the output (T, B, ·)."""
+        self.record.array(with_word(f"d{self.output}", "given"))[...] = slope
+        compute(self.record, None, learn=True)
+        return self.record
+
+    def run(self, x: NDArray[Any], states: Mapping[str, Array], t: int, row: int, character: int | None) -> tuple[float, int]:
+        """The prediction of a row after timestep `t`, and its entry of the output; afterwards the record has its gradients."""
+        output = self.forward(x, states)
+        value, chosen = prediction(self._program, output[t, row], character)
+        slope = np.zeros_like(output)
+        slope[t, row] = prediction_slope(self._program, output[t, row], chosen)
+        self.backward(slope)
+        return value, chosen
+
+
+class OnNumbers:
+    """The same model on numbers instead of characters, so that nothing can be read at a timestep."""
+
+    def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int) -> None:
+        structure = replace(program.config.structure, input="dense", loss="")
+        sizes = program.config.sizes | {"T": timesteps, "B": rows, "I": width}
+        self._compiled = compiled(structure, sizes, "float64")
+        self._record = BatchRecord(self._compiled)
+        self._weights = _wide(weights, self._compiled)
+        self._compiled.cut(self._weights, "forward")
+        (self._output,) = self._compiled.model.page.outputs
+        self._reads = self._compiled.model.composed.layers[0].reads
+
+    def run(self, x: Array, states: Mapping[str, Array]) -> Array:
+        """The output (T, B, ·), a view."""
+        self._record.array(self._reads)[...] = x
+        _begin(self._record, states)
+        self._compiled.functions["forward"].run(self._record, self._weights, None)
+        return self._record.array(self._output)
+
+
+def prediction(program: Program, output: Array, character: int | None) -> tuple[float, int]:
+    """A prediction from an output (·): the log-probability of a character where the loss takes a softmax of it, else that entry.
+
+    Without `character` that of the largest entry; returned beside it. Raises `TuiGruError` for one that there is not.
+    """
+    chosen = int(np.argmax(output)) if character is None else character
+    chosen = arguments.whole("the character", chosen, least=0, most=len(output) - 1)
+    wide = np.asarray(output, np.float64)
+    if not _takes_softmax(program):
+        return float(wide[chosen]), chosen
+    top = wide.max()
+    return float(wide[chosen] - top - np.log(np.exp(wide - top).sum())), chosen
+
+
+def prediction_slope(program: Program, output: Array, chosen: int) -> Wide:
+    """The gradient of a prediction with respect to the output (·)."""
+    slope = np.zeros(len(output))
+    slope[chosen] = 1
+    if _takes_softmax(program):
+        powers = np.exp(output - output.max())
+        slope -= powers / powers.sum()
+    return slope
+
+
+def _takes_softmax(program: Program) -> bool:
+    line = program.lines.get(program.loss_names.prediction)
+    return line is not None and isinstance(line.formula, Apply) and line.formula.function == "softmax"
+
+
+def _wide(weights: Weights, model: Compiled) -> Weights:
+    """The weights that a model has, in float64."""
+    found = Weights.zeros(model.layout, "float64")
+    for name, array in found.items():
+        array[...] = weights[name]
+    return found
+
+
+def _begin(record: BatchRecord, states: Mapping[str, Array]) -> None:
+    for state in record.compiled.states:
+        record.border(state, end=False)[...] = states[state]

@@ -1,0 +1,1 @@
+"""Where a run stops: breakpoints, watches, log points, and how often each was hit."""

@@ -1,0 +1,68 @@
+"""Hit counts: at which of its hits a breakpoint stops."""
+
+import operator
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.expressions.text import ConditionError
+
+_FORM = re.compile(r"\s*(?P<relation>==?|>=?|<=?|≥|≤|%)?\s*(?P<number>[0-9]{1,18})\s*")
+
+_RELATIONS: Mapping[str, Callable[[int, int], bool]] = {
+    "==": operator.eq,
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "%": lambda hit, number: hit % number == 0,
+}
+
+_UP_TO: Mapping[str, Callable[[Any, int], Any]] = {
+    "==": lambda n, number: n >= number,
+    ">": lambda n, number: np.maximum(n - number, 0),
+    ">=": lambda n, number: np.maximum(n - number + 1, 0),
+    "<": lambda n, number: np.minimum(n, number - 1),
+    "<=": np.minimum,
+    "%": operator.floordiv,
+}
+
+_SYNONYMS = {None: "==", "=": "==", "≥": ">=", "≤": "<="}
+
+_STOPS_NOWHERE = {("==", 0), ("<", 0), ("<", 1), ("<=", 0), ("%", 0)}
+
+
+@dataclass(frozen=True)
+class HitCount:
+    """At which hits to stop: `5` and `==5` at the fifth, `>5` after it, `%5` at every fifth; also `>=`, `<`, `<=`.
+
+    Hits are counted in time, from the start of the run and from 1, not as the person comes across them: the fifth hit
+    is the same moment whether reached forwards or backwards.
+    """
+
+    source: str
+    _relation: str = field(repr=False)
+    _number: int = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> "HitCount":
+        """Read a hit count; ConditionError where it is none, or one that never stops."""
+        form = _FORM.fullmatch(text)
+        if form is None:
+            raise ConditionError("a hit count is a number, or one after ==, >, >=, <, <= or %, as in %5", 1)
+        relation, number = _SYNONYMS.get(form["relation"], form["relation"]), int(form["number"])
+        if (relation, number) in _STOPS_NOWHERE:
+            raise ConditionError(f"{text.strip()} never stops; hits are counted from 1", form.start("number") + 1)
+        return cls(text, relation, number)
+
+    def stops(self, n: int) -> bool:
+        """Whether to stop at the n-th hit in time, n from 1."""
+        return _RELATIONS[self._relation](n, self._number)
+
+    def stops_between(self, after: Any, upto: Any) -> Any:
+        """Whether to stop at one of the hits `after` + 1 … `upto`, for numbers or arrays of them."""
+        count = _UP_TO[self._relation]
+        return count(upto, self._number) != count(after, self._number)

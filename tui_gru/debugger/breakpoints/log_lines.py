@@ -1,0 +1,52 @@
+"""What log points write: the lines of the places that a run has passed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from tui_gru.debugger.breakpoints.counting import Columns
+from tui_gru.debugger.breakpoints.lookout import Lookout
+from tui_gru.debugger.breakpoints.stop_search import StopSearch
+from tui_gru.debugger.breakpoints.triggers import Trigger
+from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.state.stops import LogLine
+from tui_gru.debugger.state.tallies import Tallies
+from tui_gru.debugger.timeline.moment import Moment, value_before
+from tui_gru.debugger.timeline.segment import Monitor
+from tui_gru.debugger.timeline.timeline import Timeline
+
+
+def lines_between(
+    triggers: Sequence[Trigger], timeline: Timeline, tallies: Tallies, after: int, upto: int, monitor: Monitor, most: int
+) -> list[LogLine]:
+    """The last `most` lines that log points write at the places after `after`, up to `upto`, in order."""
+    passed: list[tuple[int, int, Trigger]] = []
+    columns = Columns(timeline)
+    for trigger in triggers:
+        lookout = Lookout(trigger, timeline, tallies.of(timeline, trigger.key), columns, matters=True)
+        ticks = StopSearch(timeline, [lookout], monitor).latest(lookout, after, upto, most)
+        passed += [(tick, trigger.id, trigger) for tick in ticks]
+    passed.sort(key=lambda each: each[:2])
+    lines: list[LogLine] = []
+    for tick, id, trigger in passed[-most:]:
+        moment = timeline.moment(tick)
+        if monitor(moment.position.number, moment.record):
+            break
+        lines.append(LogLine(tick, id, _rendered(trigger, timeline, moment)))
+    return lines
+
+
+def merged(old: Sequence[LogLine], new: Sequence[LogLine], most: int) -> tuple[LogLine, ...]:
+    """Old and new lines in order, each place of each log point once and as written last; the last `most`."""
+    by_place = {(line.tick, line.id): line for line in (*old, *new)}
+    return tuple(sorted(by_place.values()))[-most:]
+
+
+def _rendered(trigger: Trigger, timeline: Timeline, moment: Moment) -> str:
+    assert trigger.log is not None
+    previous = timeline.before(moment.position.number) if trigger.log.previous else None
+    try:
+        return trigger.log.render(moment.value, partial(value_before, moment, previous))
+    except ConditionError as error:
+        return f"cannot be written: {error}"

@@ -1,0 +1,69 @@
+"""What a session says of why it stopped: one line, such as `stopped at h̃ = tanh(…): breakpoint 2, hit 5 · loss < 0.5`."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.breakpoints.stop_search import Halt
+from tui_gru.debugger.breakpoints.triggers import Trigger
+from tui_gru.debugger.breakpoints.watching import last_computed, value_at
+from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.state.stops import Watch
+from tui_gru.debugger.timeline.timeline import Timeline
+
+_CALL = re.compile(r"([^()]*\w)\((.*)\)")  # a formula that is one function of something long
+LONGEST = 48
+
+
+def why(halt: Halt, timeline: Timeline) -> str:
+    """Why a run stopped where it did."""
+    said = "; ".join(_by(trigger, hit, halt, timeline) for trigger, hit in halt.by)
+    if all(isinstance(trigger.stop, Watch) for trigger, _ in halt.by):
+        return f"stopped: {said}"
+    return f"stopped at {_line(timeline.position(halt.tick))}: {said}"
+
+
+def _by(trigger: Trigger, hit: int | None, halt: Halt, timeline: Timeline) -> str:
+    stop = trigger.stop
+    what = f"{'watch' if isinstance(stop, Watch) else 'breakpoint'} {stop.id}"
+    if halt.error is not None:
+        return f"{what} cannot be evaluated, {halt.error}"
+    if isinstance(stop, Watch):
+        return f"{what}, {stop.expression} {_change(trigger, halt.tick, timeline)}"
+    counted = "" if hit is None else f", hit {hit}"
+    return f"{what}{counted}{' · ' * bool(stop.condition)}{stop.condition}"
+
+
+def _line(position: Position) -> str:
+    """The line just executed, shortened."""
+    text = "the beginning" if position.line is None else position.line.text
+    if (call := _CALL.fullmatch(text)) is not None:
+        text = f"{call[1]}(…)"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
+
+def _change(trigger: Trigger, tick: int, timeline: Timeline) -> str:
+    try:
+        now, last = value_at(trigger, timeline, tick), last_computed(trigger, timeline, tick)
+    except ConditionError:
+        return "changed"
+    before = None if last is None else last[1]
+    if isinstance(now, np.ndarray) or isinstance(before, np.ndarray) or now is None or before is None:
+        return "changed"
+    return " → ".join(_both(before, now))
+
+
+def _both(before: Any, now: Any) -> tuple[str, str]:
+    """Two single values, with as many digits as it takes to tell them apart."""
+    if not isinstance(now, float) or not isinstance(before, float):
+        return str(before), str(now)
+    for digits in (4, 6, 9, 17):
+        kind = "f" if 10.0 ** (1 - digits) <= abs(now) < 1e6 or now == 0 else "g"
+        shown = f"{before:.{digits}{kind}}", f"{now:.{digits}{kind}}"
+        if shown[0] != shown[1]:
+            break
+    return shown

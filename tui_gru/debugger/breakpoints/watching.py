@@ -1,0 +1,120 @@
+"""Watched values: as they are at a moment, and as they were when last computed before that."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from threading import RLock
+from typing import Any, overload
+
+import numpy as np
+
+from tui_gru.debugger.breakpoints.triggers import Trigger
+from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.state.stops import Watch, Watched
+from tui_gru.debugger.timeline.moment import Moment, value_before
+from tui_gru.debugger.timeline.timeline import Timeline
+
+
+class WatchedValues(Sequence[Watched]):
+    """Watches at a moment. Each is evaluated when it is first asked for, so that those that are not shown cost nothing.
+
+    That may need batches replayed, for which a verb of the session has to have ended: `idle` is held meanwhile. While it is held by
+    a verb in another thread, a watch that has not been evaluated has no value.
+    """
+
+    def __init__(self, watches: Sequence[Watch], evaluate: Callable[[Watch], Watched], idle: RLock) -> None:
+        self._watches, self._evaluate, self._idle = watches, evaluate, idle
+        self._known: dict[int, Watched] = {}
+
+    def __len__(self) -> int:
+        return len(self._watches)
+
+    @overload
+    def __getitem__(self, index: int) -> Watched: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Watched]: ...
+    def __getitem__(self, index: int | slice) -> Watched | Sequence[Watched]:
+        if isinstance(index, slice):
+            return tuple(self[at] for at in range(*index.indices(len(self))))
+        watch = self._watches[index]
+        if watch.id not in self._known:
+            if not self._idle.acquire(blocking=False):
+                return Watched(watch)
+            try:
+                self._known[watch.id] = self._evaluate(watch)
+            finally:
+                self._idle.release()
+        return self._known[watch.id]
+
+
+def watched(trigger: Trigger, timeline: Timeline, moment: Moment) -> Watched:
+    """A watch at a moment of a timeline."""
+    watch = trigger.stop
+    assert isinstance(watch, Watch)
+    if not watch.enabled:
+        return Watched(watch)
+    tick, error, value = moment.position.tick, "", None
+    try:
+        value = value_at(trigger, timeline, tick)
+    except ConditionError as said:
+        error = str(said)
+    return Watched(watch, value, _before(trigger, timeline, tick, value), error)
+
+
+def _before(trigger: Trigger, timeline: Timeline, tick: int, value: Any) -> Any:
+    """What a value seen at a tick was before it was computed; before the tick, where it was not computed in this batch."""
+    begin = timeline.position(tick).number * timeline.program.ticks
+    last = place = last_computed(trigger, timeline, tick + 1)
+    while value is not None and place is not None and place[0] > begin:
+        before = last_computed(trigger, timeline, place[0])
+        if same(place[1], value):
+            return None if before is None else before[1]
+        place = before
+    return None if last is None else last[1]
+
+
+def value_at(trigger: Trigger, timeline: Timeline, tick: int) -> Any:
+    """What is watched, at a tick; None where it is not computed yet. Raises `ConditionError` where it cannot be evaluated."""
+    assert trigger.watched is not None
+    moment = timeline.moment(tick)
+    previous = timeline.before(moment.position.number) if trigger.watched.previous else None
+    return trigger.watched.value(moment.value, partial(value_before, moment, previous))
+
+
+def last_computed(trigger: Trigger, timeline: Timeline, before: int) -> tuple[int, Any] | None:
+    """The last tick before `before` at which what is watched was computed, and its value then.
+
+    None if it never was, or could not be evaluated where it was to be computed last.
+    """
+    N = timeline.program.ticks
+    batch = max(before - 1, 0) // N if any(trigger.ticks.values()) else -1
+    while batch >= 0:
+        learns = timeline.learns(batch)
+        for tick in (batch * N + k for k in reversed(trigger.ticks[learns])):
+            if tick < before:
+                try:
+                    value = value_at(trigger, timeline, tick)
+                except ConditionError:
+                    return None
+                if value is not None:
+                    return tick, value
+        in_part = before <= (batch + 1) * N
+        batch = batch - 1 if learns or in_part or timeline.changed_in(batch) else _with_more(timeline, batch)
+    return None
+
+
+def _with_more(timeline: Timeline, batch: int) -> int:
+    """The last batch before `batch`, which does not learn and has nothing, in which there may be something; −1 if there is none.
+
+    Another that does not learn has no more than it, unless a batch that learns comes right before.
+    """
+    learned = np.flatnonzero(timeline.learned(0, batch - 1))
+    likely = [min(int(each) + 1, batch - 1) for each in learned[-1:]]
+    return max((*likely, *timeline.changed_batches(0, batch - 1)[-1:]), default=-1)
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are the same, NaN and NaN too."""
+    a, b = np.asarray(one), np.asarray(other)
+    return a.shape == b.shape and a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")

@@ -1,0 +1,119 @@
+"""loss, grad_norm and max_weight of every batch that a session has run: the newest in memory, those before in a temporary file."""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import IO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.checkpoints.budget import Budget
+from tui_gru.engine.errors import TuiGruError
+
+COLUMNS = ("loss", "grad_norm", "max_weight")
+BLOCK = 1024  # rows that go to the file together
+READ = 8  # blocks of the file that are kept at hand
+BLOCK_BYTES = 8 * len(COLUMNS) * BLOCK
+
+Rows = NDArray[np.float64]
+
+
+class Scalars:
+    """Rows (3), one number for each of `COLUMNS`, counted in the order in which they are added. A row never changes.
+
+    The file has no name and ends with the process. Where it cannot be written, everything stays in memory. Any thread may read.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self.count = 0
+        self._budget, self._lock = budget, threading.Lock()
+        self._new: dict[int, Rows] = {}  # blocks that are not in the file, by number
+        self._read: OrderedDict[int, Rows] = OrderedDict()
+        self._file: IO[bytes] | None = None
+        self._filed, self._process = 0, os.getpid()  # how many blocks are in the file, which is written by this process only
+
+    def add(self, rows: Rows | Sequence[Sequence[float]]) -> int:
+        """Add rows (n, 3). Returns the first one's number."""
+        with self._lock:
+            first, done = self.count, 0
+            while done < len(rows):
+                block, at = divmod(self.count, BLOCK)
+                if at == 0:
+                    self._spill()
+                    self._new[block] = np.empty((BLOCK, len(COLUMNS)))
+                part = rows[done : done + BLOCK - at]
+                self._new[block][at : at + len(part)] = part
+                done += len(part)
+                self.count += len(part)
+            return first
+
+    def row(self, at: int) -> list[float]:
+        """Row `at`, as numbers of Python."""
+        with self._lock:
+            row: list[float] = self._block(at // BLOCK)[at % BLOCK].tolist()
+            return row
+
+    def column(self, name: str, first: int, count: int) -> Rows:
+        """`count` numbers of a column, from row `first` on, (count)."""
+        into, done, which = np.empty(count), 0, COLUMNS.index(name)
+        with self._lock:
+            while done < count:
+                block, at = divmod(first + done, BLOCK)
+                part = self._block(block)[at : at + count - done, which]
+                into[done : done + len(part)] = part
+                done += len(part)
+        return into
+
+    def _block(self, number: int) -> Rows:
+        if number in self._new:
+            return self._new[number]
+        if number not in self._read:
+            while len(self._read) >= READ:
+                self._read.popitem(last=False)
+            self._read[number] = self._from_file(number)
+        self._read.move_to_end(number)
+        return self._read[number]
+
+    def _from_file(self, number: int) -> Rows:
+        assert self._file is not None
+        try:
+            data = _read(self._file, number * BLOCK_BYTES)
+        except OSError:
+            data = b""
+        if len(data) != BLOCK_BYTES:
+            raise TuiGruError("the temporary file with the losses of earlier batches cannot be read; open the session again")
+        return np.frombuffer(data).reshape(BLOCK, len(COLUMNS))
+
+    def _spill(self) -> None:
+        """Move the oldest blocks to the file, as many as there is no room for."""
+        most = max(1, self._budget.share("scalars") // BLOCK_BYTES)
+        if len(self._new) < most or self._process != os.getpid():  # after a fork the file is that of the other process
+            return
+        import tempfile  # late: few runs are so long
+
+        try:
+            if self._file is None:
+                self._file = tempfile.TemporaryFile(prefix="tui-gru-", buffering=0)  # noqa: SIM115
+                weakref.finalize(self, self._file.close)
+            while len(self._new) >= most:
+                self._file.seek(self._filed * BLOCK_BYTES)
+                data = memoryview(self._new[self._filed].data).cast("B")
+                while data:
+                    data = data[self._file.write(data) :]
+                self._filed += 1
+                del self._new[self._filed - 1]
+        except OSError:  # no room there: nothing is lost, and it is tried again with the next block
+            return
+
+
+def _read(file: IO[bytes], at: int) -> bytes:
+    """A block of the file; without moving in it, where that can be, since processes that come of a fork share the place."""
+    if hasattr(os, "pread"):
+        return os.pread(file.fileno(), BLOCK_BYTES, at)
+    file.seek(at)
+    return file.read(BLOCK_BYTES)

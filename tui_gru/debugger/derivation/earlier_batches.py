@@ -1,0 +1,148 @@
+"""What carry `notebook` adds to a gradient: each earlier batch of the epoch, along what it computed then and the weights of now.
+
+The deltas there belong to no batch of the run, so they are computed again, by the kernels that computed them the first time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from functools import lru_cache, partial
+
+import numpy as np
+
+from tui_gru.debugger.derivation.evaluation import Index
+from tui_gru.debugger.derivation.line_terms import LineTerms
+from tui_gru.debugger.derivation.origin import Expansion, Node, Number, given
+from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.segment import Monitor
+from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Earlier, flows_out_of, gains_of_earlier
+from tui_gru.engine.weights import Array
+from tui_gru.equations import expression as e
+from tui_gru.equations.expression import Expression
+
+AT_HAND = 2  # batches whose deltas are kept: a gradient flows from one to the one before it
+
+
+class EarlierBatches:
+    """Those before one batch. `here` is that batch once its gradient is complete; `node` gives a number of it, or of theirs, and
+    `part` says how a recorded part of a line was made there.
+
+    Of each earlier batch only the gradient (B, H) that comes into it is kept; its deltas are worked out when they are asked for.
+    """
+
+    def __init__(
+        self,
+        timeline: Timeline,
+        here: Moment,
+        node: Callable[[Number, int], Node],
+        part: Callable[[Expression, str, Index, int, int], Expansion],
+        monitor: Monitor | None = None,
+    ) -> None:
+        self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
+        self._stored = timeline.earlier(here.position.number, monitor)
+        self._flows: list[list[Array]] = []  # for each batch, those of its states
+        self._moment_of = lru_cache(maxsize=AT_HAND)(self._worked_out)
+        self._lines = LineTerms(here.program, self._moment_at, self._term, part)
+
+    def terms(self, line: str, index: Index) -> tuple[Node, ...]:
+        """What each adds to entry `index` of the gradient that `line` computes (dUz), the latest batch first; nothing where the
+        gradient comes from the losses of a batch alone."""
+        if self._here.record.compiled.is_zero_in_earlier(line):
+            return ()
+        record, scratch, terms = self._here.record, self._scratch(), list[Node]()
+        self._flows = [flows_out_of(record)]
+        at, shape = record.compiled.layout.places[line[1:]]
+        with np.errstate(all="ignore"):
+            for k, gain in enumerate(gains_of_earlier(record, self._flows[0], Earlier(self._stored, scratch))):
+                value = float(gain[at : at + math.prod(shape)].reshape(shape)[index])
+                terms.append(self._batch_term(line, index, self._here.position.number - 1 - k, value))
+                self._flows.append(flows_out_of(scratch))
+        return tuple(terms)
+
+    def _batch_term(self, line: str, index: Index, batch: int, value: float) -> Node:
+        at = position_of(self._program, self._end(batch))
+        label = f"epoch {at.epoch + 1} · batch {at.batch + 1}"
+        latex = rf"\text{{epoch {at.epoch + 1}, batch {at.batch + 1}}}"
+        return Node(label, value, partial(self._shares, line, index, batch), exact=True, latex=latex)
+
+    def _shares(self, line: str, index: Index, batch: int) -> Expansion:
+        """What the timesteps of one earlier batch add, the last first."""
+        formula, text = self._program.made_by(line)
+
+        def share(t: int) -> Node:
+            value = float(self._lines.numbers(self._end(batch), t).value(formula, index))
+            return Node(
+                f"t {t + 1}",
+                value,
+                lambda: replace(self._lines.formula(formula, index, self._end(batch), t), formula=text),
+                latex=rf"\left({self._program.writer.latex(formula)}\right)_{{t={t + 1}}}",
+            )
+
+        def shares() -> tuple[Node, ...]:
+            return tuple(share(t) for t in reversed(range(self._program.seq_length)))
+
+        return Expansion("sum", shares, note="along what it computed then, and the weights as they are now")
+
+    def _term(self, number: Number, sign: int) -> Node:
+        """A name in a line, read in an earlier batch: a delta of its own there, else a number of the run."""
+        if self._program.names[number.name].kind in (Kind.PARAMETER, Kind.KEPT):
+            return self._node(replace(number, tick=self._here.position.tick), sign)
+        batch = self._batch(number.tick)
+        if not self._program.is_delta(number.name):
+            return self._node(replace(number, tick=self._timeline.end_of(batch)), sign)
+        assert number.t is not None
+        value = self._lines.numbers(number.tick, number.t).entry(number.name, number.index)
+        label, latex = spoken(self._program, number.name, number.index), self._program.writer.symbols.latex(number.name)
+        return Node(label, value, partial(self._delta, number), sign=sign, exact=True, latex=latex)
+
+    def _delta(self, number: Number) -> Expansion:
+        t, last, page = number.t, self._program.seq_length - 1, self._program.model.page
+        assert t is not None
+        state = next((state for state in page.states if page.ahead(state) == number.name), None)
+        if state is not None:
+            handed = replace(number, name=f"d{page.before(state)}")
+            if t < last:
+                return Expansion("copy", (self._term(replace(handed, t=t + 1), 1),), note=f"what t {t + 2} hands back")
+            return Expansion("copy", partial(self._from_batch_after, handed), note="what t 1 of the batch after it hands back")
+        if self._here.record.compiled.is_zero_in_earlier(number.name):
+            return given("the loss of an earlier batch is not counted again")
+        formula, text = self._program.made_by(number.name)
+        return replace(self._lines.formula(e.plain(formula), number.index, number.tick, t), formula=text)
+
+    def _from_batch_after(self, handed: Number) -> tuple[Node, ...]:
+        batch = self._batch(handed.tick) + 1
+        if batch == self._here.position.number:
+            return (self._node(replace(handed, t=0, tick=self._here.position.tick), 1),)
+        return (self._term(replace(handed, t=0, tick=self._end(batch)), 1),)
+
+    # The batches
+
+    def _moment_at(self, tick: int) -> Moment:
+        return self._moment_of(self._batch(tick))
+
+    def _worked_out(self, batch: int) -> Moment:
+        """An earlier batch with the deltas that this one's gradient gives it, at the end of its backward pass."""
+        k = self._here.position.number - 1 - batch
+        scratch, stored = self._scratch(), self._stored[k]
+        with np.errstate(all="ignore"):
+            next(gains_of_earlier(self._here.record, self._flows[k], Earlier([stored], scratch)))
+        record = stored.copy()
+        record.take_deltas(scratch)
+        record.before = self._here.record.before
+        return Moment(self._program, position_of(self._program, self._end(batch)), record, self._here.vocabulary)
+
+    def _scratch(self) -> BatchRecord:
+        return BatchRecord(self._here.record.compiled)
+
+    def _end(self, batch: int) -> int:
+        return batch * self._program.ticks + self._program.backward_end
+
+    def _batch(self, tick: int) -> int:
+        return (tick - 1) // self._program.ticks

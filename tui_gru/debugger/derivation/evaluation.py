@@ -1,0 +1,195 @@
+"""The value of an expression at one entry, or along one row or column of it, from the numbers that were computed.
+
+What is recorded under a name is read, never computed again; what is not (a product with a one-hot row, what a timestep adds to a
+gradient) is computed in float64 from what is recorded.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.engine.update import COUNT, GRADIENT
+from tui_gru.engine.weights import Array
+from tui_gru.equations import expression as e
+from tui_gru.equations.axes import Axes, joined_axis, union
+from tui_gru.equations.expression import Expression, Name
+
+Index = tuple[Any, ...]  # of whole numbers and slices, one for each axis
+EVERY = slice(None)
+
+_FUNCTIONS: dict[str, Callable[..., Any]] = {
+    "sigmoid": lambda a: 1 / (1 + np.exp(-a)),
+    "tanh": np.tanh,
+    "log": np.log,
+    "exp": np.exp,
+    "sqrt": np.sqrt,
+    "relu": lambda a: np.maximum(a, 0),
+    "clamp": lambda a: np.clip(a, 0, 1),
+    "positive": lambda a: np.where(a > 0, 1.0, 0.0),
+    "within": lambda a: np.where((a > 0) & (a < 1), 1.0, 0.0),
+    "min": np.minimum,
+    "max": np.maximum,
+}
+
+
+class Numbers:
+    """The numbers of one moment, as a line executed for timestep `t` reads them."""
+
+    def __init__(self, moment: Moment, t: int) -> None:
+        self.moment, self.program, self.t = moment, moment.program, t
+
+    def read(self, name: str, t: int | None = None) -> Any:
+        """What a name stands for, in the dtype it was computed in: (B, ·), (·), or a number; a setting as it was given."""
+        if name in self.program.model.rule.settings:
+            return self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
+        if name == COUNT:
+            return self.moment.record.before.updates + 1
+        if name == GRADIENT:  # of all parameters together: the norm of each, whose squares add up to that of the whole
+            return self._norms
+        return self.moment.value(name, self.t if t is None else t)
+
+    @cached_property
+    def _norms(self) -> Array:
+        """The norm of the gradient of each parameter, float64, (parameters)."""
+        gradients = self.moment.record.own_gradients
+        return np.array([np.sqrt(np.sum(np.square(gradient, dtype=np.float64))) for _, gradient in gradients.items()])
+
+    def recorded(self, name: str) -> Any:
+        """A labelled part, whether the line that computes it has been executed by now or not."""
+        array = self.moment.record.array(name)
+        return array[self.t] if self.program.names[name].timed else array
+
+    def entry(self, name: str, index: Index, t: int | None = None) -> float:
+        """One entry of a name, exactly."""
+        return float(np.asarray(self.read(name, t))[index])
+
+    def is_one_hot(self, name: str) -> bool:
+        """Whether each row of a name is a one-hot character, so that a product with it picks a row."""
+        given = self.program.model.page.inputs.get(name)
+        return given is not None and given.one_hot
+
+    def size(self, axis: str) -> int:
+        """How many entries an axis has."""
+        return len(self.program.parameters) if axis == "P" else self.program.config.compiled.sizes[axis]
+
+    def axes(self, node: Expression) -> Axes:
+        """The axes of an expression's value at one timestep."""
+        match node:
+            case Name(name=name):
+                named = self.program.names.get(name)
+                return ("P",) if name == GRADIENT else () if named is None else named.axes
+            case e.Transpose(argument=argument):
+                return self.axes(argument)[::-1]
+            case e.Product(left=left, right=right):
+                return (self.axes(left)[0], self.axes(right)[1])
+            case e.Reduce(argument=argument, over=over):
+                return tuple(axis for axis in self.axes(argument) if axis != over)
+            case e.Join(parts=parts):
+                return (*self.axes(parts[0])[:-1], joined_axis([self.axes(part)[-1] for part in parts]))
+            case e.Slice(argument=argument, axes=axes):
+                return (*self.axes(argument)[:-1], joined_axis(list(axes)))
+            case e.Spread(axes=axes):
+                return tuple(axis for axis in axes if axis != "T")
+        return union([self.axes(child) for child in node.children])
+
+    def shape(self, node: Expression) -> tuple[int, ...]:
+        """The shape of an expression's value at one timestep."""
+        return tuple(map(self.size, self.axes(node)))
+
+    def index_of(self, child: Expression, node: Expression, index: Index) -> Index:
+        """The index of an operand in an operation element by element: a bias has no rows, a mask has no units."""
+        own, every = self.axes(child), self.axes(node)
+        return index if own == every else tuple(index[every.index(axis)] for axis in own)
+
+    def value(self, node: Expression, index: Index) -> Any:
+        """An expression's value at `index`, which has an entry or a slice for each of its axes, float64: recorded where it is, else
+        computed from its parts."""
+        if node.label:
+            return self._at(self.recorded(node.label), index)
+        match node:
+            case Name(name=name):
+                return self._at(self.read(name), index)
+            case e.Number(value=value):
+                return float(value)
+            case e.Size(axes=axes):
+                return float(math.prod(map(self.size, axes)))
+            case e.Transpose(argument=argument):
+                return np.transpose(self.value(argument, index[::-1]))
+            case e.Product(left=left, right=right):
+                return self.value(left, (index[0], EVERY)) @ self.value(right, (EVERY, index[1]))
+            case e.Negative(argument=argument):
+                return -self.value(argument, index)
+            case e.Reduce():
+                return self._reduced(node, index)
+            case e.Join(parts=parts):
+                every = np.concatenate([self.value(part, (*index[:-1], EVERY)) for part in parts], axis=-1)
+                return every[..., index[-1]]
+            case e.Slice(argument=argument, before=before, axes=axes):
+                start = sum(map(self.size, before))
+                whole = self.value(argument, (*index[:-1], EVERY))
+                return whole[..., start : start + sum(map(self.size, axes))][..., index[-1]]
+            case e.Apply(function="softmax", parts=(argument,)):
+                logits = np.asarray(self.value(argument, (*index[:-1], EVERY)))
+                powers = np.exp(logits - logits.max())
+                return (powers / powers.sum())[index[-1]]
+        values = [self.value(child, self.index_of(child, node, index)) for child in node.children]
+        if any(isinstance(i, slice) for i in index):
+            values = self._beside(node, values, index)
+            if isinstance(node, e.Spread):
+                return np.broadcast_to(values[0], [n for n, i in zip(self.shape(node), index, strict=True) if isinstance(i, slice)])
+        with np.errstate(all="ignore"):
+            return self._combined(node, values)
+
+    @staticmethod
+    def _combined(node: Expression, values: list[Any]) -> Any:
+        match node:
+            case e.Spread():
+                return values[0]
+            case e.Sum():
+                return sum(values[1:], values[0])
+            case e.Times():
+                return math.prod(values) if all(isinstance(value, float) for value in values) else _product(values)
+            case e.Quotient():
+                return np.float64(values[0]) / values[1]
+            case e.Power():
+                return np.float64(values[0]) ** values[1]
+            case e.Apply(function=function):
+                return _FUNCTIONS[function](*map(np.asarray, values))
+        raise TypeError(node)
+
+    def _beside(self, node: Expression, values: list[Any], index: Index) -> list[Any]:
+        """Values along several entries, with axes of length 1 where an operand has none of those of the result."""
+        every = self.axes(node)
+        kept = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]
+        found = []
+        for child, value in zip(node.children, values, strict=True):
+            own = self.axes(child)
+            form = tuple(slice(None) if axis in own else np.newaxis for axis in kept)
+            found.append(np.asarray(value)[form] if np.ndim(value) else value)
+        return found
+
+    def _at(self, value: Any, index: Index) -> Any:
+        found = np.asarray(value)[index]
+        return np.asarray(found, np.float64) if isinstance(found, np.ndarray) else float(found)
+
+    def _reduced(self, node: e.Reduce, index: Index) -> Any:
+        if node.over == "T":
+            assert isinstance(node.argument, Name)
+            terms = np.array([self.read(node.argument.name, t) for t in range(self.program.seq_length)], np.float64)
+        else:
+            terms = np.asarray(self.value(node.argument, (EVERY, *index) if node.over == "B" else (*index, EVERY)))
+        axis = 0 if node.over == "B" else -1
+        return terms.sum(axis) if node.kind == "sum" else terms.mean(axis)
+
+
+def _product(values: list[Any]) -> Any:
+    product = values[0]
+    for value in values[1:]:
+        product = product * value
+    return product

@@ -1,0 +1,211 @@
+"""A derivation laid out in rows: a tree whose terms are opened and closed, with digits that add up as they are written."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from unicodedata import combining
+
+from tui_gru.debugger.derivation.origin import Node
+from tui_gru.debugger.program.naming import joined
+from tui_gru.equations.functions import FUNCTIONS
+
+Path = tuple[int, ...]  # which term of which term, from the root
+
+MOST = 12  # terms of a sum in the order of the line; of more, the largest come first, and the rest is one row
+FEW = 4  # terms, at most, of what is opened without being asked for
+DIGITS = 7  # that a float32 has
+SIGNS = {"sum": "+", "product": "·", "quotient": "/", "power": "^", "min": ",", "max": ","}
+
+
+@dataclass(frozen=True, eq=False)
+class Row:
+    """One row of the tree. `written` is the value with the digits of its group; `share` its part of the sum it is in.
+
+    `made` says what it is made of, in numbers. `node` is None for the rest of a long sum (`path` ends with −1) and for rounding.
+    """
+
+    path: Path
+    guides: str
+    label: str
+    written: str
+    made: str = ""
+    share: float | None = None
+    node: Node | None = None
+    opened: bool = False
+    sign: str = ""
+
+
+@dataclass(frozen=True)
+class Form:
+    """How the values of one group are written: `decimals` after the point, times ten to the `exponent`."""
+
+    decimals: int
+    exponent: int = 0
+
+    @classmethod
+    def of(cls, values: Sequence[float]) -> Form:
+        """Digits enough for the largest of them; small ones share an exponent, so that they can be added as they stand."""
+        largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
+        if largest == 0:
+            return cls(DIGITS)
+        magnitude = math.floor(math.log10(largest))
+        if -4 <= magnitude < DIGITS:
+            return cls(DIGITS - max(magnitude, 0))
+        return cls(DIGITS - 1, magnitude)
+
+    def write(self, value: float) -> str:
+        """The value, signed."""
+        if not math.isfinite(value):
+            return f"{value:+}".replace("-", "−")
+        written = f"{self._decimal(value) + 0:+.{self.decimals}f}".replace("-", "−")  # + 0: no minus before a zero
+        return f"{written}e{self.exponent:+03d}" if self.exponent else written
+
+    def missing(self, value: float, terms: Sequence[float]) -> float:
+        """What the terms, as they are written, lack of the value as it is written."""
+        if not all(map(math.isfinite, (value, *terms))):
+            return 0.0
+        lacks = self._decimal(value) - sum(map(self._decimal, terms), Decimal(0))
+        return float(lacks.scaleb(self.exponent))
+
+    def _decimal(self, value: float) -> Decimal:
+        return round(Decimal(value).scaleb(-self.exponent), self.decimals)
+
+
+def laid_out(root: Node, opened: frozenset[Path]) -> tuple[Row, ...]:
+    """The rows of a derivation in which the terms at `opened` are open; a path that ends with −1 opens all terms of a long sum."""
+    rows = [Row((), "", root.label, Form.of([root.value]).write(root.value), _made(root), node=root, opened=True)]
+    _grow(rows, root, (), "", opened)
+    return tuple(rows)
+
+
+def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
+    """What is open at first, as far as there are `room` rows: parts of the line, then the numbers that these are made of."""
+    opened: set[Path] = set()
+    seen: set[object] = set()  # numbers, whenever in the batch they are read
+    parts: deque[tuple[Path, Node, bool]] = deque([((), root, False)])
+    later: deque[tuple[Path, Node, bool]] = deque()
+    used = len(root.terms)
+    while parts or later:
+        path, node, inner = (parts or later).popleft()  # inner: of a number that the root is made of
+        if path:
+            used += len(node.terms)
+            if used > room:
+                break
+            opened.add(path)
+        inner = inner or (node.number is not None and bool(path))
+        for i, term in enumerate(node.terms if len(node.terms) <= MOST else ()):
+            same = term.number and (replace(term.number, tick=0), term.value)
+            if same in seen:
+                continue
+            wanted = term.expansion.near and term.expansion.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
+            if wanted and not (inner and term.number is not None):
+                seen.add(same or term)
+                (parts if term.number is None and not inner else later).append(((*path, i), term, inner))
+    return frozenset(opened)
+
+
+def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozenset[Path]) -> None:
+    terms = list(enumerate(node.terms))
+    shares = node.shares
+    hidden: list[tuple[int, Node]] = []
+    if len(terms) > MOST and node.expansion.adds:
+        terms.sort(key=lambda item: -abs(item[1].value) if math.isfinite(item[1].value) else -math.inf)
+        if (*path, -1) not in opened:
+            terms, hidden = terms[:MOST], terms[MOST:]
+    scale = node.expansion.scale
+    adds = node.expansion.kind == "sum" and scale == 1
+    rest = math.fsum(term.contribution for _, term in hidden)
+    values = [term.contribution if adds else term.value for _, term in terms] + ([rest] if hidden else [])
+    form = Form.of([*values, node.value] if adds else values)
+    lacks = form.missing(node.value, values) if adds and values else 0.0
+    last = len(terms) + bool(hidden) + bool(lacks) - 1
+    for at, (i, term) in enumerate(terms):
+        here = (*path, i)
+        is_open = here in opened
+        branch, below = ("└ ", "  ") if at == last else ("├ ", "│ ")
+        rows.append(
+            Row(
+                here,
+                guides + branch,
+                term.label,
+                form.write(term.contribution if adds else term.value),
+                _made(term),
+                shares[i] if len(shares) > 1 else None,
+                term,
+                is_open,
+                _sign(node, term, at),
+            )
+        )
+        if is_open:
+            _grow(rows, term, here, guides + below, opened)
+    if hidden:
+        share = math.fsum(shares[i] for i, _ in hidden)
+        branch = "└ " if not lacks else "├ "
+        rows.append(Row((*path, -1), guides + branch, f"… {len(hidden)} smaller terms", form.write(rest), "", share))
+    if lacks:
+        rows.append(Row((*path, -2), guides + "└ ", "rounding", form.write(lacks), "of the sum, and of the digits shown"))
+
+
+def _sign(parent: Node, term: Node, at: int) -> str:
+    """How a term is joined to those before it: + − · /; nothing before the first, or within a function."""
+    if term.sign < 0:
+        return "−"
+    return SIGNS.get(parent.expansion.kind, "+" if parent.expansion.adds else "") if at else ""
+
+
+def _made(node: Node) -> str:
+    """What a value is made of, in numbers, on one line; in words where nothing has made it."""
+    expansion = node.expansion
+    if expansion.kind == "given" or not expansion.near:
+        return expansion.note
+    values = [short(term.contribution) for term in node.terms]
+    note = f"  ({expansion.note})" if expansion.note else ""
+    match expansion.kind:
+        case "copy":
+            return f"← {expansion.note}" if expansion.note else f"← {node.terms[0].label}"
+        case "product":
+            return " · ".join(values)
+        case "quotient":
+            return " / ".join(values)
+        case "power":
+            return " ^ ".join(values)
+        case "min" | "max":
+            return f"{expansion.kind}({', '.join(values)})"
+        case "norm":
+            return f"√ of {len(values)} squares"
+    total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))
+    if expansion.kind in FUNCTIONS:
+        return f"{FUNCTIONS[expansion.kind][0]}({total})"
+    if expansion.scale != 1:
+        sign = "−" if expansion.scale < 0 else ""
+        total = f"{sign}({total})" + (f" / {len(values)}" if abs(expansion.scale) != 1 else "")
+    return total + note
+
+
+def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
+    """The derivation as lines of plain text, as it stands on screen; `place` says where in time it was computed."""
+    rows = laid_out(root, opened)
+    labels = [f"{row.guides}{row.sign or ' '} {row.label}" if row.path else row.label for row in rows]
+    wide, digits = max(map(_cells, labels)), max(len(row.written) for row in rows)
+    lines = [f"{root.label} = {rows[0].written}    {place}", root.expansion.formula]
+    for row, label in zip(rows, labels, strict=True):
+        share = "" if row.share is None else f"{row.share:.0%}"
+        lines.append(f"{label}{' ' * (wide - _cells(label))}  {row.written:>{digits}}  {share:>4}  {row.made}".rstrip())
+    return "\n".join(line for line in lines if line) + "\n"
+
+
+def _cells(label: str) -> int:
+    """How wide a label is: the tilde of h̃ takes no room of its own."""
+    return sum(not combining(char) for char in label)
+
+
+def short(value: float) -> str:
+    """A number in a line of text: four decimals, or four digits where it is small; a minus as in print."""
+    if math.isfinite(value) and value == int(value) and abs(value) < 1000:
+        return str(int(value)).replace("-", "−")
+    written = f"{value:.4f}" if abs(value) >= 0.001 or not math.isfinite(value) else f"{value:.3e}"
+    return written.replace("-", "−")

@@ -1,0 +1,1 @@
+"""The language of conditions and watches: parser, compiler, values."""

@@ -1,0 +1,162 @@
+"""What a person typed, read as a Python expression whose parts still know their place in the typed text.
+
+Python's own parser does the grammar. Before it come the signs of the screen (`≤ ≥ ≠ − × · ⊙`), the names on it that Python
+would not take for names (`hₜ₋₁ dh← ①`), and hints for what people write by habit (`=`, `&&`, `!`); after it, every node of the
+tree leads back to the column it came from.
+"""
+
+import ast
+import re
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from tui_gru.debugger.program.typed import TypedError
+
+MAX_LENGTH = 1000
+"""Characters in one expression."""
+
+MAX_DEPTH = 50
+"""Expressions inside one another; `a + b + c` is three deep."""
+
+_FORBIDDEN = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
+
+QUOTED = r"""'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*\""""
+"""The pattern of a string."""
+
+_TOKENS = re.compile(
+    rf"""(?P<text> {QUOTED} )
+      | (?P<sign> [≤≥≠−×·⊙] )
+      | (?P<slip> => | =< | <> | := | && | \|\| | (?<![=<>!])=(?!=) | (?<=[=<>!]=)= | !(?!=) | [&|^~@#] )""",
+    re.VERBOSE,
+)
+
+_SIGNS = {"≤": "<=", "≥": ">=", "≠": "!=", "−": "-", "×": "*", "·": "*", "⊙": "*"}
+
+_SLIPS = {
+    "=": "= assigns; use == to compare",
+    ":=": ":= assigns; use == to compare",
+    "=>": "=> is not a comparison; use >=",
+    "=<": "=< is not a comparison; use <=",
+    "<>": "<> is not a comparison; use !=",
+    "&": "& is not allowed here; use and",
+    "&&": "&& is not allowed here; use and",
+    "|": "| is not allowed here; use or",
+    "||": "|| is not allowed here; use or",
+    "!": "! is not allowed here; use not",
+    "~": "~ is not allowed here; use not",
+    "^": "^ is not allowed here; use ** for a power",
+    "@": "@ is not allowed here; sum(a * b) is the product of two vectors",
+    "#": "a comment is not allowed here",
+}
+
+
+class ConditionError(TypedError):
+    """An expression that cannot be understood, or cannot be evaluated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A part of an expression: its column (1-based) and its text, as typed."""
+
+    column: int
+    text: str
+
+    def __str__(self) -> str:
+        return self.text if len(self.text) <= 40 else f"{self.text[:39]}…"
+
+    def error(self, reason: str) -> ConditionError:
+        return ConditionError(reason, self.column)
+
+
+def refuse_unreadable(typed: str, first_column: int = 1) -> None:
+    """Raise ConditionError where `typed` is over MAX_LENGTH, or holds a control character or half a surrogate pair."""
+    if len(typed) > MAX_LENGTH:
+        raise ConditionError(f"over {MAX_LENGTH} characters; write it shorter", first_column + MAX_LENGTH)
+    if found := _FORBIDDEN.search(typed):
+        what = "a line break" if found[0] in "\r\n" else "this character"
+        raise ConditionError(f"{what} is not allowed here", first_column + found.start())
+
+
+class ExpressionText:
+    """The text of one expression and its syntax tree.
+
+    `names` maps every spelling of a name to the name in code: those on the screen that Python does not take for names are replaced.
+    `first_column` is the column at which `typed` starts in what the person typed, for an expression inside a template.
+    Raises ConditionError where the text is not an expression, is over MAX_LENGTH, or is nested over MAX_DEPTH.
+    """
+
+    def __init__(self, typed: str, first_column: int = 1, names: Mapping[str, str] = MappingProxyType({})) -> None:
+        self._text, self._names = typed.strip(), names
+        self._first_column = first_column + len(typed) - len(typed.lstrip())
+        if not self._text:
+            raise self._error("nothing to evaluate; write an expression such as loss < 0.5", 0)
+        refuse_unreadable(self._text, self._first_column)
+        python, self._origins = self._in_python()
+        self._bytes = python.encode()
+        self.tree = self._parse(python)
+        self._refuse_deep_nesting()
+
+    def place(self, node: ast.expr) -> Place:
+        """Where `node` was typed."""
+        start = self._origin(node.col_offset)
+        end = len(self._text) if node.end_col_offset is None else self._origin(node.end_col_offset)
+        return Place(self._first_column + start, self._text[start:end])
+
+    def _error(self, reason: str, index: int) -> ConditionError:
+        return ConditionError(reason, self._first_column + index)
+
+    def _origin(self, byte_offset: int) -> int:
+        return self._origins[len(self._bytes[:byte_offset].decode())]
+
+    def _in_python(self) -> tuple[str, list[int]]:
+        """The text in Python's own signs, and for each of its characters (and its end) the index in the typed text."""
+        python: list[str] = []
+        origins: list[int] = []
+        done = 0
+        for start, end, meant in self._replaced():
+            python += self._text[done:start], meant
+            origins += [*range(done, start), *[start] * len(meant)]
+            done = end
+        python.append(self._text[done:])
+        origins += range(done, len(self._text) + 1)
+        return "".join(python), origins
+
+    def _replaced(self) -> Iterator[tuple[int, int, str]]:
+        """What is not Python's: from where to where it was typed, and what it means."""
+        spelled = sorted((name for name in self._names if not name.isidentifier()), key=len, reverse=True)
+        named = re.compile("|".join(map(re.escape, spelled))) if spelled else None
+        at = 0
+        while at < len(self._text):
+            name = named.match(self._text, at) if named is not None else None
+            token = None if name is not None else _TOKENS.match(self._text, at)
+            if name is not None:
+                yield at, name.end(), self._names[name[0]]
+            elif token is not None and token["slip"]:
+                raise self._error(_SLIPS[token["slip"]], at)
+            elif token is not None and token["sign"]:
+                yield at, token.end(), _SIGNS[token["sign"]]
+            at = (name or token).end() if name or token else at + 1  # type: ignore[union-attr]
+
+    def _parse(self, python: str) -> ast.expr:
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # about spellings such as 1or 2, meant for programmers
+                return ast.parse(python, mode="eval").body
+        except SyntaxError as error:
+            # The parser adds guesses after a full stop ("Perhaps you forgot a comma?"): they are about programs.
+            reason = (error.msg or "invalid syntax").split(". ")[0]
+            if not error.offset or error.offset > len(python):
+                raise self._error(f"{reason}: the expression ends too early", len(self._text)) from None
+            raise self._error(reason, self._origins[error.offset - 1]) from None
+        except (RecursionError, MemoryError):
+            raise self._error("nested too deeply", 0) from None
+
+    def _refuse_deep_nesting(self) -> None:
+        level = [self.tree]
+        for _ in range(MAX_DEPTH):
+            level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
+            if not level:
+                return
+        raise self.place(level[0]).error(f"nested over {MAX_DEPTH} deep; write a simpler expression")

@@ -1,0 +1,201 @@
+"""The values of the expression language, and what can be done with them.
+
+Every value is an array whose first axis is the moment in time, so that one code path serves a test at one moment and
+a search over a million: a number is (n,), a (B, H) matrix is (n, B, H). A first axis of 1 stands for the same value
+at every moment. Numbers are computed in float64, to which float32 widens exactly, with NumPy's rules for division by
+zero and nan. Nothing here writes to an array it was given.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from tui_gru.debugger.expressions.text import Place
+
+Array: TypeAlias = npt.NDArray[Any]
+Operation: TypeAlias = Callable[[Array, Array], Array]
+"""Of two arrays, element by element."""
+
+_LARGEST_INDEX = 2.0**53
+
+
+class UnevenSliceError(Exception):
+    """The bounds of a slice differ from one moment to another: evaluate these moments one by one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Moments:
+    """What can be read at `count` moments: the values of the names `now`, and `before`, when they were last computed.
+
+    `rows` are the moments still looked at, out of those in the arrays; None for all.
+    """
+
+    count: int
+    now: Mapping[str, Array]
+    before: Mapping[str, Array]
+    rows: Array | None = None
+
+    def value(self, name: str) -> Array:
+        return self._looked_at(self.now[name])
+
+    def previous(self, name: str) -> Array:
+        return self._looked_at(self.before[name])
+
+    def where(self, chosen: Array) -> "Moments":
+        """The moments for which `chosen` (count,) is true."""
+        rows = np.flatnonzero(chosen) if self.rows is None else self.rows[chosen]
+        return replace(self, count=len(rows), rows=rows)
+
+    def _looked_at(self, values: Array) -> Array:
+        return values if self.rows is None else where(values, self.rows)
+
+
+class Verdict:
+    """The truth of a condition made of parts, such as `a and b`, settled at each moment by the first part that can.
+
+    `truth` (n,) is `undecided` until a part says otherwise; `moments` are those still open.
+    """
+
+    def __init__(self, moments: Moments, undecided: bool) -> None:
+        self.moments = moments
+        self.truth: Array = np.full(moments.count, undecided)
+        self._undecided = undecided
+        self._open: Array = np.arange(moments.count)
+
+    @property
+    def settled(self) -> bool:
+        return self.moments.count == 0
+
+    def settle(self, outcome: Array) -> Array:
+        """Take the `outcome` of a part at the open moments; returns which of them stay open."""
+        still_open: Array = outcome == self._undecided
+        if np.count_nonzero(still_open) < len(still_open):
+            self.truth[self._open[~still_open]] = not self._undecided
+            self.moments, self._open = self.moments.where(still_open), self._open[still_open]
+        return still_open
+
+
+def where(values: Array, rows: Array) -> Array:
+    """The values at some of the moments."""
+    return values if len(values) == 1 else values[rows]
+
+
+def is_text(value: Array) -> bool:
+    return value.dtype.kind == "U"
+
+
+def numbers(value: Array, place: Place) -> Array:
+    """The value in float64 and in C order, on which the order of a sum depends; ConditionError where it is text."""
+    if is_text(value):
+        raise place.error(f"{place} is text; a number is needed here")
+    if value.dtype == np.float64 and value.flags.c_contiguous:
+        return value  # as it nearly always is of numbers
+    return np.ascontiguousarray(value, np.float64)
+
+
+def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or all(...)") -> Array:
+    """One truth value for each of `count` moments; ConditionError, with `advice`, where there is not exactly one."""
+    if is_text(value):
+        raise place.error(f"{place} is text; compare it, as in char == 'a'")
+    flat = value[:, np.newaxis] if value.ndim == 1 else value.reshape(len(value), -1)
+    if flat.shape[1] != 1:
+        raise place.error(f"{place} has {flat.shape[1]} values; {advice}")
+    single = flat[:, 0].astype(bool, copy=False)
+    return single if len(single) == count else np.broadcast_to(single, count)
+
+
+def combine(operation: Operation, left: Array, right: Array, place: Place) -> Array:
+    """A binary operation, element by element, shapes within a moment aligned from their ends as in NumPy."""
+    ndim = max(left.ndim, right.ndim)
+    try:
+        return operation(_with_ndim(left, ndim), _with_ndim(right, ndim))
+    except ValueError:
+        shapes = f"{_shape(left)} and {_shape(right)}"
+        raise place.error(f"{place} combines the shapes {shapes}, which do not fit") from None
+
+
+def compare(operation: Operation, left: Array, right: Array, place: Place) -> Array:
+    """A comparison of numbers with numbers, or of text with text; nan is equal to nothing."""
+    if is_text(left) != is_text(right):
+        raise place.error(f"{place} compares text with a number")
+    if not is_text(left):
+        left, right = numbers(left, place), numbers(right, place)
+    return combine(operation, left, right, place)
+
+
+def power(base: Array, exponent: Array) -> Array:
+    # Laid out in full, since NumPy squares where one exponent, 2, serves all the bases, and that differs in the last
+    # bit from its power: a search over many moments must find what a test at one moment finds.
+    full = np.broadcast_arrays(base, exponent)
+    return np.asarray(np.power(*map(np.ascontiguousarray, full)))
+
+
+def pick(value: Array, keys: Sequence[tuple[Array | slice, Place]], place: Place) -> Array:
+    """The element or the block at `keys`, one for each leading axis; an index (n,) may differ between moments."""
+    shape = _shape(value)
+    if not shape:
+        raise place.error(f"{place}: a single value takes no index")
+    if len(keys) > len(shape):
+        raise place.error(f"{place} has {len(keys)} indices; there are {len(shape)} axes")
+    for (key, at), size in zip(keys, shape, strict=False):
+        if not isinstance(key, slice) and ((key < -size) | (key >= size)).any():
+            raise at.error(f"index {at} is out of range: this axis has {size}, counted from 0")
+    indices = [key for key, _ in keys]
+    if all(isinstance(index, slice) for index in indices):
+        return np.asarray(value[(slice(None), *indices)])
+    # With the moments indexed by an array too, NumPy puts them first, wherever the other indices stand.
+    return np.asarray(value[(np.arange(len(value)), *indices)])
+
+
+def whole(value: Array, place: Place) -> Array:
+    """Indices (n,), one a moment; ConditionError where a value is no whole number."""
+    index = numbers(value, place)
+    if index.ndim != 1:
+        raise place.error(f"{place} has the shape {_shape(index)}; an index is one whole number")
+    if not (np.isfinite(index) & (index == np.floor(index))).all():
+        raise place.error(f"{place} is not a whole number, as an index must be")
+    return np.clip(index, -_LARGEST_INDEX, _LARGEST_INDEX).astype(np.int64)
+
+
+def even_slice(bounds: Sequence[Array | None], place: Place) -> slice:
+    """A slice, from start, stop and step (n,) each; UnevenSliceError where they differ between moments."""
+    if any(bound is not None and (bound != bound[0]).any() for bound in bounds):
+        raise UnevenSliceError
+    start, stop, step = (None if bound is None else int(bound[0]) for bound in bounds)
+    if step == 0:
+        raise place.error(f"{place} has a step of 0")
+    return slice(start, stop, step)
+
+
+ELEMENTWISE: Mapping[str, Callable[[Array], Array]] = {"abs": np.abs, "isnan": np.isnan, "isfinite": np.isfinite}
+"""Functions of each number."""
+
+REDUCTIONS: Mapping[str, Callable[[Array], Array]] = {
+    "any": lambda flat: np.asarray(flat.any(axis=1)),
+    "all": lambda flat: np.asarray(flat.all(axis=1)),
+    "min": lambda flat: flat.min(axis=1),
+    "max": lambda flat: flat.max(axis=1),
+    "sum": lambda flat: flat.sum(axis=1),
+    "mean": lambda flat: flat.sum(axis=1) / flat.shape[1],
+    "norm": lambda flat: np.sqrt((flat * flat).sum(axis=1)),
+}
+"""Functions of all the numbers of a moment, from (n, k) to (n,)."""
+
+
+def reduce(name: str, value: Array, place: Place) -> Array:
+    """A function of REDUCTIONS; ConditionError where there is no number to take the min, max or mean of."""
+    flat = numbers(value, place).reshape(len(value), -1)
+    if flat.shape[1] == 0 and name in ("min", "max", "mean"):
+        raise place.error(f"{place}: no values, so no {name}")
+    return REDUCTIONS[name](flat)
+
+
+def _shape(value: Array) -> tuple[int, ...]:
+    return value.shape[1:]
+
+
+def _with_ndim(value: Array, ndim: int) -> Array:
+    return value if value.ndim == ndim else value.reshape(len(value), *[1] * (ndim - value.ndim), *_shape(value))

@@ -1,0 +1,1 @@
+"""The program that is debugged: its lines, their names, positions in it, and steps."""

@@ -1,0 +1,549 @@
+"""The program being debugged: every line of the training loop, once, read off the equations of the model.
+
+The listing, stepping, breakpoints, the written-out matrices and the explanations all come from this table.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+from unicodedata import normalize
+
+from tui_gru.debugger.program.names import Kind, Named, named_values
+from tui_gru.engine.computing import Point
+from tui_gru.engine.config import Config
+from tui_gru.engine.segments import Segment
+from tui_gru.engine.update import COUNT
+from tui_gru.equations import page as equations
+from tui_gru.equations.compose import Layer
+from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
+from tui_gru.equations.names import split, with_word
+from tui_gru.equations.writing import Writer, bracketed
+
+PHASES = ("forward", "loss", "backward", "update")
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. Carry `notebook` has one without a formula.
+
+    `note` says in a sentence what the line is for; `block` is the number of the block it is in.
+    """
+
+    target: str
+    phase: str
+    formula: Expression | None = field(default=None, compare=False)
+    op: str = field(default="=", compare=False)
+    note: str = field(default="", compare=False)
+    writer: Writer | None = field(default=None, compare=False, repr=False)
+    block: int = field(default=0, compare=False)
+
+    @cached_property
+    def text(self) -> str:
+        """The line as it stands on screen."""
+        if self.formula is None or self.writer is None:
+            return self.note
+        return self.writer.line(self.target, self.op, self.formula)
+
+    @cached_property
+    def latex(self) -> str:
+        if self.formula is None or self.writer is None:
+            return rf"\text{{{self.note}}}"
+        return self.writer.line_latex(self.target, self.op, self.formula)
+
+    @cached_property
+    def reads(self) -> tuple[str, ...]:
+        """The names on its right-hand side, each once, from left to right."""
+        return tuple(dict.fromkeys(self.formula.names())) if self.formula is not None else ()
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Lines that are executed together: `steps` times in a loop over t in the direction `way`, or once (`way` 0).
+
+    `start` is the number of ticks of the batch before it.
+    """
+
+    number: int
+    phase: str
+    way: int
+    lines: tuple[Line, ...]
+    start: int
+    steps: int
+
+    @property
+    def end(self) -> int:
+        """The tick of its last line in its last step."""
+        return self.start + self.steps * len(self.lines)
+
+    def timestep(self, step: int) -> int:
+        """The timestep (0-based) of a step; the last one where the lines are executed once."""
+        return step if self.way > 0 else self.steps - 1 - step
+
+    def step_of(self, t: int) -> int:
+        """The step (0-based) at which timestep `t` comes."""
+        return 0 if not self.way else t if self.way > 0 else self.steps - 1 - t
+
+
+class FlowNames(NamedTuple):
+    """The names along which the gradient of a state flows through time: `delta` is the gradient of the state, `own` its part from
+    this timestep (empty where that has no name), `ahead` its part from the timestep that reads the state, `handed_on` what it
+    hands on, `paths` the terms of that. `way` is the direction in which the gradient flows."""
+
+    delta: str
+    own: str
+    ahead: str
+    handed_on: str
+    paths: tuple[str, ...]
+    way: int
+
+
+class LossNames(NamedTuple):
+    """The lines of the loss: the prediction that it judges, and its terms for each character, row and timestep; empty for none."""
+
+    prediction: str
+    entry: str
+    row: str
+    timestep: str
+
+
+class Row(NamedTuple):
+    """A row of the listing: a line, the heading of a loop over `counter` (epoch, batch or t), or of the lines of a layer in such a
+    loop. `indent` counts levels."""
+
+    text: str
+    indent: int
+    line: Line | None = None
+    counter: str = ""
+    block: int = -1
+
+
+class Program:
+    """The table for one config, and the arithmetic of its ticks.
+
+    A batch takes `ticks` ticks whether it learns or not: its blocks, one after the other. Tick k of a batch (1-based) has executed
+    its k-th line.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self.config, self.model = config, config.model
+        self.num_batches, self.seq_length = config.num_batches, config.seq_length
+        self.writer = self.model.writer
+        schedule = config.compiled.schedule
+        blocks: list[Block] = []
+
+        def add(phase: str, way: int, lines: tuple[Line, ...]) -> None:
+            start = blocks[-1].end if blocks else 0
+            blocks.append(Block(len(blocks), phase, way, lines, start, self.seq_length if way else 1))
+
+        def lines_of(segment_lines: tuple[equations.Line, ...], phase: str) -> tuple[Line, ...]:
+            number = len(blocks)
+            return tuple(
+                Line(x.target, phase, _shares(x) if x.op == "+=" else x.formula, x.op, x.note, self.writer, number)
+                for x in segment_lines
+            )
+
+        def add_segments(segments: tuple[Segment, ...], phase: str) -> None:
+            for segment in segments:
+                once = phase == "forward" and not segment.way and segment is segments[-1]
+                add("loss" if once else phase, segment.way, lines_of(segment.lines, "loss" if once else phase))
+
+        add_segments(schedule.phases["forward"].segments, "forward")
+        self.loss_tick = blocks[-1].end
+        given = config.given
+        self.goes_back = given is None or given.learns
+        self.knows_loss = given is None or given.knows_loss
+        self.outside: tuple[Line, ...] = ()
+        if given is not None and given.learns:
+            target = with_word(f"d{self.model.page.outputs[0]}", "given")
+            words = f"{self.writer.name(target)} = from your head and loss"
+            self.outside = (Line(target, "backward", note=words, block=len(blocks)),)
+            add("backward", 0, self.outside)
+        if self.goes_back:
+            add_segments(schedule.phases["backward"].segments, "backward")
+        self.earlier: tuple[Line, ...] = ()
+        if config.carry == "notebook":
+            words = "on into the batches before, back to the epoch's first"
+            self.earlier = (Line("earlier", "backward", note=words, block=len(blocks)),)
+            add("backward", 0, self.earlier)
+        self.backward_end = blocks[-1].end
+        self.update = lines_of(self.model.rule.lines_of(self.model.parameters), "update") if given is None else ()
+        if self.update:
+            add("update", 0, self.update)
+        self.blocks = tuple(blocks)
+        self.ticks = blocks[-1].end
+        self._starts = [block.start for block in blocks]
+        self._place = {line.target: (block, i) for block in blocks for i, line in enumerate(block.lines)}
+        self.names: Mapping[str, Named] = named_values(
+            self.model, schedule, self.update, backward=self.goes_back, outside=bool(self.outside)
+        )
+
+    # Names
+
+    @cached_property
+    def readable(self) -> tuple[str, ...]:
+        """Every name that a condition, a watch or `Session.value` can read."""
+        return tuple(self.names)
+
+    def names_of(self, *kinds: Kind) -> tuple[str, ...]:
+        """The names of some kinds, in the order of the equations."""
+        return tuple(name for name, named in self.names.items() if named.kind in kinds)
+
+    @cached_property
+    def parameters(self) -> tuple[str, ...]:
+        """The names of all parameters."""
+        return self.model.parameters
+
+    @cached_property
+    def values(self) -> tuple[str, ...]:
+        """The names of what the forward pass computes or reads at every timestep."""
+        return self.names_of(Kind.INPUT, Kind.STATE, Kind.VALUE)
+
+    @cached_property
+    def deltas(self) -> tuple[str, ...]:
+        """The names of the gradients of values, which every timestep has its own of."""
+        return self.names_of(Kind.DELTA)
+
+    def is_delta(self, name: str) -> bool:
+        """Whether a name is the gradient of a value of every timestep."""
+        return name in self.names and self.names[name].kind is Kind.DELTA
+
+    def update_step(self, name: str) -> tuple[str, str]:
+        """Of something that the update rule computes on the way, m_hat_Wz: its name in the rule, and the parameter."""
+        rule = self.model.rule
+        for target in dict.fromkeys(line.target for line in rule.lines):
+            for parameter in self.parameters:
+                if rule.name_for(target, parameter) == name:
+                    return target, parameter
+        raise KeyError(name)
+
+    @cached_property
+    def counts_updates(self) -> bool:
+        """Whether the update rule reads how many updates there were: n."""
+        return any(COUNT in line.reads for line in self.update)
+
+    def way_of(self, name: str) -> int:
+        """The direction in which the timesteps of `name` are computed, 1 or −1; 0 for what a batch has once."""
+        named = self.names[name]
+        if not named.timed and name != "t":
+            return 0
+        place = self.place_of(named.read_in or name)
+        return (place[0].way or -1) if place is not None else 1
+
+    def blocks_before(self, phase: str) -> int:
+        """How many blocks come before the first one of a phase that the engine computes."""
+        return next(block.number for block in self.blocks if block.phase == phase and block.lines != self.outside)
+
+    # Lines
+
+    @cached_property
+    def lines(self) -> Mapping[str, Line]:
+        """Every line that has a formula, by what it computes. An update's line has the name of its parameter."""
+        return {line.target: line for block in self.blocks for line in block.lines if line.formula is not None}
+
+    @cached_property
+    def parts(self) -> Mapping[str, Expression]:
+        """The labelled parts of lines, by the name under which they are recorded: (1 − z), r⊙h_prev, pre-activations, paths."""
+        found: dict[str, Expression] = {}
+        for line in self.lines.values():
+            for node in line.formula.walk() if line.formula is not None else ():
+                if node.label:
+                    found.setdefault(node.label, node)
+        return found
+
+    @cached_property
+    def factors(self) -> frozenset[str]:
+        """Those parts that stand in parentheses as a factor, such as r⊙h_prev before Uh: a line can be written with them whole."""
+        nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
+        return frozenset(factor.label for node in nodes for factor in bracketed(node) if factor.label)
+
+    @cached_property
+    def preactivations(self) -> frozenset[str]:
+        """Those parts that a function is applied to: az, ar, ah."""
+        nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
+        return frozenset(part.label for node in nodes if isinstance(node, Apply) for part in node.parts if part.label)
+
+    @cached_property
+    def spellings(self) -> Mapping[str, str]:
+        """Every spelling of a readable name, in code and as on screen, and the name in code."""
+        shown = {self.writer.name(name): name for name in self.names}
+        return {**shown, **{name: name for name in self.names}}
+
+    def code_name(self, typed: str) -> str:
+        """A name as it was typed, in code or as on screen, in code: hₜ₋₁ is h_prev. What is neither stays as it is."""
+        return self.spellings.get(normalize("NFC", typed), typed)
+
+    @cached_property
+    def written_with(self) -> Mapping[str, str]:
+        """The line that computes a name which has no line of its own: the first in which that part stands."""
+        found: dict[str, str] = {}
+        for line in self.lines.values():
+            for node in line.formula.walk() if line.formula is not None else ():
+                if node.label:
+                    found.setdefault(node.label, line.target)
+        return found
+
+    def made_by(self, name: str) -> tuple[Expression, str]:
+        """The formula that computes a name, of a line or of a part of one, and how it is written."""
+        if (line := self.lines.get(name)) is not None and line.formula is not None:
+            return line.formula, line.text
+        formula = self.parts[name]
+        return formula, f"{self.writer.name(name)} = {self.writer.text(formula)}"
+
+    @cached_property
+    def ranges(self) -> Mapping[str, tuple[float, float]]:
+        """Within which limits the values of each name lie, as the equations say."""
+        from tui_gru.debugger.program.ranges import ranges_of
+
+        return ranges_of(self.model.page)
+
+    @property
+    def layers(self) -> tuple[Layer, ...]:
+        """The layers, each in one direction, in the order of the equations."""
+        return self.model.composed.layers
+
+    def layer_with(self, name: str) -> Layer | None:
+        """The layer, in one direction, whose suffix a name has; None for what is of no layer, or where there is but one."""
+        suffix = split(name)[1]
+        return next((layer for layer in self.layers if suffix and layer.suffix == suffix), None)
+
+    def parameters_with(self, layer: Layer) -> tuple[str, ...]:
+        """The parameters of a layer, and those that are of no layer: of the input and of the head."""
+        return tuple(name for name in self.parameters if self.layer_with(name) in (None, layer))
+
+    @cached_property
+    def main_layer(self) -> Layer:
+        """The last layer, in the direction of time."""
+        return self.layers[-2 if self.config.bidirectional else -1]
+
+    def layer_name(self, layer: Layer) -> str:
+        """`layer 1 of 2`, in a model of two directions `layer 1 of 2 ←`, of a single layer `backwards ←`."""
+        count, arrow = self.layers[-1].number + 1, "←" if layer.backwards else "→"
+        if count == 1:
+            return f"{'backwards' if layer.backwards else 'forwards'} {arrow}"
+        return f"layer {layer.number + 1} of {count}{f' {arrow}' if self.config.bidirectional else ''}"
+
+    @cached_property
+    def input(self) -> str:
+        """The name of what the model reads from outside."""
+        return next(name for name, given in self.model.page.inputs.items() if not given.target)
+
+    @cached_property
+    def target(self) -> str:
+        """The name of what the model is to predict; empty without a loss."""
+        return next((name for name, given in self.model.page.inputs.items() if given.target), "")
+
+    @cached_property
+    def loss_names(self) -> LossNames:
+        """The names of what the loss computes, by their axes."""
+        own = {line.target for layer in self.layers for line in self.lines.values() if line.target in layer.lines}
+        rest = [line for block in self.blocks if block.phase == "forward" for line in block.lines if line.target not in own]
+        softmax = [x.target for x in rest if isinstance(x.formula, Apply) and x.formula.function == "softmax"]
+        after = [x.target for x in rest if self.target and self.target in self._read_by(x.target)]
+        by_axes = {self.names[name].axes: name for name in reversed(after)}
+        entry = next((name for name in after if len(self.names[name].axes) == 2 and name not in softmax), "")
+        prediction = softmax[-1] if softmax else (self.model.page.output if not self.target else "")
+        return LossNames(prediction, entry, by_axes.get(("B",), ""), by_axes.get((), ""))
+
+    def _read_by(self, name: str) -> set[str]:
+        """Everything that a line reads, and that those lines read."""
+        found: set[str] = set()
+        waiting = [name]
+        while waiting:
+            line = self.lines.get(waiting.pop())
+            new = set(line.reads if line is not None and line.phase in ("forward", "loss") else ()) - found
+            found |= new
+            waiting += new
+        return found
+
+    @cached_property
+    def of_head(self) -> tuple[str, ...]:
+        """The parameters behind the last layer: Wy and by."""
+        in_layers = {name for layer in self.layers for target in layer.lines for name in self.lines[target].reads}
+        before = self.model.page.inputs
+        first = {name for line in self.lines.values() if any(read in before for read in line.reads) for name in line.reads}
+        return tuple(name for name in self.parameters if name not in in_layers and name not in first)
+
+    @cached_property
+    def matrices_by_gate(self) -> tuple[tuple[str, ...], ...]:
+        """The matrices that are not of the head, those that one line reads together: Wz Uz, Wr Ur, Wh Uh."""
+        wanted = [name for name in self.parameters if name not in self.of_head and len(self.names[name].axes) == 2]
+        found: list[tuple[str, ...]] = []
+        for block in self.blocks:
+            for line in block.lines if block.phase == "forward" else ():
+                together = tuple(name for name in line.reads if name in wanted and not any(name in group for group in found))
+                found += [together] if together else []
+        return tuple(found)
+
+    @cached_property
+    def main_state(self) -> str:
+        """The state that the output of the last layer is: h."""
+        layer = self.main_layer
+        return layer.output if layer.output in layer.states else layer.states[0]
+
+    def flow_of(self, state: str) -> FlowNames:
+        """The names along which the gradient of a state flows."""
+        page = self.model.page
+        ahead, handed_on = page.ahead(state), f"d{page.before(state)}"
+        line = self.lines[f"d{state}"]
+        assert line.formula is not None
+        own = [term.label for term in line.formula.terms if not (isinstance(term, Name) and term.name == ahead)]
+        terms = self.lines[handed_on].formula
+        assert terms is not None
+        paths = tuple(term.label or (term.name if isinstance(term, Name) else "") for term in terms.terms)
+        place = self.place_of(f"d{state}")
+        assert place is not None
+        named = paths if all(paths) else (handed_on,)
+        return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
+
+    def paths_of(self, state: str) -> tuple[tuple[str, str], ...]:
+        """A letter and a word for each path along which the gradient of a state goes on: those of the line it leads through, its
+        label, or what it computes."""
+        found: list[tuple[str, str]] = []
+        for path in self.flow_of(state).paths:
+            reading = self.model.backward.paths.get(path)
+            target = self.written_with.get(reading.step, reading.step) if reading is not None else ""
+            line = next((line for line in self.model.page.lines if line.target == target), None)
+            word = "all" if line is None else line.label or self.writer.name(split(target)[0])
+            letter = word[0] if line is None or line.target in self.model.page.states else line.target[0]
+            taken = {other for other, _ in found}
+            found.append((next((sign for sign in (letter, *word) if sign not in taken), letter), word))
+        return tuple(found)
+
+    # Ticks
+
+    def block_at(self, k: int) -> tuple[Block, int, int]:
+        """The block of tick k of a batch (1 ≤ k ≤ ticks), the step through it, and the number of the line, all 0-based."""
+        block = self.blocks[bisect_right(self._starts, k - 1) - 1]
+        step, index = divmod(k - 1 - block.start, len(block.lines))
+        return block, step, index
+
+    def line_at(self, k: int) -> tuple[Line, int]:
+        """The line that tick k of a batch executes, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
+        block, step, index = self.block_at(k)
+        return block.lines[index], block.timestep(step) if block.way else self.seq_length - 1
+
+    def place_of(self, name: str) -> tuple[Block, int] | None:
+        """The block in which `name` is computed, and the number of its line; None for what no line computes."""
+        return self._place.get(self.written_with.get(name, name))
+
+    def tick_of(self, name: str, t: int | None = None) -> int | None:
+        """The tick within a batch at which `name` is computed, for timestep t where the line is in a loop over t.
+
+        A part of a line is computed with the line. None for what no line computes.
+        """
+        place = self.place_of(name)
+        if place is None:
+            return None
+        block, index = place
+        step = block.step_of(self.seq_length - 1 if t is None else t)
+        return block.start + step * len(block.lines) + index + 1
+
+    def there_at(self, name: str, t: int) -> int | None:
+        """The tick within a batch from which `name` of timestep `t` can be read: where it is computed, or where the timestep begins
+        that reads it. None for what is there always."""
+        named = self.names[name]
+        if named.kind is Kind.INPUT:
+            return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
+        if named.read_in:
+            place = self.place_of(named.read_in)
+            assert place is not None
+            return self.begin_of(place[0], t) + 1
+        return self.tick_of(name, t)
+
+    def begin_of(self, block: Block, t: int) -> int:
+        """The number of ticks of a batch before a block comes to timestep `t`."""
+        return block.start + block.step_of(t) * len(block.lines)
+
+    def end_of_timestep(self, t: int) -> int:
+        """The tick within a batch at which the forward pass has done timestep `t`."""
+        block = next(block for block in reversed(self.blocks) if block.phase == "forward" and block.way)
+        return self.begin_of(block, t) + len(block.lines)
+
+    def steps_done(self, name: str, offset: int) -> int:
+        """How many steps of its loop have executed the line of `name` after `offset` ticks of a batch."""
+        place = self.place_of(name)
+        assert place is not None
+        block, index = place
+        return min(max((offset - block.start - index - 1) // len(block.lines) + 1, 0), block.steps)
+
+    def complete_at(self, name: str) -> int:
+        """The tick within a batch at which the gradient of a parameter is complete; with carry `notebook` the end of the pass."""
+        place = self.place_of(name)
+        assert place is not None
+        block, index = place
+        return self.backward_end if self.earlier else block.end - len(block.lines) + index + 1
+
+    def point_after(self, offset: int) -> Point:
+        """The place in the engine's terms after `offset` ticks of a batch: what has been computed by then."""
+        if offset >= self.backward_end:
+            return Point("update", done=offset - self.backward_end)
+        phase = "backward" if offset > self.loss_tick else "forward"
+        blocks = [
+            block for block in self.blocks if (block.phase == "backward") == (phase == "backward") and block.phase != "update"
+        ]
+        blocks = [block for block in blocks if block.lines not in (self.earlier, self.outside)]
+        for number, block in enumerate(blocks):
+            if offset < block.end:
+                step, done = divmod(max(offset - block.start, 0), len(block.lines))
+                return Point(phase, number, step, done)
+        return Point(phase, len(blocks) - 1, blocks[-1].steps - 1, len(blocks[-1].lines))
+
+    def last_loss(self, tick: int) -> int:
+        """The newest batch whose loss has been computed by a tick; −1 if none."""
+        number, k = divmod(tick - 1, self.ticks)
+        return number if k + 1 >= self.loss_tick else number - 1
+
+    @cached_property
+    def rows(self) -> tuple[Row, ...]:
+        """The listing, from top to bottom."""
+        T, reset, given = self.seq_length, self.config.carry == "reset", self.config.given
+        begin = "0" if given is None else "h0"
+        first = Row(" = ".join((*(self.writer.name(state) for state in self.model.page.states), begin)), 2 if reset else 1)
+        rows = [Row("for epoch in 1, 2, …:" if given is None else f"for epoch in 1: # {given.title}", 0, counter="epoch")]
+        if not reset:
+            rows.append(first)
+        rows.append(Row(f"for batch in 1…{self.num_batches}:", 1, counter="batch"))
+        if reset:
+            rows.append(first)
+        for block in self.blocks:
+            if block.way:
+                heading = f"for t in 1…{T}:" if block.way > 0 else f"for t in {T}…1:"
+                rows.append(Row(heading, 2, counter="t", block=block.number))
+            heading = ""
+            for line in block.lines:
+                heading, before = self._heading(line) if block.way else "", heading
+                if heading != before:
+                    rows.append(Row(f"# {heading}", 3, block=block.number))
+                rows.append(Row(line.text, 3 if block.way else 2, line, block=block.number))
+        return tuple(rows)
+
+    def _heading(self, line: Line) -> str:
+        """Over lines of one kind, where there are several layers or directions: which layer, and what its names end with."""
+        if len(self.layers) == 1:
+            return ""
+        layer = self.layer_with(line.target)
+        if layer is None:
+            below = self.layers[0].reads
+            of_input = line.target in (below, f"d{below}") or self.input in line.reads
+            return "input" if of_input else "head and loss"
+        if split(line.target)[0] in ("out", "dout"):
+            count = self.layers[-1].number + 1
+            return "both directions" if count == 1 else f"layer {layer.number + 1} of {count}, both directions"
+        return f"{self.layer_name(layer)}: …{layer.suffix}"
+
+
+def _shares(line: equations.Line) -> Expression:
+    """What a timestep adds to a gradient. Where several lines read the weight, their sums have labels, which no timestep has."""
+    path = f"{split(line.target)[0]}_"
+    paths = tuple(plain(term) if term.label.startswith(path) else term for term in line.formula.terms)
+    return line.formula.with_children(paths) if isinstance(line.formula, Sum) else line.formula
+
+
+@lru_cache(maxsize=8)
+def program_of(config: Config) -> Program:
+    """The table of a config; made once."""
+    return Program(config)

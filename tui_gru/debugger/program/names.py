@@ -1,0 +1,118 @@
+"""Everything that has a name in a run: what kind of thing it is, and what its axes count."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING
+
+from tui_gru.engine.model import Model
+from tui_gru.engine.scheduling import Schedule
+from tui_gru.equations.axes import Axes
+from tui_gru.equations.errors import did_you_mean
+from tui_gru.equations.names import with_word
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.program.line_table import Line
+
+#: Numbers of a batch that no equation of a model need compute.
+NUMBERS = ("loss", "grad_norm", "max_weight", "learning_rate")
+COUNTERS = ("epoch", "batch", "t")
+CHARACTERS = ("char", "target")
+#: What an axis counts, in words.
+_COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "input"}
+
+
+class Kind(Enum):
+    """What kind of thing a name is."""
+
+    INPUT = "input"  # read from outside, there as soon as a timestep begins
+    STATE = "state"  # what a timestep finds: h_prev
+    VALUE = "value"  # computed by the forward pass
+    DELTA = "delta"  # the gradient of a value
+    PARAMETER = "parameter"
+    GRADIENT = "gradient"  # of a parameter
+    KEPT = "kept"  # by the update rule from one update to the next: m_Wz
+    STEP = "step"  # computed by the update rule on the way: m_hat_Wz
+    NUMBER = "number"  # one for the whole batch: loss
+    COUNTER = "counter"
+    CHARACTER = "character"
+
+
+@dataclass(frozen=True)
+class Named:
+    """One name. `axes` are those of its value at one timestep, `timed` says whether every timestep has its own.
+
+    `read_in` is, of a state that is read or a gradient that comes from the timestep after, the line in whose timestep it is there.
+    """
+
+    name: str
+    kind: Kind
+    axes: Axes
+    timed: bool = False
+    read_in: str = ""
+
+    @property
+    def counted(self) -> tuple[str, ...]:
+        """What each axis counts: row (of the batch), unit, character."""
+        return tuple(_COUNTED.get(axis.partition("+")[0], f"{axis} ") for axis in self.axes)
+
+
+def named_values(
+    model: Model, schedule: Schedule, update: Sequence[Line], *, backward: bool = True, outside: bool = False
+) -> Mapping[str, Named]:
+    """Every name of a model, in the order of the equations; without `backward`, of its forward pass alone.
+
+    `outside`: a line of its own has the gradients that come from outside.
+    """
+    page, found = model.page, dict[str, Named]()
+
+    def add(name: str, kind: Kind, axes: Axes, read_in: str = "") -> None:
+        found.setdefault(name, Named(name, kind, tuple(axis for axis in axes if axis != "T"), "T" in axes, read_in))
+
+    def add_lines(phase: str, kind: Kind) -> None:
+        gradients = {f"d{name}" for name in page.parameters}
+        for line in schedule.phases[phase].lines:
+            if line.target in gradients:
+                continue
+            for node in reversed(tuple(line.formula.walk())):  # the parts of a part before it
+                if node.label and schedule.named[node.label].phase == phase:
+                    add(node.label, kind, schedule.named[node.label].axes)
+            if line.target != "loss":
+                add(line.target, kind, schedule.named[line.target].axes)
+
+    for name in page.inputs:
+        add(name, Kind.INPUT, model.axes[name])
+    for state in page.states:
+        add(page.before(state), Kind.STATE, model.axes[state], state)
+    add_lines("forward", Kind.VALUE)
+    for output in page.outputs if backward else ():
+        add(with_word(f"d{output}", "given"), Kind.DELTA, model.axes[output], "" if outside else f"d{output}")
+    for state in page.states if backward else ():
+        add(page.ahead(state), Kind.DELTA, model.axes[state], f"d{page.before(state)}")
+    if backward:
+        add_lines("backward", Kind.DELTA)
+    for name in page.parameters:
+        add(name, Kind.PARAMETER, model.axes[name])
+    for name in page.parameters if backward else ():
+        add(f"d{name}", Kind.GRADIENT, model.axes[name])
+    rule = model.rule
+    targets = dict.fromkeys(line.target for line in rule.lines if rule.is_vector(line.target) and line.target != "W")
+    for target in targets if update else ():
+        for name in page.parameters:
+            add(rule.name_for(target, name), Kind.KEPT if target in rule.states else Kind.STEP, model.axes[name])
+    there = {"grad_norm": backward, "learning_rate": bool(update)}
+    for name in dict.fromkeys((*NUMBERS, *(rule.scalars if update else ()))):
+        if there.get(name, True):
+            add(name, Kind.NUMBER, ())
+    for name in COUNTERS:
+        add(name, Kind.COUNTER, ())
+    for name in CHARACTERS if update and any(given.one_hot for given in page.inputs.values()) else ():
+        add(name, Kind.CHARACTER, ("T", "B"))
+    return found
+
+
+def unknown_name(name: str, known: Sequence[str]) -> str:
+    """The message for a name that does not exist, with those that look like it."""
+    return f"there is no value named {name!r}; {did_you_mean(name, known)}"

@@ -1,0 +1,70 @@
+"""Places in time: a position is one integer, and everything else about it is arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.typed import LARGEST, Reader
+from tui_gru.engine import arguments
+from tui_gru.engine.errors import TuiGruError
+
+
+@dataclass(frozen=True, order=True)
+class Position:
+    """A moment: it says which line has just been executed. Orders and compares as time does.
+
+    `epoch`, `batch` and `t` are 0-based; `phase` is start, forward, loss, backward or update. In the loss and the update,
+    which are outside the loops over t, `t` is the last timestep.
+    """
+
+    tick: int
+    epoch: int = field(compare=False)
+    batch: int = field(compare=False)
+    t: int = field(compare=False)
+    phase: str = field(compare=False)
+    line: Line | None = field(compare=False, repr=False)
+    offset: int = field(compare=False, repr=False)  # ticks since the batch began; 0 only at the very start
+    number: int = field(compare=False, repr=False)  # of the batch, counted through all epochs, 0-based
+
+
+def position_of(program: Program, tick: int) -> Position:
+    """The position after `tick` ticks."""
+    if tick == 0:
+        return Position(0, 0, 0, 0, "start", None, 0, 0)
+    number, k = divmod(tick - 1, program.ticks)
+    line, t = program.line_at(k + 1)
+    epoch, batch = divmod(number, program.num_batches)
+    return Position(tick, epoch, batch, t, line.phase, line, k + 1, number)
+
+
+def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
+    """The tick of a place: `e3 b2 t1` (counted from 1; what is left out is as it is `here`), a position, or a tick.
+
+    Without a timestep it is the beginning of the batch or epoch. Raises `TuiGruError` where it does not fit the program.
+    """
+    if isinstance(place, str):
+        epoch, batch, t = _parts(place, program)
+        if batch is None:
+            batch = here.batch if epoch is None else 0
+        epoch = here.epoch if epoch is None else epoch
+        start = (epoch * program.num_batches + batch) * program.ticks
+        tick = start if t is None else start + program.end_of_timestep(t)
+    else:
+        tick = arguments.whole("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
+    if tick > LARGEST:
+        raise TuiGruError(f"tick {arguments.shown(tick)} is further than any run goes, which is {LARGEST:,}")
+    return max(tick, 0)
+
+
+def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
+    """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 0-based; None for what is left out."""
+    reader = Reader(text, "e3 b2 t1 (epoch, batch, timestep, counted from 1)")
+    limits = {"e": ("an epoch", LARGEST), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
+    parts: list[int | None] = []
+    for letter, (what, most) in limits.items():
+        parts.append(reader.whole(what, least=1, most=most) - 1 if reader.take(letter) else None)
+    if reader.left or parts == [None, None, None]:
+        raise reader.error(f"{arguments.shown(text)} is no place in time")
+    epoch, batch, t = parts
+    return epoch, batch, t

@@ -1,0 +1,1 @@
+"""The search for a moment at which a condition holds, in both directions."""

@@ -1,0 +1,1 @@
+"""The session: verbs in, snapshots out."""

@@ -1,0 +1,1 @@
+"""Everything that a screen shows of a moment, read once."""

@@ -1,0 +1,78 @@
+"""A snapshot whose numbers are those of this branch minus those of the one that it is compared with."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
+from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
+from tui_gru.engine.weights import Array
+
+_NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
+
+
+def differences(snapshot: Snapshot) -> Snapshot:
+    """The differences from the branch that is compared with; the snapshot itself where there is none."""
+    if snapshot.other is None:
+        return snapshot
+    return Differences(**{field.name: getattr(snapshot, field.name) for field in fields(Snapshot)})
+
+
+def difference(mine: Any, theirs: Any) -> Any:
+    """mine − theirs of two arrays or two numbers, in float64; None where either is not there.
+
+    It is 0 exactly where the two are the same, both not a number included: of float32 values it is exact but for some that are
+    more than 2^29 times as large as each other, of float64 values it is rounded once. Nothing that differs is rounded to 0.
+    """
+    if mine is None or theirs is None:
+        return None
+    a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
+    with np.errstate(all="ignore"):
+        result = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, a - b)
+    return result if result.ndim else float(result)
+
+
+class Differences(Snapshot):
+    """Whoever draws a snapshot draws differences when given this. None is what is not computed yet on either branch."""
+
+    @property
+    def minus(self) -> str:
+        assert self.other is not None
+        return self.other.name
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        mine = super().value(name, t)
+        if name in _NOT_NUMBERS:
+            return mine
+        return self._difference(mine, lambda moment: moment.value(name, self.position.t if t is None else t))
+
+    def parameter(self, name: str) -> Any:
+        """None where the other branch has not come so far."""
+        return self.value(name)
+
+    def gradient(self, name: str) -> Array | None:
+        shown: Array | None = self._difference(super().gradient(name), lambda moment: moment.gradient(name))
+        return shown
+
+    def gradient_before(self, name: str) -> Array | None:
+        shown: Array | None = self._difference(super().gradient_before(name), lambda moment: moment.gradient_before(name))
+        return shown
+
+    def last_step(self, name: str) -> Array | None:
+        other = self.other
+        assert other is not None
+        previous = other.previous
+        shown: Array | None = self._difference(super().last_step(name), lambda moment: last_step(moment, previous, name))
+        return shown
+
+    @property
+    def tutorial_term1(self) -> None:
+        """It is no number that differences could be taken of where it is of interest."""
+
+    def _difference(self, mine: Any, theirs: Any) -> Any:
+        assert self.other is not None
+        moment = self.other.moment
+        return None if moment is None else difference(mine, theirs(moment))

@@ -1,0 +1,93 @@
+"""A line of the program in LaTeX, with a matrix of numbers in the place of every name; and values by themselves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.derivation.evaluation import Numbers
+from tui_gru.debugger.program.line_table import Line
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.equations.expression import Expression, Name
+from tui_gru.equations.names import Symbols
+from tui_gru.equations.writing import Writer
+
+MOST = 12  # rows and columns of a matrix that are written; of more, the first of them and dots
+DIGITS = 4
+
+
+def line_latex(snapshot: Snapshot) -> str | None:
+    """The line just executed, its formula and under it the same with numbers, as an align*; None where there is no formula."""
+    line = snapshot.line
+    if line is None or line.formula is None:
+        return None
+    with_numbers = _Numbers(lambda name: _matrix(_read(snapshot, name))).latex(line.formula)
+    rows = [
+        rf"  {line.latex.replace('=', '&=', 1)} \\",
+        rf"  {_matrix(snapshot.value(line.target))} &= {_before(snapshot, line)}{with_numbers}",
+    ]
+    return _aligned(snapshot, rows)
+
+
+class _Numbers(Writer):
+    """Writes a matrix of numbers in the place of every name."""
+
+    def __init__(self, written: Callable[[str], str]) -> None:
+        super().__init__(Symbols())
+        self._written = written
+
+    def latex(self, node: Expression) -> str:
+        return self._written(node.name) if isinstance(node, Name) else super().latex(node)
+
+
+def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
+    """Values, each a name in LaTeX and an array, one under the other."""
+    return _aligned(snapshot, [" \\\\\n".join(rf"  {name} &= {_matrix(value)}" for name, value in values)])
+
+
+def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
+    p = snapshot.position
+    place = f"% epoch {p.epoch + 1}, batch {p.batch + 1}, t {p.t + 1}"
+    return "\n".join([place, r"\begin{align*}", *rows, r"\end{align*}"]) + "\n"
+
+
+def _before(snapshot: Snapshot, line: Line) -> str:
+    """What the target of += or −= was before, and the sign that joins it; empty for =, and before the first share of a gradient."""
+    if line.op == "-=":
+        return f"{_matrix(snapshot.record.before[line.target])} - "
+    before = snapshot.gradient_before(line.target.removeprefix("d")) if line.op == "+=" else None
+    return "" if before is None else f"{_matrix(before)} + "
+
+
+def _read(snapshot: Snapshot, name: str) -> Any:
+    """What a name stands for in the line just executed."""
+    program, line = snapshot.program, snapshot.line
+    named = program.names.get(name)
+    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # of every timestep
+        return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
+    return Numbers(snapshot.moment_read, snapshot.position.t).read(name)
+
+
+def _matrix(value: Any) -> str:
+    if np.ndim(value) == 0:
+        digits, _, exponent = f"{float(value):.{DIGITS + 2}g}".partition("e")
+        return rf"{digits} \cdot 10^{{{int(exponent)}}}" if exponent else digits
+    array = np.atleast_2d(np.asarray(value))
+    places = _decimals(array)
+    rows = [_elided([f"{x:z.{places}f}" for x in row], r"\cdots") for row in array]
+    if len(rows) > MOST:
+        rows = [*rows[: MOST - 1], [r"\vdots"] * len(rows[0])]
+    return r"\begin{pmatrix} " + r" \\ ".join(" & ".join(row) for row in rows) + r" \end{pmatrix}"
+
+
+def _decimals(array: Any) -> int:
+    """Decimals that give the largest entry `DIGITS` significant digits, and every entry as many decimals as that."""
+    largest = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
+    return DIGITS if largest == 0 else max(DIGITS, DIGITS - 1 - math.floor(math.log10(largest)))
+
+
+def _elided(entries: list[str], dots: str) -> list[str]:
+    return entries if len(entries) <= MOST else [*entries[: MOST - 1], dots]

@@ -1,0 +1,188 @@
+"""What a screen draws: everything about one moment of a session, immutable."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.debugger.derivation.evaluation import EVERY, Numbers
+from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.position import Position, position_of
+from tui_gru.debugger.snapshots.other import Other
+from tui_gru.debugger.state.marks import Mark
+from tui_gru.debugger.state.stops import LogLine, Stops, Watched
+from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.series import Series
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config
+from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.given import GivenCorpus
+from tui_gru.engine.weights import Array
+from tui_gru.equations.expression import unlabelled
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.checked_run import Tally
+    from tui_gru.debugger.analysis.findings.finding import Finding
+    from tui_gru.debugger.analysis.flow import Flow
+    from tui_gru.engine.sampling import Sample
+
+NO_STOPS = Stops()
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """One moment of a session. Values are read through `value`, which gives None for what has not been computed yet.
+
+    `previous` is the record of the batch before (None in the first), `losses` the loss of every batch run so far on this branch,
+    `learning` whether batches learn from here on, `changed` the names changed since the line here was executed, `forks` where
+    each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
+    the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
+    come of checking every batch (None where that is off). `unrecorded` says that the session is in memory only, though it was to be
+    recorded or its owner was asked. `findings` are those that have been found last on this branch.
+    """
+
+    config: Config
+    program: Program
+    corpus: Corpus | GivenCorpus
+    moment: Moment
+    previous: BatchRecord | None
+    learning: bool
+    learning_rate: float
+    losses: Series
+    newest: Position
+    last: Position | None
+    branch: str
+    branches: tuple[str, ...]
+    can_undo: bool
+    can_redo: bool
+    samples: tuple[Sample, ...]
+    changed: frozenset[str] = frozenset()
+    notice: str = ""
+    forks: tuple[Fork, ...] = ()
+    stops: Stops = NO_STOPS
+    watched: Sequence[Watched] = ()
+    log: tuple[LogLine, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    hits: tuple[int, ...] = ()
+    other: Other | None = None
+    checked: Tally | None = None
+    unrecorded: bool = False
+    findings: tuple[Finding, ...] = ()
+
+    @property
+    def position(self) -> Position:
+        return self.moment.position
+
+    @property
+    def line(self) -> Line | None:
+        """The line just executed; None at the very beginning."""
+        return self.position.line
+
+    @property
+    def timestep(self) -> int | None:
+        """The timestep at work, 0-based; None outside the loops over t: at the very beginning, in the loss, in the update."""
+        inside = self.position.phase in ("forward", "backward") and self.line not in (*self.program.earlier, *self.program.outside)
+        return self.position.t if inside else None
+
+    @property
+    def record(self) -> BatchRecord:
+        return self.moment.record
+
+    @property
+    def moment_read(self) -> Moment:
+        """The moment as the line just executed reads it: a line of the update reads what it changes (m, v) as it was."""
+        if self.position.phase != "update":
+            return self.moment
+        return replace(self.moment, position=position_of(self.program, self.position.tick - 1))
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        """As `Moment.value`: (B, ·) of timestep `t`, a number, or None where not computed yet."""
+        return self.moment.value(name, t)
+
+    def parameter(self, name: str) -> Array:
+        """A parameter as of now."""
+        value: Array = self.moment.value(name)
+        return value
+
+    def gradient(self, name: str) -> Array | None:
+        """The gradient of a parameter as far as it has been accumulated in this batch."""
+        return self.moment.gradient(name)
+
+    def gradient_before(self, name: str) -> Array | None:
+        """What the gradient was before this timestep's share; None where this share is the first, or not there yet."""
+        return self.moment.gradient_before(name)
+
+    @property
+    def tutorial_term1(self) -> Array | None:
+        """Term 1 as the tutorial's own code takes it, which is not finite where ŷ underflows to 0; None if not computed yet."""
+        line = self.program.lines.get(self.program.loss_names.entry)
+        value = self.value(line.target) if line is not None else None
+        if value is None or line is None or line.formula is None:
+            return None
+        numbers = Numbers(self.moment, self.position.t)
+        term: Array = numbers.value(unlabelled(line.formula), (EVERY,) * np.ndim(value)).astype(self.config.dtype)
+        return term
+
+    def last_step(self, name: str) -> Array | None:
+        """What the last update has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+        return last_step(self.moment, self.previous, name)
+
+    @property
+    def minus(self) -> str:
+        """The branch whose numbers have been taken from these; empty where these are the numbers themselves."""
+        return ""
+
+    def flow(self, row: int | None = None, state: str | None = None) -> tuple[Flow | None, ...]:
+        """How the gradient of a state flows through time, timestep by timestep, in all rows or in one; None for those not reached
+        yet.
+
+        `state` is the state of the last layer unless it is given.
+        """
+        key = row, state or self.program.main_state
+        if key not in self._flows:
+            from tui_gru.debugger.analysis.flow import flow  # late: the first picture has none
+
+            self._flows[key] = flow(self.moment, self.program.flow_of(key[1]), row)
+        return self._flows[key]
+
+    @property
+    def flowing(self) -> bool:
+        """Whether the gradient has begun to flow back through this batch."""
+        if not self.program.goes_back:
+            return False
+        flow = self.program.flow_of(self.program.main_state)
+        return self.moment.learned and self.moment.executed(flow.delta, 0 if flow.way > 0 else self.program.seq_length - 1)
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether the gradient that the first timestep hands on runs into earlier batches (carry `notebook`), or is cut there."""
+        return bool(self.program.earlier) and self.position.batch > 0
+
+    @cached_property
+    def _flows(self) -> dict[tuple[int | None, str], tuple[Flow | None, ...]]:
+        return {}
+
+    @property
+    def finite(self) -> bool:
+        """Whether the loss, where it is there, and all parameters are finite."""
+        loss = self.value("loss")
+        return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.weights.parameters).all())
+
+
+def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
+    """What the last update has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+    record, program = moment.record if name in moment.updated_names else previous, moment.program
+    line = program.lines.get(name)
+    if record is None or not record.learned or line is None or line.formula is None:
+        return None
+    formula = line.formula
+    end = replace(moment, record=record, position=position_of(program, program.ticks))
+    with np.errstate(all="ignore"):
+        step = Numbers(end, 0).value(formula, (EVERY,) * len(program.names[name].axes))
+    return np.asarray(-step, program.config.dtype)

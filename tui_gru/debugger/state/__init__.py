@@ -1,0 +1,1 @@
+"""Everything of a session that survives: breakpoints, marks, hit counts, messages."""

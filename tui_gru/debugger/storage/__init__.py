@@ -1,0 +1,1 @@
+"""Sessions on disk, traces, and reports of internal errors."""

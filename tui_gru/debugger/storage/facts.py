@@ -1,0 +1,215 @@
+"""What the facts in a session file must look like: fields, types and ranges. Whatever is read from a file passes here first.
+
+Each check returns what it was given, or raises a `ValueError` that says what is wrong. How facts refer to one another is checked
+by `state_reader`, which knows them all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from tui_gru.debugger.program.steps import LEVELS
+from tui_gru.debugger.storage.encoding import from_json
+from tui_gru.debugger.storage.session_errors import damaged
+from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.storage.state_writer import LATEST
+from tui_gru.debugger.timeline.branches import LONGEST_NAME
+from tui_gru.engine.config import SAMPLERS, Config
+
+Check = Callable[[Any], Any]
+
+MOST = 2**53  # of ticks, batches and bytes
+NAME = LONGEST_NAME + 20  # characters: a fork's name adds a number
+MACHINE, HASH = 200, 32  # characters
+
+
+def read(file: SessionFile, key: str, check: Check) -> Any:
+    """The fact under `key`, checked. Raises `DamagedSessionError`."""
+    text = file.fact(key)
+    try:
+        return check(from_json(text))
+    except ValueError as error:
+        raise damaged(file.path, f"{key}, which {error}") from None
+
+
+def whole(least: int = 0, most: int | None = MOST) -> Check:
+    """A whole number of a range; `most` None: without an end."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not int or value < least or (most is not None and value > most):
+            raise ValueError(f"is not a whole number from {least}{'' if most is None else f' to {most}'}")
+        return value
+
+    return check
+
+
+def number(least: float = -math.inf, below: float = math.inf) -> Check:
+    """A number of a range, finite; as it was written, whole or not."""
+
+    def check(value: Any) -> Any:
+        if type(value) not in (int, float) or not math.isfinite(value) or not least <= value < below:
+            raise ValueError("is not a number of its range")
+        return value
+
+    return check
+
+
+def flag(value: Any) -> Any:
+    if type(value) is not bool:
+        raise ValueError("is neither true nor false")
+    return value
+
+
+def text(value: Any) -> Any:
+    """Any text, such as what a model learns."""
+    if type(value) is not str:
+        raise ValueError("is not a text")
+    return value
+
+
+def line(longest: int) -> Check:
+    """A text that can be shown: of one line, without control characters."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not str or not 0 < len(value) <= longest or not value.isprintable():
+            raise ValueError(f"is not a printable text of 1 to {longest} characters")
+        return value
+
+    return check
+
+
+def name(value: Any) -> Any:
+    """A name of a branch."""
+    if line(NAME)(value).split() != [value]:
+        raise ValueError("is not one word")
+    return value
+
+
+def one_of(*choices: str) -> Check:
+    def check(value: Any) -> Any:
+        if value not in choices or type(value) is not str:
+            raise ValueError(f"is not one of {', '.join(map(repr, choices))}")
+        return value
+
+    return check
+
+
+def optional(check: Check) -> Check:
+    """What `check` says, or null."""
+    return lambda value: None if value is None else check(value)
+
+
+def listed(check: Check) -> Check:
+    """A list of what `check` says."""
+
+    def each(value: Any) -> Any:
+        if type(value) is not list:
+            raise ValueError("is not a list")
+        return [check(item) for item in value]
+
+    return each
+
+
+def row(*checks: Check) -> Check:
+    """A list of as many items as there are checks."""
+
+    def each(value: Any) -> Any:
+        if type(value) is not list or len(value) != len(checks):
+            raise ValueError(f"is not a list of {len(checks)}")
+        return [check(item) for check, item in zip(checks, value, strict=True)]
+
+    return each
+
+
+def fields(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None) -> Check:
+    """An object with the fields `needed`, and perhaps those in `more`; no others."""
+    known = {**needed, **(more or {})}
+
+    def check(value: Any) -> Any:
+        if type(value) is not dict or not needed.keys() <= value.keys() <= known.keys():
+            raise ValueError(f"does not have the fields {', '.join(needed)}")
+        for field, item in value.items():
+            try:
+                known[field](item)
+            except ValueError as error:
+                raise ValueError(f"{field} {error}") from None
+        return value
+
+    return check
+
+
+def mapping(value: Any) -> Any:
+    """Any object; its values are checked by those that kept them."""
+    if type(value) is not dict:
+        raise ValueError("is not an object")
+    return value
+
+
+def action(value: Any) -> Any:
+    """What began a segment: a kind, and the arguments of that kind."""
+    fields({"kind": one_of(*ACTIONS), "args": mapping})(value)
+    fields(ACTIONS[value["kind"]])(value["args"])
+    return value
+
+
+def edited(value: Any) -> Any:
+    """What an edit has put in the place of a number, or of a character of the text."""
+    return number()(value) if type(value) is not str else text(value)
+
+
+SIZE = whole(1)
+RATE = number(0)
+CONFIG: dict[str, Check] = {
+    "text": text, "vocabulary": text, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
+    "learning_rate": RATE, "carry": text, "dtype": text, "reset": text, "cell": text, "cell_text": text, "layers": SIZE,
+    "bidirectional": flag, "embedding": whole(), "optimizer": text, "clip": number(0), "init": text, "layout": text,
+}  # fmt: skip
+assert CONFIG.keys() == Config.__dataclass_fields__.keys()
+
+RUN = fields(
+    {
+        "config": fields({}, CONFIG),
+        "epochs": optional(SIZE),
+        "machine": line(MACHINE),
+        "history_memory": whole(),
+        "first_batch": line(HASH),
+    },
+    {"given": mapping},
+)
+STEPS = {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag}
+HERE = fields(
+    {
+        "tick": whole(), "branch": name, "stride": fields(STEPS), "stop_on_nan": flag, "done": whole(), "undone": whole(),
+        "newest": whole(), "counted": optional(whole()), "written": whole(0, LATEST),
+    },
+)  # fmt: skip
+BRANCH = row(whole(), whole())  # the last segment, the newest tick
+BRANCHES = listed(row(name, whole(), whole()))
+CHANGE = fields({"source": name, "target": name, "tick": whole(), "other": optional(BRANCH), "left": whole()})
+ACTIONS: dict[str, dict[str, Check]] = {
+    "begin": {},
+    "learning": {"value": flag},
+    "learning_rate": {"value": RATE},
+    "sgd": {},
+    "edit": {"name": line(NAME), "index": listed(whole(-MOST)), "value": edited},
+}
+SEGMENT = fields(
+    {
+        "before": optional(whole()), "start": whole(), "action": action, "learning": flag, "learning_rate": RATE,
+        "once": optional(whole()),
+    },
+)  # fmt: skip
+HISTORY = fields({"length": SIZE, "checkpoints": whole()})
+SAMPLES = listed(
+    fields(
+        {
+            "at": whole(), "primer": text, "sampler": one_of(*SAMPLERS), "temperature": number(0), "seed": whole(most=None),
+            "chars": text, "uniforms": listed(optional(number(0, below=1))),
+        },
+        {"tick": whole()},
+    )
+)  # fmt: skip
+COUNTS = fields({"keys": listed(listed(text)), "doubtful": listed(listed(whole()))})
+KEPT = mapping

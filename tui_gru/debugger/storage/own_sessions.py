@@ -1,0 +1,107 @@
+"""The sessions in a person's own folder: those saved under a name, and those recorded automatically, of which the newest stay."""
+
+from __future__ import annotations
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.storage import facts, session_file
+from tui_gru.debugger.storage.session_errors import SessionFileError, SessionMissingError, damaged
+from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.storage.store import SUFFIX, automatic_folder, own_files, session_path, sessions_folder, written, written_in
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
+
+LAST = "last"  # what the newest session is called
+STAY = 20  # automatic recordings
+LONGEST = 16  # characters of the text in a name
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A session as a list shows it. `place` is what is wrong with it where it has no branches; `written` in seconds since 1970."""
+
+    path: Path
+    automatic: bool
+    size: int
+    written: float
+    place: str
+    branches: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """By which it can be opened."""
+        return self.path.stem
+
+
+def automatic_path(text: str, today: date) -> Path:
+    """A file that is not there yet for a session on a text: `2026-11-25-Math.tui-gru`."""
+    return free_path(automatic_folder() / f"{today.isoformat()}-{_title(text)}{SUFFIX}")
+
+
+def free_path(path: Path) -> Path:
+    """`path`, or with a number where that is there already: math, math-2, math-3."""
+    free, n = path, 1
+    while free.exists():
+        n += 1
+        free = path.with_name(f"{path.stem}-{n}{path.suffix}")
+    return free
+
+
+def _title(text: str) -> str:
+    """The first word of a text, once where it is only repeated: Math of MathMathMath."""
+    head = text[:256]
+    period = (head + head).find(head, 1)
+    words = re.findall(r"[^\W_]+", head[:period] if period <= len(head) // 2 else head)
+    return words[0][:LONGEST] if words else "text"
+
+
+def prune() -> None:
+    """Delete the oldest automatic recordings, of those that are sessions and that nobody has open."""
+    for path in sorted(own_files(automatic_folder()), key=written, reverse=True)[STAY:]:
+        with suppress(SessionFileError):
+            session_file.remove(path)
+
+
+def find(name: str) -> Path:
+    """The file of a session by its name or path; the newest for `last`. Raises `SessionFileError` where there is none of these."""
+    if name != LAST:
+        return session_path(name)
+    newest = max(own_files(), key=written, default=None)
+    if newest is None:
+        raise SessionMissingError(f"there is no session in {sessions_folder()} yet; leave out --session to begin one")
+    return newest
+
+
+def listed() -> list[Listed]:
+    """All sessions of a person, the newest first."""
+    return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
+
+
+def _listed(path: Path) -> Listed:
+    automatic, size = path.parent == automatic_folder(), 0
+    for each in (path, path.with_name(f"{path.name}-wal")):  # while it is open, or after a crash, it is in both
+        with suppress(OSError):
+            size += each.stat().st_size
+    try:
+        with session_file.glancing(path) as file:
+            return Listed(path, automatic, size, *_glance(file))
+    except TuiGruError as error:
+        return Listed(path, automatic, size, 0.0, str(error).removeprefix(f"{path} "))
+
+
+def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
+    """When a session was written, where it was left, and its branches, the current one first."""
+    here = facts.read(file, "here", facts.HERE)
+    names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
+    if here["branch"] not in names or here["tick"] > here["newest"]:
+        raise damaged(file.path, "the place where it was left")
+    config = Config.of(**facts.read(file, "run", facts.RUN)["config"])
+    at = position_of(program_of(config), here["tick"])
+    place = f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}"
+    return written_in(file) / 1e6, place, (here["branch"], *(name for name in names if name != here["branch"]))

@@ -1,0 +1,240 @@
+"""Reading back what `state_writer` has written: the same session, bit for bit, without running it again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.checkpoints.divergence import DivergedError, fingerprint
+from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.checkpoints.scalars import COLUMNS
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.steps import Stride
+from tui_gru.debugger.state.state import State
+from tui_gru.debugger.storage import facts
+from tui_gru.debugger.storage.encoding import unpack
+from tui_gru.debugger.storage.facts import Check
+from tui_gru.debugger.storage.given import KEY, given_of
+from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
+from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.timeline.branches import Branch, Branches, Change
+from tui_gru.debugger.timeline.edits import Edit, plan
+from tui_gru.debugger.timeline.journal import Action, Letter, Settings
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.segment import Memory, Segment, checkpoint_of
+from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.given import GivenConfig
+from tui_gru.engine.sampling import Draw, Sample
+from tui_gru.engine.weights import Weights
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.state.tallies import Key, Tally
+
+
+def read_state(file: SessionFile) -> State:
+    """The state that was written last.
+
+    Raises `DamagedSessionError` where something is missing or makes no sense, `DivergedError` where this machine does not
+    compute what was recorded.
+    """
+    try:
+        return _Reader(file).state()
+    except (SessionFileError, DivergedError):
+        raise
+    except TuiGruError as error:  # a model that this machine has no room for, among others
+        raise SessionFileError(f"{file.path} cannot be opened here: {error}") from None
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise damaged(file.path, f"its contents ({type(error).__name__})") from error
+
+
+class _Reader:
+    """Reads one file. Segments are made once each, as branches and changes share them."""
+
+    def __init__(self, file: SessionFile) -> None:
+        self._file = file
+        run = self._fact("run", facts.RUN)
+        self._config = self._given(run["given"]) if "given" in run else Config.of(**run["config"])
+        self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
+        self._memory = Memory(self._config, run["history_memory"])
+        self._program = program_of(self._config)
+        self._segments: dict[int, Segment] = {}
+
+    def state(self) -> State:
+        here = self._fact("here", facts.HERE)
+        branches = self._branches(here)
+        self._prove(branches.timeline.beginning)
+        return State(
+            self._config,
+            self._epochs,
+            branches,
+            tick=here["tick"],
+            stride=self._stride(Stride(**here["stride"]), branches, here["tick"]),
+            stop_on_nan=here["stop_on_nan"],
+            samples=tuple(self._sample(fact) for fact in self._fact("samples", facts.SAMPLES)),
+            kept=self._fact("kept", facts.KEPT),
+            hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
+        )
+
+    def _given(self, fact: dict[str, Any]) -> Config:
+        return GivenConfig.of_given(given_of(fact, self._array(KEY)))
+
+    def _fact(self, key: str, check: Check) -> Any:
+        return facts.read(self._file, key, check)
+
+    def _require(self, holds: bool, what: str) -> None:
+        if not holds:
+            raise damaged(self._file.path, what)
+
+    def _branches(self, here: dict[str, Any]) -> Branches:
+        named, current = self._fact("branches", facts.BRANCHES), here["branch"]
+        branches = Branches(
+            {name: self._branch([last, here["newest"] if name == current else newest]) for name, last, newest in named},
+            here["branch"],
+            tuple(self._change(f"done/{i}") for i in range(here["done"])),
+            tuple(self._change(f"undone/{i}") for i in range(here["undone"])),
+        )
+        self._require(len(branches.named) == len(named) and branches.current in branches.named, "the names of its branches")
+        tick = here["tick"]
+        self._require(tick <= branches.newest and branches.timeline.place(tick) == tick, "the place where it was left")
+        self._require(branches.undoable == branches.done and branches.redoable == branches.undone, "its changes")
+        return branches
+
+    def _stride(self, stride: Stride, branches: Branches, tick: int) -> Stride:
+        """The stride, if it has led to `tick` from somewhere that has been reached; else a new one."""
+        begun = Stride.begin("", tick)
+        if stride.at != tick or not stride.level or stride.origin > branches.newest:
+            return begun
+        return stride if stride.cut or stride.target(branches.timeline.ruler(stride.level), 0)[0] == tick else begun
+
+    def _array(self, key: str) -> dict[str, NDArray[Any]]:
+        entries = [data for _, data in self._file.arrays(key)]
+        if len(entries) != 1:
+            raise damaged(self._file.path, key)
+        return unpack(entries[0])
+
+    def _change(self, key: str) -> Change:
+        fact = self._fact(key, facts.CHANGE)
+        return Change(**{**fact, "other": fact["other"] and self._branch(fact["other"])})
+
+    def _branch(self, fact: list[int]) -> Branch:
+        number, newest = fact
+        timeline = Timeline(self._segment(number), self._memory)
+        reached = (timeline.computed + 1) * self._program.ticks
+        self._require(timeline.last.start <= newest <= reached, "how far a branch has come")
+        return Branch(timeline, newest)
+
+    def _segment(self, number: int) -> Segment:
+        """The segment with a number in the file; those before it are made first."""
+        chain: list[tuple[int, dict[str, Any]]] = []
+        at: int | None = number
+        while at is not None and at not in self._segments:
+            fact = self._fact(f"segment/{at}", facts.SEGMENT)
+            chain.append((at, fact))
+            self._require(fact["before"] is None or fact["before"] < at, f"segment/{at}")
+            at = fact["before"]
+        for at, fact in reversed(chain):
+            self._segments[at] = self._made(at, fact, None if fact["before"] is None else self._segments[fact["before"]])
+        return self._segments[number]
+
+    def _made(self, at: int, fact: dict[str, Any], before: Segment | None) -> Segment:
+        action, start = Action.of(**fact["action"]), fact["start"]
+        self._check(at, action, start, before)
+        letters = None if before is None else before.settings.letters
+        if action.kind == "edit" and action.name == "text":
+            letters = Letter(action.index[0], action.value, letters)
+        settings = Settings(fact["learning"], fact["learning_rate"], fact["once"], letters)
+        segment = Segment(self._memory, start, settings, action, before)
+        self._restore_history(at, segment)
+        return segment
+
+    def _check(self, at: int, action: Action, start: int, before: Segment | None) -> None:
+        """It takes over where the one before it has been, and was begun by something that can be done there."""
+        here = position_of(self._program, start)
+        if before is None:
+            fit = action.kind == "begin" and start == 0
+        else:
+            fit = action.kind != "begin" and before.start <= start and here.number <= before.computed
+        self._require(fit, f"segment/{at}")
+        if action.kind == "edit" and before is not None:
+            self._blank.learned = before.settings.learns(here.number) or here.offset > self._program.loss_tick
+            try:
+                edit = Edit(action.name, action.index, action.value)
+                plan(edit, Moment(self._program, here, self._blank, self._config.vocabulary), before.settings)
+            except TuiGruError:
+                raise damaged(self._file.path, f"segment/{at}") from None
+
+    @cached_property
+    def _blank(self) -> BatchRecord:
+        """A record for asking what can be changed at a place; what is in it does not matter."""
+        return BatchRecord(self._config.compiled)
+
+    def _restore_history(self, at: int, segment: Segment) -> None:
+        fact, spacing = self._fact(f"history/{at}", facts.HISTORY), segment.first_batch
+        starts, pieces = self._entries(f"columns/{at}", COLUMNS)
+        numbers = [np.stack([piece[name] for name in COLUMNS], axis=1) for piece in pieces]
+        ends = np.cumsum([0, *map(len, numbers)]).tolist()
+        float64 = all(piece[name].dtype == np.float64 for piece in pieces for name in COLUMNS)
+        self._require(float64 and starts == ends[:-1] and ends[-1] == fact["length"], f"history/{at}")
+        batches, rows = self._entries(f"checkpoints/{at}", ("row",))
+        fit = all((row["row"].shape, row["row"].dtype) == (self._row.shape, self._row.dtype) for row in rows)
+        there = batches == sorted(set(batches)) and (not batches or spacing <= batches[0] <= batches[-1] <= spacing + ends[-1])
+        self._require(fit and there and len(rows) == fact["checkpoints"], f"history/{at}")
+        self._require(segment.before is not None or batches[:1] == [0], f"history/{at}")
+        checkpoints = {batch: row["row"].tobytes() for batch, row in zip(batches, rows, strict=True)}
+        segment.restore(numbers, checkpoints, self._machine)
+
+    @cached_property
+    def _row(self) -> NDArray[Any]:
+        """What a checkpoint looks like."""
+        compiled = self._config.compiled
+        state = self._memory.trainers.of(None).initial_state()
+        return np.frombuffer(checkpoint_of(Weights.zeros(compiled.layout, self._config.dtype), state), self._config.dtype)
+
+    def _entries(self, key: str, names: Iterable[str]) -> tuple[list[int], list[dict[str, NDArray[Any]]]]:
+        """The numbers of the arrays under a key, and for each the arrays of these names."""
+        entries = [(at, unpack(data)) for at, data in self._file.arrays(key)]
+        self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
+        return [at for at, _ in entries], [arrays for _, arrays in entries]
+
+    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, Tally]:
+        """The hit counts of a timeline, as far as it is the one that ends with the segment `counted`."""
+        if counted is None:
+            return {}
+        from tui_gru.debugger.state.tallies import Tallies, Tally
+
+        fact, before, tallies = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), Tallies()
+        counts = [arrays["counts"] for arrays in self._entries("counts", ("counts",))[1]]
+        fit = all(each.dtype == np.int32 and each.ndim == 1 and len(each) <= before.computed + 1 for each in counts)
+        self._require(fit and all(((each >= -1) & (each <= self._program.ticks)).all() for each in counts), "counts")
+        known = zip(fact["keys"], counts, fact["doubtful"], strict=True)
+        tallies.put(before, {tuple(key): Tally.of(each, doubtful) for key, each, doubtful in known})
+        return {tuple(key): tallies.of(timeline, tuple(key)) for key in fact["keys"]}
+
+    def _sample(self, fact: dict[str, Any]) -> Sample:
+        arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary
+        index, y_hat = arrays["index"].tolist(), arrays.get("y_hat", np.empty((0, len(vocabulary))))
+        fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
+        self._require(fit and [vocabulary.find(char) for char in chars] == index and -1 not in index, "samples")
+        self._require(bool(fact["primer"]) and set(fact["primer"]) <= set(vocabulary), "samples")
+        draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
+        return Sample(fact["primer"], fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"))
+
+    def _prove(self, beginning: Segment) -> None:
+        """Compute the first batch once more: a machine that computes something else cannot go on with this session."""
+        try:
+            same = fingerprint(beginning.record(0)[1]) == self._first_batch
+        except DivergedError:
+            same = False
+        if not same:
+            raise DivergedError(
+                f"{self._file.path} was recorded with {self._machine}; this machine, {this_machine()}, does not compute the same "
+                "numbers: open it where it was recorded"
+            )

@@ -1,0 +1,290 @@
+"""Writing a session down: all of it the first time, and from then on what has changed.
+
+The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch, how
+far that has come, stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest],
+`segment/I` (the segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N`
+(changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout,
+commands). The arrays, by segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by
+batch; `sample/N` the draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the
+timeline that ends with segment `here.counted`.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.checkpoints.divergence import fingerprint
+from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.checkpoints.scalars import COLUMNS
+from tui_gru.debugger.state.state import State
+from tui_gru.debugger.storage.encoding import pack, to_json
+from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of
+from tui_gru.debugger.storage.session_file import SessionFile
+from tui_gru.debugger.timeline.branches import Branch, Branches, Change
+from tui_gru.debugger.timeline.segment import Segment
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Sample
+
+PIECE = 256  # batches whose numbers are written together
+MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # of a session
+LATEST = 250_000 * 10**12  # microseconds since 1970: in the year 9892
+_NONE = 0, -1
+
+
+def now() -> int:
+    """Microseconds since 1970."""
+    return time.time_ns() // 1000
+
+
+class StateWriter:
+    """Writes the states of one session into one file, one after another. Segments have their own numbers in it.
+
+    `written` is when it last wrote, in microseconds since 1970: later than what it was at first, whatever the clock says.
+    """
+
+    def __init__(self, written: int = 0) -> None:
+        self.written = written
+        self._lengths: dict[int, int] = {}  # of the segments in the file: batches whose numbers are there
+        self._checkpoints: dict[int, tuple[int, int]] = {}  # of those that have any there: how many, and the last batch
+        self._spacing = 1  # of all checkpoints in the file
+        self._changes: dict[str, Sequence[Change]] = {"done": (), "undone": ()}
+        self._samples: dict[Sample, int] = {}
+        self._facts: dict[str, str] = {}
+        self._named: tuple[tuple[str, Branch | Segment], ...] = ()  # the branches in the file, the current one by its last segment
+        self._kept: Mapping[str, Any] | None = None
+        self._counted: int | None = None
+        self._here: dict[str, Any] = {}
+        self._grown: set[Segment] = set()
+
+    def write(self, file: SessionFile, state: State) -> None:
+        """Bring the file up to this state, in one transaction. The writer is of no use after an error."""
+        with file.transaction():
+            before = file.changes
+            if not self._lengths:
+                file.clear()
+                self._write_run(file, state)
+            for branch in self._branches(state):
+                self._write_segments(file, branch.timeline.last)
+            for segment in self._grown | {state.branches.timeline.last}:
+                self._write_history(file, segment)
+            self._grown = {state.branches.timeline.last}
+            self._write_changes(file, "done", state.branches.done)
+            self._write_changes(file, "undone", state.branches.undone)
+            self._write_samples(file, state.samples)
+            self._write_hit_counts(file, state)
+            self._write_branches(file, state.branches)
+            self._write_kept(file, state.kept)
+            self._write_place(file, state, changed=file.changes > before)
+
+    def write_kept(self, file: SessionFile, kept: Mapping[str, Any]) -> None:
+        """Write what a front end wants to find again, and nothing else."""
+        with file.transaction():
+            self._write_kept(file, kept)
+
+    def _write_kept(self, file: SessionFile, kept: Mapping[str, Any]) -> None:
+        if kept is not self._kept:
+            file.put_fact("kept", to_json(kept))
+            self._kept = kept
+
+    def _put(self, file: SessionFile, key: str, value: Any) -> None:
+        """Write a fact that may have been written before, if it is another now."""
+        json = to_json(value)
+        if self._facts.get(key) != json:
+            file.put_fact(key, json)
+            self._facts[key] = json
+
+    def _write_run(self, file: SessionFile, state: State) -> None:
+        timeline = state.branches.timeline
+        given = state.config.given
+        run = {
+            "config": asdict(state.config) if given is None else {},
+            "epochs": state.epochs,
+            "history_memory": timeline.memory.budget.limit,
+            "machine": this_machine(),
+            "first_batch": fingerprint(timeline.beginning.record(0)[1]),
+        }
+        if given is not None:
+            run["given"] = fact_of(given)
+            file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
+        file.put_fact("run", to_json(run))
+
+    def _write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:
+        branches = state.branches
+        here = {
+            "tick": state.tick,
+            "branch": branches.current,
+            "newest": branches.newest,
+            "stride": asdict(state.stride),
+            "stop_on_nan": state.stop_on_nan,
+            "done": len(branches.done),
+            "undone": len(branches.undone),
+            "counted": self._counted,
+        }
+        if changed or here != self._here:
+            self.written = min(max(now(), self.written + 1), LATEST)
+            self._put(file, "here", {**here, "written": self.written})
+            self._here = here
+
+    def _write_branches(self, file: SessionFile, branches: Branches) -> None:
+        """How far the current branch has come is in `here`, so that a step does not write all branches again."""
+        named = tuple(
+            (name, branch.timeline.last if name == branches.current else branch) for name, branch in branches.named.items()
+        )
+        if named != self._named:
+            self._put(file, "branches", [[name, *_branch(branch)] for name, branch in branches.named.items()])
+            self._named = named
+
+    def _branches(self, state: State) -> Iterator[Branch]:
+        """Every branch that may hold segments not written yet."""
+        yield from state.branches.named.values()
+        for stack, changes in (("done", state.branches.done), ("undone", state.branches.undone)):
+            for change in changes[_same(self._changes[stack], changes) :]:
+                if change.other is not None:
+                    yield change.other
+
+    def _write_segments(self, file: SessionFile, last: Segment) -> None:
+        """A segment, and those before it that are not written yet."""
+        missing: list[Segment] = []
+        segment: Segment | None = last
+        while segment is not None and segment.number not in self._lengths:
+            missing.append(segment)
+            segment = segment.before
+        for segment in reversed(missing):
+            self._write_segment(file, segment)
+
+    def _write_segment(self, file: SessionFile, segment: Segment) -> None:
+        settings = segment.settings
+        fact = {
+            "before": segment.before and segment.before.number,
+            "start": segment.start,
+            "action": {"kind": segment.action.kind, "args": segment.action.args},
+            "learning": settings.learning,
+            "learning_rate": settings.learning_rate,
+            "once": settings.once,
+        }
+        file.put_fact(f"segment/{segment.number}", to_json(fact))
+        self._lengths[segment.number] = 0
+        self._grown.add(segment)
+
+    def _write_history(self, file: SessionFile, segment: Segment) -> None:
+        number, length = segment.number, segment.history.length
+        written, (count, _) = self._lengths[number], self._checkpoints.get(number, _NONE)
+        if written < length:
+            pieces = range(written - written % PIECE, length, PIECE)
+            file.put_arrays(f"columns/{number}", ((first, _columns(segment, first)) for first in pieces))
+            self._lengths[number] = length
+        self._write_checkpoints(file, segment)
+        if (written, count) != (length, self._checkpoints.get(number, _NONE)[0]):
+            self._write_size(file, number)
+
+    def _write_checkpoints(self, file: SessionFile, segment: Segment) -> None:
+        """The new checkpoints of a segment. Where there are too many in the file, every second one goes, as in memory."""
+        number, spacing = segment.number, self._spacing
+        count, last = self._checkpoints.get(number, _NONE)
+        new = [(batch, row) for batch, row in segment.history.after(last) if batch % spacing == 0]
+        if not new:
+            return
+        dtype = segment.trainer.config.dtype
+        file.put_arrays(f"checkpoints/{number}", ((batch, pack({"row": np.frombuffer(row, dtype)})) for batch, row in new))
+        self._checkpoints[number] = count + len(new), new[-1][0]
+        most = max(2, min(MOST_CHECKPOINTS, CHECKPOINT_BYTES // len(new[0][1])))
+        while sum(count for count, _ in self._checkpoints.values()) > most:
+            spacing *= 2
+            self._thin(file, spacing)
+
+    def _thin(self, file: SessionFile, spacing: int) -> None:
+        """Have no checkpoints in the file but those that fall on the spacing."""
+        left = file.thin_arrays("checkpoints/", spacing)
+        self._spacing = spacing
+        for number, (count, last) in self._checkpoints.items():
+            now = left.get(f"checkpoints/{number}", 0)
+            if now != count:
+                self._checkpoints[number] = now, last
+                self._write_size(file, number)
+
+    def _write_size(self, file: SessionFile, number: int) -> None:
+        size = {"length": self._lengths[number], "checkpoints": self._checkpoints.get(number, _NONE)[0]}
+        file.put_fact(f"history/{number}", to_json(size))
+
+    def _write_changes(self, file: SessionFile, stack: str, changes: Sequence[Change]) -> None:
+        for i in range(_same(self._changes[stack], changes), len(changes)):
+            change = changes[i]
+            fact = {
+                "source": change.source,
+                "target": change.target,
+                "tick": change.tick,
+                "other": change.other and _branch(change.other),
+                "left": change.left,
+            }
+            file.put_fact(f"{stack}/{i}", to_json(fact))
+        self._changes[stack] = changes
+
+    def _write_samples(self, file: SessionFile, samples: Sequence[Sample]) -> None:
+        newest = max(self._samples.values(), default=-1)
+        known = {sample: self._samples[sample] for sample in samples if sample in self._samples}
+        for sample in samples:
+            if sample not in known:
+                newest += 1
+                known[sample] = newest
+                file.put_arrays(f"sample/{newest}", [(0, _pack_sample(sample))])
+        for sample in self._samples.keys() - known.keys():
+            file.drop_arrays(f"sample/{self._samples[sample]}")
+        self._samples = known
+        self._put(file, "samples", [_sample_fact(sample, known[sample]) for sample in samples])
+
+    def _write_hit_counts(self, file: SessionFile, state: State) -> None:
+        if not state.hit_counts:
+            return
+        self._counted = state.branches.timeline.last.number
+        doubtful = [tally.doubtful(0, len(tally.known_counts)) for tally in state.hit_counts.values()]
+        self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
+        file.drop_arrays("counts")
+        counts = (pack({"counts": tally.known_counts}) for tally in state.hit_counts.values())
+        file.put_arrays("counts", enumerate(counts))
+
+
+def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
+    """How many changes two moments of a stack have in common. It only changes at its top."""
+    count = min(len(old), len(new))
+    while count and old[count - 1] is not new[count - 1]:
+        count -= 1
+    return count
+
+
+def _branch(branch: Branch) -> tuple[int, int]:
+    return branch.timeline.last.number, branch.newest
+
+
+def _columns(segment: Segment, first: int) -> bytes:
+    """A piece of the numbers of a segment's batches."""
+    history = segment.history
+    begin, end = history.first + first, history.first + min(first + PIECE, history.length)
+    return pack({name: history.column(name, begin, end - 1) for name in COLUMNS})
+
+
+def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:
+    return {
+        "at": at,
+        "primer": sample.primer,
+        "sampler": sample.sampler,
+        "temperature": sample.temperature,
+        "seed": int(sample.seed),
+        "chars": "".join(draw.char for draw in sample.draws),
+        "uniforms": [draw.uniform for draw in sample.draws],
+        "tick": sample.tick,
+    }
+
+
+def _pack_sample(sample: Sample) -> bytes:
+    draws = sample.draws
+    arrays: dict[str, NDArray[Any]] = {"index": np.array([draw.index for draw in draws], np.int64)}
+    if draws:
+        arrays["y_hat"] = np.array([draw.y_hat for draw in draws])
+    return pack(arrays)

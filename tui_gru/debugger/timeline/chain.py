@@ -1,0 +1,106 @@
+"""The segments of a timeline in the order of time, arranged for looking up: which is in force where, and which batches learn."""
+
+from __future__ import annotations
+
+import threading
+from bisect import bisect_left, bisect_right
+from collections import OrderedDict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.steps import Ruler
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.timeline.segment import Segment
+
+MOST = 4
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Chain:
+    """A segment and those before it, without those that another has taken over from at their own tick.
+
+    `runs` lists (first batch, learns): whether a batch learns is decided where its loss has been computed.
+    """
+
+    program: Program
+    segments: tuple[Segment, ...] = ()
+    starts: tuple[int, ...] = ()
+    first_batches: tuple[int, ...] = ()
+    runs: tuple[tuple[int, bool], ...] = ()
+    _rulers: dict[str, Ruler] = field(default_factory=dict)
+
+    def then(self, more: Iterable[Segment]) -> Chain:
+        """With more segments, each of which takes over from the one before it."""
+        segments, starts, firsts, runs = list(self.segments), list(self.starts), list(self.first_batches), list(self.runs)
+        for segment in more:
+            if starts and starts[-1] == segment.start:
+                del segments[-1], starts[-1], firsts[-1]
+            segments.append(segment)
+            starts.append(segment.start)
+            firsts.append(segment.first_batch)
+            _add(runs, segment, self.program)
+        return Chain(self.program, tuple(segments), tuple(starts), tuple(firsts), tuple(runs))
+
+    def at(self, tick: int) -> Segment:
+        """The segment in force at a tick: the last that has taken over by then."""
+        return self.segments[bisect_right(self.starts, tick) - 1]
+
+    def beginning_at(self, tick: int) -> Segment | None:
+        """The segment that takes over just after a tick; None if there is none."""
+        i = bisect_left(self.starts, tick)
+        return self.segments[i] if i < len(self.starts) and self.starts[i] == tick else None
+
+    def owner(self, batch: int) -> int:
+        """The index of the last segment that has a part in this batch, or of the one that runs on into it."""
+        return bisect_right(self.first_batches, batch) - 1
+
+    def ruler(self, level: str) -> Ruler:
+        """The measure of steps of one level."""
+        if level not in self._rulers:
+            self._rulers[level] = Ruler(self.program, level, self.runs)
+        return self._rulers[level]
+
+    def shared(self, other: Chain) -> int:
+        """How many of the first segments two chains have in common."""
+        mine, theirs = self.segments, other.segments
+        return bisect_left(range(min(len(mine), len(theirs))), True, key=lambda i: mine[i] is not theirs[i])
+
+
+def _add(runs: list[tuple[int, bool]], segment: Segment, program: Program) -> None:
+    """What a segment decides from its start on."""
+    batch = max(0, -(-(segment.start - program.loss_tick) // program.ticks))
+    while runs and runs[-1][0] >= batch:
+        runs.pop()
+    for first, learns in ((batch, segment.settings.learns(batch)), (batch + 1, segment.settings.learning)):
+        if not runs or runs[-1][1] != learns:
+            runs.append((first, learns))
+
+
+class Chains:
+    """The chains asked for last. Those of other timelines are put together anew: undo keeps no more than their last segments."""
+
+    def __init__(self, program: Program) -> None:
+        self._none, self._lock = Chain(program), threading.Lock()  # a screen reads losses while a run goes on
+        self._made: OrderedDict[Segment, Chain] = OrderedDict()
+
+    def of(self, last: Segment) -> Chain:
+        """The chain that ends with a segment."""
+        with self._lock:
+            if last not in self._made:
+                self._make(last)
+            self._made.move_to_end(last)
+            return self._made[last]
+
+    def _make(self, last: Segment) -> None:
+        missing: list[Segment] = []
+        segment: Segment | None = last
+        while segment is not None and segment not in self._made:
+            missing.append(segment)
+            segment = segment.before
+        chain = self._none if segment is None else self._made[segment]
+        self._made[last] = chain.then(reversed(missing))
+        while len(self._made) > MOST:
+            self._made.popitem(last=False)

@@ -1,0 +1,124 @@
+"""Which numbers of a run can be changed, where in a batch a change of one is made, and how the batch goes on from there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.names import Kind
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Point
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.equations import expression as e
+from tui_gru.equations.expression import Expression, Name
+
+Index = tuple[int, ...]
+_PER_BATCH = (Kind.PARAMETER, Kind.KEPT, Kind.GRADIENT, Kind.STEP)
+
+
+@lru_cache(maxsize=8)
+def changeable(program: Program) -> tuple[str, ...]:
+    """The names whose numbers can be changed, in the order of the equations."""
+    own = program.names_of(Kind.STATE, Kind.VALUE, Kind.DELTA, *_PER_BATCH)
+    given = program.names_of(Kind.INPUT) if program.config.given is not None else ()
+    numbers = tuple(name for name in given if not program.model.page.inputs[name].one_hot)
+    return numbers + tuple(name for name in own if name in _settable_parts(program) or name not in program.parts)
+
+
+def is_per_batch(program: Program, name: str) -> bool:
+    """Whether a batch has a name once, and not every timestep."""
+    return program.names[name].kind in _PER_BATCH
+
+
+@lru_cache(maxsize=8)
+def _settable_parts(program: Program) -> frozenset[str]:
+    """Labelled parts of a line from which the rest of the line can be computed without reading a weight again."""
+    found = set[str]()
+    for line in program.lines.values():
+        for node in line.formula.walk() if line.formula is not None else ():
+            if node.label and line.formula is not None and _rest_is_free(line.formula, node.label, program):
+                found.add(node.label)
+    return frozenset(found)
+
+
+def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
+    """Whether nothing between a part and the whole line reads a weight, apart from parts that are recorded themselves."""
+    if node.label == label:
+        return True
+    inside = [child for child in node.children if any(part.label == label for part in child.walk())]
+    beside = [child for child in node.children if child not in inside]
+    if isinstance(node, e.Product) or not inside:
+        return False
+    free = all(
+        child.label or not any(program.names[n].kind is Kind.PARAMETER for n in child.names() if n in program.names)
+        for child in beside
+    )
+    return free and all(_rest_is_free(child, label, program) for child in inside)
+
+
+def offset_of(program: Program, name: str, t: int | None) -> int:
+    """The tick within a batch after which the number is there, and nothing that reads it has been executed.
+
+    A parameter is there from the beginning, a gradient once it is complete; `t` is None for those. What comes from another timestep
+    and is read by the first line of its own is there before that.
+    """
+    named = program.names[name]
+    match named.kind:
+        case Kind.PARAMETER | Kind.KEPT:
+            return 0
+        case Kind.GRADIENT:
+            return program.backward_end
+    offset = program.there_at(name, program.seq_length - 1 if t is None else t)
+    assert offset is not None
+    first, _ = program.line_at(offset)
+    return offset - 1 if named.kind is Kind.STATE or name in first.reads else offset
+
+
+def replace_number(record: BatchRecord, program: Program, name: str, t: int | None, index: Index, value: float) -> Point:
+    """Put `value` at `index` of `name` (of timestep `t`), in a record of the caller's own; where the batch goes on from.
+
+    The value that is there already changes nothing at all, not a bit. Raises `TuiGruError` for a gradient from beyond the last
+    timestep, which no timestep hands back.
+    """
+    named = program.names[name]
+    if named.kind in (Kind.PARAMETER, Kind.KEPT):
+        record.before = record.before.copy()
+        record.before[name][index] = value
+        return Point("forward")
+    if named.kind is Kind.GRADIENT:
+        record.own_gradients[name[1:]][index] = value
+        return Point("update")
+    if named.kind is Kind.STEP:
+        target, parameter = program.update_step(name)
+        record.vector(target)[parameter][index] = value
+        return program.point_after(offset_of(program, name, None))
+    assert t is not None
+    page = program.model.page
+    state = next((state for state in page.states if page.ahead(state) == name), None)
+    if state is not None:
+        way = -1 if page.states[state].backwards else 1
+        if not 0 <= t + way < program.seq_length:
+            edge = "last" if way > 0 else "first"
+            raise TuiGruError(f"{name} of the {edge} timestep is 0: nothing comes after it; change {name.rpartition('_')[0]} there")
+    array = record.array(name)
+    array = array[t : t + 1] if named.timed else array[np.newaxis]  # so that a number, too, has an entry to be set
+    array[(0, *index)] = value
+    return _rest_of_line(program, name, t)
+
+
+def _rest_of_line(program: Program, name: str, t: int) -> Point:
+    """Where a batch goes on after a number of `name` has been set: behind its line, or in the middle of it after a part."""
+    offset = offset_of(program, name, t)
+    if name in program.lines or name not in program.parts:
+        return program.point_after(offset)
+    line = program.lines[program.written_with[name]]
+    assert line.formula is not None
+    point = program.point_after(offset - 1)
+    return replace(point, parts=frozenset(part.label for part in line.formula.walk() if part.label and not _contains(part, name)))
+
+
+def _contains(node: Expression, label: str) -> bool:
+    return any(_contains(child, label) or child.label == label for child in node.children) if not isinstance(node, Name) else False

@@ -1,0 +1,182 @@
+"""Changes to a run: what can be changed, how it is checked, and how it is made to a record.
+
+A change is made when a person asks for it, and once more each time that its batch is replayed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
+from tui_gru.debugger.timeline.journal import SETTINGS, Action, Letter, Settings
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.engine import arguments
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Point
+from tui_gru.engine.config import Config, check_learning_rate
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.weights import Array
+
+# Changes a record of its own, with the trainer that goes on from there, and says where to go on (None: from the moment).
+Change = Callable[[BatchRecord, Trainer], Point | None]
+
+
+def nothing(record: BatchRecord, trainer: Trainer) -> None:
+    """The change that only changes settings."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change: a number of a parameter, a value or a gradient, the learning rate (`index` empty), or a character of the text."""
+
+    name: str
+    index: tuple[int, ...]
+    value: Any
+
+
+def action(edit: Edit) -> Action:
+    """An edit that has been planned, as the action that it is."""
+    return Action("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
+
+
+def change_of(action: Action, here: Moment, settings: Settings) -> Change:
+    """What an action does to a record at a moment; `settings` are those before it. Raises `TuiGruError` where it makes no sense."""
+    if action.kind != "edit":
+        return nothing
+    return plan(Edit(action.name, action.index, action.value), here, settings)[1]
+
+
+def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
+    """The settings and the change that make an edit at a moment. Raises `TuiGruError` where it makes no sense."""
+    program = here.program
+    if here.program.config.given is not None and edit.name in SETTINGS:
+        raise TuiGruError(f"{edit.name} cannot be changed here: this run is on given numbers, without a text or an update")
+    if edit.name == "learning_rate":
+        return replace(settings, learning_rate=check_learning_rate("learning_rate", edit.value)), nothing
+    if edit.name == "text":
+        return _text(edit, here, settings)
+    if edit.name not in changeable(program):
+        known = (*changeable(program), "learning_rate", "text")
+        raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
+    kind = program.names[edit.name].kind
+    if kind is Kind.INPUT:
+        raise TuiGruError(f"{edit.name} is what this run was given; ask what would follow from another one, with what_if")
+    if kind in (Kind.PARAMETER, Kind.KEPT):
+        return settings, _weight(edit, here)
+    if edit.name in program.model.page.states or kind is Kind.STATE:
+        return settings, _state(edit, here)
+    return settings, _computed(edit, here)
+
+
+def _weight(edit: Edit, here: Moment) -> Change:
+    """A weight, or what the update rule keeps: of now, whether this batch has updated it or not."""
+    check_index(edit, here.weights[edit.name])
+    value = checked_number(edit, here.program.config)
+
+    def change(record: BatchRecord, trainer: Trainer) -> None:
+        if edit.name in here.updated_names:
+            record.own_after[edit.name][edit.index] = value
+        else:
+            record.before = record.before.copy()
+            record.before[edit.name][edit.index] = value
+
+    return change
+
+
+def _state(edit: Edit, here: Moment) -> Change:
+    """A state that has been computed, or that a timestep finds, as long as nothing has used it."""
+    t, program, page = here.position.t, here.program, here.program.model.page
+    state = next((state for state in page.states if page.before(state) == edit.name), edit.name)
+    shown, found = program.writer.name(state), page.before(state)
+    if edit.name == state:
+        if here.value(state) is None:
+            raise TuiGruError(f"{shown} has not been computed at this place yet; step over its line first, or change {found}")
+        if here.position.phase == "backward":
+            raise TuiGruError(f"the backward pass has begun to use {shown}; change it before that, or once the update has begun")
+    elif here.executed(state, t) or here.position.phase not in ("start", "forward"):
+        raise TuiGruError(f"{found} has been used at this place already; change {shown}, or step back to the start of the timestep")
+    elif 0 <= (before := t - program.way_of(state)) < program.seq_length and not here.executed(state, before):
+        raise TuiGruError(f"{found} of timestep {t + 1} has not been computed yet; change {shown} once it is")
+    check_index(edit, here.record.array(edit.name)[t])
+    value = checked_number(edit, program.config)
+
+    def change(record: BatchRecord, trainer: Trainer) -> None:
+        record.array(edit.name)[t][edit.index] = value
+
+    return change
+
+
+def _computed(edit: Edit, here: Moment) -> Change:
+    """A value or a delta of the timestep, or a gradient: just after its line, before anything has read it."""
+    program, per_batch = here.program, is_per_batch(here.program, edit.name)
+    t = None if per_batch else here.position.t
+    array = here.value(edit.name)
+    if array is None:
+        raise TuiGruError(f"{edit.name} has not been computed at this place yet; step over its line first")
+    if here.position.offset != offset_of(program, edit.name, t):
+        gradient = program.names[edit.name].kind is Kind.GRADIENT
+        where = "at the end of the backward pass" if gradient else "just after its line"
+        raise TuiGruError(f"{edit.name} can only be changed {where}, before it is used; go there first")
+    check_index(edit, np.asarray(array))
+    value = checked_number(edit, program.config)
+
+    def change(record: BatchRecord, trainer: Trainer) -> Point:
+        return replace_number(record, program, edit.name, t, edit.index, value)
+
+    return change
+
+
+def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
+    config = here.program.config
+    char = edit.value
+    if not isinstance(char, str) or len(char) != 1 or char not in config.vocabulary:
+        typed = arguments.shown(char)
+        raise TuiGruError(f"a character of the text must be one of the vocabulary {config.shown_vocabulary}, not {typed}")
+    if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
+        raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
+
+    def change(record: BatchRecord, trainer: Trainer) -> None:
+        for t in range(config.seq_length):
+            if not here.begun(t):
+                trainer.load(record, here.position.batch, t)
+
+    return replace(settings, letters=Letter(edit.index[0], char, settings.letters)), change
+
+
+def check_index(edit: Edit, array: Array) -> None:
+    """Raises `TuiGruError` where the array has no such cell."""
+    shape = array.shape
+    if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
+        raise TuiGruError(
+            f"{edit.name} has the shape {' x '.join(map(str, shape))} and no cell {_shown(edit.index)}; indices are counted from 0"
+        )
+
+
+def checked_number(edit: Edit, config: Config) -> float:
+    """The value, rounded to the config's dtype. Raises `TuiGruError` where it is no finite number."""
+    with np.errstate(over="ignore"):
+        value = float(np.dtype(config.dtype).type(arguments.number(edit.name, edit.value)))
+    if not math.isfinite(value):
+        raise TuiGruError(f"{edit.name} takes a finite {config.dtype}, not {arguments.shown(edit.value)}")
+    return value
+
+
+def _shown(index: Sequence[int]) -> str:
+    return f"[{', '.join(map(str, index))}]"
+
+
+def as_index(index: Any) -> tuple[int, ...]:
+    """`2`, `(0, 1)`, `None` as a tuple of whole numbers. Raises `TuiGruError`."""
+    if index is None:
+        return ()
+    parts = tuple(index) if isinstance(index, (tuple, list)) else (index,)
+    if not all(isinstance(part, (int, np.integer)) and not isinstance(part, bool) for part in parts):
+        raise TuiGruError(f"an index is a whole number or a tuple of them, not {arguments.shown(index)}")
+    return tuple(int(part) for part in parts)

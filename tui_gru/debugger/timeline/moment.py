@@ -1,0 +1,184 @@
+"""What can be read at a position: what has been computed by then, and nothing that has not."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.program.position import Position, position_of
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.computing import Point, gradients_so_far
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.weights import Array, Weights
+
+
+@dataclass(frozen=True, eq=False)
+class Moment:
+    """A batch's record as it stands at one position. All arrays are read-only views of what was computed."""
+
+    program: Program
+    position: Position
+    record: BatchRecord
+    vocabulary: str
+
+    def executed(self, name: str, t: int) -> bool:
+        """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
+        tick = self.program.tick_of(name, t)
+        return tick is not None and tick <= self.position.offset
+
+    def begun(self, t: int) -> bool:
+        """Whether timestep `t` has begun: its inputs are there."""
+        return self.there(next(iter(self.program.model.page.inputs)), t)
+
+    def there(self, name: str, t: int) -> bool:
+        """Whether `name` of timestep `t` can be read: computed, or read from outside or from the timestep before."""
+        if self.program.names[name].kind is Kind.DELTA and not self.learned:
+            return False
+        tick = self.program.there_at(name, t)
+        return tick is None or tick <= self.position.offset
+
+    @property
+    def learned(self) -> bool:
+        """Whether this batch ends with backward and update."""
+        return self.record.learned
+
+    def value(self, name: str, t: int | None = None) -> Any:
+        """The value of `name`: an array (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet."""
+        t = self.position.t if t is None else t
+        named = self.program.names.get(name)
+        if named is None:
+            raise TuiGruError(unknown_name(name, self.program.readable))
+        match named.kind:
+            case Kind.COUNTER:
+                return t if name == "t" else getattr(self.position, name)
+            case Kind.NUMBER:
+                return self._number(name)
+            case Kind.PARAMETER | Kind.KEPT:
+                return frozen(self.weights[name])
+            case Kind.GRADIENT:
+                return self.gradient(name[1:])
+            case Kind.STEP:
+                return self._update_step(name)
+            case Kind.CHARACTER:
+                return self._characters(name, t)
+        if not self.there(name, t):
+            return None
+        value = self.record.array(name)
+        value = value[t] if named.timed else value
+        return frozen(value) if value.ndim else float(value)
+
+    def _number(self, name: str) -> float | None:
+        offset, program = self.position.offset, self.program
+        if name == "loss":
+            return self.record.loss if program.knows_loss and offset >= program.loss_tick else None
+        if name == "max_weight":
+            return float(np.abs(self.weights.parameters).max())
+        if name == "learning_rate":
+            return self.record.learning_rate
+        if name == "grad_norm" and name not in program.lines:
+            return self.record.grad_norm if self.learned and offset >= program.backward_end else None
+        return self.record.numbers[name] if self.learned and self.executed(name, 0) else None
+
+    def _update_step(self, name: str) -> Array | None:
+        if not self.learned or not self.executed(name, 0):
+            return None
+        target, parameter = self.program.update_step(name)
+        return frozen(self.record.vector(target)[parameter])
+
+    def _characters(self, name: str, t: int) -> Array | None:
+        inputs = self.program.model.page.inputs
+        source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
+        if source is None or not self.there(source, t):
+            return None
+        return frozen(np.array([self.vocabulary[i] for i in self.record.ids(source)[t]]))
+
+    @cached_property
+    def updated_names(self) -> frozenset[str]:
+        """The parameters, and states of the update rule, that this batch's update has reached."""
+        if not self.learned:
+            return frozenset()
+        reached = max(self.position.offset - self.program.backward_end, 0)
+        own = self.program.names_of(Kind.PARAMETER, Kind.KEPT)
+        return frozenset(line.target for line in self.program.update[:reached]) & frozenset(own)
+
+    @cached_property
+    def weights(self) -> Weights:
+        """All parameters, and the states of the update rule, as of now: in the middle of the update some are new and some are
+        old."""
+        names = self.updated_names
+        if not names:
+            return self.record.before
+        if self.position.offset >= self.program.ticks:
+            return self.record.after
+        mixed = self.record.before.copy()
+        for name in names:
+            mixed[name][...] = self.record.after[name]
+        return mixed
+
+    def gradient(self, name: str) -> Array | None:
+        """The gradient of a parameter so far: it grows timestep by timestep. None before its first line."""
+        steps = self._steps_done(name)
+        if not steps:
+            return None
+        complete = self.record.gradients
+        assert complete is not None
+        if self.position.offset >= self.program.backward_end or (self._is_whole(name, steps) and not self.program.earlier):
+            return frozen(complete[name])
+        return frozen(self._so_far(name, steps))
+
+    def gradient_before(self, name: str) -> Array | None:
+        """The gradient without what the last timestep added; None where that was the first, or there is none yet."""
+        steps = self._steps_done(name)
+        return frozen(self._so_far(name, steps - 1)) if steps > 1 else None
+
+    def _steps_done(self, name: str) -> int:
+        return self.program.steps_done(f"d{name}", self.position.offset) if self.learned else 0
+
+    def _is_whole(self, name: str, steps: int) -> bool:
+        place = self.program.place_of(f"d{name}")
+        return place is not None and steps == place[0].steps
+
+    def _so_far(self, name: str, steps: int) -> Array:
+        place = self.program.place_of(f"d{name}")
+        assert place is not None
+        segment = place[0].number - self.program.blocks_before("backward")
+        if (name, segment, steps) not in self._sums:
+            (self._sums[name, segment, steps],) = gradients_so_far(self.record, Point("backward", segment, steps), (name,)).values()
+        return self._sums[name, segment, steps]
+
+    @cached_property
+    def _sums(self) -> dict[tuple[str, int, int], Array]:
+        """Gradients over the first steps of a segment, computed when asked for."""
+        return {}
+
+
+def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
+    """The value of `name` one round earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
+
+    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before. Before the
+    first batch, where `previous` is the record that the run began with, there are the initial weights and nothing else.
+    """
+    program, t = moment.program, moment.position.t
+    way = program.way_of(name)
+    before, last = (t - way, program.seq_length - 1 if way > 0 else 0) if way else (-1, program.seq_length - 1)
+    if way and 0 <= before < program.seq_length:
+        return moment.value(name, before)
+    if previous is None:
+        return None
+    if moment.position.number == 0:
+        own = program.names[name].kind in (Kind.PARAMETER, Kind.KEPT)
+        return frozen(previous.before[name]) if own else None
+    end = position_of(program, moment.position.number * program.ticks)
+    return Moment(program, end, previous, moment.vocabulary).value(name, last)
+
+
+def frozen(array: Array) -> Array:
+    """A read-only view."""
+    view = array.view()
+    view.flags.writeable = False
+    return view

@@ -1,0 +1,68 @@
+"""Everything that a batch computes, in order, and how to read it from a finished record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.names import Kind
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.weights import Array
+
+
+def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str, int | None]]:
+    """Every name with its timestep (0-based; None for what a batch has once) in the order in which a batch computes it.
+
+    Inputs, and the states that the batch begins with, come with the timestep that reads them; gradients of parameters at the end
+    of the backward pass."""
+    page, names = program.model.page, program.names
+    begins = {page.before(state): state for state in page.states}
+    loaded: set[tuple[str, int]] = set()
+    gradients = [(f"d{name}", None) for name in program.parameters]
+    for block in program.blocks:
+        if block.phase in ("backward", "update") and not learned:
+            return
+        if block.phase == "update":
+            yield from gradients
+        for step in range(block.steps):
+            t = block.timestep(step) if block.way else None
+            for line in block.lines:
+                for name in line.reads if t is not None else ():
+                    first = name in begins and step == 0
+                    if (name in page.inputs or first) and (name, t) not in loaded:
+                        assert t is not None
+                        loaded.add((name, t))
+                        yield name, t
+                yield from ((name, t if names[name].timed else None) for name in _computed(line, program))
+    if learned and not program.update:
+        yield from gradients
+
+
+def _computed(line: Line, program: Program) -> Iterator[str]:
+    """What a line computes: its labelled parts, those inside first, and its target. Gradients of parameters are left out."""
+    if line.formula is None:
+        return
+    for node in reversed(tuple(line.formula.walk())):
+        if node.label and program.written_with[node.label] == line.target:
+            yield node.label
+    if line.target in program.names and program.names[line.target].kind is not Kind.GRADIENT:
+        yield line.target
+
+
+def recorded(program: Program, record: BatchRecord, name: str, t: int | None = None) -> Array:
+    """The value of a name in a finished record: an array of one timestep, of the whole batch, or of one number."""
+    match program.names[name].kind:
+        case Kind.PARAMETER | Kind.KEPT:
+            return record.after[name]
+        case Kind.GRADIENT:
+            return record.own_gradients[name[1:]]
+        case Kind.STEP:
+            target, parameter = program.update_step(name)
+            return record.vector(target)[parameter]
+        case Kind.NUMBER:
+            own = {"loss": record.loss, "grad_norm": record.grad_norm, "max_weight": record.max_weight}
+            return np.float64(own[name] if name in own else record.numbers[name])  # type: ignore[return-value]
+    array = record.array(name)
+    return np.asarray(array if t is None else array[t])

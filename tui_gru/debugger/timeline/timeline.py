@@ -1,0 +1,222 @@
+"""One line of history: segments, each taking over from the one before where something was changed."""
+
+from __future__ import annotations
+
+import sys
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.position import Position, position_of
+from tui_gru.debugger.program.steps import Ruler
+from tui_gru.debugger.timeline.chain import Chain
+from tui_gru.debugger.timeline.changes import changeable
+from tui_gru.debugger.timeline.journal import Action, Settings
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.weights import Weights
+
+BLOCK = 2**16  # batches
+
+
+@dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
+class Timeline:
+    """An immutable chain of segments, known by its last. Changing the future at a position gives another that shares the past."""
+
+    last: Segment
+    memory: Memory
+
+    @classmethod
+    def begin(cls, settings: Settings, weights: Weights, memory: Memory) -> Timeline:
+        """A fresh run, before its first line."""
+        return cls(Segment.begin(memory, settings, weights), memory)
+
+    @property
+    def program(self) -> Program:
+        return self.memory.program
+
+    @property
+    def beginning(self) -> Segment:
+        """The segment with which the run begins, as nobody has changed it."""
+        segment = self.last
+        while segment.before is not None:
+            segment = segment.before
+        return segment
+
+    @property
+    def chain(self) -> Chain:
+        """Its segments in the order of time."""
+        return self.memory.chains.of(self.last)
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        return self.chain.segments
+
+    def segment_at(self, tick: int) -> Segment:
+        """The segment in force at a tick: the last that has taken over by then."""
+        return self.chain.at(tick)
+
+    def ruler(self, level: str) -> Ruler:
+        """The measure of steps of one level along this timeline."""
+        return self.chain.ruler(level)
+
+    def position(self, tick: int) -> Position:
+        return position_of(self.program, tick)
+
+    def moment(self, tick: int, monitor: Monitor | None = None) -> Moment:
+        """Everything that can be read at a tick; runs or replays what is needed. Earlier than asked if `monitor` stopped it."""
+        segment, position = self.segment_at(tick), self.position(tick)
+        batch, record = segment.record(position.number, monitor)
+        if batch != position.number:
+            position = self.position(self.end_of(batch))
+        return Moment(self.program, position, record, self.program.config.vocabulary)
+
+    def moment_before(self, tick: int) -> Moment:
+        """The moment at a tick as it was before anything was changed there: as the line that had just been executed found it."""
+        segment = self.chain.beginning_at(tick)
+        if segment is None:
+            return self.moment(tick)
+        position = self.position(tick)
+        return Moment(self.program, position, (segment.base or segment).record(position.number)[1], self.program.config.vocabulary)
+
+    def place(self, tick: int) -> int:
+        """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
+        places = self.ruler("op")
+        return places.tick(places.count(tick))
+
+    def end_of(self, batch: int) -> int:
+        """The last place of a batch: after its update, or after its loss where it does not learn."""
+        return self.place((batch + 1) * self.program.ticks)
+
+    def learns(self, batch: int) -> bool:
+        """Whether a batch ends with backward and update."""
+        return bool(self.learned(batch, batch)[0])
+
+    def learned(self, first: int, last: int) -> NDArray[np.bool_]:
+        """Which of the batches `first` … `last` end with backward and update."""
+        learned = np.zeros(max(last + 1 - first, 0), bool)
+        for batch, learns in self.chain.runs:
+            learned[max(batch - first, 0) :] = learns
+        return learned
+
+    def learned_before(self, batch: int) -> int | None:
+        """The last batch before `batch` that ends with backward and update; None if none does."""
+        upto = batch
+        for first, learns in reversed(self.chain.runs):
+            if learns and first < upto:
+                return upto - 1
+            upto = min(upto, first)
+        return None
+
+    def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
+        """The finished record of a batch, counted through all epochs; of an earlier one if `monitor` stopped it."""
+        return self._owner(batch).record(batch, monitor)[1]
+
+    def before(self, batch: int) -> BatchRecord:
+        """The finished record of the batch before; of the first batch, its own with the weights that the run began with."""
+        return self.record(batch - 1) if batch else self.segments[0].record(0)[1]
+
+    def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
+        """Show `visit` the finished records of the batches `first` … `last` (None: without end) until it returns True."""
+        last = sys.maxsize if last is None else last
+        chain = self.chain
+        while first <= last:
+            i = chain.owner(first)
+            upto = min(last, chain.first_batches[i + 1] - 1) if i + 1 < len(chain.segments) else last
+            if chain.segments[i].walk(first, upto, visit):
+                return True
+            first = upto + 1
+        return False
+
+    def replay_start(self, batch: int) -> int:
+        """The first batch that is replayed on the way to `batch` when nothing is at hand."""
+        return self._owner(batch).replay_start(batch)
+
+    @property
+    def computed(self) -> int:
+        """The newest batch that has been run."""
+        return self.last.computed
+
+    def changed_in(self, batch: int) -> bool:
+        """Whether a segment takes over within a batch, so that its finished record does not hold for all its places."""
+        return bool(self.changed_batches(batch, batch))
+
+    def changed_batches(self, first: int, last: int) -> Sequence[int]:
+        """Those of the batches `first` … `last` within which a segment takes over, in order; one of them may come repeatedly."""
+        chain = self.chain
+        begin = max(bisect_left(chain.first_batches, first), 1)  # the first one begins the run
+        return chain.first_batches[begin : bisect_right(chain.first_batches, last)]
+
+    def _owner(self, batch: int) -> Segment:
+        """The last segment that has a part in this batch, or the one that runs on into it."""
+        chain = self.chain
+        return chain.segments[chain.owner(batch)]
+
+    @property
+    def whole_columns(self) -> frozenset[str]:
+        """What can be read of many batches at once, and is what each of them computes."""
+        return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
+
+    def column(self, name: str, first: int, last: int) -> Rows:
+        """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run."""
+        chain, parts = self.chain, []
+        i = chain.owner(max(first, 0))
+        while first <= last and i < len(chain.segments):
+            after = chain.first_batches[i + 1] if i + 1 < len(chain.segments) else sys.maxsize
+            upto = min(last, after - 1, chain.segments[i].computed)
+            if first <= upto:
+                parts.append(chain.segments[i].history.column(name, first, upto))
+            first, i = max(first, upto + 1), i + 1
+        return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
+
+    def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
+        """(first, last) of pieces short enough to have their columns in memory: together `first` … `last`, as far as run."""
+        last = min(last, self.computed)
+        return ((low, min(low + BLOCK - 1, last)) for low in range(first, last + 1, BLOCK))
+
+    def loss(self, batch: int) -> float:
+        """The loss of a batch that has been run."""
+        segment = self.last
+        while segment.first_batch > batch and segment.before is not None:
+            segment = segment.before
+        return segment.history.numbers(batch)[COLUMNS.index("loss")]
+
+    def parted(self, other: Timeline) -> int:
+        """The tick to which this timeline and another are the same."""
+        mine, theirs = self.chain, other.chain
+        shared = mine.shared(theirs)
+        return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
+
+    def changed(self, at: Position, settings: Settings, action: Action) -> Timeline:
+        """The timeline that goes on from `at`, where `action` is done, with other settings. What lies before it stays as it was."""
+        segment = Segment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
+        segment.record(segment.first_batch)
+        return Timeline(segment, self.memory)
+
+    def changed_at(self, tick: int) -> frozenset[str]:
+        """What was changed at a tick: parameters, values, gradients, the rate; the line there had been executed with others."""
+        if tick == 0 or self.chain.beginning_at(tick) is None:
+            return frozenset()
+        here, before = self.moment(tick), self.moment_before(tick)
+        names = (*changeable(self.program), *(("learning_rate",) if "learning_rate" in self.program.names else ()))
+        return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
+
+    def common(self, other: Timeline) -> int:
+        """How many of the first segments two timelines have in common."""
+        return self.chain.shared(other.chain)
+
+    def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[BatchRecord, ...]:
+        """The records of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other).
+
+        `monitor` may raise where they are run again.
+        """
+        if not self.program.earlier:
+            return ()
+        begin = batch - batch % self.program.num_batches
+        return tuple(self.record(b, monitor) for b in range(begin, batch))[::-1]

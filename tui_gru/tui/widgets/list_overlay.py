@@ -1,0 +1,97 @@
+"""An overlay of rows, some of which can be chosen: a cursor goes from one to the next, and what is under it stays in view."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple
+
+from rich.segment import Segment
+from textual import events
+from textual.binding import Binding, BindingType
+
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
+from tui_gru.tui.widgets.overlay import Overlay
+
+_MARK = "▸ "
+
+
+class Line(NamedTuple):
+    """One row. `entry` counts what can be chosen, from 0; None is a row that cannot. An entry may have several rows."""
+
+    row: Row
+    entry: int | None = None
+
+
+class ListOverlay(Overlay):
+    """Subclasses give the rows (`lines`) and say what is done with the entry under the cursor (`choose`)."""
+
+    ASKING = frozenset({"choose"})
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("up", "move(-1)", "Up", show=False),
+        Binding("down", "move(1)", "Down", show=False),
+        Binding("pageup", "move(-10)", "Up", show=False),
+        Binding("pagedown", "move(10)", "Down", show=False),
+        Binding("home", "move(-9999)", "First", show=False),
+        Binding("end", "move(9999)", "Last", show=False),
+        Binding("enter", "choose", "Choose", show=False),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cursor = 0
+        self._lines: Sequence[Line] = ()
+
+    def lines(self, width: int) -> Sequence[Line]:
+        """The rows for a panel of this width, two cells of which are for the mark of the cursor."""
+        raise NotImplementedError
+
+    def choose(self) -> None:
+        """Do what enter does with the entry under the cursor; called only where there is one."""
+        raise NotImplementedError
+
+    @property
+    def entries(self) -> int:
+        """How many there are, as of the last drawing."""
+        return 1 + max((line.entry for line in self._lines if line.entry is not None), default=-1)
+
+    def build(self, width: int, height: int) -> Box:
+        palette = self.palette
+        self._lines = self.lines(max(width - len(_MARK), 1))
+        self.cursor = min(self.cursor, max(self.entries - 1, 0))
+        rows, marked = [], False
+        for row, entry in self._lines:
+            here = entry == self.cursor and entry is not None and not marked
+            marked |= here
+            mark = transliterate(_MARK, palette.glyphs) if here else " " * len(_MARK)
+            rows.append((Segment(mark, palette.accent), *row))
+        return clip(palette, from_rows(rows), width, len(rows))
+
+    def action_move(self, by: int) -> None:
+        self._ensure_built()
+        if not self.entries:
+            self.scroll_relative(y=by, animate=False)
+            return
+        self.cursor = min(max(self.cursor + by, 0), self.entries - 1)
+        self.refresh_content()
+        self._follow()
+
+    def action_choose(self) -> None:
+        self._ensure_built()
+        if self.entries:
+            self.choose()
+
+    def on_click(self, event: events.Click) -> None:
+        offset = event.get_content_offset(self)
+        row = -1 if offset is None else offset.y + self.scroll_offset.y
+        if 0 <= row < len(self._lines) and (entry := self._lines[row].entry) is not None:
+            self.cursor = entry
+            self.refresh_content()
+            if event.chain == 2:
+                self.choose()
+
+    def _follow(self) -> None:
+        rows = [i for i, line in enumerate(self._lines) if line.entry == self.cursor]
+        if rows:
+            first = 0 if self.cursor == 0 else rows[0]  # with the first, what stands above it
+            self.scroll_to_rows(first, rows[-1])
