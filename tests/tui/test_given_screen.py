@@ -48,8 +48,10 @@ def text_of(d: Driver, panel: type[Sequence]) -> str:
     return d.screen.query_one(panel).plain_text()
 
 
-@pytest.mark.parametrize("size", SIZES, ids=str)
-@pytest.mark.parametrize("options", [{}, {"layers": 1, "bidirectional": False, "lengths": [6, 3]}], ids=["stack", "lengths"])
+LENGTHS = {"layers": 1, "bidirectional": False, "lengths": [6, 3]}
+
+
+@pytest.mark.parametrize(("size", "options"), list(zip(SIZES, [{}, LENGTHS, {}, LENGTHS], strict=True)), ids=str)
 async def test_every_key_is_answered(opened: Callable[..., Session], size: tuple[int, int], options: dict[str, object]) -> None:
     """A panel that cannot draw, or a key that fails, would write a report, and the test would fail."""
     async with driving(opened(**options), size) as d:
@@ -60,8 +62,10 @@ async def test_every_key_is_answered(opened: Callable[..., Session], size: tuple
         await d.type("escape", "?", "escape", "q")
 
 
-@pytest.mark.parametrize("size", SIZES[:3], ids=str)
-@pytest.mark.parametrize("make", [of_another_convention, of_tokens, of_a_module, of_a_recording])
+OTHERS = [of_another_convention, of_tokens, of_a_module, of_a_recording]
+
+
+@pytest.mark.parametrize(("size", "make"), list(zip([*SIZES[:3], SIZES[0]], OTHERS, strict=True)), ids=str)
 async def test_every_key_is_answered_in_other_given_runs(
     tmp_path: Path, size: tuple[int, int], make: Callable[[Path], Session]
 ) -> None:
@@ -70,6 +74,7 @@ async def test_every_key_is_answered_in_other_given_runs(
         await d.type(
             *"fo", "enter", "right", "escape", "s", "o", "o", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape"
         )
+        await d.type(*"r", "tab", "tab", "i", "escape", "tab", "i", "escape")
         await d.type(*"bcCBJ", "escape", "e", "x", "x", "k")
         await until_checked(d.pilot)
         await d.type("escape", "?", "escape", "q")

@@ -262,7 +262,8 @@ def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None
 
     named = record.compiled.schedule.named
     targets = [(name, named[f"d{name}"]) for name in names or record.before.names]
-    return {name: value(operation, operation.line) for name, operation in targets}
+    with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
+        return {name: value(operation, operation.line) for name, operation in targets}
 
 
 def _once(operation: Operation, args: Sequence[Array], compiled: Compiled) -> Array:

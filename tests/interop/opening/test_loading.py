@@ -1,5 +1,7 @@
 """A session on a GRU of a file: what it computes, and that everything of a debugger works in it."""
 
+from contextlib import suppress
+
 import numpy as np
 import onnx
 import pytest
@@ -251,16 +253,48 @@ def test_one_of_several_is_to_be_named(tmp_path):
     assert tui_gru.load(tmp_path / "m", "b").config.given.title == "b of m"
 
 
-def test_what_needs_a_loss_says_so(encoder, tmp_path):
+def test_what_needs_a_loss_says_so(encoder):
     s = tui_gru.load(encoder[0])
     for verb in (s.sgd, lambda: setattr(s, "learning", True), lambda: setattr(s, "learning_rate", 0.1)):
         with pytest.raises(TuiGruError, match="without a head and a loss"):
             verb()
     with pytest.raises(TuiGruError, match="nothing to sample"):
         s.sample("a")
-    with pytest.raises(TuiGruError, match=r"cannot be saved: its numbers are in model\.pt alone"):
-        s.save(tmp_path / "s.tui-gru")
     with pytest.raises(TuiGruError, match="text cannot be changed"):
         s.edit("text", 0, "a")
     assert s.position.tick == 0
-    assert not (tmp_path / "s.tui-gru").exists()
+
+
+def test_an_input_can_be_another_one(encoder):
+    path, gru, x, h0 = encoder
+    s = tui_gru.load(path, inputs=x, h0=h0)
+    s.seek(s.end)
+    before = s.value("out_l1", t=0)
+    x = x.clone()
+    x[2, 1, 0] = 0.75
+    y = gru(x, h0)[0]
+    found = s.what_if("x", (1, 0), 0.75, t=2)
+    assert_same(found.then.value("out_l1", 0), y[0])  # through the direction that reads backwards
+    assert_same(found.then.value("out_l1", T - 1), y[T - 1])
+    assert np.array_equal(s.value("out_l1", t=0), before)
+    for keep in (lambda: s.adopt(found), lambda: s.edit("x", (1, 0), 0.75)):
+        with pytest.raises(TuiGruError, match="x is what this run was given"):
+            keep()
+
+
+def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path, random):
+    path = tmp_path / "x.npy"
+    np.save(path, np.zeros((6, 2, 3), np.float32))
+    whole = path.read_bytes()
+    huge = whole.replace(b"(6, 2, 3)", b"(10**9, 3)")
+    for data in (b"", whole[:40], whole[:-4], huge, whole.replace(b"(6, 2, 3)", b"(9999999, 3)")[:200], b"PK" + whole):
+        path.write_bytes(data)
+        with pytest.raises(TuiGruError, match="it is no array as numpy") as caught:
+            tui_gru.load(encoder[0], inputs=path)
+        assert "\n" not in str(caught.value)
+    for _ in range(100):
+        data = bytearray(whole)
+        data[random.integers(0, 128)] ^= 1 << random.integers(0, 8)
+        path.write_bytes(data)
+        with suppress(TuiGruError):  # and no other error
+            tui_gru.load(encoder[0], inputs=path)

@@ -13,7 +13,7 @@ def moment_of(losses, number=0, branch="main"):
         branch=branch,
         other=None,
         position=SimpleNamespace(number=number),
-        program=SimpleNamespace(num_batches=3),
+        program=SimpleNamespace(knows_loss=True, num_batches=3),
         corpus=SimpleNamespace(text="abcacbbacaacb"),
         config=SimpleNamespace(vocab_size=12),
     )

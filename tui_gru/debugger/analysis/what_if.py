@@ -116,6 +116,8 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
     What a timestep finds is edited as what another timestep left. Raises `TuiGruError` where no timestep of the run did.
     """
     page = program.model.page
+    if program.names[what.name].kind is Kind.INPUT:
+        raise TuiGruError(f"{what.name} is what this run was given: what follows from another one can be asked, and not be kept")
     state = next((state for state in page.states if what.name in (page.before(state), page.ahead(state))), None)
     if state is None:
         return what.name, what.tick

@@ -108,7 +108,7 @@ def named_values(
             add(name, Kind.NUMBER, ())
     for name in COUNTERS:
         add(name, Kind.COUNTER, ())
-    for name in CHARACTERS if any(given.one_hot for given in page.inputs.values()) else ():
+    for name in CHARACTERS if update and any(given.one_hot for given in page.inputs.values()) else ():
         add(name, Kind.CHARACTER, ("T", "B"))
     return found
 

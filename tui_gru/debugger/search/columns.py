@@ -164,9 +164,8 @@ def _number(name: str, program: Program) -> Column | None:
 
 def _weight(name: str, ticks: Sequence[int], program: Program) -> Column:
     """A parameter, or a state of the update rule, which at some of the ticks may have been updated."""
-    updated = program.tick_of(name)
-    assert updated is not None
-    after = [k >= updated for k in ticks]
+    updated = program.tick_of(name)  # None in a run without an update
+    after = [updated is not None and k >= updated for k in ticks]
     if all(after):
         return lambda batch: batch.record.after[name][np.newaxis]
     if not any(after):

@@ -175,7 +175,8 @@ RUN = fields(
         "machine": line(MACHINE),
         "history_memory": whole(),
         "first_batch": line(HASH),
-    }
+    },
+    {"given": mapping},
 )
 STEPS = {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag}
 HERE = fields(

@@ -19,6 +19,7 @@ from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage import facts
 from tui_gru.debugger.storage.encoding import unpack
 from tui_gru.debugger.storage.facts import Check
+from tui_gru.debugger.storage.given import KEY, given_of
 from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
@@ -30,6 +31,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.given import GivenConfig
 from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.engine.weights import Weights
 
@@ -59,7 +61,7 @@ class _Reader:
     def __init__(self, file: SessionFile) -> None:
         self._file = file
         run = self._fact("run", facts.RUN)
-        self._config = Config.of(**run["config"])
+        self._config = self._given(run["given"]) if "given" in run else Config.of(**run["config"])
         self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
         self._memory = Memory(self._config, run["history_memory"])
         self._program = program_of(self._config)
@@ -80,6 +82,9 @@ class _Reader:
             kept=self._fact("kept", facts.KEPT),
             hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
         )
+
+    def _given(self, fact: dict[str, Any]) -> Config:
+        return GivenConfig.of_given(given_of(fact, self._array(KEY)))
 
     def _fact(self, key: str, check: Check) -> Any:
         return facts.read(self._file, key, check)

@@ -24,6 +24,7 @@ from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage.encoding import pack, to_json
+from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment
@@ -101,13 +102,17 @@ class StateWriter:
 
     def _write_run(self, file: SessionFile, state: State) -> None:
         timeline = state.branches.timeline
+        given = state.config.given
         run = {
-            "config": asdict(state.config),
+            "config": asdict(state.config) if given is None else {},
             "epochs": state.epochs,
             "history_memory": timeline.memory.budget.limit,
             "machine": this_machine(),
             "first_batch": fingerprint(timeline.beginning.record(0)[1]),
         }
+        if given is not None:
+            run["given"] = fact_of(given)
+            file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
         file.put_fact("run", to_json(run))
 
     def _write_place(self, file: SessionFile, state: State, *, changed: bool) -> None:

@@ -23,7 +23,9 @@ _PER_BATCH = (Kind.PARAMETER, Kind.KEPT, Kind.GRADIENT, Kind.STEP)
 def changeable(program: Program) -> tuple[str, ...]:
     """The names whose numbers can be changed, in the order of the equations."""
     own = program.names_of(Kind.STATE, Kind.VALUE, Kind.DELTA, *_PER_BATCH)
-    return tuple(name for name in own if name in _settable_parts(program) or name not in program.parts)
+    given = program.names_of(Kind.INPUT) if program.config.given is not None else ()
+    numbers = tuple(name for name in given if not program.model.page.inputs[name].one_hot)
+    return numbers + tuple(name for name in own if name in _settable_parts(program) or name not in program.parts)
 
 
 def is_per_batch(program: Program, name: str) -> bool:

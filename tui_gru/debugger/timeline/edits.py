@@ -66,6 +66,8 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
         known = (*changeable(program), "learning_rate", "text")
         raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
     kind = program.names[edit.name].kind
+    if kind is Kind.INPUT:
+        raise TuiGruError(f"{edit.name} is what this run was given; ask what would follow from another one, with what_if")
     if kind in (Kind.PARAMETER, Kind.KEPT):
         return settings, _weight(edit, here)
     if edit.name in program.model.page.states or kind is Kind.STATE:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import warnings
 from tokenize import TokenError
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -41,7 +41,7 @@ def _tensor(member: Member) -> Tensor:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            shape, column_major, dtype = _header(head)
+            shape, column_major, dtype = header(head)
     except UNREADABLE:
         raise ModelFileError(f"{printable(member.name)} in it is no array of NumPy, or is damaged; get the file again") from None
     start, shape = head.tell(), checked_shape(shape)
@@ -57,8 +57,8 @@ def _tensor(member: Member) -> Tensor:
     return Tensor(shape, kind, read)
 
 
-def _header(head: io.BytesIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """Shape, True for columns first, type."""
+def header(head: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """The header of an array as numpy.save writes it: shape, True for columns first, type. Raises one of `UNREADABLE`."""
     version = np.lib.format.read_magic(head)
     if version == (1, 0):
         return np.lib.format.read_array_header_1_0(head)

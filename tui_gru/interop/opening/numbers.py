@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import warnings
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tui_gru.interop.errors import ModelFileError, printable
+from tui_gru.interop.formats.npz import UNREADABLE, header
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.tensors import Array
 
@@ -69,12 +73,17 @@ def array_of(value: Any, option: str) -> Array:
     if isinstance(value, (str, PathLike)):
         path = Path(value)
         try:
-            with path.open("rb") as file:
+            with path.open("rb") as file, warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                shape, _, dtype = header(file)
+                if math.prod(shape) * dtype.itemsize > os.fstat(file.fileno()).st_size - file.tell():
+                    raise ValueError("it is cut off")
+                file.seek(0)
                 array: Array = np.lib.format.read_array(file, allow_pickle=False)
         except OSError as error:
             reason = error.strerror or "it cannot be read"
             raise ModelFileError(f"{printable(path, 1000)}: {reason.lower()}; check the name", option=option) from None
-        except (ValueError, EOFError, MemoryError) as error:
+        except (*UNREADABLE, EOFError) as error:
             raise ModelFileError(
                 f"{printable(path, 1000)}: it is no array as numpy.save writes it: {printable(error, 100)}", option=option
             ) from None

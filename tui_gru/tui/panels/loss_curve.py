@@ -7,7 +7,7 @@ from textual.style import Style as TextStyle
 
 from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.given import GivenCorpus
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.loss_series import LossSeries
@@ -40,7 +40,7 @@ class LossCurve(Panel):
         number, epoch = snapshot.position.number, snapshot.program.num_batches
         self._has_loss = snapshot.program.knows_loss
         corpus = snapshot.corpus
-        self._text = corpus.text if isinstance(corpus, Corpus) else ""
+        self._text = "" if isinstance(corpus, GivenCorpus) else corpus.text
         self._vocab_size = snapshot.config.vocab_size
         other = snapshot.other
         names = () if other is None else (snapshot.branch, other.name)

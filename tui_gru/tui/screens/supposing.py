@@ -37,7 +37,11 @@ class SupposingScreen(LookingScreen):
                 warning=True,
             )
             return
-        if self.snapshot.program.names[ref.name].kind is Kind.INPUT:
+        is_input, given = self.snapshot.program.names[ref.name].kind is Kind.INPUT, self.snapshot.config.given
+        if is_input and given is not None and self.snapshot.program.model.page.inputs[ref.name].one_hot:
+            self.say("tokens are given, and stay as they are; change the row of the table instead", warning=True)
+            return
+        if is_input and given is None:
             await self.action_command(*self._character(ref))
             return
         value = self.snapshot.value(ref.name, ref.t)

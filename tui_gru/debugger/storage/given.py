@@ -1,0 +1,103 @@
+"""A run on one given batch in a session file: what it is, as a fact, and its numbers, as arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine.compiled import compiled
+from tui_gru.engine.given import Given, GivenBatch
+from tui_gru.engine.model import Structure
+from tui_gru.engine.weights import Weights
+
+KEY = "given"
+_TEXTS = ("title", "origin", "inputs_from", "fixed", "dtype")
+_OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
+
+
+def fact_of(given: Given) -> dict[str, Any]:
+    """What is to be written of a run as JSON."""
+    batch = given.batches[0]
+    return {
+        **{name: getattr(given, name) for name in _TEXTS},
+        "structure": asdict(given.structure),
+        "sizes": dict(given.sizes),
+        "learns": given.learns,
+        "loss": batch.loss if given.knows_loss and np.isfinite(batch.loss) else None,
+        "tolerance": batch.tolerance,
+        "said": batch.said(),
+    }
+
+
+def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
+    """Its numbers by name."""
+    batch = given.batches[0]
+    arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
+    arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # a mask as whole numbers
+    arrays |= {f"flow {i}": flow for i, flow in enumerate(batch.flows or ())}
+    recorded = None if batch.recorded is None else batch.recorded.flat
+    others = {"outside": batch.outside, "expected": batch.expected, "recorded": recorded}
+    return arrays | {name: array for name, array in others.items() if array is not None}
+
+
+def given_of(fact: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> Given:
+    """The run again. Raises `ValueError`, `KeyError` or `TypeError` where something does not fit, before memory is taken for it."""
+    structure = _structure(fact["structure"])
+    sizes = {str(axis): size for axis, size in fact["sizes"].items()}
+    inputs = {name.removeprefix("input "): array for name, array in arrays.items() if name.startswith("input ")}
+    T, B = next(iter(inputs.values())).shape[:2]
+    fits = all(type(size) is int and size > 0 for size in sizes.values()) and (sizes["T"], sizes["B"]) == (T, B)
+    if not fits or fact["dtype"] not in ("float32", "float64"):
+        raise ValueError("has sizes that do not fit its arrays")
+    model = compiled(structure, sizes, fact["dtype"])
+    if arrays["weights"].shape != (model.layout.size,):
+        raise ValueError("has other weights than its equations")
+    page, axes = model.model.page, model.model.axes
+    for name, declared in page.inputs.items():
+        if inputs[name].shape != (model.shape(axes[name])[:2] if declared.one_hot else model.shape(axes[name])):
+            raise ValueError(f"has the input {name} in another shape")
+        if declared.one_hot and not 0 <= inputs[name].min() <= inputs[name].max() < model.shape(axes[name])[-1]:
+            raise ValueError("has a token that its table does not have")
+    states = [model.shape(axes[state])[1:] for state in page.states]
+    if arrays["states"].shape != (sum(int(np.prod(shape)) for shape in states),):
+        raise ValueError("has first states of another shape")
+    outside, learns = arrays.get("outside"), bool(fact["learns"])
+    flows = [arrays[f"flow {i}"] for i in range(len(states))] if learns else None
+    given = outside is not None and outside.shape == model.shape(axes[page.outputs[0]])
+    if learns and (not given or [flow.shape for flow in flows or ()] != states):
+        raise ValueError("has gradients from outside of another shape")
+    dtype = np.dtype(fact["dtype"])
+    recorded = arrays.get("recorded")
+    if recorded is not None and recorded.shape != arrays["weights"].shape:
+        raise ValueError("has recorded gradients of another shape")
+    said, loss = str(fact["said"]), fact["loss"]
+    batch = GivenBatch(
+        weights=Weights(model.layout, np.array(arrays["weights"], dtype)),
+        inputs={name: array.astype(np.intp) if page.inputs[name].one_hot else array for name, array in inputs.items()},
+        states=np.array(arrays["states"], dtype),
+        outside=outside,
+        flows=flows,
+        expected=arrays.get("expected"),
+        loss=float("nan") if loss is None else float(loss),
+        tolerance=None if fact["tolerance"] is None else float(fact["tolerance"]),
+        recorded=None if recorded is None else Weights(model.layout, np.array(recorded, dtype)),
+        said=lambda: said,
+    )
+    title, origin, inputs_from, fixed, _ = (str(fact[name]) for name in _TEXTS)
+    return Given(
+        title, origin, inputs_from, structure, sizes, fact["dtype"], (batch,), fixed, learns=learns, knows_loss=loss is not None
+    )
+
+
+def _structure(fact: Mapping[str, Any]) -> Structure:
+    """Raises as `given_of`."""
+    kinds = {name: type(value) for name, value in asdict(Structure()).items()}
+    if fact.keys() != kinds.keys() or any(type(fact[name]) is not kind for name, kind in kinds.items()):
+        raise ValueError("has another structure than a model")
+    if any(fact[name] not in allowed for name, allowed in _OWN.items()) or not 1 <= fact["layers"] <= 1000:
+        raise ValueError("has a model that is not given")
+    return Structure(**fact)
