@@ -138,6 +138,18 @@ async def test_the_keys_of_the_units() -> None:
         assert panel.unit == like.what
 
 
+async def test_curves_that_are_kept() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "h space down down space down")
+        panel = app.screen.overlay
+        assert len(panel.picked) == 2
+        for unit in panel.picked:
+            assert panel.plain_text().count(f"unit {unit + 1} ") >= 2  # its row, and its curve
+        await press(pilot, "up space")
+        assert len(panel.picked) == 1
+
+
 async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
     app = opened(LARGE)
     async with app.run_test(size=(160, 50)) as pilot:
@@ -202,6 +214,17 @@ async def test_influence_of_every_prediction_of_the_batch() -> None:
         await press(pilot, "up up left enter")
         leaf = app.screen.overlay.leaf
         assert (leaf.root.number.name, leaf.root.number.t) == ("y_hat", 4)
+
+
+async def test_influence_on_another_character_than_the_likeliest() -> None:
+    app = opened(LARGE)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, f"5s {typed('influence w')}")
+        panel = app.screen.overlay
+        assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
+        assert "gives “w”" in panel.plain_text()
+        await press(pilot, f"escape {typed('influence ?')}")
+        assert "'?' is no character of the vocabulary" in app.screen.query_one(BottomLine).message
 
 
 # Losses

@@ -191,6 +191,12 @@ def _units(screen: MainScreen, rest: str) -> None:
     screen.show_units(name, row)
 
 
+def _influence(screen: MainScreen, rest: str) -> None:
+    reader = Reader(rest, "influence, or influence t (a space as ' ')")
+    character = reader.character() if reader.left else None
+    screen.action_influence(character)
+
+
 def _class(screen: MainScreen, rest: str) -> None:
     screen.sort_units(rest)
 
@@ -274,7 +280,7 @@ COMMANDS = (
     ),
     Command(("units",), "units $h", "a value of every unit over the text; row 1 after it: over a row of the batch", _units),
     Command(("class",), "class quotes", "sort the units by a class of characters, or by the characters typed", _class),
-    Command(("influence",), "influence", "what this prediction depends on", lambda screen, rest: screen.action_influence()),
+    Command(("influence",), "influence", "what this prediction depends on; a character after it: of that one", _influence),
     Command(("losses",), "losses", "where the loss is made, and the hardest places", lambda screen, rest: screen.action_losses()),
     Command(("arrays",), "arrays", "every array in a line", lambda screen, rest: screen.action_arrays()),
     Command(("undo", "u"), "undo", "undo the last change", lambda screen, rest: screen.action_undo()),

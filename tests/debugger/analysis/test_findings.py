@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from tests.debugger.models import parametrize
 from tests.soak.healthy import block
 from tui_gru import Session
 from tui_gru.debugger.analysis.findings.table import TABLE
@@ -180,11 +181,45 @@ def test_it_is_found_where_it_is_and_not_where_it_nearly_is(name):
     for each in found:
         assert all((each.title, each.meaning, each.cure, each.evidence))
         assert each.meaning.endswith(".")
+    can_be_followed(shows, found)
+
+
+def can_be_followed(session, findings):
+    """Every number that is evidence has an origin, with the value that was said."""
+    for each in findings:
         for evidence in each.evidence:
-            if evidence.number is None:
-                continue
-            node = shows.origin(evidence.number)
-            assert node.value == evidence.value or (math.isnan(node.value) and math.isnan(evidence.value))
+            if evidence.number is not None:
+                assert same(session.origin(evidence.number).value, evidence.value)
+        assert each.tick is None or session.seek(each.tick).tick == each.tick
+
+
+def same(one, other):
+    return one == other or (math.isnan(one) and math.isnan(other))
+
+
+@parametrize()
+@pytest.mark.parametrize("rate", [None, 1e3, 3e37])
+def test_any_run_can_be_asked_anywhere(model, rate):
+    session = Session(**model, **({} if rate is None else {"learning_rate": rate}))
+    for learning, batches, timesteps in ((False, 0, 0), (False, 2, 1), (True, 1, 0), (True, 7, 1)):
+        session.learning = learning
+        session.step("batch", batches)
+        session.step("timestep", timesteps)
+        here = session.position
+        found = session.findings()
+        can_be_followed(session, found)
+        session.seek(here)
+        assert repr(session.findings()) == repr(found)  # NaN is not equal to itself
+
+
+def test_a_run_that_was_changed_by_hand_can_be_asked():
+    session = run(9, **LEARNED)
+    session.seek("e1 b3 t2")
+    session.edit("Wy", (0, 0), 3e38)
+    session.step("batch", 4)
+    found = session.findings()
+    assert "softmax-underflow" in {each.name for each in found}
+    can_be_followed(session, found)
 
 
 @pytest.mark.parametrize("seed", range(8))

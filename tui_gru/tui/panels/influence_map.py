@@ -90,7 +90,7 @@ class InfluenceMap(Overlay):
         name = program.writer.name(program.loss_names.prediction or program.model.page.output)
         if found.text:
             char, last = shown_char(program.config.vocabulary[found.character]), shown_char(found.text[found.at])
-            return f"after “{last}” {name} gives the likeliest character, “{char}”, {np.exp(found.value):.4f}"
+            return f"after “{last}” {name} gives “{char}” {np.exp(found.value):.4f}"
         return f"entry {found.character + 1} of {name} is {found.value:+.4f}"
 
     def _parts(self) -> Wide:

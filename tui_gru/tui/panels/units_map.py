@@ -33,7 +33,8 @@ SORTS = ("by class", "by variation", "by number", "like this one")
 _NOTES = 24  # cells for what a unit goes with, where there is the width
 _WIDE = 90
 _WIDEST = 6  # cells of a character, in a row of few
-_FOOT = 5  # rows under the map: the curve, and where the unit is on
+_FOOT = 5  # rows under the map: the curve of the unit, and where it is on
+_PICKED = 4  # units whose curves are kept, at most
 _HALF = 0.5  # of the scale: from there on a cell has a sign, so that colour does not stand alone
 _WEAK = 0.1  # a correlation under this is not worth saying
 _NOT_FINITE = LEVELS * 3
@@ -56,6 +57,7 @@ class UnitsMap(Overlay):
         Binding("less_than_sign", "place(-1)", "The one before", show=False),
         Binding("slash", "class", "A class of characters", show=False),
         Binding("tab", "sort", "Sort", show=False),
+        Binding("space", "pick", "Keep its curve", show=False),
         Binding("r", "row", "Row or text", show=False),
         Binding("enter", "choose", "Explain, or go there", show=False),
     ]
@@ -88,6 +90,7 @@ class UnitsMap(Overlay):
         self._room, self._cell = (1, 1), 1  # units and characters in view, and cells of a character
         self._snapshot: Snapshot | None = None
         self._places: list[int] = []
+        self.picked: list[int] = []
         self._sort = SORTS[0] if self._notes else SORTS[1]
         self._arrange()
         self.unit = self._order[0]
@@ -130,7 +133,7 @@ class UnitsMap(Overlay):
         palette = self.palette
         label = max(cell_len(self._called(unit)) for unit in (0, self.activity.units - 1)) + 1
         notes = _NOTES if width >= _WIDE and self._notes else 0
-        room, down = max(width - label - notes, 1), max(min(height - 1 - _FOOT, self.activity.units), 1)
+        room, down = max(width - label - notes, 1), max(min(height - 1 - _FOOT - len(self._kept), self.activity.units), 1)
         self._cell = min(max(room // max(len(self.activity.values), 1), 1), _WIDEST)
         across = room // self._cell
         self._room = (down, across)
@@ -176,15 +179,25 @@ class UnitsMap(Overlay):
         yield Segment(shown[at:after], palette.cursor)
         yield Segment(shown[after:], palette.dim)
 
-    def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[Row]:
-        activity, unit = self.activity, self.unit
+    @property
+    def _kept(self) -> list[int]:
+        """The units picked out, but for that under the cursor, which has its curve in any case."""
+        return [unit for unit in self.picked if unit != self.unit]
+
+    def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> Row:
+        """A unit as columns under the characters."""
         scale, (low, _) = self._scale()
-        values = activity.unit(unit)[here]
-        column = palette.glyphs.column
+        values, column = self.activity.unit(unit)[here], palette.glyphs.column
         parts = np.nan_to_num((values / scale if low == 0 else (values / scale + 1) / 2), nan=0.0)
         levels = np.clip(np.rint(parts * (len(column) - 1)), 0, len(column) - 1).astype(int)
         bars = "".join(column[k] * self._cell for k in levels.tolist())
-        yield (Segment(self._called(unit).ljust(label), palette.accent), Segment(bars, palette.gate))
+        ink = palette.accent if unit == self.unit else palette.plain
+        return (Segment(self._called(unit).ljust(label), ink), Segment(bars, palette.gate))
+
+    def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[Row]:
+        activity, unit = self.activity, self.unit
+        for each in (*self._kept, unit):
+            yield self._curve(palette, each, label, here)
         now = activity.unit(unit)[self.at]
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
@@ -225,7 +238,15 @@ class UnitsMap(Overlay):
         name = program.writer.name(activity.name) if program is not None else activity.name
         of = f"row {activity.row + 1}, live" if activity.row is not None else f"the text, {self._of}"
         sort = f"with {self._class}" if self._class and self._sort == SORTS[0] else self._sort
-        hints = [f"tab: {sort}", "/ class", "< > where it is on", "r row or text", "enter there", with_keys(self, "<stop> closes")]
+        hints = [
+            f"tab: {sort}",
+            "/ class",
+            "< > where it is on",
+            "r row or text",
+            "space keeps",
+            "enter there",
+            with_keys(self, "<stop> closes"),
+        ]
         count = f"{self.at + 1:,} of {len(activity.values):,}"
         self.set_titles(f"{name} over {of} · {count}", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
         self.refresh_content()
@@ -263,6 +284,14 @@ class UnitsMap(Overlay):
         sorts = SORTS if self._notes else SORTS[1:]
         self._sort = sorts[(sorts.index(self._sort) + 1) % len(sorts)]
         self._arrange()
+        self._changed()
+
+    def action_pick(self) -> None:
+        """Keep the curve of the unit under the cursor, or no longer; of too many the newest stay."""
+        if self.unit in self.picked:
+            self.picked.remove(self.unit)
+        else:
+            self.picked = [*self.picked, self.unit][-_PICKED:]
         self._changed()
 
     def action_class(self) -> None:

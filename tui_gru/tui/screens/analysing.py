@@ -113,15 +113,15 @@ class AnalysingScreen(ExplainingScreen):
 
     # What a prediction depends on
 
-    def action_influence(self) -> None:
-        self.show_influence(self.view.row or 0, self.snapshot.position.t)
+    def action_influence(self, character: str | None = None) -> None:
+        self.show_influence(self.view.row or 0, self.snapshot.position.t, character)
 
-    def show_influence(self, row: int, t: int) -> None:
-        """What the prediction of a row after a timestep of this batch depends on, 0-based."""
+    def show_influence(self, row: int, t: int, character: str | None = None) -> None:
+        """What the prediction of a row after a timestep of this batch depends on, 0-based; of a character, or the likeliest."""
         found: list[Influence] = []
 
         def look(progress: Any) -> None:
-            found.append(self.session.influence(row, t))
+            found.append(self.session.influence(row, t, character=character))
 
         self.do(look, batches=None, then=lambda: self._cover_influence(found[0]) if found else None, opens=True)
 

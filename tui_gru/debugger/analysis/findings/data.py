@@ -10,6 +10,7 @@ import numpy as np
 from tui_gru.debugger.analysis.findings.examined import Examined
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, listed
 from tui_gru.debugger.analysis.influence import influence_of_rows
+from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.corpus import Corpus
@@ -100,11 +101,12 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
         return
     batch = int(learned[-1])
     handed_on = f"d{x.program.model.page.before(x.program.main_state)}"
-    array = np.abs(x.record(batch).array(handed_on)[0])
-    if not array.any():
+    array = x.record(batch).array(handed_on)[0]
+    largest = largest_entry(array)
+    if largest is None or not array.any():
         return
-    row, unit = map(int, np.unravel_index(np.nanargmax(array), array.shape))
-    value = float(x.record(batch).array(handed_on)[0, row, unit])
+    row, unit = largest
+    value = float(array[largest])
     passed = batch % x.program.num_batches
     yield Finding(
         "gradient-into-earlier-batches",
