@@ -11,6 +11,11 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
 
+def own(line, *, state=True):
+    """Options of a cell of one line, which reads one-hot characters alone."""
+    return {"cell": "own.cell", "cell_text": f"{'state h : H' if state else '#'}\nparameters Wh(V H) Uh\n{line}"}
+
+
 @pytest.mark.parametrize(
     ("options", "option", "message"),
     [
@@ -59,6 +64,10 @@ from tui_gru.engine.errors import TuiGruError
             r"the name 'a\x1b[2J.cell' has characters that cannot be shown",
         ),
         ({"cell": "nowhere.cell"}, "cell", "nowhere.cell: No such file"),
+        (own("h = tanh(x Wh)\n", state=False), "cell", "own.cell: a cell needs a state that one timestep leaves to the next"),
+        (own("h = tanh(x + h_prev Uh)"), "cell", "own.cell:3:5: h is (B, H), but its line gives (B, V)"),
+        (own("h = tanh(x Wh + h_prev Uh)") | {"layers": 2}, "cell", "h_l0 Wh_l1 does not fit: h_l0 is (B, H), Wh_l1 is (V, H)"),
+        (own("h = tanh(x Wh + h_prev Uh)") | {"embedding": 5}, "cell", "x Wh does not fit: x is (B, D), Wh is (V, H)"),
         ({"layers": 0}, "layers", "layers must be from 1 to 16, not 0"),
         ({"layers": 17}, "layers", "layers must be from 1 to 16, not 17"),
         ({"embedding": -1}, "embedding", "embedding must be 0 or more, not -1"),

@@ -198,6 +198,8 @@ async def test_edits_fork_in_the_past_and_can_be_undone() -> None:
 async def test_a_nan_stops_a_run_and_is_said() -> None:
     async with driving(learning_rate=3e38) as d:
         await d.type("l", "50n")
+        assert "the largest weight grew" in d.says
+        await d.type("50n", "50n")
         assert "not finite" in d.says
         assert d.session.position.number < 49
 

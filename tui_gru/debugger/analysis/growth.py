@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.analysis.flow import norms_over_time
 from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
@@ -181,4 +180,6 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
 
 def _norms(array: Array) -> list[float]:
     """At each timestep; infinite where an entry is NaN."""
+    from tui_gru.debugger.analysis.flow import norms_over_time  # late: most runs do not explode
+
     return [math.inf if math.isnan(norm) else norm for norm in norms_over_time(array)]
