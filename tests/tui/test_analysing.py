@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from textual.pilot import Pilot
 
+from tests.debugger.models import parametrize
 from tests.screenshots import LARGE_TEXT, typed
 from tui_gru.debugger.analysis.classes import class_of
 from tui_gru.engine.config import Config
@@ -278,6 +279,21 @@ async def test_the_next_saturated_unit() -> None:
         panel.action_move(panel.names.index("z"))
         await press(pilot, ">")
         assert app.screen.overlay.leaf.root.number.index == (0, 3)
+
+
+# Any model
+
+
+@parametrize("lstm", "rnn both ways", "own cell")
+@pytest.mark.parametrize("rate", [0.1, 3e37], ids=["well", "not finite"])
+async def test_every_panel_of_any_model(model: dict[str, Any], rate: float) -> None:
+    app = opened({**model, "learning_rate": rate})
+    async with app.run_test(size=(80, 24)) as pilot:
+        for keys in ("! down", "l 3n s ! down", "h down right tab tab > r", "y right tab", "d tab tab down", "W down"):
+            await press(pilot, keys)
+            overlay, message = app.screen.overlay, app.screen.query_one(BottomLine).message
+            assert "internal error" not in message + ("" if overlay is None else overlay.plain_text())
+            await press(pilot, "escape escape")
 
 
 # Pictures

@@ -198,7 +198,7 @@ def same(one, other):
 
 
 @parametrize()
-@pytest.mark.parametrize("rate", [None, 1e3, 3e37])
+@pytest.mark.parametrize("rate", [None, 3e37])
 def test_any_run_can_be_asked_anywhere(model, rate):
     session = Session(**model, **({} if rate is None else {"learning_rate": rate}))
     for learning, batches, timesteps in ((False, 0, 0), (False, 2, 1), (True, 1, 0), (True, 7, 1)):
@@ -222,6 +222,6 @@ def test_a_run_that_was_changed_by_hand_can_be_asked():
     can_be_followed(session, found)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_found_in_a_healthy_run(seed):
     block(seed)

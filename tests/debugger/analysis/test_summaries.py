@@ -78,6 +78,16 @@ def test_nothing_but_nan():
     assert found.counts.sum() == 0
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("values", [[3e38, -3e38], [3e37, 3e37], [0, 0], [1e-44, 1e-44], [1, 1], [1, 1.0000001]])
+def test_numbers_of_any_size_have_a_histogram(values, dtype):
+    array = np.array([values, values]).astype(dtype)
+    found = summary(array)
+    assert found.counts.sum() == 4
+    assert found.edges[0] <= array.min() <= array.max() <= found.edges[-1]
+    assert np.isfinite(found.edges).all()
+
+
 def test_a_number_and_an_empty_array():
     assert summary(np.array(3.0)).peak == ()
     assert summary(np.empty((0, 4))).entries == 0

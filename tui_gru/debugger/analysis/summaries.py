@@ -14,6 +14,7 @@ from tui_gru.engine.weights import Array
 NEAR_ZERO = 0.05  # of the largest magnitude that there can be, or that there is: too little to be seen on a colour scale
 DEAD = 1e-3  # of the same: a unit that varies by less is dead
 BINS = 24
+_ROUNDING, _LARGE = 1e-5, 1e30
 
 Index = tuple[int, ...]
 
@@ -62,7 +63,7 @@ def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, ne
     smallest, largest = (float(numbers.min()), float(numbers.max())) if numbers.size else (np.nan, np.nan)
     scale = max(abs(limits.low), abs(limits.high)) if limits else max(abs(smallest), abs(largest))
     low, high = (limits.low, limits.high) if limits else (smallest, largest)
-    counts, edges = np.histogram(numbers, bins, (low, high) if numbers.size else (0, 1))
+    counts, edges = _histogram(numbers, bins, low, high)
     return Summary(
         entries=values.size,
         finite=numbers.size,
@@ -82,12 +83,23 @@ def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, ne
     )
 
 
+def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """The counts between `low` and `high`, and the edges. Entries of one size are in the middle of a range around it."""
+    if not numbers.size:
+        low, high = 0.0, 1.0
+    elif high - low <= _ROUNDING * max(abs(low), abs(high)):
+        spare = max(abs(low), abs(high)) / 2 or 0.5
+        low, high = low - spare, high + spare
+    fits = 1 / _LARGE < high - low < _LARGE  # into float32
+    return np.histogram(numbers if fits else numbers.astype(np.float64), bins, (low, high))
+
+
 def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.intp]:
     """The units (last axis) whose entries lie within `dead` · `scale` of each other; none where a unit has one entry."""
     rows = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
     if len(rows) < 2:
         return np.empty(0, np.intp)
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore", over="ignore"):
         return np.flatnonzero(rows.max(axis=0) - rows.min(axis=0) <= dead * scale)
 
 
