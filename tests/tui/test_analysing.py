@@ -9,7 +9,7 @@ import pytest
 from textual.pilot import Pilot
 
 from tests.debugger.models import parametrize
-from tests.screenshots import LARGE_TEXT, typed
+from tests.screenshots import typed
 from tui_gru.debugger.analysis.classes import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
@@ -23,7 +23,12 @@ from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.units_map import UnitsMap
 from tui_gru.tui.screenshot import single_keys, until_idle
 
-LARGE = {"text": LARGE_TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12, "seed": 2}
+TEXT = (
+    "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
+    "it was the epoch of belief, it was the epoch of incredulity, it was the season of Light, it was the season of Darkness, "
+    "it was the spring of hope, it was the winter of despair.\n"
+)
+LARGE = {"text": TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12, "seed": 2}
 
 
 async def press(pilot: Pilot[Any], keys: str) -> None:
