@@ -223,7 +223,7 @@ def softmax_underflow(x: Examined) -> Iterator[Finding]:
             f"{x.written(name)} is exactly 0 for {counted(int(zeros.sum()), 'entry')}",
             f"The probability is too small for {x.config.dtype}. The loss written as in the tutorial, y ⊙ log ŷ, is then "
             f"{term}; here log and softmax are taken together, which stays finite.",
-            "compute log_softmax at once, not the logarithm of a softmax, or use --dtype float64; smaller weights give less extreme odds",
+            "compute log_softmax at once, not the log of a softmax, or use --dtype float64; smaller weights give less extreme odds",
             (
                 Evidence(
                     f"{x.written(name)}[row {row + 1}, {x.quoted(x.config.vocabulary[char])}] = 0 at t {t + 1} of {x.at(batch)}",
