@@ -68,8 +68,7 @@ OTHERS = [of_another_convention, of_tokens, of_a_module, of_a_recording]
 @pytest.mark.parametrize(
     ("size", "make"),
     list(zip([*SIZES[:3], SIZES[0]], OTHERS, strict=True)),
-    ids=str,
-    ids=lambda each: getattr(each, "__name__", None),
+    ids=lambda each: getattr(each, "__name__", str(each)),
 )
 async def test_every_key_is_answered_in_other_given_runs(
     tmp_path: Path, size: tuple[int, int], make: Callable[[Path], Session]
