@@ -76,7 +76,7 @@ def own(line, *, state=True):
         ({"optimizer": "lion"}, "optimizer", "one of sgd, momentum, adam, not 'lion'"),
         ({"clip": -1}, "clip", "must be finite and not negative, not -1.0; 0 turns it off"),
         ({"clip": float("nan")}, "clip", "must be finite and not negative, not nan"),
-        ({"init": "zeros"}, "init", "one of tutorial, torch, not 'zeros'"),
+        ({"init": "zeros"}, "init", "one of tutorial, torch, file, not 'zeros'"),
         ({"layout": "random"}, "layout", "one of tutorial, contiguous, not 'random'"),
     ],
 )

@@ -118,7 +118,7 @@ def test_no_name_of_a_cell_or_of_an_update_stands_in_the_code() -> None:
         for piece in (shipped(kind, name) for name in names_of(kind)):
             names |= {*piece.states, *piece.parameters, *piece.inputs, *piece.settings, *(line.target for line in piece.lines)}
             names |= {node.label for line in piece.lines for node in line.formula.walk()}
-    names = {name for name in names if len(name) > 1} - {"grad_norm", "learning_rate", "clip", "limit", "new"}
+    names = {name for name in names if len(name) > 1} - {"grad_norm", "learning_rate", "clip", "limit", "new", "token"}
     found = []
     for path in [path for folder in ("tui", "debugger", "engine") for path in sorted((PACKAGE / folder).rglob("*.py"))]:
         tree = ast.parse(path.read_text(encoding="utf-8"))

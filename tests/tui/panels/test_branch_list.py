@@ -129,7 +129,7 @@ async def test_d_deletes_when_y_says_so():
         where = d.session.position
         await d.type("d", "s")  # anything but y is no, and nothing else
         assert (d.session.position, d.session.branches) == (where, ("main", "main~1"))
-        await d.type("y", "d", "y")
+        await d.type("d", "y")
         assert (d.says, d.session.branches) == ("main~1 is deleted", ("main",))
         assert panel.chosen == "main"
 
