@@ -12,12 +12,13 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.commands import execute
 from tui_gru.tui.screenshot import single_keys, until_checked, until_idle
+from tui_gru.tui.terminal.drawn import drawn_lines
 
 GREEK = "αβγ η σΣ tŷ e\u0301 日本 ①\u200d " * 30
 
 
 def rows(app: Any) -> list[str]:
-    return [strip.text for strip in app.screen._compositor.render_strips()]
+    return [strip.text for strip in drawn_lines(app.screen)]
 
 
 async def see(pilot: Any, *keys: str) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from textual import events
 
-from tests.tui.test_keyboard import burst, settled
+from tests.tui.terminal.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage import error_reports

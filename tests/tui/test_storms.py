@@ -10,10 +10,10 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui import keyboard
 from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.screens import running
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.terminal import keyboard
 from tui_gru.tui.widgets.panel import Panel
 
 KEYS = """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.tui.test_keyboard import settled
+from tests.tui.terminal.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.commands import COMMANDS
 from tui_gru.tui.panels.bottom_line import BottomLine

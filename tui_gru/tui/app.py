@@ -19,20 +19,19 @@ from textual import events
 from textual.app import App, SystemCommand
 from textual.driver import Driver
 from textual.filter import LineFilter
-from textual.message import Message
 from textual.screen import Screen
-from textual.worker import WorkerFailed
 
 from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.ending import EndingSignals
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
-from tui_gru.tui.keyboard import Fence, Keyboard
 from tui_gru.tui.keys import VERBS
 from tui_gru.tui.plain_lines import PlainLines
 from tui_gru.tui.safe_lines import SafeLines
 from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.terminal.ending import EndingSignals
+from tui_gru.tui.terminal.guarded import GuardedApp
+from tui_gru.tui.terminal.keyboard import Fence, Keyboard
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
@@ -40,7 +39,7 @@ SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 TOO_MANY = 20  # errors in a second
 
 
-class TuiGruApp(App[None]):
+class TuiGruApp(GuardedApp):
     """The debugger on a session. `own_keys` are a person's keys by verb id."""
 
     TITLE = "tui-gru"
@@ -53,7 +52,7 @@ class TuiGruApp(App[None]):
         super().__init__()
         self.session = session
         self.main: MainScreen | None = None  # it may go on in another session
-        self.keyboard = Keyboard(self, self._say_problem)
+        self.keyboard = Keyboard(self, super().on_event, self.failed)
         self._signals = EndingSignals()
         self._problems: list[float] = []  # when they were said
         self.glyphs = glyphs or glyphs_for(sys.stdout.encoding)
@@ -72,11 +71,11 @@ class TuiGruApp(App[None]):
             named = os.environ.get("TEXTUAL_DRIVER")
             raise TuiGruError(f"TEXTUAL_DRIVER is {named!r}, which cannot be loaded: {error}; unset it, or name a driver") from None
         if usual.__name__ == "LinuxDriver":  # there is none on Windows
-            from tui_gru.tui.driver import PromptDriver
+            from tui_gru.tui.terminal.driver import PromptDriver
 
             return PromptDriver
         if usual.__name__ == "WebDriver":
-            from tui_gru.tui.web_driver import ServedDriver
+            from tui_gru.tui.terminal.web_driver import ServedDriver
 
             return ServedDriver
         return usual
@@ -106,36 +105,22 @@ class TuiGruApp(App[None]):
 
     # What goes wrong
 
-    async def _dispatch_message(self, message: Message) -> None:
-        try:
-            await super()._dispatch_message(message)
-        except Exception as error:
-            self._say_problem(error, f"dealing with {type(message).__qualname__}")
-
-    def _say_problem(self, error: Exception, doing: str) -> None:
+    def failed(self, error: Exception, doing: str) -> None:
         """Say it on the main screen, and go on. The program ends where there is no such screen, or where errors follow at once."""
         now = time.monotonic()
         self._problems = [then for then in self._problems if now - then < 1] + [now]
         if self.main is None or not self.main.is_mounted or len(self._problems) > TOO_MANY:
-            super()._handle_exception(error)
+            self.end_with(error)
         else:
-            self.main.say_problem(error, doing)
+            self.main.failed(error, doing)
 
-    def _handle_exception(self, error: Exception) -> None:
-        """What Textual ends a program for: what goes wrong in a worker, in a callback, in drawing."""
-        if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
-            error = error.error
-        self._say_problem(error, "the screen's own work")
+    def last_words(self, error: Exception) -> str:
+        from tui_gru.debugger.storage.error_reports import reported  # late: it is hardly ever needed
 
-    def _fatal_error(self) -> None:
-        """Leave with one line, and a report, in the place of Textual's traceback."""
-        from tui_gru.debugger.storage.error_reports import reported
-
-        assert self._exception is not None
-        self.panic(f"tui-gru: {reported(self._exception, 'opening or drawing the screen')}")
+        return f"tui-gru: {reported(error, 'opening or drawing the screen')}"
 
     def action_command_palette(self) -> None:
-        from tui_gru.tui.command_palette import Palette  # late: few open it
+        from tui_gru.tui.terminal.palette import Palette  # late: few open it
 
         if not any(isinstance(screen, Palette) for screen in self.screen_stack):
             self.push_screen(Palette())

@@ -16,6 +16,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.equations.writing import Writer, latex_text
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.svg import mend
+from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref
 
@@ -55,7 +56,7 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
         case ".svg":
             return what, _picture(screen.app, panel)
         case ".txt":
-            return what, derivation.text() if derivation else panel.plain_text() if panel else _text(_drawn(screen.app))
+            return what, derivation.text() if derivation else panel.plain_text() if panel else _text(drawn_lines(screen))
     if derivation:
         return what, derivation.text(latex=True)
     if panel and (values := panel.shown()):
@@ -77,10 +78,6 @@ def _named(writer: Writer, ref: Ref, minus: str) -> str:
     return f"{name} - {{{name}}}_{{{latex_text(minus)}}}" if minus else name
 
 
-def _drawn(app: App[None]) -> list[Strip]:
-    return app.screen._compositor.render_strips()
-
-
 def _text(strips: list[Strip]) -> str:
     return "".join(f"{strip.text.rstrip()}\n" for strip in strips)
 
@@ -90,7 +87,7 @@ def _picture(app: App[None], panel: Panel | None) -> str:
     if panel is None:
         return app.export_screenshot(title="tui-gru")
     x, y, width, height = panel.region
-    strips = [strip.crop(x, x + width) for strip in _drawn(app)[y : y + height]]
+    strips = [strip.crop(x, x + width) for strip in drawn_lines(app.screen)[y : y + height]]
     console = Console(
         width=width, height=height, file=StringIO(), force_terminal=True, color_system="truecolor", record=True,
         legacy_windows=False, safe_box=False,

@@ -58,13 +58,13 @@ class CommandLine(Input):
 
     async def on_key(self, event: Key) -> None:
         """All keys take effect in the order in which they were typed: none that waits behind enter becomes part of the command."""
-        bindings = self._bindings.key_to_bindings.get(event.key, ())
-        if bindings or not self.display:
+        bound = self.screen.active_bindings.get(event.key)
+        own = bound is not None and bound.node is self
+        if own or not self.display:
             event.stop()
             event.prevent_default()
-        for binding in bindings:
-            if self.display:
-                await self.run_action(binding.action)
+        if bound is not None and own and self.display:
+            await self.run_action(bound.binding.action)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """None for what has to wait while a run goes on."""

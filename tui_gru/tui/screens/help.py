@@ -17,7 +17,7 @@ from tui_gru.tui.commands import COMMANDS
 from tui_gru.tui.examples import example
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import key_signs
-from tui_gru.tui.keys import GROUPS, VERBS
+from tui_gru.tui.keys import GROUPS, KEYS, VERBS
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
@@ -32,14 +32,14 @@ class HelpScreen(ModalScreen[None]):
     HelpScreen { align: center middle; }
     HelpScreen > HelpPanel { width: 96%; max-width: 168; height: auto; max-height: 100%; }
     """
-    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Close", show=False)]
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,q,question_mark", "dismiss", "Close", show=False),
+        *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remapped as these
+    ]
 
     def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
         super().__init__()
         self._keymap, self._program = keymap, program
-        for verb in ("help", "stop", "quit"):
-            if verb in keymap:
-                self._bindings.bind(keymap[verb], "dismiss", show=False)
 
     def compose(self) -> ComposeResult:
         yield HelpPanel(self._keymap, self._program)

@@ -268,7 +268,7 @@ class MainScreen(
         try:
             execute(self, event.command)
         except Exception as error:
-            self.say_problem(error, f"the command {event.command!r}")
+            self.failed(error, f"the command {event.command!r}")
 
     def on_command_line_left(self) -> None:
         self.set_focus(self._came_from)

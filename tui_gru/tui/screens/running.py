@@ -6,21 +6,20 @@ import time
 from collections.abc import Callable
 
 from textual import work
-from textual.message import Message
-from textual.screen import Screen
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.session.travelling import Progress
 from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out, problem_of
+from tui_gru.tui.terminal.guarded import GuardedScreen
 
 AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
 FADING = 0.8  # how fast it is forgotten that a batch was slow: it may have been the machine
 FEW = 8  # batches: more are never done at once, since what they cost may not have been seen yet
 
 
-class RunningScreen(Screen[None]):
+class RunningScreen(GuardedScreen):
     """Subclasses say how to speak (`say`) and how to show what has come about (`show_now`)."""
 
     def __init__(self, session: Session) -> None:
@@ -35,7 +34,7 @@ class RunningScreen(Screen[None]):
         """Say something, until the next key."""
         raise NotImplementedError
 
-    def say_problem(self, error: Exception, doing: str) -> None:
+    def failed(self, error: Exception, doing: str) -> None:
         """Say what is wrong. Of an error that nothing expects a report is written; `doing` says what was being done."""
         problem = problem_of(error, doing)
         if self.is_attached:  # else the program is about to end
@@ -93,19 +92,10 @@ class RunningScreen(Screen[None]):
         try:
             verb(None)
         except Exception as error:
-            self.say_problem(error, "a verb")
+            self.failed(error, "a verb")
             self._then = None
         self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / max(batches, 1))
         self._shown_and_done()
-
-    async def _dispatch_message(self, message: Message) -> None:
-        """Say what goes wrong while a message is dealt with: one error must end neither the screen nor the session."""
-        try:
-            await super()._dispatch_message(message)
-        except Exception as error:
-            if not self.is_mounted:
-                raise
-            self.say_problem(error, f"dealing with {type(message).__qualname__}")
 
     @work(thread=True, exclusive=True, exit_on_error=True)
     def _work(self, verb: Verb) -> None:

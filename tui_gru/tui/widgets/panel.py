@@ -9,13 +9,12 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
-from textual.message import Message
-from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette
+from tui_gru.tui.terminal.guarded import GuardedScroll
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Ref
@@ -44,7 +43,7 @@ class Rows(Sequence[Strip]):
         return row
 
 
-class Panel(ScrollView, can_focus=True):
+class Panel(GuardedScroll, can_focus=True):
     """Subclasses implement `build`; call `refresh_content` when what it would return has changed.
 
     Content larger than the panel scrolls, with keys and wheel, and with scroll bars only where they are needed.
@@ -139,16 +138,6 @@ class Panel(ScrollView, can_focus=True):
 
     def on_mount(self) -> None:
         self.set_class(self.palette.glyphs is ASCII, "-ascii")
-
-    async def _dispatch_message(self, message: Message) -> None:
-        """What goes wrong while a message is dealt with is for the screen to say: the panel goes on."""
-        try:
-            await super()._dispatch_message(message)
-        except Exception as error:
-            say = getattr(self.screen, "say_problem", None) if self.is_attached else None
-            if say is None:
-                raise
-            say(error, f"dealing with {type(message).__qualname__} in {type(self).__name__}")
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._ground = self.rich_style  # once a picture: working it out for every line took an eighth of a redraw

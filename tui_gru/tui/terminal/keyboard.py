@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
-from textual import actions, events
-from textual._callback import invoke
+from textual import events
 from textual.app import App
-from textual.dom import DOMNode
 from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.screen import Screen
@@ -52,8 +50,10 @@ class Keyboard:
     is given to `failed`, with words for what was being done, and the next key is dealt with.
     """
 
-    def __init__(self, app: App[Any], failed: Callable[[Exception, str], None]) -> None:
-        self._app, self._failed = app, failed
+    def __init__(
+        self, app: App[Any], hand_on: Callable[[events.Event], Awaitable[None]], failed: Callable[[Exception, str], None]
+    ) -> None:
+        self._app, self._hand_on, self._failed = app, hand_on, failed
         self._typed: deque[_Typed] = deque()
         self._task: asyncio.Task[None] | None = None
         self._newest = ("", 0.0)  # the newest key and when it came
@@ -142,66 +142,29 @@ class Keyboard:
         focused = self._app.focused
         if focused is not None and focused.check_consume_key(event.key, event.character):
             return True
-        bound = self._bound_to(event.key)
-        return not bound or any(node.check_action(name, parameters) for node, name, parameters in bound)
+        bound = self._app.screen.active_bindings.get(event.key)
+        return bound is None or bound.enabled
 
     def _stops(self, key: str) -> bool:
-        return any(name in STOPPING for _, name, _ in self._bound_to(key))
-
-    def _bound_to(self, key: str) -> list[tuple[DOMNode, str, tuple[object, ...]]]:
-        found = []
-        for node, bindings in self._app.screen._modal_binding_chain:
-            for binding in bindings.key_to_bindings.get(key, ()):
-                _, name, parameters = actions.parse(binding.action)
-                found.append((node, name, parameters))
-        return found
-
-    # One key
+        bound = self._app.screen.active_bindings.get(key)
+        return bound is not None and bound.binding.action in STOPPING
 
     async def _deal_with(self, event: events.Key | events.Paste) -> None:
-        app, screen = self._app, self._app.screen
+        """Hand one key to Textual, and wait until it has been handled, and the messages that it caused as well."""
+        screen = self._app.screen
         if screen is not self._screen:
             self._screen = screen
             await self._fence(screen)  # until it is there, and has its focus
-        focused = app.focused or screen
-        if isinstance(event, events.Paste):
-            focused._forward_event(event)
+        focused = self._app.focused or screen
+        if isinstance(event, events.Key):
+            self._last = event.key
+        await self._hand_on(event)
+        await self._fence(focused)
+        if focused is not screen:
             await self._fence(focused)
-            return
-        self._last = event.key
-        if screen.maximized is not None and event.key == "escape" and app.escape_to_minimize:
-            screen.minimize()
-            return
-        screen._clear_tooltip()
-        if await app._check_bindings(event.key, priority=True):
-            return
-        by = await self._offered(event, focused) or await self._bound(event.key)
-        if by is not None and not isinstance(by, (App, Screen)):
-            await self._fence(by)
-
-    async def _offered(self, event: events.Key, focused: DOMNode) -> MessagePump | None:
-        """Offer a key to what has the focus, and to all that this is in. What has kept it for itself."""
-        event._set_forwarded()
-        for node in focused.ancestors_with_self:
-            if isinstance(node, App):
-                break
-            with node._context():
-                for _, method in node._get_dispatch_methods("on_key", event):
-                    await invoke(method, event)
-            if event._stop_propagation:
-                return node
-        return None
-
-    async def _bound(self, key: str) -> DOMNode | None:
-        """Do what a key is bound to. What it was bound by."""
-        for node, bindings in self._app.screen._modal_binding_chain:
-            for binding in bindings.key_to_bindings.get(key, ()):
-                if not binding.priority and await self._app.run_action(binding.action, node):
-                    return node
-        return None
 
     async def _fence(self, node: MessagePump) -> None:
-        """Until all that this has asked for so far has come up to the screen, and been dealt with there."""
+        """Wait until the app has handled every message that this node has sent so far."""
         fence = Fence()
         if node.is_attached and node.post_message(fence):
             with suppress(TimeoutError):

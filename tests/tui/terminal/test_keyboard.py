@@ -12,12 +12,12 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui import keyboard
 from tui_gru.tui.panels.branch_list import BranchList
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.stops_list import StopsList
 from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.terminal import keyboard
 
 NAMES = {":": "colon", "?": "question_mark", " ": "space", "[": "left_square_bracket", "]": "right_square_bracket"}
 SIGNS = {"enter": "\r", "escape": "\x1b", "tab": "\t", "right": None, "down": None, "backspace": "\x7f"}

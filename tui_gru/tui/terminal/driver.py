@@ -14,7 +14,7 @@ from textual.constants import ESCAPE_DELAY
 from textual.drivers.linux_driver import LinuxDriver
 from textual.message import Message
 
-from tui_gru.tui.input_parser import InputParser
+from tui_gru.tui.terminal.input_parser import InputParser
 
 IDLE = 0.1  # seconds after which the thread looks whether it is to end
 LATER = 0.002  # seconds: the parser must find the delay over

@@ -10,8 +10,8 @@ from textual._ansi_sequences import ANSI_SEQUENCES_KEYS
 from textual._xterm_parser import XTermParser
 from textual.message import Message
 
-from tui_gru.tui import input_parser
-from tui_gru.tui.input_parser import InputParser
+from tui_gru.tui.terminal import input_parser
+from tui_gru.tui.terminal.input_parser import InputParser
 
 
 def words(messages: list[Message]) -> list[str]:

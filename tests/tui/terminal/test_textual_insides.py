@@ -1,0 +1,93 @@
+"""Private names of Textual: which ones are used, where, and in which version of Textual they were seen."""
+
+import ast
+import importlib
+import inspect
+import textwrap
+from pathlib import Path
+
+import pytest
+import textual
+
+import tui_gru.tui
+
+ROOT = Path(tui_gru.tui.__file__).parent
+SEEN_IN = "8.2.8"
+#: What each file of `terminal/` uses, by the class of Textual that has it; a module is named by itself.
+USED = {
+    "terminal/drawn.py": {"Screen._compositor"},
+    "terminal/driver.py": {"LinuxDriver._debug", "LinuxDriver._file"},
+    "terminal/guarded.py": {
+        "App._dispatch_message",
+        "App._exception",
+        "App._fatal_error",
+        "App._handle_exception",
+        "Screen._dispatch_message",
+        "ScrollView._dispatch_message",
+    },
+    "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
+    "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},
+}
+PUBLIC = {"_asdict", "_replace"}  # of named tuples, whose public methods begin with an underscore
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in ROOT.rglob("*.py") if path.name != "__init__.py")
+
+
+def private(name):
+    return name.startswith("_") and not name.startswith("__")
+
+
+def test_these_names_were_seen_in_the_version_that_is_installed():
+    """With another version, see whether each still means the same, and then write that version here."""
+    assert textual.__version__ == SEEN_IN
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_only_the_terminal_folder_uses_private_names_of_textual(file):
+    assert used_in(file) == USED.get(file, set())
+
+
+def used_in(file):
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    module = importlib.import_module("tui_gru.tui." + file.removesuffix(".py").replace("/", "."))
+    return {*private_modules(tree), *private_members(tree, module), *members_of_others(tree)}
+
+
+def private_modules(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("textual"):
+            names = (*node.module.split("."), *(alias.name for alias in node.names))
+            if any(map(private, names)):
+                yield node.module
+
+
+def private_members(tree, module):
+    """What our classes override or use of the private members of Textual's classes that they inherit from."""
+    for node in ast.walk(tree):
+        cls = getattr(module, node.name, None) if isinstance(node, ast.ClassDef) else None
+        bases = [base for base in getattr(cls, "__mro__", ()) if base.__module__.startswith("textual")]
+        if bases:
+            inherited = set().union(*map(members_of, bases))
+            used = {n.attr for n in ast.walk(node) if isinstance(n, ast.Attribute)}
+            used |= {n.name for n in ast.walk(node) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))}
+            yield from (f"{bases[0].__name__}.{name}" for name in used & inherited)
+
+
+def members_of(base):
+    """The private members of a class of Textual, of the class itself or set in its methods."""
+    stored = ast.walk(ast.parse(textwrap.dedent(inspect.getsource(base))))
+    names = {node.attr for node in stored if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    return {name for name in {*vars(base), *names} if private(name)}
+
+
+def members_of_others(tree):
+    """Private members of objects other than `self` and those that the file's own classes have."""
+    stored = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store)}
+    own = PUBLIC | stored
+    own |= {node.name for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and private(node.attr) and node.attr not in own:
+            on = ast.unparse(node.value)
+            if on == "screen":
+                yield f"Screen.{node.attr}"
+            elif on not in ("self", "cls", "super()", "os"):
+                yield f"{on}.{node.attr}"

@@ -1,0 +1,77 @@
+"""An app, a screen and a scrolling widget that report an error in a message handler, for which Textual ends the program."""
+
+from __future__ import annotations
+
+from textual.app import App
+from textual.events import Key
+from textual.message import Message
+from textual.screen import Screen
+from textual.scroll_view import ScrollView
+from textual.worker import WorkerFailed
+
+
+class GuardedApp(App[None]):
+    """Subclasses report an error (`failed`) and name the line that the program ends with after one (`last_words`)."""
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Report an error. `doing` says what was being done."""
+        raise NotImplementedError
+
+    def last_words(self, error: Exception) -> str:
+        """The line on standard error when an error ends the program."""
+        raise NotImplementedError
+
+    def end_with(self, error: Exception) -> None:
+        """End the program because of an error."""
+        super()._handle_exception(error)
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            self.failed(error, doing(message))
+
+    def _handle_exception(self, error: Exception) -> None:
+        """Textual calls this for an error in a worker, in a callback or in drawing."""
+        if isinstance(error, WorkerFailed) and isinstance(error.error, Exception):
+            error = error.error
+        self.failed(error, "the screen's own work")
+
+    def _fatal_error(self) -> None:
+        """Leave with one line in place of Textual's traceback."""
+        assert self._exception is not None
+        self.panic(self.last_words(self._exception))
+
+
+class GuardedScreen(Screen[None]):
+    """Subclasses report an error (`failed`)."""
+
+    def failed(self, error: Exception, doing: str) -> None:
+        """Report an error. `doing` says what was being done."""
+        raise NotImplementedError
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            if not self.is_mounted:
+                raise
+            self.failed(error, doing(message))
+
+
+class GuardedScroll(ScrollView):
+    """The screen that it is on reports its errors."""
+
+    async def _dispatch_message(self, message: Message) -> None:
+        try:
+            await super()._dispatch_message(message)
+        except Exception as error:
+            screen = self.screen if self.is_attached else None
+            if not isinstance(screen, GuardedScreen):
+                raise
+            screen.failed(error, f"{doing(message)} in {type(self).__name__}")
+
+
+def doing(message: Message) -> str:
+    """What is being done while a message is handled."""
+    return f"dealing with {message!r}" if isinstance(message, Key) else f"dealing with {type(message).__qualname__}"
