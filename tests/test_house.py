@@ -97,7 +97,7 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app, new_session
 app = make_app(new_session(Config.of(), record={record}))
 def step_and_leave():
-    app.screen.action_step("timestep", 1)
+    app.screen.play.walk("timestep", 1)
     app.screen.call_after_refresh(lambda: app.call_after_refresh(app.exit))
 app.call_after_refresh(step_and_leave)
 app.run(headless=True)
@@ -115,9 +115,9 @@ LATE = {
     ),
     "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",
     "tui": (
-        "commands exporting keymap screenshot stop_commands svg screens.help panels.branch_list panels.check_report "
-        "panels.command_line panels.derivation_row panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches "
-        "panels.what_if"
+        "exporting keymap screenshot svg screens.help panels.branch_list panels.check_report panels.command_line "
+        "panels.derivation_row panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches panels.what_if "
+        "verbs.completion verbs.line verbs.stop_arguments"
     ),
 }
 FILES = {"debugger": "storage.own_sessions storage.session_file storage.state_writer storage.store"}

@@ -19,6 +19,7 @@ import torch
 import tui_gru
 from tests.interop.capture.scripts import Model
 from tests.interop.recording.runs import trained
+from tests.key_table import HEAD, in_readme, key_table
 from tests.screenshots import CELL, README, TOPICS, TRAINED
 from tests.terminal import Terminal
 from tests.tui.test_main_screen import Driver, driving
@@ -29,9 +30,9 @@ from tui_gru.engine.config import Config
 from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app
-from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.verbs.line import execute
 
 ROOT = Path(__file__).parents[1]
 FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -61,6 +62,13 @@ def test_there_is_a_test_for_every_kind_of_example() -> None:
     assert all(line.startswith(":") for line in COMMANDS)
     assert len(INSTALLING) + len(WRITING) + len(PROGRAM) == len(SHELL)
     assert min(map(len, (INSTALLING, ON_SCREEN, WITHOUT, COMMANDS))) > 1
+
+
+def test_the_key_table_is_that_of_the_verbs() -> None:
+    """python -m tests.key_table writes it anew."""
+    before, _, after = in_readme(README)
+    assert before + key_table() + after == README
+    assert HEAD not in after
 
 
 def test_what_is_installed_is_there_to_be_installed() -> None:

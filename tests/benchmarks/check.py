@@ -57,7 +57,7 @@ async def keys(options: dict[str, Any], *, checking: bool) -> None:
                 break
             before, pressed = screen.snapshot, time.perf_counter()
             app.post_message(Key("o", "o"))
-            while screen.snapshot is before or screen._due:
+            while screen.snapshot is before or not screen.drawn:
                 await asyncio.sleep(0)
             await asyncio.sleep(1 / 60)  # a frame: the screen paints
             times.append((time.perf_counter() - pressed) * 1e3)

@@ -45,7 +45,7 @@ async def press(pilot: Pilot[None], key: str) -> None:
     """As `Pilot.press`, without its waits."""
     app, before = pilot.app, pilot.app.screen.snapshot
     app.post_message(Key(key, key))
-    while app.screen.snapshot is before or app.screen._due:
+    while app.screen.snapshot is before or not app.screen.drawn:
         await asyncio.sleep(0)
     await asyncio.sleep(1 / 60)  # a frame: the screen paints
 
@@ -59,7 +59,7 @@ async def backlog(options: dict[str, Any], keys: int) -> float:
             app.post_message(Key("o", "o"))
             await asyncio.sleep(1 / 30)  # a keyboard's repeat
         begun = time.perf_counter()
-        while app.screen.session.position.tick < keys or app.screen._due:
+        while app.screen.session.position.tick < keys or not app.screen.drawn:
             await asyncio.sleep(0.001)
         return time.perf_counter() - begun
 

@@ -34,7 +34,7 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app, new_session
 app = make_app(new_session(Config.of(), record=RECORD))
 def step_and_leave():
-    app.screen.action_step("timestep", 1)
+    app.screen.play.walk("timestep", 1)
     app.screen.call_after_refresh(lambda: app.call_after_refresh(app.exit))
 app.call_after_refresh(step_and_leave)
 app.run(headless=True)

@@ -77,7 +77,7 @@ async def test_a_sample_is_seen_where_it_is_asked_for(size: tuple[int, int]) -> 
         await command(d, "sample Ma 4 0 fed-back")
         assert seen(d).startswith(f"fed-back “{d.session.samples[-1].text}”")
         assert len(d.session.samples) == 3
-        for _ in range(d.screen.pages):
+        for _ in range(d.screen.panels.pages):
             if not panel.region:
                 await d.type("v")
                 await d.pilot.pause()
@@ -88,7 +88,7 @@ async def test_a_sample_is_seen_where_it_is_asked_for(size: tuple[int, int]) -> 
 @pytest.mark.parametrize("size", SIZES)
 async def test_the_key_of_the_pages_is_in_the_footer_where_there_are_pages(size: tuple[int, int]) -> None:
     async with driving(size) as d:
-        assert (" v view" in seen(d)) is (d.screen.pages > 1)
+        assert (" v view" in seen(d)) is (d.screen.panels.pages > 1)
         assert seen(d).startswith("o line")
 
 

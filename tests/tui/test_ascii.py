@@ -10,9 +10,9 @@ from textual.widgets import Input
 from tests.tui.test_answers import SIZES
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.commands import execute
 from tui_gru.tui.screenshot import single_keys, until_checked, until_idle
 from tui_gru.tui.terminal.drawn import drawn_lines
+from tui_gru.tui.verbs.line import execute
 
 GREEK = "αβγ η σΣ tŷ e\u0301 日本 ①\u200d " * 30
 
@@ -67,7 +67,7 @@ async def test_a_users_own_text_keeps_its_columns(size: tuple[int, int]) -> None
             await until_idle(pilot)
             await pilot.pause()
             sequence = app.screen.query_one("Sequence")
-            app.shown = [strip.cell_length for strip in sequence._draw(60, 8)[0]]
+            app.shown = [strip.cell_length for strip in sequence.draw(60, 8)[0]]
     assert plain.shown == fancy.shown
 
 

@@ -43,7 +43,7 @@ def panel_of(d: Driver) -> CheckReport:
 def text_of(d: Driver) -> str:
     panel = panel_of(d)
     panel.render_line(0)
-    return "\n".join(strip.text for strip in panel._strips)
+    return "\n".join(strip.text for strip in panel.drawn)
 
 
 async def report_in(d: Driver) -> Report:

@@ -13,7 +13,6 @@ from textual.pilot import Pilot
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.commands import execute
 from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.gates import Gates, ValueMatrix
@@ -25,6 +24,7 @@ from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Overview
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.panel import Panel
 
@@ -66,7 +66,7 @@ class Eye:
 
     def written(self, panel: Panel) -> str:
         panel.render_line(0)
-        return "\n".join(strip.text for strip in panel._strips)
+        return "\n".join(strip.text for strip in panel.drawn)
 
     def panel(self, kind: type[Panel]) -> str:
         return self.written(self.screen.query_one(kind))

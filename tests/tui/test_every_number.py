@@ -32,7 +32,7 @@ async def test_every_cell_that_shows_a_number_can_be_asked(size: tuple[int, int]
     async with driving(size) as d:
         for keys in ("l", "s", "ooo", "n", "N", "f", "oooo", "f", "ooooooo", "f", "oo", "x", "nooo"):
             await d.type(*keys)
-            for page in range(d.screen.pages):
+            for page in range(d.screen.panels.pages):
                 await d.type(*("v" if page else ""))
                 refs = [s.ref for p in d.screen.query(CellPanel) if p.region for s in p.spots if p.read(s.ref) is not None]
                 for matrix in d.screen.query(MatrixView):

@@ -9,10 +9,10 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.verbs.line import execute
 
 
 async def test_a_derivation_as_text_and_latex(tmp_path: Path) -> None:

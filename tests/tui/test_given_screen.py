@@ -14,11 +14,11 @@ from tests.debugger.test_given_derivations import of_a_module, of_a_recording, o
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_checked, until_idle
+from tui_gru.tui.verbs.line import execute
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 

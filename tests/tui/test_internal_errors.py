@@ -18,6 +18,7 @@ from tui_gru.tui import app as app_module
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.verbs.line import execute
 
 Reports = Callable[[], list[str]]
 
@@ -46,7 +47,7 @@ async def goes_on(d: Driver, reports: Reports, doing: str) -> None:
 async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
         if thread:
-            monkeypatch.setattr("tui_gru.tui.screens.running.AT_ONCE", -1.0)
+            monkeypatch.setattr("tui_gru.tui.screens.runner.AT_ONCE", -1.0)
         monkeypatch.setattr(d.session, "edit", fail)
         await d.type(":", *"set", "space", *"Wz[0,0]", "space", "1", "enter")
         await settled(d)
@@ -109,7 +110,7 @@ async def test_in_drawing_a_panel(monkeypatch: pytest.MonkeyPatch, expected_repo
 async def test_in_work_beside_the_screen(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
         monkeypatch.setattr(StopsList, "show", fail)
-        d.screen.list_stops()
+        execute(d.screen, "stops")
         await settled(d)
         assert "a planted fault" in d.says
         monkeypatch.undo()

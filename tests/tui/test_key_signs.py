@@ -13,6 +13,7 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.key_signs import key_sign, key_signs
 from tui_gru.tui.panels.what_if import WhatIfPanel
 from tui_gru.tui.screens.help import HelpPanel, HelpScreen
+from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
 
 OWN = {
@@ -63,7 +64,7 @@ async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
         assert "ctrl+x forgets" in d.says
         await d.type("ctrl+x", "f8")
         assert "ctrl+x closes" in str(screen.overlay.border_subtitle)
-        screen.suppose("z", (0, 0), 0.5, None)
+        execute(screen, "what-if z[0,0] 0.5")
         await pilot.pause()
         await pilot.pause()
         assert "ctrl+x" in str(screen.query_one(WhatIfPanel).border_subtitle)

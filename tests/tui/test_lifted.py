@@ -10,6 +10,7 @@ from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.screenshot import until_checked, until_idle
+from tui_gru.tui.verbs.line import execute
 
 GONE = "what was shown is of a moment that is not there any more"
 ASKED = {"origin": "why Wz[0,1]", "what-if": "what-if z[0,1] 0.9", "check": "check"}
@@ -53,7 +54,7 @@ async def test_another_session_and_another_branch_lift_it(what: str, tmp_path: P
         assert d.screen.overlay is None
         assert GONE in d.says
         await ask(d, what)
-        d.screen.open(str(tmp_path / "twin.tui-gru"))
+        execute(d.screen, f"open {tmp_path / 'twin.tui-gru'}")
         await until_idle(d.pilot)
         await d.pilot.pause()
         assert d.screen.overlay is None

@@ -13,13 +13,13 @@ from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.what_if import WhatIfPanel
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
 
 
@@ -273,18 +273,18 @@ async def test_a_session_is_saved_and_opened_where_it_was_left(tmp_path: Any) ->
     file = tmp_path / "walk.tui-gru"
     async with driving() as d:
         await d.type("l", "4n", "s")
-        d.screen.save(file)
+        execute(d.screen, f"save {file}")
         await until_idle(d.pilot)
         await d.pilot.pause()
         assert str(file) in d.says
         left, weights = d.session.position, d.session.parameter("Wz").copy()
         await d.type("5n")
-        d.screen.open(file)
+        execute(d.screen, f"open {file}")
         await until_idle(d.pilot)
         await d.pilot.pause()
         assert d.screen.session.position == left
         assert np.array_equal(d.screen.session.parameter("Wz"), weights)
-        d.screen.open(tmp_path / "none")
+        execute(d.screen, f"open {tmp_path / 'none'}")
         await until_idle(d.pilot)
         await d.pilot.pause()
         assert "none" in d.says
@@ -345,11 +345,11 @@ async def test_what_has_to_be_computed_again_on_the_way_is_computed_in_a_thread(
         monkeypatch.setattr(d.session, "batches_to", batches_to)
         screen, here = d.screen, d.session.position
         {
-            "go": lambda: screen.go(3),
-            "back": lambda: screen.walk("batch", -2),
-            "undo": screen.action_undo,
-            "switch": lambda: screen.switch("main"),
-            "jump": lambda: screen.jump("a"),
+            "go": lambda: execute(screen, "go 3"),
+            "back": lambda: execute(screen, "step -2 batch"),
+            "undo": lambda: execute(screen, "undo"),
+            "switch": lambda: execute(screen, "branch main"),
+            "jump": lambda: execute(screen, "jump a"),
             "why": lambda: execute(screen, "why Wz[0,0]"),
         }[verb]()
         assert screen.running
@@ -362,7 +362,7 @@ async def test_what_has_to_be_computed_again_on_the_way_is_computed_in_a_thread(
 async def test_every_sample_has_a_seed_of_its_own() -> None:
     async with driving() as d:
         for _ in range(40):
-            d.screen.action_sample()
+            execute(d.screen, "sample")
             await until_idle(d.pilot)  # where the machine is slow, it is drawn in a thread
         seeds = [s.seed for s in d.session.samples]
         assert sorted(set(seeds)) == list(range(8, 40))
@@ -371,12 +371,12 @@ async def test_every_sample_has_a_seed_of_its_own() -> None:
 @pytest.mark.parametrize(("size", "pages"), [((160, 50), 1), ((120, 50), 1), ((120, 36), 2), ((80, 24), 3), ((40, 12), 4)])
 async def test_the_page_key_is_dim_where_there_is_one_page(size: tuple[int, int], pages: int) -> None:
     async with driving(size) as d:
-        assert d.screen.check_action("page", ()) is (True if pages > 1 else None)
+        assert d.screen.check_action("verb", ("page",)) is (True if pages > 1 else None)
         await d.pilot.pause()
         seen = set()
         for _ in range(pages):
             seen.add(tuple(w.__class__.__name__ for w in d.screen.query(Panel) if w.region))
-            d.screen.action_page()
+            await d.screen.run_action("verb('page')")
             await d.pilot.pause()
         assert len(seen) == pages
         assert tuple(w.__class__.__name__ for w in d.screen.query(Panel) if w.region) in seen

@@ -15,9 +15,7 @@ from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.model import names_of, shipped
-from tui_gru.tui.commands import COMMANDS, execute
 from tui_gru.tui.examples import example
-from tui_gru.tui.keys import VERBS
 from tui_gru.tui.panels.check_report import CheckReport
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.header import header
@@ -26,6 +24,8 @@ from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screenshot import until_checked
 from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.verbs.line import execute
+from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.widgets.refs import Ref
 
 PACKAGE = Path(tui_gru.__file__).parent
@@ -66,7 +66,7 @@ async def test_every_name_in_the_help_is_one_of_the_model(model: str) -> None:
         await d.type("?")
         shown = d.pilot.app.screen.query_one(HelpPanel).plain_text()
         assert "$" not in shown
-        for words in [command.usage for command in COMMANDS] + [verb.help for verb in VERBS]:
+        for words in [verb.usage for verb in VERBS if verb.names] + [verb.help for verb in VERBS]:
             for name in re.findall(r"\$(\w)", words):
                 assert example(d.session.program, f"${name}") in shown
 

@@ -31,12 +31,12 @@ def asked(d: Driver) -> Number:
 
 
 def made(d: Driver) -> list[str]:
-    return [row.made for row in panel(d)._rows]
+    return [row.made for row in panel(d).rows]
 
 
 async def choose(d: Driver, label: str) -> None:
     """Move the cursor to a row by the beginning of its label."""
-    rows = panel(d)._rows
+    rows = panel(d).rows
     await d.type("home", *["down"] * next(i for i, row in enumerate(rows) if row.label.startswith(label)))
 
 
@@ -53,9 +53,9 @@ async def test_a_change_of_a_weight_is_followed_down_to_the_letter_that_caused_i
         await choose(d, "dWz")
         await d.type("enter")
         assert asked(d).name == "dWz"
-        assert [row.label for row in panel(d)._rows if len(row.path) == 1][:3] == ["t 3", "t 2", "t 1"]
+        assert [row.label for row in panel(d).rows if len(row.path) == 1][:3] == ["t 3", "t 2", "t 1"]
         await d.type(">")  # the timestep that contributes most
-        assert panel(d)._rows[panel(d).leaf.cursor].label == "t 2"
+        assert panel(d).rows[panel(d).leaf.cursor].label == "t 2"
         await choose(d, "daz")
         await d.type("enter")
         assert (asked(d).name, asked(d).t) == ("daz", 1)
@@ -90,7 +90,7 @@ async def test_a_state_is_followed_over_timesteps_and_batches_to_the_beginning()
         while True:
             number = asked(d)
             seen.append((number.t, d.session.position.batch))
-            rows = panel(d)._rows
+            rows = panel(d).rows
             if "every epoch begins with h = 0" in made(d):
                 break
             await choose(d, "hₜ₋₁[row 1" if any(row.label.startswith("hₜ₋₁[row 1") for row in rows) else "h[")
@@ -105,7 +105,7 @@ async def test_a_weight_is_followed_over_sgd_steps_to_its_first_value() -> None:
         d.screen.query_one(Overview).pointed = Ref("Uh", (0, 1))
         await d.type("enter")
         places = [d.where[1]]
-        while len(panel(d)._rows) > 1:
+        while len(panel(d).rows) > 1:
             await d.type("home", "down", "enter")
             places.append(d.where[1])
         assert places == [2, 1, 0, 0]
@@ -163,12 +163,12 @@ async def test_stepping_goes_on_under_a_derivation_which_stays_as_it_was() -> No
 async def test_terms_open_and_close() -> None:
     async with driving() as d:
         await d.type("s", "o", "o", "o", "o", "enter")
-        rows = len(panel(d)._rows)
+        rows = len(panel(d).rows)
         await choose(d, "z⊙hₜ₋₁")
         await d.type("left")
-        assert len(panel(d)._rows) < rows
+        assert len(panel(d).rows) < rows
         await d.type("right")
-        assert len(panel(d)._rows) == rows
+        assert len(panel(d).rows) == rows
         await d.type("right", "left", "left", "left", "left")
         assert panel(d).leaf.cursor == 0
 

@@ -74,7 +74,7 @@ async def test_one_overlay_after_the_other_at_once() -> None:
     """Laying one is given up for the next, without a trace."""
     async with driving() as d:
         for _ in range(5):
-            d.screen.cover(BranchList())
+            d.screen.overlays.cover(BranchList())
         await settled(d)
         assert len(d.screen.query(Overlay)) == 1
         await d.type("down", "escape", "o")

@@ -10,13 +10,12 @@ import pytest
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
 from tui_gru.tui.characters import fitting, folded, split
-from tui_gru.tui.commands import COMMANDS
 from tui_gru.tui.examples import example
-from tui_gru.tui.keys import VERBS
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.what_if import WhatIfPanel
 from tui_gru.tui.screens.help import HelpPanel
+from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.widgets.panel import Panel
 
 TINY = (40, 12)
@@ -78,7 +77,7 @@ async def test_help_is_folded() -> None:
         await d.type("?")
         panel = d.pilot.app.screen.query_one(HelpPanel)
         shown = words(panel.plain_text())
-        for said in [verb.help for verb in VERBS] + [command.help for command in COMMANDS]:
+        for said in [verb.help for verb in VERBS] + [verb.typed_help for verb in VERBS if verb.names]:
             assert example(d.session.program, said) in shown
         assert panel.virtual_size.width <= panel.size.width
 
@@ -105,10 +104,10 @@ async def test_what_is_cut_off_in_a_derivation_is_written_out_under_the_cursor()
         for _ in range(30):
             panel.action_move(1)
             await d.pilot.pause()
-            row = panel._head + panel.leaf.cursor - panel.scroll_offset.y
+            row = panel.head + panel.leaf.cursor - panel.scroll_offset.y
             assert 0 <= row < panel.content_size.height
         await d.pilot.click(type(panel), offset=(5, 2))
-        assert panel.leaf.cursor == panel.scroll_offset.y + 1 - panel._head
+        assert panel.leaf.cursor == panel.scroll_offset.y + 1 - panel.head
 
 
 async def test_a_what_if_says_all_there_is_to_say() -> None:

@@ -79,11 +79,11 @@ async def test_continue_to_the_end_of_a_run_that_nothing_stops_says_so() -> None
 
 async def test_brackets_go_to_matches_of_the_last_condition_and_are_dim_before_there_is_one() -> None:
     async with driving() as d:
-        assert d.screen.check_action("match", (1,)) is None
+        assert d.screen.check_action("verb", ("match.next",)) is None
         await d.type("]")
         assert d.session.position.tick == 0
         await command(d, "until t == 1")
-        assert d.screen.check_action("match", (1,)) is True
+        assert d.screen.check_action("verb", ("match.next",)) is True
         first = d.session.position
         await d.type("]", "]")
         assert d.session.position.number == first.number + 2
@@ -224,7 +224,7 @@ async def test_on_a_small_screen_watches_and_log_have_the_last_page(size: tuple[
         assert d.says == ("watching h · v turns to its page" if pages > 2 else "watching h")
         await command(d, "break h log {h[0]}")
         await d.pilot.pause()
-        assert d.screen.pages == pages
+        assert d.screen.panels.pages == pages
         for _ in range(pages - 1):
             await d.type("v")
         if pages < 3:
@@ -260,7 +260,7 @@ async def test_the_page_of_the_last_watch_goes_with_it() -> None:
         await command(d, "delete 1")
         await d.pilot.pause()
         assert d.screen.query_one("#blackboard").region
-        assert d.screen.pages == 3
+        assert d.screen.panels.pages == 3
 
 
 async def test_stops_are_not_touched_while_a_run_goes_on() -> None:
@@ -307,7 +307,7 @@ async def test_a_run_that_nothing_would_stop_is_not_begun() -> None:
         await d.type("s", "3", "c")
         assert d.says.startswith("no breakpoints are set, so nothing would stop this run · b sets one here, :break if")
         assert d.screen.query_one(BottomLine).warning
-        assert not d.screen.counting
+        assert not d.screen.pending.counting
         assert d.where == (0, 0, 0, "forward")
         await command(d, "watch loss")  # it shows, and stops nothing
         await d.type("c")

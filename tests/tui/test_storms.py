@@ -11,7 +11,7 @@ from textual import events
 
 from tests.tui.test_main_screen import driving
 from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.screens import running
+from tui_gru.tui.screens import runner
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.terminal import keyboard
 from tui_gru.tui.widgets.panel import Panel
@@ -62,7 +62,7 @@ TEXTS = {
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine is, no step is a run that `esc` stops, and no key is taken for one held down too long."""
-    monkeypatch.setattr(running, "AT_ONCE", math.inf)
+    monkeypatch.setattr(runner, "AT_ONCE", math.inf)
     monkeypatch.setattr(keyboard, "LAG", math.inf)
     monkeypatch.setattr(keyboard, "PATIENCE", 10.0)
 

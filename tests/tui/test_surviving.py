@@ -77,7 +77,7 @@ async def test_a_session_is_laid_out_as_it_was_left() -> None:
         assert Layout.of(d.screen) == left
         assert isinstance(d.screen.maximized, Samples)
         assert d.says.startswith("reopened where it was left: epoch 2 · batch 1 · t 1 on main")
-        assert not d.screen.playing
+        assert not d.screen.play.playing
         await d.type(":", "up")
         assert d.screen.query_one(CommandLine).value == "nonsense"
         await d.type("up")
@@ -116,7 +116,7 @@ async def test_a_layout_that_makes_no_sense_is_no_layout(kept: Any) -> None:
 
 
 async def test_only_the_newest_commands_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_gru.tui.screens.surviving.MOST_COMMANDS", 3)
+    monkeypatch.setattr("tui_gru.tui.screens.kept.MOST_COMMANDS", 3)
     async with driving() as d:
         for i in range(5):
             await command(d, f"go {i}")

@@ -13,6 +13,7 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.time_line import TimeLine
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.verbs import stepping
 
 
 class Hand:
@@ -94,7 +95,7 @@ async def test_dragging_goes_along_and_no_further_than_the_run_has_come() -> Non
 async def test_many_moves_between_two_pictures_are_one_seek(monkeypatch: pytest.MonkeyPatch) -> None:
     async with pointing() as hand:
         sought = []
-        monkeypatch.setattr(hand.screen, "go", lambda tick, along: sought.append(tick))
+        monkeypatch.setattr(stepping, "go_to", lambda screen, tick, along: sought.append(tick))
         for tick in range(100, 200):
             hand.line._seek(tick)
         await hand.settled()

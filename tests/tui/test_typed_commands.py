@@ -10,9 +10,9 @@ import pytest
 
 from tests.tui.terminal.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.commands import COMMANDS
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.verbs.table import VERBS
 
 HUGE, LONG = "9" * 400, "9" * 5000
 REFUSED = (
@@ -83,7 +83,7 @@ def junk(randomness: random.Random) -> str:
             case _:
                 return randomness.choice(WORDS)
 
-    command = randomness.choice([each for each in COMMANDS if "quit" not in each.names])
+    command = randomness.choice([verb for verb in VERBS if verb.names and verb.id != "quit"])
     usage = list(command.usage.partition(" ")[2])
     if usage and randomness.random() < 0.2:
         usage[randomness.randrange(len(usage))] = randomness.choice(SIGNS)

@@ -24,8 +24,9 @@ from textual.screen import Screen
 from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.examples import example
 from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
-from tui_gru.tui.keys import VERBS
+from tui_gru.tui.key_signs import key_signs
 from tui_gru.tui.plain_lines import PlainLines
 from tui_gru.tui.safe_lines import SafeLines
 from tui_gru.tui.screens.main import MainScreen
@@ -33,6 +34,7 @@ from tui_gru.tui.terminal.ending import EndingSignals
 from tui_gru.tui.terminal.guarded import GuardedApp
 from tui_gru.tui.terminal.keyboard import Fence, Keyboard
 from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
+from tui_gru.tui.verbs.table import VERBS
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
 
@@ -158,11 +160,16 @@ class TuiGruApp(GuardedApp):
         gc.enable()
 
     def get_system_commands(self, screen: Screen[Any]) -> Iterable[SystemCommand]:
-        """Every verb, beside Textual's own commands."""
-        yield from super().get_system_commands(screen)
+        """Every verb, with its key and its name on the `:` line, beside Textual's own commands."""
         if isinstance(screen, MainScreen):
+            program = screen.session.program
             for verb in VERBS:
-                yield SystemCommand(f"{verb.group}: {verb.help}", verb.id, partial(screen.run_action, verb.action))
+                if verb.help:
+                    typed = f":{example(program, verb.usage)}" if verb.names else ""
+                    keys = " ".join(key_signs(self.own_keys.get(verb.id, verb.keys))) if verb.keys else ""
+                    words = f"{verb.group}: {example(program, verb.help)}"
+                    yield SystemCommand(words, " · ".join(filter(None, (keys, typed))), partial(screen.run_action, verb.action))
+        yield from super().get_system_commands(screen)
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
         from tui_gru.tui.svg import mend  # late: few take pictures

@@ -60,7 +60,7 @@ def _content(screen: MainScreen, suffix: str) -> tuple[str, str]:
     if derivation:
         return what, derivation.text(latex=True)
     if panel and (values := panel.shown()):
-        minus = next((seen.minus for each in panel.ancestors_with_self if (seen := screen.seen_by(each)).minus), "")
+        minus = next((seen.minus for each in panel.ancestors_with_self if (seen := screen.panels.seen_by(each)).minus), "")
         return what, values_latex(
             screen.snapshot, [(_named(screen.snapshot.program.writer, ref, minus), value) for ref, value in values]
         )

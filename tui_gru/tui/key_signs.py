@@ -6,14 +6,12 @@ import re
 
 from textual.dom import DOMNode
 
-from tui_gru.tui.keys import KEYS
-
 VERB = re.compile(r"<([\w.]+)>")
 KEY_SIGNS = {
     "space": "space", "question_mark": "?", "colon": ":", "full_stop": ".", "plus": "+", "minus": "-", "escape": "esc",
     "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
     "right_square_bracket": "]", "left_square_bracket": "[", "apostrophe": "'",
-    "equals_sign": "=", "comma": ",", "semicolon": ";", "exclamation_mark": "!", "circumflex_accent": "^",
+    "equals_sign": "=", "comma": ",", "semicolon": ";", "exclamation_mark": "!", "circumflex_accent": "^", "at": "@",
 }  # fmt: skip
 
 
@@ -29,6 +27,8 @@ def key_signs(keys: str) -> list[str]:
 
 def sign_of_key(node: DOMNode, verb: str) -> str:
     """The key that this person has for a verb, by its id; of several the first."""
+    from tui_gru.tui.verbs.table import KEYS  # late: its functions know the panels, which know this
+
     own: dict[str, str] = getattr(node.app, "own_keys", {})
     return key_sign(own.get(verb, KEYS[verb]))
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from textual.keys import KEY_TO_UNICODE_NAME, Keys
 
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.keys import VERBS
+from tui_gru.tui.verbs.table import VERBS
 
 LONGEST = 2**16  # bytes
 KEY_NAMES = {key.value for key in Keys} | {"space", "plus", "minus", "full_stop", "colon", "question_mark", "comma", "semicolon"}
@@ -33,7 +33,7 @@ def load(path: Path) -> dict[str, str]:
 
 
 def _checked(keys: object, path: Path) -> dict[str, str]:
-    known = {verb.id: verb for verb in VERBS}
+    known = {verb.id: verb for verb in VERBS if verb.keys}
     if not isinstance(keys, dict):
         raise TuiGruError(f'{path}: [keys] must be a table of verb = "keys"', option="keymap")
     for verb, value in keys.items():
@@ -41,7 +41,7 @@ def _checked(keys: object, path: Path) -> dict[str, str]:
             raise TuiGruError(f"{path}: there is no verb {verb!r}; there are: {', '.join(known)}", option="keymap")
         if not isinstance(value, str) or not all(_is_key(key) for key in value.split(",")):
             raise _problem(path, f"{value!r} is no key for {verb}; write it as x, X, ctrl+x, f5, right or space")
-    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in VERBS}, path)
+    _check_collisions({verb.id: str(keys.get(verb.id, verb.keys)) for verb in VERBS if verb.keys}, path)
     return {str(verb): str(value) for verb, value in keys.items()}
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from tui_gru.tui.panels.weights import MODES, Weights
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from tui_gru.tui.screens.looking import LookingScreen
+    from tui_gru.tui.screens.main import MainScreen
 
 
 class Layout(NamedTuple):
@@ -24,13 +25,13 @@ class Layout(NamedTuple):
     layer: int | None = None
 
     @classmethod
-    def of(cls, screen: LookingScreen) -> Self:
+    def of(cls, screen: MainScreen) -> Self:
         """As the screen is now."""
         weights, zoomed = screen.query_one(Weights), screen.maximized
         return cls(
-            screen.page,
+            screen.panels.page,
             screen.view.row,
-            screen.speed,
+            screen.play.speed,
             weights.mode,
             weights.chosen,
             "" if zoomed is None else type(zoomed).__name__,
@@ -50,18 +51,19 @@ class Layout(NamedTuple):
         """As a value of JSON."""
         return self._asdict()
 
-    def apply(self, screen: LookingScreen) -> None:
+    def apply(self, screen: MainScreen) -> None:
         """Lay the screen out like this, as far as it can be."""
         config, weights = screen.snapshot.config, screen.query_one(Weights)
         if weights.mode != self.weights and self.weights in MODES:
             weights.mode = self.weights
         if self.parameter in screen.snapshot.program.parameters:
             weights.chosen = self.parameter
-        screen.turn_to(self.page)
-        screen.set_speed(self.speed)
-        screen.single_out(self.row if self.row is None or 0 <= self.row < config.batch_size else None)
-        layers = range(len(screen.snapshot.program.layers))
-        screen.single_out_layer(self.layer if self.layer is None or self.layer in layers else None)
+        screen.panels.turn_to(self.page)
+        screen.play.set_speed(self.speed)
+        rows, layers = range(config.batch_size), range(len(screen.snapshot.program.layers))
+        row = self.row if self.row in rows else None
+        layer = self.layer if self.layer in layers else None
+        screen.look(replace(screen.view, row=row, layer=layer))
         panels = (panel for panel in screen.query(Panel) if type(panel).__name__ == self.zoomed)
         if (zoomed := next(panels, None)) is not None:
             screen.maximize(zoomed)

@@ -17,6 +17,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.glyphs import UNICODE
 from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.verbs.checking import checking
 
 NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"space", "plus", "minus"}
 
@@ -52,7 +53,7 @@ async def until_idle(pilot: Pilot[None]) -> None:
 async def until_checked(pilot: Pilot[None]) -> None:
     """Wait until a check that is waited for has come out."""
     screen = pilot.app.screen
-    while isinstance(screen, MainScreen) and screen.checking:
+    while isinstance(screen, MainScreen) and checking(screen):
         await pilot.pause(0.02)
 
 

@@ -10,6 +10,7 @@ from textual.app import App
 from textual.theme import Theme
 
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.equations.errors import did_you_mean
 from tui_gru.tui.glyphs import UNICODE, Glyphs
 from tui_gru.tui.palette import LEVELS, Palette, tints
 
@@ -165,8 +166,7 @@ def checked_theme(app: App[Any], name: str) -> str:
     """The name of a theme that there is. Raises `TuiGruError` naming the project's own first."""
     if name not in app.available_themes:
         own = [*(theme.name for theme in THEMES), "ansi-dark", "ansi-light"]
-        others = [other for other in app.available_themes if other not in own]
-        raise TuiGruError(f"there is no theme {name!r}; there are: {', '.join([*own, *others])}", option="theme")
+        raise TuiGruError(f"there is no theme {name!r}; {did_you_mean(name, [*own, *app.available_themes])}", option="theme")
     return name
 
 

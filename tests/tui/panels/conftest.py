@@ -58,6 +58,6 @@ def written():
 
     def read(panel):
         panel.render_line(0)
-        return "\n".join(strip.text for strip in panel._strips)
+        return "\n".join(strip.text for strip in panel.drawn)
 
     return read

@@ -47,7 +47,7 @@ async def test_at_the_start_the_arrow_is_at_the_top(board):
         lines = await shown(pilot, panel, start())
         assert lines[0] == " ▶ for epoch in 1, 2, …:            epoch 1"
         assert lines[3] == "       for t in 1…3:"
-        assert panel._border_subtitle is None
+        assert panel.subheading == ""
 
 
 async def test_the_line_just_executed(board):
@@ -61,7 +61,7 @@ async def test_the_line_just_executed(board):
             "●▶       h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
             "         h = z⊙hₜ₋₁ + (1 − z)⊙h̃",
         ]
-        assert panel._border_subtitle.plain == "x 2×4  Wh 4×2  r 2×2  hₜ₋₁ 2×2  Uh 2×2"
+        assert panel.subheading == "x 2×4  Wh 4×2  r 2×2  hₜ₋₁ 2×2  Uh 2×2"
         assert all("●" not in line for line in await shown(pilot, panel, at("h_tilde", 1)))
 
 
@@ -192,4 +192,4 @@ async def test_a_large_model(board):
     panel = Heard()
     async with board(panel).run_test(size=(60, 40)) as pilot:
         await shown(pilot, panel, at("z", 4, make=large))
-        assert panel._border_subtitle.plain.startswith("x 8×")
+        assert panel.subheading.startswith("x 8×")

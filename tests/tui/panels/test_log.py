@@ -32,11 +32,11 @@ async def test_each_line_with_its_place_and_an_arrow_at_the_last_passed(board, p
         lines = await shown(pilot, panel, at("loss", batch=1), LINES[:3])
         assert lines == ["  e1 b1 t3  loss of batch 0", "▶ e1 b2 t3  loss of batch 1", "  e1 b3 t3  loss of batch 2"]
         assert panel.size.height == 3
-        assert panel.render_line(1)._segments[0].style == panel.rich_style + panel.palette.line
+        assert next(iter(panel.render_line(1))).style == panel.rich_style + panel.palette.line
         lines = await shown(pilot, panel, at("z", 0, batch=2), LINES[:3])
         assert lines[1] == "▶ e1 b2 t3  loss of batch 1"
-        assert panel.render_line(1)._segments[0].style.color == panel.palette.plain.color
-        ahead = panel.render_line(2)._segments[1]
+        assert next(iter(panel.render_line(1))).style.color == panel.palette.plain.color
+        ahead = list(panel.render_line(2))[1]
         assert (ahead.text, ahead.style.color) == ("loss of batch 2", panel.palette.dim.color)
 
 
@@ -60,5 +60,5 @@ async def test_of_a_long_log_only_what_is_near_is_kept_at_hand(board, panel):
     async with board(panel).run_test(size=(60, 12)) as pilot:
         lines = await shown(pilot, panel, at("loss", batch=20), log)
         assert any(line.startswith("▶") and str(TICKS[20]) in line for line in lines)
-        assert len(panel._strips) == 400
+        assert len(panel.drawn) == 400
         assert str(panel.border_subtitle) == "5000 lines"

@@ -91,7 +91,7 @@ async def test_two_branches_have_two_curves_and_a_legend(board, written):
         await pilot.pause()
         assert curve._other.envelope.values.tolist() == second.tolist()
         assert "main~1" in curve.border_title
-        inks = {segment.style for strip in curve._strips for segment in strip}
+        inks = {segment.style for strip in curve.drawn for segment in strip}
         assert {curve.palette.gate, curve.palette.second} <= inks
         assert written(curve) != alone
         snapshot.other = None

@@ -18,7 +18,7 @@ async def test_the_newest_first_with_the_numbers_that_chose_it(board, moment, wr
         assert [line.split()[-1] for line in older] == [sample.text for sample in snapshot.samples[1::-1]]
         assert [line.split()[0] for line in older] == ["tutorial", "fed"]
         assert str(samples.border_subtitle).endswith(" · temp 1 · seed 5")
-        styles = [s.style for s in samples._strips[0]][1:]
+        styles = [s.style for s in samples.drawn[0]][1:]
         assert styles[:3] == [samples.palette.dim, samples.palette.dim, samples.palette.strong]
 
 

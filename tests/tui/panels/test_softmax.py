@@ -66,7 +66,7 @@ async def test_a_row_singled_out_is_alone_where_not_all_fit_and_the_others_quiet
     async with board(softmax).run_test(size=(60, 13)) as pilot:
         softmax.show(moment("predicted"), View(row=1))
         await pilot.pause()
-        styles = {segment.style for strip in softmax._strips[:4] for segment in strip if segment.text.strip()}
+        styles = {segment.style for strip in softmax.drawn[:4] for segment in strip if segment.text.strip()}
         assert styles == {softmax.palette.dim}
         await pilot.resize_terminal(30, 7)
         softmax.show(moment("large"), View(row=6))

@@ -26,7 +26,7 @@ async def test_all_weights_of_a_small_model_as_they_are_before_the_first_step(bo
         values = [word for name in snapshot.program.parameters for word in compact(snapshot.parameter(name))]
         text = shown[: shown.index("no gradients")]
         assert sorted(values) == sorted(word for word in words(text) if word not in snapshot.program.parameters)
-        accented = {s.text for strip in overview._strips for s in strip if s.style == overview.palette.accent}
+        accented = {s.text for strip in overview.drawn for s in strip if s.style == overview.palette.accent}
         assert accented == {"Wh", "Uh", "bh"}
 
 
@@ -88,7 +88,7 @@ async def test_a_cursor_goes_from_number_to_number_over_all_matrices(board, mome
         overview.focus()
         overview.pointed = Ref("Wz", (0, 1))
         await pilot.press("down", "enter")
-        assert overview._border_subtitle.plain == f"Wz[“a”, unit 2] = {numbers.exact(snapshot.parameter('Wz')[1, 1])}"
+        assert overview.subheading == f"Wz[“a”, unit 2] = {numbers.exact(snapshot.parameter('Wz')[1, 1])}"
         await pilot.press("right", "enter")
         await pilot.press("left", "down", "down", "down", "enter", "up", "enter")
         assert asked == [Ref("Wz", (1, 1)), Ref("Wr", (1, 0)), Ref("Uz", (0, 1)), Ref("Wz", (3, 1))]
@@ -121,5 +121,5 @@ async def test_what_the_line_has_just_computed_is_picked_out(board, moment, name
         await pilot.pause()
         overview = weights.query_one(Overview)
         overview.render_line(0)
-        accented = {s.text for strip in overview._strips for s in strip if s.style == overview.palette.accent}
+        accented = {s.text for strip in overview.drawn for s in strip if s.style == overview.palette.accent}
         assert {snapshot.line.target, *snapshot.line.reads} & accented

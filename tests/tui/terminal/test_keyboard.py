@@ -47,7 +47,7 @@ def make_slow(d: Driver, monkeypatch: pytest.MonkeyPatch, seconds: float) -> lis
         return step(level, count, **options)
 
     monkeypatch.setattr(d.session, "step", slow)
-    monkeypatch.setattr("tui_gru.tui.screens.running.AT_ONCE", -1.0)
+    monkeypatch.setattr("tui_gru.tui.screens.runner.AT_ONCE", -1.0)
     return steps
 
 
@@ -204,7 +204,7 @@ async def test_a_paste_comes_in_its_turn() -> None:
 
 
 async def test_keys_behind_a_derivation_that_takes_long_are_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tui_gru.tui.screens.running.AT_ONCE", -1.0)
+    monkeypatch.setattr("tui_gru.tui.screens.runner.AT_ONCE", -1.0)
     async with driving() as d:
         origin = d.session.origin
 

@@ -84,7 +84,7 @@ async def test_cursor_says_the_exact_number(board):
         listener = Listener(matrix)
         matrix.focus()
         await pilot.press("down", "right", "right", "enter")
-        assert matrix._border_subtitle.plain == "[1, 1] = +0.76641524"
+        assert matrix.subheading == "[1, 1] = +0.76641524"
         assert listener.messages == []
         matrix.refs = refs_of(Session().program, "h")
         await pilot.press("enter")
@@ -92,12 +92,12 @@ async def test_cursor_says_the_exact_number(board):
         matrix.show_array(None)
         await pilot.press("enter")
         assert listener.messages == [Ref("h", (1, 1))] * 2  # what is not computed yet is asked too: the answer says so
-        assert matrix._border_subtitle.plain == "[1, 1] = ·"
+        assert matrix.subheading == "[1, 1] = ·"
         matrix.show_array(SMALL[:1])
         assert matrix.cursor == (0, 1)
         matrix.blur()
         await pilot.pause()
-        assert matrix._border_subtitle is None
+        assert matrix.subheading == ""
 
 
 async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
@@ -112,7 +112,7 @@ async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
         assert offset.y + region.height == 64
         last = offset.x // 2 + region.width // 2
         assert last == 48
-        assert matrix._border_subtitle.plain.startswith("[63, 47] = ")
+        assert matrix.subheading.startswith("[63, 47] = ")
         await pilot.press("home", "pageup")
         assert matrix.cursor[1] == 0
         assert matrix.scroll_offset.x == 0

@@ -78,11 +78,11 @@ async def test_titles_are_never_markup_and_cost_nothing_when_the_same(board):
     page = Page()
     async with board(page, glyphs=ASCII).run_test(size=(40, 12)) as pilot:
         page.set_titles("[red]h\u0303[/]", Content("[1, 2] = 3"))
-        before = page._border_title
+        before = page.border_title
         assert before.plain == "[red]h_tilde[/]"
-        assert page._border_subtitle.plain == "[1, 2] = 3"
+        assert page.subheading == "[1, 2] = 3"
         page.set_titles("[red]h\u0303[/]", Content("[1, 2] = 3"))
-        assert page._border_title is before
+        assert page.border_title is before
         await pilot.pause()
 
 

@@ -15,8 +15,8 @@ from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import key_sign
-from tui_gru.tui.keys import Verb
 from tui_gru.tui.themes import palette_of
+from tui_gru.tui.verbs.verb import Verb
 
 MOST_LINES = 4
 
@@ -36,7 +36,9 @@ class BottomLine(Widget):
     warning: reactive[bool] = reactive(False)
     prefix: reactive[str] = reactive("")
 
-    def __init__(self, verbs: Sequence[Verb], keys_of: Callable[[Verb], str], applies: Callable[[Verb], bool]) -> None:
+    def __init__(
+        self, verbs: Callable[[], Sequence[Verb]], keys_of: Callable[[Verb], str], applies: Callable[[Verb], bool]
+    ) -> None:
         super().__init__()
         self._verbs, self._keys_of, self._applies = verbs, keys_of, applies
 
@@ -82,7 +84,9 @@ class BottomLine(Widget):
 
     def _hints(self, room: int) -> list[Segment]:
         palette = palette_of(self.app)
-        shown = [(self._applies(verb), verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs]
+        shown = [
+            (self._applies(verb), verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs()
+        ]
         while shown and sum(len(sign) + len(verb.label) + 3 for _, verb, sign in shown) > room:
             shown.remove(max(reversed(shown), key=lambda item: (not item[0], item[1].rank)))
         segments: list[Segment] = []

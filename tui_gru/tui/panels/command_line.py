@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -9,6 +10,9 @@ from textual.events import Blur, Key
 from textual.message import Message
 from textual.widgets import Input
 from textual.widgets.input import Selection
+
+from tui_gru.tui.panels.completion_list import CompletionList
+from tui_gru.tui.verbs.completion import Completion
 
 
 class CommandLine(Input):
@@ -22,8 +26,8 @@ class CommandLine(Input):
         Binding("escape", "leave", "Leave", show=False),
         Binding("up", "recall(-1)", "Before", show=False),
         Binding("down", "recall(1)", "After", show=False),
-        Binding("tab", "complete", "Complete", show=False),
-        Binding("shift+tab", "nothing", "", show=False),  # it would give the focus away
+        Binding("tab", "complete(1)", "Complete", show=False),
+        Binding("shift+tab", "complete(-1)", "Complete with the one before", show=False),
     ]
 
     class Entered(Message):
@@ -36,9 +40,14 @@ class CommandLine(Input):
     class Left(Message):
         """The line was left without a command."""
 
-    def __init__(self) -> None:
+    def __init__(self, complete: Callable[[str], Completion], listed: CompletionList) -> None:
+        """`complete` is given the text before the cursor; `listed` shows what that can be completed with."""
         super().__init__(select_on_focus=False, compact=True, placeholder="a command, such as: until loss < 0.5")
         self.history: list[str] = []
+        self._complete, self._listed = complete, listed
+        self._completion = Completion(0)  # of what was typed
+        self._chosen = -1  # the candidate that stands on the line
+        self._completed: str | None = None  # the line that a completion has made
         self._at = 0
         self._begun = 0  # characters of a command that a key has begun, which ctrl+u and ctrl+w leave
         self.cursor_blink = False
@@ -54,6 +63,7 @@ class CommandLine(Input):
     def close(self) -> None:
         self.display = False
         self.value = ""
+        self._list(Completion(0))
         self.screen.set_focus(None)
 
     async def on_key(self, event: Key) -> None:
@@ -78,19 +88,50 @@ class CommandLine(Input):
         """The focus has gone elsewhere, by a click: the line would stay open with no keys coming to it."""
         if self.app.app_focus and self.screen.focused is not self:
             self.display = False
+            self._list(Completion(0))
 
-    def action_complete(self) -> None:
-        """Complete the name of the command where only one begins like this; behind it, nothing."""
-        from tui_gru.tui.commands import COMMANDS  # late: they are imported when the first command is entered
+    def watch_value(self, value: str) -> None:
+        """List what the word that is being typed can be completed with."""
+        if value == self._completed:
+            return
+        self._completed = None
+        found = self._found() if self.display and value else Completion(0)
+        typed = value[found.begins : self.cursor_position]
+        self._list(found if typed and [each.text for each in found.candidates] != [typed] else Completion(0))
 
-        typed = self.value[: self.cursor_position].lstrip(":")
-        begun = [[name for name in command.names if name.startswith(typed)] for command in COMMANDS]
-        known = [names for names in begun if names]
-        if typed and len(known) == 1:
-            self.insert_text_at_cursor(f"{known[0][0][len(typed) :]} ")
+    def action_complete(self, step: int) -> None:
+        """Complete as far as all candidates agree; then one candidate after the other."""
+        if self._completed != self.value:
+            self._list(self._found())
+        begins, candidates = self._completion
+        typed = self.value[begins : self.cursor_position]
+        if not candidates:
+            return
+        common = common_beginning([each.text for each in candidates])
+        if len(candidates) == 1:
+            self._put(f"{common} " if not self.value[:begins].strip(": ") else common)
+            self._list(Completion(0))
+        elif len(common) > len(typed) and self._chosen < 0:
+            self._put(common)
+        elif self._completed == self.value:  # tab once more
+            self._chosen = (self._chosen + step) % len(candidates) if self._chosen >= 0 or step > 0 else len(candidates) - 1
+            self._put(candidates[self._chosen].text)
+        self._completed = self.value
+        self._listed.show(self._completion.candidates, self._chosen)
 
-    def action_nothing(self) -> None:
-        """Keep the key from the screen."""
+    def _found(self) -> Completion:
+        return self._complete(self.value[: self.cursor_position])
+
+    def _list(self, completion: Completion) -> None:
+        self._completion, self._chosen, self._completed = completion, -1, None
+        self._listed.show(completion.candidates)
+
+    def _put(self, text: str) -> None:
+        """Put a text in the place of the word that is completed."""
+        begins, rest = self._completion.begins, self.value[self.cursor_position :]
+        self._completed = f"{self.value[:begins]}{text}{rest}"
+        self.value = self._completed
+        self.cursor_position = begins + len(text)
 
     def action_delete_left_all(self) -> None:
         """Delete what was typed to the left; what a key has begun stays."""
@@ -121,3 +162,10 @@ class CommandLine(Input):
             self.history.append(command)
         self.close()
         self.post_message(self.Entered(command))
+
+
+def common_beginning(texts: Sequence[str]) -> str:
+    """The longest text that all of these begin with; of the first and the last in order, all others lie between."""
+    first, last = min(texts), max(texts)
+    same = next((i for i, char in enumerate(first) if i >= len(last) or last[i] != char), len(first))
+    return first[:same]

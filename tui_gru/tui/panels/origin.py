@@ -100,7 +100,7 @@ class OriginPanel(Overlay):
     def __init__(self, leaf: Leaf) -> None:
         super().__init__()
         self.leaf = leaf
-        self._rows: tuple[Row, ...] = ()
+        self.rows: tuple[Row, ...] = ()
         self._lay_out()
 
     def show(self, snapshot: Snapshot, view: View) -> None:
@@ -121,7 +121,7 @@ class OriginPanel(Overlay):
     @property
     def number(self) -> Number | None:
         """The number that the cursor is at, the root's where it is at a part of a line."""
-        node = self._rows[self.leaf.cursor].node
+        node = self.rows[self.leaf.cursor].node
         return self.leaf.root.number if node is None or node.number is None else node.number
 
     def text(self, *, latex: bool = False) -> str:
@@ -130,8 +130,8 @@ class OriginPanel(Overlay):
 
     def _lay_out(self) -> None:
         self.read_at = self.leaf.anchor
-        self._rows = laid_out(self.leaf.root, self.leaf.opened)
-        self.leaf = replace(self.leaf, cursor=min(self.leaf.cursor, len(self._rows) - 1))
+        self.rows = laid_out(self.leaf.root, self.leaf.opened)
+        self.leaf = replace(self.leaf, cursor=min(self.leaf.cursor, len(self.rows) - 1))
 
     def on_mount(self) -> None:
         super().on_mount()
@@ -149,16 +149,16 @@ class OriginPanel(Overlay):
     # Drawing
 
     def build(self, width: int, height: int) -> Box:
-        if not self._rows:
+        if not self.rows:
             return EMPTY
         palette, root = self.palette, self.leaf.root
-        columns = Columns.of(self._rows, width, self.palette.glyphs)
+        columns = Columns.of(self.rows, width, self.palette.glyphs)
         lines: list[list[Segment]] = []
-        if self._head:
-            value = f"= {self._rows[0].written.removeprefix('+')}"
+        if self.head:
+            value = f"= {self.rows[0].written.removeprefix('+')}"
             lines.append(self._spread(root.label, value, place_of(self.leaf.place), width))
             lines += [[Segment(transliterate(root.expansion.formula, palette.glyphs), palette.keyword)], []]
-        for index, row in enumerate(self._rows):
+        for index, row in enumerate(self.rows):
             here = index == self.leaf.cursor
             lines.append(list(line(palette, row, columns, palette.cursor if here and self.has_focus else self._ink(row))))
             if here:
@@ -181,18 +181,18 @@ class OriginPanel(Overlay):
     # The cursor
 
     @property
-    def _head(self) -> int:
+    def head(self) -> int:
         """Rows above the tree: the number, its line, and a blank; none on a small screen."""
         return 3 if self.content_size.height >= ROOMY else 0
 
     @property
     def _in_full(self) -> int:
         """How many lines there are under the row of the cursor, of what is cut off in it."""
-        row, width = self._rows[self.leaf.cursor], self.scrollable_content_region.width
-        return len(in_full(self.palette, row, Columns.of(self._rows, width, self.palette.glyphs)))
+        row, width = self.rows[self.leaf.cursor], self.scrollable_content_region.width
+        return len(in_full(self.palette, row, Columns.of(self.rows, width, self.palette.glyphs)))
 
     def _keep_in_view(self) -> None:
-        y = self._head + self.leaf.cursor
+        y = self.head + self.leaf.cursor
         self.scroll_to_rows(y if self.leaf.cursor else 0, y + self._in_full)
 
     def _set_virtual_size(self, size: Size) -> None:
@@ -204,11 +204,11 @@ class OriginPanel(Overlay):
         self.refresh_content()
 
     def action_move(self, by: int) -> None:
-        self.turn_to(replace(self.leaf, cursor=min(max(self.leaf.cursor + by, 0), len(self._rows) - 1)))
+        self.turn_to(replace(self.leaf, cursor=min(max(self.leaf.cursor + by, 0), len(self.rows) - 1)))
 
     def action_open(self) -> None:
         """Open what the cursor is at; if it is open, go to its first term."""
-        row = self._rows[self.leaf.cursor]
+        row = self.rows[self.leaf.cursor]
         if row.node is None:
             if row.path[-1:] == (-1,):
                 self.open_at(row.path)
@@ -222,16 +222,16 @@ class OriginPanel(Overlay):
 
     def action_close(self) -> None:
         """Close what the cursor is at; if it is closed, go to what it is a term of."""
-        row = self._rows[self.leaf.cursor]
+        row = self.rows[self.leaf.cursor]
         if row.opened and row.path:
             self.turn_to(replace(self.leaf, opened=self.leaf.opened - {row.path}))
         elif row.path:
-            paths = [each.path for each in self._rows]
+            paths = [each.path for each in self.rows]
             self.turn_to(replace(self.leaf, cursor=paths.index(row.path[:-1])))
 
     def action_follow(self) -> None:
         """Go to where the number was computed; open what is no number of the run."""
-        row = self._rows[self.leaf.cursor]
+        row = self.rows[self.leaf.cursor]
         if row.node is None or row.node.number is None or not row.path:
             self.action_open()
         else:
@@ -242,10 +242,10 @@ class OriginPanel(Overlay):
 
     def action_largest(self) -> None:
         """Go to the term that matters most, of the sum that the cursor is in or at."""
-        row = self._rows[self.leaf.cursor]
-        below = [(i, each) for i, each in enumerate(self._rows) if each.path[:-1] == row.path and each.path and each.node]
+        row = self.rows[self.leaf.cursor]
+        below = [(i, each) for i, each in enumerate(self.rows) if each.path[:-1] == row.path and each.path and each.node]
         if not below:
-            below = [(i, each) for i, each in enumerate(self._rows) if each.path and each.path[:-1] == row.path[:-1] and each.node]
+            below = [(i, each) for i, each in enumerate(self.rows) if each.path and each.path[:-1] == row.path[:-1] and each.node]
         if below:
             largest = max(below, key=lambda item: abs(item[1].node.value) if item[1].node is not None else 0.0)
             self.turn_to(replace(self.leaf, cursor=largest[0]))
@@ -261,10 +261,10 @@ class OriginPanel(Overlay):
         offset = event.get_content_offset(self)
         if offset is None:
             return
-        index = offset.y + self.scroll_offset.y - self._head
+        index = offset.y + self.scroll_offset.y - self.head
         if index > self.leaf.cursor:
             index = max(index - self._in_full, self.leaf.cursor)
-        if 0 <= index < len(self._rows):
+        if 0 <= index < len(self.rows):
             self.turn_to(replace(self.leaf, cursor=index))
             if event.chain == 2:
                 self.action_follow()

@@ -13,11 +13,10 @@ from textual.screen import ModalScreen
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.tui.characters import fitting, folded
-from tui_gru.tui.commands import COMMANDS
 from tui_gru.tui.examples import example
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import key_signs
-from tui_gru.tui.keys import GROUPS, KEYS, VERBS
+from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
@@ -62,12 +61,12 @@ class HelpPanel(Panel):
         return vstack(*(self._group(group, width) for group in GROUPS), self._commands(width), gap=1)
 
     def _group(self, group: str, width: int) -> Box:
-        verbs = [verb for verb in VERBS if verb.group == group]
+        verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
         signs = [" ".join(key_signs(self._keymap.get(verb.id, verb.keys))) for verb in verbs]
         return self._table(group, list(zip(signs, (verb.help for verb in verbs), strict=True)), width, least=KEY)
 
     def _commands(self, width: int) -> Box:
-        return self._table("Command line", [(f":{command.usage}", command.help) for command in COMMANDS], width)
+        return self._table("Command line", [(f":{verb.usage}", verb.typed_help) for verb in VERBS if verb.names], width)
 
     def _table(self, title: str, rows: list[tuple[str, str]], width: int, *, least: int = 0) -> Box:
         """What is typed, and what it does beside it; under it, where that would leave it hardly any room."""

@@ -1,267 +1,238 @@
-"""The main screen: a key becomes a verb of the session, its snapshot goes to the panels."""
+"""The main screen: a key becomes a verb of the session, and the panels draw the session's snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, ClassVar
+import inspect
+from functools import partial
+from typing import TYPE_CHECKING, ClassVar
 
-from textual import actions
+from textual import events
 from textual.app import ComposeResult
-from textual.binding import BindingType
-from textual.containers import Container
+from textual.binding import Binding, BindingType
+from textual.errors import NoWidget
+from textual.geometry import Region
 from textual.widget import Widget
 
-from tui_gru.debugger.program.naming import printable
-from tui_gru.debugger.session.session import ALIASES, Session
-from tui_gru.debugger.state.trouble import joined
-from tui_gru.engine.config import SAMPLERS
-from tui_gru.tui import answers, keys
-from tui_gru.tui.key_signs import with_keys
-from tui_gru.tui.keys import Verb
+from tui_gru.debugger.session.session import Session
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.time_line import TimeLine
-from tui_gru.tui.panels.weights import Weights
-from tui_gru.tui.screens.analysing import AnalysingScreen
-from tui_gru.tui.screens.branching import BranchingScreen
-from tui_gru.tui.screens.checking import CheckingScreen
-from tui_gru.tui.screens.comparing import ComparingScreen
-from tui_gru.tui.screens.stopping import StoppingScreen
-from tui_gru.tui.screens.supposing import SupposingScreen
-from tui_gru.tui.screens.surviving import SurvivingScreen
-from tui_gru.tui.themes import checked_theme
-from tui_gru.tui.view import Shows
+from tui_gru.tui.runs import Finished, Progressed, problem_of
+from tui_gru.tui.screens.derivations import Derivations
+from tui_gru.tui.screens.kept import KeptWithSession
+from tui_gru.tui.screens.overlay_host import OverlayHost
+from tui_gru.tui.screens.panel_host import PanelHost
+from tui_gru.tui.screens.pending import Pending
+from tui_gru.tui.screens.play import Play
+from tui_gru.tui.screens.runner import Runner
+from tui_gru.tui.terminal.guarded import GuardedScreen
+from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
+from tui_gru.tui.verbs.table import BY_ID, VERBS
+from tui_gru.tui.verbs.verb import NO_ARGUMENTS, Verb
+from tui_gru.tui.view import View
+from tui_gru.tui.widgets.overlay import Overlay
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.journal import Action
     from tui_gru.tui.panels.command_line import CommandLine
+    from tui_gru.tui.panels.origin import OriginPanel
 
-WHILE_RUNNING = frozenset(
-    {"escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"}
-)
-FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
+COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))
 
 
-class MainScreen(
-    AnalysingScreen, SupposingScreen, StoppingScreen, BranchingScreen, ComparingScreen, CheckingScreen, SurvivingScreen
-):
-    """Holds the session and what one looks at. Every verb ends in `show_now`."""
+class MainScreen(GuardedScreen):
+    """Holds the session, its snapshot, and how it is looked at (`view`); each part does one thing with them.
+
+    A verb of `verbs/table.py` is a function that is given this screen. What a panel asks for is dealt with by a function as well.
+    """
 
     AUTO_FOCUS = ""
-    BINDINGS: ClassVar[list[BindingType]] = [*keys.BINDINGS, ("ctrl+c", "interrupt", "")]
+    BINDINGS: ClassVar[list[BindingType]] = [*(verb.binding for verb in VERBS if verb.keys), *COUNTS]
+    HORIZONTAL_BREAKPOINTS = [(0, "-tiny"), (60, "-narrow"), (100, "-normal"), (150, "-wide")]  # noqa: RUF012 - as Textual has it
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (34, "-middle"), (44, "-tall")]  # noqa: RUF012
+    ALLOW_IN_MAXIMIZED_VIEW = "Header, BottomLine, CommandLine, CompletionList"
 
     def __init__(self, session: Session) -> None:
-        super().__init__(session)
+        super().__init__()
+        self.session = session
+        self.snapshot: Snapshot = session.snapshot()
+        self.view = View()
+        self.bottom = BottomLine(self._hinted, self._keys_of, self._applies)
+        self.runner = Runner(self, partial(analysing.look_after_run, self), lambda: self._keys_waiting)
+        self.pending = Pending(self)
+        self.play = Play(self)
+        self.overlays = OverlayHost(self)
+        self.panels = PanelHost(self)
+        self.derivations = Derivations(self)
+        self.kept = KeptWithSession(self)
+        self.do = self.runner.do
         self._due = False
-        self._time_lines: list[TimeLine] = []
-        self._leaving = False  # it was said that what was done would be lost
         self._came_from: Widget | None = None  # what had the focus before the command line
 
     def compose(self) -> ComposeResult:
-        self.size_up()
-        gates = Gates(self.session.program)
-        yield Header()
-        with Container(id="body"):
-            with Container(id="program"):
-                yield Listing()
-            with Container(id="blackboard", classes="-many" if gates.many else ""):
-                with Container(id="top"):
-                    yield Sequence()
-                    yield LossTerms()
-                yield LineAtWork()
-                yield gates
-                with Container(id="middle"):
-                    yield Softmax()
-                    yield LossCurve()
-                with Container(id="bottom"):
-                    yield Weights()
-                    yield Samples()
-        self._time_lines = [TimeLine()]
-        yield from self._time_lines
-        yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
+        self.panels.size_up()
+        yield from self.panels.compose()
+        yield self.bottom
 
     def on_mount(self) -> None:
         self._show()
         if self.snapshot.config.carry == "notebook":
             self.say("carry notebook: gradients run on into the epoch's earlier batches, so its cost grows with their square")
+        self.kept.lay_out()
+        if self.noticed:
+            self.say_notice()
+
+    def on_resize(self) -> None:
+        self.panels.resized()
+
+    def on_idle(self) -> None:
+        self.kept.keep_layout()
+
+    @property
+    def running(self) -> bool:
+        """Whether a thread is at work on the session, which then is not to be touched."""
+        return self.runner.running
+
+    @property
+    def expecting(self) -> bool:
+        """Whether something that was asked for is still to come, which the next key may be for."""
+        return self.runner.expecting or self.overlays.expecting or self.panels.expecting
+
+    @property
+    def overlay(self) -> Overlay | None:
+        """What covers the blackboard, if anything does."""
+        return self.overlays.overlay
 
     # Showing
 
     def show_now(self) -> None:
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
-        self.snapshot, self._leaving = self.session.snapshot(), False
-        self.session.notice = joined(self.session.notice, self.lift_what_is_gone())
-        if self.session.notice:
+        self.snapshot, self.pending.leaving = self.session.snapshot(), False
+        self.session.notice = joined(self.session.notice, self.overlays.lift_what_is_gone())
+        if self.noticed:
             self.say_notice()
-        elif self.question and self.question not in self.query_one(BottomLine).message:
+        elif self.kept.question and self.kept.question not in self.bottom.message:
             self.say("")
         if not self._due:
             self._due = True
             self.call_later(self._show)
 
-    def show_view(self) -> None:
+    @property
+    def drawn(self) -> bool:
+        """Whether the panels show the newest snapshot."""
+        return not self._due
+
+    def look(self, view: View) -> None:
+        """Look at the same snapshot in another way."""
+        self.view = view
         self._show()
 
     def _show(self) -> None:
         self._due = False
-        for panel in self._panels():
-            panel.show(self.seen_by(panel), self.view)
-        self.query_one(BottomLine).refresh()
+        self.panels.show()
+        self.bottom.refresh()
 
-    def _panels(self) -> Iterator[Shows]:
-        panels: tuple[type[Widget], ...] = (
-            Header, Listing, Sequence, LossTerms, LineAtWork, Gates, Softmax, LossCurve, Weights, Samples, TimeLine,
-        )  # fmt: skip
-        for kind in panels:
-            panel = self.query_one(kind)
-            assert isinstance(panel, Shows)
-            yield panel
-        yield from self.stop_panels()
-        if self.overlay is not None:
-            yield self.overlay
-
-    @property
-    def expecting(self) -> bool:
-        return super().expecting or any(line.expecting for line in self._time_lines)
-
-    @property
-    def waiting(self) -> int:
-        return int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))
-
-    def show_count(self, count: int) -> None:
-        self.show_prefix(str(count) if count else "")
-
-    def show_prefix(self, prefix: str) -> None:
-        self.query_one(BottomLine).prefix = prefix
+    # Saying
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Say something on the last row, until the next key; a question stays until it is answered."""
-        question = self.question
-        self.query_one(BottomLine).say(" · ".join(filter(None, (message, question))), warning=warning or bool(question))
+        question = self.kept.question
+        self.bottom.say(" · ".join(filter(None, (message, question))), warning=warning or bool(question))
 
-    # Doing
-
-    def go(self, place: str | int, *, along: bool = False) -> None:
-        """Go to a place in time, and say which it is; `along` goes on with the jump before it."""
-
-        def say() -> None:
-            if not self.session.notice:  # else it says why one is not there
-                self.answer(answers.place(self.snapshot))
-
-        batches = self.session.batches_to(place) if isinstance(place, int) else None
-        self.do(lambda progress: self.session.seek(place, progress=progress, along=along), batches=batches, then=say)
+    def failed(self, error: Exception, doing: str) -> None:
+        """Say what is wrong. Of an error that nothing expects a report is written; `doing` says what was being done."""
+        problem = problem_of(error, doing)
+        if self.is_attached:  # else the program is about to end
+            self.say(problem, warning=True)
 
     @property
-    def span(self) -> int:
-        """The ticks of the whole run: to its end where it has one, else to the newest moment reached."""
-        return (self.snapshot.last or self.snapshot.newest).tick
+    def noticed(self) -> str:
+        """What the session has to say of the last verb; the empty text where it has nothing to say."""
+        return self.session.notice
 
-    def edit(self, name: str, index: tuple[int, ...] | None, value: Any) -> None:
-        name, before = ALIASES.get(name, self.session.program.code_name(name)), self.snapshot
+    def note(self, words: str) -> None:
+        """Have something said at the end of the verb under way; it may be called in the thread of a run."""
+        self.session.notice = words
 
-        def say() -> None:
-            self.answer(answers.edited(name, index or (), before, self.snapshot) + answers.branched(before, self.snapshot))
+    def note_if_silent(self, words: str) -> None:
+        """The same, where the session has nothing to say itself."""
+        if not self.noticed:
+            self.note(words)
 
-        self.do(lambda _: self.session.edit(name, index, value), then=say)
+    def forget_notice(self) -> None:
+        self.note("")
 
-    def set_learning(self, value: bool | None) -> None:
-        """Learning on or off; None turns it over."""
-        before = self.snapshot
-        value = not before.learning if value is None else value
-        words = "on: batches end with backward and update" if value else "off: batches end with the loss"
+    def say_notice(self) -> None:
+        """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
+        self.say(self.noticed, warning=isinstance(self.session.notice, Trouble))
 
-        def say() -> None:
-            self.answer(f"learning {words}{answers.branched(before, self.snapshot)}")
+    def answer(self, words: str) -> None:
+        """Say what a verb has done, and what the session has to say besides."""
+        self.session.notice = joined(words, self.session.notice)
+        self.say_notice()
 
-        self.do(lambda _: setattr(self.session, "learning", value), then=say)
+    # Verbs
 
-    def draw_sample(self, *, primer: str | None, length: int, temperature: float, sampler: str | None) -> None:
-        """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
-        seed = 1 + max((sample.seed for sample in self.session.samples), default=-1)
-        primer, samplers = primer or self.config_primer, (sampler,) if sampler else SAMPLERS
+    async def action_verb(self, id: str) -> None:
+        """Carry out a verb of the table, by its id, as its key does."""
+        await self.press(BY_ID[id])
 
-        def draw(progress: Any) -> None:
-            for kind in samplers:
-                text = self.session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
-                if len(text) < len(primer) + length:  # it was stopped
-                    break
+    async def press(self, verb: Verb) -> None:
+        """What the key of a verb does."""
+        if verb.needs_arguments:
+            await self.open_line(f"{verb.names[0]} ")
+            return
+        done = verb.do(self, NO_ARGUMENTS) if verb.press is None else verb.press(self)
+        if inspect.isawaitable(done):
+            await done
 
-        quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS
-        self.do(draw, batches=1 if quick else None, then=self._say_sample)
+    def action_digit(self, digit: int) -> None:
+        self.pending.digit(digit)
 
-    def _say_sample(self) -> None:
-        """The samples just drawn, since their panel may be on another page; and how to come to it."""
-        newest = self.snapshot.samples[-1]
-        drawn = [each for each in self.snapshot.samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
-        words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
-        if self.pages > 1 and self.overlay is None and not self.query_one(Samples).region:
-            words.append(with_keys(self, "<page> turns to them"))
-        self.answer(" · ".join(words))
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """None dims a key that does not apply now."""
+        if action != "verb":
+            return None if self.running and action != "digit" else super().check_action(action, parameters)
+        return True if self._applies(BY_ID[str(parameters[0])]) else None
+
+    def _applies(self, verb: Verb) -> bool:
+        return verb.while_running if self.running else verb.applies(self)
+
+    def _hinted(self) -> list[Verb]:
+        """The verbs that the footer has a word for, in this run."""
+        return [verb for verb in VERBS if verb.label and verb.offered(self)]
 
     @property
-    def config_primer(self) -> str:
-        """What is sampled after: the text's first two characters."""
-        return self.snapshot.corpus.text[:2]
+    def own_keys(self) -> dict[str, str]:
+        """The user's own keys, by verb id."""
+        return getattr(self.app, "own_keys", {})
 
-    def set_theme(self, name: str) -> None:
-        self.app.theme = checked_theme(self.app, name)
+    def _keys_of(self, verb: Verb) -> str:
+        return self.own_keys.get(verb.id, verb.keys)
 
-    # Keys
+    @property
+    def _keys_waiting(self) -> int:
+        return int(getattr(getattr(self.app, "keyboard", None), "waiting", 0))
 
-    def action_sgd(self) -> None:
-        count = self.take_count()
+    # The `:` line
 
-        self.do(lambda progress: self.session.sgd(count, progress=progress), batches=count)
-
-    def action_learning(self) -> None:
-        self.set_learning(None)
-
-    def action_sample(self) -> None:
-        self.draw_sample(primer=None, length=10, temperature=1.0, sampler=None)
-
-    def action_undo(self) -> None:
-        self._restore("undone", self.session.last_change, self.session.undo)
-
-    def action_redo(self) -> None:
-        self._restore("done again", self.session.next_change, self.session.redo)
-
-    def _restore(self, said: str, change: Action | None, verb: Callable[[], bool]) -> None:
-        """Undo or redo a change, and say which it was, and where one is then."""
-        before = self.snapshot
-
-        def say() -> None:
-            if change is None:
-                self.answer("there is no change to be undone" if said == "undone" else "there is no change to be done again")
-            else:
-                words = f"{answers.change(change, before.program)} is {said}"
-                self.answer(words + answers.branched(before, self.snapshot) + answers.moved(before, self.snapshot))
-
-        self.do(lambda _: verb(), batches=self.session.batches_to(), then=say)
-
-    def action_newest(self) -> None:
-        self.go(self.snapshot.newest.tick)
-
-    async def action_command(self, text: str, value: str = "", rest: str = "") -> None:
+    async def open_line(self, text: str = "", value: str = "", rest: str = "") -> None:
+        """Open the `:` line with a command begun, and a value selected in it."""
         from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
 
         if not isinstance(self.focused, CommandLine):
             self._came_from = self.focused
         self.say("")  # the line lies over the last row of what was said
         if not self.query(CommandLine):
-            await self.mount(CommandLine())
-            self.remember(self.typed)
+            from tui_gru.tui.panels.completion_list import CompletionList
+            from tui_gru.tui.verbs.completion import complete
+
+            listed = CompletionList()
+            await self.mount(listed, CommandLine(partial(complete, self), listed))
+            self.kept.recall_commands()
         self.query_one(CommandLine).open(text, value, rest)
 
     def on_command_line_entered(self, event: CommandLine.Entered) -> None:
-        from tui_gru.tui.commands import execute
+        from tui_gru.tui.verbs.line import execute
 
         self.set_focus(self._came_from)
         self.say("")
@@ -269,74 +240,76 @@ class MainScreen(
             execute(self, event.command)
         except Exception as error:
             self.failed(error, f"the command {event.command!r}")
+        self.kept.keep_command(event.command)
 
     def on_command_line_left(self) -> None:
         self.set_focus(self._came_from)
 
-    def on_listing_line_chosen(self, event: Listing.LineChosen) -> None:
-        self.do(lambda progress: self.session.run_to(event.line.target, progress=progress))
+    # What the keyboard and the runs have to say
 
-    def on_time_line_sought(self, event: TimeLine.Sought) -> None:
-        self.go(event.tick, along=event.along)
+    def on_key(self, event: events.Key) -> None:
+        """What waits for a key takes it before it does what it is bound to."""
+        if self.pending.take_key(event) or self.kept.take_key(event):
+            event.stop()
+            event.prevent_default()
 
-    def action_help(self) -> None:
-        from tui_gru.tui.screens.help import HelpScreen
+    def on_progressed(self, event: Progressed) -> None:
+        self.runner.progressed(event)
 
-        self.app.push_screen(HelpScreen(self.app_keymap, self.session.program))
+    def on_finished(self, event: Finished) -> None:
+        if self.kept.is_other:
+            self.call_after_refresh(self.kept.lay_out)
+        self.runner.finished(event)
 
-    @property
-    def app_keymap(self) -> dict[str, str]:
-        """The person's own keys, by verb id."""
-        return getattr(self.app, "own_keys", {})
+    # What panels ask for
 
-    def action_escape(self) -> None:
-        """Stop what runs; else close what is open: a count, play, a zoomed panel, an overlay, the focus, the message."""
-        if self.running:
-            self.session.interrupt()
-        elif self.withdraw():
-            pass
-        elif self.counting:
-            self.take_count()
-        elif self.playing:
-            self.pause()
-        elif self.maximized is not None:
-            self.minimize()
-        elif self.overlay is not None:
-            self.lift()
-        elif self.focused is not None:
-            self.set_focus(None)
-        elif not self.decline():
-            self.say("")
+    on_branch_list_chosen = branching.branch_chosen
+    on_check_report_entry_chosen = checking.entry_chosen
+    on_check_report_every_batch = checking.every_batch_asked
+    on_checked = checking.checked
+    on_computing = checking.computing
+    on_findings_list_chosen = analysing.finding_chosen
+    on_influence_map_asked = analysing.influence_asked
+    on_listing_gutter_chosen = stops.gutter_chosen
+    on_listing_line_chosen = stepping.line_chosen
+    on_loss_places_chosen = analysing.loss_place_chosen
+    on_number_asked = explaining.number_asked
+    on_stops_list_chosen = stops.stop_chosen
+    on_time_line_sought = stepping.time_sought
+    on_units_map_class_asked = analysing.units_class_asked
+    on_units_map_place_asked = analysing.units_place_asked
+    on_units_map_row_asked = analysing.units_row_asked
+    on_what_if_panel_kept = explaining.what_if_kept
 
-    def action_interrupt(self) -> None:
-        if self.running:
-            self.session.interrupt()
-        else:
-            self.say(with_keys(self, "nothing is running; <quit> quits"))
+    def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
+        self.derivations.followed(event)
 
-    def action_quit(self) -> None:
-        if self.question and not self._leaving:
-            self._leaving = True
-            self.say(with_keys(self, "<quit> again quits, and what was done is lost"))
-            return
-        self.session.interrupt()
-        self.app.exit()
+    def on_origin_panel_left(self) -> None:
+        self.derivations.left()
 
-    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None dims a key that does not apply now."""
-        if self.running:
-            return True if action in WHILE_RUNNING else None
-        if action == "page":
-            return True if self.pages > 1 else None
-        if action == "undo":
-            return True if self.snapshot.can_undo else None
-        if action == "redo":
-            return True if self.snapshot.can_redo else None
-        return super().check_action(action, parameters)
+    def on_origin_panel_opened(self, event: OriginPanel.Opened) -> None:
+        self.derivations.opened(event)
 
-    def _applies(self, verb: Verb) -> bool:
-        _, action, parameters = actions.parse(verb.action)
-        return bool(self.check_action(action, parameters))
+    async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+        await self.derivations.changes_asked(event)
 
-    def _keys_of(self, verb: Verb) -> str:
-        return self.app_keymap.get(verb.id, verb.keys)
+    def on_origin_panel_copied(self, event: OriginPanel.Copied) -> None:
+        self.derivations.copied(event)
+
+    # Clicks and keys that come when what they were meant for has been removed, and is still to be seen
+
+    def get_widget_at(self, x: int, y: int) -> tuple[Widget, Region]:
+        """As Textual's, for widgets that are still there."""
+        widget, region = super().get_widget_at(x, y)
+        if not widget.is_attached:
+            raise NoWidget(f"what was at {x}, {y} has been removed")
+        return widget, region
+
+    def set_focus(self, widget: Widget | None, scroll_visible: bool = True, from_app_focus: bool = False) -> None:
+        """As Textual's, for widgets that are still there."""
+        if widget is None or widget.is_attached:
+            super().set_focus(widget, scroll_visible, from_app_focus)
+
+    def minimize(self) -> None:
+        super().minimize()
+        self.panels.minimized()

@@ -15,14 +15,14 @@ from textual.message import Message
 from textual.message_pump import MessagePump
 from textual.screen import Screen
 
-from tui_gru.tui.screens.running import RunningScreen
+from tui_gru.tui.screens.main import MainScreen
 
 SLICE = 0.03  # seconds after which keys that wait let the screen be drawn
 AGAIN = 0.005  # seconds until it is looked again whether a key that waits may be dealt with
 REPEAT = 0.07  # seconds: the same key again within that is a key held down
 LAG = 0.3  # seconds that a key held down may have waited for runs
 PATIENCE = 0.5  # seconds for what a panel has asked to come to the screen
-STOPPING = frozenset({"escape", "interrupt"})
+STOPPING = frozenset({"stop", "interrupt"})  # verbs that end a run
 
 
 class Fence(Message):
@@ -75,7 +75,7 @@ class Keyboard:
         """Take a key, to be dealt with in its turn."""
         screen = self._app.screen
         if isinstance(event, events.Key):
-            if isinstance(screen, RunningScreen) and screen.running and self._stops(event.key):
+            if isinstance(screen, MainScreen) and screen.running and self._stops(event.key):
                 self._typed.clear()
                 screen.session.interrupt()
                 return
@@ -130,7 +130,7 @@ class Keyboard:
 
     def _may(self, event: events.Key | events.Paste) -> bool:
         screen = self._app.screen
-        if not isinstance(screen, RunningScreen):
+        if not isinstance(screen, MainScreen):
             return True
         again = isinstance(event, events.Key) and event.key == self._last
         if screen.expecting and not again:
@@ -147,7 +147,7 @@ class Keyboard:
 
     def _stops(self, key: str) -> bool:
         bound = self._app.screen.active_bindings.get(key)
-        return bound is not None and bound.binding.action in STOPPING
+        return bound is not None and bound.binding.id in STOPPING
 
     async def _deal_with(self, event: events.Key | events.Paste) -> None:
         """Hand one key to Textual, and wait until it has been handled, and the messages that it caused as well."""

@@ -119,10 +119,20 @@ class Panel(GuardedScroll, can_focus=True):
         """The title in the border, as plain text."""
         return str(self._titles[0] or "")
 
+    @property
+    def subheading(self) -> str:
+        """The subtitle in the border, as plain text."""
+        return str(self._titles[1] or "")
+
+    @property
+    def drawn(self) -> Sequence[Strip]:
+        """The rows of all of the content, beyond what is in view as well."""
+        self._ensure_built()
+        return self._strips
+
     def plain_text(self) -> str:
         """All of the content, beyond what is in view as well, under the title."""
-        self._ensure_built()
-        return "".join(f"{line.rstrip()}\n" for line in (self.heading, "", *(strip.text for strip in self._strips)))
+        return "".join(f"{line.rstrip()}\n" for line in (self.heading, "", *(strip.text for strip in self.drawn)))
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
         """The values whose numbers are shown, each once, with a ref of one of its entries; none in a panel of other things."""
@@ -153,11 +163,11 @@ class Panel(GuardedScroll, can_focus=True):
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         """The height that `height: auto` takes: that of the content."""
-        return len(self._draw(width, container.height)[0])
+        return len(self.draw(width, container.height)[0])
 
     def get_content_width(self, container: Size, viewport: Size) -> int:
         """The width that `width: auto` takes: that of the content."""
-        return self._draw(container.width, container.height)[1]
+        return self.draw(container.width, container.height)[1]
 
     def _ensure_built(self) -> None:
         room = self.content_size
@@ -165,11 +175,11 @@ class Panel(GuardedScroll, can_focus=True):
         if key == self._built_for:
             return
         self._built_for = key
-        strips, width = self._draw(room.width, room.height)
+        strips, width = self.draw(room.width, room.height)
         across, below = self.styles.scrollbar_size_vertical, self.styles.scrollbar_size_horizontal
         tall = len(strips) > room.height - (below if width > room.width else 0)
         if tall:  # then the scroll bar takes a column
-            strips, width = self._draw(room.width - across, room.height)
+            strips, width = self.draw(room.width - across, room.height)
         wide = width > room.width - (across if tall else 0)
         self._strips = strips
         # Content that fits takes the size of the room, whatever its own: so a new size, which lays out the whole
@@ -209,7 +219,8 @@ class Panel(GuardedScroll, can_focus=True):
             said = folded(reported(error, f"drawing the panel {self.heading or type(self).__name__}"), max(width, 1))
             return from_rows([(Segment(line, self.palette.warning),) for line in said])
 
-    def _draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
+    def draw(self, width: int, height: int) -> tuple[Sequence[Strip], int]:
+        """The rows of the content for a panel of this inner size, in cells, and how wide the widest is."""
         content = self._content_or_problem(max(width, 0), max(height, 0))
         if isinstance(content, Box):
             return [content.strip(y) for y in range(content.height)], content.width

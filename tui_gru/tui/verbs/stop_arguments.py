@@ -1,4 +1,4 @@
-"""The `:` line's commands for what stops a run: their arguments, parsed into what the screen does with its stops."""
+"""The arguments of `:break`, `:watch` and the like: read into the fields of a breakpoint or watch."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.examples import example
 
 if TYPE_CHECKING:
-    from tui_gru.tui.screens.stopping import StoppingScreen
+    from tui_gru.debugger.session.session import Session
 
 _ID = re.compile(r"#(\d+)\s*")
 _KEYWORDS = re.compile(r"(?<!\S)(?:if|hits|log)(?!\S)")
@@ -22,84 +22,50 @@ _KEYWORD = {field: keyword for keyword, field in _CLAUSES.items()}
 _EXAMPLE = "break loss if loss < 0.5 hits >3 log {loss:.3f}"
 
 
-def break_(screen: StoppingScreen, rest: str) -> None:
-    """`[#ID] [LINE] [if CONDITION] [hits COUNT] [log TEMPLATE]`; without anything, what `b` does."""
-    if not rest:
-        screen.action_breakpoint()
-        return
-    id, start = _id(screen, rest, Breakpoint)
+def breakpoint_of(session: Session, rest: str) -> tuple[int | None, dict[str, str]]:
+    """The id of the breakpoint that is changed, None for a new one, and its fields. Raises `TypedError`, with the column."""
+    id, start = _id(session, rest, Breakpoint)
     fields, columns = _clauses(rest, start)
-    fields["line"] = _line(screen.session.program, fields["line"], columns["line"])
-    _check(screen, fields, columns)
-    if id is None:
-        screen.add_breakpoint(**fields)
-    else:
-        screen.change_stop(id, **fields)
+    fields["line"] = _line(session.program, fields["line"], columns["line"])
+    _check(session, fields, columns)
+    return id, fields
 
 
-def watch(screen: StoppingScreen, rest: str) -> None:
-    """`[#ID] EXPRESSION [stop]`."""
-    id, start = _id(screen, rest, Watch)
+def watch_of(session: Session, rest: str) -> tuple[int | None, str, bool]:
+    """The id of the watch that is changed, None for a new one, its expression, and whether it stops. Raises `TuiGruError`."""
+    id, start = _id(session, rest, Watch)
     match = re.fullmatch(r"(?s)(.*?)(?:\s+(stop))?", rest[start:])
     assert match is not None
     expression, stops = match[1], match[2] is not None
     if not expression or expression == "stop":
-        raise TuiGruError(example(screen.session.program, "name what to watch: watch loss, watch max(abs($h)), watch $z[0,1] stop"))
-    _check(screen, {"expression": expression}, {"expression": start})
-    if id is None:
-        screen.add_watch(expression, stops=stops)
-    else:
-        screen.change_stop(id, expression=expression, stops=stops)
+        raise TuiGruError(example(session.program, "name what to watch: watch loss, watch max(abs($h)), watch $z[0,1] stop"))
+    _check(session, {"expression": expression}, {"expression": start})
+    return id, expression, stops
 
 
-def delete(screen: StoppingScreen, rest: str) -> None:
-    """Stops by their ids and marks by their letters."""
-    for name in _names(rest, "delete 3, delete a"):
-        if name.isalpha():
-            screen.delete_mark(name)
-        else:
-            screen.delete_stop(_number(name))
-
-
-def enable(screen: StoppingScreen, rest: str) -> None:
-    for name in _names(rest, "enable 3"):
-        screen.change_stop(_number(name), enabled=True)
-
-
-def disable(screen: StoppingScreen, rest: str) -> None:
-    for name in _names(rest, "disable 3"):
-        screen.change_stop(_number(name), enabled=False)
-
-
-def mark(screen: StoppingScreen, rest: str) -> None:
-    screen.mark(_names(rest, "mark a")[0])
-
-
-def jump(screen: StoppingScreen, rest: str) -> None:
-    screen.jump(_names(rest, "jump a, jump '")[0])
-
-
-def _names(rest: str, example: str) -> list[str]:
+def names_of(rest: str, example: str) -> list[str]:
+    """The words of a list. Raises `TuiGruError`, with an example, where there is none."""
     names = rest.replace(",", " ").split()
     if not names:
         raise TuiGruError(f"name which, as in {example}; :stops lists all")
     return names
 
 
-def _number(name: str) -> int:
+def number_of(name: str) -> int:
+    """The number of a breakpoint or watch, `3` or `#3`. Raises `TuiGruError`."""
     number = whole_number(name.removeprefix("#"))
     if number is None:
         raise TuiGruError(f"{shortened(name)} is no number of a breakpoint or watch; :stops lists all")
     return number
 
 
-def _id(screen: StoppingScreen, rest: str, kind: type[Breakpoint] | type[Watch]) -> tuple[int | None, int]:
+def _id(session: Session, rest: str, kind: type[Breakpoint] | type[Watch]) -> tuple[int | None, int]:
     """The id of the stop that is to be changed, if one is named, and where what is said of it begins."""
     match = _ID.match(rest)
     if match is None:
         return None, 0
-    id = _number(match[1])
-    if not isinstance(screen.session.stops.get(id), kind):
+    id = number_of(match[1])
+    if not isinstance(session.stops.get(id), kind):
         other = "a watch; watch" if kind is Breakpoint else "a breakpoint; break"
         raise TypedError(f"{id} is {other} #{id} … changes it", 1)
     return id, match.end()
@@ -143,13 +109,13 @@ def _line(program: Program, typed: str, column: int) -> str:
     return known
 
 
-def _check(screen: StoppingScreen, fields: dict[str, str], columns: dict[str, int]) -> None:
+def _check(session: Session, fields: dict[str, str], columns: dict[str, int]) -> None:
     """Raise a `TypedError`, by its column in what was typed, for a field that cannot be understood."""
     from tui_gru.debugger.breakpoints.hit_counts import HitCount
     from tui_gru.debugger.breakpoints.log_points import LogPoint
     from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
 
-    names = screen.session.program.spellings
+    names = session.program.spellings
     checks: dict[str, Callable[[str], object]] = {
         "condition": lambda text: compile_condition(text, names),
         "hits": HitCount.parse,

@@ -1,0 +1,55 @@
+"""The README's table of keys and commands, made from the verb table.
+
+python -m tests.key_table writes it into the README.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from tui_gru.debugger.program.line_table import program_of
+from tui_gru.engine.config import Config
+from tui_gru.tui.examples import example
+from tui_gru.tui.key_signs import key_signs
+from tui_gru.tui.verbs.table import VERBS
+from tui_gru.tui.verbs.verb import Verb
+
+README = Path(__file__).parents[1] / "README.md"
+HEAD = "| key | on the `:` line | |\n|---|---|---|\n"
+
+
+def key_table() -> str:
+    """A row for each verb; a verb and its counterpart back in time, or for the one before, are in one row."""
+    return HEAD + "".join(f"| {keys} | {typed} | {words} |\n" for keys, typed, words in rows())
+
+
+def rows() -> Iterator[tuple[str, str, str]]:
+    program = program_of(Config.of())
+    verbs = [verb for verb in VERBS if verb.help]
+    while verbs:
+        together = [verbs.pop(0)]
+        if verbs and counterparts(together[0], verbs[0]):
+            together.append(verbs.pop(0))
+        keys = " ".join(f"`{sign}`" for verb in together if verb.keys for sign in key_signs(verb.keys))
+        typed = " ".join(f"`{example(program, verb.usage)}`" for verb in together if verb.names)
+        yield keys, typed, "; ".join(example(program, verb.typed_help) for verb in together)
+
+
+def counterparts(verb: Verb, other: Verb) -> bool:
+    """Whether the keys of two verbs are a letter and its capital, or one verb is for what the other has before."""
+    capital = len(other.keys.partition(",")[0]) == 1 and other.keys[0] == verb.keys[:1].upper() != verb.keys[:1]
+    return capital or other.id == f"{verb.id.partition('.')[0]}.back"
+
+
+def in_readme(text: str) -> tuple[str, str, str]:
+    """The README before its key table, the table, and what comes after it."""
+    before, head, rest = text.partition(HEAD)
+    assert head, "README.md has no key table"
+    table = "".join(line for line in rest.splitlines(keepends=True)[: len(list(rows()))])
+    return before, head + table, rest[len(table) :]
+
+
+if __name__ == "__main__":
+    before, _, after = in_readme(README.read_text(encoding="utf-8"))
+    README.write_text(before + key_table() + after, encoding="utf-8")

@@ -1,0 +1,105 @@
+"""Where numbers come from: a derivation over the blackboard, the numbers followed from it, and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.program.position import position_of
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.derivation.origin import Node, Number
+    from tui_gru.debugger.session.travelling import Progress
+    from tui_gru.tui.panels.origin import Leaf, OriginPanel
+    from tui_gru.tui.screens.main import MainScreen
+
+
+class Derivations:
+    """The debugger goes to the place where a number was computed that is followed, and back."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._trail: tuple[Leaf, ...] = ()
+
+    @property
+    def _panel(self) -> OriginPanel | None:
+        from tui_gru.tui.panels.origin import OriginPanel
+
+        overlay = self._screen.overlay
+        return overlay if isinstance(overlay, OriginPanel) else None
+
+    def ask(self, number: Number) -> None:
+        """Show the derivation of a number; from one that is shown already, `left` comes back to that."""
+        name = self._screen.session.program.code_name(number.name)
+        self._derive(replace(number, name=name), follow=False)
+
+    def followed(self, event: OriginPanel.Followed) -> None:
+        self._derive(event.number, follow=True)
+
+    def _derive(self, number: Number, *, follow: bool) -> None:
+        from tui_gru.tui.panels.origin import Leaf  # late, as all that the first picture does not need
+
+        found: list[Leaf] = []
+        session = self._screen.session
+
+        def derive(progress: Progress | None) -> None:
+            root = session.origin(number, progress=progress)
+            while follow and root.expansion.kind == "copy" and root.terms[0].number is not None:
+                # What is only handed on is followed to where it was computed.
+                root = session.origin(root.terms[0].number, progress=progress)
+            assert root.number is not None
+            tick = root.number.tick if root.expansion.tick is None else root.expansion.tick
+            if follow:
+                session.seek(tick)
+            _work_out(root)
+            found.append(Leaf.of(root, position_of(session.program, tick), session.anchor(tick)))
+
+        self._screen.do(derive, batches=session.batches_to(number.tick), then=lambda: self._turn_to(found), opens=True)
+
+    def _turn_to(self, found: list[Leaf]) -> None:
+        if not found:
+            return
+        panel = self._panel
+        if panel is None:
+            from tui_gru.tui.panels.origin import OriginPanel
+
+            self._trail = ()
+            self._screen.overlays.cover(OriginPanel(found[0]))
+        else:
+            self._trail = (*self._trail, panel.leaf)
+            panel.turn_to(found[0])
+
+    def left(self) -> None:
+        """Back to the derivation before, and to where it was computed."""
+        panel, session = self._panel, self._screen.session
+        if panel is None:
+            return
+        trail = [leaf for leaf in self._trail if leaf.anchor is None or session.holds(leaf.anchor)]
+        if not trail:
+            self._screen.overlays.lift()
+            return
+        *earlier, leaf = trail
+        self._trail = tuple(earlier)
+        batches = session.batches_to(leaf.place.tick)
+        self._screen.do(lambda _: session.seek(leaf.place), batches=batches, then=lambda: panel.turn_to(leaf), opens=True)
+
+    def opened(self, event: OriginPanel.Opened) -> None:
+        panel = self._panel
+        if panel is not None:
+            self._screen.do(lambda _: _work_out(event.node), then=lambda: panel.open_at(event.path), opens=True)
+
+    async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
+        """When the number last changed by more than what is typed: a search back in time, ready to be completed."""
+        number = event.number
+        entry = f"[{', '.join(map(str, number.index))}]" if number.index else ""
+        await self._screen.open_line(f"back abs({number.name}{entry} - prev({number.name}){entry}) > ")
+
+    def copied(self, event: OriginPanel.Copied) -> None:
+        self._screen.app.copy_to_clipboard(event.text)
+        self._screen.say(f"copied as {event.kind}: {len(event.text.splitlines())} lines")
+
+
+def _work_out(node: Node) -> None:
+    """Have the terms of a node, and what stands beside each of them, ready to be drawn."""
+    for term in node.terms:
+        term.expansion  # noqa: B018 - kept once it has been asked for

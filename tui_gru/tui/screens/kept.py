@@ -1,0 +1,116 @@
+"""What is kept with a session: the layout, the commands that were typed, and where a session that was opened is recorded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from textual import events
+
+from tui_gru.tui.key_signs import sign_of_key
+from tui_gru.tui.layout import Layout
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.session.session import Session
+    from tui_gru.tui.screens.main import MainScreen
+
+MOST_COMMANDS = 200
+
+
+class KeptWithSession:
+    """Lays the screen out as the session was left, and has every change of the layout kept with the session."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._laid_out: Session | None = None  # whose layout this is
+        self._layout = Layout()
+
+    # The layout
+
+    @property
+    def is_other(self) -> bool:
+        """Whether the screen shows another session than the one that it is laid out for."""
+        return self._screen.session is not self._laid_out
+
+    def lay_out(self) -> None:
+        """Lay the screen out as the session was left, with the commands that were typed in it."""
+        self._laid_out = self._screen.session
+        kept = self._laid_out.kept("layout")
+        if kept is not None:
+            self._layout = Layout.read(kept)
+            self._layout.apply(self._screen)
+        self.recall_commands()
+
+    def keep_layout(self) -> None:
+        """Have the layout kept with the session, if it is another than before."""
+        if self.is_other or not self._screen.is_mounted:
+            return
+        layout = Layout.of(self._screen)
+        if layout != self._layout:
+            self._layout = layout
+            self._keep("layout", layout.keep())
+
+    # Commands
+
+    @property
+    def commands(self) -> list[str]:
+        """The commands typed in this session, the newest last."""
+        kept = self._screen.session.kept("commands", [])
+        return [each for each in kept if isinstance(each, str) and each.isprintable()] if isinstance(kept, list) else []
+
+    def keep_command(self, command: str) -> None:
+        if command:
+            self._keep("commands", [*self.commands, command][-MOST_COMMANDS:])
+
+    def recall_commands(self) -> None:
+        """Have the commands of this session at hand on the `:` line."""
+        if lines := self._screen.query("CommandLine"):
+            from tui_gru.tui.panels.command_line import CommandLine
+
+            lines.only_one(CommandLine).history = self.commands
+
+    def _keep(self, name: str, value: Any) -> None:
+        before = self._screen.noticed
+        self._screen.session.keep(name, value, begin=False)
+        if self._screen.noticed not in ("", before):
+            self._screen.say_notice()
+
+    # Where a session is recorded that was opened from a file
+
+    @property
+    def question(self) -> str:
+        """What is asked as long as something has been done that is recorded nowhere; empty when nothing is asked."""
+        session = self._screen.session
+        path = session.opened_from
+        if path is None or not session.undecided or self._screen.running:
+            return ""
+        return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self._screen, 'stop')} goes on in memory"
+
+    def take_key(self, event: events.Key) -> bool:
+        """Take the answer to `question`. Whether the key was one; any other key does what it always does."""
+        answered = bool(self.question) and event.key in ("y", "c")
+        if answered:
+            self._record(copy=event.key == "c")
+        return answered
+
+    def _record(self, *, copy: bool) -> None:
+        """Record the session to the file that it was opened from, or to a new one beside that."""
+        session = self._screen.session
+
+        def record(_: Any) -> None:
+            from tui_gru.debugger.storage.own_sessions import free_path
+
+            path = session.opened_from
+            assert path is not None
+            session.record_to(free_path(path) if copy else path)
+            self._screen.note(f"recorded to {session.recording}")
+
+        self._screen.do(record, batches=None)
+
+    def decline(self) -> bool:
+        """Go on in memory, if `question` was asked. Whether it was."""
+        asked = bool(self.question)
+        if asked:
+            self._screen.forget_notice()
+            self._screen.session.stay_in_memory()
+            self._screen.show_now()
+        return asked

@@ -1,0 +1,87 @@
+"""Steps that repeat: the last one again, and play, which takes one several times a second."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from textual.timer import Timer
+
+from tui_gru.tui.key_signs import with_keys
+
+if TYPE_CHECKING:
+    from tui_gru.tui.screens.main import MainScreen
+
+SPEEDS = (1, 2, 5, 10, 20, 50)  # steps a second
+_MANY = {"op": "lines", "timestep": "timesteps", "phase": "phases", "batch": "batches", "epoch": "epochs"}
+
+
+class Play:
+    """`speed` counts in `SPEEDS`."""
+
+    def __init__(self, screen: MainScreen) -> None:
+        self._screen = screen
+        self._last = ("timestep", 1)  # the level and direction of the last step
+        self._timer: Timer | None = None
+        self.speed = 2
+
+    @property
+    def playing(self) -> bool:
+        """Whether it steps by itself."""
+        return self._timer is not None
+
+    def walk(self, level: str, count: int) -> None:
+        """Step; the level and direction are remembered for `repeat` and for play, which take one of them at a time."""
+        self._last = (level, 1 if count > 0 else -1)
+        session, snapshot = self._screen.session, self._screen.snapshot
+        per = {"epoch": snapshot.program.num_batches, "batch": 1}.get(level, 1 / snapshot.program.seq_length)
+        batches = max(1, round(abs(count) * per))
+        if count < 0:
+            batches = session.batches_to(max(snapshot.position.tick - batches * snapshot.program.ticks, 0))
+        self._screen.do(lambda progress: session.step(level, count, progress=progress), batches=batches)
+
+    def repeat(self, times: int) -> None:
+        """The last step again."""
+        level, count = self._last
+        self.walk(level, count * times)
+
+    def toggle(self) -> None:
+        if self._timer is not None:
+            self.pause()
+        else:
+            self._timer = self._screen.set_interval(1 / SPEEDS[self.speed], self._step)
+            self._screen.say(self._pace)
+
+    def change_speed(self, change: int) -> None:
+        self.set_speed(self.speed + change)
+        if self._timer is not None:
+            self.pause()
+            self.toggle()
+        else:
+            self._screen.say(f"play takes {SPEEDS[self.speed]} steps a second")
+
+    def set_speed(self, speed: int) -> None:
+        """Which of `SPEEDS` play takes, the nearest there is."""
+        self.speed = min(max(speed, 0), len(SPEEDS) - 1)
+
+    @property
+    def _pace(self) -> str:
+        steps = f"playing · {SPEEDS[self.speed]} {_MANY[self._last[0]]} a second"
+        return with_keys(self._screen, f"{steps} · <play.faster> <play.slower> speed · <play> pauses")
+
+    def _step(self) -> None:
+        screen = self._screen
+        if screen.running:
+            return
+        before = screen.snapshot.position
+        self.walk(*self._last)
+        if screen.noticed or (not screen.running and screen.snapshot.position == before):
+            self.pause()
+        else:
+            screen.say(self._pace)
+
+    def pause(self) -> None:
+        """Play no more."""
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer = None
+        self._screen.say_notice()

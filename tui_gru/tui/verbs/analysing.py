@@ -1,0 +1,218 @@
+"""Verbs that say what a run shows: findings, units over the text, influences, where the loss is made, every array."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.verbs.stepping import go_to
+from tui_gru.tui.verbs.verb import Arguments
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.activity import Activity, Correlated
+    from tui_gru.debugger.analysis.findings.finding import Finding
+    from tui_gru.debugger.analysis.influence import Influence
+    from tui_gru.tui.panels.findings_list import FindingsList
+    from tui_gru.tui.panels.influence_map import InfluenceMap
+    from tui_gru.tui.panels.loss_places import LossPlaces
+    from tui_gru.tui.panels.units_map import UnitsMap
+    from tui_gru.tui.screens.main import MainScreen
+
+FEW_CHARACTERS = 1000  # a text of no more is read at once, without a thread
+MANY_BATCHES = 250  # looking for findings takes as long as two dozen batches: after a run ten times as long it is done unasked
+
+
+def look_after_run(screen: MainScreen, batches: int) -> None:
+    """Look for findings after a long run, so that the top line can say that there are some. Called in the thread of the run."""
+    if batches >= MANY_BATCHES:
+        with suppress(TuiGruError):  # it was stopped, which was meant for the run
+            screen.session.findings()
+
+
+def findings(screen: MainScreen, rest: Arguments) -> None:
+    """Look for what is wrong with the run up to here, and list it."""
+    found: list[Finding] = []
+
+    def look(progress: Any) -> None:
+        found.extend(screen.session.findings(progress=progress))
+
+    def show() -> None:
+        from tui_gru.tui.panels.findings_list import FindingsList  # late, as all that the first picture does not need
+
+        screen.overlays.cover(FindingsList(found))
+
+    screen.do(look, batches=None, then=show, opens=True)
+
+
+def finding_chosen(screen: MainScreen, event: FindingsList.Chosen) -> None:
+    if event.evidence is not None and event.evidence.number is not None:
+        screen.derivations.ask(event.evidence.number)
+    elif event.finding.tick is not None:
+        go_to(screen, event.finding.tick)
+    else:
+        screen.say("the whole run shows it; no place in particular")
+
+
+# Units over time
+
+
+def units(screen: MainScreen, rest: Arguments) -> None:
+    """`[NAME] [row ROW]`: of the last layer's state over the text; in a model that reads no characters, over a row of the batch."""
+    from tui_gru.debugger.program.typed import Reader, shortened
+    from tui_gru.tui.examples import example
+
+    program = screen.session.program
+    reader = Reader(rest, example(program, "units, units $z, or units $z row 1"))
+    name = program.main_state if not reader.left or reader.next_word == "row" else program.code_name(reader.word())
+    row = None
+    if reader.left:
+        if reader.word() != "row":
+            raise reader.error(f"units takes a name and a row, not {shortened(rest)}")
+        row = reader.whole("a row", least=1, most=program.config.batch_size) - 1
+        reader.end()
+    show_units(screen, name, row)
+
+
+def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
+    """A value over the whole text, or over a row of the batch, 0-based. Raises `TuiGruError`."""
+    from tui_gru.debugger.analysis.activity import over_row
+
+    if row is not None:
+        _cover_units(screen, over_row(screen.snapshot.moment, name, row), [])
+        return
+    found: list[tuple[Activity, list[Correlated]]] = []
+
+    def read(progress: Any) -> None:
+        activity = screen.session.units(name, progress=progress)
+        found.append((activity, activity.goes_with()))
+
+    few = len(screen.snapshot.corpus.text) <= FEW_CHARACTERS
+
+    def show() -> None:
+        if found:
+            _cover_units(screen, *found[0])
+
+    screen.do(read, batches=1 if few else None, then=show, opens=True)
+
+
+def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]) -> None:
+    from tui_gru.tui.panels.units_map import UnitsMap
+
+    screen.overlays.cover(UnitsMap(activity, notes, of=_when(screen)), of_this_moment=activity.row is None)
+
+
+def units_row_asked(screen: MainScreen, event: UnitsMap.RowAsked) -> None:
+    show_units(screen, event.name, event.row)
+
+
+async def units_class_asked(screen: MainScreen) -> None:
+    await screen.open_line("class ")
+
+
+def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
+    _go_to_character(screen, event.at)
+
+
+def class_(screen: MainScreen, rest: Arguments) -> None:
+    """Sort the units that are shown by what they have to do with a class of characters. Raises `TuiGruError`."""
+    from tui_gru.debugger.analysis.classes import class_of
+    from tui_gru.tui.panels.units_map import UnitsMap
+
+    panel = screen.overlay
+    if not isinstance(panel, UnitsMap):
+        raise TuiGruError(with_keys(screen, "no units are shown; <units> shows them"))
+    panel.go_with(class_of(rest))
+    screen.set_focus(panel)
+
+
+# What a prediction depends on
+
+
+def influence(screen: MainScreen, rest: Arguments) -> None:
+    """`[CHARACTER]`: of this one, or of the likeliest."""
+    from tui_gru.debugger.program.typed import Reader
+
+    reader = Reader(rest, "influence, or influence t (a space as ' ')")
+    character = reader.character() if reader.left else None
+    show_influence(screen, screen.view.row or 0, screen.snapshot.position.t, character)
+
+
+def show_influence(screen: MainScreen, row: int, t: int, character: str | None = None) -> None:
+    """What the prediction of a row after a timestep of this batch depends on, 0-based; of a character, or the likeliest."""
+    found: list[Influence] = []
+
+    def look(progress: Any) -> None:
+        found.append(screen.session.influence(row, t, character=character))
+
+    screen.do(look, batches=None, then=lambda: _cover_influence(screen, found[0]) if found else None, opens=True)
+
+
+def _cover_influence(screen: MainScreen, influence: Influence) -> None:
+    from tui_gru.tui.panels.influence_map import InfluenceMap
+
+    panel = screen.overlay
+    if isinstance(panel, InfluenceMap):
+        panel.turn_to(influence)
+        panel.read_at = screen.session.anchor()
+    else:
+        screen.overlays.cover(InfluenceMap(influence), of_this_moment=True)
+
+
+def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:
+    show_influence(screen, event.row, event.t)
+
+
+# Where the loss is made
+
+
+def losses(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.debugger.analysis.baselines import baselines
+
+    found: list[LossPlaces] = []
+    text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
+
+    def read(progress: Any) -> None:
+        from tui_gru.tui.panels.loss_places import LossPlaces
+
+        losses = screen.session.losses(text=text, progress=progress)
+        found.append(LossPlaces(losses, baselines(text, config.vocab_size), of=when))
+
+    def show() -> None:
+        for panel in found:
+            screen.overlays.cover(panel, of_this_moment=True)
+
+    screen.do(read, batches=1 if len(text) <= FEW_CHARACTERS else None, then=show, opens=True)
+
+
+def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
+    _go_to_character(screen, event.at)
+
+
+# Every array in a line
+
+
+def arrays(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.panels.array_list import ArrayList
+
+    screen.overlays.cover(ArrayList())
+
+
+def _when(screen: MainScreen) -> str:
+    at = screen.snapshot.position
+    return f"read at epoch {at.epoch + 1:,}, batch {at.batch + 1:,}"
+
+
+def _go_to_character(screen: MainScreen, at: int) -> None:
+    """Go to where this epoch reads a character of the text, 0-based, and single out its row."""
+    corpus, program, here = screen.snapshot.corpus, screen.session.program, screen.snapshot.position
+    cell = corpus.cell_of(at) if isinstance(corpus, Corpus) else None
+    if cell is None:
+        screen.say("no batch reads this character: it stands behind the last whole one", warning=True)
+        return
+    batch, t, row = cell
+    screen.look(replace(screen.view, row=row))
+    go_to(screen, (here.epoch * program.num_batches + batch) * program.ticks + program.end_of_timestep(t))

@@ -1,0 +1,118 @@
+"""Verbs of branches: their list, going to one, renaming, deleting, and comparing two."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.key_signs import sign_of_key
+from tui_gru.tui.verbs.verb import Arguments
+
+if TYPE_CHECKING:
+    from tui_gru.tui.panels.branch_list import BranchList
+    from tui_gru.tui.screens.main import MainScreen
+
+
+def branches(screen: MainScreen, rest: Arguments) -> None:
+    """The list of branches, or, where that is shown, what it covers."""
+    from tui_gru.tui.panels.branch_list import BranchList  # late, as all that the first picture does not need
+
+    if isinstance(screen.overlay, BranchList):
+        screen.overlays.lift()
+    else:
+        screen.overlays.cover(BranchList())
+
+
+def known(screen: MainScreen, name: str) -> str:
+    """The name of a branch. Raises `TuiGruError`, with those that look like it, where there is no such branch."""
+    from tui_gru.equations.errors import did_you_mean
+
+    if name not in screen.snapshot.branches:
+        raise TuiGruError(f"there is no branch {name!r}; {did_you_mean(name, screen.snapshot.branches)}")
+    return str(name)
+
+
+def switch(screen: MainScreen, rest: Arguments) -> None:
+    """Go to another branch."""
+    name = known(screen, rest)
+    screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to())
+
+
+def rename(screen: MainScreen, rest: Arguments) -> None:
+    """`OLD NEW`."""
+    names = rest.split()
+    if len(names) != 2:
+        raise TuiGruError(f"rename takes a branch and its new name, each of one word, not {str(rest)!r}: rename main~1 warmer")
+    known(screen, names[0])
+    screen.do(lambda _: screen.session.rename_branch(*names))
+
+
+def delete(screen: MainScreen, rest: Arguments) -> None:
+    """Ask whether a branch is to be deleted; the next key is the answer. Raises `TuiGruError` where it cannot be."""
+    if screen.running:
+        return
+    name, snapshot = known(screen, rest), screen.snapshot
+    fork = next(fork for fork in snapshot.forks if fork.name == name)
+    if name == snapshot.branch:
+        raise TuiGruError(f"you are on {name}, so it cannot be deleted; switch to another branch first")
+    batches = max(fork.newest - 1, 0) // snapshot.program.ticks - max(fork.tick - 1, 0) // snapshot.program.ticks
+    what = {0: "its part of a batch", 1: "its batch"}.get(batches, f"its {batches:,} batches")
+    screen.play.pause()
+    screen.say(f"delete {name} with {what}, for good? y/n", warning=True)
+    screen.pending.ask(lambda: _delete(screen, name), otherwise=f"{name} stays")
+
+
+def _delete(screen: MainScreen, name: str) -> None:
+    def delete(_: object) -> None:
+        screen.session.delete_branch(name)
+        screen.note(f"{name} is deleted")
+
+    screen.do(delete)
+
+
+async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
+    if event.verb == "switch":
+        switch(screen, Arguments(event.name))
+    elif event.verb == "rename":
+        await screen.open_line(f"rename {event.name} ")
+    else:
+        delete(screen, Arguments(event.name))
+
+
+# Comparing
+
+
+def compare(screen: MainScreen, rest: Arguments) -> None:
+    """Compare with a branch, without a name with the nearest; `off` ends it."""
+    compare_with(screen, None if rest == "off" else known(screen, rest) if rest else "")
+
+
+def compare_with(screen: MainScreen, name: str | None) -> None:
+    """Compare with a branch; with the empty name, the nearest; None ends it."""
+    said: list[str] = []
+
+    def compare(_: object) -> None:
+        other, here = screen.session.compare(name), screen.session.branch
+        screen.view = replace(screen.view, differences=True)
+        shown = f"{here} minus {other} in matrices · both losses in the curve · {sign_of_key(screen, 'compare')} shows values"
+        said.append("compared with no other branch" if other is None else shown)
+
+    screen.do(compare)
+    compared = screen.snapshot.other
+    if said and compared is not None and compared.moment is None:
+        screen.say(f"{compared.name} has not come so far, so there is nothing to compare here but the losses")
+    elif said:
+        screen.say(said[0])
+
+
+def press_compare(screen: MainScreen) -> None:
+    """The next of: differences, this branch's own numbers beside both curves, no comparison."""
+    if screen.session.comparing is None:
+        compare_with(screen, "")
+    elif screen.view.differences:
+        screen.look(replace(screen.view, differences=False))
+        shown = f"values of {screen.session.branch} in matrices · both losses in the curve"
+        screen.say(f"{shown} · {sign_of_key(screen, 'compare')} compares no more")
+    else:
+        compare_with(screen, None)

@@ -1,0 +1,157 @@
+"""Verbs that change the run: learning, SGD steps, edits, undo and redo; and samples of text."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import answers
+from tui_gru.tui.verbs.verb import Arguments
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.timeline.journal import Action
+    from tui_gru.tui.screens.main import MainScreen
+
+FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
+
+
+def sgd(screen: MainScreen, rest: Arguments) -> None:
+    count = screen.pending.take_count()
+    screen.do(lambda progress: screen.session.sgd(count, progress=progress), batches=count)
+
+
+def learning(screen: MainScreen, rest: Arguments) -> None:
+    """`on`, `off`, or nothing to switch it."""
+    if rest not in ("", "on", "off"):
+        raise TuiGruError(f"learning takes on or off, not {str(rest)!r}")
+    before = screen.snapshot
+    value = {"on": True, "off": False}.get(rest, not before.learning)
+    words = "on: batches end with backward and update" if value else "off: batches end with the loss"
+
+    def say() -> None:
+        screen.answer(f"learning {words}{answers.branched(before, screen.snapshot)}")
+
+    screen.do(lambda _: setattr(screen.session, "learning", value), then=say)
+
+
+def set_value(screen: MainScreen, rest: Arguments) -> None:
+    """`NAME[INDEX] VALUE`: a weight, a state, a rate, or a character of the text."""
+    from tui_gru.debugger.program.typed import Reader
+    from tui_gru.debugger.session.session import ALIASES
+    from tui_gru.tui.examples import example
+
+    program, before = screen.session.program, screen.snapshot
+    reader = Reader(rest, example(program, "$W[0,1] 0.5, $h[0,1] 0.5, learning_rate 0.1, or text[3] a"))
+    typed, index = reader.entry()
+    if len(reader.left) > 1:
+        reader.take("=")
+    value: str | float
+    if typed == "text":
+        value = reader.character()
+    else:
+        value = reader.number(typed)
+        reader.end()
+    name = ALIASES.get(typed, program.code_name(typed))
+
+    def say() -> None:
+        screen.answer(answers.edited(name, index or (), before, screen.snapshot) + answers.branched(before, screen.snapshot))
+
+    screen.do(lambda _: screen.session.edit(name, index, value), then=say)
+
+
+def undo(screen: MainScreen, rest: Arguments) -> None:
+    _restore(screen, "undone", screen.session.last_change, screen.session.undo)
+
+
+def redo(screen: MainScreen, rest: Arguments) -> None:
+    _restore(screen, "done again", screen.session.next_change, screen.session.redo)
+
+
+def _restore(screen: MainScreen, said: str, change: Action | None, verb: Callable[[], bool]) -> None:
+    """Undo or redo a change, and say which it was, and which place is shown then."""
+    before = screen.snapshot
+
+    def say() -> None:
+        if change is None:
+            screen.answer("there is no change to be undone" if said == "undone" else "there is no change to be done again")
+        else:
+            words = f"{answers.change(change, before.program)} is {said}"
+            screen.answer(words + answers.branched(before, screen.snapshot) + answers.moved(before, screen.snapshot))
+
+    screen.do(lambda _: verb(), batches=screen.session.batches_to(), then=say)
+
+
+def can_undo(screen: MainScreen) -> bool:
+    return screen.snapshot.can_undo
+
+
+def can_redo(screen: MainScreen) -> bool:
+    return screen.snapshot.can_redo
+
+
+def trains(screen: MainScreen) -> bool:
+    """Whether this run can be trained on: a recording and a model file cannot."""
+    return screen.snapshot.config.given is None
+
+
+# Samples
+
+
+def sample(screen: MainScreen, rest: Arguments) -> None:
+    """A sampler by its name, a whole number as length, another number as temperature, else the primer; in any order."""
+    from tui_gru.debugger.program.typed import Reader, is_number, shortened
+
+    reader = Reader(rest, "sample Ma 10 0.8 tutorial")
+    primer, sampler, length, temperature = None, None, None, None
+    while reader.left:
+        word = reader.next_word
+        number = word[0] in "0123456789." and is_number(word)
+        if number and length is None and word.isdecimal():
+            length = reader.whole("a length")
+        elif number and temperature is None:
+            temperature = reader.number("a temperature")
+        elif sampler is None and word in SAMPLERS:
+            sampler = reader.word()
+        elif primer is None:
+            primer = reader.word()
+        else:
+            raise reader.error(f"sample takes a primer, a length, a temperature and a sampler, not also {shortened(word)}")
+    draw_sample(
+        screen,
+        primer=primer or screen.snapshot.corpus.text[:2],
+        length=10 if length is None else length,
+        temperature=1.0 if temperature is None else temperature,
+        sampler=sampler,
+    )
+
+
+def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: float, sampler: str | None) -> None:
+    """Sample text; with no sampler named, both, so that they can be compared. A new seed each time."""
+    session, samplers = screen.session, (sampler,) if sampler else SAMPLERS
+    seed = 1 + max((sample.seed for sample in session.samples), default=-1)
+
+    def draw(progress: Any) -> None:
+        for kind in samplers:
+            text = session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
+            if len(text) < len(primer) + length:  # it was stopped
+                break
+
+    quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS
+    screen.do(draw, batches=1 if quick else None, then=lambda: _say_sample(screen))
+
+
+def _say_sample(screen: MainScreen) -> None:
+    """The samples just drawn, since their panel may be on another page; and the key that turns to them."""
+    from tui_gru.debugger.program.naming import printable
+    from tui_gru.tui.key_signs import with_keys
+    from tui_gru.tui.panels.samples import Samples
+
+    samples = screen.snapshot.samples
+    newest = samples[-1]
+    drawn = [each for each in samples[-len(SAMPLERS) :] if (each.seed, each.tick) == (newest.seed, newest.tick)]
+    words = [f"{each.sampler} “{''.join(map(printable, each.text))}”" for each in drawn]
+    if screen.panels.pages > 1 and screen.overlay is None and not screen.query_one(Samples).region:
+        words.append(with_keys(screen, "<page> turns to them"))
+    screen.answer(" · ".join(words))

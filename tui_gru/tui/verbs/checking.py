@@ -1,0 +1,120 @@
+"""Verbs that check batches against PyTorch: one in the background, or every one while training."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import TYPE_CHECKING
+
+from textual.message import Message
+
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.runs import problem_of
+from tui_gru.tui.verbs.verb import Arguments
+from tui_gru.tui.widgets.overlay import Overlay
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.checking import Check, Report
+    from tui_gru.tui.panels.check_report import CheckReport
+    from tui_gru.tui.screens.main import MainScreen
+
+LOADING = 1.0  # seconds, about: what the first batch that is checked takes, since PyTorch is loaded with it
+
+
+class Computing(Message):
+    """PyTorch is there, and the check for this panel has begun."""
+
+    def __init__(self, panel: CheckReport) -> None:
+        super().__init__()
+        self.panel = panel
+
+
+class Checked(Message):
+    """A check has ended; `problem` says why it has no report."""
+
+    def __init__(self, panel: CheckReport, report: Report | None, problem: str = "") -> None:
+        super().__init__()
+        self.panel, self.report, self.problem = panel, report, problem
+
+
+def checking(screen: MainScreen) -> bool:
+    """Whether a check is under way."""
+    return any(getattr(overlay, "waiting", False) for overlay in screen.query(Overlay))
+
+
+def check(screen: MainScreen, rest: Arguments) -> None:
+    """Nothing for this batch; `every`, `every on`, `every off` for every batch while training."""
+    choices = {"every": not screen.session.check_every_batch, "every on": True, "every off": False}
+    words = " ".join(rest.split())
+    if not words:
+        _check_batch(screen)
+    elif words in choices:
+        check_every(screen, choices[words])
+    else:
+        raise TuiGruError(f"check takes nothing, or every on, every off; not {str(rest)!r}")
+
+
+def _check_batch(screen: MainScreen) -> None:
+    """Check this batch, in a thread. The report is dropped where its panel has been lifted by then."""
+    from tui_gru.tui.panels.check_report import CheckReport  # late, as all that the first picture does not need
+
+    if screen.running:
+        return
+    check = screen.session.batch_check()
+    panel = CheckReport(check.position)
+    work = partial(_carry_out, screen, panel, check)
+    start = partial(screen.run_worker, work, thread=True, group="check", exit_on_error=True)
+    screen.overlays.cover(panel, of_this_moment=True, then=start)
+
+
+def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
+    from tui_gru.engine.torch_loading import load_torch
+
+    try:
+        load_torch()
+        screen.post_message(Computing(panel))
+        screen.post_message(Checked(panel, check.run()))
+    except Exception as error:
+        screen.post_message(Checked(panel, None, problem_of(error, "a check")))
+
+
+def computing(screen: MainScreen, event: Computing) -> None:
+    if event.panel is screen.overlay:
+        event.panel.is_doing("comparing with autograd, and with finite differences")
+
+
+def checked(screen: MainScreen, event: Checked) -> None:
+    if event.panel is not screen.overlay:
+        return
+    if event.report is not None:
+        event.panel.show_report(event.report)
+    else:
+        event.panel.show_problem(event.problem)
+
+
+def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
+    """Where the number of the row comes from, if it is one of the batch that is shown."""
+    from tui_gru.tui.panels.check_report import CheckReport
+    from tui_gru.tui.verbs.explaining import ask_about
+
+    panel = screen.overlay
+    report = panel.report if isinstance(panel, CheckReport) else None
+    if report is None or report.position.number != screen.snapshot.position.number:
+        screen.say("this report is of another batch: go there, and enter says where its numbers come from", warning=True)
+    else:
+        ask_about(screen, event.name, event.index, event.t)
+
+
+def every_batch_asked(screen: MainScreen) -> None:
+    check_every(screen, not screen.session.check_every_batch)
+
+
+def check_every(screen: MainScreen, value: bool) -> None:
+    """Check every batch while training, or no longer."""
+    screen.do(lambda _: setattr(screen.session, "check_every_batch", value))
+    if value and "torch" not in sys.modules:
+        screen.runner.expect(LOADING)  # so that the screen does not wait for the next step
+    if value:
+        screen.say("every batch is checked from here on: training takes ten to twenty times as long")
+    else:
+        screen.say("batches are no longer checked")

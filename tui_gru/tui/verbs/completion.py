@@ -1,0 +1,206 @@
+"""What the `:` line can be completed with: verbs, names, branches, files and the like, each with a few words about it."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from tui_gru.debugger.expressions.parser import FUNCTIONS
+from tui_gru.debugger.program.names import Kind, Named
+from tui_gru.debugger.program.position import position_of
+from tui_gru.engine.config import SAMPLERS
+from tui_gru.tui.examples import example
+from tui_gru.tui.verbs.line import NAMED
+from tui_gru.tui.verbs.table import VERBS
+
+if TYPE_CHECKING:
+    from tui_gru.tui.screens.main import MainScreen
+
+MOST_FILES = 500  # of a folder
+_NAME = re.compile(r"[^\W\d]\w*$")
+_WORD = re.compile(r"\S*$")
+
+
+class Candidate(NamedTuple):
+    """What can be typed, and what it is."""
+
+    text: str
+    words: str = ""
+
+
+class Completion(NamedTuple):
+    """What begins at column `begins` (from 0) of the text before the cursor can be replaced by one of the candidates."""
+
+    begins: int
+    candidates: tuple[Candidate, ...] = ()
+
+
+def complete(screen: MainScreen, typed: str) -> Completion:
+    """What the text before the cursor can be completed with."""
+    command = typed.lstrip(": ")
+    name, space, rest = command.partition(" ")
+    if not space:
+        return _of(len(typed) - len(command), name, _verbs(screen))
+    verb = NAMED.get(name)
+    if verb is None or not verb.typed.completes:
+        return Completion(len(typed))
+    done = len(rest.split()) - (bool(rest) and not rest[-1].isspace())
+    kind = verb.typed.completes[min(done, len(verb.typed.completes) - 1)]
+    return completed(screen, kind, typed)
+
+
+def completed(screen: MainScreen, kind: str, typed: str) -> Completion:
+    """What the last argument, of this kind, can be completed with. In an expression that is the name at its end."""
+    pattern = _NAME if kind in EXPRESSIONS else _WORD
+    match = pattern.search(typed)
+    begins = len(typed) if match is None else match.start()
+    word = typed[begins:]
+    path = kind == "file" or (kind == "session" and "/" in word)
+    candidates = _files(word) if path else COMPLETIONS[kind](screen)
+    return _of(begins, word, candidates)
+
+
+def _of(begins: int, word: str, candidates: Iterable[Candidate]) -> Completion:
+    fitting = {each.text: each for each in candidates if each.text.startswith(word)}
+    return Completion(begins, tuple(fitting.values()))
+
+
+# What there is of each kind
+
+
+def _verbs(screen: MainScreen) -> Iterator[Candidate]:
+    program = screen.session.program
+    for verb in VERBS:
+        if verb.names:
+            yield Candidate(verb.names[0], example(program, verb.typed_help))
+
+
+def _words(*pairs: tuple[str, str]) -> Callable[[MainScreen], Iterator[Candidate]]:
+    return lambda screen: iter(Candidate(*pair) for pair in pairs)
+
+
+def _named(screen: MainScreen, belongs: Callable[[Named], bool] = lambda named: True) -> Iterator[Candidate]:
+    for name, named in screen.session.program.names.items():
+        if belongs(named):
+            axes = " and ".join(axis.strip() for axis in named.counted)
+            yield Candidate(name, f"{named.kind.value}, by {axes}" if axes else named.kind.value)
+
+
+def _in_expressions(screen: MainScreen) -> Iterator[Candidate]:
+    yield from _named(screen)
+    yield from (Candidate(name, "function") for name in FUNCTIONS)
+
+
+def _changeable(screen: MainScreen) -> Iterator[Candidate]:
+    yield from _named(screen, lambda named: named.kind in (Kind.PARAMETER, Kind.STATE) or named.name == "learning_rate")
+    yield Candidate("text", "a character of the text, by its place")
+
+
+def _unit_values(screen: MainScreen) -> Iterator[Candidate]:
+    yield from _named(screen, lambda named: named.timed and "unit" in named.counted)
+
+
+def _lines(screen: MainScreen) -> Iterator[Candidate]:
+    for row in screen.session.program.rows:
+        if row.line is not None:
+            yield Candidate(row.line.target, row.line.note or row.line.text)
+
+
+def _stops(screen: MainScreen) -> Iterator[Candidate]:
+    from tui_gru.tui.panels.stop_signs import described
+
+    for stop in screen.snapshot.stops.breakpoints:
+        yield Candidate(str(stop.id), described(stop, screen.session.program))
+    for watch in screen.snapshot.stops.watches:
+        yield Candidate(str(watch.id), f"watch {watch.expression}")
+
+
+def _marks(screen: MainScreen) -> Iterator[Candidate]:
+    from tui_gru.tui.panels.stop_signs import place_of
+
+    for mark in screen.snapshot.marks:
+        yield Candidate(mark.letter, f"{place_of(position_of(screen.session.program, mark.tick))} on {mark.branch}")
+
+
+def _stops_and_marks(screen: MainScreen) -> Iterator[Candidate]:
+    yield from _stops(screen)
+    yield from _marks(screen)
+
+
+def _branches(screen: MainScreen) -> Iterator[Candidate]:
+    for fork in screen.snapshot.forks:
+        left = "the first branch" if fork.source is None else f"left {fork.source}"
+        yield Candidate(fork.name, left if fork.loss is None else f"{left}, loss {fork.loss:.4f}")
+
+
+def _other_branches(screen: MainScreen) -> Iterator[Candidate]:
+    yield from (each for each in _branches(screen) if each.text != screen.snapshot.branch)
+
+
+def _compared(screen: MainScreen) -> Iterator[Candidate]:
+    yield from _other_branches(screen)
+    yield Candidate("off", "compare no longer")
+
+
+def _themes(screen: MainScreen) -> Iterator[Candidate]:
+    yield from (Candidate(name) for name in screen.app.available_themes)
+
+
+def _classes(screen: MainScreen) -> Iterator[Candidate]:
+    from tui_gru.debugger.analysis.classes import CLASSES
+
+    yield from (Candidate(name, each.words) for name, each in CLASSES.items())
+
+
+def _sessions(screen: MainScreen) -> Iterator[Candidate]:
+    from tui_gru.debugger.storage.store import own_files
+
+    yield from (Candidate(path.stem, "session") for path in own_files())
+    yield Candidate("last", "the session that was written last")
+
+
+def _files(word: str) -> Iterator[Candidate]:
+    """The files and folders in the folder that is typed, as they are typed."""
+    folder, _, _ = word.rpartition("/")
+    typed = word[: len(folder) + ("/" in word)]
+    try:
+        with os.scandir(Path(os.path.expanduser(typed or "."))) as entries:
+            found = sorted((entry.name, entry.is_dir()) for entry, _ in zip(entries, range(MOST_FILES), strict=False))
+    except (OSError, ValueError):
+        return
+    for name, is_folder in found:
+        if name.isprintable() and not name.startswith("."):
+            yield Candidate(f"{typed}{name}{'/' if is_folder else ''}", "folder" if is_folder else "file")
+
+
+#: Kinds of arguments in which a name at the end of an expression is completed.
+EXPRESSIONS = frozenset({"name", "entry", "changeable"})
+COMPLETIONS: Mapping[str, Callable[[MainScreen], Iterator[Candidate]]] = {
+    "": _words(),
+    "branch": _branches,
+    "changeable": _changeable,
+    "class": _classes,
+    "clause": _words(("if", "a condition follows"), ("hits", "a count follows"), ("log", "a template follows, and runs go on")),
+    "copy": _words(("copy", "open a copy of it")),
+    "entry": _named,
+    "every": _words(("every", "every batch while training")),
+    "file": _words(),
+    "level": _words(("line", ""), ("timestep", ""), ("phase", ""), ("batch", ""), ("epoch", "")),
+    "line": _lines,
+    "mark": _marks,
+    "name": _in_expressions,
+    "other branch": _other_branches,
+    "other branch or off": _compared,
+    "row": _words(("row", "the number of a row follows")),
+    "sampler": _words(*((sampler, "sampler") for sampler in SAMPLERS)),
+    "session": _sessions,
+    "stop": _stops,
+    "stop or mark": _stops_and_marks,
+    "switch": _words(("on", ""), ("off", "")),
+    "t": _words(("t", "the number of a timestep follows")),
+    "theme": _themes,
+    "value": _unit_values,
+}

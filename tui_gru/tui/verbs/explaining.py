@@ -1,0 +1,191 @@
+"""Verbs that ask where a number comes from, and what would follow from another one."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui_gru.tui import answers
+from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.verbs.verb import Arguments
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.what_if import WhatIf
+    from tui_gru.debugger.derivation.origin import Number
+    from tui_gru.tui.panels.what_if import WhatIfPanel
+    from tui_gru.tui.screens.main import MainScreen
+    from tui_gru.tui.widgets.cells import NumberAsked
+    from tui_gru.tui.widgets.refs import Ref
+
+
+def why(screen: MainScreen, rest: Arguments) -> None:
+    """`NAME[INDEX] [t TIMESTEP]`."""
+    from tui_gru.debugger.derivation.origin import Number
+    from tui_gru.debugger.program.typed import Reader
+    from tui_gru.tui.examples import example
+
+    program = screen.session.program
+    reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
+    name, index = reader.entry()
+    screen.derivations.ask(Number(name, index, reader.timestep(program.seq_length), screen.snapshot.position.tick))
+
+
+def number_asked(screen: MainScreen, event: NumberAsked) -> None:
+    ask_about(screen, event.ref.name, event.ref.index, event.ref.t)
+
+
+def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> None:
+    """Ask where a number of this moment comes from."""
+    from tui_gru.debugger.derivation.origin import Number  # late, as all that the first picture does not need
+
+    screen.derivations.ask(Number(name, index, t, screen.snapshot.position.tick))
+
+
+def explain(screen: MainScreen) -> None:
+    """Where the number under the cursor comes from; without a cursor, the result of the line at work."""
+    from tui_gru.tui.panels.line_at_work import LineAtWork
+    from tui_gru.tui.panels.listing import Listing
+    from tui_gru.tui.panels.loss_curve import LossCurve
+    from tui_gru.tui.widgets.cells import CellPanel
+    from tui_gru.tui.widgets.matrix import MatrixView
+
+    focused = screen.focused
+    if isinstance(focused, MatrixView):
+        focused.action_choose()
+    elif isinstance(focused, CellPanel) and focused.spot is not None:
+        focused.action_ask()
+    elif isinstance(focused, LossCurve):
+        _explain_loss(screen)
+    elif focused is None or isinstance(focused, (Listing, LineAtWork)):
+        _explain_line(screen)
+    else:
+        screen.say(with_keys(screen, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)
+
+
+def _explain_loss(screen: MainScreen) -> None:
+    """The loss of the batch at which the mark of the curve is; before there is one, that of the batch before."""
+    from tui_gru.debugger.derivation.origin import Number  # late, too
+
+    position, ticks = screen.snapshot.position, screen.snapshot.program.ticks
+    tick = position.tick if screen.snapshot.value("loss") is not None else position.number * ticks
+    if tick:
+        screen.derivations.ask(Number("loss", (), None, tick))
+    else:
+        screen.say(with_keys(screen, "no batch has come to its loss yet: <step.batch> runs one"), warning=True)
+
+
+def _explain_line(screen: MainScreen) -> None:
+    """The result of the line just executed, in the row that is looked at."""
+    line = screen.snapshot.line
+    if line is None or line.formula is None:
+        words = "nothing is computed here yet: step on, then <explain> says where a number comes from"
+        screen.say(with_keys(screen, words), warning=True)
+        return
+    row = screen.view.row or 0
+    index = tuple(row if axis == "row" else 0 for axis in screen.session.program.names[line.target].counted)
+    ask_about(screen, line.target, index, None)
+
+
+# What-if
+
+
+def what_if(screen: MainScreen, rest: Arguments) -> None:
+    """`NAME[INDEX] VALUE [t TIMESTEP]`."""
+    from tui_gru.debugger.program.typed import Reader
+    from tui_gru.tui.examples import example
+
+    program, session = screen.session.program, screen.session
+    reader = Reader(rest, example(program, "$z[0,1] 0.5, $W[3,0] -1, or $h[1,0] 0 t 2 for another timestep"))
+    name, index = reader.entry()
+    reader.take("=")
+    value = reader.number(name)
+    t = reader.timestep(program.seq_length)
+    found: list[WhatIf] = []
+
+    def suppose(_: object) -> None:
+        found.append(session.what_if(program.code_name(name), index, value, t))
+
+    screen.do(suppose, then=lambda: _show_what_if(screen, found[0]), opens=True)
+
+
+def _show_what_if(screen: MainScreen, what_if: WhatIf) -> None:
+    from tui_gru.tui.panels.what_if import WhatIfPanel
+
+    screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
+
+
+def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
+    """Go to where the number was computed, and change it there; in the past this starts a branch."""
+    from tui_gru.debugger.program.naming import spoken
+
+    what_if, before = event.what_if, screen.snapshot
+
+    def say() -> None:
+        named = spoken(screen.snapshot.program, what_if.name, what_if.index)
+        screen.answer(f"{named} is {what_if.value + 0:g} from here on{answers.branched(before, screen.snapshot)}")
+
+    screen.overlays.lift()
+    screen.do(lambda _: screen.session.adopt(what_if), batches=screen.session.batches_to(), then=say)
+
+
+async def suppose(screen: MainScreen) -> None:
+    """Begin the command that puts another number in the place of the one under the cursor."""
+    from tui_gru.debugger.program.names import Kind
+
+    ref = _under_cursor(screen)
+    if ref is None:
+        words = "put the cursor on a number first: <panel.next> goes from panel to panel, the arrows to a number"
+        screen.say(with_keys(screen, words), warning=True)
+        return
+    snapshot = screen.snapshot
+    is_input, given = snapshot.program.names[ref.name].kind is Kind.INPUT, snapshot.config.given
+    if is_input and given is not None and snapshot.program.model.page.inputs[ref.name].one_hot:
+        screen.say("tokens are given, and stay as they are; change the row of the table instead", warning=True)
+        return
+    if is_input and given is None:
+        await screen.open_line(*_character(screen, ref))
+        return
+    value = snapshot.value(ref.name, ref.t)
+    if value is None:
+        screen.say(f"{ref.name} is not computed here yet; step on to where it is", warning=True)
+        return
+    entry = f"[{', '.join(map(str, ref.index))}]" if ref.index else ""
+    t = "" if ref.t is None or ref.t == snapshot.position.t else f" t {ref.t + 1}"
+    number = value[ref.index] if ref.index else value
+    await screen.open_line(f"what-if {ref.name}{entry} ", str(number), t)
+
+
+def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
+    """The command that changes a character of the text, and the character that is there."""
+    from tui_gru.debugger.program.typed import quoted
+    from tui_gru.engine.corpus import Corpus
+
+    snapshot = screen.snapshot
+    assert isinstance(snapshot.corpus, Corpus)  # characters are read of a text only
+    t = snapshot.position.t if ref.t is None else ref.t
+    place = snapshot.corpus.position_in_text(snapshot.position.batch, t, ref.index[0]) + (ref.name == snapshot.program.target)
+    return f"set text[{place}] ", quoted(snapshot.corpus.text[place])
+
+
+def _under_cursor(screen: MainScreen) -> Ref | None:
+    """The number of this moment that the cursor is on."""
+    from tui_gru.tui.panels.origin import OriginPanel
+    from tui_gru.tui.widgets.cells import CellPanel
+    from tui_gru.tui.widgets.matrix import MatrixView
+
+    focused = screen.focused
+    if isinstance(focused, OriginPanel):
+        number = focused.number
+        return None if number is None else _of_this_batch(screen, number)
+    if isinstance(focused, MatrixView):
+        return None if focused.refs is None else focused.refs(*focused.cursor)
+    if isinstance(focused, CellPanel):
+        return None if focused.spot is None else focused.spot.ref
+    return None
+
+
+def _of_this_batch(screen: MainScreen, number: Number) -> Ref | None:
+    """A number of a derivation, if it is of the batch that is shown."""
+    from tui_gru.tui.widgets.refs import Ref
+
+    same = (number.tick - 1) // screen.snapshot.program.ticks == screen.snapshot.position.number
+    return Ref(number.name, number.index, number.t) if same else None

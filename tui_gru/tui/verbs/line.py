@@ -1,0 +1,38 @@
+"""The `:` line: the verb that was typed, found in the table and carried out."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.program.typed import TypedError
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.verbs.table import VERBS
+from tui_gru.tui.verbs.verb import Arguments, Verb
+
+if TYPE_CHECKING:
+    from tui_gru.tui.screens.main import MainScreen
+
+NAMED = {name: verb for verb in VERBS for name in verb.names}
+
+
+def execute(screen: MainScreen, typed: str) -> None:
+    """Do what was typed on the `:` line. Raises `TuiGruError` where it cannot be understood or done."""
+    name, _, rest = typed.strip().lstrip(":").strip().partition(" ")
+    if not name:
+        return
+    arguments = Arguments.of(rest, typed)
+    try:
+        _named(screen, name).do(screen, arguments)
+    except TypedError as error:  # its column is counted from the arguments' first
+        raise error.moved(arguments.begins) from None
+
+
+def _named(screen: MainScreen, name: str) -> Verb:
+    if name in NAMED:
+        return NAMED[name]
+    from difflib import get_close_matches
+
+    close = get_close_matches(name, [verb.names[0] for verb in VERBS if verb.names], n=3)
+    cure = f"did you mean {' or '.join(close)}?" if close else with_keys(screen, "<help> lists all")
+    raise TuiGruError(f"there is no command {name!r}; {cure}")

@@ -1,0 +1,159 @@
+"""Verbs that move through time: steps, play, going to a place, running until a condition holds."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.tui import answers
+from tui_gru.tui.screens.pending import LARGEST_COUNT
+from tui_gru.tui.verbs.verb import Arguments
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.program.typed import Reader
+    from tui_gru.tui.panels.listing import Listing
+    from tui_gru.tui.panels.time_line import TimeLine
+    from tui_gru.tui.screens.main import MainScreen
+
+LEVELS = {
+    "o": "op", "op": "op", "line": "op", "s": "timestep", "t": "timestep", "timestep": "timestep", "f": "phase", "phase": "phase",
+    "n": "batch", "b": "batch", "batch": "batch", "e": "epoch", "epoch": "epoch",
+}  # fmt: skip
+
+
+def step_by(screen: MainScreen, rest: Arguments, *, level: str, direction: int) -> None:
+    """Step by the count that was typed before the key."""
+    screen.play.walk(level, direction * screen.pending.take_count())
+
+
+def step(screen: MainScreen, rest: Arguments) -> None:
+    """`[COUNT] [LEVEL]`."""
+    from tui_gru.debugger.program.typed import Reader
+
+    reader = Reader(rest, "step 3 batch")
+    count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT) if reader.next_whole() else 1
+    screen.play.walk(_level(reader, "timestep"), count)
+
+
+def _level(reader: Reader, default: str) -> str:
+    """The level that is left to read, or the default where nothing is."""
+    from tui_gru.debugger.program.typed import shortened
+
+    name = reader.left or default
+    if name not in LEVELS:
+        raise reader.error(f"there is no level {shortened(name)}; there are line, timestep, phase, batch, epoch")
+    return LEVELS[name]
+
+
+def repeat(screen: MainScreen, rest: Arguments) -> None:
+    screen.play.repeat(screen.pending.take_count())
+
+
+def play(screen: MainScreen, rest: Arguments) -> None:
+    screen.play.toggle()
+
+
+def change_speed(screen: MainScreen, rest: Arguments, *, change: int) -> None:
+    screen.play.change_speed(change)
+
+
+# Places
+
+
+def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
+    """Go to a place in time, and say which it is; `along` continues the jump before it."""
+
+    def say() -> None:
+        if not screen.noticed:  # else it says why the place was not reached
+            screen.answer(answers.place(screen.snapshot))
+
+    batches = screen.session.batches_to(place) if isinstance(place, int) else None
+    screen.do(lambda progress: screen.session.seek(place, progress=progress, along=along), batches=batches, then=say)
+
+
+def go(screen: MainScreen, rest: Arguments) -> None:
+    """`e3 b2 t1`, `50%`, `+100`, `-2e`, or a tick."""
+    from tui_gru.debugger.program.position import tick_of
+    from tui_gru.debugger.program.typed import Reader
+
+    reader = Reader(rest, "go e3 b2 t1, go 50%, go +100, go -2e, or a tick")
+    if rest[:1] in ("+", "-", "−"):
+        count = reader.whole("a count", least=-LARGEST_COUNT, most=LARGEST_COUNT)
+        screen.play.walk(_level(reader, "op"), count)
+    elif rest.endswith("%"):
+        percent = reader.number("a part of the run", before="%")
+        span = (screen.snapshot.last or screen.snapshot.newest).tick
+        go_to(screen, round(min(max(percent, 0), 100) / 100 * span))
+    elif reader.next_whole():
+        tick = reader.whole("a tick")
+        reader.end()
+        go_to(screen, tick)
+    else:
+        go_to(screen, tick_of(rest, screen.snapshot.position, screen.snapshot.program))
+
+
+def newest(screen: MainScreen, rest: Arguments) -> None:
+    go_to(screen, screen.snapshot.newest.tick)
+
+
+def time_sought(screen: MainScreen, event: TimeLine.Sought) -> None:
+    go_to(screen, event.tick, along=event.along)
+
+
+def line_chosen(screen: MainScreen, event: Listing.LineChosen) -> None:
+    screen.do(lambda progress: screen.session.run_to(event.line.target, progress=progress))
+
+
+def not_finite(screen: MainScreen, rest: Arguments) -> None:
+    screen.do(lambda progress: screen.session.run_to_not_finite(progress=progress), batches=None)
+
+
+# Conditions
+
+
+def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
+    """Run until a condition holds, or back in time until it does."""
+    from tui_gru.debugger.program.typed import TypedError
+
+    session = screen.session
+    verb = session.run_until if forwards else session.run_back_until
+
+    def run(progress: Any) -> None:
+        try:
+            held = verb(rest, progress=progress)
+        except TypedError as error:
+            raise error.moved(rest.begins) from None
+        if not held:
+            screen.note_if_silent(f"{str(rest)!r} did not hold {'on the way' if forwards else 'before'}")
+
+    screen.do(run, batches=None)
+
+
+def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
+    """To the next place where the last condition holds, as often as the count says."""
+    way = "further on" if direction > 0 else "before"
+    run_on(
+        screen,
+        lambda progress: screen.session.next_match(direction > 0, progress=progress),
+        f"{screen.session.last_condition!r} did not hold {way}",
+    )
+
+
+def has_condition(screen: MainScreen) -> bool:
+    return bool(screen.session.last_condition)
+
+
+def run_on(screen: MainScreen, verb: Any, otherwise: str) -> None:
+    """Run as often as the count says, while each run stops at something; else say `otherwise`."""
+    count, session = screen.pending.take_count(), screen.session
+
+    def run(progress: Any) -> None:
+        # The session forgets an interrupt once a verb has ended, even one that had come to a stop by itself.
+        interrupts = session.interrupts
+        if not all(verb(progress) and session.interrupts == interrupts for _ in range(count)):
+            screen.note_if_silent(otherwise)
+
+    screen.do(run, batches=None)
+
+
+forwards, back = partial(until, forwards=True), partial(until, forwards=False)

@@ -1,0 +1,246 @@
+"""Verbs for what stops a run: breakpoints, watches, runs to them; and marks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.debugger.state.marks import Mark
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import answers
+from tui_gru.tui.key_signs import sign_of_key, with_keys
+from tui_gru.tui.verbs.stepping import run_on
+from tui_gru.tui.verbs.verb import Arguments
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.session.session import Session
+    from tui_gru.tui.panels.listing import Listing
+    from tui_gru.tui.panels.stops_list import StopsList
+    from tui_gru.tui.screens.main import MainScreen
+
+
+def change_stops(screen: MainScreen, change: Callable[[Session], object]) -> None:
+    """Change the session's stops or marks, which takes no time, and show them. Raises `TuiGruError`."""
+    if screen.running:
+        raise TuiGruError(with_keys(screen, "a run is under way; <stop> stops it"))
+    screen.forget_notice()
+    change(screen.session)
+    screen.show_now()
+
+
+# Breakpoints and watches
+
+
+def break_(screen: MainScreen, rest: Arguments) -> None:
+    """`[#ID] [LINE] [if CONDITION] [hits COUNT] [log TEMPLATE]`; without anything, on the line at work."""
+    if not rest:
+        _break_here(screen)
+        return
+    from tui_gru.tui.verbs.stop_arguments import breakpoint_of
+
+    id, fields = breakpoint_of(screen.session, rest)
+    if id is None:
+        add_breakpoint(screen, **fields)
+    else:
+        change_stop(screen, id, **fields)
+
+
+def _break_here(screen: MainScreen) -> None:
+    if screen.snapshot.line is None:
+        words = "no line has been executed yet; <step.line> executes one, or click beside a line of the program"
+        screen.say(with_keys(screen, words), warning=True)
+    else:
+        toggle_breakpoint(screen, screen.snapshot.line.target)
+
+
+def toggle_breakpoint(screen: MainScreen, target: str) -> None:
+    """A breakpoint on a line; a plain one that is there is deleted, and one that says more is shown in the list."""
+    from tui_gru.tui.panels.listing import stops_on
+    from tui_gru.tui.panels.stop_signs import described, plain
+
+    line = next(row.line for row in screen.session.program.rows if row.line is not None and row.line.target == target)
+    there = stops_on(screen.snapshot, line)
+    if not there:
+        add_breakpoint(screen, target)
+    elif (bare := next(filter(plain, there), None)) is not None:
+        delete_stop(screen, bare.id)
+    else:
+        list_stops(screen, at=there[0].id)
+        what, to = described(there[0], screen.session.program), "off" if there[0].enabled else "on"
+        screen.say(f"{what} · d deletes it, e edits it, space turns it {to}")
+
+
+def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
+    if not screen.running:
+        toggle_breakpoint(screen, event.line.target)
+
+
+def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
+    from tui_gru.tui.panels.stop_signs import described
+
+    change_stops(screen, lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
+    made = described(screen.session.stops.breakpoints[-1], screen.session.program)
+    screen.say(f"{made} · {sign_of_key(screen, 'continue')} {'runs on, and it writes' if log else 'runs to it'}")
+
+
+def watch(screen: MainScreen, rest: Arguments) -> None:
+    """`[#ID] EXPRESSION [stop]`."""
+    from tui_gru.tui.verbs.stop_arguments import watch_of
+
+    id, expression, stops = watch_of(screen.session, rest)
+    if id is not None:
+        change_stop(screen, id, expression=expression, stops=stops)
+        return
+    change_stops(screen, lambda session: session.watch(expression, stops=stops))
+    page = f" · {sign_of_key(screen, 'page')} turns to its page" if screen.panels.small else ""
+    screen.say(f"watching {expression}{page}")
+
+
+def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:
+    change_stops(screen, lambda session: session.change_stop(id, **changes))
+
+
+def delete_stop(screen: MainScreen, id: int) -> None:
+    """Delete a stop, and say how to make it again."""
+    from tui_gru.tui.panels.stop_signs import command_of
+
+    command = command_of(screen.session.stops.get(id))
+    change_stops(screen, lambda session: session.delete_stop(id))
+    screen.say(f"deleted; made again by :{command}")
+
+
+def delete(screen: MainScreen, rest: Arguments) -> None:
+    """Stops by their numbers and marks by their letters."""
+    from tui_gru.tui.verbs.stop_arguments import names_of, number_of
+
+    for name in names_of(rest, "delete 3, delete a"):
+        if name.isalpha():
+            delete_mark(screen, name)
+        else:
+            delete_stop(screen, number_of(name))
+
+
+def enable(screen: MainScreen, rest: Arguments, *, value: bool) -> None:
+    from tui_gru.tui.verbs.stop_arguments import names_of, number_of
+
+    for name in names_of(rest, "enable 3" if value else "disable 3"):
+        change_stop(screen, number_of(name), enabled=value)
+
+
+# Runs that stop
+
+
+def continue_(screen: MainScreen, rest: Arguments) -> None:
+    """Run to the next stop. Where nothing could stop it, a run without an end is not begun."""
+    stops = screen.snapshot.stops
+    if stops.active or screen.snapshot.last is not None:
+        run_on(screen, screen.session.continue_, f"came to the end; {_why_not_stopped(screen)}")
+        return
+    screen.pending.take_count()
+    cure = "<breakpoint> sets one here, <command>break if loss < 0.5 one anywhere"
+    if _settable(screen):
+        cure = "<stops> lists them, to turn one on"
+    screen.say(with_keys(screen, f"{_why_not_stopped(screen)}, so nothing would stop this run · {cure}"), warning=True)
+
+
+def reverse(screen: MainScreen, rest: Arguments) -> None:
+    run_on(screen, screen.session.reverse_continue, f"came to the beginning; {_why_not_stopped(screen)}")
+
+
+def _settable(screen: MainScreen) -> bool:
+    """Whether there is a breakpoint or a watch that stops, on or off."""
+    stops = screen.snapshot.stops
+    return bool(stops.breakpoints) or any(watch.stops for watch in stops.watches)
+
+
+def _why_not_stopped(screen: MainScreen) -> str:
+    if not _settable(screen):
+        return "no breakpoints are set"
+    return "nothing stopped it" if screen.snapshot.stops.active else "all breakpoints are off"
+
+
+# Marks
+
+
+def mark(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.verbs.stop_arguments import names_of
+
+    mark_here(screen, names_of(rest, "mark a")[0])
+
+
+def jump(screen: MainScreen, rest: Arguments) -> None:
+    from tui_gru.tui.verbs.stop_arguments import names_of
+
+    jump_to(screen, names_of(rest, "jump a, jump '")[0])
+
+
+def press_mark(screen: MainScreen) -> None:
+    _wait_for_letter(screen, "mark", "a letter marks this place", mark_here)
+
+
+def press_jump(screen: MainScreen) -> None:
+    marks = " ".join(mark.letter for mark in screen.snapshot.marks)
+    words = f"a letter jumps to its mark{f' ({marks})' if marks else '; none is set yet'} · ' to where one was"
+    _wait_for_letter(screen, "jump", words, jump_to)
+
+
+def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[MainScreen, str], None]) -> None:
+    screen.pending.take_count()
+    screen.pending.wait_for_letter(lambda letter: then(screen, letter), sign_of_key(screen, verb))
+    screen.say(f"{words} · {sign_of_key(screen, 'stop')} forgets")
+
+
+def mark_here(screen: MainScreen, letter: str) -> None:
+    """Mark this place. Raises `TuiGruError`."""
+    from tui_gru.tui.panels.stop_signs import place_of
+
+    change_stops(screen, lambda session: session.mark(letter))
+    screen.say(f"{letter} marks {place_of(screen.session.position)}")
+
+
+def jump_to(screen: MainScreen, letter: str) -> None:
+    """Go to the place of a mark, or with `'` to the place before the last jump; and say where that is."""
+    before, session = screen.snapshot, screen.session
+
+    def say() -> None:
+        if not screen.noticed:
+            screen.answer(answers.place(screen.snapshot) + answers.branched(before, screen.snapshot))
+
+    screen.do(lambda progress: session.jump(letter, progress=progress), batches=session.batches_to(), then=say)
+
+
+def delete_mark(screen: MainScreen, letter: str) -> None:
+    change_stops(screen, lambda session: session.delete_mark(letter))
+
+
+# The list
+
+
+def stops(screen: MainScreen, rest: Arguments) -> None:
+    list_stops(screen)
+
+
+def marks(screen: MainScreen, rest: Arguments) -> None:
+    list_stops(screen, at=next((mark.letter for mark in screen.snapshot.marks), None))
+
+
+def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
+    """Show the list of breakpoints, watches and marks, with the cursor at one of them."""
+    from tui_gru.tui.panels.stops_list import StopsList  # late, as all that the first picture does not need
+
+    screen.overlays.cover(StopsList(at=at))
+
+
+async def stop_chosen(screen: MainScreen, event: StopsList.Chosen) -> None:
+    from tui_gru.tui.panels.stop_signs import command_of
+
+    entry = event.entry
+    if event.verb == "deleted":
+        delete_mark(screen, entry.letter) if isinstance(entry, Mark) else delete_stop(screen, entry.id)
+    elif isinstance(entry, Mark):
+        if event.verb == "opened":
+            jump_to(screen, entry.letter)
+    elif event.verb == "toggled":
+        change_stop(screen, entry.id, enabled=not entry.enabled)
+    else:
+        await screen.open_line(command_of(entry, id=True))
