@@ -14,6 +14,7 @@ from tests.debugger.test_given_derivations import of_a_module, of_a_recording, o
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
+from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.screens.main import MainScreen
@@ -132,3 +133,13 @@ async def test_what_needs_training_is_refused_and_the_convention_is_said(opened:
         await until_idle(d.pilot)
         await d.pilot.pause()
         assert "text cannot be changed" in d.says
+
+
+async def test_the_footer_has_no_word_for_what_this_run_refuses(opened: Callable[..., Session]) -> None:
+    async with driving(opened()) as d:
+        await d.type("escape")
+        words = d.screen.query_one(BottomLine).render_line(0).text.split()
+        assert {"timestep", "explain", "quit"} <= set(words)
+        assert not {"SGD", "learning", "sample"} & set(words)
+        await d.type("a")
+        assert "cannot be trained on" in d.says

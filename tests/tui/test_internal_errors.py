@@ -56,7 +56,7 @@ async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected
 
 async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
-        monkeypatch.setattr(d.screen, "set_theme", fail)
+        monkeypatch.setattr("tui_gru.tui.themes.checked_theme", fail)
         await d.type(":", *"theme", "space", *"whiteboard", "enter")
         await settled(d)
         await goes_on(d, expected_reports, "the command 'theme whiteboard'")
@@ -65,7 +65,7 @@ async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_
 async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     """The keys behind it are done."""
     async with driving() as d:
-        monkeypatch.setattr(d.screen, "action_row", fail)
+        monkeypatch.setattr(d.screen, "look", fail)
         burst(d, "r", "o")
         await settled(d)
         assert d.session.position.tick == 1
@@ -76,7 +76,7 @@ async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_repo
 
 async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
-        monkeypatch.setattr(d.screen, "toggle_breakpoint", fail)
+        monkeypatch.setattr("tui_gru.tui.verbs.stops.toggle_breakpoint", fail)
         row = next(row for row in d.session.program.rows if row.line is not None)
         assert row.line is not None
         d.screen.post_message(Listing.GutterChosen(row.line))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.tui.test_main_screen import Driver
+from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.key_signs import key_sign, key_signs
@@ -75,3 +75,22 @@ async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
         assert all(key in shown for key in OWN.values())
         await d.type("f6")
         assert app.screen is screen
+
+
+async def test_what_is_typed_into_the_keys_searches_them() -> None:
+    async with driving() as d:
+        await d.type("?", *"branch")
+        panel = d.pilot.app.screen.query_one(HelpPanel)
+        shown = panel.plain_text()
+        assert "the list of branches" in shown
+        assert ":rename main~1 warmer" in shown
+        assert "one timestep" not in shown
+        await d.type(*"es q")
+        assert "no key and no command has these words" in panel.plain_text()
+        await d.type("backspace", "backspace", "backspace", "backspace")
+        assert "the list of branches" in panel.plain_text()
+        await d.type("escape")
+        assert d.pilot.app.screen is d.screen
+        await d.type("?", "q")
+        assert d.pilot.app.screen is d.screen
+        assert d.pilot.app.is_running

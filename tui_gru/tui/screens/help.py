@@ -1,4 +1,4 @@
-"""All keys and commands, made from the tables that make them work."""
+"""All keys and commands, made from the verb table; what is typed searches them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
+from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen
@@ -20,12 +21,14 @@ from tui_gru.tui.verbs.table import GROUPS, KEYS, VERBS
 from tui_gru.tui.widgets.boxes import Box, columns, from_rows, text, vstack
 from tui_gru.tui.widgets.panel import Panel
 
-HINTS = ("esc closes", "a number before a key counts: 10s", "capital letters go back in time")
+HINTS = ("esc closes", "type to search", "a number before a key counts: 10s", "capital letters go back in time")
 KEY, LEAST = 10, 20  # cells of a key, and those that what it does has beside it
+
+Row = tuple[str, str]  # what is typed, and what it does
 
 
 class HelpScreen(ModalScreen[None]):
-    """Laid over the main screen; any of its keys leaves it."""
+    """Laid over the main screen. The keys that opened it and that quit leave it, unless something has been typed to search for."""
 
     DEFAULT_CSS = """
     HelpScreen { align: center middle; }
@@ -38,45 +41,84 @@ class HelpScreen(ModalScreen[None]):
 
     def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
         super().__init__()
-        self._keymap, self._program = keymap, program
+        self._panel = HelpPanel(keymap, program)
 
     def compose(self) -> ComposeResult:
-        yield HelpPanel(self._keymap, self._program)
+        yield self._panel
+
+    def on_key(self, event: events.Key) -> None:
+        """Search for what is typed."""
+        sought, bound = self._panel.sought, event.key in self.active_bindings
+        if event.key == "backspace":
+            self._panel.search(sought[:-1])
+        elif event.is_printable and event.character and (sought or not bound):
+            self._panel.search(sought + event.character)
+        else:
+            return
+        event.stop()
+        event.prevent_default()
 
 
 class HelpPanel(Panel):
+    """`sought` is what is searched for; only rows in which all of its words stand are shown."""
+
     def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
         super().__init__()
         self._keymap, self._program = keymap, program
+        self.sought = ""
+
+    def search(self, sought: str) -> None:
+        """Show the rows with these words; all rows for the empty text."""
+        self.sought = sought
+        self._set_titles()
+        self.scroll_home(animate=False)
+        self.refresh_content()
+        self.refresh(layout=True)
 
     def on_resize(self) -> None:
-        self.set_titles("keys", fitting(HINTS, self.outer_size.width - 6))
+        self._set_titles()
+
+    def _set_titles(self) -> None:
+        room = self.outer_size.width - 6
+        if self.sought:
+            self.set_titles(f"keys with “{self.sought}”", fitting(("esc closes", "backspace takes a letter back"), room))
+        else:
+            self.set_titles("keys", fitting(HINTS, room))
 
     def build(self, width: int, height: int) -> Box:
-        if width >= 130:
-            groups = [self._group(group, width // 2 - 2) for group in GROUPS]
-            halves = [(vstack(*groups[:i], gap=1), vstack(*groups[i:], gap=1)) for i in range(1, len(groups))]
+        groups = [(group, rows) for group in GROUPS if (rows := self._keys(group))]
+        commands = self._commands()
+        if not groups and not commands:
+            return text(self.palette, "no key and no command has these words", self.palette.plain)
+        below = [self._table("Command line", commands, width)] if commands else []
+        if width >= 130 and len(groups) > 1:
+            boxes = [self._table(group, rows, width // 2 - 2, least=KEY) for group, rows in groups]
+            halves = [(vstack(*boxes[:i], gap=1), vstack(*boxes[i:], gap=1)) for i in range(1, len(boxes))]
             shortest = min(halves, key=lambda half: max(box.height for box in half))
-            return vstack(columns(*shortest, gap=4), self._commands(width), gap=1)
-        return vstack(*(self._group(group, width) for group in GROUPS), self._commands(width), gap=1)
+            return vstack(columns(*shortest, gap=4), *below, gap=1)
+        return vstack(*(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
 
-    def _group(self, group: str, width: int) -> Box:
+    def _keys(self, group: str) -> list[Row]:
         verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
-        signs = [" ".join(key_signs(self._keymap.get(verb.id, verb.keys))) for verb in verbs]
-        return self._table(group, list(zip(signs, (verb.help for verb in verbs), strict=True)), width, least=KEY)
+        return self._found([(" ".join(key_signs(self._keymap.get(verb.id, verb.keys))), verb.help) for verb in verbs])
 
-    def _commands(self, width: int) -> Box:
-        return self._table("Command line", [(f":{verb.usage}", verb.typed_help) for verb in VERBS if verb.names], width)
+    def _commands(self) -> list[Row]:
+        return self._found([(f":{verb.usage}", verb.typed_help) for verb in VERBS if verb.names])
 
-    def _table(self, title: str, rows: list[tuple[str, str]], width: int, *, least: int = 0) -> Box:
+    def _found(self, rows: list[Row]) -> list[Row]:
+        """The rows that are searched for, with names of the model."""
+        named = [(example(self._program, typed), example(self._program, what)) for typed, what in rows]
+        words = self.sought.lower().split()
+        return [row for row in named if all(word in " ".join(row).lower() for word in words)]
+
+    def _table(self, title: str, rows: list[Row], width: int, *, least: int = 0) -> Box:
         """What is typed, and what it does beside it; under it, where that would leave it hardly any room."""
         p = self.palette
-        rows = [(transliterate(example(self._program, typed), p.glyphs), what) for typed, what in rows]
+        rows = [(transliterate(typed, p.glyphs), transliterate(what, p.glyphs)) for typed, what in rows]
         first = max(least, *(cell_len(typed) for typed, _ in rows)) + 2
         beside = width - first >= LEAST
         lines: list[list[Segment]] = []
         for typed, what in rows:
-            what = transliterate(example(self._program, what), p.glyphs)
             said = folded(what, width - first if beside else width - 2)
             if beside:
                 lines.append([Segment(typed + " " * (first - cell_len(typed)), p.keyword), Segment(said[0], p.plain)])

@@ -30,11 +30,10 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
         if drawn.sampler != "tutorial" or not ignored:
             continue
         evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(drawn.primer)} was read again")]
-        weights, said = _weights_of(x, drawn), dict[str, str]()
+        weights, said, length = _weights_of(x, drawn), dict[str, str](), min(len(drawn.draws), _LONGEST_AGAIN)
         for sampler in SAMPLERS:
             if weights is None:
                 break
-            length = min(len(drawn.draws), _LONGEST_AGAIN)
             with suppress(TuiGruError):  # of weights that are not finite
                 said[sampler] = sample(
                     x.config, weights, drawn.primer, length,
