@@ -108,7 +108,7 @@ LATE = {
     "debugger": (
         "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.counting breakpoints.hit_counts "
         "breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search breakpoints.triggers "
-        "breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer derivation.latex "
+        "breakpoints.watching derivation.manual_edits derivation.carried_gradient derivation.explainer derivation.latex "
         "derivation.origin derivation.written expressions.conditions expressions.parser search.value_search session.opening "
         "snapshots.differences snapshots.line_latex state.tallies storage.state_reader storage.trace timeline.anchor "
         "timeline.edits"

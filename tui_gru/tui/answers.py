@@ -12,7 +12,7 @@ from tui_gru.tui.widgets.numbers import exact
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Program
-    from tui_gru.debugger.timeline.journal import Action
+    from tui_gru.debugger.timeline.journal import JournalEntry
 
 
 def place(snapshot: Snapshot) -> str:
@@ -30,7 +30,7 @@ def place(snapshot: Snapshot) -> str:
     return f"at epoch {at.epoch + 1:,} · batch {at.batch + 1:,}{t} · {at.phase}"
 
 
-def change(action: Action, program: Program) -> str:
+def change(action: JournalEntry, program: Program) -> str:
     """A change in words: `Wz[“M”, unit 1] = 0.5`, `learning on`."""
     match action.kind:
         case "learning":

@@ -18,7 +18,7 @@ LOOKAHEAD = 64  # batches: a search sees some (16 at most) beyond the place that
 
 
 @dataclass(frozen=True)
-class Tally:
+class CheckTotals:
     """How many batches have been checked, and the largest difference of all, at `place` of batch `batch` (through all epochs)."""
 
     batches: int = 0
@@ -26,10 +26,10 @@ class Tally:
     place: str = ""
     batch: int = -1
 
-    def with_batch(self, batch: int, worst: float, place: str) -> Tally:
+    def with_batch(self, batch: int, worst: float, place: str) -> CheckTotals:
         if worst <= self.worst and self.place:
-            return Tally(self.batches + 1, self.worst, self.place, self.batch)
-        return Tally(self.batches + 1, worst, place, batch)
+            return CheckTotals(self.batches + 1, self.worst, self.place, self.batch)
+        return CheckTotals(self.batches + 1, worst, place, batch)
 
 
 class CheckWatch:
@@ -39,7 +39,7 @@ class CheckWatch:
     was changed halfway is passed over; so are those in `done`, which have been checked before.
     """
 
-    def __init__(self, timeline: Timeline, first: int, last: int | None, tally: Tally, done: range = range(0)) -> None:
+    def __init__(self, timeline: Timeline, first: int, last: int | None, tally: CheckTotals, done: range = range(0)) -> None:
         self.problem, self.stopped_at = "", -1
         self._tally = tally
         self._ahead: dict[int, tuple[float, str]] = {}  # the largest difference of each of the newest batches, and where
@@ -70,7 +70,7 @@ class CheckWatch:
             self._stop(batch, max(wrong, key=severity))
         return bool(wrong)
 
-    def tally(self, tick: int) -> Tally:
+    def tally(self, tick: int) -> CheckTotals:
         """What has come of the batches that are finished by `tick`: a search sees some beyond the place that it finds."""
         tally = self._tally
         for batch in sorted(self._ahead):

@@ -192,7 +192,7 @@ def compared(
     return [c for c in check_batch(record, earlier=earlier, entries=entries, seed=seed) if c.name in program.names]
 
 
-def take_up(timeline: Timeline, here: Moment) -> Check:
+def prepare_check(timeline: Timeline, here: Moment) -> Check:
     """The check of the batch that one is in, as it comes to its end."""
     number, begin = here.position.number, here.position.number * here.program.ticks
     trainer = timeline.segment_at(here.position.tick).trainer

@@ -14,7 +14,7 @@ import numpy as np
 
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
-from tui_gru.debugger.timeline.journal import SETTINGS, Action, Letter, Settings
+from tui_gru.debugger.timeline.journal import SETTINGS, JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
@@ -41,12 +41,12 @@ class Edit:
     value: Any
 
 
-def action(edit: Edit) -> Action:
+def action(edit: Edit) -> JournalEntry:
     """An edit that has been planned, as the action that it is."""
-    return Action("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
+    return JournalEntry("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
 
 
-def change_of(action: Action, here: Moment, settings: Settings) -> Change:
+def change_of(action: JournalEntry, here: Moment, settings: Settings) -> Change:
     """What an action does to a record at a moment; `settings` are those before it. Raises `TuiGruError` where it makes no sense."""
     if action.kind != "edit":
         return nothing

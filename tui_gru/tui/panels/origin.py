@@ -14,7 +14,7 @@ from textual.geometry import Size
 from textual.message import Message
 
 from tui_gru.debugger.derivation.latex import as_latex
-from tui_gru.debugger.derivation.origin import Node, Number
+from tui_gru.debugger.derivation.origin import Node, ValueRef
 from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened, laid_out
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.snapshots.snapshot import Snapshot
@@ -50,7 +50,7 @@ class Leaf:
 class AboutNumber(Message):
     """Something that a person wants of a number in a derivation."""
 
-    def __init__(self, number: Number) -> None:
+    def __init__(self, number: ValueRef) -> None:
         super().__init__()
         self.number = number
 
@@ -119,7 +119,7 @@ class OriginPanel(Overlay):
         self.turn_to(replace(self.leaf, opened=self.leaf.opened | {path}))
 
     @property
-    def number(self) -> Number | None:
+    def number(self) -> ValueRef | None:
         """The number that the cursor is at, the root's where it is at a part of a line."""
         node = self._rows[self.leaf.cursor].node
         return self.leaf.root.number if node is None or node.number is None else node.number
@@ -157,7 +157,7 @@ class OriginPanel(Overlay):
         if self._head:
             value = f"= {self._rows[0].written.removeprefix('+')}"
             lines.append(self._spread(root.label, value, place_of(self.leaf.place), width))
-            lines += [[Segment(transliterate(root.expansion.formula, palette.glyphs), palette.keyword)], []]
+            lines += [[Segment(transliterate(root.derivation.formula, palette.glyphs), palette.keyword)], []]
         for index, row in enumerate(self._rows):
             here = index == self.leaf.cursor
             lines.append(list(line(palette, row, columns, palette.cursor if here and self.has_focus else self._ink(row))))
@@ -214,8 +214,8 @@ class OriginPanel(Overlay):
                 self.open_at(row.path)
         elif row.opened:
             self.action_move(1)
-        elif row.node.expansion.kind != "given":
-            if row.node.expansion.near:
+        elif row.node.derivation.kind != "given":
+            if row.node.derivation.near:
                 self.open_at(row.path)
             else:
                 self.post_message(self.Opened(row.node, row.path))

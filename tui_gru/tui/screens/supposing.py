@@ -17,7 +17,7 @@ from tui_gru.tui.widgets.refs import Ref
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
-    from tui_gru.debugger.derivation.origin import Number
+    from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.tui.panels.what_if import WhatIfPanel
 
 
@@ -75,7 +75,7 @@ class SupposingScreen(LookingScreen):
             return None if focused.spot is None else focused.spot.ref
         return None
 
-    def _here(self, number: Number) -> Ref | None:
+    def _here(self, number: ValueRef) -> Ref | None:
         """A number of a derivation, if it is of the batch that one is in."""
         same = (number.tick - 1) // self.snapshot.program.ticks == self.snapshot.position.number
         return Ref(number.name, number.index, number.t) if same else None

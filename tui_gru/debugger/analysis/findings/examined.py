@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.timeline.moment import Moment
@@ -128,9 +128,9 @@ class Examined:
         """The last tick of a batch."""
         return self.timeline.end_of(batch)
 
-    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> Number:
+    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
         """A number as it is at the end of a batch."""
-        return Number(name, index, t, self.end(batch))
+        return ValueRef(name, index, t, self.end(batch))
 
     def written(self, name: str) -> str:
         """A name as on screen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Evidence:
     """One fact in words. `number` is a number of the run that shows it, with its `value`; its origin can be followed."""
 
     words: str
-    number: Number | None = None
+    number: ValueRef | None = None
     value: float | None = None
 
 

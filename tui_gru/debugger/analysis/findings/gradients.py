@@ -9,7 +9,7 @@ import numpy as np
 
 from tui_gru.debugger.analysis.findings.examined import Examined, Wide
 from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, listed, percent
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
@@ -40,7 +40,7 @@ def not_finite(x: Examined) -> Iterator[Finding]:
     value = float(array[index])
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
     _, text = x.program.made_by(name) if name in x.program.lines or name in x.program.parts else ("", "")
-    number = None if x.program.names[name].kind is Kind.GRADIENT else Number(name, index, t, tick)
+    number = None if x.program.names[name].kind is Kind.GRADIENT else ValueRef(name, index, t, tick)
     last = x.losses[batch - 1] if batch else None
     before = f", after a loss of {digits(last)} in the batch before" if last is not None and np.isfinite(last) else ""
     yield Finding(
