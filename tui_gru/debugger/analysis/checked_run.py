@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from tui_gru.debugger.analysis.checking import compared, place, scientific, severity
+from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 
@@ -96,9 +97,8 @@ class CheckWatch:
     def _stop(self, batch: int, worst: Comparison) -> None:
         program, self.stopped_at = self._timeline.program, batch
         name = program.writer.name(worst.name)
-        epoch, in_epoch = divmod(batch, program.num_batches)
         self.problem = (
-            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {name} differs by "
+            f"stopped: {batch_in_words(*divmod(batch, program.num_batches))} does not agree with PyTorch: {name} differs by "
             f"{scientific(worst.absolute)} at {place(worst, program)} ({worst.against})"
         )
 

@@ -17,7 +17,7 @@ from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.derivation.term_builder import TermBuilder
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -68,8 +68,8 @@ class CarriedGradient:
 
     def _batch_term(self, line: str, index: Index, batch: int, value: float) -> Node:
         at = position_of(self._program, self._end(batch))
-        label = f"epoch {at.epoch + 1} · batch {at.batch + 1}"
-        latex = rf"\text{{epoch {at.epoch + 1}, batch {at.batch + 1}}}"
+        label = in_words(at.epoch, at.batch, between=" · ")
+        latex = rf"\text{{{in_words(at.epoch, at.batch)}}}"
         return Node(label, value, partial(self._shares, line, index, batch), exact=True, latex=latex)
 
     def _shares(self, line: str, index: Index, batch: int) -> Derivation:

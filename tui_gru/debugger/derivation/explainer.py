@@ -17,6 +17,7 @@ from tui_gru.debugger.derivation.term_builder import TermBuilder
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.program.naming import shown_char, spoken
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -223,7 +224,7 @@ class Explainer:
         if learned is None:
             return given(self._began(name), tick=0)
         at = self._timeline.position(tick)
-        note = f"from the update of epoch {at.epoch + 1}, batch {at.batch + 1}"
+        note = f"from the update of {in_words(at.epoch, at.batch)}"
         text = self._program.lines[name].text
         return Derivation("sum", partial(self._update, number, tick), tick=tick, formula=text, note=note)
 

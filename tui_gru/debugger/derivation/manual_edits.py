@@ -10,6 +10,7 @@ from tui_gru.debugger.derivation.evaluation import Index
 from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.changes import changeable
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import recorded
@@ -104,7 +105,7 @@ class ManualEdits:
     def said(self, tick: int, was: str) -> str:
         """`set by hand at epoch 1, batch 2, t 1; it was 0.25`."""
         at = self._timeline.position(tick)
-        where = f"at epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}" if tick else "before the first line"
+        where = f"at {in_words(at.epoch, at.batch, at.t)}" if tick else "before the first line"
         return f"set by hand {where}; it was {was}"
 
     def _upto(self, number: ValueRef) -> Iterator[Segment]:

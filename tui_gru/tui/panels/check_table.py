@@ -8,6 +8,7 @@ from rich.segment import Segment
 from tui_gru.debugger.analysis.checked_run import CheckTotals
 from tui_gru.debugger.analysis.checking import DIFFERENCES, Report, entry, scientific
 from tui_gru.debugger.analysis.checking import Row as Compared
+from tui_gru.debugger.program.position import in_words
 from tui_gru.engine.torch_reference import Comparison
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
@@ -177,5 +178,5 @@ def _every(checked: CheckTotals | None, report: Report) -> str:
         return "every batch is checked from here on: stepping takes longer"
     epoch, batch = divmod(checked.batch, report.program.num_batches)
     count = "1 batch" if checked.batches == 1 else f"{checked.batches:,} batches"
-    where = f"{checked.place} of epoch {epoch + 1}, batch {batch + 1}"
+    where = f"{checked.place} of {in_words(epoch, batch)}"
     return f"every batch is checked: {count} so far, the largest difference {scientific(checked.worst)} at {where}"

@@ -16,7 +16,7 @@ from textual.message import Message
 from tui_gru.debugger.derivation.latex import as_latex
 from tui_gru.debugger.derivation.origin import Node, ValueRef
 from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened, laid_out
-from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.anchor import Anchor
 from tui_gru.tui.characters import fitting
@@ -126,7 +126,7 @@ class OriginPanel(Overlay):
 
     def text(self, *, latex: bool = False) -> str:
         """The derivation as it is open now."""
-        return (as_latex if latex else as_text)(self.leaf.root, self.leaf.opened, place_of(self.leaf.place))
+        return (as_latex if latex else as_text)(self.leaf.root, self.leaf.opened, _place(self.leaf.place))
 
     def _lay_out(self) -> None:
         self.read_at = self.leaf.anchor
@@ -156,7 +156,7 @@ class OriginPanel(Overlay):
         lines: list[list[Segment]] = []
         if self._head:
             value = f"= {self._rows[0].written.removeprefix('+')}"
-            lines.append(self._spread(root.label, value, place_of(self.leaf.place), width))
+            lines.append(self._spread(root.label, value, _place(self.leaf.place), width))
             lines += [[Segment(transliterate(root.derivation.formula, palette.glyphs), palette.keyword)], []]
         for index, row in enumerate(self._rows):
             here = index == self.leaf.cursor
@@ -270,8 +270,8 @@ class OriginPanel(Overlay):
                 self.action_follow()
 
 
-def place_of(position: Position) -> str:
+def _place(position: Position) -> str:
     """`epoch 1 · batch 2 · t 3 · backward`."""
     if position.tick == 0:
         return "before the first line"
-    return f"epoch {position.epoch + 1} · batch {position.batch + 1} · t {position.t + 1} · {position.phase}"
+    return in_words(position.epoch, position.batch, position.t, position.phase, between=" · ")

@@ -20,6 +20,7 @@ from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -123,7 +124,7 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
 
 def _facts(moment: Moment, losses: Rows) -> Iterator[tuple[str, str]]:
     at = moment.position
-    yield "place", f"epoch {at.epoch + 1:,}, batch {at.batch + 1:,}"
+    yield "place", in_words(at.epoch, at.batch)
     yield "batches run", f"{len(losses):,}"
     if len(losses):
         last = float(losses[-moment.program.num_batches :].mean())
