@@ -8,8 +8,9 @@ import pytest
 from tui_gru import Session
 from tui_gru.debugger.derivation.latex import as_latex
 from tui_gru.debugger.derivation.origin import Derivation, Node, given
-from tui_gru.debugger.derivation.written import MOST, Form, as_text, first_opened, laid_out, short
+from tui_gru.debugger.derivation.written import MOST, Form, as_text, first_opened, laid_out
 from tui_gru.debugger.program.naming import joined
+from tui_gru.engine.numbers import short
 from tui_gru.equations.writing import latex_text
 
 TEXT = "abcdefghijklmnopqrstuvwxyz the quick brown fox"

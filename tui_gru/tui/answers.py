@@ -9,7 +9,7 @@ import numpy as np
 from tui_gru.debugger.program.naming import shown_char, spoken
 from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.widgets.numbers import exact
+from tui_gru.engine.numbers import exact
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Program

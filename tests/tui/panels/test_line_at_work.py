@@ -7,12 +7,12 @@ import pytest
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, tutorial
 from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine import numbers
 from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.worked_entry import WorkedEntry, number
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]

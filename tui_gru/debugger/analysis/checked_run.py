@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.debugger.analysis.checking import compared, place, scientific, severity
+from tui_gru.debugger.analysis.checking import compared, place, severity
 from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import scientific
 
 if TYPE_CHECKING:
     from tui_gru.engine.torch_reference import Comparison

@@ -20,6 +20,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
+from tui_gru.engine.numbers import scientific
 from tui_gru.engine.trainer import Trainer
 from tui_gru.equations.expression import Apply, Expression, Name
 
@@ -55,12 +56,6 @@ class Row:
     def worst(self) -> Comparison:
         """Of its comparisons the one that is furthest beyond what rounding explains, or nearest to it."""
         return max((c for c in (self.whole, self.slopes) if c is not None), key=severity)
-
-
-def scientific(x: float) -> str:
-    """`3.1e-8`; 0 is `0`."""
-    mantissa, _, exponent = f"{x:.1e}".partition("e")
-    return "0" if x == 0 else f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def severity(comparison: Comparison) -> float:

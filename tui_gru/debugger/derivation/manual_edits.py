@@ -16,6 +16,7 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.debugger.timeline.segment import Segment
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.numbers import same
 from tui_gru.equations.expression import Expression, Name
 
 
@@ -121,7 +122,7 @@ class ManualEdits:
     def _differs(self, number: ValueRef, segment: Segment) -> bool:
         before, after = self._timeline.moment_before(segment.start), self._timeline.moment(segment.start)
         was, now = self._value(number, before), self._value(number, after)
-        return was != now and not (math.isnan(was) and math.isnan(now))
+        return not same(was, now)
 
     def _value(self, number: ValueRef, moment: Moment) -> float:
         """A number in a record, whether it has been computed by then or not."""

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from tui_gru.engine.numbers import same
+
 
 @dataclass(frozen=True)
 class ValueRef:
@@ -128,7 +130,7 @@ class Node:
         if not self.terms:
             return 0.0
         combined = self.derivation.combined
-        return 0.0 if combined == self.value or (math.isnan(combined) and math.isnan(self.value)) else self.value - combined
+        return 0.0 if same(combined, self.value) else self.value - combined
 
     @cached_property
     def shares(self) -> tuple[float, ...]:

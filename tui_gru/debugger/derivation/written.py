@@ -11,6 +11,7 @@ from unicodedata import combining
 
 from tui_gru.debugger.derivation.origin import Node
 from tui_gru.debugger.program.naming import joined
+from tui_gru.engine.numbers import short
 from tui_gru.equations.functions import FUNCTIONS
 
 Path = tuple[int, ...]  # which term of which term, from the root
@@ -201,11 +202,3 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
 def _cells(label: str) -> int:
     """How wide a label is: the tilde of h̃ takes no room of its own."""
     return sum(not combining(char) for char in label)
-
-
-def short(value: float) -> str:
-    """A number in a line of text: four decimals, or four digits where it is small; a minus as in print."""
-    if math.isfinite(value) and value == int(value) and abs(value) < 1000:
-        return str(int(value)).replace("-", "−")
-    written = f"{value:.4f}" if abs(value) >= 0.001 or not math.isfinite(value) else f"{value:.3e}"
-    return written.replace("-", "−")

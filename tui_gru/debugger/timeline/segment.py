@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -22,6 +21,7 @@ from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.numbers import same
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import COUNT_BYTES, Array, Weights
@@ -298,7 +298,7 @@ class Segment:
             return
         now = record.loss, record.grad_norm
         for name, is_now, was in zip(COLUMNS, now, self.checkpoints.numbers(batch), strict=False):
-            if is_now != was and not (math.isnan(is_now) and math.isnan(was)):
+            if not same(is_now, was):
                 raise diverged(self._epoch_and_batch(batch), f"has the {name} {is_now!r}, but the run had {was!r}", self.machine)
 
     def _prove(self, batch: int, checkpoint: bytes, weights: Weights, state: Array) -> None:

@@ -6,9 +6,10 @@ from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 
 from tui_gru.debugger.analysis.checked_run import CheckTotals
-from tui_gru.debugger.analysis.checking import DIFFERENCES, Report, entry, scientific
+from tui_gru.debugger.analysis.checking import DIFFERENCES, Report, entry
 from tui_gru.debugger.analysis.checking import Row as Compared
 from tui_gru.debugger.program.position import in_words
+from tui_gru.engine.numbers import scientific
 from tui_gru.engine.torch_reference import Comparison
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate

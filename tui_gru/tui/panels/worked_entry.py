@@ -14,6 +14,7 @@ from rich.style import Style
 from tui_gru.debugger.derivation.entries import Factor, Terms, terms_of
 from tui_gru.debugger.derivation.evaluation import Numbers
 from tui_gru.debugger.program.naming import joined, said, shown_char
+from tui_gru.engine import numbers
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Apply, Name
 from tui_gru.equations.functions import FUNCTIONS
@@ -21,7 +22,6 @@ from tui_gru.equations.writing import decimal
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Box, from_rows
 
 #: Sums of more terms than this are written with their first and their last.

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.program.naming import typed_entry
 from tui_gru.debugger.program.position import position_of
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.line_at_work import LineAtWork
@@ -94,8 +95,8 @@ class ExplainingScreen(LookingScreen):
     async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """When it last changed by more than what is typed: a search back in time, ready to be completed."""
         number = event.number
-        entry = f"[{', '.join(map(str, number.index))}]" if number.index else ""
-        await self.run_action(f"command({f'back abs({number.name}{entry} - prev({number.name}){entry}) > '!r})")
+        now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
+        await self.run_action(f"command({f'back abs({now} - {before}) > '!r})")
 
     def on_origin_panel_copied(self, event: OriginPanel.Copied) -> None:
         self.app.copy_to_clipboard(event.text)

@@ -31,21 +31,6 @@ class Finding:
     tick: int | None = None
 
 
-def digits(x: float) -> str:
-    """Three significant digits: `0.0123`, `1.2e-5`, `1,230`."""
-    if abs(x) >= 1000 and abs(x) < 1e6:
-        return f"{x:,.0f}"
-    mantissa, _, exponent = f"{x:.3g}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
-
-
-def percent(share: float) -> str:
-    """`34 %`; what is not quite all or nothing is not rounded to it."""
-    if 0 < share < 0.01:
-        return "under 1 %"
-    return f"{min(round(100 * share), 99) if share < 1 else 100} %"
-
-
 def counted(count: int, what: str) -> str:
     """`1 batch`, `3 batches`, `2 units`, `1,000 entries`."""
     plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("ch", "s")) else f"{what}s"
