@@ -150,15 +150,15 @@ def test_instances_are_renamed_as_trees_and_symbols_with_them():
         ),
         (
             "state h : H\nparameters W U\nm_W = x W\nh = m_W + h_prev U",
-            "mine.cell:3:1: m_W is a name of the update rule adam too; choose another one here | m_W",
+            "mine.cell:3:1: m_W is also a name of the update rule adam; choose another one here | m_W",
         ),
         (
             "state h : H\nparameters W U\nclip = x W\nh = clip + h_prev U",
-            "mine.cell:3:1: clip is a name of the update rule adam too; choose another one here | clip",
+            "mine.cell:3:1: clip is also a name of the update rule adam; choose another one here | clip",
         ),
         (
             "state h : H\nparameters W U\nlearning_rate = x W\nh = learning_rate + h_prev U",
-            "mine.cell:3:1: learning_rate is a name of the update rule adam too; choose another one here | learning_rate",
+            "mine.cell:3:1: learning_rate is also a name of the update rule adam; choose another one here | learning_rate",
         ),
         (
             "state h : H\nparameters W U\nz = x W\nh = z + h_perv U",

@@ -35,9 +35,9 @@ class BatchRecord:
     """One batch: its inputs, every computed value, and its results.
 
     `record.array("z")` is a view, (T, B, H); it takes every named value and labelled part of the equations, and every delta.
-    `before` has the weights at the start of the batch, `settings` the settings of its update, `numbers` the scalars of the update, such
-    as the clipping factor. `loss`, `grad_norm` (the Euclidean norm of all gradients, NaN without learning) and `max_weight` (the largest
-    absolute weight) are floats.
+    `before` has the weights at the start of the batch, `settings` the settings of its update, `numbers` the scalars of the
+    update, such as the clipping factor. `loss`, `grad_norm` (the Euclidean norm of all gradients, NaN without learning) and
+    `max_weight` (the largest absolute weight) are floats.
     """
 
     def __init__(self, compiled: Compiled) -> None:
@@ -101,7 +101,8 @@ class BatchRecord:
         return self.slot(operation.memory, operation.half)
 
     def slot(self, slot: Slot, half: int = 0) -> Array:
-        """The memory of a slot, a view. A state has T + 1 entries: `half` 0 gives the first T, 1 the last T. `KeyError` for a parameter."""
+        """The memory of a slot, a view. A state has T + 1 entries: `half` 0 gives the first T, 1 the last T. `KeyError` for a
+        parameter."""
         array = self._slots[slot]
         return array[...] if slot.kind != "state" else array[1:] if half else array[:-1]
 
@@ -244,7 +245,8 @@ class RecordPool:
     def take(self) -> BatchRecord:
         """A free record, or a new one. A free record still has the contents of its last use."""
         records = self._records
-        # During a long run the oldest is free. After a run, the newest is freed first and releases the weights of the one before it.
+        # During a long run the oldest is free. After a run, the newest is freed first and releases the weights of the one before
+        # it.
         for i in (0, *range(len(records) - 1, 0, -1)) if records else ():
             record: BatchRecord = records[i]
             if sys.getrefcount(record) == _UNHELD:

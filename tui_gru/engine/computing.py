@@ -31,8 +31,9 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Point:
-    """A place in a batch: the phase (forward, backward or update), the segment of the phase, the step of the segment, and the number
-    of lines executed in this step. The update has one segment with one step. The labelled parts in `parts` are computed as well.
+    """A place in a batch: the phase (forward, backward or update), the segment of the phase, the step of the segment, and the
+    number of lines executed in this step. The update has one segment with one step. The labelled parts in `parts` are computed as
+    well.
     """
 
     phase: str
@@ -57,7 +58,8 @@ def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earl
 def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
     """Compute the rest of a batch from a place on, with the weights in `before`; everything before the place is unchanged.
 
-    To give the same bits, the passes run again with the same calls on the same shapes, and every value before the place is restored.
+    To give the same bits, the passes run again with the same calls on the same shapes, and every value before the place is
+    restored.
     """
     keep: Keep | None = None
     if at.phase == "forward":
@@ -238,8 +240,8 @@ def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None
     """The gradients of all parameters, or of those in `names`, at a place in the backward pass, each in the shape of its parameter:
     one product over the timesteps whose deltas are computed.
 
-    At the end of the pass they equal, bit for bit, the gradients that the update uses, without those that carry `notebook` adds from
-    earlier batches. The sum of the contributions of single timesteps differs from them by about 5e-7 relative in float32.
+    At the end of the pass they equal, bit for bit, the gradients that the update uses, without those that carry `notebook` adds
+    from earlier batches. The sum of the contributions of single timesteps differs from them by about 5e-7 relative in float32.
     """
     phase, T = record.compiled.schedule.phases["backward"], record.compiled.sizes["T"]
     values: dict[Operation, Array] = {}

@@ -42,9 +42,9 @@ class Config:
     `carry` says how the hidden state passes between the batches of an epoch: `detach` passes the value, `reset` starts each batch
     from zero, `notebook` passes the value and its gradient. `cell` is the name of a built-in cell, or of a file with the text
     `cell_text`. `reset` is another way to choose between two cells: the reset gate acts on the state `before` the product with Uh
-    (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters; `clip`
-    is the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial, or
-    `contiguous`, so that each row continues where it ended in the batch before.
+    (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters;
+    `clip` is the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial,
+    or `contiguous`, so that each row continues where it ended in the batch before.
     """
 
     text: str = TUTORIAL_TEXT
@@ -69,7 +69,8 @@ class Config:
 
     @classmethod
     def of(cls, *, text: str | None = None, vocabulary: str | None = None, **options: Any) -> Config:
-        """A checked config; missing options get the defaults for the text. Raises a `TuiGruError` that names the option and the cure."""
+        """A checked config; missing options get the defaults for the text. Raises a `TuiGruError` that names the option and the
+        cure."""
         text = TUTORIAL_TEXT if text is None else text
         if not isinstance(text, str):
             raise TuiGruError(f"text must be a string, not {type(text).__name__}", option="text")
