@@ -1,4 +1,4 @@
-"""What a prediction depends on: how much each earlier input of its row has to do with it, by gradient and by occlusion.
+"""The influence of each earlier input of a row on a prediction, by gradient and by occlusion.
 
 By gradient: the norm of the gradient of the prediction with respect to the input, as Madsen (2019, *Visualizing memorization in
 RNNs*) takes it. By occlusion: how much the prediction changes when the input is left out (Zeiler and Fergus 2014), that is, when
@@ -25,10 +25,10 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array, Weights
 
-BACK = 64  # inputs before the prediction that are looked at, unless more are asked for
-TENTH = 0.1  # of the largest influence: what is under it does not count
-QUIET = 4  # inputs in a row under a tenth: then it has fallen
-_GROUP = 16  # inputs that are left out side by side, each in a row of its own
+BACK = 64  # inputs before the prediction that are examined by default
+TENTH = 0.1  # of the largest influence; smaller influences do not count
+QUIET = 4  # consecutive inputs below a tenth after which the influence has ended
+_GROUP = 16  # inputs occluded at once, each in its own row
 
 
 @dataclass(frozen=True)
