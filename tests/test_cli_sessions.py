@@ -155,7 +155,10 @@ def test_a_copy_can_be_asked_for(opened, saved):
     saved()
     with closing(Session.open(session_path("math"), record=True)):
         assert opened("--session", "math", "--copy")[2].recording == session_path("math-2")
-    for arguments, words in ((("--copy",), "name it with --session"), (("--copy", "--session", "none"), "no session none to copy")):
+    for arguments, words in (
+        (("--copy",), "name the session with --session"),
+        (("--copy", "--session", "none"), "no session none to copy"),
+    ):
         code, said, _ = opened(*arguments)
         assert code == 2
         assert_one_line(said, words)

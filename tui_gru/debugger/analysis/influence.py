@@ -160,7 +160,7 @@ class RowInfluence:
 def influence_of_rows(moment: Moment, t: int, row: int, *, stop: Stop | None = None) -> RowInfluence:
     """How much each row of the batch has to do with the prediction of `row` after timestep `t` (0-based), with all of its inputs.
 
-    Raises `StoppedError` where `stop` said so.
+    Raises `StoppedError` if `stop` said so.
     """
     program, B = moment.program, moment.program.config.batch_size
     row = arguments.whole("the row", row, least=0, most=B - 1)

@@ -33,7 +33,7 @@ class Losses:
     """The loss of every predicted character, nats.
 
     `values` (n) are in the order of `places` (n): where in `text` the predicted character stands (0-based). `t` and `row` (n),
-    0-based, say where in a batch each was predicted; None where the text was read as a whole.
+    0-based, say where in a batch each was predicted; None if the text was read as a whole.
     """
 
     values: NDArray[np.float64]

@@ -68,7 +68,7 @@ def read_text(
     backwards: that window of it), and the target is the character after it; what depends on the target is NaN after the last one.
     `progress` is called between chunks, and `stop` asked. `pieces` 1 reads the text as one row whatever its length.
 
-    Touches neither the run nor its records, so that any thread may do it. Raises `TuiGruError` where the text does not fit the
+    Touches neither the run nor its records, so that any thread may do it. Raises `TuiGruError` if the text does not fit the
     vocabulary or the values would not fit the memory, `StoppedError` where it was stopped.
     """
     ids = indices_of(config, text)
@@ -140,7 +140,7 @@ class _Reader:
         return False
 
     def side_by_side(self, rows: int) -> dict[str, Array] | None:
-        """As pieces that are mended afterwards; None where this network does not forget how a piece began."""
+        """As pieces that are mended afterwards; None if this network does not forget how a piece began."""
         chunks = -(-len(self._ids) // (rows * CHUNK))
         record, values = self._record(rows, CHUNK), self._values(rows, chunks * CHUNK)
         inputs, targets = (self._padded(ids, rows, chunks * CHUNK) for ids in self._shifted())

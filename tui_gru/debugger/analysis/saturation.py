@@ -79,7 +79,7 @@ def unit_shares(values: Array, limits: Limits) -> Array:
 def next_saturated_unit(values: Array, limits: Limits, after: int = -1, share: float = _MOSTLY) -> int | None:
     """The next unit behind `after` of which at least `share` of all entries are saturated, from the first again after the last.
 
-    `values` is (…, units); None where no unit is.
+    `values` is (…, units); None if no unit is.
     """
     found = np.flatnonzero(unit_shares(values, limits) >= share)
     return int(_following(found, after)) if len(found) else None

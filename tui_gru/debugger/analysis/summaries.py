@@ -95,7 +95,7 @@ def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDAr
 
 
 def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.intp]:
-    """The units (last axis) whose entries lie within `dead` · `scale` of each other; none where a unit has one entry."""
+    """The units (last axis) whose entries lie within `dead` · `scale` of each other; none if a unit has one entry."""
     rows = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
     if len(rows) < 2:
         return np.empty(0, np.intp)
@@ -110,7 +110,7 @@ def largest_entry(values: Array) -> Index | None:
 
 
 def largest_entries(values: Array, count: int) -> list[Index]:
-    """The indices of the `count` entries that are largest in magnitude, the largest first; NaN is none of them."""
+    """The indices of the `count` entries that are largest in magnitude, largest first; NaN is none of them."""
     sizes = np.abs(values).ravel()
     bad = np.isnan(sizes)
     sizes[bad] = -1
@@ -123,7 +123,7 @@ def largest_entries(values: Array, count: int) -> list[Index]:
 
 
 def largest_change(now: Array, before: Array) -> Index | None:
-    """The index of the entry that has changed most between two arrays of one shape; None where nothing has."""
+    """The index of the entry that has changed most between two arrays of one shape; None if nothing has."""
     with np.errstate(invalid="ignore"):
         change = np.abs(np.subtract(now, before, dtype=np.float64))
     at = largest_entry(change)

@@ -173,9 +173,7 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
     begin = here.position.number * here.program.ticks
     for segment in timeline.segments:
         if max(begin, tick) < segment.start <= here.position.tick and segment.edited:
-            raise TuiGruError(
-                "a number was edited in this batch after that line; undo the edit, or choose a later number"
-            )
+            raise TuiGruError("a number was edited in this batch after that line; undo the edit, or choose a later number")
 
 
 def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[Difference]:

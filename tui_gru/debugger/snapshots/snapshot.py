@@ -43,7 +43,7 @@ class Snapshot:
     `learning` whether batches learn from here on, `changed` the names changed since the line here was executed, `forks` where
     each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
     the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
-    come of checking every batch (None where that is off). `unrecorded` says that the session is in memory only, though it was to be
+    come of checking every batch (None if that is off). `unrecorded` says that the session is in memory only, though it was to be
     recorded or its owner was asked. `findings` are those that have been found last on this branch.
     """
 

@@ -100,7 +100,7 @@ class Examined:
     @cached_property
     def last_prediction(self) -> dict[str, Wide]:
         """Of each state of each layer and direction the norm, over rows and units, of the gradient of the last timestep's loss
-        alone, after each timestep of the last batch, (T); empty where there is no batch, or no character to be predicted."""
+        alone, after each timestep of the last batch, (T); empty if there is no batch, or no character to be predicted."""
         program = self.program
         if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
             return {}

@@ -20,7 +20,7 @@ class Evidence:
 class Finding:
     """A mistake that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
 
-    `tick` is the place of the run that shows it best; None where the whole run does.
+    `tick` is the place of the run that shows it best; None if the whole run does.
     """
 
     name: str
