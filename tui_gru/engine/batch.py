@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,16 @@ class BatchRecord:
             return self.vectors[target][...]
         count, i = self.compiled.layout.count, names.index(target)
         return self.own_after.flat[i * count : (i + 1) * count]
+
+    def set_one_hot(self, name: str, chosen: NDArray[Any], t: int | slice = slice(None)) -> None:
+        """Set a one-hot input to the rows of the indices `chosen` (T, B), or (B) where `t` is one timestep."""
+        ids, rows = self.one_hot[name]
+        ids[t] = chosen
+        table = self.compiled.identity(rows.shape[-1])
+        if table is not None:
+            table.take(chosen, 0, rows[t], "clip")
+        else:
+            np.equal(chosen[..., None], np.arange(rows.shape[-1]), out=rows[t])
 
     # States
 

@@ -32,9 +32,10 @@ class Budget:
     """
 
     def __init__(self, limit: int, stride: int = 1) -> None:
-        self.limit, self.spacing, self.changes = limit, stride, 0  # the spacing of checkpoints, in batches; changes kept
+        self.spacing, self.changes = stride, 0  # the spacing of checkpoints, in batches; changes kept
         self._histories: WeakSet[Thinned] = WeakSet()
         self._used = 0  # by checkpoints; counted again where it would be too much, since histories go without notice
+        self.bound(limit)
 
     def share(self, kind: str) -> int:
         """Bytes that one of `PARTS` may take."""
@@ -43,7 +44,7 @@ class Budget:
     @property
     def for_checkpoints(self) -> int:
         """Bytes that all checkpoints may take."""
-        return max(self.limit - sum(map(self.share, PARTS)) - self.changes * CHANGE_BYTES, self.limit // 4)
+        return max(self._rest - self.changes * CHANGE_BYTES, self.limit // 4)
 
     def enter(self, history: Thinned) -> None:
         """Count the checkpoints of another stretch, which has had none so far."""
@@ -52,6 +53,7 @@ class Budget:
     def bound(self, limit: int) -> None:
         """Set another limit, and keep to it at once."""
         self.limit = limit
+        self._rest = limit - sum(map(self.share, PARTS))
         self.took(0)
 
     def took(self, size: int) -> None:

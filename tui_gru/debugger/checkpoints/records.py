@@ -37,6 +37,7 @@ class Records:
         self._budget, self._record_bytes, self._most, self._least = budget, record_bytes, MOST, least
         self._kept: OrderedDict[tuple[int, int], Kept] = OrderedDict()
         self._of: dict[int, dict[int, Kept]] = {}  # by stretch: all of these are in the other, even where ctrl+c comes in between
+        self._in_passes = False  # whether there have been any with earlier ones
 
     @property
     def run(self) -> int:
@@ -46,6 +47,7 @@ class Records:
     def keep(self, stretch: int, batch: int, kept: Kept) -> None:
         """Keep a batch of a stretch."""
         self._kept[stretch, batch] = kept
+        self._in_passes = self._in_passes or bool(kept.earlier)
         self._kept.move_to_end((stretch, batch))
         self._of.setdefault(stretch, {})[batch] = kept
         least = self._least + len(kept.earlier)
@@ -55,11 +57,12 @@ class Records:
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, Kept] | None:
         """The last batch of a stretch that is kept, at or before `batch`; None if there is none."""
-        at = max((b for b in self._of.get(stretch, ()) if b <= batch), default=None)
+        of = self._of.get(stretch, {})
+        at = batch if batch in of else max((b for b in of if b <= batch), default=None)
         if at is None:
             return None
         self._kept.move_to_end((stretch, at))
-        return at, self._of[stretch][at]
+        return at, of[at]
 
     def clear(self) -> None:
         """Keep nothing any more."""
@@ -75,6 +78,8 @@ class Records:
 
     def _held(self) -> int:
         """How many batches are in memory. Those of one pass through an epoch have their earlier ones in common."""
+        if not self._in_passes:
+            return len(self._kept)
         passes: dict[int, int] = {}
         for kept in self._kept.values():
             first = id(kept.earlier[-1] if kept.earlier else kept.record)

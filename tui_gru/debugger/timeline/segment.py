@@ -232,6 +232,8 @@ class Segment:
         recent: deque[tuple[int, Kept]] = deque(maxlen=keep + 2)
         while True:
             in_epoch = batch % memory.program.num_batches
+            if len(recent) > 1 and to - batch > keep:  # far from the goal three records take turns, which stay in the cache
+                recent.popleft()
             record = kept = None  # so that the trainer can use them again
             record = trainer.new_record()
             if (given := trainer.given(in_epoch)) is not None:
