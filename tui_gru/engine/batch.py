@@ -232,14 +232,19 @@ class BatchRecord:
     @property
     def is_read(self) -> bool:
         """Whether someone else holds one of its arrays or weights, so that it must not be used again."""
+        if self._weights_counted() != self._references[-1]:  # the next batch begins with them: the most frequent reason first
+            return True
         return self._counted() != self._references
 
     def _counted(self) -> tuple[int, ...]:
         """How often its memory and its weights are held, without the views that those have cut for passes."""
-        itself = self.before is self.own_after  # of a record that has not been run
         block, *others = map(sys.getrefcount, self._watched)
         cut_views = self.own_after.cut_views + self.own_gradients.cut_views
-        return block - cut_views, *others, sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
+        return block - cut_views, *others, sys.getrefcount(self.own_gradients), self._weights_counted()
+
+    def _weights_counted(self) -> int:
+        itself = self.before is self.own_after  # of a record that has not been run
+        return sys.getrefcount(self.own_after) - itself
 
 
 class RecordPool:
