@@ -218,9 +218,8 @@ def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
     if entry["class_name"] == "CuDNNGRU":
         activation = "sigmoid"
     if candidate != "tanh" or activation not in ("sigmoid", "hard_sigmoid"):
-        raise NotAGRUError(
-            f"its activations are {_function(activation)} and {_function(candidate)}; sigmoid or hard_sigmoid and tanh are supported"
-        )
+        found = f"{_function(activation)} and {_function(candidate)}"
+        raise NotAGRUError(f"its activations are {found}; sigmoid or hard_sigmoid and tanh are supported")
     return (hard if activation == "hard_sigmoid" else "sigmoid"), False
 
 
