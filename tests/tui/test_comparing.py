@@ -12,6 +12,8 @@ from textual.content import Content
 from textual.pilot import Pilot
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine import numbers
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs
 from tui_gru.tui.panels.bottom_line import BottomLine
@@ -25,7 +27,6 @@ from tui_gru.tui.panels.weights import Overview
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.panel import Panel
 
 
@@ -161,8 +162,8 @@ async def test_the_exact_difference_is_under_the_cursor() -> None:
 
 async def test_commands_name_the_branch_and_end_it() -> None:
     async with looking() as eye:
-        await eye.order("compare nowhere")
-        assert "there is no branch 'nowhere'" in eye.says
+        with pytest.raises(TuiGruError, match="there is no branch 'nowhere'"):
+            await eye.order("compare nowhere")
         await eye.order("compare main")
         assert "main~1 minus main" in eye.says
         await eye.press("equals_sign")

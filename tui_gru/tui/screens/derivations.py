@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.program.naming import typed_entry
 from tui_gru.debugger.program.position import position_of
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.derivation.origin import Node, Number
+    from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.session.travelling import Progress
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
     from tui_gru.tui.screens.main import MainScreen
@@ -28,7 +29,7 @@ class Derivations:
         overlay = self._screen.overlay
         return overlay if isinstance(overlay, OriginPanel) else None
 
-    def ask(self, number: Number) -> None:
+    def ask(self, number: ValueRef) -> None:
         """Show the derivation of a number; from one that is shown already, `left` comes back to that."""
         name = self._screen.session.program.code_name(number.name)
         self._derive(replace(number, name=name), follow=False)
@@ -36,7 +37,7 @@ class Derivations:
     def followed(self, event: OriginPanel.Followed) -> None:
         self._derive(event.number, follow=True)
 
-    def _derive(self, number: Number, *, follow: bool) -> None:
+    def _derive(self, number: ValueRef, *, follow: bool) -> None:
         from tui_gru.tui.panels.origin import Leaf  # late, as all that the first picture does not need
 
         found: list[Leaf] = []
@@ -44,11 +45,11 @@ class Derivations:
 
         def derive(progress: Progress | None) -> None:
             root = session.origin(number, progress=progress)
-            while follow and root.expansion.kind == "copy" and root.terms[0].number is not None:
+            while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
                 # What is only handed on is followed to where it was computed.
                 root = session.origin(root.terms[0].number, progress=progress)
             assert root.number is not None
-            tick = root.number.tick if root.expansion.tick is None else root.expansion.tick
+            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
             if follow:
                 session.seek(tick)
             _work_out(root)
@@ -91,8 +92,8 @@ class Derivations:
     async def changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """When the number last changed by more than what is typed: a search back in time, ready to be completed."""
         number = event.number
-        entry = f"[{', '.join(map(str, number.index))}]" if number.index else ""
-        await self._screen.open_line(f"back abs({number.name}{entry} - prev({number.name}){entry}) > ")
+        now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
+        await self._screen.open_line(f"back abs({now} - {before}) > ")
 
     def copied(self, event: OriginPanel.Copied) -> None:
         self._screen.app.copy_to_clipboard(event.text)
@@ -102,4 +103,4 @@ class Derivations:
 def _work_out(node: Node) -> None:
     """Have the terms of a node, and what stands beside each of them, ready to be drawn."""
     for term in node.terms:
-        term.expansion  # noqa: B018 - kept once it has been asked for
+        term.derivation  # noqa: B018 - kept once it has been asked for

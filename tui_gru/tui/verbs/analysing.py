@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.debugger.program.position import in_words
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import with_keys
@@ -203,7 +204,7 @@ def arrays(screen: MainScreen, rest: Arguments) -> None:
 
 def _when(screen: MainScreen) -> str:
     at = screen.snapshot.position
-    return f"read at epoch {at.epoch + 1:,}, batch {at.batch + 1:,}"
+    return f"read at {in_words(at.epoch, at.batch)}"
 
 
 def _go_to_character(screen: MainScreen, at: int) -> None:

@@ -11,7 +11,7 @@ from tui_gru.tui import answers
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.journal import Action
+    from tui_gru.debugger.timeline.journal import JournalEntry
     from tui_gru.tui.screens.main import MainScreen
 
 FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
@@ -69,7 +69,7 @@ def redo(screen: MainScreen, rest: Arguments) -> None:
     _restore(screen, "done again", screen.session.next_change, screen.session.redo)
 
 
-def _restore(screen: MainScreen, said: str, change: Action | None, verb: Callable[[], bool]) -> None:
+def _restore(screen: MainScreen, said: str, change: JournalEntry | None, verb: Callable[[], bool]) -> None:
     """Undo or redo a change, and say which it was, and which place is shown then."""
     before = screen.snapshot
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from tui_gru.debugger.expressions.parser import FUNCTIONS
 from tui_gru.debugger.program.names import Kind, Named
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.tui.examples import example
 from tui_gru.tui.verbs.line import NAMED
@@ -119,10 +119,8 @@ def _stops(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _marks(screen: MainScreen) -> Iterator[Candidate]:
-    from tui_gru.tui.panels.stop_signs import place_of
-
     for mark in screen.snapshot.marks:
-        yield Candidate(mark.letter, f"{place_of(position_of(screen.session.program, mark.tick))} on {mark.branch}")
+        yield Candidate(mark.letter, f"{as_typed(position_of(screen.session.program, mark.tick))} on {mark.branch}")
 
 
 def _stops_and_marks(screen: MainScreen) -> Iterator[Candidate]:

@@ -10,7 +10,7 @@ from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
-    from tui_gru.debugger.derivation.origin import Number
+    from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.tui.panels.what_if import WhatIfPanel
     from tui_gru.tui.screens.main import MainScreen
     from tui_gru.tui.widgets.cells import NumberAsked
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 def why(screen: MainScreen, rest: Arguments) -> None:
     """`NAME[INDEX] [t TIMESTEP]`."""
-    from tui_gru.debugger.derivation.origin import Number
+    from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.debugger.program.typed import Reader
     from tui_gru.tui.examples import example
 
     program = screen.session.program
     reader = Reader(rest, example(program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
     name, index = reader.entry()
-    screen.derivations.ask(Number(name, index, reader.timestep(program.seq_length), screen.snapshot.position.tick))
+    screen.derivations.ask(ValueRef(name, index, reader.timestep(program.seq_length), screen.snapshot.position.tick))
 
 
 def number_asked(screen: MainScreen, event: NumberAsked) -> None:
@@ -35,9 +35,8 @@ def number_asked(screen: MainScreen, event: NumberAsked) -> None:
 
 def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> None:
     """Ask where a number of this moment comes from."""
-    from tui_gru.debugger.derivation.origin import Number  # late, as all that the first picture does not need
 
-    screen.derivations.ask(Number(name, index, t, screen.snapshot.position.tick))
+    screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick))
 
 
 def explain(screen: MainScreen) -> None:
@@ -63,12 +62,11 @@ def explain(screen: MainScreen) -> None:
 
 def _explain_loss(screen: MainScreen) -> None:
     """The loss of the batch at which the mark of the curve is; before there is one, that of the batch before."""
-    from tui_gru.debugger.derivation.origin import Number  # late, too
 
     position, ticks = screen.snapshot.position, screen.snapshot.program.ticks
     tick = position.tick if screen.snapshot.value("loss") is not None else position.number * ticks
     if tick:
-        screen.derivations.ask(Number("loss", (), None, tick))
+        screen.derivations.ask(ValueRef("loss", (), None, tick))
     else:
         screen.say(with_keys(screen, "no batch has come to its loss yet: <step.batch> runs one"), warning=True)
 
@@ -130,6 +128,7 @@ def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
 async def suppose(screen: MainScreen) -> None:
     """Begin the command that puts another number in the place of the one under the cursor."""
     from tui_gru.debugger.program.names import Kind
+    from tui_gru.debugger.program.naming import typed_entry
 
     ref = _under_cursor(screen)
     if ref is None:
@@ -148,10 +147,9 @@ async def suppose(screen: MainScreen) -> None:
     if value is None:
         screen.say(f"{ref.name} is not computed here yet; step on to where it is", warning=True)
         return
-    entry = f"[{', '.join(map(str, ref.index))}]" if ref.index else ""
     t = "" if ref.t is None or ref.t == snapshot.position.t else f" t {ref.t + 1}"
     number = value[ref.index] if ref.index else value
-    await screen.open_line(f"what-if {ref.name}{entry} ", str(number), t)
+    await screen.open_line(f"what-if {typed_entry(ref.name, ref.index)} ", str(number), t)
 
 
 def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
@@ -183,7 +181,7 @@ def _under_cursor(screen: MainScreen) -> Ref | None:
     return None
 
 
-def _of_this_batch(screen: MainScreen, number: Number) -> Ref | None:
+def _of_this_batch(screen: MainScreen, number: ValueRef) -> Ref | None:
     """A number of a derivation, if it is of the batch that is shown."""
     from tui_gru.tui.widgets.refs import Ref
 

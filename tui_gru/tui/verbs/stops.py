@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.debugger.program.position import as_typed
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
@@ -192,10 +193,8 @@ def _wait_for_letter(screen: MainScreen, verb: str, words: str, then: Callable[[
 
 def mark_here(screen: MainScreen, letter: str) -> None:
     """Mark this place. Raises `TuiGruError`."""
-    from tui_gru.tui.panels.stop_signs import place_of
-
     change_stops(screen, lambda session: session.mark(letter))
-    screen.say(f"{letter} marks {place_of(screen.session.position)}")
+    screen.say(f"{letter} marks {as_typed(screen.session.position)}")
 
 
 def jump_to(screen: MainScreen, letter: str) -> None:
