@@ -14,10 +14,11 @@ class Other:
     """Another branch: its name, what can be read on it at the same tick, and the loss of every batch run so far on it.
 
     `moment` is None where it has not come so far; where it steps over the line that is at work here, it is the place before.
-    `previous` is the record of its batch before.
+    `previous` is the record of its batch before; `parted` the tick up to which both branches are one run.
     """
 
     name: str
     moment: Moment | None
     previous: BatchRecord | None
     losses: Series
+    parted: int = 0

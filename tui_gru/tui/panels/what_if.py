@@ -159,7 +159,7 @@ class WhatIfPanel(Overlay):
         rows = [self._told(difference) for difference in chosen]
         wide = [max((cell_len(row[column]) for row in rows), default=0) for column in range(3)]
         most = max((d.size for d in chosen if math.isfinite(d.size)), default=0.0)
-        lines = [self._line((title, palette.plain))]
+        lines = [self._line((part, palette.plain)) for part in folded(title, width)]
         for difference, row in zip(chosen, rows, strict=True):
             lines += self._difference(difference, row, wide, most, width)
         if self._unfolded:
