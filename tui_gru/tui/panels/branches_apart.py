@@ -14,11 +14,11 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable, spoken
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.characters import fitting, folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.time_scale import place_name
 
