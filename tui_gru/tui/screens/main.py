@@ -264,6 +264,7 @@ class MainScreen(GuardedScreen):
     # What panels ask for
 
     on_branch_list_chosen = branching.branch_chosen
+    on_branches_apart_chosen = branching.apart_chosen
     on_check_report_entry_chosen = checking.entry_chosen
     on_check_report_every_batch = checking.every_batch_asked
     on_checked = checking.checked
@@ -280,6 +281,7 @@ class MainScreen(GuardedScreen):
     on_units_map_place_asked = analysing.units_place_asked
     on_units_map_row_asked = analysing.units_row_asked
     on_what_if_panel_kept = explaining.what_if_kept
+    on_what_if_panel_nudged = explaining.what_if_nudged
 
     def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
         self.derivations.followed(event)

@@ -37,6 +37,8 @@ PANELS: tuple[type[Widget], ...] = (
 #: The panels that show differences where two branches are compared. The line at work keeps its own numbers: what it is computed
 #: from must give what it gives.
 OF_DIFFERENCES = (Gates, LossTerms, Softmax, Weights)
+#: Those, the panels that name branches or places themselves, and the one without values.
+SAYING_IT = (*OF_DIFFERENCES, LossCurve, Listing, Samples)
 
 
 class PanelHost:
@@ -85,11 +87,21 @@ class PanelHost:
             panel = screen.query_one(kind)
             assert isinstance(panel, Shows)
             panel.show(self.seen_by(panel), screen.view)
+            self._remark_on(panel)
         for stop_panel in self._stop_panels():
             stop_panel.show(screen.snapshot, screen.view)
+            self._remark_on(stop_panel)
         overlay = screen.overlay
         if overlay is not None:
             overlay.show(screen.snapshot, screen.view)
+            self._remark_on(overlay)
+
+    def _remark_on(self, panel: object) -> None:
+        """Have the border of a panel say that it shows no differences where others do, unless it says so itself."""
+        snapshot = self._screen.snapshot
+        shown = snapshot.other is not None and self._screen.view.differences and not isinstance(panel, SAYING_IT)
+        if isinstance(panel, Panel):
+            panel.set_remark(f"{snapshot.branch} alone" if shown else "")
 
     def seen_by(self, panel: object) -> Snapshot:
         """What a panel is given to draw: the snapshot, or how it differs from the branch that is compared with."""

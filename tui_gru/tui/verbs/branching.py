@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import sign_of_key
+from tui_gru.tui.verbs.stepping import go_to
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.branches_apart import Apart
+    from tui_gru.debugger.program.line_table import Program
     from tui_gru.tui.panels.branch_list import BranchList
+    from tui_gru.tui.panels.branches_apart import BranchesApart
     from tui_gru.tui.screens.main import MainScreen
 
 
@@ -74,6 +78,8 @@ def _delete(screen: MainScreen, name: str) -> None:
 async def branch_chosen(screen: MainScreen, event: BranchList.Chosen) -> None:
     if event.verb == "switch":
         switch(screen, Arguments(event.name))
+    elif event.verb == "apart":
+        show_apart(screen, "" if event.name == screen.snapshot.branch else event.name)
     elif event.verb == "rename":
         await screen.open_line(f"rename {event.name} ")
     else:
@@ -95,15 +101,32 @@ def compare_with(screen: MainScreen, name: str | None) -> None:
     def compare(_: object) -> None:
         other, here = screen.session.compare(name), screen.session.branch
         screen.view = replace(screen.view, differences=True)
-        shown = f"{here} minus {other} in matrices · both losses in the curve · {sign_of_key(screen, 'compare')} shows values"
-        said.append("compared with no other branch" if other is None else shown)
+        said.append("compared with no other branch" if other is None else f"{here} minus {other} in matrices")
+        if other is not None:
+            said.append(_first_of(screen.session.apart(other), screen.session.program))
+            said.extend(["both losses in the curve", f"{sign_of_key(screen, 'compare')} shows values", ":apart says more"])
 
     screen.do(compare)
     compared = screen.snapshot.other
     if said and compared is not None and compared.moment is None:
         screen.say(f"{compared.name} has not come so far, so there is nothing to compare here but the losses")
     elif said:
-        screen.say(said[0])
+        screen.say(" · ".join(said))
+
+
+def _first_of(apart: Apart, program: Program) -> str:
+    """Where two branches first differ, in a few words."""
+    from tui_gru.debugger.program.naming import spoken
+    from tui_gru.debugger.program.position import position_of
+    from tui_gru.tui.widgets.time_scale import place_name
+
+    first = apart.first
+    if first is None:
+        return "the same as far as both have come"
+    if first.entry is None:
+        return f"first differ at {place_name(position_of(program, first.batch * program.ticks + 1))}, where one alone learns"
+    entry = first.entry
+    return f"first differ at {place_name(position_of(program, entry.tick))}: {spoken(program, entry.name, entry.index)}"
 
 
 def press_compare(screen: MainScreen) -> None:
@@ -116,3 +139,27 @@ def press_compare(screen: MainScreen) -> None:
         screen.say(f"{shown} · {sign_of_key(screen, 'compare')} compares no more")
     else:
         compare_with(screen, None)
+
+
+def apart(screen: MainScreen, rest: Arguments) -> None:
+    """How this branch and another differ; without a name, the one compared with or the nearest."""
+    show_apart(screen, known(screen, rest) if rest else "")
+
+
+def show_apart(screen: MainScreen, name: str) -> None:
+    found: list[Apart] = []
+
+    def compare(progress: Any) -> None:
+        found.append(screen.session.apart(name, progress=progress))
+
+    def show() -> None:
+        from tui_gru.tui.panels.branches_apart import BranchesApart  # late, as all that the first picture does not need
+
+        screen.overlays.cover(BranchesApart(found[0], screen.session.program))
+
+    screen.do(compare, batches=None, then=show, opens=True)
+
+
+def apart_chosen(screen: MainScreen, event: BranchesApart.Chosen) -> None:
+    screen.overlays.lift()
+    go_to(screen, event.tick)

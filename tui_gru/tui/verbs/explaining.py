@@ -53,18 +53,20 @@ def explain(screen: MainScreen) -> None:
     elif isinstance(focused, CellPanel) and focused.spot is not None:
         focused.action_ask()
     elif isinstance(focused, LossCurve):
-        _explain_loss(screen)
+        _explain_loss(screen, focused.pointed)
     elif focused is None or isinstance(focused, (Listing, LineAtWork)):
         _explain_line(screen)
     else:
         screen.say(with_keys(screen, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)
 
 
-def _explain_loss(screen: MainScreen) -> None:
-    """The loss of the batch at which the mark of the curve is; before there is one, that of the batch before."""
+def _explain_loss(screen: MainScreen, batch: int | None) -> None:
+    """The loss of the batch pointed at (from 0 over the run), else of the present one, or the one before while it has none."""
 
     position, ticks = screen.snapshot.position, screen.snapshot.program.ticks
     tick = position.tick if screen.snapshot.value("loss") is not None else position.number * ticks
+    if batch is not None and batch != position.number:
+        tick = batch * ticks + screen.snapshot.program.loss_tick
     if tick:
         screen.derivations.ask(ValueRef("loss", (), None, tick))
     else:
@@ -109,6 +111,24 @@ def _show_what_if(screen: MainScreen, what_if: WhatIf) -> None:
     from tui_gru.tui.panels.what_if import WhatIfPanel
 
     screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
+
+
+def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
+    """Suppose a number some steps away; a count typed before says how many."""
+    from tui_gru.tui.panels.what_if import WhatIfPanel
+
+    panel, what_if, steps = screen.overlay, event.what_if, event.direction * screen.pending.take_count()
+    if not isinstance(panel, WhatIfPanel):
+        return
+    if screen.snapshot.position.number != what_if.now.position.number:
+        screen.say("this is of another batch; ask again in the one that you are in now", warning=True)
+        return
+    found: list[WhatIf] = []
+
+    def suppose(_: object) -> None:
+        found.append(screen.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t))
+
+    screen.do(suppose, then=lambda: panel.turn_to(found[0]), opens=True)
 
 
 def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:

@@ -413,6 +413,14 @@ VERBS = (
         press=branching.press_compare,
     ),
     Verb(
+        "apart",
+        "",
+        branching.apart,
+        "where two branches first differ, and how far apart losses and samples are",
+        _LOOK,
+        Typed("apart", "apart main", completes=("other branch", "")),
+    ),
+    Verb(
         "zoom",
         "z",
         looking.zoom,
