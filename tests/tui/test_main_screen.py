@@ -306,8 +306,9 @@ async def test_many_sgd_steps_can_be_stopped() -> None:
 
 async def test_zero_after_a_length_is_a_temperature() -> None:
     async with driving() as d:
-        execute(d.screen, "sample Ma 6 0")
-        execute(d.screen, "sample Ma 0.5 4 tutorial")
+        for typed in ("sample Ma 6 0", "sample Ma 0.5 4 tutorial"):
+            execute(d.screen, typed)
+            await until_idle(d.pilot)  # where the machine is slow, it is drawn in a thread
         drawn = d.session.samples
         assert [(s.temperature, len(s.draws), s.sampler) for s in drawn] == [
             (0.0, 6, "fed-back"), (0.0, 6, "tutorial"), (0.5, 4, "tutorial"),

@@ -35,6 +35,7 @@ def number_asked(screen: MainScreen, event: NumberAsked) -> None:
 
 def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | None) -> None:
     """Ask where a number of this moment comes from."""
+    from tui_gru.debugger.derivation.origin import ValueRef  # late, as all that the first picture does not need
 
     screen.derivations.ask(ValueRef(name, index, t, screen.snapshot.position.tick))
 
@@ -62,6 +63,8 @@ def explain(screen: MainScreen) -> None:
 
 def _explain_loss(screen: MainScreen, batch: int | None) -> None:
     """The loss of the batch pointed at (from 0 over the run), else of the present one, or the one before while it has none."""
+
+    from tui_gru.debugger.derivation.origin import ValueRef  # late, too
 
     position, ticks = screen.snapshot.position, screen.snapshot.program.ticks
     tick = position.tick if screen.snapshot.value("loss") is not None else position.number * ticks
