@@ -122,7 +122,7 @@ class TuiGruApp(GuardedApp):
         return f"tui-gru: {reported(error, 'opening or drawing the screen')}"
 
     def action_command_palette(self) -> None:
-        from tui_gru.tui.terminal.palette import Palette  # late: few open it
+        from tui_gru.tui.screens.palette import Palette  # late: few open it
 
         if not any(isinstance(screen, Palette) for screen in self.screen_stack):
             self.push_screen(Palette())

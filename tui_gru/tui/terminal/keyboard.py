@@ -21,6 +21,7 @@ SLICE = 0.03  # seconds after which keys that wait let the screen be drawn
 AGAIN = 0.005  # seconds until it is looked again whether a key that waits may be dealt with
 REPEAT = 0.07  # seconds: the same key again within that is a key held down
 LAG = 0.3  # seconds that a key held down may have waited for runs
+HANDLING = 10.0  # seconds for a key to be handled, which takes longer only where its way to the app is cut
 PATIENCE = 0.5  # seconds for what a panel has asked to come to the screen
 STOPPING = frozenset({"stop", "interrupt"})  # verbs that end a run
 
@@ -159,14 +160,14 @@ class Keyboard:
         if isinstance(event, events.Key):
             self._last = event.key
         await self._hand_on(event)
-        await self._fence(focused)
+        await self._fence(focused, HANDLING)
         if focused is not screen:
             await self._fence(focused)
 
-    async def _fence(self, node: MessagePump) -> None:
+    async def _fence(self, node: MessagePump, patience: float = PATIENCE) -> None:
         """Wait until the app has handled every message that this node has sent so far."""
         fence = Fence()
         if node.is_attached and node.post_message(fence):
             with suppress(TimeoutError):
-                async with asyncio.timeout(PATIENCE):
+                async with asyncio.timeout(patience):
                     await fence.passed.wait()
