@@ -140,7 +140,7 @@ async def test_the_command_asks_too():
         await d.type("escape")
         await command(d, "branch main")
         await command(d, "delete-branch main~7")
-        assert "there is no branch 'main~7'; there are: main, main~1" in d.says
+        assert "there is no branch 'main~7'; did you mean main~1 or main?" in d.says
         await command(d, "delete-branch main~1")
         assert "y/n" in d.says
         await d.type("y")
