@@ -56,18 +56,18 @@ async def test_all_in_aligned_columns(board):
         assert (
             await shown(pilot, panel, full(at("loss")))
             == [
-                "breakpoints",
-                "▶ ● 1  h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
+                "  breakpoints",
+                "▸ ● 1  h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
                 "  ◐ 2  h = z⊙hₜ₋₁ + (1 − z)⊙h̃             if any(h > 0.9)  hits >3",
                 "  ◇ 4  ŷ = softmax(o)                     log ŷ {y_hat[0]:.2f}",
                 "  ◐ 5  anywhere                           if loss < 1",
                 "",
-                "watches",
+                "  watches",
                 "  ● 3  loss                               stop  +1.5000 → +1.2500",
                 "  ● 6  max(abs(h))                              +0.5000",
                 "  ○ 7  t",
                 "",
-                "marks",
+                "  marks",
                 "    a  e1 b1 t2                           after h",
                 "    b  e1 b1 t1                           the beginning, on main~1",
             ]
@@ -146,8 +146,8 @@ async def test_the_cursor_is_in_view(board, height):
         for key in [*["down"] * 9, *["up"] * 9]:
             await pilot.press(key)
             await pilot.pause()
-            assert sum("▶" in line for line in lines_of(panel)) == 1, key
-        assert lines_of(panel)[0] == "breakpoints" or height == 3
+            assert sum("▸" in line for line in lines_of(panel)) == 1, key
+        assert lines_of(panel)[0] == "  breakpoints" or height == 3
 
 
 @pytest.mark.parametrize("width", [110, 40])

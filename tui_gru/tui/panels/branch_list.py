@@ -9,7 +9,6 @@ from typing import ClassVar
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
@@ -21,15 +20,15 @@ from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
-from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.boxes import Row
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 
 HEAD = ("branch", "left its source at", "newest", "loss")
 SHORT_HEAD = ("branch", "left at", "newest", "loss")
 HINTS = ("enter goes there", "a compares", "r renames", "d deletes")
 _GAP, _SHORT_GAP = 3, 2
-_FULL = 64  # cells, from which on a place is said with its phase
-_MARKS = 4
+_FULL = 62  # cells, from which on a place is said with its phase
+_MARK = 2  # cells for the sign of the branch that is shown
 _LEAST = 8  # cells of a name
 
 
@@ -52,7 +51,7 @@ def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "")
     return twigs
 
 
-class BranchList(Overlay):
+class BranchList(ListOverlay):
     """Enter goes to the branch under the cursor, `a` says how it differs, `r` renames, `d` deletes it; the screen does so."""
 
     class Chosen(Message):
@@ -62,12 +61,7 @@ class BranchList(Overlay):
             super().__init__()
             self.verb, self.name = verb, name
 
-    ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Before", show=False, id="branches.before"),
-        Binding("down", "move(1)", "After", show=False, id="branches.after"),
-        Binding("home", "move(-1000000)", "First", show=False, id="branches.first"),
-        Binding("end", "move(1000000)", "Last", show=False, id="branches.last"),
         Binding("enter", "choose('switch')", "Go to this branch", show=False, id="branches.switch"),
         Binding("a", "choose('apart')", "How it differs from this one", show=False, id="branches.apart"),
         Binding("r", "choose('rename')", "Rename it", show=False, id="branches.rename"),
@@ -78,71 +72,46 @@ class BranchList(Overlay):
         super().__init__()
         self._snapshot: Snapshot | None = None
         self._twigs: list[Twig] = []
-        self._at = ""  # the name of the branch singled out
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        before = self._index
+        at = self.chosen or snapshot.branch
         self._snapshot, self._twigs = snapshot, tree(snapshot.forks)
         names = [twig.fork.name for twig in self._twigs]
-        if not self._at:
-            self._at = snapshot.branch
-        elif self._at not in names:  # renamed or deleted: what stands in its place
-            self._at = names[min(before, len(names) - 1)]
-        self.refresh_content()
-        self._follow()
+        # Where the branch under the cursor was renamed or deleted, the cursor is on what stands in its place.
+        self.move_to(names.index(at) if at in names else min(self.cursor, len(names) - 1))
 
     @property
     def chosen(self) -> str:
-        """The name of the branch singled out."""
-        return self._at
+        """The name of the branch under the cursor; empty before there is one."""
+        return self._twigs[self.cursor].fork.name if self._twigs else ""
 
-    @property
-    def _index(self) -> int:
-        return next((i for i, twig in enumerate(self._twigs) if twig.fork.name == self._at), 0)
+    def action_choose(self, verb: str = "switch") -> None:
+        if self.chosen:
+            self.post_message(self.Chosen(verb, self.chosen))
 
-    def action_move(self, by: int) -> None:
-        if self._twigs:
-            self._single_out(min(max(self._index + by, 0), len(self._twigs) - 1))
+    def choose(self) -> None:
+        """A second click only singles out the branch."""
 
-    def action_choose(self, verb: str) -> None:
-        if self._at:
-            self.post_message(self.Chosen(verb, self._at))
+    def on_resize(self) -> None:
+        self.set_titles("branches", fitting(HINTS, max(self.outer_size.width - 6, 0)))
 
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        row = -1 if offset is None else offset.y + self.scroll_offset.y - 1
-        if 0 <= row < len(self._twigs):
-            self._single_out(row)
-
-    def _single_out(self, index: int) -> None:
-        self._at = self._twigs[index].fork.name
-        self.refresh_content()
-        self._follow()
-
-    def _follow(self) -> None:
-        """Keep the branch singled out in view, and with the first the line above it."""
-        row = self._index + 1
-        self.scroll_to_rows(row if row > 1 else 0, row)
-
-    def build(self, width: int, height: int) -> Box:
+    def lines(self, width: int) -> Sequence[Line]:
         snapshot, palette = self._snapshot, self.palette
         if snapshot is None:
-            return EMPTY
-        self.call_next(self.set_titles, "branches", fitting(HINTS, width - 2))
+            return ()
         short = width < _FULL
         table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
         widths = [max(cell_len(row[i]) for row in table) for i in range(4)]
         gap = _SHORT_GAP if short else _GAP
-        if _MARKS + sum(widths) + 3 * gap > width:  # then how far it has come is left out
+        if _MARK + sum(widths) + 3 * gap > width:  # then how far it has come is left out
             table, widths = [(*row[:2], row[3]) for row in table], [*widths[:2], widths[3]]
-        widths[0] = max(min(widths[0], width - _MARKS - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
-        rows = [_line(palette, " " * _MARKS, table[0], widths, gap, palette.dim, palette.dim)]
-        for twig, cells in zip(self._twigs, table[1:], strict=True):
-            here, chosen = twig.fork.name == snapshot.branch, twig.fork.name == self._at
-            marks = f"{'▸' if chosen else ' '} {'▶' if here else ' '} "
+        widths[0] = max(min(widths[0], width - _MARK - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
+        found = [Line(_line(palette, " " * _MARK, table[0], widths, gap, palette.dim, palette.dim))]
+        for i, (twig, cells) in enumerate(zip(self._twigs, table[1:], strict=True)):
+            here, chosen = twig.fork.name == snapshot.branch, i == self.cursor
             name = palette.cursor if chosen and self.has_focus else palette.strong if here else palette.plain
-            rows.append(_line(palette, marks, cells, widths, gap, name, palette.plain))
-        return clip(palette, from_rows(rows), width, len(rows))
+            found.append(Line(_line(palette, f"{'▶' if here else ' '} ", cells, widths, gap, name, palette.plain), i))
+        return found
 
     def watch_has_focus(self, has_focus: bool) -> None:
         super().watch_has_focus(has_focus)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
 from rich.segment import Segment
-from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
@@ -20,8 +20,8 @@ from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.stop_signs import clauses, sign_of
 from tui_gru.tui.panels.watched_value import just_changed, written_value
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, from_rows, pad, text, vstack
-from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.boxes import Box, Row, clip, columns, pad, text, vstack
+from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 
 Entry = Breakpoint | Watch | Mark
 
@@ -29,8 +29,8 @@ Entry = Breakpoint | Watch | Mark
 _WIDE = 90
 #: From this width on, the columns of breakpoints, watches and marks are the same.
 _ALIGNED = 60
-#: The arrow and the sign before the columns, and blanks between them.
-_LEAD, _GAP = 4, 2
+#: Cells of the cursor's mark, of both that and the sign before the columns, and blanks between them.
+_MARK, _LEAD, _GAP = 2, 4, 2
 _FIRST_STEPS = (
     ("breakpoint", "a breakpoint on this line"),
     (":break h if any(h > 0.9)", "stop where it holds"),
@@ -41,15 +41,10 @@ _FIRST_STEPS = (
 )
 
 
-class StopsList(Overlay):
+class StopsList(ListOverlay):
     """A cursor goes through it; what is done with the entry under it is for the screen to do."""
 
-    ASKING = frozenset({"choose"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "move(-1)", "Up", show=False),
-        Binding("down", "move(1)", "Down", show=False),
-        Binding("home", "move(-9999)", "First", show=False),
-        Binding("end", "move(9999)", "Last", show=False),
         Binding("space", "choose('toggled')", "Enable or disable", show=False),
         Binding("e,enter", "choose('opened')", "Edit, or go to", show=False),
         Binding("d,delete", "choose('deleted')", "Delete", show=False),
@@ -67,7 +62,6 @@ class StopsList(Overlay):
         super().__init__()
         self._snapshot: Snapshot | None = None
         self._entries: tuple[Entry, ...] = ()
-        self._cursor = 0
         self._at = at
 
     def show(self, snapshot: Snapshot, view: View) -> None:
@@ -76,32 +70,35 @@ class StopsList(Overlay):
         stops = snapshot.stops
         self._entries = (*stops.breakpoints, *stops.watches, *snapshot.marks)
         keys = [_key(entry) for entry in self._entries]
-        self._cursor = keys.index(at) if at in keys else max(min(self._cursor, len(keys) - 1), 0)
-        self._changed()
+        self.move_to(keys.index(at) if at in keys else max(min(self.cursor, len(keys) - 1), 0))
 
     @property
     def chosen(self) -> Entry | None:
         """The entry under the cursor; None in an empty list."""
-        return self._entries[self._cursor] if self._entries else None
+        return self._entries[self.cursor] if self._entries else None
 
     # Drawing
 
     def build(self, width: int, height: int) -> Box:
-        if self._snapshot is None:
-            return EMPTY
-        if not self._entries:
+        if self._snapshot is not None and not self._entries:
             return self._first_steps(width)
-        palette = self.palette
+        return super().build(width, height)
+
+    def lines(self, width: int) -> Sequence[Line]:
+        if not self._entries:
+            return ()
+        width += _MARK
+        palette, found = self.palette, list[Line]()
         id_column = max(len(str(_key(entry))) for entry in self._entries) + _GAP
         common = self._name_column(self._entries, width)
-        parts = []
         for kind, title in ((Breakpoint, "breakpoints"), (Watch, "watches"), (Mark, "marks")):
             group = tuple(entry for entry in self._entries if isinstance(entry, kind))
             if group:
                 column = common if width >= _ALIGNED else self._name_column(group, width)
-                rows = [self._row(entry, id_column, column, width) for entry in group]
-                parts.append(vstack(text(palette, title, palette.dim), from_rows(rows)))
-        return clip(palette, vstack(*parts, gap=1), width, 10**6)
+                found += [Line(())] * bool(found)
+                found.append(Line((Segment(title, palette.dim),)))
+                found += [Line(self._row(entry, id_column, column, width), self._entries.index(entry)) for entry in group]
+        return found
 
     def _name_column(self, entries: tuple[Entry, ...], width: int) -> int:
         widest = max(cell_len(self._called(entry, width)) for entry in entries)
@@ -140,7 +137,6 @@ class StopsList(Overlay):
         name = cut(self._called(entry, width), name_column - _GAP, glyphs)
         room = width - _LEAD - id_column - name_column
         return (
-            Segment(f"{glyphs.arrow if here else ' '} ", palette.accent),
             Segment(f"{sign} ", palette.warning if enabled else palette.dim),
             Segment(str(_key(entry)).ljust(id_column), palette.keyword if enabled else palette.dim),
             Segment(name, ink),
@@ -176,10 +172,20 @@ class StopsList(Overlay):
         found = self._snapshot.watched[self._snapshot.stops.watches.index(watch)]
         return (*lead, *written_value(palette, found, max(room, 0), fresh=just_changed(self._snapshot, found)))
 
-    def _changed(self) -> None:
+    @property
+    def above(self) -> int:
+        """A group's title, where there is room for it."""
+        return int(self.scrollable_content_region.height > 1)
+
+    def move_to(self, entry: int) -> None:
+        super().move_to(entry)
+        self._set_titles()
+
+    def on_resize(self) -> None:
+        self._set_titles()
+
+    def _set_titles(self) -> None:
         self.set_titles("stops, watches and marks", self._hints())
-        self.refresh_content()
-        self._follow()
 
     def _hints(self) -> str:
         entry, closes = self.chosen, with_keys(self, "<stop> closes")
@@ -191,38 +197,12 @@ class StopsList(Overlay):
             hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", closes]
         return fitting(hints, max(self.size.width - 6, 0))
 
-    # The cursor
-
-    def action_move(self, by: int) -> None:
-        if not self._entries:
-            self.scroll_relative(y=by, animate=False)
-        self._cursor = min(max(self._cursor + by, 0), max(len(self._entries) - 1, 0))
-        self._changed()
-
-    def action_choose(self, verb: str) -> None:
+    def action_choose(self, verb: str = "opened") -> None:
         if (entry := self.chosen) is not None:
             self.post_message(self.Chosen(verb, entry))
 
-    def on_click(self, event: events.Click) -> None:
-        offset = event.get_content_offset(self)
-        row = -1 if offset is None else offset.y + self.scroll_offset.y
-        rows = [self._row_of(index) for index in range(len(self._entries))]
-        if row in rows:
-            self._cursor = rows.index(row)
-            self._changed()
-
-    def _row_of(self, index: int) -> int:
-        """The row of an entry: under its group's title, which has a blank row before it."""
-        kinds = list(dict.fromkeys(map(type, self._entries)))
-        return index + 2 * kinds.index(type(self._entries[index])) + 1
-
-    def _follow(self) -> None:
-        if self._entries:
-            row, roomy = self._row_of(self._cursor), self.scrollable_content_region.height > 1
-            self.scroll_to_rows(row - roomy, row)  # with what is above it: a group's title
-
-    def on_resize(self) -> None:
-        self._changed()
+    def choose(self) -> None:
+        """A second click only puts the cursor there."""
 
 
 def _key(entry: Entry) -> int | str:

@@ -51,6 +51,18 @@ class ListOverlay(Overlay):
         raise NotImplementedError
 
     @property
+    def above(self) -> int:
+        """How many rows above the entry under the cursor stay in view; above the first, all do."""
+        return 0
+
+    def move_to(self, entry: int) -> None:
+        """Put the cursor on an entry, and bring it into view."""
+        self.cursor = entry
+        self.refresh_content()
+        self._ensure_built()
+        self._follow()
+
+    @property
     def entries(self) -> int:
         """How many there are, as of the last drawing."""
         return 1 + max((line.entry for line in self._lines if line.entry is not None), default=-1)
@@ -72,9 +84,7 @@ class ListOverlay(Overlay):
         if not self.entries:
             self.scroll_relative(y=by, animate=False)
             return
-        self.cursor = min(max(self.cursor + by, 0), self.entries - 1)
-        self.refresh_content()
-        self._follow()
+        self.move_to(min(max(self.cursor + by, 0), self.entries - 1))
 
     def action_choose(self) -> None:
         self._ensure_built()
@@ -85,13 +95,12 @@ class ListOverlay(Overlay):
         offset = event.get_content_offset(self)
         row = -1 if offset is None else offset.y + self.scroll_offset.y
         if 0 <= row < len(self._lines) and (entry := self._lines[row].entry) is not None:
-            self.cursor = entry
-            self.refresh_content()
+            self.move_to(entry)
             if event.chain == 2:
                 self.choose()
 
     def _follow(self) -> None:
         rows = [i for i, line in enumerate(self._lines) if line.entry == self.cursor]
         if rows:
-            first = 0 if self.cursor == 0 else rows[0]  # with the first, what stands above it
+            first = 0 if self.cursor == 0 else rows[0] - self.above  # with the first, what stands above it
             self.scroll_to_rows(first, rows[-1])
