@@ -286,12 +286,16 @@ def test_a_folder_that_is_read_only_can_be_read_from():
         assert_same(session, Session.open(path))
 
 
-def test_a_full_disk_ends_the_recording_and_not_the_session(path):
-    session = Session()
+def test_a_full_disk_ends_the_recording_and_not_the_session(path, monkeypatch):
+    session, connections, connect = Session(), [], sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **options: connections.append(connect(*args, **options)) or connections[-1]
+    )
     session.record_to(path)
+    recorded = connections[-1]
     session.step("batch", 2)
     acknowledged = portrait(session)
-    session._recorder._file._connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
+    recorded.execute("PRAGMA max_page_count = 1")  # no page more than there are
     for i in range(40):
         session.edit("Wz", (0, 0), i)
         if session.recording is None:

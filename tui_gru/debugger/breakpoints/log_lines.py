@@ -16,6 +16,8 @@ from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 
+MOST_LINES = 1000  # of a branch
+
 
 def lines_between(
     triggers: Sequence[Trigger], timeline: Timeline, tallies: Tallies, after: int, upto: int, monitor: Monitor, most: int

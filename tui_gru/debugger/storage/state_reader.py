@@ -20,6 +20,7 @@ from tui_gru.debugger.storage import facts
 from tui_gru.debugger.storage.encoding import unpack
 from tui_gru.debugger.storage.facts import Check
 from tui_gru.debugger.storage.given import KEY, given_of
+from tui_gru.debugger.storage.kept import fields_of
 from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
@@ -39,8 +40,8 @@ if TYPE_CHECKING:
     from tui_gru.debugger.state.tallies import Key, Tally
 
 
-def read_state(file: SessionFile) -> State:
-    """The state that was written last.
+def read_state(file: SessionFile) -> tuple[State, list[str]]:
+    """The state that was written last, and the names of what was kept and cannot be read.
 
     Raises `DamagedSessionError` where something is missing or makes no sense, `DivergedError` where this machine does not
     compute what was recorded.
@@ -67,11 +68,12 @@ class _Reader:
         self._program = program_of(self._config)
         self._segments: dict[int, Segment] = {}
 
-    def state(self) -> State:
+    def state(self) -> tuple[State, list[str]]:
         here = self._fact("here", facts.HERE)
         branches = self._branches(here)
         self._prove(branches.timeline.beginning)
-        return State(
+        kept, unreadable = fields_of(self._fact("kept", facts.KEPT), self._program)
+        state = State(
             self._config,
             self._epochs,
             branches,
@@ -79,9 +81,10 @@ class _Reader:
             stride=self._stride(Stride(**here["stride"]), branches, here["tick"]),
             stop_on_nan=here["stop_on_nan"],
             samples=tuple(self._sample(fact) for fact in self._fact("samples", facts.SAMPLES)),
-            kept=self._fact("kept", facts.KEPT),
             hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
+            **kept,
         )
+        return state, unreadable
 
     def _given(self, fact: dict[str, Any]) -> Config:
         return GivenConfig.of_given(given_of(fact, self._array(KEY)))

@@ -12,8 +12,8 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.program.naming import printable
-from tui_gru.debugger.session.session import ALIASES, Session
-from tui_gru.debugger.state.trouble import joined
+from tui_gru.debugger.session.changes import ALIASES
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.tui import answers, keys
 from tui_gru.tui.key_signs import with_keys
@@ -98,7 +98,7 @@ class MainScreen(
     def show_now(self) -> None:
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
         self.snapshot, self._leaving = self.session.snapshot(), False
-        self.session.notice = joined(self.session.notice, self.lift_what_is_gone())
+        self.session.add_notice(self.lift_what_is_gone())
         if self.session.notice:
             self.say_notice()
         elif self.question and self.question not in self.query_one(BottomLine).message:

@@ -1,0 +1,62 @@
+"""Two branches that are compared: on either of them, the other is the one that this one is compared with."""
+
+from __future__ import annotations
+
+from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.snapshots.other import Other
+from tui_gru.debugger.timeline.series import Series
+from tui_gru.engine import arguments
+from tui_gru.engine.errors import TuiGruError
+
+
+def comparing(run: Run) -> str | None:
+    """The branch that this one is compared with; None if it is compared with none, or that one is gone."""
+    current, names = run.state.branch, run.state.branches.names
+    others = [name for name in run.state.compared[::-1] if name != current and name in names]
+    return others[0] if others else None
+
+
+def compare(run: Run, name: str | None) -> str | None:
+    """Compare this branch with another, or with the nearest relative where `name` is empty; None ends it. Raises `TuiGruError`."""
+    current = run.state.branch
+    if name is None:
+        run.update(compared=())
+        return None
+    name = arguments.text("a branch", name) or _relative(run)
+    if name == current:
+        raise TuiGruError(f"{name} is the branch you are on; compare it with another: {', '.join(_others(run))}")
+    if name not in run.state.branches.names:
+        raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(run.state.branches.names)}")
+    run.update(compared=(current, name))
+    return name
+
+
+def other(run: Run) -> Other | None:
+    """The other branch at this moment; None where none is compared."""
+    name = comparing(run)
+    if name is None:
+        return None
+    branch, tick = run.state.branches.named[name], run.state.tick
+    timeline = branch.timeline
+    losses = Series(timeline, "loss", run.program.last_loss(branch.newest) + 1)
+    if tick > branch.newest:
+        return Other(name, None, None, losses)
+    moment = timeline.moment(timeline.place(tick))
+    number = moment.position.number
+    return Other(name, moment, timeline.record(number - 1) if number else None, losses)
+
+
+def _others(run: Run) -> tuple[str, ...]:
+    others = tuple(name for name in run.state.branches.names if name != run.state.branch)
+    if not others:
+        raise TuiGruError("there is only this branch; a change made in the past makes another")
+    return others
+
+
+def _relative(run: Run) -> str:
+    """The branch that the current one has left, else the last that has left it."""
+    others, current = _others(run), run.state.branch
+    forks = run.tree.of(run.state.branches)
+    source = next(fork.source for fork in forks if fork.name == current)
+    left = [fork.name for fork in forks if fork.source == current]
+    return source or (left or others)[-1]
