@@ -106,10 +106,10 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.counting breakpoints.hit_counts "
-        "breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search breakpoints.triggers "
-        "breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer derivation.latex "
-        "derivation.origin derivation.written expressions.conditions expressions.parser search.value_search session.opening "
+        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.batch_columns breakpoints.counting "
+        "breakpoints.hit_counts breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search "
+        "breakpoints.triggers breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer "
+        "derivation.latex derivation.origin derivation.written expressions.conditions expressions.parser session.opening "
         "snapshots.differences snapshots.line_latex state.tallies storage.state_reader storage.trace timeline.anchor "
         "timeline.edits"
     ),

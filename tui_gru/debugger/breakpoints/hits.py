@@ -8,16 +8,17 @@ from typing import Any
 
 import numpy as np
 
+from tui_gru.debugger.breakpoints.batch_columns import Batch, BatchReader, WholeBatch
 from tui_gru.debugger.breakpoints.triggers import Trigger
 from tui_gru.debugger.breakpoints.watching import last_computed, same
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.expressions.values import Array, UnevenSliceError
-from tui_gru.debugger.search.columns import Batch, WholeBatch
-from tui_gru.debugger.search.probe import TOGETHER, BatchReader
 from tui_gru.debugger.state.tallies import Hits
 from tui_gru.debugger.timeline.moment import value_before
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+
+TOGETHER = 16  # batches, at most, that are tested at once
 
 
 class HitFinder:

@@ -10,11 +10,11 @@ import numpy as np
 from tui_gru.debugger.breakpoints.lookout import Lookout
 from tui_gru.debugger.breakpoints.triggers import Trigger
 from tui_gru.debugger.expressions.conditions import ConditionError
-from tui_gru.debugger.search.value_search import CHUNK
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 
+CHUNK = 32  # batches, at least, that a search against time goes through at once, in the order of time
 BLOCK = 2**14  # batches whose tallies are looked through at once
 COUNTED_TOGETHER = 64  # batches at most that are counted at once as they are run
 QUIET = 32  # batches of which all is known, after which a walk is given up for the tallies

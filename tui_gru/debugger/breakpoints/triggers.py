@@ -10,9 +10,9 @@ from functools import cached_property
 
 from tui_gru.debugger.breakpoints.hit_counts import HitCount
 from tui_gru.debugger.breakpoints.log_points import LogPoint
+from tui_gru.debugger.breakpoints.tested import tested_ticks
 from tui_gru.debugger.expressions.conditions import Condition, ConditionError, Expression, compile_condition, compile_value
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.search.probe import tested_ticks
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Watch
 from tui_gru.engine.errors import TuiGruError
 

@@ -70,7 +70,9 @@ def jump(run: Run, branch: str, tick: int, progress: Progress | None) -> Outcome
 
 def search(run: Run, condition: str, forwards: bool, progress: Progress | None) -> Outcome:
     """Run until a condition holds, or back until it does, and remember it. Raises `ConditionError`."""
-    travel.compiled(run, condition)  # one that cannot be compiled is not remembered
+    from tui_gru.debugger.expressions.conditions import compile_condition  # late: a tenth of the start
+
+    compile_condition(arguments.text("a condition", condition), run.program.spellings)  # else it is not remembered
     run.update(last_condition=condition)
     with leaving(run):
         return travel.search(run, condition, forwards, progress)

@@ -73,6 +73,15 @@ class StopCache:
         counters[trigger].begin()
         return counters[trigger]
 
+    def temporary(self, condition: str, timeline: Timeline) -> Lookout:
+        """What counts the hits of a breakpoint with a condition that is there for one search."""
+        from tui_gru.debugger.breakpoints.counting import Columns
+        from tui_gru.debugger.breakpoints.lookout import Lookout
+        from tui_gru.debugger.breakpoints.triggers import trigger_of
+
+        trigger = trigger_of(Breakpoint(0, condition=condition), self._program)
+        return Lookout(trigger, timeline, self.hits.of(timeline, trigger.key), Columns(timeline), matters=True)
+
     def forget_counters(self) -> None:
         """Make the counters anew: after an error it is not known what they were waiting for."""
         self._counters = None

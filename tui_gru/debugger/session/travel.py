@@ -6,7 +6,7 @@ comes before anything of the session changes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,9 @@ from tui_gru.engine.errors import TuiGruError
 # Searching is imported once there is something to stop at.
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checked_run import CheckWatch
+    from tui_gru.debugger.breakpoints.lookout import Lookout
     from tui_gru.debugger.breakpoints.stop_search import Halt
     from tui_gru.debugger.breakpoints.triggers import Trigger
-    from tui_gru.debugger.expressions.conditions import Condition
 
 FAR = 10**15  # ticks, which no run without an end comes to
 
@@ -103,34 +103,19 @@ def reverse_continue(run: Run, progress: Progress | None) -> Outcome:
         return _continued(run, 0, progress)
 
 
-def search(run: Run, source: str, forwards: bool, progress: Progress | None) -> Outcome:
+def search(run: Run, condition: str, forwards: bool, progress: Progress | None) -> Outcome:
     """Run until a condition holds, or back in time until it does. Raises `ConditionError`, and stops there."""
-    from tui_gru.debugger.search.value_search import search_back, search_forward
-
-    condition = compiled(run, source)
-    find = search_forward if forwards else search_back
+    here, end = run.state.tick, run.end
+    goal = 0 if not forwards else run.timeline.place(FAR) if end is None else max(here, end.tick)
     with writing(run, progress), run.under_way():
-        watch = run.watch(forwards)
-        checks = run.checks.watch(run.timeline, run.state.tick, None) if forwards else None
-        found = find(condition, run.timeline, run.state.tick, run.end, either(run.monitor(watch, progress), checks))
-        tick, event = _before_trouble(watch, found.tick)
-        if checks is not None:
-            tick, event = _checked_whole(run, checks, tick, event)
-        _arrive(run, tick, event)
-    if tick == found.tick:
+        found = _find(run, [run.stops.temporary(condition, run.timeline)], goal, forwards, progress)
+        stop_at(run, found.tick)
+    if found.by and run.state.tick == found.tick:
         if found.error is not None:
             raise found.error
-        if found.matched:
-            run.stop(StopEvent(tick, "condition"))
-            note_hit(run, tick)
+        run.stop(StopEvent(found.tick, "condition"))
+        note_hit(run, found.tick)
     return run.outcome
-
-
-def compiled(run: Run, source: str) -> Condition:
-    """A condition, checked. Raises `ConditionError`."""
-    from tui_gru.debugger.expressions.conditions import compile_condition  # late: a tenth of the start
-
-    return compile_condition(arguments.text("a condition", source), run.program.spellings)
 
 
 # On the way
@@ -187,26 +172,32 @@ def _halted(run: Run, tick: int, progress: Progress | None) -> Halt | None:
     triggers = [each for each in run.stops.active(stops) if (ahead or each.log is None) and each.tested_between(after, upto, N)]
     if not triggers or tick == here:
         return None
-    from tui_gru.debugger.breakpoints.stop_search import StopSearch
-
     counters = [run.stops.counter(each, stops, timeline) for each in triggers]
-    checks = run.checks.watch(timeline, here, None) if ahead else None
-    find = StopSearch(timeline, counters, either(run.monitor(run.watch(ahead), progress), checks))
     try:
-        halt = find.forward(here, tick) if ahead else find.back(here, tick)
+        halt = _find(run, counters, tick, ahead, progress)
     except BaseException:
         run.stops.forget_counters()
         raise
-    if checks is not None:
-        upto, event = _checked_whole(run, checks, halt.tick, None)
-        if event is not None:
-            run.stop(event)
-            note_hit(run, event.tick)
-        if upto < halt.tick:
-            halt = replace(halt, tick=upto, by=(), broken_off=True)
     if halt.by:
         stop_at(run, halt.tick, halt)
     return halt
+
+
+def _find(run: Run, counters: Sequence[Lookout], tick: int, ahead: bool, progress: Progress | None) -> Halt:
+    """Find the first place on the way to `tick` where something is hit, or where the run ends; batches are checked, too."""
+    from tui_gru.debugger.breakpoints.stop_search import StopSearch
+
+    here, timeline = run.state.tick, run.timeline
+    checks = run.checks.watch(timeline, here, None) if ahead else None
+    find = StopSearch(timeline, counters, either(run.monitor(run.watch(ahead), progress), checks))
+    halt = find.forward(here, tick) if ahead else find.back(here, tick)
+    if checks is None:
+        return halt
+    upto, event = _checked_whole(run, checks, halt.tick)
+    if event is not None:
+        run.stop(event)
+        note_hit(run, event.tick)
+    return halt if upto == halt.tick else replace(halt, tick=upto, by=(), broken_off=True)
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:
@@ -233,7 +224,7 @@ def _checked(run: Run, tick: int, monitor: Monitor) -> tuple[int, StopEvent | No
     return tick, run.checks.note(checks, timeline, tick)
 
 
-def _checked_whole(run: Run, checks: CheckWatch, tick: int, event: StopEvent | None) -> tuple[int, StopEvent | None]:
+def _checked_whole(run: Run, checks: CheckWatch, tick: int) -> tuple[int, StopEvent | None]:
     """Check what a search that led to `tick` has passed over; `tick`, or the end of the first batch that does not agree."""
     timeline = run.timeline
     for batch in checks.missed(tick):
@@ -242,7 +233,7 @@ def _checked_whole(run: Run, checks: CheckWatch, tick: int, event: StopEvent | N
         if checks.sees(batch, timeline.record(batch)):
             tick = min(tick, timeline.end_of(batch))
             break
-    return tick, run.checks.note(checks, timeline, tick) or event
+    return tick, run.checks.note(checks, timeline, tick)
 
 
 # Being somewhere

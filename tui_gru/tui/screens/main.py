@@ -153,7 +153,7 @@ class MainScreen(
         """Go to a place in time, and say which it is; `along` goes on with the jump before it."""
 
         def say() -> None:
-            if not self.session.notice:  # else it says why one is not there
+            if self.session.outcome.stopped_by is None:  # else it says why the run did not come there
                 self.answer(answers.place(self.snapshot))
 
         batches = self.session.batches_to(place) if isinstance(place, int) else None

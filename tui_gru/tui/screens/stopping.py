@@ -130,8 +130,8 @@ class StoppingScreen(LookingScreen):
                 held = verb(condition, progress=progress)
             except TypedError as error:
                 raise error.moved(begins) from None
-            if not held and not self.session.notice:
-                self.session.notice = f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}"
+            if not held and self.session.outcome.stopped_by is None:
+                self.session.add_notice(f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}")
 
         self.do(run, batches=None)
 
@@ -143,8 +143,8 @@ class StoppingScreen(LookingScreen):
             # The session forgets an interrupt once a verb has ended, even one that had come to a stop by itself.
             interrupts = self.session.interrupts
             stopped = all(verb(progress) and self.session.interrupts == interrupts for _ in range(count))
-            if not stopped and not self.session.notice:
-                self.session.notice = otherwise
+            if not stopped and self.session.outcome.stopped_by is None:
+                self.session.add_notice(otherwise)
 
         self.do(run, batches=None)
 
@@ -188,7 +188,7 @@ class StoppingScreen(LookingScreen):
         before = self.snapshot
 
         def say() -> None:
-            if not self.session.notice:
+            if self.session.outcome.stopped_by is None:
                 self.answer(answers.place(self.snapshot) + answers.branched(before, self.snapshot))
 
         self.do(lambda progress: self.session.jump(letter, progress=progress), batches=self.session.batches_to(), then=say)
