@@ -107,10 +107,10 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 LATE = {
     "debugger": (
         "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.batch_columns breakpoints.counting "
-        "breakpoints.hit_counts breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search "
-        "breakpoints.triggers breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer "
+        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter breakpoints.stop_search "
+        "breakpoints.resolved breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer "
         "derivation.latex derivation.origin derivation.written expressions.conditions expressions.parser session.opening "
-        "snapshots.differences snapshots.line_latex state.tallies storage.state_reader storage.trace timeline.anchor "
+        "snapshots.differences snapshots.line_latex state.hit_counts storage.state_reader storage.trace timeline.anchor "
         "timeline.edits"
     ),
     "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",

@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tui_gru import Session
+from tui_gru.debugger.state.hit_counts import HitCounts
 from tui_gru.debugger.state.stops import Breakpoint
-from tui_gru.debugger.state.tallies import Tally
 
 
 def calls(work):
@@ -140,8 +140,8 @@ def test_hits_that_have_been_counted_are_not_counted_again(monkeypatch):
     """A breakpoint that counts its hits does not look at all batches before at every step."""
     session, _ = stopping(1, fifth_hit)
     session.step("batch", 300)
-    looked, counts = [], Tally.counts
-    monkeypatch.setattr(Tally, "counts", lambda self, first, last: looked.append(last + 1 - first) or counts(self, first, last))
+    looked, counts = [], HitCounts.counts
+    monkeypatch.setattr(HitCounts, "counts", lambda self, first, last: looked.append(last + 1 - first) or counts(self, first, last))
     session.step("batch")
     assert max(looked) < 100
 

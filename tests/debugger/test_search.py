@@ -10,7 +10,7 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tui_gru.debugger.breakpoints.batch_columns import WholeBatch
 from tui_gru.debugger.breakpoints.hits import HitFinder
-from tui_gru.debugger.breakpoints.triggers import trigger_of
+from tui_gru.debugger.breakpoints.resolved import resolve
 from tui_gru.debugger.checkpoints import records
 from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
 from tui_gru.debugger.program.position import position_of
@@ -106,7 +106,7 @@ def _backward(session, source, expected):
 def test_whole_records_tell_what_places_tell(name, kind, source):
     """The search over whole records is an optimisation: without it the same is found."""
     session, _ = run_of(name, kind)
-    timeline, stop = timeline_of(session), trigger_of(Breakpoint(1, condition=source), session.program)
+    timeline, stop = timeline_of(session), resolve(Breakpoint(1, condition=source), session.program)
     if stop.plain:  # a condition that reads nothing is not tested at all
         return
     for batch in range(BATCHES):

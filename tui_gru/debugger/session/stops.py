@@ -1,4 +1,4 @@
-"""Breakpoints and watches of a session: made, changed and deleted; and what is kept ready of them between two runs."""
+"""Adds, changes and deletes the breakpoints and watches of a session; and what is kept of them between two runs."""
 
 from __future__ import annotations
 
@@ -13,81 +13,81 @@ from tui_gru.debugger.timeline.timeline import Timeline
 # Conditions are compiled once there is one: that would be a tenth of the start.
 if TYPE_CHECKING:
     from tui_gru.debugger.breakpoints.counting import Columns
-    from tui_gru.debugger.breakpoints.lookout import Lookout
-    from tui_gru.debugger.breakpoints.triggers import Trigger
+    from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+    from tui_gru.debugger.breakpoints.resolved import ResolvedStop
     from tui_gru.debugger.session.run import Run
-    from tui_gru.debugger.state.tallies import Key, Tallies, Tally
+    from tui_gru.debugger.state.hit_counts import HitCache, HitCounts, Key
 
 
 class StopCache:
-    """What is expensive to make of stops: conditions compiled, their hit counters, and the hits that have been counted."""
+    """What takes long to compute about stops: compiled conditions, hit counters, and the hits counted so far."""
 
     def __init__(self, program: Program, state: State) -> None:
         self._program = program
-        self._resolved: dict[Stop, Trigger] = {}
-        self._active: tuple[Stops | None, tuple[Trigger, ...]] = None, ()
-        self._counters: tuple[Timeline, Stops, Columns, dict[Trigger, Lookout]] | None = None
-        self._hits: Tallies | None = None
+        self._resolved: dict[Stop, ResolvedStop] = {}
+        self._active: tuple[Stops | None, tuple[ResolvedStop, ...]] = None, ()
+        self._counters: tuple[Timeline, Stops, Columns, dict[ResolvedStop, HitCounter]] | None = None
+        self._hits: HitCache | None = None
         if state.hit_counts:
             self.hits.put(state.timeline, state.hit_counts)
 
     @property
-    def hits(self) -> Tallies:
+    def hits(self) -> HitCache:
         """How often each stop is hit in each batch, as far as that is known."""
         if self._hits is None:
-            from tui_gru.debugger.state.tallies import Tallies
+            from tui_gru.debugger.state.hit_counts import HitCache
 
-            self._hits = Tallies()
+            self._hits = HitCache()
         return self._hits
 
-    def resolved(self, stop: Stop) -> Trigger:
-        """A stop made ready. Raises `TuiGruError` for what does not fit the program."""
+    def resolved(self, stop: Stop) -> ResolvedStop:
+        """A stop, resolved in the program. Raises `TuiGruError` for what does not fit the program."""
         if stop not in self._resolved:
-            from tui_gru.debugger.breakpoints.triggers import trigger_of
+            from tui_gru.debugger.breakpoints.resolved import resolve
 
-            self._resolved[stop] = trigger_of(stop, self._program)
+            self._resolved[stop] = resolve(stop, self._program)
         return self._resolved[stop]
 
     def keep_only(self, stops: Stops) -> None:
-        """Drop what was made of stops that there are no more."""
+        """Forget the stops that were deleted or changed."""
         there = set(stops.all)
         self._resolved = {stop: resolved for stop, resolved in self._resolved.items() if stop in there}
 
-    def active(self, stops: Stops) -> tuple[Trigger, ...]:
-        """Everything that stops a run, or writes, made ready."""
+    def active(self, stops: Stops) -> tuple[ResolvedStop, ...]:
+        """All stops that are enabled and stop a run, or write, resolved."""
         if self._active[0] is not stops:
             self._active = stops, tuple(map(self.resolved, stops.active))
         return self._active[1]
 
-    def counter(self, trigger: Trigger, stops: Stops, timeline: Timeline) -> Lookout:
-        """What counts the hits of a stop on a timeline. It is kept, since making it ready costs more than a step."""
+    def counter(self, resolved: ResolvedStop, stops: Stops, timeline: Timeline) -> HitCounter:
+        """The hit counter of a stop on a timeline. It is kept, since making one takes longer than a step."""
         from tui_gru.debugger.breakpoints.counting import Columns
-        from tui_gru.debugger.breakpoints.lookout import Lookout
+        from tui_gru.debugger.breakpoints.hit_counter import HitCounter
 
         if self._counters is None or self._counters[:2] != (timeline, stops):
             self._counters = timeline, stops, Columns(timeline), {}
         *_, columns, counters = self._counters
-        if trigger not in counters:
-            tally = self.hits.of(timeline, trigger.key)
-            counters[trigger] = Lookout(trigger, timeline, tally, columns, matters=trigger.log is None)
-        counters[trigger].begin()
-        return counters[trigger]
+        if resolved not in counters:
+            hits = self.hits.of(timeline, resolved.key)
+            counters[resolved] = HitCounter(resolved, timeline, hits, columns, matters=resolved.log is None)
+        counters[resolved].begin()
+        return counters[resolved]
 
-    def temporary(self, condition: str, timeline: Timeline) -> Lookout:
-        """What counts the hits of a breakpoint with a condition that is there for one search."""
+    def temporary(self, condition: str, timeline: Timeline) -> HitCounter:
+        """The hit counter of a temporary breakpoint with a condition, for one search."""
         from tui_gru.debugger.breakpoints.counting import Columns
-        from tui_gru.debugger.breakpoints.lookout import Lookout
-        from tui_gru.debugger.breakpoints.triggers import trigger_of
+        from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+        from tui_gru.debugger.breakpoints.resolved import resolve
 
-        trigger = trigger_of(Breakpoint(0, condition=condition), self._program)
-        return Lookout(trigger, timeline, self.hits.of(timeline, trigger.key), Columns(timeline), matters=True)
+        resolved = resolve(Breakpoint(0, condition=condition), self._program)
+        return HitCounter(resolved, timeline, self.hits.of(timeline, resolved.key), Columns(timeline), matters=True)
 
     def forget_counters(self) -> None:
         """Make the counters anew: after an error it is not known what they were waiting for."""
         self._counters = None
 
-    def hit_counts(self, state: State) -> Mapping[Key, Tally]:
-        """What is known of the hits of those breakpoints that stop at some of their hits only."""
+    def hit_counts(self, state: State) -> Mapping[Key, HitCounts]:
+        """The hit counts of those breakpoints that stop at some of their hits only, as far as they were counted."""
         if self._hits is None:
             return {}
         keys = {self.resolved(stop).key for stop in state.stops.breakpoints if stop.hits}
@@ -129,7 +129,7 @@ def watched(run: Run) -> Sequence[Watched]:
 
 def _put(run: Run, stop: S) -> S:
     if isinstance(stop, Breakpoint) and stop.line:
-        from tui_gru.debugger.breakpoints.triggers import line_named
+        from tui_gru.debugger.breakpoints.resolved import line_named
 
         stop = changed(stop, {"line": line_named(run.program, stop.line)})
     run.stops.resolved(stop)

@@ -27,9 +27,8 @@ from tui_gru.engine.errors import TuiGruError
 # Searching is imported once there is something to stop at.
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checked_run import CheckWatch
-    from tui_gru.debugger.breakpoints.lookout import Lookout
-    from tui_gru.debugger.breakpoints.stop_search import Halt
-    from tui_gru.debugger.breakpoints.triggers import Trigger
+    from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+    from tui_gru.debugger.breakpoints.stop_search import SearchEnd
 
 FAR = 10**15  # ticks, which no run without an end comes to
 
@@ -144,60 +143,60 @@ def _walk(run: Run, tick: int, progress: Progress | None) -> None:
     end = run.end
     tick = run.timeline.place(tick if end is None else min(tick, end.tick))
     with writing(run):
-        halt = _halted(run, tick, progress)
-        if halt is None or not (halt.by or halt.broken_off):
+        found = _halted(run, tick, progress)
+        if found is None or not (found.by or found.broken_off):
             go(run, tick, progress)
-        elif halt.broken_off and halt.tick > run.state.tick:  # a way back that is broken off leads nowhere
-            stop_at(run, halt.tick)
+        elif found.broken_off and found.tick > run.state.tick:  # a way back that is broken off leads nowhere
+            stop_at(run, found.tick)
     return None
 
 
 def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
-    halt = _halted(run, tick, progress)
-    if halt is None:
+    found = _halted(run, tick, progress)
+    if found is None:
         go(run, tick, progress)
         return run.outcome
-    if halt.broken_off or not halt.by:
-        stop_at(run, halt.tick)
-    if halt.error is not None and run.state.tick == halt.tick:
-        raise halt.error
+    if found.broken_off or not found.by:
+        stop_at(run, found.tick)
+    if found.error is not None and run.state.tick == found.tick:
+        raise found.error
     return run.outcome
 
 
-def _halted(run: Run, tick: int, progress: Progress | None) -> Halt | None:
+def _halted(run: Run, tick: int, progress: Progress | None) -> SearchEnd | None:
     """Find what stops the run on the way to `tick`, and go there if something does; None where there is nothing that could."""
     here, N, stops, timeline = run.state.tick, run.program.ticks, run.state.stops, run.timeline
     ahead = tick > here
     after, upto = (here, tick) if ahead else (max(tick - 1, 0), here - 1)
-    triggers = [each for each in run.stops.active(stops) if (ahead or each.log is None) and each.tested_between(after, upto, N)]
-    if not triggers or tick == here:
+    tested = [each for each in run.stops.active(stops) if (ahead or each.log is None) and each.tested_between(after, upto, N)]
+    if not tested or tick == here:
         return None
-    counters = [run.stops.counter(each, stops, timeline) for each in triggers]
+    counters = [run.stops.counter(each, stops, timeline) for each in tested]
     try:
-        halt = _find(run, counters, tick, ahead, progress)
+        found = _find(run, counters, tick, ahead, progress)
     except BaseException:
         run.stops.forget_counters()
         raise
-    if halt.by:
-        stop_at(run, halt.tick, halt)
-    return halt
+    if found.by:
+        stop_at(run, found.tick, found)
+    return found
 
 
-def _find(run: Run, counters: Sequence[Lookout], tick: int, ahead: bool, progress: Progress | None) -> Halt:
+def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, progress: Progress | None) -> SearchEnd:
     """Find the first place on the way to `tick` where something is hit, or where the run ends; batches are checked, too."""
     from tui_gru.debugger.breakpoints.stop_search import StopSearch
 
     here, timeline = run.state.tick, run.timeline
     checks = run.checks.watch(timeline, here, None) if ahead else None
     find = StopSearch(timeline, counters, either(run.monitor(run.watch(ahead), progress), checks))
-    halt = find.forward(here, tick) if ahead else find.back(here, tick)
+    found = find.forward(here, tick) if ahead else find.back(here, tick)
     if checks is None:
-        return halt
-    upto, event = _checked_whole(run, checks, halt.tick)
+        return found
+    upto, event = _checked_whole(run, checks, found.tick)
     if event is not None:
         run.stop(event)
         note_hit(run, event.tick)
-    return halt if upto == halt.tick else replace(halt, tick=upto, by=(), broken_off=True)
+    return found if upto == found.tick else replace(found, tick=upto, by=(), broken_off=True)
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:
@@ -258,14 +257,14 @@ def change(run: Run, settings: Settings, action: Action) -> None:
         run.update(**by_branch.taken_over(run.state, source, run.state.branch, here.tick))
 
 
-def stop_at(run: Run, tick: int, halt: Halt | None = None) -> None:
-    """Be where a run has ended, or where a number ceased to be finite before that; with `halt`, that is what stopped it."""
+def stop_at(run: Run, tick: int, found: SearchEnd | None = None) -> None:
+    """Be where a run has ended, or where a number ceased to be finite before that; with `found`, that is what stopped it."""
     there, event = _before_trouble(run.watch(tick > run.state.tick), tick)
     _arrive(run, there, event)
-    if halt is not None and there == tick:
+    if found is not None and there == tick:
         from tui_gru.debugger.breakpoints.stop_words import why
 
-        run.stop(StopEvent(tick, "breakpoint", Notice(why(halt, run.timeline), warning=halt.error is not None)))
+        run.stop(StopEvent(tick, "breakpoint", Notice(why(found, run.timeline), warning=found.error is not None)))
         note_hit(run, tick)
 
 
@@ -302,7 +301,7 @@ def _write(run: Run, before: int, progress: Progress | None) -> None:
     from tui_gru.debugger.breakpoints.log_lines import MOST_LINES, lines_between, merged
 
     here, old = run.state.tick, run.state.log.get(run.state.branch, ())
-    active: list[Trigger] = [each for each in run.stops.active(run.state.stops) if each.log is not None]
-    triggers = [each for each in active if each.tested_between(before, here, run.program.ticks)]
-    lines = lines_between(triggers, run.timeline, run.stops.hits, before, here, run.monitor(None, progress), MOST_LINES)
+    active = [each for each in run.stops.active(run.state.stops) if each.log is not None]
+    tested = [each for each in active if each.tested_between(before, here, run.program.ticks)]
+    lines = lines_between(tested, run.timeline, run.stops.hits, before, here, run.monitor(None, progress), MOST_LINES)
     run.update(**by_branch.with_log(run.state, merged(old, lines, MOST_LINES)))

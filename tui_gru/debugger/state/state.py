@@ -14,7 +14,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.state.tallies import Key, Tally
+    from tui_gru.debugger.state.hit_counts import HitCounts, Key
     from tui_gru.engine.sampling import Sample
 
 Place = tuple[str, int]  # a branch, by name, and a tick
@@ -46,7 +46,7 @@ class State:
     hits: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     log: Mapping[str, tuple[LogLine, ...]] = field(default_factory=dict)
     kept: Mapping[str, Any] = field(default_factory=dict)
-    hit_counts: Mapping[Key, Tally] = field(default_factory=dict)
+    hit_counts: Mapping[Key, HitCounts] = field(default_factory=dict)
 
     @property
     def timeline(self) -> Timeline:

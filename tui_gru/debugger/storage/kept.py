@@ -35,10 +35,10 @@ def _as_it_is(value: Any) -> Any:
 def _read_stops(data: Any, program: Program) -> Stops:
     stops = Stops.from_data(data)
     if stops.all:
-        from tui_gru.debugger.breakpoints.triggers import trigger_of  # late: with it comes the compiler of conditions
+        from tui_gru.debugger.breakpoints.resolved import resolve  # late: with it comes the compiler of conditions
 
         for stop in stops.all:
-            trigger_of(stop, program)
+            resolve(stop, program)
     return stops
 
 

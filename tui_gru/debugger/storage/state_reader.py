@@ -37,7 +37,7 @@ from tui_gru.engine.sampling import Draw, Sample
 from tui_gru.engine.weights import Weights
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.state.tallies import Key, Tally
+    from tui_gru.debugger.state.hit_counts import HitCounts, Key
 
 
 def read_state(file: SessionFile) -> tuple[State, list[str]]:
@@ -207,19 +207,19 @@ class _Reader:
         self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
         return [at for at, _ in entries], [arrays for _, arrays in entries]
 
-    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, Tally]:
+    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, HitCounts]:
         """The hit counts of a timeline, as far as it is the one that ends with the segment `counted`."""
         if counted is None:
             return {}
-        from tui_gru.debugger.state.tallies import Tallies, Tally
+        from tui_gru.debugger.state.hit_counts import HitCache, HitCounts
 
-        fact, before, tallies = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), Tallies()
+        fact, before, cache = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
         counts = [arrays["counts"] for arrays in self._entries("counts", ("counts",))[1]]
         fit = all(each.dtype == np.int32 and each.ndim == 1 and len(each) <= before.computed + 1 for each in counts)
         self._require(fit and all(((each >= -1) & (each <= self._program.ticks)).all() for each in counts), "counts")
         known = zip(fact["keys"], counts, fact["doubtful"], strict=True)
-        tallies.put(before, {tuple(key): Tally.of(each, doubtful) for key, each, doubtful in known})
-        return {tuple(key): tallies.of(timeline, tuple(key)) for key in fact["keys"]}
+        cache.put(before, {tuple(key): HitCounts.of(each, doubtful) for key, each, doubtful in known})
+        return {tuple(key): cache.of(timeline, tuple(key)) for key in fact["keys"]}
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary

@@ -246,10 +246,10 @@ class StateWriter:
         if not state.hit_counts:
             return
         self._counted = state.branches.timeline.last.number
-        doubtful = [tally.doubtful(0, len(tally.known_counts)) for tally in state.hit_counts.values()]
+        doubtful = [each.doubtful(0, len(each.known_counts)) for each in state.hit_counts.values()]
         self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
         file.drop_arrays("counts")
-        counts = (pack({"counts": tally.known_counts}) for tally in state.hit_counts.values())
+        counts = (pack({"counts": each.known_counts}) for each in state.hit_counts.values())
         file.put_arrays("counts", enumerate(counts))
 
 
