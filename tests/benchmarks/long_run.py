@@ -31,9 +31,9 @@ def put_together(batches: int, limit: int) -> Session:
     session.learning = True
     epoch = session.program.num_batches
     session.step("batch", epoch)
-    history, budget = session.state.timeline.last.history, session.state.timeline.memory.budget
+    history, budget = session.state.timeline.last.checkpoints, session.state.timeline.memory.budget
     numbers = np.array([history.numbers(batch) for batch in range(epoch)])
-    begun = session.state.timeline.beginning.history.before(0)
+    begun = session.state.timeline.beginning.checkpoints.before(0)
     assert begun is not None
     while history.length < batches:
         first = history.length

@@ -8,10 +8,10 @@ import pytest
 from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
-from tui_gru.debugger.breakpoints.batch_columns import WholeBatch
+from tui_gru.debugger.breakpoints.batch_columns import BatchColumns
 from tui_gru.debugger.breakpoints.hits import HitFinder
 from tui_gru.debugger.breakpoints.resolved import resolve
-from tui_gru.debugger.checkpoints import records
+from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.session.session import Session
@@ -26,7 +26,7 @@ NAN = {"learning_rate": 3e38}
 
 def changed(model):
     """A run with changes within its batches, not all of which learn; and the same, stored."""
-    with patch.multiple(records, MOST=4):
+    with patch.multiple(record_cache, MOST=4):
         session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
     N, changes = session.program.ticks, []
 
@@ -53,7 +53,7 @@ def changed(model):
 
 def unchanged(model):
     """A run that learns from its beginning on; and the same, stored."""
-    with patch.multiple(records, MOST=4):
+    with patch.multiple(record_cache, MOST=4):
         session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
     session.learning = True
     session.seek(BATCHES * session.program.ticks)
@@ -111,8 +111,8 @@ def test_whole_records_tell_what_places_tell(name, kind, source):
         return
     for batch in range(BATCHES):
         found = []
-        for plan in (WholeBatch.of, lambda *_: None):
-            with patch.object(WholeBatch, "of", plan):
+        for plan in (BatchColumns.of, lambda *_: None):
+            with patch.object(BatchColumns, "of", plan):
                 finder = HitFinder(stop, timeline)
                 (hits,) = [*finder.add(batch, timeline.record(batch)), *finder.settle()]
                 found.append((hits.batch, hits.ticks, [(tick, str(error)) for tick, error in hits.errors]))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import large, tutorial
-from tui_gru.debugger.analysis.checked_run import Tally
+from tui_gru.debugger.analysis.checked_run import CheckTotals
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.check_report import CheckReport
 from tui_gru.tui.panels.check_table import Table, folded
@@ -85,10 +85,10 @@ def test_a_batch_that_does_not_learn_is_said_to_be_a_copy():
 
 def test_what_came_of_every_batch():
     report, _ = checked()
-    tally = Tally(120, 2e-7, "dUh[0, 1]", 7)
+    tally = CheckTotals(120, 2e-7, "dUh[0, 1]", 7)
     text = " ".join(" ".join(drawn(report, tally=tally)).split())
     assert "every batch is checked: 120 batches so far, the largest difference 2.0e-7 at dUh[0, 1] of epoch 3, batch 2" in text
-    assert "every batch is checked from here on" in " ".join(drawn(report, tally=Tally()))
+    assert "every batch is checked from here on" in " ".join(drawn(report, tally=CheckTotals()))
     assert "1 batch so far" in " ".join(drawn(report, tally=replace(tally, batches=1)))
 
 

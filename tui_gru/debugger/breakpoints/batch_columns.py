@@ -19,7 +19,7 @@ from tui_gru.engine.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class BatchView:
     """A finished batch, its number through all epochs, and the record of the batch before where that is wanted."""
 
     number: int
@@ -28,11 +28,11 @@ class Batch:
 
 
 # The values of a name at the places of one batch: (n, …), or (1, …) where they are all the same.
-Column = Callable[[Batch], Array]
+Column = Callable[[BatchView], Array]
 
 
 @dataclass(frozen=True, eq=False)
-class WholeBatch:
+class BatchColumns:
     """The ticks of a batch at which all that a condition reads is there, and how to take the columns of it from records."""
 
     ticks: Array
@@ -40,7 +40,7 @@ class WholeBatch:
     before: Mapping[str, Column]
 
     @classmethod
-    def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> WholeBatch | None:
+    def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
         """For all batches that learn, or do not, as the one of `like` and the one before it; None where it cannot be done."""
         if not condition.names:  # nothing that would be laid out over the moments
             return None
@@ -59,7 +59,7 @@ class WholeBatch:
             return None
         return cls(np.array(there, int), _known(now.items()), _known(before.items()))
 
-    def take(self, batch: Batch) -> list[Array]:
+    def take(self, batch: BatchView) -> list[Array]:
         """The columns of one batch, copied: those read as of now, then those read a round before."""
         return [column(batch).copy() for column in (*self.now.values(), *self.before.values())]
 
@@ -119,10 +119,10 @@ def _before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
         return lambda batch: np.concatenate((over_time(_previous(batch))[-1:], over_time(batch.record)[:-1]))[rows]
     end = [like.program.ticks]
     column = _now(name, end, like)
-    return column and (lambda batch: column(Batch(batch.number - 1, _previous(batch))))
+    return column and (lambda batch: column(BatchView(batch.number - 1, _previous(batch))))
 
 
-def _previous(batch: Batch) -> BatchRecord:
+def _previous(batch: BatchView) -> BatchRecord:
     assert batch.previous is not None
     return batch.previous
 
@@ -188,7 +188,7 @@ class BatchReader:
     def __init__(self, condition: Condition | Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
         self._condition, self._ticks, self._timeline = condition, ticks, timeline
         self._vocabulary = timeline.program.config.vocabulary
-        self._whole: dict[bool, WholeBatch | None] = {}
+        self._whole: dict[bool, BatchColumns | None] = {}
         self._seen: tuple[int, BatchRecord | None] = -1, None
 
     def moment(self, tick: int, record: BatchRecord) -> Moment:
@@ -206,7 +206,7 @@ class BatchReader:
         self._seen = batch, record
         return previous if batch and seen == batch - 1 else self._timeline.before(batch)
 
-    def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> WholeBatch | None:
+    def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
         """How to test all places of a batch at once; None where they have to be tested one by one."""
         learns = record.learned
         if self._timeline.changed_in(batch):
@@ -215,5 +215,5 @@ class BatchReader:
             return None
         if learns not in self._whole:
             like = Moment(self._timeline.program, position_of(self._timeline.program, 0), record, self._vocabulary)
-            self._whole[learns] = WholeBatch.of(self._condition, self._ticks[learns], like)
+            self._whole[learns] = BatchColumns.of(self._condition, self._ticks[learns], like)
         return self._whole[learns]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.breakpoints.batch_columns import Batch, BatchReader, WholeBatch
+from tui_gru.debugger.breakpoints.batch_columns import BatchColumns, BatchReader, BatchView
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.watching import last_computed, same
 from tui_gru.debugger.expressions.conditions import ConditionError
@@ -29,7 +29,7 @@ class HitFinder:
         assert reads is not None
         self._stop, self._timeline = stop, timeline
         self._reader = BatchReader(reads, stop.ticks, timeline)
-        self._waiting: WholeBatch | None = None
+        self._waiting: BatchColumns | None = None
         self._numbers: list[int] = []
         self._taken: list[list[Array]] = []
         self._together = 1  # more and more, so that what is near is found soon
@@ -51,7 +51,7 @@ class HitFinder:
             found.append(self._one_by_one(batch, record, previous))
         elif whole.ticks.size:
             self._numbers.append(batch)
-            self._taken.append(whole.take(Batch(batch, record, previous)))
+            self._taken.append(whole.take(BatchView(batch, record, previous)))
         else:
             self._last = (batch, self._last[1]) if self._last[0] == batch - 1 else self._last
             found.append(Hits(batch))
@@ -72,7 +72,7 @@ class HitFinder:
         ticks = np.array(numbers)[:, np.newaxis] * self._timeline.program.ticks + whole.ticks
         return [Hits(batch, tuple(ticks[i][held[i]].tolist())) for i, batch in enumerate(numbers)]
 
-    def _held(self, whole: WholeBatch, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
+    def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
         """Whether it is hit at each tick of each batch, (batches, ticks)."""
         if self._stop.condition is not None:
             return whole.holds(self._stop.condition, taken)

@@ -12,7 +12,7 @@ from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.state import by_branch
 from tui_gru.debugger.state.outcome import Outcome
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.journal import Action
+from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.engine import arguments
 from tui_gru.engine.config import check_learning_rate
 from tui_gru.engine.errors import TuiGruError
@@ -29,7 +29,7 @@ def learning(run: Run, value: bool) -> None:
     if value and not run.program.goes_back:
         travel.check_trains(run)
     if value != run.settings.learning:
-        travel.change(run, replace(run.settings, learning=value, once=None), Action("learning", value=value))
+        travel.change(run, replace(run.settings, learning=value, once=None), JournalEntry("learning", value=value))
 
 
 def learning_rate(run: Run, value: float) -> None:
@@ -37,7 +37,7 @@ def learning_rate(run: Run, value: float) -> None:
     rate = check_learning_rate("learning_rate", value)
     travel.check_trains(run)
     if rate != run.settings.learning_rate:
-        travel.change(run, replace(run.settings, learning_rate=rate), Action("learning_rate", value=rate))
+        travel.change(run, replace(run.settings, learning_rate=rate), JournalEntry("learning_rate", value=rate))
 
 
 def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:

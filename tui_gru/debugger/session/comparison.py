@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tui_gru.debugger.session.run import Run
-from tui_gru.debugger.snapshots.other import Other
+from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -31,7 +31,7 @@ def compare(run: Run, name: str | None) -> str | None:
     return name
 
 
-def other(run: Run) -> Other | None:
+def other(run: Run) -> OtherBranch | None:
     """The other branch at this moment; None where none is compared."""
     name = comparing(run)
     if name is None:
@@ -40,10 +40,10 @@ def other(run: Run) -> Other | None:
     timeline = branch.timeline
     losses = Series(timeline, "loss", run.program.last_loss(branch.newest) + 1)
     if tick > branch.newest:
-        return Other(name, None, None, losses)
+        return OtherBranch(name, None, None, losses)
     moment = timeline.moment(timeline.place(tick))
     number = moment.position.number
-    return Other(name, moment, timeline.record(number - 1) if number else None, losses)
+    return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses)
 
 
 def _others(run: Run) -> tuple[str, ...]:

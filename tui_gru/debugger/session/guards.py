@@ -15,7 +15,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import CheckWatch, Tally
+    from tui_gru.debugger.analysis.checked_run import CheckTotals, CheckWatch
 
 Progress = Callable[[Position | str], None]  # how far a run has come, in time or in words
 
@@ -45,14 +45,14 @@ class BatchChecks:
     """The comparison of every batch that a run finishes with PyTorch's autograd. `totals` is None where it is off."""
 
     def __init__(self) -> None:
-        self.totals: Tally | None = None
+        self.totals: CheckTotals | None = None
         self._done: tuple[Timeline | None, range] = (None, range(0))  # the batches of a timeline that have been checked
 
     def turn(self, on: bool) -> None:
         """Turn it on, or off, which forgets what has come of it."""
-        from tui_gru.debugger.analysis.checked_run import Tally  # late, as all that is not needed to begin with
+        from tui_gru.debugger.analysis.checked_run import CheckTotals  # late, as all that is not needed to begin with
 
-        self.totals = (self.totals or Tally()) if on else None
+        self.totals = (self.totals or CheckTotals()) if on else None
         self._done = self._done if on else (None, range(0))
 
     def watch(self, timeline: Timeline, tick: int, last: int | None) -> CheckWatch | None:

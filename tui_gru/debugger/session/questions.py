@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.report.gathered import Report
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.analysis.what_if import WhatIf
-    from tui_gru.debugger.derivation.origin import Node, Number
+    from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.timeline.timeline import Timeline
     from tui_gru.engine.batch import BatchRecord
     from tui_gru.engine.weights import Array
@@ -91,13 +91,13 @@ class Questions:
     def explain(self, name: str, index: Any, t: int | None) -> Node:
         """Where entry `index` of `name` comes from."""
         from tui_gru.debugger.derivation.explainer import Explainer
-        from tui_gru.debugger.derivation.origin import Number
+        from tui_gru.debugger.derivation.origin import ValueRef
         from tui_gru.debugger.timeline.edits import as_index
 
-        number = Number(arguments.text("a name", name), as_index(index), self._timestep(t), self._run.state.tick)
+        number = ValueRef(arguments.text("a name", name), as_index(index), self._timestep(t), self._run.state.tick)
         return Explainer(self._run.timeline).explain(number)
 
-    def origin(self, number: Number, progress: Progress | None) -> Node:
+    def origin(self, number: ValueRef, progress: Progress | None) -> Node:
         """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError` where it is interrupted."""
         from tui_gru.debugger.derivation.explainer import Explainer
 
@@ -122,9 +122,9 @@ class Questions:
 
     def check(self) -> Check:
         """The check of this batch against PyTorch, ready to be run in any thread."""
-        from tui_gru.debugger.analysis.checking import take_up
+        from tui_gru.debugger.analysis.checking import prepare_check
 
-        return take_up(self._run.timeline, self._run.moment)
+        return prepare_check(self._run.timeline, self._run.moment)
 
     # What is wrong, and what the model has learned
 

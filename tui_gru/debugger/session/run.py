@@ -15,8 +15,8 @@ from tui_gru.debugger.session.stops import StopCache
 from tui_gru.debugger.state.outcome import Notice, Outcome, StopEvent, joined
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage.recorder import Recorder
+from tui_gru.debugger.timeline.branch_tree import BranchTree
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.forks import Forks
 from tui_gru.debugger.timeline.journal import Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor
@@ -42,7 +42,7 @@ class Run:
         self.interrupts = Interrupts()
         self.checks = BatchChecks()
         self.stops = StopCache(self.program, state)
-        self.tree = Forks()
+        self.tree = BranchTree()
         self.recorder = Recorder(self._state_to_write, lambda words: self.say(words, warning=True))
         self._updating = RLock()
 
@@ -64,7 +64,7 @@ class Run:
     def end(self) -> Position | None:
         """The last place of a run of so many epochs; None where the run has no end."""
         epochs = self.state.epochs
-        return None if epochs is None else self.timeline.position(self.timeline.ruler("epoch").tick(epochs))
+        return None if epochs is None else self.timeline.position(self.timeline.step_index("epoch").tick(epochs))
 
     @property
     def outcome(self) -> Outcome:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.session import changes, comparison, picture, places, sampling, stops, travel
 from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.questions import Questions
@@ -20,7 +20,7 @@ from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.outcome import Notice, Outcome, joined
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
-from tui_gru.debugger.timeline.journal import Action
+from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
@@ -28,7 +28,7 @@ from tui_gru.engine.weights import Array, Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
-    from tui_gru.debugger.analysis.checked_run import Tally
+    from tui_gru.debugger.analysis.checked_run import CheckTotals
     from tui_gru.debugger.analysis.checking import Check
     from tui_gru.debugger.analysis.checking import Report as CheckReport
     from tui_gru.debugger.analysis.expected import Expected
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.report.gathered import Report
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.analysis.what_if import WhatIf
-    from tui_gru.debugger.derivation.origin import Node, Number
+    from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.storage.store import FilePath
     from tui_gru.debugger.timeline.anchor import Anchor
     from tui_gru.engine.sampling import Sample
@@ -203,7 +203,7 @@ class Session:
         """Where it is and how much there is of it, for a person who comes back."""
         at, branches, changes = self.position, len(self.branches), len(self.state.branches.done)
         return (
-            f"epoch {at.epoch + 1} · batch {at.batch + 1} · t {at.t + 1} on {self.branch}, "
+            f"{in_words(at.epoch, at.batch, at.t, between=' · ')} on {self.branch}, "
             f"{branches} {'branch' if branches == 1 else 'branches'}, {changes} {'change' if changes == 1 else 'changes'}"
         )
 
@@ -334,7 +334,7 @@ class Session:
         self._run.checks.turn(arguments.truth("check_every_batch", value))
 
     @property
-    def checked(self) -> Tally | None:
+    def checked(self) -> CheckTotals | None:
         """What has come of checking every batch; None where that is off."""
         return self._run.checks.totals
 
@@ -435,12 +435,12 @@ class Session:
         return changes.redo(self._run)
 
     @property
-    def last_change(self) -> Action | None:
+    def last_change(self) -> JournalEntry | None:
         """The change that `undo` would take back."""
         return self.state.branches.last_change
 
     @property
-    def next_change(self) -> Action | None:
+    def next_change(self) -> JournalEntry | None:
         """The change that `redo` would do again."""
         return self.state.branches.next_change
 
@@ -564,7 +564,7 @@ class Session:
         """
         return self._questions.explain(name, index, t)
 
-    def origin(self, number: Number, *, progress: Progress | None = None) -> Node:
+    def origin(self, number: ValueRef, *, progress: Progress | None = None) -> Node:
         """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError`, also where it is interrupted."""
         return self._questions.origin(number, progress)
 

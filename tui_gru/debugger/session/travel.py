@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
-from tui_gru.debugger.program.steps import Stride, check_level
+from tui_gru.debugger.program.steps import StepMemory, check_level
 from tui_gru.debugger.session.guards import Progress, either
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.state import by_branch
 from tui_gru.debugger.state.outcome import Notice, Outcome, StopEvent
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.journal import Action, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
@@ -36,10 +36,10 @@ FAR = 10**15  # ticks, which no run without an end comes to
 def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome:
     """Step `count` times to where `level` ends, back in time where it is negative; in reverse it leads back to where it was."""
     before, here = run.state.stride, run.state.tick
-    ruler = run.timeline.ruler(check_level(level))
+    index = run.timeline.step_index(check_level(level))
     count = arguments.whole("count", count)
     stride = before.onwards(level, here, count)
-    target, cut = stride.target(ruler, count)
+    target, cut = stride.target(index, count)
     with run.under_way():
         _walk(run, target, progress)
     reached = run.state.tick
@@ -57,7 +57,7 @@ def sgd(run: Run, count: int, progress: Progress | None) -> Outcome:
             before, end = run.position, run.end
             batch = before.tick // run.program.ticks
             if not run.timeline.learns(batch) and (end is None or batch <= end.number):
-                change(run, replace(run.settings, once=batch), Action("sgd"))
+                change(run, replace(run.settings, once=batch), JournalEntry("sgd"))
             go(run, (batch + 1) * run.program.ticks, progress)
             if run.interrupts.asked() or run.stopped_by is not None or run.position == before:
                 break
@@ -245,10 +245,10 @@ def stand(run: Run, branches: Branches, tick: int) -> None:
     if was is not None and was.timeline is not branches.timeline:
         parted = was.timeline.parted(branches.timeline)
         changes = by_branch.taken_over(run.state, branches.current, branches.current, parted)
-    run.arrive(branches, tick, stride=Stride.begin("", tick), **changes)
+    run.arrive(branches, tick, stride=StepMemory.begin("", tick), **changes)
 
 
-def change(run: Run, settings: Settings, action: Action) -> None:
+def change(run: Run, settings: Settings, action: JournalEntry) -> None:
     """Change the future from the position on; in the past, that forks a branch, which takes over what is written up to there."""
     source, here = run.state.branch, run.position
     timeline = run.timeline.changed(here, settings, action)
