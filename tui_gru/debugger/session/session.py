@@ -222,9 +222,11 @@ class Session:
 
     def holds(self, anchor: Anchor) -> bool:
         """Whether the current branch has that moment, and nothing in it has been changed since."""
-        if not hasattr(anchor, "holds_in"):
+        from tui_gru.debugger.timeline.anchor import Anchor
+
+        if not isinstance(anchor, Anchor):
             raise TuiGruError(f"an anchor is what `anchor` gave, not {arguments.shown(anchor)}")
-        return anchor.holds_in(self._run.timeline)
+        return self._run.timeline.still_has(anchor)
 
     # Moving in time
 
