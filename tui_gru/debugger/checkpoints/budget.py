@@ -32,9 +32,10 @@ class Budget:
     """
 
     def __init__(self, limit: int, stride: int = 1) -> None:
-        self.limit, self.spacing, self.changes = limit, stride, 0  # spacing: batches between checkpoints; changes: their number
+        self.spacing, self.changes = stride, 0  # spacing: batches between checkpoints; changes: their number
         self._stretches: WeakSet[Thinned] = WeakSet()
         self._used = 0  # bytes of checkpoints; an upper bound, since deleted stretches are not subtracted
+        self.bound(limit)
 
     def share(self, kind: str) -> int:
         """The bytes that one of `PARTS` may use."""
@@ -43,7 +44,7 @@ class Budget:
     @property
     def for_checkpoints(self) -> int:
         """The bytes that all checkpoints together may use."""
-        return max(self.limit - sum(map(self.share, PARTS)) - self.changes * CHANGE_BYTES, self.limit // 4)
+        return max(self._rest - self.changes * CHANGE_BYTES, self.limit // 4)
 
     def enter(self, stretch: Thinned) -> None:
         """Count the checkpoints of a new stretch, which has none yet."""
@@ -52,6 +53,7 @@ class Budget:
     def bound(self, limit: int) -> None:
         """Set another limit and apply it immediately."""
         self.limit = limit
+        self._rest = limit - sum(map(self.share, PARTS))
         self.took(0)
 
     def took(self, size: int) -> None:

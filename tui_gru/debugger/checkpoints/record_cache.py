@@ -37,6 +37,7 @@ class RecordCache:
         self._budget, self._record_bytes, self._most, self._least = budget, record_bytes, MOST, least
         self._kept: OrderedDict[tuple[int, int], CachedBatch] = OrderedDict()
         self._of: dict[int, dict[int, CachedBatch]] = {}  # by stretch; each is in `_kept` as well, even after an interrupt
+        self._in_passes = False  # whether any batch had earlier ones
 
     @property
     def run(self) -> int:
@@ -46,6 +47,7 @@ class RecordCache:
     def keep(self, stretch: int, batch: int, kept: CachedBatch) -> None:
         """Cache a batch of a stretch."""
         self._kept[stretch, batch] = kept
+        self._in_passes = self._in_passes or bool(kept.earlier)
         self._kept.move_to_end((stretch, batch))
         self._of.setdefault(stretch, {})[batch] = kept
         least = self._least + len(kept.earlier)
@@ -55,11 +57,12 @@ class RecordCache:
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
         """The last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
-        at = max((b for b in self._of.get(stretch, ()) if b <= batch), default=None)
+        of = self._of.get(stretch, {})
+        at = batch if batch in of else max((b for b in of if b <= batch), default=None)
         if at is None:
             return None
         self._kept.move_to_end((stretch, at))
-        return at, self._of[stretch][at]
+        return at, of[at]
 
     def clear(self) -> None:
         """Drop all batches."""
@@ -75,6 +78,8 @@ class RecordCache:
 
     def _held(self) -> int:
         """The number of records in memory. Batches of one pass through an epoch share their earlier records."""
+        if not self._in_passes:
+            return len(self._kept)
         passes: dict[int, int] = {}
         for kept in self._kept.values():
             first = id(kept.earlier[-1] if kept.earlier else kept.record)

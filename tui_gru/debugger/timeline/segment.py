@@ -242,6 +242,8 @@ class Segment:
         recent: deque[tuple[int, CachedBatch]] = deque(maxlen=keep + 2)
         while True:
             in_epoch = batch % memory.program.num_batches
+            if len(recent) > 1 and to - batch > keep:  # far from the goal three records alternate, which stay in the cache
+                recent.popleft()
             record = kept = None  # so that the trainer can reuse them
             record = trainer.new_record()
             if (given := trainer.given(in_epoch)) is not None:
