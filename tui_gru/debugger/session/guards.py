@@ -66,7 +66,7 @@ class BatchChecks:
 
     def note(self, watch: CheckWatch, timeline: Timeline, tick: int) -> StopEvent | None:
         """Take over what a watch has found on the way to `tick`; the batch that stops the run there, if one does."""
-        self.totals, self._done = watch.tally(tick), (timeline, watch.done(tick))
+        self.totals, self._done = watch.totals(tick), (timeline, watch.done(tick))
         if watch.problem and tick >= timeline.end_of(watch.stopped_at):
             return StopEvent(tick, "check", Notice(watch.problem, warning=True))
         return None
