@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine import arguments
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.branches_apart import Apart
 
 
 def comparing(run: Run) -> str | None:
@@ -31,6 +38,40 @@ def compare(run: Run, name: str | None) -> str | None:
     return name
 
 
+def apart(run: Run, name: str, progress: Progress | None) -> Apart:
+    """Where this branch and another first differ, and how far apart their losses and their samples of this moment are.
+
+    With an empty name the other is the one compared with, else as in `compare`. Raises `TuiGruError`, also where it is interrupted.
+    """
+    from tui_gru.debugger.analysis import branches_apart  # late: it is asked for now and then
+
+    state, here, mine = run.state, run.state.tick, run.timeline
+    name = arguments.text("a branch", name) or comparing(run) or _relative(run)
+    if name not in state.branches.names or name == state.branch:
+        raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(_others(run))}")
+
+    def monitor(batch: int, record: BatchRecord) -> bool:
+        if run.interrupts.asked():
+            raise TuiGruError("stopped before the branches had been compared")
+        if progress is not None:
+            progress(f"batch {batch + 1:,} of {name}")
+        return False
+
+    other = state.branches.named[name]
+    theirs, upto = other.timeline, min(state.branches.newest, other.newest)
+    last, at = run.program.last_loss(upto), run.program.last_loss(here)
+    return branches_apart.Apart(
+        state.branch,
+        name,
+        mine.parted(theirs),
+        branches_apart.first_difference(mine, theirs, upto, monitor),
+        None if at < 0 or at > last else branches_apart.Losses(at, mine.loss(at), theirs.loss(at)),
+        branches_apart.losses_apart(mine, theirs, 0, last),
+        None if here > other.newest else branches_apart.samples_apart(run.moment, theirs.moment(theirs.place(here))),
+        here <= other.newest,
+    )
+
+
 def other(run: Run) -> OtherBranch | None:
     """The other branch at this moment; None where none is compared."""
     name = comparing(run)
@@ -39,11 +80,12 @@ def other(run: Run) -> OtherBranch | None:
     branch, tick = run.state.branches.named[name], run.state.tick
     timeline = branch.timeline
     losses = Series(timeline, "loss", run.program.last_loss(branch.newest) + 1)
+    parted = timeline.parted(run.timeline)
     if tick > branch.newest:
-        return OtherBranch(name, None, None, losses)
+        return OtherBranch(name, None, None, losses, parted)
     moment = timeline.moment(timeline.place(tick))
     number = moment.position.number
-    return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses)
+    return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses, parted)
 
 
 def _others(run: Run) -> tuple[str, ...]:

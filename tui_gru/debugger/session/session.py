@@ -28,6 +28,7 @@ from tui_gru.engine.weights import Array, Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
+    from tui_gru.debugger.analysis.branches_apart import Apart
     from tui_gru.debugger.analysis.checked_run import CheckTotals
     from tui_gru.debugger.analysis.checking import Check
     from tui_gru.debugger.analysis.checking import Report as CheckReport
@@ -489,6 +490,13 @@ class Session:
         compared with `name`; and when that is switched to, it with this one. Raises `TuiGruError` where there is no such branch.
         """
         return comparison.compare(self._run, name)
+
+    def apart(self, name: str = "", *, progress: Progress | None = None) -> Apart:
+        """Where this branch and another first differ, and how far apart their losses and their samples of this moment are.
+
+        With no name the other is the one compared with, else as in `compare`. Raises `TuiGruError`, also where it is interrupted.
+        """
+        return comparison.apart(self._run, name, progress)
 
     # Values
 
