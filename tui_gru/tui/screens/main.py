@@ -87,7 +87,7 @@ class MainScreen(
                     yield Samples()
         self._time_lines = [TimeLine()]
         yield from self._time_lines
-        yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
+        yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies, self._label_of)
 
     def on_mount(self) -> None:
         self._show()
@@ -216,13 +216,18 @@ class MainScreen(
 
     def set_theme(self, name: str) -> None:
         self.app.theme = checked_theme(self.app, name)
+        self.say(f"the theme is {name}")
 
     # Keys
 
     def action_sgd(self) -> None:
-        count = self.take_count()
+        count, before = self.take_count(), self.snapshot
 
-        self.do(lambda progress: self.session.sgd(count, progress=progress), batches=count)
+        def say() -> None:
+            if self.snapshot.position != before.position and not self.session.notice:
+                self.answer(answers.stepped(self.snapshot) + answers.branched(before, self.snapshot))
+
+        self.do(lambda progress: self.session.sgd(count, progress=progress), batches=count, then=say)
 
     def action_learning(self) -> None:
         self.set_learning(None)
@@ -340,6 +345,10 @@ class MainScreen(
     def _applies(self, verb: Verb) -> bool:
         _, action, parameters = actions.parse(verb.action)
         return bool(self.check_action(action, parameters))
+
+    def _label_of(self, verb: Verb) -> str:
+        """The word beside a key in the footer; beside the one that turns pages, also which of how many is shown."""
+        return f"{verb.label} {self.page}/{self.pages}" if verb.id == "page" and self.pages > 1 else verb.label
 
     def _keys_of(self, verb: Verb) -> str:
         return self.app_keymap.get(verb.id, verb.keys)
