@@ -122,8 +122,8 @@ def test_damaged_lines_are_said_and_cost_nothing(folder):
     ("text", "message"),
     [
         ("{", "run.json in it is damaged; copy it again"),
-        ("[]", "run.json in it is not that of a recording"),
-        ('{"format": "other"}', "run.json in it is not that of a recording"),
+        ("[]", "run.json in it does not belong to a recording"),
+        ('{"format": "other"}', "run.json in it does not belong to a recording"),
         ('{"format": "tui-gru-recording", "version": 2}', "it has version 2 of the format, and 1 is read; update tui-gru"),
         ("[" * 100_000, "run.json in it is damaged"),
         ('{"format": "tui-gru-recording", "version": 1}', "there is no run.json in it that can be read"),
@@ -206,8 +206,8 @@ HOSTILE = {
     "a loss that is none": (set_about(["loss"], "much"), "much is not a number"),
     "notes that are none": (set_about(["calls", 0, "notes"], "abc"), "a list is expected and missing"),
     "parameters that are none": (set_about(["weights", 0, "parameters"], []), "its description of the calls is damaged"),
-    "another step": (set_about(["number"], 4), r"it holds step 4 of rank 0; it has another one's name"),
-    "another rank": (set_about(["rank"], 1), r"it holds step 3 of rank 1; it has another one's name"),
+    "another step": (set_about(["number"], 4), r"it holds step 4 of rank 0; which does not match its name"),
+    "another rank": (set_about(["rank"], 1), r"it holds step 3 of rank 1; which does not match its name"),
     "settings that are none": (set_about(["settings"], {"lr": []}), "is not a number"),
 }
 
