@@ -115,7 +115,7 @@ def test_before_the_optimizer_and_after_a_forward_pass_alone(model):
     s = tui_gru.debug(model, optimizer, screen=False)
     assert not s.learning
     assert "backward" not in {row.line.phase for row in s.program.rows if row.line is not None}
-    with pytest.raises(TuiGruError, match="your script's"):
+    with pytest.raises(TuiGruError, match="belongs to your script"):
         s.sgd()
     del loss
     optimizer.zero_grad()

@@ -72,7 +72,8 @@ def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
     """The last calls that learned, of one module with one set of weights."""
     names = list(dict.fromkeys(call.module.name for call in calls))
     if not names:
-        raise CaptureError("no GRU of this module was called since the last debug; call it after a forward pass", option="module")
+        what = "no GRU of this module was called since the last call of debug"
+        raise CaptureError(f"{what}; call it after a forward pass", option="module")
     if name is not None and name not in names:
         raise CaptureError(f"no GRU {name!r} was called since the last call of debug; {did_you_mean(name, names)}", option="name")
     named = [call for call in calls if name in (None, call.module.name)]
