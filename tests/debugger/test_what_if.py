@@ -212,7 +212,7 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
     with pytest.raises(TuiGruError, match="nothing comes after it"):
         session.what_if("dh_future", (0, 0), 0.1, 3)
     session.step("op", 2)
-    with pytest.raises(TuiGruError, match="still growing"):
+    with pytest.raises(TuiGruError, match="not complete yet"):
         session.what_if("dWz", (0, 0), 0.1)
 
 
@@ -238,7 +238,7 @@ def test_before_an_edit_of_the_batch_it_is_refused_after_it_is_not():
     session.seek("e1 b2 t2")
     session.edit("Wz", (0, 0), 0.7)
     session.step("batch")
-    with pytest.raises(TuiGruError, match="changed in this batch after that line"):
+    with pytest.raises(TuiGruError, match="edited in this batch after that line"):
         session.what_if("h", (0, 0), 0.1, 0)
     assert session.what_if("h", (0, 0), 0.1, 2).differences
     session.edit("learning_rate", None, 0.5)
