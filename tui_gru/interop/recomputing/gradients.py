@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
 from tui_gru.interop.recomputing.models import torch_gradients
@@ -65,13 +66,13 @@ class GradientComparison:
     @property
     def sentence(self) -> str:
         """The result in words."""
-        factor, norm = f"{self.factor:.6g}", f"{self.norm:.4g}"
+        factor, norm, off = given(self.factor), given(self.norm, 4), scientific(self.error)
         return {
             Cause.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
             Cause.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
-            Cause.UNSCALED: f"the loss was scaled by {self.scale:g}, and p.grad unscaled again, as GradScaler does",
+            Cause.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
             Cause.SCALED: f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip",
-            Cause.DIFFERENT: f"p.grad is not the derived gradient, {self.error:.1e} off: something else added to it or changed it",
+            Cause.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
             Cause.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
             Cause.NOTHING: "no gradient is recorded",
         }[self.cause]
