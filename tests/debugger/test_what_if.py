@@ -100,7 +100,7 @@ def test_what_no_timestep_of_the_run_has_left_is_not_adopted():
         session.adopt(session.what_if("h_prev", (0, 0), 0.3, 0))
     cell = "reads x\nstate s : H backwards\nparameters W U\ns = tanh(x W + s_next U)"
     session = standing(cell="backwards.cell", cell_text=cell)
-    with pytest.raises(TuiGruError, match="begins with what s was before it"):
+    with pytest.raises(TuiGruError, match="begins with s of the batch before"):
         session.adopt(session.what_if("s_next", (0, 0), 0.3, 2))
     session.adopt(session.what_if("s_next", (0, 0), 0.3, 1))
     assert session.branch == "main~1"
