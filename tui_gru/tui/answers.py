@@ -9,7 +9,7 @@ import numpy as np
 from tui_gru.debugger.program.naming import shown_char, spoken
 from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.engine.numbers import exact, short
+from tui_gru.engine.numbers import exact, given, short
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Program
@@ -37,12 +37,12 @@ def change(action: JournalEntry, program: Program) -> str:
         case "learning":
             return f"learning {'on' if action.value else 'off'}"
         case "learning_rate":
-            return f"η = {action.value:g}"
+            return f"η = {given(action.value)}"
         case "sgd":
             return "the SGD step"
         case "edit" if action.name == "text":
             return f"text[{action.index[0]}] = “{shown_char(action.value)}”"
-    return f"{spoken(program, action.name, action.index)} = {action.value + 0:g}"
+    return f"{spoken(program, action.name, action.index)} = {given(action.value)}"
 
 
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:
@@ -86,6 +86,6 @@ def moved(before: Snapshot, now: Snapshot) -> str:
 
 def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
     if name == "learning_rate":
-        return f"{snapshot.learning_rate:g}"
+        return given(snapshot.learning_rate)
     value: Any = snapshot.value(name)
     return "not there" if value is None else exact(np.asarray(value)[index]).removeprefix("+")

@@ -8,6 +8,7 @@ import numpy as np
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.given import GivenBatch
+from tui_gru.engine.numbers import scientific
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, output_name, stepwise
 
@@ -31,9 +32,8 @@ class Expected:
         """The result in one line."""
         words = "the output is the expected one" if self.agrees else "the output is not the expected one"
         worst = int(np.argmax(self.whole.over_time)) + 1 if self.whole.over_time is not None and len(self.whole.over_time) else 1
-        return (
-            f"{words}: off by {self.one_step.worst:.1e} one step at a time, by {self.whole.worst:.1e} from end to end (t {worst})"
-        )
+        one_step, whole = scientific(self.one_step.worst), scientific(self.whole.worst)
+        return f"{words}: off by {one_step} one step at a time, by {whole} from end to end (t {worst})"
 
     def table(self) -> str:
         """A table of the largest difference at each timestep: one step at a time, and from end to end."""

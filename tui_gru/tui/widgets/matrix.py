@@ -12,7 +12,7 @@ from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from tui_gru.engine.numbers import exact
+from tui_gru.engine.numbers import exact, given
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
@@ -197,7 +197,7 @@ class MatrixView(Panel):
             note = f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"
             if self.kind != "onehot" and self.values is not None:
                 note += f" {self.palette.glyphs.blank} tenths"
-                note += f" of {self.scale:g}" if self.kind == "signed" else ""
+                note += f" of {given(self.scale)}" if self.kind == "signed" else ""
                 if len(note) > self.outer_size.width - 6:
                     note = note.partition(" ")[0]
         self.set_titles(self.title, note)
