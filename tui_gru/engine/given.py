@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +50,8 @@ class Given:
     `learns`: gradients from outside are given, so that there is a backward pass; there is never an update. `knows_loss`: its owner
     said what the loss of its batches was. `fixed` is the sentence for whoever wants to train on. `places` name where each batch
     comes from, such as `step 300`, and `steps` are the numbers of those of a recording. `numbers` (batches, 3) has loss, gradient
-    norm and largest weight where they are known beforehand, NaN for what is not. Of a model file, `reading` is the place of the
+    norm and largest weight where they are known beforehand, NaN for what is not. `identity` says, as JSON, where batches that stay
+    where they are, as those of a recording do, are found and recognised again. Of a model file, `reading` is the place of the
     reset gate and the meaning of z, and `again` reads it with others, given an output to compare with, and says what it is then.
     """
 
@@ -68,6 +70,7 @@ class Given:
     reading: tuple[str, str] = ("", "")
     again: Callable[[str | None, str | None, Array], tuple[Given, str]] | None = None
     numbers: NDArray[np.float64] | None = None
+    identity: Callable[[], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

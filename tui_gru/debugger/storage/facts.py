@@ -12,6 +12,7 @@ from typing import Any
 
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.storage.encoding import from_json
+from tui_gru.debugger.storage.given import LONGEST_PLACE
 from tui_gru.debugger.storage.session_errors import damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.state_writer import LATEST
@@ -176,7 +177,10 @@ RUN = fields(
         "history_memory": whole(),
         "first_batch": line(HASH),
     },
-    {"given": mapping},
+    {
+        "given": mapping,
+        "recording": fields({"folder": text, "name": text, "steps": listed(row(whole(), line(HASH)))}),
+    },
 )
 STEPS = {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag}
 HERE = fields(
@@ -184,6 +188,7 @@ HERE = fields(
         "tick": whole(), "branch": name, "stride": fields(STEPS), "stop_on_nan": flag, "done": whole(), "undone": whole(),
         "newest": whole(), "counted": optional(whole()), "written": whole(0, LATEST),
     },
+    {"place": line(LONGEST_PLACE)},
 )  # fmt: skip
 BRANCH = row(whole(), whole())  # the last segment, the newest tick
 BRANCHES = listed(row(name, whole(), whole()))

@@ -61,7 +61,7 @@ class _Reader:
     def __init__(self, file: SessionFile) -> None:
         self._file = file
         run = self._fact("run", facts.RUN)
-        self._config = self._given(run["given"]) if "given" in run else Config.of(**run["config"])
+        self._config = self._config_of(run)
         self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
         self._memory = Memory(self._config, run["history_memory"])
         self._program = program_of(self._config)
@@ -83,8 +83,12 @@ class _Reader:
             hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
         )
 
-    def _given(self, fact: dict[str, Any]) -> Config:
-        return GivenConfig.of_given(given_of(fact, self._array(KEY)))
+    def _config_of(self, run: dict[str, Any]) -> Config:
+        if "recording" in run:
+            from tui_gru.interop.opening.recorded import recognised_run  # late: few sessions are on one
+
+            return GivenConfig.of_given(recognised_run(run["recording"]))
+        return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
 
     def _fact(self, key: str, check: Check) -> Any:
         return facts.read(self._file, key, check)
@@ -128,7 +132,8 @@ class _Reader:
         number, newest = fact
         timeline = Timeline(self._segment(number), self._memory)
         reached = (timeline.computed + 1) * self._program.ticks
-        self._require(timeline.last.start <= newest <= reached, "how far a branch has come")
+        there = self._config.given is None or timeline.computed < self._config.num_batches
+        self._require(there and timeline.last.start <= newest <= reached, "how far a branch has come")
         return Branch(timeline, newest)
 
     def _segment(self, number: int) -> Segment:

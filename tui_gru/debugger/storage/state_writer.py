@@ -24,7 +24,7 @@ from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage.encoding import pack, to_json
-from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of
+from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment
@@ -110,7 +110,9 @@ class StateWriter:
             "machine": this_machine(),
             "first_batch": fingerprint(timeline.beginning.record(0)[1]),
         }
-        if given is not None:
+        if given is not None and given.identity is not None:
+            run["recording"] = dict(given.identity())
+        elif given is not None:
             run["given"] = fact_of(given)
             file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
         file.put_fact("run", to_json(run))
@@ -127,6 +129,8 @@ class StateWriter:
             "undone": len(branches.undone),
             "counted": self._counted,
         }
+        if state.config.given is not None:
+            here["place"] = place_of(state)
         if changed or here != self._here:
             self.written = min(max(now(), self.written + 1), LATEST)
             self._put(file, "here", {**here, "written": self.written})

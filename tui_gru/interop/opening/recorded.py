@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, overload
 
 import numpy as np
@@ -16,6 +16,7 @@ from tui_gru.interop.errors import RecordingError, printable
 from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
 from tui_gru.interop.opening.module import calls_of
 from tui_gru.interop.recomputing.sequences import sequences
+from tui_gru.interop.recording.identity import identity_of, recognised
 from tui_gru.interop.recording.reading import Recording
 from tui_gru.interop.tensors import checked_shape
 
@@ -52,7 +53,13 @@ def recorded_run(recording: Recording, name: str | None = None) -> Given:
         places=_places(recording),
         steps=tuple(step.number for step in recording.steps),
         numbers=numbers,
+        identity=partial(identity_of, recording, module.name),
     )
+
+
+def recognised_run(identity: Mapping[str, Any]) -> Given:
+    """The run of a recording by its identity. Raises `RecordingError` where the recording has moved or changed."""
+    return recorded_run(recognised(identity), identity["name"])
 
 
 def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
