@@ -81,7 +81,7 @@ def test_numbers_that_are_not_finite_are_saved(tmp_path, path):
     assert_same(session, Session.open(path))
 
 
-@pytest.mark.parametrize("make, place", [(of_a_file, "m.pt, t 3"), (of_a_recording, "step 0, t 3")])
+@pytest.mark.parametrize(("make", "place"), [(of_a_file, "m.pt, t 3"), (of_a_recording, "step 0, t 3")])
 def test_a_list_of_sessions_says_where_it_was_left(tmp_path, path, make, place):
     session = make(tmp_path)
     session.seek("e1 b1 t3")

@@ -248,9 +248,10 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
 Examples:
   tui-gru report poem -o poem.html
   tui-gru report last -o - | less
-  tui-gru report poem --held-out other.txt -o poem.svg""",
+  tui-gru report poem --held-out other.txt -o poem.svg
+  tui-gru report run.gru -o run.html""",
 )
-@click.argument("session", metavar="NAME|PATH")
+@click.argument("session", metavar="NAME|PATH|RUN")
 @click.option(
     "-o",
     "--output",
@@ -268,7 +269,8 @@ Examples:
 def report(session: str, output: str, held_out: Path | None) -> None:
     """Write what a session shows, where it was left: its curve against baselines, findings, units, where the loss is made, samples.
 
-    One file that needs no other, and no script to be read.
+    One file that needs no other, and no script to be read. Of RUN, the folder of a recording: its losses and gradient norms, and
+    how the output and p.grad of its last step compare with what is derived.
     """
     from tui_gru.cli.reported import reported
 

@@ -11,17 +11,23 @@ from tui_gru.cli.sessions import found
 from tui_gru.debugger.analysis.report.written import WRITERS
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.interop.recording.folder import holds_a_recording
 
 
 def reported(name: str, output: str, held_out: Path | None) -> bytes:
-    """The report of a session, by its name or its file, in the format that `output` ends with. The file is not changed."""
+    """The report of a session, by its name or its file, or of all of a recording, by its folder, in the format that `output` ends
+    with. Neither is changed."""
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
         raise TuiGruError(f"a report is {', '.join(WRITERS)}, and {output} would say otherwise; name it report.html", option="o")
-    path = found(name)
+    path = Path(name) if holds_a_recording(Path(name)) else found(name)
     if path is None:
         raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists those there are")
     text = "" if held_out is None else read_text_file(held_out, option="held_out")
     with closing(Session.open(path)) as session:
-        report = session.report(path.stem, held_out=text)
+        if text and session.config.given is not None:
+            raise TuiGruError("a run without a text has nothing to hold out; leave it out", option="held_out")
+        if path.is_dir():
+            session.seek(session.end)
+        report = session.report(path.name if path.is_dir() else path.stem, held_out=text)
     return WRITERS[suffix](report).encode()

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence
     from tui_gru.debugger.analysis.loss_places import Losses
-    from tui_gru.debugger.analysis.report.gathered import Report
+    from tui_gru.debugger.analysis.report.report import Report
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.derivation.explainer import Explainer
     from tui_gru.debugger.derivation.origin import Node, Number

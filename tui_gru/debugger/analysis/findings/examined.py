@@ -65,6 +65,13 @@ class Examined:
         """The loss of every batch that has ended."""
         return self.column("loss")
 
+    @cached_property
+    def maybe_not_finite(self) -> NDArray[np.intp]:
+        """The batches that have ended whose numbers say that something in them is not finite, in order."""
+        known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
+        finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
+        return np.flatnonzero(~np.logical_and.reduce(finite))
+
     def record(self, batch: int) -> BatchRecord:
         """The finished record of a batch."""
         return self.timeline.record(batch, self._monitor)
@@ -120,7 +127,9 @@ class Examined:
     # Words
 
     def at(self, batch: int) -> str:
-        """A batch in words, counted from 1: `batch 3 of epoch 2`."""
+        """A batch in words, counted from 1: `batch 3 of epoch 2`; of a recording by the number of its step, `step 300`."""
+        if self.config.given is not None and self.config.given.steps:
+            return f"step {self.config.given.steps[batch]:,}"
         epoch, within = divmod(batch, self.program.num_batches)
         return f"batch {within + 1} of epoch {epoch + 1}"
 

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.activity import Activity, context, of_text
 from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
 from tui_gru.debugger.analysis.classes import CLASSES
-from tui_gru.debugger.analysis.findings.finding import Finding, digits
+from tui_gru.debugger.analysis.findings.finding import digits
 from tui_gru.debugger.analysis.findings.table import find
-from tui_gru.debugger.analysis.loss_places import Losses, Share
+from tui_gru.debugger.analysis.loss_places import Losses
 from tui_gru.debugger.analysis.reading import read_text
+from tui_gru.debugger.analysis.report.given import of_given
+from tui_gru.debugger.analysis.report.report import Report, UnitNote
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable
@@ -36,37 +37,6 @@ SAMPLES, LENGTH = 5, 60  # over the training, and characters of each
 Progress = Callable[[str], object]
 
 
-@dataclass(frozen=True)
-class UnitNote:
-    """A unit (0-based): the class that it goes with, Pearson's correlation r with it, and after which characters it is strongest in
-    that direction: what stands before one, the character, what stands after it."""
-
-    unit: int
-    goes_with: str
-    r: float
-    places: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """All of it. `curve` has, for each point, the last batch (from 1) and the mean loss; `values` (units shown, characters) is the
-    heat map of `name` over `text`, in the order of `units`."""
-
-    title: str
-    options: tuple[tuple[str, str], ...]
-    facts: tuple[tuple[str, str], ...]
-    curve: tuple[tuple[int, float], ...]
-    lines: tuple[tuple[str, float], ...]
-    findings: tuple[Finding, ...]
-    units: tuple[UnitNote, ...]
-    name: str
-    text: str
-    values: NDArray[np.floating]
-    classes: tuple[Share, ...]
-    hardest: tuple[tuple[tuple[str, str, str], float], ...]
-    samples: tuple[tuple[str, str], ...]
-
-
 def gather(
     timeline: Timeline,
     moment: Moment,
@@ -84,6 +54,8 @@ def gather(
     say = progress or (lambda words: None)
     program, config = timeline.program, timeline.program.config
     findings = find(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
+    if config.given is not None:
+        return of_given(timeline, moment, config.given, title, findings)
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text
     say("reading the text")

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.findings.finding import digits
-from tui_gru.debugger.analysis.report.gathered import Report, said
+from tui_gru.debugger.analysis.report.gathered import said
+from tui_gru.debugger.analysis.report.report import Report
 
 WIDTH = 960
 _INK, _DIM, _GRID, _LINE = "#1d2429", "#566168", "#c3c8c6", "#0b6b60"
@@ -50,7 +51,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
     if len(points) == 1:
         found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{_LINE}"/>')
     found.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>')
-    found.append(text(right, bottom + 16, f"{last:,} batches", ink=_DIM, anchor="end"))
+    found.append(text(right, bottom + 16, f"{last:,} {report.of}", ink=_DIM, anchor="end"))
     found.append(text(left, bottom + 16, "loss in nats, logarithmic", ink=_DIM))
     below = 0.0
     for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
