@@ -28,6 +28,7 @@ def reported(name: str, output: str, held_out: Path | None) -> bytes:
         if text and session.config.given is not None:
             raise TuiGruError("a run without a text has nothing to hold out; leave it out", option="held_out")
         if path.is_dir():
-            session.seek(session.end)
+            session.seek(f"e1 b{session.config.num_batches}")
+            session.step("batch")
         report = session.report(path.name if path.is_dir() else path.stem, held_out=text)
     return WRITERS[suffix](report).encode()

@@ -104,8 +104,10 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     outside = flows = None
     if frame.learns:
         share = 1 / len(steps)  # p.grad is the mean over the ranks
-        outside = share * join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
-        flows = [share * flow for flow in join.states(lambda call: call.dhn)]
+        outside = join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
+        flows = list(join.states(lambda call: call.dhn))
+        if share != 1:
+            outside, flows = share * outside, [share * flow for flow in flows]
     expected = join.timed(lambda call: call.out, width)
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
@@ -137,7 +139,10 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
     sets = list({id(call.weights): call.weights for call in calls}.values())
     if not step.gradients and not any(used.gradients for used in sets):
         return None
-    summed = {name: np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0) for name in sets[0].gradients}
+    summed = {
+        name: own if len(sets) == 1 else np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0)
+        for name, own in sets[0].gradients.items()
+    }
     recorded = recorded_gradients(step, replace(calls[0], weights=replace(sets[0], gradients=summed)), model)
     for name, gradient in recorded.items() if not calls[0].module.bias else ():
         if name.startswith("b") and name != "by":
@@ -178,8 +183,11 @@ class _Joined:
             at += call.rows
 
     def timed(self, read: Callable[[GRUCall], Array | None], width: int, fill: float = 0) -> Array:
-        """(T, B, width), `fill` where there is nothing."""
+        """(T, B, width), `fill` where there is nothing; the array of the call itself where there is one call that has all of it."""
         parts = [(read(call), rows) for call, rows in self._rows()]
+        only = parts[0][0] if len(parts) == 1 else None
+        if only is not None and only.shape == (self._T, self._B, width) and only.dtype == self._dtype:
+            return only
         joined = np.full((self._T, self._B, width), fill, self._dtype)
         for part, rows in parts:
             if part is not None:
