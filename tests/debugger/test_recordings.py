@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
@@ -65,15 +66,7 @@ def test_any_step_is_reached_without_those_before_it(run):
 
 
 def test_every_level_of_steps_leads_through_and_back(run):
-    s = Session.open(run)
-    for level in ("timestep", "phase", "batch", "epoch"):
-        s.seek(0)
-        places = [s.position]
-        while s.position != s.end:
-            places.append(s.step(level))
-        assert places == sorted(set(places)), level
-        for place in reversed(places[:-1]):
-            assert s.step(level, -1) == place, level
+    assert_every_level_leads_through_and_back(Session.open(run), "timestep", "phase", "batch", "epoch")
 
 
 def test_conditions_look_into_all_kept_steps(run):

@@ -237,7 +237,16 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
     config = chosen_config()
     from tui_gru.cli.sampled import sampled_line
 
-    line = sampled_line(config, epochs, config.text[:2] if primer is None else primer, length, sampler, temperature, sample_seed)
+    primer = config.as_string(config.text[:2]) if primer is None else primer
+    line = sampled_line(
+        config,
+        epochs,
+        primer,
+        length,
+        sampler,
+        temperature,
+        sample_seed,
+    )
     with opened(STANDARD_OUTPUT) as out:
         out.write(line.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from tui_gru.debugger.session.session import Session
 
-WATCHING = "tui_gru: watching from here on; the next tui_gru.debug opens on the batch that was computed before it"
+WATCHING = (
+    "tui_gru.debug: nothing to show yet. PyTorch does not keep what a GRU has computed, so the first call of debug only sets hooks "
+    "on the module; the next call opens on the batch computed before it"
+)
 INSTEAD = (
     "screen=False gives the session, and tui_gru.record(folder, module, optimizer) writes a recording for `tui-gru open` elsewhere"
 )
@@ -35,23 +38,25 @@ def debug(
             …; loss.backward(); optimizer.step()
             tui_gru.debug(model, optimizer)  # opens on this batch; q lets the script go on
 
-    It is read by hooks on every torch.nn.GRU and GRUCell in the module, so the first call, which sets them, has nothing to show yet
-    and returns None. The script computes what it would without. head: the torch.nn.Linear that reads the GRU's output. name: which
-    GRU, where there are several. With screen=False, or without a terminal, nothing is opened; the session is returned in any case.
+    It is read by hooks on every torch.nn.GRU and GRUCell in the module. The first call sets them; PyTorch has not kept what was
+    computed before it, so it says so on standard error and returns None. The script computes what it would without. head: the
+    torch.nn.Linear that reads the GRU's output. name: which GRU, where there are several. With screen=False, in a notebook or
+    without a terminal nothing is opened; the session is returned in any case.
+
     Raises `TuiGruError`, one line that names the argument and the cure.
     """
     from tui_gru.debugger.session.live_module import session_on
 
     session = session_on(module, optimizer, head, name)
-    if not screen:
-        return session
     if session is None:
         print(WATCHING, file=sys.stderr)
-        return None
+    if session is None or not screen:
+        return session
     try:
         require_terminal()
     except TuiGruError as error:
-        print(f"tui_gru: {str(error).partition(':')[0]}: {INSTEAD}", file=sys.stderr)
+        why = "a notebook is not a terminal" if "ipykernel" in sys.modules else str(error).partition(":")[0]
+        print(f"tui_gru.debug: {why}: {INSTEAD}", file=sys.stderr)
         return session
     from tui_gru.cli.screen import open_debugger
 

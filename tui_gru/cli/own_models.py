@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -34,7 +35,7 @@ _CONVENTION = (
 )
 _NUMBERS = (
     click.option("--name", metavar="NAME", help="Which GRU of the file; it can be left out where there is one only."),
-    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size."),
+    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
     click.option("--h0", metavar="H.npy", help="First states (layers · directions, B, H); default zero."),
     click.option("--lengths", metavar="L.npy", help="Timesteps of each row (B); default all."),
     click.option("--expect", metavar="Y.npy", help="The output that the model gave: proves the convention, and is compared."),
@@ -47,6 +48,7 @@ _GOING_ON = (
     click.option("--text", help="A text to predict, to train on, and to sample after."),
     click.option("--file", type=click.Path(path_type=Path), metavar="PATH", help="Read the text from a UTF-8 file instead."),
     click.option("--vocabulary", metavar="CHARS", help="Its characters, in the order of the model's own indices."),
+    click.option("--tokens", metavar="FILE", help="In place of --vocabulary: tokens longer than a character, one a line, or JSON."),
     click.option("--seq-length", type=int, metavar="N", help="Timesteps in a batch of the text."),
     click.option("--batch-size", type=int, metavar="N", help="Rows in a batch of the text."),
 )
@@ -122,6 +124,7 @@ Examples:
   tui-gru open model.pt --name encoder --input x.npy
   tui-gru open model.onnx --input x.npy --expect y.npy
   tui-gru open chars.pt --head fc --embedding embed --file book.txt --vocabulary 'abc …'
+  tui-gru open words.pt --head fc --embedding embed --input ids.npy --tokens words.txt
   tui-gru open run.gru""",
 )
 @click.argument("path", metavar="FILE|RUN")
@@ -179,8 +182,10 @@ def _options_of_the_command() -> Iterator[None]:
 
 def config_of(path: str, **options: Any) -> Config:
     """The config of a run on a GRU of a file. Raises `TuiGruError`."""
-    from tui_gru.debugger.session.loading import opened as of_file
     from tui_gru.engine.given import GivenConfig
+    from tui_gru.interop.opening.loading import Convention, on_numbers
 
+    names = [field.name for field in fields(Convention)]
+    convention = Convention(**{name: options.pop(name) for name in names if name in options})
     with _options_of_the_command():
-        return GivenConfig.of_given(of_file(path, **options)[0])
+        return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.program.line_table import Program
+    from tui_gru.engine.tokens import Text
+from tui_gru.debugger.program.line_table import Program
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡", "\xa0": "⍽"}
 _CONTROLS = "".join(chr(0x2400 + code) for code in range(0x20))
@@ -29,12 +30,12 @@ def spoken(program: Program, name: str, index: Sequence[int]) -> str:
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
 
 
-def said(axis: str, i: int, vocabulary: str) -> str:
+def said(axis: str, i: int, vocabulary: Text) -> str:
     """One index (0-based) along an axis, `row`, `unit` or `character`; one from the end as it was typed."""
     return character(i, vocabulary) if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
 
 
-def character(i: int, vocabulary: str) -> str:
+def character(i: int, vocabulary: Text) -> str:
     """A character by its index (0-based), “M”; of a model that reads tokens without a vocabulary, `token 12`."""
     return f"“{shown_char(vocabulary[i])}”" if vocabulary else f"token {i}"
 
@@ -44,8 +45,10 @@ def shown_char(char: str) -> str:
     """A character of a text as something that can be seen, the same wherever it stands, in one cell or two.
 
     A blank, a newline, a tab and other control characters have signs of their own; a mark that would merge with what stands before
-    it stands on a dotted circle; what else does not show is `�`.
+    it stands on a dotted circle; what else does not show is `�`. Of a longer token, each of its characters.
     """
+    if len(char) > 1:
+        return "".join(map(shown_char, char))
     code = ord(char)
     if char in _SIGNS:
         return _SIGNS[char]
@@ -58,7 +61,7 @@ def shown_char(char: str) -> str:
 
 
 def printable(char: str) -> str:
-    """A character that can stand in a line of text: a blank as it is, others as `shown_char`."""
+    """A character or a longer token that can stand in a line of text: a blank as it is, others as `shown_char`."""
     return char if char == " " else shown_char(char)
 
 

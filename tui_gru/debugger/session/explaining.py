@@ -11,6 +11,7 @@ from tui_gru.debugger.session.travelling import Progress, Travelling
 from tui_gru.engine import arguments
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text, cut, index_of
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
@@ -74,8 +75,8 @@ class Explaining(Travelling):
         """
         from tui_gru.debugger.analysis.findings.table import find
 
-        held_out, heed = self._checked_held_out(held_out), self._heeding(progress)
-        found = find(self._timeline, self._moment, self.samples, held_out=held_out, monitor=self._stop_asked, progress=heed)
+        unseen, heed = self._checked_held_out(held_out), self._heeding(progress)
+        found = find(self._timeline, self._moment, self.samples, held_out=unseen, monitor=self._stop_asked, progress=heed)
         self._found = (self._timeline, found)
         return found
 
@@ -83,15 +84,16 @@ class Explaining(Travelling):
         """Everything that a report says of the run up to the position, to be written by `analysis.report.written`."""
         from tui_gru.debugger.analysis.report.gathered import gather
 
-        held_out = self._checked_held_out(held_out)
+        unseen = self._checked_held_out(held_out)
         return gather(
             self._timeline, self._moment, self.samples,
-            title=title, held_out=held_out, monitor=self._stop_asked, progress=self._heeding(progress),
+            title=title, held_out=unseen, monitor=self._stop_asked, progress=self._heeding(progress),
         )  # fmt: skip
 
-    def _checked_held_out(self, text: str) -> str:
-        text = arguments.text("the text that was held out", text, option="held_out")
-        strange = next((char for char in text if char not in self.config.vocabulary), "")
+    def _checked_held_out(self, given: str) -> Text:
+        given = arguments.text("the text that was held out", given, option="held_out")
+        text, allowed = cut(given, self.config.vocabulary, "held_out"), frozenset(self.config.vocabulary)
+        strange = next((char for char in text if char not in allowed), "")
         if strange:
             known = self.config.shown_vocabulary
             raise TuiGruError(
@@ -131,9 +133,9 @@ class Explaining(Travelling):
         name = arguments.text("a name", name) or self.program.main_state
         if row is not None:
             return activity.over_row(self._moment, name, row)
-        text = self._corpus.text if text is None else arguments.text("the text", text, option="text")
-        found = self._read(text, name, progress)
-        return activity.of_text(name, found, text)
+        read = self._corpus.text if text is None else self._tokens(text)
+        found = self._read(read, name, progress)
+        return activity.of_text(name, found, read)
 
     def influence(
         self,
@@ -151,22 +153,22 @@ class Explaining(Travelling):
         """
         from tui_gru.debugger.analysis.influence import BACK, influence
 
-        chosen = None if character is None else self.config.vocabulary.find(arguments.text("the character", character))
-        if chosen is not None and (len(character or "") != 1 or chosen < 0):
+        known = index_of(self.config.vocabulary)
+        chosen = None if character is None else known.get(arguments.text("the character", character))
+        if character is not None and chosen is None:
             raise TuiGruError(f"{character!r} is no character of the vocabulary {self.config.shown_vocabulary}")
         t = self.position.t if t is None else t
         back = BACK if back is None else back
         stop = self._interrupted.is_set
         return influence(self._timeline, self._moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
 
-    def losses(self, *, text: str | None = None, progress: Progress | None = None) -> Losses:
+    def losses(self, *, text: Text | None = None, progress: Progress | None = None) -> Losses:
         """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""
         from tui_gru.debugger.analysis import loss_places
 
         if text is None:
             return loss_places.of_batch(self._moment, self._corpus)
-        text = arguments.text("the text", text, option="text")
-        name = self.program.loss_names.row
+        text, name = self._tokens(text), self.program.loss_names.row
         if not name:
             raise TuiGruError("this model has no loss of each character, so it cannot be shown where the loss is made")
         found = self._read(text, name, progress)
@@ -188,7 +190,10 @@ class Explaining(Travelling):
             raise TuiGruError(f"{name} has no entries that could be summed up")
         return summary(value, limits_of(self.program, name))
 
-    def _read(self, text: str, name: str, progress: Progress | None) -> dict[str, Array]:
+    def _tokens(self, text: Text) -> Text:
+        return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), self.config.vocabulary)
+
+    def _read(self, text: Text, name: str, progress: Progress | None) -> dict[str, Array]:
         from tui_gru.debugger.analysis.reading import read_text
 
         said = None if progress is None else lambda done, total: progress(f"{done:,} of {total:,} characters")

@@ -33,6 +33,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.given import GivenConfig
 from tui_gru.engine.sampling import Draw, Sample
+from tui_gru.engine.tokens import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 
 if TYPE_CHECKING:
@@ -227,10 +228,13 @@ class _Reader:
         arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary
         index, y_hat = arrays["index"].tolist(), arrays.get("y_hat", np.empty((0, len(vocabulary))))
         fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
-        self._require(fit and [vocabulary.find(char) for char in chars] == index and -1 not in index, "samples")
-        self._require(bool(fact["primer"]) and set(fact["primer"]) <= set(vocabulary), "samples")
+        known = index_of(vocabulary)
+        self._require(fit and [known.get(char, -1) for char in chars] == index and -1 not in index, "samples")
+        primer = as_text(fact["primer"], vocabulary)
+        self._require(bool(primer) and set(primer) <= known.keys(), "samples")
         draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
-        return Sample(fact["primer"], fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"))
+        between = separator(vocabulary)
+        return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
 
     def _prove(self, beginning: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""

@@ -28,6 +28,7 @@ from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment
+from tui_gru.engine.tokens import as_text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -280,7 +281,7 @@ def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:
         "sampler": sample.sampler,
         "temperature": sample.temperature,
         "seed": int(sample.seed),
-        "chars": "".join(draw.char for draw in sample.draws),
+        "chars": as_text((draw.char for draw in sample.draws), sample.primer),
         "uniforms": [draw.uniform for draw in sample.draws],
         "tick": sample.tick,
     }

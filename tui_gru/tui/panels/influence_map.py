@@ -16,7 +16,7 @@ from tui_gru.debugger.analysis.influence import Influence, Reach
 from tui_gru.debugger.analysis.unrolled import Wide
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.characters import fitting, folded, written_char
+from tui_gru.tui.characters import fitting, folded, one_cell
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
@@ -102,17 +102,16 @@ class InfluenceMap(Overlay):
     def _text(self, palette: Palette, width: int) -> Iterator[Row]:
         """Lines of characters, tenths of the largest influence under each: a colour alone says nothing."""
         found, parts = self.influence, self._parts()
-        signs = [written_char(char, palette.glyphs) for char in found.text]
+        signs = [one_cell(char, palette.glyphs) for char in found.text]
         for first in range(0, len(signs), max(width, 1)):
             chars, tenths = [], []
             for i in range(first, min(first + max(width, 1), len(signs))):
-                sign = signs[i] if cell_len(signs[i]) == 1 else "?"
                 style = palette.unit(float(parts[i]))
                 if i > found.at and not found.backwards:
                     style = palette.blank
                 elif i == found.at:
                     style = style + Style(bold=True, underline=True)
-                chars.append(Segment(sign, style))
+                chars.append(Segment(signs[i], style))
                 tenth = min(int(10 * parts[i]), 9)
                 tenths.append(str(tenth) if tenth else " ")
             yield tuple(chars)

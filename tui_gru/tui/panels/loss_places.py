@@ -86,7 +86,8 @@ class LossPlaces(ListOverlay):
         found += [Line(row) for row in self._bars(palette, shares, width)]
         found += [Line(()), self._line("hardest places", palette.strong)]
         for entry, place in enumerate(self._hardest):
-            before, char, after = (visible_text(part, palette.glyphs) for part in context(self._losses.text, place.at, 20, 12))
+            around = context(self._losses.text, place.at, 20, 12)
+            before, char, after = (visible_text(part, palette.glyphs) for part in (around[0], (around[1],), around[2]))
             row = (
                 Segment(f"{place.value:7.3f}  ", palette.plain),
                 Segment(" " * (20 - cell_len(before)) + before, palette.plain),

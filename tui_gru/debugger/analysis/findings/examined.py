@@ -19,6 +19,7 @@ from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array
 
 if TYPE_CHECKING:
@@ -42,7 +43,7 @@ class Examined:
         timeline: Timeline,
         moment: Moment,
         samples: Sequence[Sample] = (),
-        held_out: str = "",
+        held_out: Text = "",
         monitor: Monitor | None = None,
     ) -> None:
         self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
@@ -157,7 +158,7 @@ class Examined:
     def text_of(self, batch: int, row: int) -> str:
         """What a row of a batch reads."""
         ids = self.record(batch).ids(self.program.input)[:, row]
-        return "".join(self.config.vocabulary[i] for i in ids)
+        return self.config.as_string(picked(ids, self.config.vocabulary))
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -27,6 +27,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.tokens import Text, counted, separator
 
 POINTS = 300  # of a curve: each is the mean of so many batches as it takes
 TEXT = 20_000  # characters that units are read over
@@ -43,7 +44,7 @@ def gather(
     samples: Sequence[Sample] = (),
     *,
     title: str,
-    held_out: str = "",
+    held_out: Text = "",
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -60,7 +61,7 @@ def gather(
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text
     say("reading the text")
     activity, read = _read(program, moment, text[:TEXT])
-    notes = tuple(_notes(activity)) if activity is not None else ()
+    notes = tuple(_notes(activity, config)) if activity is not None else ()
     say("drawing samples")
     return Report(
         title=title,
@@ -74,7 +75,9 @@ def gather(
         text=activity.text[:SHOWN] if activity is not None else "",
         values=activity.values[:SHOWN, [note.unit for note in notes]].T if activity is not None else np.empty((0, 0)),
         classes=tuple(sorted((s for s in read.by_class() if s.count), key=lambda s: -s.share)) if read is not None else (),
-        hardest=tuple((context(read.text, place.at), place.value) for place in read.hardest(HARDEST, apart=20)) if read else (),
+        hardest=tuple((_around(read.text, place.at, config), place.value) for place in read.hardest(HARDEST, apart=20))
+        if read
+        else (),
         samples=tuple(_samples(timeline, moment, len(losses))),
     )
 
@@ -85,7 +88,7 @@ def said(words: str) -> str:
 
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:
-    yield "text", f"{len(config.text):,} characters, of {config.vocab_size} kinds"
+    yield "text", f"{len(config.text):,} {counted(config.vocabulary)}s, of {config.vocab_size} kinds"
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name not in ("text", "vocabulary", "cell_text") and value not in ("", False):
@@ -111,7 +114,7 @@ def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
         yield end, float(piece.mean())
 
 
-def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None, Losses | None]:
+def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, Losses | None]:
     """The text read with the weights of now; nothing by weights that are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
@@ -120,13 +123,19 @@ def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None,
     return of_text(state, found, text), loss_places.of_text(found, program, text) if loss and len(text) > 1 else None
 
 
-def _notes(activity: Activity) -> Iterator[UnitNote]:
+def _around(text: Text, at: int, config: Config) -> tuple[str, str, str]:
+    before, char, after = context(text, at)
+    blank = separator(config.vocabulary)
+    return config.as_string(before) + blank, char, blank + config.as_string(after)
+
+
+def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
     """Of some units, those that go most with a class first."""
     found = activity.goes_with(CLASSES.values())
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
         pick = activity.most if found[unit].r >= 0 else activity.least
-        places = tuple(context(activity.text, place.at) for place in pick(unit, PLACES))
+        places = tuple(_around(activity.text, place.at, config) for place in pick(unit, PLACES))
         yield UnitNote(unit, str(found[unit].what), found[unit].r, places)
 
 
@@ -137,7 +146,7 @@ def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[s
         weights = moment.weights if batch == count else timeline.record(batch).before
         words = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
         try:
-            yield words, sample(config, weights, config.text[:2], LENGTH, temperature=0).text
+            yield words, sample(config, weights, config.as_string(config.text[:2]), LENGTH, temperature=0).text
         except TuiGruError as error:
             yield words, f"no sample: {error}"
             return

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.analysis.loss_places import Share
+from tui_gru.engine.tokens import Text
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Report:
     findings: tuple[Finding, ...]
     units: tuple[UnitNote, ...]
     name: str
-    text: str
+    text: Text
     values: NDArray[np.floating]
     classes: tuple[Share, ...]
     hardest: tuple[tuple[tuple[str, str, str], float], ...]

@@ -150,7 +150,7 @@ def as_markdown(report: Report) -> str:
         ]
         out += [*_rows(("unit", "goes with", "strongest after"), rows), ""]
         width = max(len(f"unit {note.unit + 1}") for note in report.units)
-        out += [f"    {'':{width}} {''.join(map(said, report.text))}"]
+        out += [f"    {'':{width}} {''.join(said(char[:1]) for char in report.text)}"]
         for note, values in zip(report.units, report.values, strict=True):
             out.append(f"    {f'unit {note.unit + 1}':>{width}} {_blocks(values.tolist())}")
         out.append("")
