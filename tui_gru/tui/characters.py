@@ -35,6 +35,16 @@ def visible_text(chars: Iterable[str], glyphs: Glyphs) -> str:
     return (" " if any(len(token) > 1 for token in tokens) else "").join(written_char(token, glyphs) for token in tokens)
 
 
+def in_context(text: Text, at: int, before: int, after: int, glyphs: Glyphs) -> tuple[str, str, str]:
+    """A character with so many before it and after it; of longer tokens a third as many, with blanks between them."""
+    if not isinstance(text, str):
+        before, after = before // 3, after // 3
+    blank = "" if isinstance(text, str) else " "
+    around = text[max(at - before, 0) : at], text[at + 1 : at + 1 + after]
+    left, right = (blank.join(written_char(char, glyphs) for char in part) for part in around)
+    return left + blank, written_char(text[at], glyphs), blank + right
+
+
 @lru_cache(maxsize=32)
 def widest(chars: Text) -> int:
     """The cells that the widest of these characters takes as a sign, or of these tokens, cut to `TOKEN_CELLS`."""

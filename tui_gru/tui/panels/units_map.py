@@ -14,12 +14,12 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui_gru.debugger.analysis.activity import Activity, Correlated, context, over_row
+from tui_gru.debugger.analysis.activity import Activity, Correlated, over_row
 from tui_gru.debugger.analysis.classes import CharacterClass
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.weights import Array
-from tui_gru.tui.characters import cut, fitting, one_cell, visible_text
+from tui_gru.tui.characters import cut, fitting, in_context, one_cell
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import LEVELS, Palette
@@ -211,8 +211,7 @@ class UnitsMap(Overlay):
         yield Segment(said, palette.dim)
         room = width - len(said)
         for at in places if self.activity.text else ():
-            before, char, after = context(self.activity.text, at, 10, 6)
-            parts = [visible_text(part, palette.glyphs) for part in (before, (char,), after)]
+            parts = in_context(self.activity.text, at, 10, 6, palette.glyphs)
             used = sum(map(cell_len, parts)) + 3
             if used > room:
                 return
