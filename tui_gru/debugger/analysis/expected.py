@@ -30,6 +30,8 @@ class Expected:
     def sentence(self) -> str:
         """What was found, in a line."""
         words = "the output is the expected one" if self.agrees else "the output is not the expected one"
+        if self.tolerance > max(TOLERANCES[dtype] for dtype in ("float32", "float64")):
+            words += f" to {self.tolerance:g} of its largest number, the tolerance of half precision"
         worst = int(np.argmax(self.whole.over_time)) + 1 if self.whole.over_time is not None and len(self.whole.over_time) else 1
         return (
             f"{words}: off by {self.one_step.worst:.1e} one step at a time, by {self.whole.worst:.1e} from end to end (t {worst})"
