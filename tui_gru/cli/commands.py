@@ -15,6 +15,7 @@ from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
 from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, whole_number
+from tui_gru.cli.options import output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
@@ -45,9 +46,6 @@ def memory_size(value: str | int) -> int:
     return int(float(match[1]) * 2 ** {"k": 10, "m": 20, "g": 30}[match[2].lower() or "m"])
 
 
-theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
-
-
 @click.group(
     invoke_without_command=True,
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
@@ -65,13 +63,7 @@ Options of the model may stand before a subcommand or after it.""",
 )
 @model_options
 @click.option("--learn/--no-learn", default=False, help="End each batch with backward and update; default no.")
-@theme_option
-@click.option(
-    "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
-)
-@click.option(
-    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
-)
+@screen_options
 @click.option("--session", metavar="NAME|PATH", help="Go on with a session, or begin one of this name; last: the newest.")
 @click.option("--copy", is_flag=True, help="Go on in a copy of the session, and leave it as it is.")
 @click.option("--record/--no-record", default=True, help="Record a session without a name, too; the newest 20 stay. Default yes.")
@@ -186,14 +178,7 @@ Examples:
 )
 @click.option("--learn/--no-learn", default=True, help="End each batch with backward and update; default yes.")
 @click.option("--format", "kind", type=click.Choice(["json", "npz"]), default="json", help="What to write; default json.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(allow_dash=True),
-    default=STANDARD_OUTPUT,
-    metavar="FILE",
-    help="Where; default: standard output.",
-)
+@output_option("Where; default: standard output.")
 def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, model: str | None, **numbers: Any) -> None:
     """Train a fresh model and write down every number the debugger would show."""
     config = chosen_config() if model is None else config_of(model, **numbers, **for_a_file("reset"))
@@ -261,14 +246,7 @@ Examples:
   tui-gru report run.gru -o run.html""",
 )
 @click.argument("session", metavar="NAME|PATH|RUN")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(allow_dash=True),
-    default=STANDARD_OUTPUT,
-    metavar="FILE",
-    help="Where, ending with .html, .svg or .md; default: Markdown to standard output.",
-)
+@output_option("Where, ending with .html, .svg or .md; default: Markdown to standard output.")
 @click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tui_gru.cli.model import read_text_file
+from tui_gru.cli.options import Command, screen_options
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.errors import TuiGruError
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from tui_gru.engine.config import Config
     from tui_gru.interop.findings import Findings
     from tui_gru.interop.found import FoundGRU
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 _CONVENTION = (
@@ -131,13 +130,7 @@ Examples:
 @number_options
 @going_on_options
 @convention_options
-@click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
-@click.option(
-    "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
-)
-@click.option(
-    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
-)
+@screen_options
 def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
     """Step through a trained GRU on your own inputs: its gates and states, line by line, in the file's own convention.
 
