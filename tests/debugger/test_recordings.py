@@ -288,3 +288,17 @@ def test_a_saved_session_says_that_its_recording_has_moved_or_changed(run, tmp_p
         assert "\n" not in str(caught.value)
     shard.write_bytes(whole)
     assert Session.open(path).steps == (0, 4, 8, 12, 16, 20)
+
+
+def test_outputs_that_are_all_tiny_are_those_that_were_recorded(tmp_path):
+    """Where z is nearly 1, the rounding of 1 − z is large beside the output."""
+    torch.manual_seed(0)
+    gru = nn.GRU(IN, H)
+    with torch.no_grad():
+        gru.bias_ih_l0[H : 2 * H] = 13.0
+    trained(tmp_path / "run", steps=2, every=1, model=gru)
+    s = Session.open(tmp_path / "run")
+    s.step("batch")
+    assert s.expected.one_step.largest < 1e-4
+    assert s.expected.one_step.error > s.expected.tolerance
+    assert s.expected.agrees
