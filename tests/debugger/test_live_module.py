@@ -144,10 +144,10 @@ def test_the_gradient_from_outside_is_a_line_of_its_own(model):
     assert s.position.line.target == "dout_given_l1"
     outside = s.value("dout_given_l1", t=2)
     assert outside.shape == (B, 10)
-    assert s.explain("dout_given_l1", (0, 1), t=2).expansion.note == "what came back from outside: your head and loss"
+    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "what came back from outside: your head and loss"
     s.seek(s.end)
     node = s.explain("dh_l1", (0, 1), t=2)
-    assert abs(node.expansion.combined - node.value) < 1e-9
+    assert abs(node.derivation.combined - node.value) < 1e-9
     what = s.what_if("dout_given_l1", (0, 1), 0.5, t=2)
     assert any(difference.name == "dUz_l0" for difference in what.differences)
     s.seek("e1 b1 t1")
@@ -202,13 +202,13 @@ def test_several_grus_are_named(tmp_path):
     tui_gru.debug(pair, optimizer, screen=False)
     loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
     optimizer.step()
-    with pytest.raises(TuiGruError, match="no GRU 'c' was called since the last time"):
+    with pytest.raises(TuiGruError, match="no GRU 'c' was called since the last call of debug"):
         tui_gru.debug(pair, optimizer, screen=False, name="c")
     loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
     s = tui_gru.debug(pair, optimizer, screen=False, name="a")
     assert s.config.hidden_size == 4
     assert "Captured besides: b; name= shows one of them." in s.notice
-    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last time"):
+    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
         tui_gru.debug(pair, optimizer, screen=False)
     forget(pair)
 

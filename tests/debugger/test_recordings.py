@@ -115,7 +115,7 @@ def test_training_on_is_refused_with_the_reason(run):
     for verb in (s.sgd, lambda: setattr(s, "learning_rate", 0.1)):
         with pytest.raises(TuiGruError, match="this is a recording"):
             verb()
-    assert s.explain("Wz", (0, 0)).expansion.note == "a weight of run.gru at step 0"
+    assert s.explain("Wz", (0, 0)).derivation.note == "a weight of run.gru at step 0"
 
 
 def test_steps_of_other_lengths_and_rows_are_made_alike(tmp_path):
@@ -279,7 +279,7 @@ def test_a_saved_session_says_that_its_recording_has_moved_or_changed(run, tmp_p
     for change, words in (
         (lambda: shard.write_bytes(whole.replace(b"every", b"other")), "step 8 of its recording .* has changed"),
         (lambda: shard.write_bytes(whole[:-4]), "step 8 of its recording .* has changed"),
-        (lambda: shard.write_bytes(b"short"), "no safetensors file"),
+        (lambda: shard.write_bytes(b"short"), "safetensors file"),
         (shard.unlink, "step 8 of its recording .* was deleted"),
     ):
         change()

@@ -78,7 +78,7 @@ def test_a_token_of_the_text_is_changed(session):
     assert session.branch == "main"
     session.step("epoch")
     assert session.snapshot().corpus.text[6] == "dog"
-    with pytest.raises(TuiGruError, match=r"a token of the text must be one of the vocabulary .*, not 'cow'"):
+    with pytest.raises(TuiGruError, match=r"a token of the text must be in the vocabulary .*, not 'cow'"):
         session.edit("text", (0,), "cow")
 
 

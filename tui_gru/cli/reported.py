@@ -1,4 +1,4 @@
-"""What `tui-gru report` writes."""
+"""The output of `tui-gru report`."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tui_gru.interop.recording.folder import holds_a_recording
 
 
 def reported(name: str, output: str, held_out: Path | None) -> bytes:
-    """The report of a session, by its name or its file, or of all of a recording, by its folder, in the format that `output` ends
-    with. Neither is changed."""
+    """The report of a session, given by name or file, or of a recording, given by its folder, in the format of the suffix of
+    `output`. Changes neither."""
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
-        raise TuiGruError(f"a report is {', '.join(WRITERS)}, and {output} would say otherwise; name it report.html", option="o")
+        raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output} has another suffix; name it report.html", option="o")
     path = Path(name) if holds_a_recording(Path(name)) else found(name)
     if path is None:
         raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists those there are")

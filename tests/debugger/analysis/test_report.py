@@ -15,8 +15,8 @@ from tests.interop.recording.runs import trained
 from tests.test_cli_mistakes import assert_one_line
 from tui_gru import Session
 from tui_gru.cli.program import main
-from tui_gru.debugger.analysis.findings.finding import digits
 from tui_gru.debugger.analysis.report.written import WRITERS, as_html, as_markdown, as_svg
+from tui_gru.engine.numbers import rounded
 from tui_gru.interop.recording import open_recording
 
 TEXT = 'He said "no <b>tags</b> & `ticks` | bars". ' * 12
@@ -70,7 +70,7 @@ def test_a_long_curve_is_of_means(tutorial):
 @pytest.mark.parametrize("write", WRITERS.values())
 def test_the_tutorials_story_is_told_by_its_findings(tutorial, write):
     written = write(tutorial.report("Math"))
-    for words in ("the sampler never feeds back its choice", "Matttttttttt", "MathMathMath", "fed-back", "rows do not go on"):
+    for words in ("the sampler does not feed back its characters", "Matttttttttt", "MathMathMath", "fed-back", "rows do not go on"):
         assert words in written
 
 
@@ -148,7 +148,7 @@ def test_a_recording(run, tmp_path, suffix):
     for source, place in ((run, "step 20"), (saved, "step 8")):
         assert main(["report", str(source), "-o", str(out)]) == 0
         written = out.read_text()
-        for words in (place, "6, from step 0 to step 20; 15 others were not kept", digits(losses[0]), digits(losses[-1])):
+        for words in (place, "6, from step 0 to step 20; 15 others were not kept", rounded(losses[0]), rounded(losses[-1])):
             assert words in written
         for words in ("the output is the expected one", "p.grad is the derived gradient"):
             assert words in written

@@ -1,4 +1,4 @@
-"""The output of a batch beside the one that its owner computed: whether they agree, and how a difference grows over time."""
+"""Compares the output of a batch with an expected output, and how the difference grows over time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ SMALL = 1e-2
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """`one_step` has each output computed from the expected state before it, so that rounding does not add up; `whole` runs from
-    the first state to the end. Each has the two outputs, the largest difference, and that of every timestep, `over_time`."""
+    """`one_step` computes each output from the expected state before it, so that rounding does not accumulate; `whole` runs from
+    the first state to the end. Each has both outputs, the largest difference, and that of every timestep, `over_time` (T)."""
 
     one_step: Difference
     whole: Difference
@@ -25,15 +25,15 @@ class Expected:
 
     @property
     def agrees(self) -> bool:
-        """Whether the outputs are the same but for rounding, one step at a time.
+        """Whether the outputs agree up to rounding, one step at a time.
 
-        Relative to the largest output, or to `SMALL` where all are smaller: 1 − z is rounded as a number of size 1.
+        The tolerance is relative to the largest output, but at least to `SMALL`: the rounding error of 1 − z does not depend on h.
         """
         return self.one_step.worst <= self.tolerance * max(self.one_step.largest, SMALL)
 
     @property
     def sentence(self) -> str:
-        """What was found, in a line."""
+        """The result in one line."""
         words = "the output is the expected one" if self.agrees else "the output is not the expected one"
         if self.tolerance > max(TOLERANCES[dtype] for dtype in ("float32", "float64")):
             words += f" to {self.tolerance:g} of its largest number, the tolerance of half precision"
@@ -43,7 +43,7 @@ class Expected:
         )
 
     def table(self) -> str:
-        """The largest difference at every timestep, a line each: one step at a time, and from end to end."""
+        """A table of the largest difference at each timestep: one step at a time, and from end to end."""
         assert self.one_step.over_time is not None
         assert self.whole.over_time is not None
         pairs = zip(self.one_step.over_time, self.whole.over_time, strict=True)
@@ -52,7 +52,7 @@ class Expected:
 
 
 def expected_of(record: BatchRecord, batch: GivenBatch) -> Expected | None:
-    """The comparison of a computed batch; None where its output is not known from elsewhere."""
+    """The comparison for a computed batch; None if it has no expected output."""
     if batch.expected is None:
         return None
     live = batch.inputs.get(LIVE)

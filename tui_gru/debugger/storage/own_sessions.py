@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.storage import facts, session_file
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionMissingError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
@@ -107,4 +107,4 @@ def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
 
 def _place(config: Config, tick: int) -> str:
     at = position_of(program_of(config), tick)
-    return f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}"
+    return in_words(at.epoch, at.batch, at.t)

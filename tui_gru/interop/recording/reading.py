@@ -1,4 +1,4 @@
-"""Reads a recording: which steps were kept, by which ranks, and what is in them. It may still be written; it is never changed."""
+"""Reads a recording: its kept steps, their ranks and their contents. It can still be growing; reading never changes it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tui_gru.engine.numbers import gib
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
@@ -51,7 +52,7 @@ class Recording:
         return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
 
     def is_complete(self, number: int) -> bool:
-        """Whether all ranks kept a step, so that its gradients can be derived. Raises `RecordingError` where none did."""
+        """Whether all ranks kept a step, so that its gradients can be derived. Raises `RecordingError` if none did."""
         return len(self._kept(number).ranks) == self.ranks
 
     def load(self, number: int, rank: int | None = None) -> CapturedStep:
@@ -148,7 +149,7 @@ def _load(path: Path) -> CapturedStep:
 
     size = path.stat().st_size
     if size > machine_memory() // 2:
-        raise ModelFileError(f"it has {size / 2**30:,.1f} GiB, more than half of this machine's memory; open it on a larger one")
+        raise ModelFileError(f"it has {gib(size)}, more than half of this machine's memory; open it on a larger one")
     about, tensors = read_shard(path)
     step = decoded(tensors, about)
     if shard_name(step.number, step.rank) != path.name:

@@ -10,11 +10,11 @@ from rich.segment import Segment
 
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.engine.weights import Array
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.given_sequence import expected_output
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bars
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.refs import Cell, Ref

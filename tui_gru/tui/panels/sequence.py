@@ -12,6 +12,7 @@ from rich.style import Style
 from textual.geometry import Region, Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.tokens import Text
 from tui_gru.tui.characters import visible_text, widest, written_char
@@ -19,7 +20,6 @@ from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
 from tui_gru.tui.widgets.refs import Cell, Ref
 from tui_gru.tui.widgets.written import kept

@@ -1,4 +1,4 @@
-"""What a report says, gathered from a session: configuration, curve, findings, units, where the loss is made, samples."""
+"""Gathers the data of a report from a session: configuration, curve, findings, units, sources of the loss, and samples."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.activity import Activity, context, of_text
 from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
 from tui_gru.debugger.analysis.classes import CLASSES
-from tui_gru.debugger.analysis.findings.finding import digits
 from tui_gru.debugger.analysis.findings.table import find
 from tui_gru.debugger.analysis.loss_places import Losses
 from tui_gru.debugger.analysis.reading import read_text
@@ -21,15 +20,17 @@ from tui_gru.debugger.analysis.report.report import Report, UnitNote
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, sample
 from tui_gru.engine.tokens import Text, counted, separator
 
-POINTS = 300  # of a curve: each is the mean of so many batches as it takes
+POINTS = 300  # of a curve; each is the mean of equally many batches
 TEXT = 20_000  # characters that units are read over
 UNITS, PLACES, SHOWN = 12, 4, 96  # units that are shown, places of each, and characters of the heat map
 HARDEST = 6  # characters
@@ -48,7 +49,7 @@ def gather(
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Everything that a report says of a run up to a moment.
+    """The data of a report of a run up to a moment.
 
     `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError`.
     """
@@ -83,7 +84,7 @@ def gather(
 
 
 def said(words: str) -> str:
-    """A text as it can stand in a line."""
+    """A text on one line."""
     return "".join(map(printable, words))
 
 
@@ -98,13 +99,13 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
 
 def _facts(moment: Moment, losses: Rows) -> Iterator[tuple[str, str]]:
     at = moment.position
-    yield "place", f"epoch {at.epoch + 1:,}, batch {at.batch + 1:,}"
+    yield "place", in_words(at.epoch, at.batch)
     yield "batches run", f"{len(losses):,}"
     if len(losses):
         last = float(losses[-moment.program.num_batches :].mean())
-        yield "first loss", f"{digits(losses[0])} nats"
-        yield "loss of the last epoch", f"{digits(last)} nats, {digits(bits(last))} bits a character"
-        yield "perplexity", digits(perplexity(last))
+        yield "first loss", f"{rounded(losses[0])} nats"
+        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a character"
+        yield "perplexity", rounded(perplexity(last))
 
 
 def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
@@ -115,7 +116,7 @@ def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
 
 
 def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, Losses | None]:
-    """The text read with the weights of now; nothing by weights that are not finite."""
+    """The text read with the current weights; empty if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
     state, loss = program.main_state, program.loss_names.row
@@ -130,7 +131,7 @@ def _around(text: Text, at: int, config: Config) -> tuple[str, str, str]:
 
 
 def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
-    """Of some units, those that go most with a class first."""
+    """Units, sorted by their correlation with a class."""
     found = activity.goes_with(CLASSES.values())
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
@@ -140,7 +141,7 @@ def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
 
 
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
-    """The likeliest characters after the text's first two, with the weights of several moments up to now."""
+    """The most likely characters after the text's first two, with the weights of several moments."""
     config = timeline.program.config
     for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
         weights = moment.weights if batch == count else timeline.record(batch).before

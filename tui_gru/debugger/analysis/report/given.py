@@ -8,13 +8,14 @@ from collections.abc import Iterator
 import numpy as np
 
 from tui_gru.debugger.analysis.expected import expected_of
-from tui_gru.debugger.analysis.findings.finding import Finding, counted, digits
+from tui_gru.debugger.analysis.findings.finding import Finding, counted
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.given import Given
+from tui_gru.engine.numbers import rounded
 
 
 def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> Report:
@@ -61,11 +62,11 @@ def _facts(given: Given, batch: int, losses: Rows, norms: Rows) -> Iterator[tupl
     yield "place", given.places[batch] if given.places else "its only batch"
     finite = losses[np.isfinite(losses)]
     if len(finite):
-        yield "first loss", digits(finite[0])
-        yield "last loss", digits(finite[-1])
+        yield "first loss", rounded(finite[0])
+        yield "last loss", rounded(finite[-1])
     if len(norms) and np.isfinite(norms).any():
         largest = int(np.nanargmax(np.where(np.isfinite(norms), norms, -math.inf)))
-        yield "largest gradient norm", digits(norms[largest]) + (f" in step {given.steps[largest]:,}" if given.steps else "")
+        yield "largest gradient norm", rounded(norms[largest]) + (f" in step {given.steps[largest]:,}" if given.steps else "")
     bad = ~np.isfinite(losses)
     if bad.any():
         yield "losses that are not finite", counted(int(bad.sum()), "step" if given.steps else "batch")
