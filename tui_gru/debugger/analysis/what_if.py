@@ -5,8 +5,10 @@ The run is not changed: a copy of the batch is computed from the line after the 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -44,6 +46,25 @@ class Difference:
     def change(self) -> float:
         return self.after - self.before
 
+    @property
+    def size(self) -> float:
+        """How large the change is; infinite where a number has become none, or the other way round."""
+        return abs(self.change) if math.isfinite(self.change) else math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is predicted for a row (from 0) at timestep `t` (from 0): the probabilities (V,) as they are and as they would be.
+
+    `target` is the class that should be predicted, as an index.
+    """
+
+    row: int
+    t: int
+    target: int
+    before: Array
+    after: Array
+
 
 @dataclass(frozen=True, eq=False)
 class WhatIf:
@@ -67,6 +88,39 @@ class WhatIf:
     def losses(self) -> tuple[float, float]:
         """The loss as it is and as it would be."""
         return self.now.record.loss, self.then.record.loss
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """The prediction whose target changes most in probability; None where the model predicts no classes, or none changes."""
+        program = self.now.program
+        name = program.loss_names.prediction
+        if not program.target or not name or program.names[name].axes != ("B", "V"):
+            return None
+        before, after = (
+            np.stack([np.asarray(moment.value(name, t)) for t in range(program.seq_length)]) for moment in (self.now, self.then)
+        )
+        changes: list[tuple[float, int, int, int]] = []
+        for t in range(program.seq_length):
+            for row, char in enumerate(self.now.value("target", t)):
+                target = program.config.vocabulary.index(char)
+                change = abs(float(after[t, row, target]) - float(before[t, row, target]))
+                changes.append((change if np.isfinite(change) else np.inf, -t, -row, target))
+        change, t, row, target = max(changes)
+        return Prediction(-row, -t, target, before[-t, -row], after[-t, -row]) if change > 0 else None
+
+    @property
+    def most_changed(self) -> tuple[Difference, ...]:
+        """The differences by their size, the largest first, of each name only the largest; what ceases to be a number first."""
+        largest: dict[str, Difference] = {}
+        for each in sorted(self.differences, key=lambda each: -each.size):
+            largest.setdefault(each.name, each)
+        return tuple(largest.values())
+
+    def nudged(self, steps: int) -> float:
+        """The value a number of steps away, a step being a round part (a tenth to a fiftieth) of the values before and now."""
+        largest = max((abs(x) for x in (self.was, self.value) if np.isfinite(x)), default=0.0) or 0.5
+        power = math.floor(math.log10(largest))
+        return round(self.value + steps * 2 * 10.0 ** (power - 1), max(3 - power, 0) + 1)
 
     @property
     def first_order(self) -> float | None:
