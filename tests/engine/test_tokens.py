@@ -121,3 +121,13 @@ def test_what_is_sampled_after_must_be_tokens(session):
     for primer, message in (("the cow", "no token of the vocabulary begins at character 5"), (" ", "the primer is empty")):
         with pytest.raises(TuiGruError, match=message):
             session.sample(primer)
+
+
+def test_branches_are_compared_by_tokens(session):
+    session.step("epoch", 3)
+    session.seek("e2 b1 t1")
+    session.edit("bz", (0,), 3.0)
+    session.step("epoch", 2)
+    apart = session.apart("main")
+    assert apart.samples.primer[:2] == ("the", "cat")
+    assert set(apart.samples.mine) <= set(WORDS)
