@@ -19,7 +19,8 @@ from tui_gru.engine.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
-from tui_gru.interop.recomputing.comparing import TOLERANCES, tolerance_of
+from tui_gru.interop.opening.remarks import remarks
+from tui_gru.interop.recomputing.comparing import tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
 from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, torch_gradients, weights_of
 from tui_gru.interop.recomputing.records import recompute
@@ -150,6 +151,9 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
     return recorded
 
 
+_NAMES = ("p.", "h0 ")  # which begin a sentence as they are
+
+
 def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     """What is to be said of a step: how p.grad comes from the derived gradients, and what people stumble over."""
     calls = [call for _, own in steps for call in own]
@@ -157,13 +161,12 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     said = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     said += [f"{note.sentence}." for note in notes]
-    for dtype in sorted({call.dtype for call in calls} & {"float16", "bfloat16"}):
-        said.append(f"It computed in {dtype}, so its outputs agree to about {TOLERANCES[dtype]:g} of the largest only.")
+    said += remarks(calls)
     if len(calls) > len(steps):
         said.append(f"The rows are those of {len(calls) // len(steps)} calls of it in this step.")
     if len(steps) > 1:
         said.append(f"The rows are those of {len(steps)} ranks.")
-    return " ".join(sentence[0].upper() + sentence[1:] if not sentence.startswith("p.") else sentence for sentence in said)
+    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in said)
 
 
 def _derived(call: GRUCall) -> Mapping[str, Array]:
