@@ -174,3 +174,15 @@ def acts_for_ever(folder):
             act_for_ever(Path(folder) / f"{int(line)}.tui-gru", int(line))
         os.waitpid(child, 0)
         print("gone", flush=True)
+
+
+def assert_every_level_leads_through_and_back(session, *levels):
+    """Steps of each level lead from the beginning to the end, and back through the same places."""
+    for level in levels:
+        session.seek(0)
+        places = [session.position]
+        while session.position != session.end:
+            places.append(session.step(level))
+        assert places == sorted(set(places)), level
+        for place in reversed(places[:-1]):
+            assert session.step(level, -1) == place, level

@@ -73,7 +73,7 @@ FACTS = [
     ("run", put("epochs", to="3")), ("run", put("history_memory", to=-1)), ("run", put("config", "hidden_size", to="2")),
     ("run", put("config", "hidden_size", to=3)), ("run", put("config", "hidden_size", to=10**15)),
     ("run", put("config", "seq_length", to=10**15)), ("run", put("config", "vocabulary", to="hatMM")),
-    ("run", put("config", "vocabulary", to=["h", "a", "t", "M"])), ("run", put("config", "learning_rate", to=-1)),
+    ("run", put("config", "vocabulary", to=["h", "a", "t", ["M"]])), ("run", put("config", "learning_rate", to=-1)),
     ("run", put("config", "learning_rate", to="0.1")), ("run", put("config", "dtype", to="object")),
     ("run", put("config", "colour", to="red")), ("run", put("config", to=[])),
     ("run", put("config", "cell", to="nope")), ("run", put("config", "cell", to=EVIL)), ("run", put("config", "cell", to=7)),

@@ -139,7 +139,7 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None
     """How to take the values of a name at all timesteps, (T, …); None for what has none of each timestep."""
     program, named = like.program, like.program.names[name]
     if named.kind is Kind.CHARACTER:
-        letters, inputs = np.array(list(like.vocabulary)), program.model.page.inputs
+        letters, inputs = np.array(tuple(like.vocabulary)), program.model.page.inputs
         source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
         return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":

@@ -14,6 +14,7 @@ from tui_gru.debugger.timeline.moment import frozen
 from tui_gru.engine import arguments
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text, cut, index_of
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence
     from tui_gru.debugger.analysis.loss_places import Losses
-    from tui_gru.debugger.analysis.report.gathered import Report
+    from tui_gru.debugger.analysis.report.report import Report
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
@@ -138,10 +139,10 @@ class Questions:
         """The mistakes that the run shows up to the position."""
         from tui_gru.debugger.analysis.findings.table import find
 
-        run, held_out = self._run, self._held_out(held_out)
+        run, unseen = self._run, self._held_out(held_out)
         found = find(
             run.timeline, run.moment, run.state.samples,
-            held_out=held_out, monitor=self._stop_if_asked, progress=self._between_parts(progress),
+            held_out=unseen, monitor=self._stop_if_asked, progress=self._between_parts(progress),
         )  # fmt: skip
         self._found = (run.timeline, found)
         return found
@@ -150,10 +151,10 @@ class Questions:
         """Everything that a report says of the run up to the position."""
         from tui_gru.debugger.analysis.report.gathered import gather
 
-        run, held_out = self._run, self._held_out(held_out)
+        run, unseen = self._run, self._held_out(held_out)
         return gather(
             run.timeline, run.moment, run.state.samples,
-            title=title, held_out=held_out, monitor=self._stop_if_asked, progress=self._between_parts(progress),
+            title=title, held_out=unseen, monitor=self._stop_if_asked, progress=self._between_parts(progress),
         )  # fmt: skip
 
     def units(self, name: str, row: int | None, text: str | None, progress: Progress | None) -> Activity:
@@ -163,33 +164,33 @@ class Questions:
         name = arguments.text("a name", name) or self._run.program.main_state
         if row is not None:
             return activity.over_row(self._run.moment, name, row)
-        text = self._corpus.text if text is None else arguments.text("the text", text, option="text")
-        return activity.of_text(name, self._read(text, name, progress), text)
+        read = self._corpus.text if text is None else self._tokens(text)
+        return activity.of_text(name, self._read(read, name, progress), read)
 
     def influence(self, row: int, t: int | None, character: str | None, back: int | None, occlusion: bool) -> Influence:
         """What the prediction of a row after timestep `t` depends on: every earlier input."""
         from tui_gru.debugger.analysis.influence import BACK, influence
 
         run, config = self._run, self._run.state.config
-        chosen = None if character is None else config.vocabulary.find(arguments.text("the character", character))
-        if chosen is not None and (len(character or "") != 1 or chosen < 0):
+        known = index_of(config.vocabulary)
+        chosen = None if character is None else known.get(arguments.text("the character", character))
+        if character is not None and chosen is None:
             raise TuiGruError(f"{character!r} is no character of the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
         back = BACK if back is None else back
         stop = run.interrupts.asked
         return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
 
-    def losses(self, text: str | None, progress: Progress | None) -> Losses:
+    def losses(self, text: Text | None, progress: Progress | None) -> Losses:
         """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""
         from tui_gru.debugger.analysis import loss_places
 
         if text is None:
             return loss_places.of_batch(self._run.moment, self._corpus)
-        text = arguments.text("the text", text, option="text")
-        name = self._run.program.loss_names.row
+        read, name = self._tokens(text), self._run.program.loss_names.row
         if not name:
             raise TuiGruError("this model has no loss of each character, so it cannot be shown where the loss is made")
-        return loss_places.of_text(self._read(text, name, progress), self._run.program, text)
+        return loss_places.of_text(self._read(read, name, progress), self._run.program, read)
 
     # Arguments
 
@@ -202,10 +203,11 @@ class Questions:
         if arguments.text("a name", name) not in names:
             raise TuiGruError(unknown_name(name, names).replace("value", "parameter"))
 
-    def _held_out(self, text: str) -> str:
+    def _held_out(self, given: str) -> Text:
         config = self._run.state.config
-        text = arguments.text("the text that was held out", text, option="held_out")
-        strange = next((char for char in text if char not in config.vocabulary), "")
+        given = arguments.text("the text that was held out", given, option="held_out")
+        text, allowed = cut(given, config.vocabulary, "held_out"), frozenset(config.vocabulary)
+        strange = next((char for char in text if char not in allowed), "")
         if strange:
             known = config.shown_vocabulary
             raise TuiGruError(
@@ -220,7 +222,11 @@ class Questions:
             raise TuiGruError("this run reads numbers, so there is no text to look at")
         return corpus
 
-    def _read(self, text: str, name: str, progress: Progress | None) -> dict[str, Array]:
+    def _tokens(self, text: Text) -> Text:
+        vocabulary = self._run.state.config.vocabulary
+        return text if isinstance(text, tuple) else cut(arguments.text("the text", text, option="text"), vocabulary)
+
+    def _read(self, text: Text, name: str, progress: Progress | None) -> dict[str, Array]:
         from tui_gru.debugger.analysis.reading import read_text
 
         run = self._run

@@ -36,13 +36,14 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence
     from tui_gru.debugger.analysis.loss_places import Losses
-    from tui_gru.debugger.analysis.report.gathered import Report
+    from tui_gru.debugger.analysis.report.report import Report
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.storage.store import FilePath
     from tui_gru.debugger.timeline.anchor import Anchor
     from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.tokens import Text
 
 HISTORY_MEMORY = 256 * 2**20
 RECORDING_MEMORY = 64 * 2**20  # any of its steps is computed again from what was recorded
@@ -640,7 +641,7 @@ class Session:
         """
         return self._questions.influence(row, t, character, back, occlusion)
 
-    def losses(self, *, text: str | None = None, progress: Progress | None = None) -> Losses:
+    def losses(self, *, text: Text | None = None, progress: Progress | None = None) -> Losses:
         """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""
         return self._questions.losses(text, progress)
 

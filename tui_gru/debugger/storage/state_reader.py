@@ -34,6 +34,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.given import GivenConfig
 from tui_gru.engine.sampling import Draw, Sample
+from tui_gru.engine.tokens import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ class _Reader:
     def __init__(self, file: SessionFile) -> None:
         self._file = file
         run = self._fact("run", facts.RUN)
-        self._config = self._given(run["given"]) if "given" in run else Config.of(**run["config"])
+        self._config = self._config_of(run)
         self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
         self._memory = Memory(self._config, run["history_memory"])
         self._program = program_of(self._config)
@@ -86,8 +87,12 @@ class _Reader:
         )
         return state, unreadable
 
-    def _given(self, fact: dict[str, Any]) -> Config:
-        return GivenConfig.of_given(given_of(fact, self._array(KEY)))
+    def _config_of(self, run: dict[str, Any]) -> Config:
+        if "recording" in run:
+            from tui_gru.interop.opening.recorded import recognised_run  # late: few sessions are on one
+
+            return GivenConfig.of_given(recognised_run(run["recording"]))
+        return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
 
     def _fact(self, key: str, check: Check) -> Any:
         return facts.read(self._file, key, check)
@@ -131,7 +136,8 @@ class _Reader:
         number, newest = fact
         timeline = Timeline(self._segment(number), self._memory)
         reached = (timeline.computed + 1) * self._program.ticks
-        self._require(timeline.last.start <= newest <= reached, "how far a branch has come")
+        there = self._config.given is None or timeline.computed < self._config.num_batches
+        self._require(there and timeline.last.start <= newest <= reached, "how far a branch has come")
         return Branch(timeline, newest)
 
     def _segment(self, number: int) -> Segment:
@@ -225,10 +231,13 @@ class _Reader:
         arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary
         index, y_hat = arrays["index"].tolist(), arrays.get("y_hat", np.empty((0, len(vocabulary))))
         fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
-        self._require(fit and [vocabulary.find(char) for char in chars] == index and -1 not in index, "samples")
-        self._require(bool(fact["primer"]) and set(fact["primer"]) <= set(vocabulary), "samples")
+        known = index_of(vocabulary)
+        self._require(fit and [known.get(char, -1) for char in chars] == index and -1 not in index, "samples")
+        primer = as_text(fact["primer"], vocabulary)
+        self._require(bool(primer) and set(primer) <= known.keys(), "samples")
         draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
-        return Sample(fact["primer"], fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"))
+        between = separator(vocabulary)
+        return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
 
     def _prove(self, beginning: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""

@@ -25,10 +25,11 @@ from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage import kept
 from tui_gru.debugger.storage.encoding import pack, to_json
-from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of
+from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment
+from tui_gru.engine.tokens import as_text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -113,7 +114,9 @@ class StateWriter:
             "machine": this_machine(),
             "first_batch": fingerprint(timeline.beginning.record(0)[1]),
         }
-        if given is not None:
+        if given is not None and given.identity is not None:
+            run["recording"] = dict(given.identity())
+        elif given is not None:
             run["given"] = fact_of(given)
             file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
         file.put_fact("run", to_json(run))
@@ -130,6 +133,8 @@ class StateWriter:
             "undone": len(branches.undone),
             "counted": self._counted,
         }
+        if state.config.given is not None:
+            here["place"] = place_of(state)
         if changed or here != self._here:
             self.written = min(max(now(), self.written + 1), LATEST)
             self._put(file, "here", {**here, "written": self.written})
@@ -279,7 +284,7 @@ def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:
         "sampler": sample.sampler,
         "temperature": sample.temperature,
         "seed": int(sample.seed),
-        "chars": "".join(draw.char for draw in sample.draws),
+        "chars": as_text((draw.char for draw in sample.draws), sample.primer),
         "uniforms": [draw.uniform for draw in sample.draws],
         "tick": sample.tick,
     }

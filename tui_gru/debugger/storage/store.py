@@ -117,7 +117,6 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
     `opened` is the file that the session was read from: over it nothing is written that would undo what another wrote there
     meanwhile. Returns the same as of now.
     """
-    _check_is_no_recording(state)
     real = _real(path)
     _make_folder(real)
     writer = StateWriter(max(_newest(real), opened[1] if opened else 0))
@@ -128,12 +127,6 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
 
     session_file.replace(real, fill)
     return (real, writer.written) if opened is not None and opened[0] == real else opened
-
-
-def _check_is_no_recording(state: State) -> None:
-    """Raise `SessionFileError` for a recording, whose steps a session file does not hold."""
-    if (given := state.config.given) is not None and given.steps:
-        raise UnwritableSessionError(f"a session on a recording cannot be saved: its steps are in {given.origin}; open that again")
 
 
 def _check_unchanged(path: Path, file: SessionFile | None, opened: Origin | None) -> None:
@@ -201,7 +194,6 @@ class RecordedFile:
 
         Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere.
         """
-        _check_is_no_recording(state)
         at = _real(path)
 
         def given(old: SessionFile | None) -> Opened:

@@ -14,6 +14,7 @@ from textual.geometry import Size
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.tokens import Text
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, fits, sheet
@@ -141,7 +142,7 @@ class ParameterMatrix(MatrixView):
         return f"{self.parameter}, {' → '.join(said_all)}"
 
 
-def _short(axis: str, i: int, vocabulary: str) -> str:
+def _short(axis: str, i: int, vocabulary: Text) -> str:
     if axis == "character":
         return shown_char(vocabulary[i]) if vocabulary else f"token {i}"
     return f"{axis} {i + 1}"

@@ -212,7 +212,7 @@ class MainScreen(
     @property
     def config_primer(self) -> str:
         """What is sampled after: the text's first two characters."""
-        return self.snapshot.corpus.text[:2]
+        return self.snapshot.config.as_string(self.snapshot.corpus.text[:2])
 
     def set_theme(self, name: str) -> None:
         self.app.theme = checked_theme(self.app, name)
