@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -26,7 +26,7 @@ class GivenBatch:
     one-hot input. `states` are the first states, one behind the other, flat. `outside` (T, B, ·) is the gradient of the model's
     output, and `flows` has that of each last state (B, ·), both None where none came. What its owner computed, None where that is
     not known: `expected` (T, B, ·), the output, which may be off by `tolerance`, relative to the largest; `loss`; and `recorded`,
-    the gradients that the optimizer used. `said` is what there is to say of how those came about.
+    the gradients that the optimizer used, with its `settings`. `said` is what there is to say of how those came about.
     """
 
     weights: Weights
@@ -38,6 +38,7 @@ class GivenBatch:
     loss: float = math.nan
     tolerance: float | None = None
     recorded: Weights | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
     said: Callable[[], str] = str
 
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.analysis.expected import Expected, expected_of
+from tui_gru.debugger.analysis.porting import Fit, Port
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import Number
@@ -116,6 +118,25 @@ class Examined:
             return {
                 state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
             }
+
+    @cached_property
+    def expected(self) -> Expected | None:
+        """The output of the batch at the position beside the one that its owner computed, where they differ."""
+        given = self.config.given
+        if given is None:
+            return None
+        number = self.moment.position.number
+        found = expected_of(self.record(number), given.batches[number])
+        return None if found is None or found.agrees else found
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """How else the numbers of a GRU from elsewhere would have to be read to give the expected output."""
+        given = self.config.given
+        if given is None or self.expected is None:
+            return None
+        port = Port.of(given, self.moment.position.number)
+        return None if port is None else port.fit(self.expected.tolerance)
 
     # Words
 
