@@ -146,6 +146,21 @@ def recorded(*, corrected: bool, first: int = 0) -> Session:
     return session
 
 
+def padded_in_a_script(*, masked: bool) -> Session:
+    """A recording of rows that were filled up with zeros and not packed; the loss is of the rows alone, or of the padding, too."""
+    folder = Path(tempfile.mkdtemp(dir=_folder.name)) / "run.gru"
+    gru, there = module(), torch.tensor(np.arange(T)[:, None] < LENGTHS)[..., None]
+    optimizer = torch.optim.SGD(gru.parameters(), 0.1)
+    with tui_gru.record(folder, gru, optimizer, every=1) as recorder:
+        out = gru(inputs() * there)[0]
+        ((out - 0.3).pow(2) * (there if masked else 1)).mean().backward()
+        optimizer.step()
+        recorder.step()
+    session = Session.open(folder)
+    session.step("batch")
+    return session
+
+
 def _learn(gru: nn.GRU, optimizer: Adam) -> None:
     optimizer.zero_grad()
     (gru(inputs())[0] - 0.3).pow(2).mean().backward()

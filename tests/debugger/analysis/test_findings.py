@@ -12,8 +12,9 @@ import torch
 
 from tests.debugger.analysis import ported_models as ported
 from tests.debugger.models import parametrize
+from tests.interop.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.soak.healthy import block
-from tui_gru import Session
+from tui_gru import Session, record
 from tui_gru.debugger.analysis.findings.table import TABLE
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
@@ -279,6 +280,8 @@ MISTAKES = {
     "both directions": (lambda: ported.reading(ported.module(bidirectional=True), reset="before"), {"reset-mixed-up"}),
     "filled up with zeros": (ported.padded_with_zeros, {"padding-moves-the-state"}),
     "zeros that are inputs": (lambda: ported.padded_with_zeros(within=True), set()),
+    "padding that is learned from": (lambda: ported.padded_in_a_script(masked=False), {"padding-moves-the-state"}),
+    "padding that the loss leaves out": (lambda: ported.padded_in_a_script(masked=True), set()),
     "Adam that has begun before": (lambda: ported.recorded(corrected=False, first=3), set()),
     "a stack that is right": (lambda: ported.reading(ported.module(num_layers=2, bidirectional=True)), set()),
 }
@@ -302,5 +305,22 @@ def test_a_model_is_right_in_its_own_convention_and_what_differs_is_found_in_ano
     y = torch.tensor(np.array([own.value("h", t=t) for t in range(ported.T)]))
     assert ported.opened(ported.module(), y, reset=reset, z=z, gate=gate).findings() == ()
     there = {each.cure for each in ported.opened(ported.module(), y, reset="after", z="keeps").findings()}
-    cures = {f"--reset {reset}", f"--z {z}, or negate Wz, Uz and the biases of z", f"--gate {gate}"}
+    cures = {f"--reset {reset}", f"--z {z}, or negate all weights and biases of z", f"--gate {gate}"}
     assert there == {cure for cure in cures if not {"after", "keeps,", "sigmoid"} & set(cure.split())}
+
+
+@pytest.mark.parametrize("script", [each for each in SCRIPTS if each is not dropout_of_everything], ids=lambda each: each.__name__)
+def test_nothing_is_found_in_a_recording_of_a_healthy_script(script, tmp_path):
+    torch.manual_seed(1)
+    recorders = []
+
+    def begin(module, optimizer, **options):
+        recorders.append(record(tmp_path / "run.gru", module, optimizer, every=1, **options))
+        return recorders[0]
+
+    script(begin)
+    recorders[0].close()
+    session = Session.open(tmp_path / "run.gru")
+    while session.position != session.end:
+        session.step("batch")
+        assert session.findings() == ()

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.expected import Expected, expected_of
-from tui_gru.debugger.analysis.porting import Fit, Port
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import Number
@@ -22,6 +21,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array
+from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample

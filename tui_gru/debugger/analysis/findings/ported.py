@@ -172,14 +172,14 @@ def gates_mixed_up(x: Examined) -> Iterator[Finding]:
 
 
 def reset_mixed_up(x: Examined) -> Iterator[Finding]:
-    """The reset gate multiplies the state before its product with Uh, or the product after it."""
+    """The reset gate multiplies the state before its product with U, or the product after it."""
     fit = x.fit
     if fit is not None and fit.differs("reset"):
         after = fit.way.convention.reset == "after"
         yield from _about(
             x,
             "reset-mixed-up",
-            f"the reset gate belongs {'after' if after else 'before'} the product with Uh",
+            f"the reset gate belongs {'after' if after else 'before'} the product with U",
             "Cho et al. (2014) take r ⊙ hₜ₋₁ before the product, torch and Keras the product first, since that is faster. The "
             "weights have the same shapes, and do not fit the other equation.",
             f"--reset {fit.way.convention.reset}",
@@ -198,7 +198,7 @@ def z_flipped(x: Examined) -> Iterator[Finding]:
             f"the update gate is the other way round: z near 1 {'takes the candidate' if takes else 'keeps the old state'}",
             "Papers and programs disagree on which of the two z multiplies. Read the other way, a unit forgets just when it should "
             "remember.",
-            f"--z {fit.way.convention.z}, or negate Wz, Uz and the biases of z",
+            f"--z {fit.way.convention.z}, or negate all weights and biases of z",
             f"with z that {fit.way.convention.z}",
         )
 
@@ -264,9 +264,9 @@ def biases_merged(x: Examined) -> Iterator[Finding]:
         x,
         "biases-merged",
         "the two biases of the candidate were merged into one" + ("" if here else " by the other program"),
-        "With the reset gate after the product, r multiplies hₜ₋₁ Uh and the bias beside it, and not the one beside x Wh. Their "
+        "With the reset gate after the product, r multiplies hₜ₋₁ U and the bias beside it, and not the one beside x W. Their "
         "sum is the same thing only where r is 1; for z and r it always is.",
-        "keep bias_hh of the candidate inside the brackets: tanh(x Wh + bh + r ⊙ (hₜ₋₁ Uh + bhn))",
+        "keep bias_hh of the candidate inside the brackets: tanh(x W + bias_ih + r ⊙ (hₜ₋₁ U + bias_hh))",
         "with two biases of the same sum, one inside and one outside" if here else "with their sum outside",
     )
 
