@@ -15,7 +15,7 @@ from tui_gru.engine.errors import TuiGruError
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
     from tui_gru.debugger.analysis.findings.finding import Finding
-    from tui_gru.debugger.analysis.influence import Influence
+    from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.debugger.analysis.loss_places import Losses
     from tui_gru.debugger.analysis.report.gathered import Report
     from tui_gru.debugger.analysis.summaries import Summary
@@ -158,6 +158,17 @@ class Explaining(Travelling):
         back = BACK if back is None else back
         stop = self._interrupted.is_set
         return influence(self._timeline, self._moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
+
+    def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
+        """What every row of the batch has to do with the prediction of one after timestep `t` (0-based; default: the position's).
+
+        By gradient of each, and by leaving all others out together. Other rows have 0 in a model that keeps its rows apart. Raises
+        `TuiGruError`.
+        """
+        from tui_gru.debugger.analysis.influence import influence_of_rows
+
+        t = self.position.t if t is None else t
+        return influence_of_rows(self._moment, t, row, each=False, stop=self._interrupted.is_set)
 
     def losses(self, *, text: str | None = None, progress: Progress | None = None) -> Losses:
         """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""

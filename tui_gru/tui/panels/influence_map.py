@@ -9,10 +9,10 @@ import numpy as np
 from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.debugger.analysis.influence import Influence, Reach
+from tui_gru.debugger.analysis.influence import Influence, Reach, RowInfluence
 from tui_gru.debugger.analysis.unrolled import Wide
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
@@ -23,7 +23,7 @@ from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.overlay import Overlay, hidden
 from tui_gru.tui.widgets.refs import Ref
 
 _MEASURES = ("gradient", "occlusion")
@@ -33,14 +33,14 @@ class InfluenceMap(Overlay):
     """Of one prediction; left and right go to the one before and after, up and down to another row."""
 
     ASKING = frozenset({"move", "choose"})
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left", "move(0, -1)", "Timestep before", show=False),
-        Binding("right", "move(0, 1)", "Next timestep", show=False),
-        Binding("up", "move(-1, 0)", "Row before", show=False),
-        Binding("down", "move(1, 0)", "Next row", show=False),
-        Binding("tab", "measure", "Gradient or occlusion", show=False),
-        Binding("enter", "choose", "Explain", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = hidden(
+        ("left", "move(0, -1)", "Timestep before"),
+        ("right", "move(0, 1)", "Next timestep"),
+        ("up", "move(-1, 0)", "Row before"),
+        ("down", "move(1, 0)", "Next row"),
+        ("tab", "measure", "Gradient or occlusion"),
+        ("enter", "choose", "Explain"),
+    )
 
     class Asked(Message):
         """Another prediction of this batch is to be looked at: of `row` after timestep `t`, 0-based."""
@@ -49,9 +49,9 @@ class InfluenceMap(Overlay):
             super().__init__()
             self.row, self.t = row, t
 
-    def __init__(self, influence: Influence) -> None:
+    def __init__(self, influence: Influence, rows: RowInfluence) -> None:
         super().__init__()
-        self.influence = influence
+        self.influence, self.rows = influence, rows
         self.measure = _MEASURES[0]
         self._snapshot: Snapshot | None = None
 
@@ -59,9 +59,9 @@ class InfluenceMap(Overlay):
         self._snapshot = snapshot
         self._changed()
 
-    def turn_to(self, influence: Influence) -> None:
+    def turn_to(self, influence: Influence, rows: RowInfluence) -> None:
         """Show another prediction."""
-        self.influence = influence
+        self.influence, self.rows = influence, rows
         self._changed()
 
     @property
@@ -80,6 +80,7 @@ class InfluenceMap(Overlay):
         rows.append(())
         for measure in _MEASURES:
             rows += self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)
+        rows += self._other_rows(palette, width)
         rows.append(())
         rows += self._states(palette, width)
         return clip(palette, from_rows(rows), width, len(rows))
@@ -129,6 +130,16 @@ class InfluenceMap(Overlay):
             return f"it does not fall under a tenth of its largest within {many}"
         beyond = [f"{steps} back: {part:.2f}" for steps, part in reach.beyond[:3]]
         return f"falls under a tenth of its largest after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
+
+    def _other_rows(self, palette: Palette, width: int) -> Iterator[Row]:
+        """What the other rows of the batch have to do with it: nothing, in a model that keeps its rows apart."""
+        if len(self.rows.gradient) < 2:
+            return
+        gradient = float(np.delete(self.rows.gradient, self.rows.row).max())
+        words = f"the other rows: by gradient {gradient:.3g}, by occlusion {abs(self.rows.together):.3g}"
+        good = self.rows.others == 0
+        for line in folded(words if good else f"{words}; they should be 0: rows know of each other", width):
+            yield (Segment(transliterate(line, palette.glyphs), palette.dim if good else palette.warning),)
 
     def _states(self, palette: Palette, width: int) -> Iterator[Row]:
         """The norm of the gradient with respect to each state after each input, as columns: under the characters, where those take
