@@ -69,6 +69,7 @@ class MatrixView(Panel):
         self.near_zero_shown, self.sorted_by = True, ""
         self._captioned = ""
         self._summary: Summary | None = None
+        self._widest_name: int | None = None
         self._orders: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)  # of rows and columns, by size
         self._rank = 0  # among the largest entries, of that gone to last
 
@@ -88,7 +89,7 @@ class MatrixView(Panel):
         `scale`: the |x| with the strongest colour, by default the array's largest, rounded up. `fresh`: just computed.
         `row`: singled out, the others turn quiet. `limits`: of a value that can be saturated.
         """
-        self.limits, self._summary = limits, None
+        self.limits, self._summary, self._widest_name = limits, None, None
         self.values = None if values is None else np.atleast_2d(values)
         if self.values is not None:
             self.shape = (self.values.shape[0], self.values.shape[1])
@@ -155,7 +156,19 @@ class MatrixView(Panel):
         """How the array is drawn: as its numbers, as a heat map, or, where there is no room for its rows, by its histogram."""
         if self.as_numbers:
             return "numbers"
-        return "map" if self.content_size.height >= _LEAST_MAP else "strips"
+        return "map" if self.content_size.height >= _LEAST_MAP or not self._framed else "strips"
+
+    @property
+    def _framed(self) -> bool:
+        """Whether a heat map has a frame: where all of it has room without one only, it has none."""
+        (rows, columns), (width, height) = self.shape, self.content_size
+        bare = rows <= height and CELL * columns <= width
+        return not bare or (rows + _HEAD <= height and height >= _LEAST_MAP and self._label_width + CELL * columns <= width)
+
+    @property
+    def _head(self) -> int:
+        """Rows that stay above a heat map."""
+        return _HEAD if self._framed else 0
 
     @property
     def summary(self) -> Summary | None:
@@ -171,11 +184,16 @@ class MatrixView(Panel):
 
     @property
     def _gutter(self) -> int:
-        """Cells before a heat map, for the names of its rows."""
-        rows = self.shape[0]
-        if rows < 2:
-            return 0
-        return max(cell_len(self.name_row(row)) for row in range(rows)) + 1
+        """Cells that stay before a heat map."""
+        return self._label_width if self._framed else 0
+
+    @property
+    def _label_width(self) -> int:
+        """Cells for the names of the rows, and a blank; 0 for a single row."""
+        if self._widest_name is None:
+            rows = self.shape[0]
+            self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
+        return self._widest_name
 
     def _ensure_built(self) -> None:
         form = self.form
@@ -190,10 +208,10 @@ class MatrixView(Panel):
         width, height = self.content_size
         wanted = Size(0, 0)
         if form == "map":
-            room = width - (self.styles.scrollbar_size_vertical if rows + _HEAD > height else 0)
+            room = width - (self.styles.scrollbar_size_vertical if rows + self._head > height else 0)
             wide = self._gutter + CELL * columns
             # Half an entry is never shown, so the last one may need to be scrolled a cell further.
-            wanted = Size(wide + CELL - 1 if wide > room else wide, rows + _HEAD)
+            wanted = Size(wide + CELL - 1 if wide > room else wide, rows + self._head)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
 
@@ -223,16 +241,16 @@ class MatrixView(Panel):
     def _map_line(self, y: int, width: int) -> Strip:
         from tui_gru.tui.widgets import heat_frame
 
-        if y == 0:
+        head, gutter = self._head, self._gutter
+        if head and y == 0:
             return heat_frame.summary_strip(self.palette, self.summary, self.kind, self._where, width)
-        gutter = self._gutter
         first = self.scroll_offset.x // CELL
         last = min(first + max(width - gutter, 0) // CELL, self.shape[1])
-        if y < _HEAD:
+        if y < head:
             names = [self.name_column(self._entry(1, place)) for place in range(first, last)]
             marked = self._place(1, self.cursor[1]) - first if self.has_focus else None
             return heat_frame.column_strip(self.palette, names, first, gutter, width, marked)
-        place = self.scroll_offset.y + y - _HEAD
+        place = self.scroll_offset.y + y - head
         if place >= self.shape[0]:
             return Strip.blank(width)
         row = self._entry(0, place)
@@ -374,7 +392,7 @@ class MatrixView(Panel):
         """Bring the entry under the cursor into view."""
         if self.form == "map":  # what stays above and before it takes room from what scrolls
             row, column = (self._place(axis, entry) for axis, entry in enumerate(self.cursor))
-            region = Region(CELL * column, row, self._gutter + 2 * CELL - 1, 1 + _HEAD)
+            region = Region(CELL * column, row, self._gutter + 2 * CELL - 1, 1 + self._head)
             self.scroll_to_region(region, animate=False, force=True)
 
     def _caption(self) -> None:
@@ -411,7 +429,7 @@ class MatrixView(Panel):
             self.cursor = (self._entry(0, row), self._entry(1, column))
 
     def action_page(self, direction: int) -> None:
-        self.action_move(direction * max(self.content_size.height - (1 if self.as_numbers else _HEAD), 1), 0)
+        self.action_move(direction * max(self.content_size.height - (1 if self.as_numbers else self._head), 1), 0)
 
     def action_edge(self, direction: int) -> None:
         self.action_move(0, direction * self.shape[1])
@@ -434,8 +452,8 @@ class MatrixView(Panel):
         compact = self._entry_form(self.content_size)
         if compact is not None:
             row, column = y, (x - 1) // (ENTRIES[self.kind, compact].width + 1)  # after the bracket
-        elif self.form == "map" and y >= _HEAD and x >= self._gutter:
-            row, column = y - _HEAD + self.scroll_offset.y, (x - self._gutter) // CELL + self.scroll_offset.x // CELL
+        elif self.form == "map" and y >= self._head and x >= self._gutter:
+            row, column = y - self._head + self.scroll_offset.y, (x - self._gutter) // CELL + self.scroll_offset.x // CELL
         else:
             return None
         inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]

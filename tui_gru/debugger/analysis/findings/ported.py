@@ -313,13 +313,13 @@ def adam_uncorrected(x: Examined) -> Iterator[Finding]:
     yield Finding(
         "adam-uncorrected",
         f"the first step of Adam is {digits(uncorrected)} times the learning rate: its means are not corrected",
-        "m and v begin at 0, so at first they are far too small, and √v more so than m. Divided by 1 − β1ⁿ and 1 − β2ⁿ the first "
-        "step is as long as the learning rate; without that the first steps are too long, when the gradient is least reliable.",
-        "divide m by 1 − β1ⁿ and v by 1 − β2ⁿ (torch.optim.Adam does), or let the learning rate rise slowly",
+        "m and v begin at 0, so at first they are far too small, and √v more so than m. With the correction the first step is as "
+        "long as the learning rate; without it the first steps are too long, when the gradient is least reliable.",
+        f"divide m by 1 − {beta_1:g}ⁿ and v by 1 − {beta_2:g}ⁿ (torch.optim.Adam does), or let the learning rate rise slowly",
         (
             Evidence(
                 f"{percent(share)} of the weights moved by {digits(float(np.median(lengths)))} learning rates in step 0, each "
-                f"against its gradient; (1 − β1) / √(1 − β2) = {digits(uncorrected)}, and 1 is right"
+                f"against its gradient; (1 − {beta_1:g}) / √(1 − {beta_2:g}) = {digits(uncorrected)}, and 1 is right"
             ),
             Evidence(
                 f"{x.written(name)}{list(index)} was {digits(float(first.weights[name][index]))}, and is {digits(value)} after it; "
