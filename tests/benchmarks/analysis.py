@@ -71,6 +71,7 @@ async def measure() -> None:
             while app.screen.running or app.screen.expecting:
                 await asyncio.sleep(0.02)
             await until_idle(pilot)
+            await pilot.pause()
             opened = time.process_time() - begun
             panel = app.screen.overlay
             redrawn = median(cpu(lambda panel=panel: redraw(panel)) for _ in range(ROUNDS))

@@ -31,9 +31,9 @@ def put_together(batches: int, limit: int) -> Session:
     session.learning = True
     epoch = session.program.num_batches
     session.step("batch", epoch)
-    history, budget = session._timeline.last.history, session._timeline.memory.budget
+    history, budget = session._timeline.last.checkpoints, session._timeline.memory.budget
     numbers = np.array([history.numbers(batch) for batch in range(epoch)])
-    begun = session._timeline.beginning.history.before(0)
+    begun = session._timeline.beginning.checkpoints.before(0)
     assert begun is not None
     while history.length < batches:
         first = history.length

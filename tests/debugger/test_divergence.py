@@ -28,7 +28,7 @@ def trained(**options):
 
 
 def checkpoints(session):
-    return [batch for batch, _ in timeline_of(session).last.history.after(0)]
+    return [batch for batch, _ in timeline_of(session).last.checkpoints.after(0)]
 
 
 def spacing(session):

@@ -139,10 +139,10 @@ def test_the_gradient_from_outside_is_a_line_of_its_own(model):
     assert s.position.line.target == "dout_given_l1"
     outside = s.value("dout_given_l1", t=2)
     assert outside.shape == (B, 10)
-    assert s.explain("dout_given_l1", (0, 1), t=2).expansion.note == "what came back from outside: your head and loss"
+    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "what came back from outside: your head and loss"
     s.seek(s.end)
     node = s.explain("dh_l1", (0, 1), t=2)
-    assert abs(node.expansion.combined - node.value) < 1e-9
+    assert abs(node.derivation.combined - node.value) < 1e-9
     what = s.what_if("dout_given_l1", (0, 1), 0.5, t=2)
     assert any(difference.name == "dUz_l0" for difference in what.differences)
     s.seek("e1 b1 t1")

@@ -352,7 +352,7 @@ def test_the_past_can_be_given_other_bounds(tmp_path):
         with closing(Session.open(tmp_path / "math.tui-gru", record=record, history_memory=20000)) as again:
             budget = again._timeline.memory.budget
             assert budget.limit == 20000
-            assert again._timeline.segments[-1].history.count < session._timeline.segments[-1].history.count
+            assert again._timeline.segments[-1].checkpoints.count < session._timeline.segments[-1].checkpoints.count
             again.seek("e20 b1 t1")
             session.seek("e20 b1 t1")
             assert (again.parameter("Wz") == session.parameter("Wz")).all()

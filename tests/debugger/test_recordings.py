@@ -123,7 +123,7 @@ def test_training_on_is_refused_with_the_reason(run, tmp_path):
             verb()
     with pytest.raises(TuiGruError, match="cannot be saved"):
         s.save(tmp_path / "s.tui-gru")
-    assert s.explain("Wz", (0, 0)).expansion.note == "a weight of run.gru at step 0"
+    assert s.explain("Wz", (0, 0)).derivation.note == "a weight of run.gru at step 0"
 
 
 def test_steps_of_other_lengths_and_rows_are_made_alike(tmp_path):

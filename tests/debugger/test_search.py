@@ -8,10 +8,10 @@ import pytest
 from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
-from tui_gru.debugger.checkpoints import records
+from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.expressions.conditions import ConditionError, compile_condition
 from tui_gru.debugger.program.position import position_of
-from tui_gru.debugger.search.columns import WholeBatch
+from tui_gru.debugger.search.columns import BatchColumns
 from tui_gru.debugger.search.probe import Probe
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
@@ -24,7 +24,7 @@ NAN = {"learning_rate": 3e38}
 
 def changed(model):
     """A run with changes within its batches, not all of which learn; and the same, stored."""
-    with patch.multiple(records, MOST=4):
+    with patch.multiple(record_cache, MOST=4):
         session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
     N, changes = session.program.ticks, []
 
@@ -51,7 +51,7 @@ def changed(model):
 
 def unchanged(model):
     """A run that learns from its beginning on; and the same, stored."""
-    with patch.multiple(records, MOST=4):
+    with patch.multiple(record_cache, MOST=4):
         session = Session(history_memory=0, **{"learning_rate": 0.3, **model})
     session.learning = True
     session.seek(BATCHES * session.program.ticks)
@@ -100,8 +100,8 @@ def test_whole_records_tell_what_places_tell(name, kind, source):
     for last in (False, True):
         for batch in range(last, BATCHES, 2):
             found = []
-            for plan in (WholeBatch.of, lambda *_: None):
-                with patch.object(WholeBatch, "of", plan):
+            for plan in (BatchColumns.of, lambda *_: None):
+                with patch.object(BatchColumns, "of", plan):
                     probe = Probe(condition, timeline, last=last)
                     found.append(probe.add(batch, timeline.record(batch)) or probe.settle())
             assert found[0] == found[1]

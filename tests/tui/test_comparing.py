@@ -12,6 +12,7 @@ from textual.content import Content
 from textual.pilot import Pilot
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine import numbers
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.commands import execute
 from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs
@@ -25,7 +26,6 @@ from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Overview
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.panel import Panel
 
 

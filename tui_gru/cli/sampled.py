@@ -8,6 +8,7 @@ from tui_gru.engine import sampling
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
+from tui_gru.engine.numbers import gib
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.engine.training import check_epochs, train
 
@@ -32,6 +33,6 @@ def _check_memory(config: Config, length: int) -> None:
     needed = length * (DRAW_BYTES + 8 * config.vocab_size)
     if needed > machine_memory() // 2:
         raise TuiGruError(
-            f"{length} characters would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; sample fewer",
+            f"{length} characters would take {gib(needed)}, more than half of this machine's memory; sample fewer",
             option="length",
         )

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -121,6 +122,16 @@ class BatchRecord:
         count, i = self.compiled.layout.count, names.index(target)
         return self.own_after.flat[i * count : (i + 1) * count]
 
+    def set_one_hot(self, name: str, chosen: NDArray[Any], t: int | slice = slice(None)) -> None:
+        """Set a one-hot input to the rows of the indices `chosen` (T, B), or (B) where `t` is one timestep."""
+        ids, rows = self.one_hot[name]
+        ids[t] = chosen
+        table = self.compiled.identity(rows.shape[-1])
+        if table is not None:
+            table.take(chosen, 0, rows[t], "clip")
+        else:
+            np.equal(chosen[..., None], np.arange(rows.shape[-1]), out=rows[t])
+
     # States
 
     def border(self, state: str, *, end: bool) -> Array:
@@ -221,14 +232,19 @@ class BatchRecord:
     @property
     def is_read(self) -> bool:
         """Whether someone else holds one of its arrays or weights, so that it must not be used again."""
+        if self._weights_counted() != self._references[-1]:  # the next batch begins with them: the most frequent reason first
+            return True
         return self._counted() != self._references
 
     def _counted(self) -> tuple[int, ...]:
         """How often its memory and its weights are held, without the views that those have cut for passes."""
-        itself = self.before is self.own_after  # of a record that has not been run
         block, *others = map(sys.getrefcount, self._watched)
         cut_views = self.own_after.cut_views + self.own_gradients.cut_views
-        return block - cut_views, *others, sys.getrefcount(self.own_after) - itself, sys.getrefcount(self.own_gradients)
+        return block - cut_views, *others, sys.getrefcount(self.own_gradients), self._weights_counted()
+
+    def _weights_counted(self) -> int:
+        itself = self.before is self.own_after  # of a record that has not been run
+        return sys.getrefcount(self.own_after) - itself
 
 
 class RecordPool:

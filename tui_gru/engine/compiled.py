@@ -18,6 +18,8 @@ from tui_gru.equations.errors import EquationError
 
 Pass = Callable[..., None]
 
+LARGEST_IDENTITY = 512  # rows: 1 MB in float32
+
 
 class Sizes(dict[str, int]):
     """How many entries each axis has; one of joined axes, H+H, as many as they have together."""
@@ -55,6 +57,7 @@ class Compiled:
         T, B = self.sizes["T"], self.sizes["B"]
         self._space["ones"] = np.ones(T * B, self.dtype)
         self.functions: dict[str, Function] = {}
+        self._identities: dict[int, Array] = {}
         self._compile(self._emission.function("forward", "forward"), self._emission.function("backward", "backward"))
 
     def _check_sizes(self) -> None:
@@ -103,6 +106,14 @@ class Compiled:
             cutter: Callable[[Array], tuple[Array, ...]] = self._space.get(f"{name}_{role}", _nothing)  # type: ignore[assignment]
             weights.views[key] = cutter(weights.flat)
             weights.cut_views += len(weights.views[key])
+
+    def identity(self, size: int) -> Array | None:
+        """An identity matrix to copy one-hot rows from, ten times as fast as to compare indices; None where it would be large."""
+        if size > LARGEST_IDENTITY:
+            return None
+        if size not in self._identities:
+            self._identities[size] = np.eye(size, dtype=self.dtype)
+        return self._identities[size]
 
     @cached_property
     def zero_in_earlier(self) -> frozenset[Operation]:

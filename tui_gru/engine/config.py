@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import gib
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiled import Compiled
@@ -316,7 +317,7 @@ def check_memory(config: Config) -> None:
     if needed > limit:
         option = "carry" if config.record_bytes <= limit else "hidden_size"
         raise TuiGruError(
-            f"this model would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; "
+            f"this model would take {gib(needed)}, more than half of this machine's memory; "
             "use a smaller hidden size, batch size or sequence length"
             + (", or another carry than notebook, which keeps a whole epoch" if records > 1 else ""),
             option=option,

@@ -24,7 +24,6 @@ class Corpus:
         self._contiguous = config.layout == "contiguous"
         self.inputs = self._cut(ids[:-1])  # (num_batches, T, B)
         self.targets = self._cut(ids[1:])  # (num_batches, T, B)
-        self._indices = np.arange(config.vocab_size)
 
     def _cut(self, ids: NDArray[np.intp]) -> NDArray[np.intp]:
         used = ids[: self.num_batches * self._rows * self._length]
@@ -39,9 +38,7 @@ class Corpus:
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
         """Put the characters of a batch of the epoch into a record, one-hot; of one timestep only where `t` is given."""
         for name, given in record.compiled.model.page.inputs.items():
-            ids, one_hot = record.one_hot[name]
-            ids[t] = chosen = (self.targets if given.target else self.inputs)[batch, t]
-            np.equal(chosen[..., None], self._indices, out=one_hot[t])
+            record.set_one_hot(name, (self.targets if given.target else self.inputs)[batch, t], t)
 
     def position_in_text(self, batch: int, t: int, row: int) -> int:
         """Where in the text the input character of this cell stands, 0-based; its target stands one further."""

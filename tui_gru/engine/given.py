@@ -142,9 +142,7 @@ class GivenCorpus:
         record.loss = given.loss
         for name, declared in self._inputs.items():
             if declared.one_hot:
-                ids, one_hot = record.one_hot[name]
-                ids[t] = chosen = given.inputs[name][t]
-                np.equal(chosen[..., None], np.arange(one_hot.shape[-1]), out=one_hot[t])
+                record.set_one_hot(name, given.inputs[name][t], t)
             else:
                 record.array(name)[t] = given.inputs[name][t]
         if self._outside:

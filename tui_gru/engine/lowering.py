@@ -16,6 +16,7 @@ from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Expression
 from tui_gru.equations.page import Line
 
+LEAST_TURNED = 8  # timesteps for which it pays to turn a matrix once
 _FUNCTIONS = {"tanh", "log", "exp", "sqrt"}
 
 
@@ -186,7 +187,7 @@ class Lowering:
             return self._made("outer", x, d, axes=(x.axes[-1], d.axes[-1]))
         if isinstance(right, e.Transpose):
             d, matrix = self._value(left), self._value(right.argument)
-            if self._on_cycle.intersection(left.names()):
+            if self._on_cycle.intersection(left.names()) and self._sizes["T"] >= LEAST_TURNED:
                 # In a loop BLAS takes half as long again with a matrix that lies the other way: turn it once.
                 turned = self._made("turn", matrix, axes=matrix.axes[::-1])
                 return self._made("dot", d, turned, axes=(*d.axes[:-1], turned.axes[1]))

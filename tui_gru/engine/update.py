@@ -115,8 +115,8 @@ class CompiledUpdate:
         plain = [f"    {code}" for line in self._code for code in line]
         guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
         self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
-        space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "dot")}
-        space |= {"total": np.add.reduce}
+        space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive")}
+        space |= {"dot": np.ndarray.dot, "total": np.add.reduce}
         self._run = _function(self.source, space)
         self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)
 

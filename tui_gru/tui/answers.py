@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tui_gru.debugger.program.naming import shown_char, spoken
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.widgets.numbers import exact
+from tui_gru.engine.numbers import exact
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Program
-    from tui_gru.debugger.timeline.journal import Action
+    from tui_gru.debugger.timeline.journal import JournalEntry
 
 
 def place(snapshot: Snapshot) -> str:
@@ -25,12 +26,12 @@ def place(snapshot: Snapshot) -> str:
     if at.offset == (program.ticks if snapshot.moment.learned else program.loss_tick):
         if at.batch + 1 == program.num_batches:
             return f"at the end of epoch {at.epoch + 1:,}: epoch {at.epoch + 2:,} begins with the next line"
-        return f"at the end of epoch {at.epoch + 1:,} · batch {at.batch + 1:,}: batch {at.batch + 2:,} begins with the next line"
-    t = "" if snapshot.timestep is None else f" · t {at.t + 1:,}"
-    return f"at epoch {at.epoch + 1:,} · batch {at.batch + 1:,}{t} · {at.phase}"
+        return f"at the end of {in_words(at.epoch, at.batch, between=' · ')}: batch {at.batch + 2:,} begins with the next line"
+    t = None if snapshot.timestep is None else at.t
+    return f"at {in_words(at.epoch, at.batch, t, at.phase, between=' · ')}"
 
 
-def change(action: Action, program: Program) -> str:
+def change(action: JournalEntry, program: Program) -> str:
     """A change in words: `Wz[“M”, unit 1] = 0.5`, `learning on`."""
     match action.kind:
         case "learning":

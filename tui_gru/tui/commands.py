@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.position import tick_of
 from tui_gru.debugger.program.typed import Reader, TypedError, is_number, shortened
 from tui_gru.engine.config import SAMPLERS
@@ -126,7 +126,7 @@ def _set(screen: MainScreen, rest: str) -> None:
 def _why(screen: MainScreen, rest: str) -> None:
     reader = Reader(rest, example(screen.session.program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
     name, index = reader.entry()
-    screen.ask(Number(name, index, reader.timestep(screen.snapshot.program.seq_length), screen.snapshot.position.tick))
+    screen.ask(ValueRef(name, index, reader.timestep(screen.snapshot.program.seq_length), screen.snapshot.position.tick))
 
 
 def _what_if(screen: MainScreen, rest: str) -> None:

@@ -50,7 +50,7 @@ def test_it_goes_on_to_predictions_and_the_loss(model):
     assert abs(s.loss - loss.item()) < 1e-6
     assert np.abs(s.value("logits", t=2) - logits[2].detach().numpy()).max() < 1e-6
     assert len(ids) == len(s.config.text)
-    assert s.explain("Uz_l0", (0, 1)).expansion.note == "a weight of the file that was opened"
+    assert s.explain("Uz_l0", (0, 1)).derivation.note == "a weight of the file that was opened"
 
 
 def test_it_is_trained_on_as_torch_trains_it(model):

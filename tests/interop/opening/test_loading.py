@@ -124,11 +124,11 @@ def test_conditions_breakpoints_and_derivations(encoder):
     assert s.continue_()
     assert (s.position.line.target, s.position.t) == ("h_l1", 0)
     node = s.explain("h_l1", (0, 1))
-    assert node.expansion.formula == "h_l1 = z_l1⊙hₜ₋₁_l1 + (1 − z_l1)⊙h̃_l1"
-    assert abs(node.expansion.combined - node.value) < 1e-6
-    assert s.explain("Wz_l0", (0, 1)).expansion.note == "a weight of model.pt"
-    assert s.explain("x", (0, 1), t=2).expansion.note == "x as it was given: your inputs"
-    assert s.explain("h_prev_l0", (0, 1), t=0).expansion.note == "h_l0 as the batch was given it: h0"
+    assert node.derivation.formula == "h_l1 = z_l1⊙hₜ₋₁_l1 + (1 − z_l1)⊙h̃_l1"
+    assert abs(node.derivation.combined - node.value) < 1e-6
+    assert s.explain("Wz_l0", (0, 1)).derivation.note == "a weight of model.pt"
+    assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: your inputs"
+    assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as the batch was given it: h0"
 
 
 def test_what_if_and_edits_stay_inside(encoder):
@@ -207,7 +207,7 @@ def test_arrays_may_be_files(encoder, tmp_path):
     np.save(tmp_path / "x.npy", x.numpy())
     s = tui_gru.load(path, inputs=tmp_path / "x.npy")
     assert_same(outputs(s), gru(x)[0])
-    assert s.explain("x", (0, 1), t=2).expansion.note == "x as it was given: x.npy"
+    assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: x.npy"
 
 
 def test_numbers_that_are_not_finite_are_shown(tmp_path):

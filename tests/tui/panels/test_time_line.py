@@ -8,7 +8,7 @@ import pytest
 from tests.tui.panels.conftest import tutorial
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.state.marks import Mark
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.remarkable import partings, remarkable
 from tui_gru.tui.panels.time_columns import loss_columns
@@ -31,8 +31,8 @@ def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **opt
         marks=tuple(Mark(letter, "main", (place + 1) * ticks) for place, letter in enumerate(marks) if letter != " "),
         hits=tuple(batch * ticks for batch in hits),
         forks=(
-            Fork("main", None, 0, snapshot.newest.tick, None),
-            *(Fork(name, "main", n * ticks, 10**9, None) for name, n in forks),
+            BranchInfo("main", None, 0, snapshot.newest.tick, None),
+            *(BranchInfo(name, "main", n * ticks, 10**9, None) for name, n in forks),
         ),
     )
 
@@ -45,7 +45,7 @@ def long_run(batches=20_000, here=9_000, **more):
     losses[batches // 3] = np.nan
     place = position_of(snapshot.program, here * ticks)
     marks = (Mark("a", "main", 2000 * ticks), Mark("b", "main", 12_000 * ticks), Mark("c", "another", 5000 * ticks))
-    forks = (Fork("main", None, 0, batches * ticks, 1.0), Fork("slower", "main", 15_000 * ticks, batches * ticks, 1.0))
+    forks = (BranchInfo("main", None, 0, batches * ticks, 1.0), BranchInfo("slower", "main", 15_000 * ticks, batches * ticks, 1.0))
     return replace(
         snapshot,
         losses=losses,
@@ -197,12 +197,12 @@ def test_marks_of_other_branches_are_here_in_the_past_that_is_shared():
 
 def test_a_branch_parts_where_it_or_the_present_one_has_left():
     forks = [
-        Fork("main", None, 0, 900, None),
-        Fork("a", "main", 100, 800, None),
-        Fork("b", "main", 500, 800, None),
-        Fork("aa", "a", 300, 700, None),
-        Fork("ab", "a", 60, 700, None),
-        Fork("ac", "aa", 300, 700, None),
+        BranchInfo("main", None, 0, 900, None),
+        BranchInfo("a", "main", 100, 800, None),
+        BranchInfo("b", "main", 500, 800, None),
+        BranchInfo("aa", "a", 300, 700, None),
+        BranchInfo("ab", "a", 60, 700, None),
+        BranchInfo("ac", "aa", 300, 700, None),
     ]
     assert dict(partings(forks, "main")) == {"a": 100, "b": 500, "aa": 100, "ab": 60, "ac": 100}
     assert dict(partings(forks, "aa")) == {"main": 100, "a": 300, "b": 100, "ab": 60, "ac": 300}

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from tui_gru.engine import numbers
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, Weights
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.refs import Ref
 
 

@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.debugger.analysis.checking import compared, place, scientific, severity
+from tui_gru.debugger.analysis.checking import compared, place, severity
+from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import scientific
 
 if TYPE_CHECKING:
     from tui_gru.engine.torch_reference import Comparison
@@ -18,7 +20,7 @@ LOOKAHEAD = 64  # batches: a search sees some (16 at most) beyond the place that
 
 
 @dataclass(frozen=True)
-class Tally:
+class CheckTotals:
     """How many batches have been checked, and the largest difference of all, at `place` of batch `batch` (through all epochs)."""
 
     batches: int = 0
@@ -26,10 +28,10 @@ class Tally:
     place: str = ""
     batch: int = -1
 
-    def with_batch(self, batch: int, worst: float, place: str) -> Tally:
+    def with_batch(self, batch: int, worst: float, place: str) -> CheckTotals:
         if worst <= self.worst and self.place:
-            return Tally(self.batches + 1, self.worst, self.place, self.batch)
-        return Tally(self.batches + 1, worst, place, batch)
+            return CheckTotals(self.batches + 1, self.worst, self.place, self.batch)
+        return CheckTotals(self.batches + 1, worst, place, batch)
 
 
 class CheckWatch:
@@ -39,7 +41,7 @@ class CheckWatch:
     was changed halfway is passed over; so are those in `done`, which have been checked before.
     """
 
-    def __init__(self, timeline: Timeline, first: int, last: int | None, tally: Tally, done: range = range(0)) -> None:
+    def __init__(self, timeline: Timeline, first: int, last: int | None, tally: CheckTotals, done: range = range(0)) -> None:
         self.problem, self.stopped_at = "", -1
         self._tally = tally
         self._ahead: dict[int, tuple[float, str]] = {}  # the largest difference of each of the newest batches, and where
@@ -70,7 +72,7 @@ class CheckWatch:
             self._stop(batch, max(wrong, key=severity))
         return bool(wrong)
 
-    def tally(self, tick: int) -> Tally:
+    def tally(self, tick: int) -> CheckTotals:
         """What has come of the batches that are finished by `tick`: a search sees some beyond the place that it finds."""
         tally = self._tally
         for batch in sorted(self._ahead):
@@ -96,9 +98,8 @@ class CheckWatch:
     def _stop(self, batch: int, worst: Comparison) -> None:
         program, self.stopped_at = self._timeline.program, batch
         name = program.writer.name(worst.name)
-        epoch, in_epoch = divmod(batch, program.num_batches)
         self.problem = (
-            f"stopped: batch {in_epoch + 1} of epoch {epoch + 1} does not agree with PyTorch: {name} differs by "
+            f"stopped: {batch_in_words(*divmod(batch, program.num_batches))} does not agree with PyTorch: {name} differs by "
             f"{scientific(worst.absolute)} at {place(worst, program)} ({worst.against})"
         )
 

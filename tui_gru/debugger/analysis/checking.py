@@ -20,6 +20,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
+from tui_gru.engine.numbers import scientific
 from tui_gru.engine.trainer import Trainer
 from tui_gru.equations.expression import Apply, Expression, Name
 
@@ -55,12 +56,6 @@ class Row:
     def worst(self) -> Comparison:
         """Of its comparisons the one that is furthest beyond what rounding explains, or nearest to it."""
         return max((c for c in (self.whole, self.slopes) if c is not None), key=severity)
-
-
-def scientific(x: float) -> str:
-    """`3.1e-8`; 0 is `0`."""
-    mantissa, _, exponent = f"{x:.1e}".partition("e")
-    return "0" if x == 0 else f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def severity(comparison: Comparison) -> float:
@@ -192,7 +187,7 @@ def compared(
     return [c for c in check_batch(record, earlier=earlier, entries=entries, seed=seed) if c.name in program.names]
 
 
-def take_up(timeline: Timeline, here: Moment) -> Check:
+def prepare_check(timeline: Timeline, here: Moment) -> Check:
     """The check of the batch that one is in, as it comes to its end."""
     number, begin = here.position.number, here.position.number * here.program.ticks
     trainer = timeline.segment_at(here.position.tick).trainer

@@ -13,6 +13,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.weights import Array
 
 GROWTH = 1000.0
@@ -99,18 +100,17 @@ class GrowthWatch:
         """What grew, from what to what, and at which timestep that began."""
         now = (record.loss, record.grad_norm, record.max_weight)[which]
         known = _largest(record) if which == _WEIGHT else known
-        grew = f"{_WHAT[which]} grew from {known:.3g} to {now:.3g}" if not math.isnan(known) else f"{_WHAT[which]} is {now:.3g}"
+        size = f"is {rounded(now)}" if math.isnan(known) else f"grew from {rounded(known)} to {rounded(now)}"
         courses = [*_states(self._program, record), *(_deltas(self._program, record) if which != _LOSS else ())]
         course = next((c for c in courses if c.growth >= GROWTH), None) or max(courses, key=lambda c: c.growth)
         if course.growth >= _NOTABLE:
             began = course.words
         elif which == _WEIGHT:
-            began = (
-                f"the update did it: the gradient's norm is {record.grad_norm:.3g}, the learning rate {record.learning_rate:.3g}"
-            )
+            norm, rate = rounded(record.grad_norm), rounded(record.learning_rate)
+            began = f"the update did it: the gradient's norm is {norm}, the learning rate {rate}"
         else:
-            began = f"nothing grows from timestep to timestep in it, whose largest weight was {_largest(record):.3g} at first"
-        return f"stopped here: {grew} in this batch; {began}"
+            began = f"nothing grows from timestep to timestep in it, whose largest weight was {rounded(_largest(record))} at first"
+        return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
 
 
 class _Course(NamedTuple):
@@ -134,7 +134,7 @@ class _Course(NamedTuple):
         peak, low = self.norms.index(max(self.norms)), self._low
         start = max(i for i in range(peak + 1) if self.norms[i] <= 2 * low)
         (first, was), (last, became) = ((self._timestep(i) + 1, self.norms[i]) for i in (start, peak))
-        return f"it began at t {first}, from where {self.name} grows from {was:.3g} to {became:.3g} at t {last}"
+        return f"it began at t {first}, from where {self.name} grows from {rounded(was)} to {rounded(became)} at t {last}"
 
     @property
     def _low(self) -> float:

@@ -20,6 +20,7 @@ from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
+from tui_gru.engine.numbers import gib
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
@@ -100,7 +101,7 @@ def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
     needed = count * sum(int(np.prod(shape)) for shape in shapes) * np.dtype(config.dtype).itemsize
     if needed > machine_memory() // 4:
         raise TuiGruError(
-            f"{', '.join(names)} after each of {count:,} characters would take {needed / 2**30:,.1f} GiB; give a part of the text",
+            f"{', '.join(names)} after each of {count:,} characters would take {gib(needed)}; give a part of the text",
             option="text",
         )
 

@@ -21,6 +21,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import same
 from tui_gru.engine.weights import Array
 
 
@@ -184,7 +185,7 @@ def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Itera
 
 
 def _difference(name: str, t: int | None, before: Array, after: Array) -> Difference | None:
-    differs = (before != after) & ~(np.isnan(before) & np.isnan(after))
+    differs = ~same(before, after)
     if not differs.any():
         return None
     with np.errstate(all="ignore"):

@@ -12,7 +12,7 @@ from tui_gru.debugger.breakpoints.triggers import Trigger
 from tui_gru.debugger.breakpoints.watching import last_computed, same
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.expressions.values import Array, UnevenSliceError
-from tui_gru.debugger.search.columns import Batch, WholeBatch
+from tui_gru.debugger.search.columns import BatchColumns, BatchView
 from tui_gru.debugger.search.probe import TOGETHER, BatchReader
 from tui_gru.debugger.state.tallies import Hits
 from tui_gru.debugger.timeline.moment import value_before
@@ -28,7 +28,7 @@ class HitFinder:
         assert reads is not None
         self._trigger, self._timeline = trigger, timeline
         self._reader = BatchReader(reads, trigger.ticks, timeline)
-        self._waiting: WholeBatch | None = None
+        self._waiting: BatchColumns | None = None
         self._numbers: list[int] = []
         self._taken: list[list[Array]] = []
         self._together = 1  # more and more, so that what is near is found soon
@@ -50,7 +50,7 @@ class HitFinder:
             found.append(self._one_by_one(batch, record, previous))
         elif whole.ticks.size:
             self._numbers.append(batch)
-            self._taken.append(whole.take(Batch(batch, record, previous)))
+            self._taken.append(whole.take(BatchView(batch, record, previous)))
         else:
             self._last = (batch, self._last[1]) if self._last[0] == batch - 1 else self._last
             found.append(Hits(batch))
@@ -71,7 +71,7 @@ class HitFinder:
         ticks = np.array(numbers)[:, np.newaxis] * self._timeline.program.ticks + whole.ticks
         return [Hits(batch, tuple(ticks[i][held[i]].tolist())) for i, batch in enumerate(numbers)]
 
-    def _held(self, whole: WholeBatch, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
+    def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
         """Whether it is hit at each tick of each batch, (batches, ticks)."""
         if self._trigger.condition is not None:
             return whole.holds(self._trigger.condition, taken)

@@ -32,9 +32,10 @@ class Budget:
     """
 
     def __init__(self, limit: int, stride: int = 1) -> None:
-        self.limit, self.spacing, self.changes = limit, stride, 0  # the spacing of checkpoints, in batches; changes kept
-        self._histories: WeakSet[Thinned] = WeakSet()
+        self.spacing, self.changes = stride, 0  # the spacing of checkpoints, in batches; changes kept
+        self._stretches: WeakSet[Thinned] = WeakSet()
         self._used = 0  # by checkpoints; counted again where it would be too much, since histories go without notice
+        self.bound(limit)
 
     def share(self, kind: str) -> int:
         """Bytes that one of `PARTS` may take."""
@@ -43,24 +44,25 @@ class Budget:
     @property
     def for_checkpoints(self) -> int:
         """Bytes that all checkpoints may take."""
-        return max(self.limit - sum(map(self.share, PARTS)) - self.changes * CHANGE_BYTES, self.limit // 4)
+        return max(self._rest - self.changes * CHANGE_BYTES, self.limit // 4)
 
-    def enter(self, history: Thinned) -> None:
+    def enter(self, stretch: Thinned) -> None:
         """Count the checkpoints of another stretch, which has had none so far."""
-        self._histories.add(history)
+        self._stretches.add(stretch)
 
     def bound(self, limit: int) -> None:
         """Set another limit, and keep to it at once."""
         self.limit = limit
+        self._rest = limit - sum(map(self.share, PARTS))
         self.took(0)
 
     def took(self, size: int) -> None:
         """A checkpoint of `size` bytes has been added; thin them where they take too much."""
         self._used += size
         while self._used > self.for_checkpoints:
-            self._used = sum(history.nbytes for history in self._histories)
-            if self._used <= self.for_checkpoints or sum(history.count for history in self._histories) <= FEWEST:
+            self._used = sum(stretch.nbytes for stretch in self._stretches)
+            if self._used <= self.for_checkpoints or sum(stretch.count for stretch in self._stretches) <= FEWEST:
                 return
             self.spacing *= 2
-            for history in self._histories:
-                history.thin(self.spacing)
+            for stretch in self._stretches:
+                stretch.thin(self.spacing)

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.weights import Array
@@ -22,14 +23,13 @@ def diverged(at: tuple[int, int], what: str, machine: str) -> DivergedError:
 
     `machine` is empty where the run was of this same process.
     """
-    epoch, batch = at
     if not machine:
         why = "this machine does not compute the same way twice"
     elif machine == this_machine():
         why = f"it was recorded with {machine}, as this one is: the file was changed, or one of them computed wrongly"
     else:
         why = f"it was recorded with {machine}, and this machine, {this_machine()}, does not compute the same numbers"
-    return DivergedError(f"the replay of batch {batch + 1} of epoch {epoch + 1} {what}: {why}")
+    return DivergedError(f"the replay of {batch_in_words(*at)} {what}: {why}")
 
 
 def fingerprint(record: BatchRecord) -> str:

@@ -46,10 +46,13 @@ class Scalars:
                 if at == 0:
                     self._spill()
                     self._new[block] = np.empty((BLOCK, len(COLUMNS)))
-                part = rows[done : done + BLOCK - at]
-                self._new[block][at : at + len(part)] = part
-                done += len(part)
-                self.count += len(part)
+                if len(rows) == 1:  # as each batch that is run adds one: a tuple is faster than a list of one
+                    self._new[block][at], count = rows[0], 1
+                else:
+                    part = rows[done : done + BLOCK - at]
+                    self._new[block][at : at + len(part)], count = part, len(part)
+                done += count
+                self.count += count
             return first
 
     def row(self, at: int) -> list[float]:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from tui_gru.engine.numbers import same
+
 
 @dataclass(frozen=True)
-class Number:
+class ValueRef:
     """One number of a run: entry `index` (0-based) of `name`, at timestep `t` where it has one, as it is read at `tick`.
 
     `before`: as it was before what was changed by hand at that tick.
@@ -27,7 +29,7 @@ class Number:
 
 
 @dataclass(frozen=True, eq=False)
-class Expansion:
+class Derivation:
     """How a value is made: `kind` of the terms, times `scale`. `tick` is where it was computed; `note` says what terms do not.
 
     Kinds: sum, product, quotient, power, min, max, the functions of one argument (of the sum of the terms), norm, copy (of the one
@@ -103,19 +105,19 @@ class Node:
 
     label: str
     value: float
-    expand: Callable[[], Expansion] = field(repr=False)
-    number: Number | None = None
+    expand: Callable[[], Derivation] = field(repr=False)
+    number: ValueRef | None = None
     sign: int = 1
     exact: bool = False
     latex: str = ""
 
     @cached_property
-    def expansion(self) -> Expansion:
+    def derivation(self) -> Derivation:
         return self.expand()
 
     @property
     def terms(self) -> tuple[Node, ...]:
-        return self.expansion.terms
+        return self.derivation.terms
 
     @property
     def contribution(self) -> float:
@@ -127,16 +129,16 @@ class Node:
         """What the value is more than its terms make, exactly: rounding, in the dtype that it was computed in."""
         if not self.terms:
             return 0.0
-        combined = self.expansion.combined
-        return 0.0 if combined == self.value or (math.isnan(combined) and math.isnan(self.value)) else self.value - combined
+        combined = self.derivation.combined
+        return 0.0 if same(combined, self.value) else self.value - combined
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
         """Each term's part of the sum of the terms' magnitudes; empty where they are not added up."""
-        if not self.expansion.adds:
+        if not self.derivation.adds:
             return ()
         sizes = [abs(term.value) for term in self.terms]
-        if self.expansion.kind == "norm":
+        if self.derivation.kind == "norm":
             sizes = [size * size for size in sizes]
         total = math.fsum(sizes) if all(map(math.isfinite, sizes)) else math.nan
         return tuple(size / total if total > 0 else 0.0 for size in sizes)
@@ -154,9 +156,9 @@ class Node:
                 yield from term.walk(depth - 1)
 
 
-def given(note: str, tick: int | None = None) -> Expansion:
+def given(note: str, tick: int | None = None) -> Derivation:
     """A value that nothing in the run has computed."""
-    return Expansion("given", note=note, tick=tick)
+    return Derivation("given", note=note, tick=tick)
 
 
 def _total(values: list[float]) -> float:

@@ -11,6 +11,7 @@ from unicodedata import combining
 
 from tui_gru.debugger.derivation.origin import Node
 from tui_gru.debugger.program.naming import joined
+from tui_gru.engine.numbers import short
 from tui_gru.equations.functions import FUNCTIONS
 
 Path = tuple[int, ...]  # which term of which term, from the root
@@ -101,7 +102,7 @@ def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
             same = term.number and (replace(term.number, tick=0), term.value)
             if same in seen:
                 continue
-            wanted = term.expansion.near and term.expansion.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
+            wanted = term.derivation.near and term.derivation.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
             if wanted and not (inner and term.number is not None):
                 seen.add(same or term)
                 (parts if term.number is None and not inner else later).append(((*path, i), term, inner))
@@ -112,12 +113,12 @@ def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozense
     terms = list(enumerate(node.terms))
     shares = node.shares
     hidden: list[tuple[int, Node]] = []
-    if len(terms) > MOST and node.expansion.adds:
+    if len(terms) > MOST and node.derivation.adds:
         terms.sort(key=lambda item: -abs(item[1].value) if math.isfinite(item[1].value) else -math.inf)
         if (*path, -1) not in opened:
             terms, hidden = terms[:MOST], terms[MOST:]
-    scale = node.expansion.scale
-    adds = node.expansion.kind == "sum" and scale == 1
+    scale = node.derivation.scale
+    adds = node.derivation.kind == "sum" and scale == 1
     rest = math.fsum(term.contribution for _, term in hidden)
     values = [term.contribution if adds else term.value for _, term in terms] + ([rest] if hidden else [])
     form = Form.of([*values, node.value] if adds else values)
@@ -154,19 +155,19 @@ def _sign(parent: Node, term: Node, at: int) -> str:
     """How a term is joined to those before it: + − · /; nothing before the first, or within a function."""
     if term.sign < 0:
         return "−"
-    return SIGNS.get(parent.expansion.kind, "+" if parent.expansion.adds else "") if at else ""
+    return SIGNS.get(parent.derivation.kind, "+" if parent.derivation.adds else "") if at else ""
 
 
 def _made(node: Node) -> str:
     """What a value is made of, in numbers, on one line; in words where nothing has made it."""
-    expansion = node.expansion
-    if expansion.kind == "given" or not expansion.near:
-        return expansion.note
+    derivation = node.derivation
+    if derivation.kind == "given" or not derivation.near:
+        return derivation.note
     values = [short(term.contribution) for term in node.terms]
-    note = f"  ({expansion.note})" if expansion.note else ""
-    match expansion.kind:
+    note = f"  ({derivation.note})" if derivation.note else ""
+    match derivation.kind:
         case "copy":
-            return f"← {expansion.note}" if expansion.note else f"← {node.terms[0].label}"
+            return f"← {derivation.note}" if derivation.note else f"← {node.terms[0].label}"
         case "product":
             return " · ".join(values)
         case "quotient":
@@ -174,15 +175,15 @@ def _made(node: Node) -> str:
         case "power":
             return " ^ ".join(values)
         case "min" | "max":
-            return f"{expansion.kind}({', '.join(values)})"
+            return f"{derivation.kind}({', '.join(values)})"
         case "norm":
             return f"√ of {len(values)} squares"
     total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))
-    if expansion.kind in FUNCTIONS:
-        return f"{FUNCTIONS[expansion.kind][0]}({total})"
-    if expansion.scale != 1:
-        sign = "−" if expansion.scale < 0 else ""
-        total = f"{sign}({total})" + (f" / {len(values)}" if abs(expansion.scale) != 1 else "")
+    if derivation.kind in FUNCTIONS:
+        return f"{FUNCTIONS[derivation.kind][0]}({total})"
+    if derivation.scale != 1:
+        sign = "−" if derivation.scale < 0 else ""
+        total = f"{sign}({total})" + (f" / {len(values)}" if abs(derivation.scale) != 1 else "")
     return total + note
 
 
@@ -191,7 +192,7 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
     rows = laid_out(root, opened)
     labels = [f"{row.guides}{row.sign or ' '} {row.label}" if row.path else row.label for row in rows]
     wide, digits = max(map(_cells, labels)), max(len(row.written) for row in rows)
-    lines = [f"{root.label} = {rows[0].written}    {place}", root.expansion.formula]
+    lines = [f"{root.label} = {rows[0].written}    {place}", root.derivation.formula]
     for row, label in zip(rows, labels, strict=True):
         share = "" if row.share is None else f"{row.share:.0%}"
         lines.append(f"{label}{' ' * (wide - _cells(label))}  {row.written:>{digits}}  {share:>4}  {row.made}".rstrip())
@@ -201,11 +202,3 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
 def _cells(label: str) -> int:
     """How wide a label is: the tilde of h̃ takes no room of its own."""
     return sum(not combining(char) for char in label)
-
-
-def short(value: float) -> str:
-    """A number in a line of text: four decimals, or four digits where it is small; a minus as in print."""
-    if math.isfinite(value) and value == int(value) and abs(value) < 1000:
-        return str(int(value)).replace("-", "−")
-    written = f"{value:.4f}" if abs(value) >= 0.001 or not math.isfinite(value) else f"{value:.3e}"
-    return written.replace("-", "−")

@@ -1,4 +1,4 @@
-"""How one entry of a value is said: h[row 2, unit 1], Wz[“M”, unit 1]; and how a character of a text is shown."""
+"""How one entry of a value is written, in words and as it is typed, and how a character of a text is shown."""
 
 from __future__ import annotations
 
@@ -15,6 +15,16 @@ _CONTROLS = "".join(chr(0x2400 + code) for code in range(0x20))
 _MERGING = range(0x1160, 0x1200), range(0xD7B0, 0xD800)  # vowels and finals of Hangul, which join the consonant before them
 #: What only says how the character before it looks, and fillers.
 _HIDDEN = frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x1F3FB, 0x1F400), 0x3164, 0xFFA0))
+
+
+def typed_entry(name: str, index: Sequence[int]) -> str:
+    """One entry as `typed.Reader.entry` reads it, counted from 0: `Wz[2, 1]`; the name alone where the index is empty."""
+    return f"{name}{brackets(index)}" if index else name
+
+
+def brackets(index: Sequence[int]) -> str:
+    """An index as it is typed: `[2, 1]`."""
+    return f"[{', '.join(map(str, index))}]"
 
 
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:

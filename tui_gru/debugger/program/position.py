@@ -57,6 +57,22 @@ def tick_of(place: str | Position | int, here: Position, program: Program) -> in
     return max(tick, 0)
 
 
+def in_words(epoch: int, batch: int, t: int | None = None, phase: str = "", *, between: str = ", ") -> str:
+    """A place in words, from 0-based counts: `epoch 3, batch 2, t 1, forward`; without `t` and `phase`, the batch."""
+    words = [f"epoch {epoch + 1:,}", f"batch {batch + 1:,}", *([] if t is None else [f"t {t + 1:,}"]), *filter(None, [phase])]
+    return between.join(words)
+
+
+def batch_in_words(epoch: int, batch: int) -> str:
+    """A batch inside a sentence, from 0-based counts: `batch 2 of epoch 3`."""
+    return f"batch {batch + 1:,} of epoch {epoch + 1:,}"
+
+
+def as_typed(position: Position) -> str:
+    """A place as `tick_of` reads it: `e3 b2 t1`."""
+    return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"
+
+
 def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
     """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 0-based; None for what is left out."""
     reader = Reader(text, "e3 b2 t1 (epoch, batch, timestep, counted from 1)")

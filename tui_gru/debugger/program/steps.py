@@ -38,7 +38,7 @@ def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]
     return (last,)
 
 
-class Ruler:
+class StepIndex:
     """Counts the places of one level along a timeline. `runs` lists (first batch, learns), in order, the first from batch 0."""
 
     def __init__(self, program: Program, level: str, runs: Sequence[tuple[int, bool]]) -> None:
@@ -77,7 +77,7 @@ class Ruler:
 
 
 @dataclass(frozen=True)
-class Stride:
+class StepMemory:
     """Steps at one level from `origin`, wherever in a batch that is, remembered so that their reverse leads back to it.
 
     `net` is how many have been asked for so far, `at` the tick that they have led to; `cut` says that they were to lead further,
@@ -91,23 +91,23 @@ class Stride:
     cut: bool = False
 
     @classmethod
-    def begin(cls, level: str, tick: int) -> Stride:
+    def begin(cls, level: str, tick: int) -> StepMemory:
         return cls(level, tick, 0, tick)
 
-    def onwards(self, level: str, tick: int, count: int) -> Stride:
+    def onwards(self, level: str, tick: int, count: int) -> StepMemory:
         """The stride that `count` steps from `tick` belong to: this one, or a new one."""
         goes_on = (self.level, self.at) == (level, tick) and (not self.cut or self.net + count == 0)
-        return self if goes_on else Stride.begin(level, tick)
+        return self if goes_on else StepMemory.begin(level, tick)
 
-    def target(self, ruler: Ruler, count: int) -> tuple[int, bool]:
+    def target(self, index: StepIndex, count: int) -> tuple[int, bool]:
         """Where `count` more steps lead, and whether the beginning is in their way."""
-        net, passed = self.net + count, ruler.count(self.origin)
+        net, passed = self.net + count, index.count(self.origin)
         if net == 0:
             return self.origin, False
-        if net < 0 and ruler.tick(passed) != self.origin:
+        if net < 0 and index.tick(passed) != self.origin:
             net += 1  # the first step back is to the place before, which is nearer than a whole step
-        return ruler.tick(passed + net), passed + net < 0
+        return index.tick(passed + net), passed + net < 0
 
-    def gone(self, count: int, tick: int, cut: bool) -> Stride:
+    def gone(self, count: int, tick: int, cut: bool) -> StepMemory:
         """After `count` more steps, which have led to `tick`."""
         return replace(self, net=self.net + count, at=tick, cut=cut)

@@ -18,7 +18,7 @@ from tui_gru.engine.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class BatchView:
     """A finished batch, its number through all epochs, and the record of the batch before where that is wanted."""
 
     number: int
@@ -27,11 +27,11 @@ class Batch:
 
 
 # The values of a name at the places of one batch: (n, …), or (1, …) where they are all the same.
-Column = Callable[[Batch], Array]
+Column = Callable[[BatchView], Array]
 
 
 @dataclass(frozen=True, eq=False)
-class WholeBatch:
+class BatchColumns:
     """The ticks of a batch at which all that a condition reads is there, and how to take the columns of it from records."""
 
     ticks: Array
@@ -39,7 +39,7 @@ class WholeBatch:
     before: Mapping[str, Column]
 
     @classmethod
-    def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> WholeBatch | None:
+    def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
         """For all batches that learn, or do not, as the one of `like` and the one before it; None where it cannot be done."""
         if not condition.names:  # nothing that would be laid out over the moments
             return None
@@ -58,7 +58,7 @@ class WholeBatch:
             return None
         return cls(np.array(there, int), _known(now.items()), _known(before.items()))
 
-    def take(self, batch: Batch) -> list[Array]:
+    def take(self, batch: BatchView) -> list[Array]:
         """The columns of one batch, copied: those read as of now, then those read a round before."""
         return [column(batch).copy() for column in (*self.now.values(), *self.before.values())]
 
@@ -118,10 +118,10 @@ def _before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
         return lambda batch: np.concatenate((over_time(_previous(batch))[-1:], over_time(batch.record)[:-1]))[rows]
     end = [like.program.ticks]
     column = _now(name, end, like)
-    return column and (lambda batch: column(Batch(batch.number - 1, _previous(batch))))
+    return column and (lambda batch: column(BatchView(batch.number - 1, _previous(batch))))
 
 
-def _previous(batch: Batch) -> BatchRecord:
+def _previous(batch: BatchView) -> BatchRecord:
     assert batch.previous is not None
     return batch.previous
 

@@ -14,7 +14,7 @@ from tui_gru.debugger.expressions.values import Array
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.position import position_of
-from tui_gru.debugger.search.columns import Batch, WholeBatch
+from tui_gru.debugger.search.columns import BatchColumns, BatchView
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
@@ -72,7 +72,7 @@ class BatchReader:
     def __init__(self, condition: Condition | Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
         self._condition, self._ticks, self._timeline = condition, ticks, timeline
         self._vocabulary = timeline.program.config.vocabulary
-        self._whole: dict[bool, WholeBatch | None] = {}
+        self._whole: dict[bool, BatchColumns | None] = {}
         self._seen: tuple[int, BatchRecord | None] = -1, None
 
     def moment(self, tick: int, record: BatchRecord) -> Moment:
@@ -90,7 +90,7 @@ class BatchReader:
         self._seen = batch, record
         return previous if batch and seen == batch - 1 else self._timeline.before(batch)
 
-    def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> WholeBatch | None:
+    def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
         """How to test all places of a batch at once; None where they have to be tested one by one."""
         learns = record.learned
         if self._timeline.changed_in(batch):
@@ -99,7 +99,7 @@ class BatchReader:
             return None
         if learns not in self._whole:
             like = Moment(self._timeline.program, position_of(self._timeline.program, 0), record, self._vocabulary)
-            self._whole[learns] = WholeBatch.of(self._condition, self._ticks[learns], like)
+            self._whole[learns] = BatchColumns.of(self._condition, self._ticks[learns], like)
         return self._whole[learns]
 
 
@@ -117,7 +117,7 @@ class Probe:
         self._after, self._before, self._last = after, before, last
         self._ticks = {learns: tested_ticks(self._program, condition.names, learns) for learns in (False, True)}
         self._reader = BatchReader(condition, self._ticks, timeline)
-        self._waiting: WholeBatch | None = None
+        self._waiting: BatchColumns | None = None
         self._numbers: list[int] = []
         self._taken: list[list[Array]] = []
         self._together = 1  # more and more, so that what is near is found soon
@@ -134,7 +134,7 @@ class Probe:
             return self._of(found, self._one_by_one(batch, record, previous))
         if whole.ticks.size:
             self._numbers.append(batch)
-            self._taken.append(whole.take(Batch(batch, record, previous)))
+            self._taken.append(whole.take(BatchView(batch, record, previous)))
         return found
 
     def settle(self) -> Found | None:

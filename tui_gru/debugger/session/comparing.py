@@ -6,9 +6,9 @@ from typing import Any
 
 from tui_gru.debugger.session.stopping import Stopping
 from tui_gru.debugger.session.surviving import COMPARED
-from tui_gru.debugger.snapshots.other import Other
+from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.state.state import State
-from tui_gru.debugger.timeline.forks import Forks
+from tui_gru.debugger.timeline.branch_tree import BranchTree
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -18,7 +18,7 @@ class Comparing(Stopping):
     """Keeps two branches that are compared, so that on either of them the other is the one compared with."""
 
     def _begin(self, state: State) -> None:
-        self._forks = Forks()
+        self._forks = BranchTree()
         super()._begin(state)
         self._compared: tuple[str, ...] = self._restored(COMPARED, _pair, ())
 
@@ -70,7 +70,7 @@ class Comparing(Stopping):
         if old in self._compared:
             self._keep_compared(tuple(new if name == old else name for name in self._compared))
 
-    def _other(self) -> Other | None:
+    def _other(self) -> OtherBranch | None:
         """The other branch at this moment."""
         name = self.comparing
         if name is None:
@@ -79,10 +79,10 @@ class Comparing(Stopping):
         timeline, program = branch.timeline, self.program
         losses = Series(timeline, "loss", program.last_loss(branch.newest) + 1)
         if tick > branch.newest:
-            return Other(name, None, None, losses)
+            return OtherBranch(name, None, None, losses)
         moment = timeline.moment(timeline.place(tick))
         number = moment.position.number
-        return Other(name, moment, timeline.record(number - 1) if number else None, losses)
+        return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses)
 
 
 def _pair(data: Any) -> tuple[str, ...]:

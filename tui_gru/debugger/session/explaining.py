@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.report.gathered import Report
     from tui_gru.debugger.analysis.summaries import Summary
     from tui_gru.debugger.derivation.explainer import Explainer
-    from tui_gru.debugger.derivation.origin import Node, Number
+    from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.timeline.timeline import Timeline
     from tui_gru.engine.batch import BatchRecord
     from tui_gru.engine.corpus import Corpus
@@ -45,15 +45,15 @@ class Explaining(Travelling):
 
         `explain("h", (1, 0)).terms` are what it is the sum of, and each can be asked in turn. Raises `TuiGruError`.
         """
-        from tui_gru.debugger.derivation.origin import Number
+        from tui_gru.debugger.derivation.origin import ValueRef
         from tui_gru.debugger.timeline.edits import as_index
 
         if t is not None:
             t = arguments.whole("the timestep t", t, least=0, most=self.config.seq_length - 1)
-        number = Number(arguments.text("a name", name), as_index(index), t, self.position.tick)
+        number = ValueRef(arguments.text("a name", name), as_index(index), t, self.position.tick)
         return self._explainer.explain(number)
 
-    def origin(self, number: Number, *, progress: Progress | None = None) -> Node:
+    def origin(self, number: ValueRef, *, progress: Progress | None = None) -> Node:
         """Where a number of this branch comes from, wherever in time it is. Raises `TuiGruError`, also where it is interrupted."""
         from tui_gru.debugger.derivation.explainer import Explainer
 

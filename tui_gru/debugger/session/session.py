@@ -16,7 +16,7 @@ from tui_gru.debugger.session.travelling import Progress
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.journal import Action, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.moment import frozen
 from tui_gru.debugger.timeline.segment import Memory
 from tui_gru.debugger.timeline.series import Series
@@ -242,9 +242,9 @@ class Session(Explaining, Comparing):
 
     def batch_check(self) -> Check:
         """The check of the batch one is in, taken up now; `run` it in any thread. It reads only, and never changes the training."""
-        from tui_gru.debugger.analysis.checking import take_up
+        from tui_gru.debugger.analysis.checking import prepare_check
 
-        return take_up(self._timeline, self._moment)
+        return prepare_check(self._timeline, self._moment)
 
     def check(self, *, entries: int = 2, seed: int = 0) -> Report:
         """Compare everything in the batch one is in with PyTorch's autograd, and with finite differences; imports torch.
@@ -267,7 +267,7 @@ class Session(Explaining, Comparing):
         self._check_trains(value and not self.program.goes_back)
         if value != self._settings.learning:
             settings = replace(self._settings, learning=value, once=None)
-            self._change(settings, Action("learning", value=value))
+            self._change(settings, JournalEntry("learning", value=value))
 
     @property
     def learning_rate(self) -> float:
@@ -280,7 +280,7 @@ class Session(Explaining, Comparing):
         rate = check_learning_rate("learning_rate", value)
         self._check_trains(True)
         if rate != self._settings.learning_rate:
-            self._change(replace(self._settings, learning_rate=rate), Action("learning_rate", value=rate))
+            self._change(replace(self._settings, learning_rate=rate), JournalEntry("learning_rate", value=rate))
 
     @recorded
     def edit(self, name: str, index: Any = None, value: Any = None) -> Position:
@@ -334,12 +334,12 @@ class Session(Explaining, Comparing):
         return self._restore(self._branches.redo())
 
     @property
-    def last_change(self) -> Action | None:
+    def last_change(self) -> JournalEntry | None:
         """The change that `undo` would take back."""
         return self._branches.last_change
 
     @property
-    def next_change(self) -> Action | None:
+    def next_change(self) -> JournalEntry | None:
         """The change that `redo` would do again."""
         return self._branches.next_change
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from threading import RLock, get_ident
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, Self, TypeVar
 
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.engine import arguments
@@ -274,6 +275,6 @@ def _recovered(state: State) -> str:
     branches, changes = len(state.branches.names), len(state.branches.done)
     at = state.branches.timeline.position(state.tick)
     return (
-        f"epoch {at.epoch + 1} · batch {at.batch + 1} · t {at.t + 1} on {state.branches.current}, "
+        f"{in_words(at.epoch, at.batch, at.t, between=' · ')} on {state.branches.current}, "
         f"{branches} {'branch' if branches == 1 else 'branches'}, {changes} {'change' if changes == 1 else 'changes'}"
     )

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.line_table import Program, program_of
 from tui_gru.debugger.program.position import Position, position_of, tick_of
-from tui_gru.debugger.program.steps import Stride, check_level
+from tui_gru.debugger.program.steps import StepMemory, check_level
 from tui_gru.debugger.session.surviving import Surviving, recorded
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.trouble import Trouble
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.journal import Action, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
@@ -24,7 +24,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import CheckWatch, Tally
+    from tui_gru.debugger.analysis.checked_run import CheckTotals, CheckWatch
     from tui_gru.debugger.expressions.conditions import Condition
 
 Progress = Callable[[Position | str], None]  # how far a run has come, in time or in words
@@ -37,7 +37,7 @@ class Travelling(Surviving):
         self.config, self.epochs = state.config, state.epochs
         self.program: Program = program_of(state.config)
         self.stop_on_nan = state.stop_on_nan
-        self.checked: Tally | None = None
+        self.checked: CheckTotals | None = None
         self._done: tuple[Timeline | None, range] = (None, range(0))  # the batches of a timeline that have been checked
         self._branches, self._stride = state.branches, state.stride
         self._interrupted = threading.Event()
@@ -68,7 +68,7 @@ class Travelling(Surviving):
         """The last place of a run of `epochs`; None where the run has no end."""
         if self.epochs is None:
             return None
-        return self._timeline.position(self._timeline.ruler("epoch").tick(self.epochs))
+        return self._timeline.position(self._timeline.step_index("epoch").tick(self.epochs))
 
     @property
     def stop_on_nan(self) -> bool:
@@ -90,10 +90,10 @@ class Travelling(Surviving):
 
     @check_every_batch.setter
     def check_every_batch(self, value: bool) -> None:
-        from tui_gru.debugger.analysis.checked_run import Tally  # late, as all that is not needed to begin with
+        from tui_gru.debugger.analysis.checked_run import CheckTotals  # late, as all that is not needed to begin with
 
         value = arguments.truth("check_every_batch", value)
-        self.checked = (self.checked or Tally()) if value else None
+        self.checked = (self.checked or CheckTotals()) if value else None
         self._done = self._done if value else (None, range(0))
 
     @property
@@ -112,10 +112,10 @@ class Travelling(Surviving):
 
         A step ends where its level does: `batch` goes to the end of the batch. In reverse it leads back to where one was.
         """
-        ruler, here = self._timeline.ruler(check_level(level)), self.position.tick
+        index, here = self._timeline.step_index(check_level(level)), self.position.tick
         count = arguments.whole("count", count)
         stride = self._stride.onwards(level, here, count)
-        target, cut = stride.target(ruler, count)
+        target, cut = stride.target(index, count)
         before = self._stride
         with self._under_way():
             reached = self._walk(target, progress)
@@ -143,7 +143,7 @@ class Travelling(Surviving):
                 before, end = self.position, self.end
                 batch = before.tick // self.program.ticks
                 if not self._timeline.learns(batch) and (end is None or batch <= end.number):
-                    self._change(replace(self._settings, once=batch), Action("sgd"))
+                    self._change(replace(self._settings, once=batch), JournalEntry("sgd"))
                 self._go((batch + 1) * self.program.ticks, progress)
                 if self._interrupted.is_set() or self.notice or self.position == before:
                     break
@@ -263,7 +263,7 @@ class Travelling(Surviving):
     def _stand(self, branches: Branches, tick: int) -> None:
         """Be at a place of a branch."""
         moment = branches.timeline.moment(tick)
-        self._branches, self._moment, self._stride = branches.reached(tick), moment, Stride.begin("", tick)
+        self._branches, self._moment, self._stride = branches.reached(tick), moment, StepMemory.begin("", tick)
 
     def _watch(self, ahead: bool) -> TroubleWatch | None:
         return TroubleWatch(self._timeline, self.position) if ahead and self.stop_on_nan else None
@@ -330,7 +330,7 @@ class Travelling(Surviving):
 
         return monitor
 
-    def _change(self, settings: Settings, action: Action) -> None:
+    def _change(self, settings: Settings, action: JournalEntry) -> None:
         here = self.position
         timeline = self._timeline.changed(here, settings, action)
         self._stand(self._branches.changed(timeline, here.tick), here.tick)

@@ -14,7 +14,7 @@ from tui_gru.debugger.session.travelling import Progress
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.state.stops import LogLine
 from tui_gru.debugger.timeline.branches import Branches
-from tui_gru.debugger.timeline.journal import Action, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state.tallies import Key, Tallies, Tally
@@ -122,7 +122,7 @@ class Writing(SettingStops):
 
     # Branches
 
-    def _change(self, settings: Settings, action: Action) -> None:
+    def _change(self, settings: Settings, action: JournalEntry) -> None:
         source, tick = self.branch, self.position.tick
         super()._change(settings, action)
         if self.branch != source:

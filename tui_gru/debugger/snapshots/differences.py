@@ -9,6 +9,7 @@ import numpy as np
 
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
+from tui_gru.engine.numbers import same
 from tui_gru.engine.weights import Array
 
 _NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
@@ -31,7 +32,7 @@ def difference(mine: Any, theirs: Any) -> Any:
         return None
     a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
     with np.errstate(all="ignore"):
-        result = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, a - b)
+        result = np.where(same(a, b), 0.0, a - b)
     return result if result.ndim else float(result)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from tui_gru.debugger.derivation.evaluation import Numbers
 from tui_gru.debugger.program.line_table import Line
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import Symbols
@@ -50,7 +51,7 @@ def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
 
 def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
     p = snapshot.position
-    place = f"% epoch {p.epoch + 1}, batch {p.batch + 1}, t {p.t + 1}"
+    place = f"% {in_words(p.epoch, p.batch, p.t)}"
     return "\n".join([place, r"\begin{align*}", *rows, r"\end{align*}"]) + "\n"
 
 

@@ -13,10 +13,10 @@ import numpy as np
 from tui_gru.debugger.derivation.evaluation import EVERY, Numbers
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.debugger.snapshots.other import Other
+from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import LogLine, Stops, Watched
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine.batch import BatchRecord
@@ -27,7 +27,7 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import unlabelled
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import Tally
+    from tui_gru.debugger.analysis.checked_run import CheckTotals
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.flow import Flow
     from tui_gru.engine.sampling import Sample
@@ -64,14 +64,14 @@ class Snapshot:
     samples: tuple[Sample, ...]
     changed: frozenset[str] = frozenset()
     notice: str = ""
-    forks: tuple[Fork, ...] = ()
+    forks: tuple[BranchInfo, ...] = ()
     stops: Stops = NO_STOPS
     watched: Sequence[Watched] = ()
     log: tuple[LogLine, ...] = ()
     marks: tuple[Mark, ...] = ()
     hits: tuple[int, ...] = ()
-    other: Other | None = None
-    checked: Tally | None = None
+    other: OtherBranch | None = None
+    checked: CheckTotals | None = None
     unrecorded: bool = False
     findings: tuple[Finding, ...] = ()
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.program.steps import Stride
+from tui_gru.debugger.program.steps import StepMemory
 from tui_gru.debugger.timeline.branches import Branches
 from tui_gru.engine.config import Config
 
@@ -26,7 +26,7 @@ class State:
     epochs: int | None
     branches: Branches
     tick: int = 0
-    stride: Stride = field(default_factory=lambda: Stride.begin("", 0))
+    stride: StepMemory = field(default_factory=lambda: StepMemory.begin("", 0))
     stop_on_nan: bool = False
     samples: tuple[Sample, ...] = ()
     kept: Mapping[str, Any] = field(default_factory=dict)

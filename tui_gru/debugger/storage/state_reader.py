@@ -14,7 +14,7 @@ from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
-from tui_gru.debugger.program.steps import Stride
+from tui_gru.debugger.program.steps import StepMemory
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.storage import facts
 from tui_gru.debugger.storage.encoding import unpack
@@ -24,7 +24,7 @@ from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.edits import Edit, plan
-from tui_gru.debugger.timeline.journal import Action, Letter, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Segment, checkpoint_of
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -76,7 +76,7 @@ class _Reader:
             self._epochs,
             branches,
             tick=here["tick"],
-            stride=self._stride(Stride(**here["stride"]), branches, here["tick"]),
+            stride=self._stride(StepMemory(**here["stride"]), branches, here["tick"]),
             stop_on_nan=here["stop_on_nan"],
             samples=tuple(self._sample(fact) for fact in self._fact("samples", facts.SAMPLES)),
             kept=self._fact("kept", facts.KEPT),
@@ -107,12 +107,12 @@ class _Reader:
         self._require(branches.undoable == branches.done and branches.redoable == branches.undone, "its changes")
         return branches
 
-    def _stride(self, stride: Stride, branches: Branches, tick: int) -> Stride:
+    def _stride(self, stride: StepMemory, branches: Branches, tick: int) -> StepMemory:
         """The stride, if it has led to `tick` from somewhere that has been reached; else a new one."""
-        begun = Stride.begin("", tick)
+        begun = StepMemory.begin("", tick)
         if stride.at != tick or not stride.level or stride.origin > branches.newest:
             return begun
-        return stride if stride.cut or stride.target(branches.timeline.ruler(stride.level), 0)[0] == tick else begun
+        return stride if stride.cut or stride.target(branches.timeline.step_index(stride.level), 0)[0] == tick else begun
 
     def _array(self, key: str) -> dict[str, NDArray[Any]]:
         entries = [data for _, data in self._file.arrays(key)]
@@ -145,7 +145,7 @@ class _Reader:
         return self._segments[number]
 
     def _made(self, at: int, fact: dict[str, Any], before: Segment | None) -> Segment:
-        action, start = Action.of(**fact["action"]), fact["start"]
+        action, start = JournalEntry.of(**fact["action"]), fact["start"]
         self._check(at, action, start, before)
         letters = None if before is None else before.settings.letters
         if action.kind == "edit" and action.name == "text":
@@ -155,7 +155,7 @@ class _Reader:
         self._restore_history(at, segment)
         return segment
 
-    def _check(self, at: int, action: Action, start: int, before: Segment | None) -> None:
+    def _check(self, at: int, action: JournalEntry, start: int, before: Segment | None) -> None:
         """It takes over where the one before it has been, and was begun by something that can be done there."""
         here = position_of(self._program, start)
         if before is None:

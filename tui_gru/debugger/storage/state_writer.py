@@ -174,7 +174,7 @@ class StateWriter:
         self._grown.add(segment)
 
     def _write_history(self, file: SessionFile, segment: Segment) -> None:
-        number, length = segment.number, segment.history.length
+        number, length = segment.number, segment.checkpoints.length
         written, (count, _) = self._lengths[number], self._checkpoints.get(number, _NONE)
         if written < length:
             pieces = range(written - written % PIECE, length, PIECE)
@@ -188,7 +188,7 @@ class StateWriter:
         """The new checkpoints of a segment. Where there are too many in the file, every second one goes, as in memory."""
         number, spacing = segment.number, self._spacing
         count, last = self._checkpoints.get(number, _NONE)
-        new = [(batch, row) for batch, row in segment.history.after(last) if batch % spacing == 0]
+        new = [(batch, row) for batch, row in segment.checkpoints.after(last) if batch % spacing == 0]
         if not new:
             return
         dtype = segment.trainer.config.dtype
@@ -264,9 +264,9 @@ def _branch(branch: Branch) -> tuple[int, int]:
 
 def _columns(segment: Segment, first: int) -> bytes:
     """A piece of the numbers of a segment's batches."""
-    history = segment.history
-    begin, end = history.first + first, history.first + min(first + PIECE, history.length)
-    return pack({name: history.column(name, begin, end - 1) for name in COLUMNS})
+    checkpoints = segment.checkpoints
+    begin, end = checkpoints.first + first, checkpoints.first + min(first + PIECE, checkpoints.length)
+    return pack({name: checkpoints.column(name, begin, end - 1) for name in COLUMNS})
 
 
 def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tui_gru.debugger.timeline.journal import Action
+from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -64,12 +64,12 @@ class Branches:
         return self.named[self.current].newest
 
     @property
-    def last_change(self) -> Action | None:
+    def last_change(self) -> JournalEntry | None:
         """What undo would take back."""
         return self.named[self.done[-1].target].timeline.last.action if self.done else None
 
     @property
-    def next_change(self) -> Action | None:
+    def next_change(self) -> JournalEntry | None:
         """What redo would do again."""
         target = self.undone[-1].other if self.undone else None
         return None if target is None else target.timeline.last.action

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.steps import Ruler
+from tui_gru.debugger.program.steps import StepIndex
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.segment import Segment
@@ -30,7 +30,7 @@ class Chain:
     starts: tuple[int, ...] = ()
     first_batches: tuple[int, ...] = ()
     runs: tuple[tuple[int, bool], ...] = ()
-    _rulers: dict[str, Ruler] = field(default_factory=dict)
+    _indices: dict[str, StepIndex] = field(default_factory=dict)
 
     def then(self, more: Iterable[Segment]) -> Chain:
         """With more segments, each of which takes over from the one before it."""
@@ -57,11 +57,11 @@ class Chain:
         """The index of the last segment that has a part in this batch, or of the one that runs on into it."""
         return bisect_right(self.first_batches, batch) - 1
 
-    def ruler(self, level: str) -> Ruler:
+    def step_index(self, level: str) -> StepIndex:
         """The measure of steps of one level."""
-        if level not in self._rulers:
-            self._rulers[level] = Ruler(self.program, level, self.runs)
-        return self._rulers[level]
+        if level not in self._indices:
+            self._indices[level] = StepIndex(self.program, level, self.runs)
+        return self._indices[level]
 
     def shared(self, other: Chain) -> int:
         """How many of the first segments two chains have in common."""

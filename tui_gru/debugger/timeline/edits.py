@@ -6,15 +6,16 @@ A change is made when a person asks for it, and once more each time that its bat
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.program.naming import brackets
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
-from tui_gru.debugger.timeline.journal import SETTINGS, Action, Letter, Settings
+from tui_gru.debugger.timeline.journal import SETTINGS, JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
@@ -41,12 +42,12 @@ class Edit:
     value: Any
 
 
-def action(edit: Edit) -> Action:
+def action(edit: Edit) -> JournalEntry:
     """An edit that has been planned, as the action that it is."""
-    return Action("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
+    return JournalEntry("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
 
 
-def change_of(action: Action, here: Moment, settings: Settings) -> Change:
+def change_of(action: JournalEntry, here: Moment, settings: Settings) -> Change:
     """What an action does to a record at a moment; `settings` are those before it. Raises `TuiGruError` where it makes no sense."""
     if action.kind != "edit":
         return nothing
@@ -140,7 +141,7 @@ def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Chang
         typed = arguments.shown(char)
         raise TuiGruError(f"a character of the text must be one of the vocabulary {config.shown_vocabulary}, not {typed}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
-        raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
+        raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {brackets(edit.index)}")
 
     def change(record: BatchRecord, trainer: Trainer) -> None:
         for t in range(config.seq_length):
@@ -154,9 +155,8 @@ def check_index(edit: Edit, array: Array) -> None:
     """Raises `TuiGruError` where the array has no such cell."""
     shape = array.shape
     if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
-        raise TuiGruError(
-            f"{edit.name} has the shape {' x '.join(map(str, shape))} and no cell {_shown(edit.index)}; indices are counted from 0"
-        )
+        size, cell = " x ".join(map(str, shape)), brackets(edit.index)
+        raise TuiGruError(f"{edit.name} has the shape {size} and no cell {cell}; indices are counted from 0")
 
 
 def checked_number(edit: Edit, config: Config) -> float:
@@ -166,10 +166,6 @@ def checked_number(edit: Edit, config: Config) -> float:
     if not math.isfinite(value):
         raise TuiGruError(f"{edit.name} takes a finite {config.dtype}, not {arguments.shown(edit.value)}")
     return value
-
-
-def _shown(index: Sequence[int]) -> str:
-    return f"[{', '.join(map(str, index))}]"
 
 
 def as_index(index: Any) -> tuple[int, ...]:

@@ -16,7 +16,7 @@ MOST_TRAINERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
+class JournalEntry:
     """What a person did: one of `KINDS`; an edit has a name, an index (empty for the rate) and a value."""
 
     kind: str
@@ -37,7 +37,7 @@ class Action:
         return {} if self.value is None else {"value": self.value}
 
     @classmethod
-    def of(cls, kind: str, args: Mapping[str, Any]) -> Action:
+    def of(cls, kind: str, args: Mapping[str, Any]) -> JournalEntry:
         """From its kind and `args`."""
         return cls(kind, args.get("name", ""), tuple(args.get("index", ())), args.get("value"))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -11,17 +10,18 @@ from operator import attrgetter
 import numpy as np
 
 from tui_gru.debugger.checkpoints.budget import Budget
+from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
 from tui_gru.debugger.checkpoints.divergence import different, diverged
-from tui_gru.debugger.checkpoints.history import History
-from tui_gru.debugger.checkpoints.records import LEAST, LEAST_GIVEN, Kept, Records, size_at_hand
+from tui_gru.debugger.checkpoints.record_cache import LEAST, LEAST_GIVEN, CachedBatch, RecordCache, size_at_hand
 from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows, Scalars
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.chain import Chains
-from tui_gru.debugger.timeline.journal import Action, Settings, Trainers
+from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.numbers import same
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import COUNT_BYTES, Array, Weights
@@ -39,7 +39,7 @@ class Memory:
         self.notebook = config.carry == "notebook"
         self.budget = Budget(limit, config.num_batches if self.notebook else 1)
         self.records, self.scalars = (
-            Records(self.budget, size_at_hand(config), LEAST if config.given is None else LEAST_GIVEN),
+            RecordCache(self.budget, size_at_hand(config), LEAST if config.given is None else LEAST_GIVEN),
             Scalars(self.budget),
         )
         self.chains = Chains(self.program)
@@ -56,17 +56,27 @@ class Segment:
     """
 
     __slots__ = (
-        "__weakref__", "_memory", "_unproven", "action", "base", "before", "first_batch", "history", "machine", "number",
-        "settings", "start",
+        "__weakref__",
+        "_memory",
+        "_unproven",
+        "action",
+        "base",
+        "before",
+        "checkpoints",
+        "first_batch",
+        "machine",
+        "number",
+        "settings",
+        "start",
     )  # fmt: skip
 
-    def __init__(self, memory: Memory, start: int, settings: Settings, action: Action, before: Segment | None = None) -> None:
+    def __init__(self, memory: Memory, start: int, settings: Settings, action: JournalEntry, before: Segment | None = None) -> None:
         self._memory, self.start, self.settings, self.action, self.before = memory, start, settings, action, before
         self.base: Segment | None = (
             before.base if before is not None and before.base is not None and before.start == start else before
         )
         self.first_batch = position_of(memory.program, start).number
-        self.history = History(self.first_batch, memory.budget, memory.scalars)
+        self.checkpoints = Checkpoints(self.first_batch, memory.budget, memory.scalars)
         self.machine = ""
         self._unproven: set[int] | None = None
         self.number = memory.segments  # no other segment of the session has it
@@ -79,8 +89,8 @@ class Segment:
     @classmethod
     def begin(cls, memory: Memory, settings: Settings, weights: Weights) -> Segment:
         """The first segment of a run, with the weights that it begins with."""
-        segment = cls(memory, 0, settings, Action("begin"))
-        segment.history.keep(0, checkpoint_of(weights, segment.trainer.initial_state()))
+        segment = cls(memory, 0, settings, JournalEntry("begin"))
+        segment.checkpoints.keep(0, checkpoint_of(weights, segment.trainer.initial_state()))
         segment.record(0)
         return segment
 
@@ -90,9 +100,9 @@ class Segment:
         No replay begins at one of these checkpoints until another has passed it.
         """
         for piece in numbers:
-            self.history.add(piece)
+            self.checkpoints.add(piece)
         for batch, checkpoint in checkpoints.items():
-            self.history.keep(batch, checkpoint)
+            self.checkpoints.keep(batch, checkpoint)
         self.machine, self._unproven = machine, set(checkpoints) - {0}
 
     @property
@@ -102,7 +112,7 @@ class Segment:
     @property
     def computed(self) -> int:
         """The newest batch that has been run."""
-        return self.first_batch + self.history.length - 1
+        return self.first_batch + self.checkpoints.length - 1
 
     @property
     def edited(self) -> tuple[str, ...]:
@@ -134,7 +144,7 @@ class Segment:
             return stopped
 
         route, at, found = self._route(first, 0)
-        if not (isinstance(found, Kept) and len(route) == 1 and see(at, found.record)):
+        if not (isinstance(found, CachedBatch) and len(route) == 1 and see(at, found.record)):
             with ONE_THREAD:
                 self._follow(route, at, found, last, 0, see)
         return stopped
@@ -144,14 +154,14 @@ class Segment:
         if self.trainer.is_given:
             return batch
         segment: Segment = self
-        while (checkpoint := segment.history.before(batch)) is None:
+        while (checkpoint := segment.checkpoints.before(batch)) is None:
             assert segment.before is not None
             batch, segment = segment.first_batch, segment.before
         return checkpoint[0]
 
     # From what is nearest to a batch, in this segment or one before it, through all that took over since
 
-    def _route(self, batch: int, margin: int) -> tuple[list[Segment], int, Kept | bytes]:
+    def _route(self, batch: int, margin: int) -> tuple[list[Segment], int, CachedBatch | bytes]:
         """The segments to go through to `batch`, the last of which is this one, and what to begin with in the first of them.
 
         That is the end of a batch, kept at hand, or the checkpoint before one, if possible `margin` batches before the goal.
@@ -163,7 +173,7 @@ class Segment:
             route.append(before)
         return route[::-1], *found
 
-    def _nearest(self, batch: int, margin: int) -> tuple[int, Kept | bytes] | None:
+    def _nearest(self, batch: int, margin: int) -> tuple[int, CachedBatch | bytes] | None:
         """What to go on from within this segment to get to `batch`; None if it is only known how it began."""
         kept = self._memory.records.nearest(self.number, batch)
         checkpoint = self._beginning(batch - margin, batch) if self.trainer.is_given else None
@@ -177,13 +187,13 @@ class Segment:
 
     def _proven(self, batch: int) -> tuple[int, bytes] | None:
         """The checkpoint at or before `batch` to begin at: the one before it, where it has not been proven yet."""
-        checkpoint = self.history.before(batch)
+        checkpoint = self.checkpoints.before(batch)
         unproven = checkpoint is not None and self._unproven and checkpoint[0] in self._unproven
-        return self.history.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
+        return self.checkpoints.before(checkpoint[0] - 1) if checkpoint is not None and unproven else checkpoint
 
     def _follow(
-        self, route: Sequence[Segment], at: int, found: Kept | bytes, to: int, keep: int, monitor: Monitor | None
-    ) -> tuple[int, Kept]:
+        self, route: Sequence[Segment], at: int, found: CachedBatch | bytes, to: int, keep: int, monitor: Monitor | None
+    ) -> tuple[int, CachedBatch]:
         """Go from what `_route` gave to the end of batch `to`, and return that; or as far as `monitor` lets it.
 
         The last `keep` + 2 batches of each segment stay at hand; the records of those before are used again.
@@ -192,7 +202,7 @@ class Segment:
         groups = [list(group) for _, group in groupby(route[1:], key=attrgetter("start"))]
         for i, taking_over in enumerate(groups):
             goal = taking_over[0].first_batch
-            if not isinstance(found, Kept) or at < goal:
+            if not isinstance(found, CachedBatch) or at < goal:
                 at, found = segment._run(at, found, goal, keep, _before(goal, monitor))
                 if at < goal:
                     return at, found
@@ -201,9 +211,9 @@ class Segment:
             final = i + 1 == len(groups) or groups[i + 1][0].first_batch > at
             if final and monitor is not None and monitor(at, found.record):
                 return at, found
-        return (at, found) if isinstance(found, Kept) and at == to else segment._run(at, found, to, keep, monitor)
+        return (at, found) if isinstance(found, CachedBatch) and at == to else segment._run(at, found, to, keep, monitor)
 
-    def _taken_over(self, taking_over: Sequence[Segment], kept: Kept) -> Kept:
+    def _taken_over(self, taking_over: Sequence[Segment], kept: CachedBatch) -> CachedBatch:
         """The first batch: as it is in the segment before, changed by all that was done at this tick, and computed on from it."""
         from tui_gru.debugger.timeline.edits import change_of
 
@@ -217,30 +227,32 @@ class Segment:
             if point != goes_on or segment is self:  # what goes on from here is computed once, after the last change
                 self.trainer.resume(record, point, learn=learns, earlier=kept.earlier)
         self._note(number, record)
-        taken_over = Kept(record, kept.earlier)
+        taken_over = CachedBatch(record, kept.earlier)
         self._memory.records.keep(self.number, number, taken_over)
         return taken_over
 
-    def _run(self, at: int, start: Kept | bytes, to: int, keep: int, monitor: Monitor | None) -> tuple[int, Kept]:
+    def _run(self, at: int, start: CachedBatch | bytes, to: int, keep: int, monitor: Monitor | None) -> tuple[int, CachedBatch]:
         """Run on within this segment, from the end of batch `at` or the checkpoint before it, to the end of batch `to`."""
-        memory, trainer, settings, history = self._memory, self.trainer, self.settings, self.history
-        if isinstance(start, Kept):
+        memory, trainer, settings, checkpoints = self._memory, self.trainer, self.settings, self.checkpoints
+        if isinstance(start, CachedBatch):
             batch, weights, state = at + 1, start.record.after, start.record.states(end=True)
             earlier = self._with(start, batch)
         else:
             batch, (weights, state), earlier = at, trainer.given(at) or self._restored(start), ()
-        recent: deque[tuple[int, Kept]] = deque(maxlen=keep + 2)
+        recent: deque[tuple[int, CachedBatch]] = deque(maxlen=keep + 2)
         while True:
             in_epoch = batch % memory.program.num_batches
+            if len(recent) > 1 and to - batch > keep:  # far from the goal three records take turns, which stay in the cache
+                recent.popleft()
             record = kept = None  # so that the trainer can use them again
             record = trainer.new_record()
             if (given := trainer.given(in_epoch)) is not None:
                 weights, state = given
             else:
                 state = trainer.carried(in_epoch, state)
-            if given is None and history.is_due(batch):
-                history.keep(batch, checkpoint_of(weights, state))
-            elif given is None and (checkpoint := history.at(batch)) is not None:
+            if given is None and checkpoints.is_due(batch):
+                checkpoints.keep(batch, checkpoint_of(weights, state))
+            elif given is None and (checkpoint := checkpoints.at(batch)) is not None:
                 self._prove(batch, checkpoint, weights, state)
             trainer.run(
                 record,
@@ -252,20 +264,20 @@ class Segment:
                 earlier=earlier,
             )
             self._note(batch, record)
-            kept = Kept(record, earlier)
+            kept = CachedBatch(record, earlier)
             recent.append((batch, kept))
             if (monitor is not None and monitor(batch, record)) or batch == to:
                 break
             batch, weights, state = batch + 1, record.after, record.states(end=True)
             earlier = self._with(kept, batch)
-        if (checkpoint := history.at(batch + 1)) is not None:
+        if (checkpoint := checkpoints.at(batch + 1)) is not None:
             state = trainer.carried((batch + 1) % memory.program.num_batches, record.states(end=True))
             self._prove(batch + 1, checkpoint, record.after, state)
         for number, one in recent:
             memory.records.keep(self.number, number, one)
         return batch, kept
 
-    def _with(self, kept: Kept, batch: int) -> tuple[BatchRecord, ...]:
+    def _with(self, kept: CachedBatch, batch: int) -> tuple[BatchRecord, ...]:
         """Carry `notebook`: the records of the epoch before `batch`, which follows on `kept`, the latest first."""
         goes_on = self._memory.notebook and batch % self._memory.program.num_batches
         return (kept.record, *kept.earlier) if goes_on else ()
@@ -278,17 +290,17 @@ class Segment:
     def _note(self, batch: int, record: BatchRecord) -> None:
         """Write down the numbers of a batch, or compare them where it has been run before."""
         known = self._memory.numbers
-        if known is not None and not self.history.length:  # those of all batches behind it were known beforehand
-            self.history.add([(record.loss, record.grad_norm, record.max_weight)])
-            self.history.add(known[batch + 1 :])
+        if known is not None and not self.checkpoints.length:  # those of all batches behind it were known beforehand
+            self.checkpoints.add([(record.loss, record.grad_norm, record.max_weight)])
+            self.checkpoints.add(known[batch + 1 :])
         if known is not None:
             return
         if batch > self.computed:
-            self.history.add([(record.loss, record.grad_norm, record.max_weight)])
+            self.checkpoints.add([(record.loss, record.grad_norm, record.max_weight)])
             return
         now = record.loss, record.grad_norm
-        for name, is_now, was in zip(COLUMNS, now, self.history.numbers(batch), strict=False):
-            if is_now != was and not (math.isnan(is_now) and math.isnan(was)):
+        for name, is_now, was in zip(COLUMNS, now, self.checkpoints.numbers(batch), strict=False):
+            if not same(is_now, was):
                 raise diverged(self._epoch_and_batch(batch), f"has the {name} {is_now!r}, but the run had {was!r}", self.machine)
 
     def _prove(self, batch: int, checkpoint: bytes, weights: Weights, state: Array) -> None:

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.debugger.program.steps import Ruler
+from tui_gru.debugger.program.steps import StepIndex
 from tui_gru.debugger.timeline.chain import Chain
 from tui_gru.debugger.timeline.changes import changeable
-from tui_gru.debugger.timeline.journal import Action, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
 from tui_gru.engine.batch import BatchRecord
@@ -62,9 +62,9 @@ class Timeline:
         """The segment in force at a tick: the last that has taken over by then."""
         return self.chain.at(tick)
 
-    def ruler(self, level: str) -> Ruler:
+    def step_index(self, level: str) -> StepIndex:
         """The measure of steps of one level along this timeline."""
-        return self.chain.ruler(level)
+        return self.chain.step_index(level)
 
     def position(self, tick: int) -> Position:
         return position_of(self.program, tick)
@@ -87,7 +87,7 @@ class Timeline:
 
     def place(self, tick: int) -> int:
         """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
-        places = self.ruler("op")
+        places = self.step_index("op")
         return places.tick(places.count(tick))
 
     def end_of(self, batch: int) -> int:
@@ -171,7 +171,7 @@ class Timeline:
             after = chain.first_batches[i + 1] if i + 1 < len(chain.segments) else sys.maxsize
             upto = min(last, after - 1, chain.segments[i].computed)
             if first <= upto:
-                parts.append(chain.segments[i].history.column(name, first, upto))
+                parts.append(chain.segments[i].checkpoints.column(name, first, upto))
             first, i = max(first, upto + 1), i + 1
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
@@ -185,7 +185,7 @@ class Timeline:
         segment = self.last
         while segment.first_batch > batch and segment.before is not None:
             segment = segment.before
-        return segment.history.numbers(batch)[COLUMNS.index("loss")]
+        return segment.checkpoints.numbers(batch)[COLUMNS.index("loss")]
 
     def parted(self, other: Timeline) -> int:
         """The tick to which this timeline and another are the same."""
@@ -193,7 +193,7 @@ class Timeline:
         shared = mine.shared(theirs)
         return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
 
-    def changed(self, at: Position, settings: Settings, action: Action) -> Timeline:
+    def changed(self, at: Position, settings: Settings, action: JournalEntry) -> Timeline:
         """The timeline that goes on from `at`, where `action` is done, with other settings. What lies before it stays as it was."""
         segment = Segment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
         segment.record(segment.first_batch)

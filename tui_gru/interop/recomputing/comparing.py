@@ -9,6 +9,7 @@ import numpy as np
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.computing import compute
+from tui_gru.engine.numbers import same
 from tui_gru.engine.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
 from tui_gru.interop.recomputing.records import recompute
@@ -47,7 +48,7 @@ class Difference:
 def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) -> Difference:
     """Compare two arrays; NaN and infinities agree with themselves."""
     with np.errstate(all="ignore"):
-        apart = np.where((ours == recorded) | (np.isnan(ours) & np.isnan(recorded)), 0, np.abs(ours - recorded))
+        apart = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
     apart = np.nan_to_num(apart, nan=np.inf)
     largest = np.abs(recorded).max(initial=0, where=np.isfinite(recorded))
     over_time = apart.reshape(len(apart), -1).max(axis=1, initial=0) if timed else None

@@ -9,6 +9,7 @@ import numpy as np
 from tui_gru.engine.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
+from tui_gru.engine.numbers import gib
 from tui_gru.engine.weights import Weights
 from tui_gru.interop.blocks import LETTERS, Blocks, canonical
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
@@ -58,7 +59,7 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
     if model.record_bytes > machine_memory() // 2:
         raise CaptureError(
-            f"{call.module.name}: everything inside of this call takes {model.record_bytes / 2**30:,.1f} GiB, more than half of "
+            f"{call.module.name}: everything inside of this call takes {gib(model.record_bytes)}, more than half of "
             "this machine's memory; capture a smaller batch"
         )
     return model

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, TypeVar
 
+from tui_gru.engine.numbers import gib
 from tui_gru.interop.capture.calls import CapturedStep, GRUModule
 from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
@@ -148,7 +149,7 @@ def _load(path: Path) -> CapturedStep:
 
     size = path.stat().st_size
     if size > machine_memory() // 2:
-        raise ModelFileError(f"it has {size / 2**30:,.1f} GiB, more than half of this machine's memory; open it on a larger one")
+        raise ModelFileError(f"it has {gib(size)}, more than half of this machine's memory; open it on a larger one")
     about, tensors = read_shard(path)
     step = decoded(tensors, about)
     if shard_name(step.number, step.rank) != path.name:

@@ -14,9 +14,9 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -37,11 +37,11 @@ _LEAST = 8  # cells of a name
 class Twig:
     """A branch in its place of the tree; `stem` is what is drawn before its name."""
 
-    fork: Fork
+    fork: BranchInfo
     stem: str
 
 
-def tree(forks: Sequence[Fork], source: str | None = None, stem: str = "") -> list[Twig]:
+def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "") -> list[Twig]:
     """The branches that have left `source`, in the order of time, each followed by those that have left it."""
     twigs: list[Twig] = []
     children = sorted((fork for fork in forks if fork.source == source), key=lambda fork: fork.tick)
@@ -159,8 +159,7 @@ def _place(program: Program, tick: int, short: bool) -> str:
     at = position_of(program, tick)
     if not tick:
         return "the start"
-    place = f"e{at.epoch + 1} b{at.batch + 1} t{at.t + 1}"
-    return place if short else f"{place} {at.phase}"
+    return as_typed(at) if short else f"{as_typed(at)} {at.phase}"
 
 
 def _line(palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style) -> Row:

@@ -13,11 +13,11 @@ from textual.widget import Widget
 
 from tui_gru.debugger.program.naming import printable
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 
 _GAP = "  "
 _DOT = " · "

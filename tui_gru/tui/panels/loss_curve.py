@@ -7,12 +7,12 @@ from textual.style import Style as TextStyle
 
 from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.engine.given import GivenCorpus
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.loss_series import LossSeries
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Box, clip
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.plot import curve

@@ -13,13 +13,13 @@ from textual.geometry import Region, Size
 
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.engine.corpus import Corpus
 from tui_gru.tui.characters import fitting, visible_text, widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
 from tui_gru.tui.widgets.refs import Cell, Ref
 from tui_gru.tui.widgets.written import kept

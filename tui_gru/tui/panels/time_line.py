@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.loss_series import LossSeries
@@ -21,7 +22,6 @@ from tui_gru.tui.panels.time_columns import LossColumns, loss_columns
 from tui_gru.tui.panels.time_signs import placed, put_branches, put_divisions, put_here, put_signs
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.time_scale import TimeScale, place_name
 

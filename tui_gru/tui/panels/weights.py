@@ -15,6 +15,7 @@ from textual.widget import Widget
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.numbers import exact
 from tui_gru.equations.compose import Layer
 from tui_gru.tui.characters import written_char
 from tui_gru.tui.key_signs import sign_of_key, with_keys
@@ -23,7 +24,6 @@ from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
 from tui_gru.tui.widgets.matrix import MatrixView
-from tui_gru.tui.widgets.numbers import exact
 
 _SHEETS = {
     "weights": (WEIGHTS,),

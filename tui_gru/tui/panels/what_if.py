@@ -10,14 +10,13 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui_gru.debugger.analysis.what_if import Difference, WhatIf
-from tui_gru.debugger.derivation.written import short
 from tui_gru.debugger.program.naming import spoken, spoken_index
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.characters import cut, fitting, folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows
 from tui_gru.tui.widgets.overlay import Overlay
@@ -48,7 +47,7 @@ class WhatIfPanel(Overlay):
     def on_resize(self) -> None:
         at = f" at t {self.what_if.t + 1}" if self.what_if.t is not None else ""
         named = spoken(self._program, self.what_if.name, self.what_if.index)
-        room, value = self.outer_size.width - 6, short(self.what_if.value)
+        room, value = self.outer_size.width - 6, numbers.short(self.what_if.value)
         title = f"what if {named}{at} were {value}?"
         hints = "enter keeps it", with_keys(self, "<stop> leaves all as it is")
         self.set_titles(title if cell_len(title) <= room else f"{named} = {value}?", fitting(hints, room))
@@ -61,7 +60,7 @@ class WhatIfPanel(Overlay):
             else ""
         )
         lines = [
-            *(self._line((part, palette.dim)) for part in folded(f"it is {short(what_if.was)}{since}", width)),
+            *(self._line((part, palette.dim)) for part in folded(f"it is {numbers.short(what_if.was)}{since}", width)),
             *self._loss(),
         ]
         if not what_if.differences:
@@ -79,11 +78,14 @@ class WhatIfPanel(Overlay):
         palette, (before, after) = self.palette, self.what_if.losses
         if (change := self.what_if.first_order) is not None:
             ink = palette.signed((change > 0) - (change < 0))
-            return [self._line(("loss  ", palette.plain), (short(change), ink), (" or so, to first order", palette.dim)), []]
+            return [
+                self._line(("loss  ", palette.plain), (numbers.short(change), ink), (" or so, to first order", palette.dim)),
+                [],
+            ]
         if not self._program.target:
             return [[]]
         arrow = (" → ", palette.dim)
-        values = ("loss  ", palette.plain), (short(before), palette.strong), arrow, (short(after), palette.accent)
+        values = ("loss  ", palette.plain), (numbers.short(before), palette.strong), arrow, (numbers.short(after), palette.accent)
         by = numbers.wide(after - before).strip(), palette.signed((after > before) - (after < before))
         return [self._line(*values, ("   ", palette.plain), by), []]
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from tui_gru.debugger.program.position import in_words
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import with_keys
@@ -178,7 +179,7 @@ class AnalysingScreen(ExplainingScreen):
     @property
     def _when(self) -> str:
         at = self.snapshot.position
-        return f"read at epoch {at.epoch + 1:,}, batch {at.batch + 1:,}"
+        return f"read at {in_words(at.epoch, at.batch)}"
 
     def _go_to_character(self, at: int) -> None:
         """Go to where this epoch reads a character of the text, 0-based, and single out its row."""

@@ -41,7 +41,7 @@ from tui_gru.tui.themes import checked_theme
 from tui_gru.tui.view import Shows
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.timeline.journal import Action
+    from tui_gru.debugger.timeline.journal import JournalEntry
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset({
@@ -236,7 +236,7 @@ class MainScreen(
     def action_redo(self) -> None:
         self._restore("done again", self.session.next_change, self.session.redo)
 
-    def _restore(self, said: str, change: Action | None, verb: Callable[[], bool]) -> None:
+    def _restore(self, said: str, change: JournalEntry | None, verb: Callable[[], bool]) -> None:
         """Undo or redo a change, and say which it was, and where one is then."""
         before = self.snapshot
 

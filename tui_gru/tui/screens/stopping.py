@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual.containers import Container
 
+from tui_gru.debugger.program.position import as_typed
 from tui_gru.debugger.program.typed import TypedError
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.state.marks import Mark
@@ -15,7 +16,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.listing import Listing, stops_on
-from tui_gru.tui.panels.stop_signs import command_of, described, place_of, plain
+from tui_gru.tui.panels.stop_signs import command_of, described, plain
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.view import Shows
 
@@ -181,7 +182,7 @@ class StoppingScreen(LookingScreen):
     def mark(self, letter: str) -> None:
         """Mark this place. Raises `TuiGruError`."""
         self.change_stops(lambda session: session.mark(letter))
-        self.say(f"{letter} marks {place_of(self.session.position)}")
+        self.say(f"{letter} marks {as_typed(self.session.position)}")
 
     def jump(self, letter: str) -> None:
         """Go to the place of a mark, or with `'` to where one was before the last jump; and say where that is."""

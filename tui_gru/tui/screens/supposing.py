@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.program.names import Kind
-from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.program.naming import spoken, typed_entry
 from tui_gru.debugger.program.typed import quoted
 from tui_gru.engine.corpus import Corpus
 from tui_gru.tui import answers
@@ -17,7 +17,7 @@ from tui_gru.tui.widgets.refs import Ref
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
-    from tui_gru.debugger.derivation.origin import Number
+    from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.tui.panels.what_if import WhatIfPanel
 
 
@@ -48,10 +48,9 @@ class SupposingScreen(LookingScreen):
         if value is None:
             self.say(f"{ref.name} is not computed here yet; step on to where it is", warning=True)
             return
-        entry = f"[{', '.join(map(str, ref.index))}]" if ref.index else ""
         t = "" if ref.t is None or ref.t == self.snapshot.position.t else f" t {ref.t + 1}"
         number = value[ref.index] if ref.index else value
-        await self.action_command(f"what-if {ref.name}{entry} ", str(number), t)
+        await self.action_command(f"what-if {typed_entry(ref.name, ref.index)} ", str(number), t)
 
     def _character(self, ref: Ref) -> tuple[str, str]:
         """The command that changes a character of the text, and the character that is there."""
@@ -75,7 +74,7 @@ class SupposingScreen(LookingScreen):
             return None if focused.spot is None else focused.spot.ref
         return None
 
-    def _here(self, number: Number) -> Ref | None:
+    def _here(self, number: ValueRef) -> Ref | None:
         """A number of a derivation, if it is of the batch that one is in."""
         same = (number.tick - 1) // self.snapshot.program.ticks == self.snapshot.position.number
         return Ref(number.name, number.index, number.t) if same else None

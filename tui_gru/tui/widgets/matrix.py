@@ -14,12 +14,12 @@ from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 
+from tui_gru.engine.numbers import exact
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
-from tui_gru.tui.widgets.numbers import exact
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of

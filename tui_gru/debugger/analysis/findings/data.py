@@ -8,13 +8,14 @@ from contextlib import suppress
 import numpy as np
 
 from tui_gru.debugger.analysis.findings.examined import Examined
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, listed
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
 from tui_gru.debugger.analysis.influence import influence_of_rows
 from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import SAMPLERS, Sample, sample
 from tui_gru.engine.weights import Weights
 from tui_gru.equations import expression as e
@@ -81,7 +82,7 @@ def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
         unit = int(np.argmax(np.abs(values)))
         number = x.entry(1, found, (0, unit), 0)
         evidence.append(
-            Evidence(f"{x.written(found)}[row 1, unit {unit + 1}] = {digits(values[unit])} there", number, float(values[unit]))
+            Evidence(f"{x.written(found)}[row 1, unit {unit + 1}] = {rounded(values[unit])} there", number, float(values[unit]))
         )
     yield Finding(
         "rows-do-not-continue",
@@ -117,7 +118,7 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
         (
             Evidence(f"the gradient of {x.at(batch)} ran through {counted(passed, 'earlier batch')}"),
             Evidence(
-                f"{x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {digits(value)} was handed on at t 1",
+                f"{x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {rounded(value)} was handed on at t 1",
                 x.entry(batch, handed_on, (row, unit), 0),
                 value,
             ),
@@ -164,8 +165,8 @@ def rows_know_each_other(x: Examined) -> Iterator[Finding]:
         "the batch it happens to be in, and cannot be made for one row alone.",
         "take what is summed over the rows out of the cell",
         (
-            Evidence(f"row {other + 1} on the prediction of row 1, by gradient: {digits(found.gradient[other])}; it should be 0"),
-            Evidence(f"by occlusion: {digits(found.occlusion[other])}; it should be 0"),
+            Evidence(f"row {other + 1} on the prediction of row 1, by gradient: {rounded(found.gradient[other])}; it should be 0"),
+            Evidence(f"by occlusion: {rounded(found.occlusion[other])}; it should be 0"),
         ),
         x.end(batch),
     )

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from tui_gru.debugger.analysis.expected import Expected, expected_of
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -142,16 +143,15 @@ class Examined:
 
     def at(self, batch: int) -> str:
         """A batch in words, counted from 1: `batch 3 of epoch 2`."""
-        epoch, within = divmod(batch, self.program.num_batches)
-        return f"batch {within + 1} of epoch {epoch + 1}"
+        return batch_in_words(*divmod(batch, self.program.num_batches))
 
     def end(self, batch: int) -> int:
         """The last tick of a batch."""
         return self.timeline.end_of(batch)
 
-    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> Number:
+    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
         """A number as it is at the end of a batch."""
-        return Number(name, index, t, self.end(batch))
+        return ValueRef(name, index, t, self.end(batch))
 
     def written(self, name: str) -> str:
         """A name as on screen."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 
 
 @dataclass(frozen=True)
@@ -12,7 +12,7 @@ class Evidence:
     """One fact in words. `number` is a number of the run that shows it, with its `value`; its origin can be followed."""
 
     words: str
-    number: Number | None = None
+    number: ValueRef | None = None
     value: float | None = None
 
 
@@ -29,21 +29,6 @@ class Finding:
     cure: str
     evidence: tuple[Evidence, ...]
     tick: int | None = None
-
-
-def digits(x: float) -> str:
-    """Three significant digits: `0.0123`, `1.2e-5`, `1,230`."""
-    if abs(x) >= 1000 and abs(x) < 1e6:
-        return f"{x:,.0f}"
-    mantissa, _, exponent = f"{x:.3g}".partition("e")
-    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
-
-
-def percent(share: float) -> str:
-    """`34 %`; what is not quite all or nothing is not rounded to it."""
-    if 0 < share < 0.01:
-        return "under 1 %"
-    return f"{min(round(100 * share), 99) if share < 1 else 100} %"
 
 
 def counted(count: int, what: str) -> str:

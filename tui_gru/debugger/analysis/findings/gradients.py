@@ -8,12 +8,13 @@ from collections.abc import Iterator
 import numpy as np
 
 from tui_gru.debugger.analysis.findings.examined import Examined, Wide
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, listed, percent
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import percent, rounded
 
 _THOUSAND = 1e3
 _SOON = 3  # timesteps: a gradient that is under a thousandth by then vanishes; in healthy runs it takes 5 or more
@@ -40,9 +41,9 @@ def not_finite(x: Examined) -> Iterator[Finding]:
     value = float(array[index])
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
     _, text = x.program.made_by(name) if name in x.program.lines or name in x.program.parts else ("", "")
-    number = None if x.program.names[name].kind is Kind.GRADIENT else Number(name, index, t, tick)
+    number = None if x.program.names[name].kind is Kind.GRADIENT else ValueRef(name, index, t, tick)
     last = x.losses[batch - 1] if batch else None
-    before = f", after a loss of {digits(last)} in the batch before" if last is not None and np.isfinite(last) else ""
+    before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
     yield Finding(
         "not-finite",
         f"{x.written(name)} became {'NaN' if np.isnan(value) else 'infinite'} in {x.at(batch)}",
@@ -158,7 +159,7 @@ def exploding_gradient(x: Examined) -> Iterator[Finding]:
             state,
             norms,
             "exploding-gradient",
-            f"the gradient of {x.written(state)} explodes: it is {digits(norms.max() / last)} times as large at the other end",
+            f"the gradient of {x.written(state)} explodes: it is {rounded(norms.max() / last)} times as large at the other end",
             "A small change early in the row changes the last prediction out of all proportion, so one step of the update "
             "throws the weights anywhere.",
             "--clip 1, a smaller --learning-rate, or smaller first weights (--init torch)",
@@ -187,8 +188,8 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
     batch, record = x.recent[-1]
     evidence = [
         Evidence(
-            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {digits(norms[0])} at t {T}, "
-            f"{digits(norms[-1])} at t 1, in {x.at(batch)}"
+            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {rounded(norms[0])} at t {T}, "
+            f"{rounded(norms[-1])} at t 1, in {x.at(batch)}"
         )
     ]
     handed_on = f"d{x.program.model.page.before(state)}"
@@ -198,7 +199,7 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
         value = float(record.array(handed_on)[-1, row, unit])
         evidence.append(
             Evidence(
-                f"the largest entry that t {T} hands on: {x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {digits(value)}",
+                f"the largest entry that t {T} hands on: {x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {rounded(value)}",
                 x.entry(batch, handed_on, (row, unit), T - 1),
                 value,
             )
@@ -252,13 +253,13 @@ def mostly_clipped(x: Examined) -> Iterator[Finding]:
         f"the gradient is shortened to under a tenth in {percent(share)} of all steps",
         "Clipping is for the rare step that would go too far. Where it acts on every step, the length of the gradient means "
         "nothing any more, and the learning rate alone says how far a step goes.",
-        f"--clip {digits(float(np.median(norms)))} or more, or a smaller --learning-rate in its place",
+        f"--clip {rounded(float(np.median(norms)))} or more, or a smaller --learning-rate in its place",
         (
             Evidence(
                 f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "
-                f"the median norm is {digits(float(np.median(norms)))}, the limit {digits(x.config.clip)}"
+                f"the median norm is {rounded(float(np.median(norms)))}, the limit {rounded(x.config.clip)}"
             ),
-            Evidence(f"the first is {x.at(first)}, with the factor {digits(factor)}", x.entry(first, "clip", ()), factor),
+            Evidence(f"the first is {x.at(first)}, with the factor {rounded(factor)}", x.entry(first, "clip", ()), factor),
         ),
         x.end(first),
     )

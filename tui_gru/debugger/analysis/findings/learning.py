@@ -9,11 +9,12 @@ import numpy as np
 
 from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.analysis.findings.examined import Examined, Wide
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted
 from tui_gru.debugger.analysis.loss_places import loss_of_rows
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.weights import Weights
 
 _FAR = 1.0  # nats above log V
@@ -48,8 +49,8 @@ def initial_loss(x: Examined) -> Iterator[Finding]:
         ),
         "smaller first weights (--init torch)" if above else "fresh weights; targets that are one character ahead of the input",
         (
-            Evidence(f"the loss of the first batch is {digits(loss)}", x.entry(0, "loss", ()), loss),
-            Evidence(f"log {x.config.vocab_size} = {digits(guess)}"),
+            Evidence(f"the loss of the first batch is {rounded(loss)}", x.entry(0, "loss", ()), loss),
+            Evidence(f"log {x.config.vocab_size} = {rounded(guess)}"),
         ),
         x.end(0),
     )
@@ -88,12 +89,12 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
         return
     yield Finding(
         "rate-too-large",
-        f"the learning rate is too large: a step changes the weights by {digits(100 * ratio)} %",
+        f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
         "Steps so long jump over what they are meant to reach, and the loss rises.",
-        f"--learning-rate {digits(x.moment.record.learning_rate / 10)} or less",
+        f"--learning-rate {rounded(x.moment.record.learning_rate / 10)} or less",
         (
-            Evidence(f"the last {_STEPS} batches lose {digits(windows[-1])} on average; it has been {digits(best)}"),
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {digits(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
+            Evidence(f"the last {_STEPS} batches lose {rounded(windows[-1])} on average; it has been {rounded(best)}"),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
             _grad_norm(x, batch),
         ),
         x.end(batch),
@@ -111,12 +112,14 @@ def rate_too_small(x: Examined) -> Iterator[Finding]:
         return
     yield Finding(
         "rate-too-small",
-        f"the learning rate is too small: a step changes the weights by {digits(ratio)} of their size",
+        f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size",
         "At this pace it takes a hundred thousand steps to make the weights others than they were.",
         "a --learning-rate a hundred times as large" if x.moment.record.learning_rate else "a --learning-rate that is not 0",
         (
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {digits(ratio)}, the median of the last steps; about 1e-3 is usual"),
-            Evidence(f"the loss was {digits(windows[0])} in the first {_STEPS} batches, and is {digits(windows[-1])} in the last"),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
+            Evidence(
+                f"the loss was {rounded(windows[0])} in the first {_STEPS} batches, and is {rounded(windows[-1])} in the last"
+            ),
             _grad_norm(x, batch),
         ),
         x.end(batch),
@@ -130,8 +133,8 @@ def _grad_norm(x: Examined, batch: int) -> Evidence:
     index = (0,) * len(x.program.names[parameter].axes)
     value = float(x.record(batch).after[parameter][index])
     words = (
-        f"the gradient of {x.at(batch)} has the norm {digits(norm)}, the learning rate is {digits(rate)}; "
-        f"{spoken(x.program, parameter, index)} is {digits(value)} after it"
+        f"the gradient of {x.at(batch)} has the norm {rounded(norm)}, the learning rate is {rounded(rate)}; "
+        f"{spoken(x.program, parameter, index)} is {rounded(value)} after it"
     )
     return Evidence(words, x.entry(batch, parameter, index), value)
 
@@ -164,9 +167,9 @@ def worse_than_a_table(x: Examined) -> Iterator[Finding]:
         "what it has read.",
         "more units (--hidden-size), another --learning-rate, or longer rows (--seq-length)",
         (
-            Evidence(f"the last {counted(quarter, 'epoch')} lose {digits(now)} on average, those before {digits(before)}"),
-            Evidence(f"a table of {words} loses {digits(value)} on this text"),
-            Evidence(f"the loss of {x.at(batch)} is {digits(loss)}", x.entry(batch, "loss", ()), loss),
+            Evidence(f"the last {counted(quarter, 'epoch')} lose {rounded(now)} on average, those before {rounded(before)}"),
+            Evidence(f"a table of {words} loses {rounded(value)} on this text"),
+            Evidence(f"the loss of {x.at(batch)} is {rounded(loss)}", x.entry(batch, "loss", ()), loss),
         ),
         x.end(batch),
     )
@@ -196,10 +199,10 @@ def never_predicted(x: Examined) -> Iterator[Finding]:
             "A model that has learned anything predicts each character about as often as it comes.",
             f"look at its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and at what was edited",
             (
-                Evidence(f"{shown} is {digits(100 * frequency[char])} % of what was to be predicted in the last batches"),
-                Evidence(f"its probability was {digits(mean[char])} on average, and never the largest"),
+                Evidence(f"{shown} is {rounded(100 * frequency[char])} % of what was to be predicted in the last batches"),
+                Evidence(f"its probability was {rounded(mean[char])} on average, and never the largest"),
                 Evidence(
-                    f"{x.written(name)}[row 1, {shown}] = {digits(value)} at t 1 of {x.at(batch)}",
+                    f"{x.written(name)}[row 1, {shown}] = {rounded(value)} at t 1 of {x.at(batch)}",
                     x.entry(batch, name, (row, char), t),
                     value,
                 ),
@@ -231,9 +234,9 @@ def overfitting(x: Examined) -> Iterator[Finding]:
         "The model learns this text by heart: what it learns now does not hold for any other.",
         f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
         (
-            Evidence(f"held out: {digits(held[best])} nats at {x.at(places[best])}, {digits(held[-1])} now"),
-            Evidence(f"training: {digits(then)} then, {digits(now)} now"),
-            Evidence(f"the loss of {x.at(batch)} is {digits(loss)}", x.entry(batch, "loss", ()), loss),
+            Evidence(f"held out: {rounded(held[best])} nats at {x.at(places[best])}, {rounded(held[-1])} now"),
+            Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
+            Evidence(f"the loss of {x.at(batch)} is {rounded(loss)}", x.entry(batch, "loss", ()), loss),
         ),
         x.end(places[best]),
     )

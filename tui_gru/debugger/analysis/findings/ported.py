@@ -11,8 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 
 from tui_gru.debugger.analysis.findings.examined import Examined
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, percent
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted
 from tui_gru.debugger.analysis.summaries import largest_entry
+from tui_gru.debugger.program.naming import spoken
+from tui_gru.engine.numbers import percent, rounded
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.recomputing.comparing import output_name
 
@@ -33,17 +35,17 @@ def _about(
     output = output_name(x.record(number))
     apart = np.abs(expected.whole.ours - expected.whole.recorded)
     t, row, unit = np.unravel_index(int(np.argmax(np.nan_to_num(apart, nan=np.inf))), apart.shape)
-    value, wanted = float(expected.whole.ours[t, row, unit]), float(expected.whole.recorded[t, row, unit])
+    value, wanted = float(expected.whole.ours[t, row, unit]), rounded(float(expected.whole.recorded[t, row, unit]))
     evidence = [
         Evidence(
-            f"{x.written(output)}[row {row + 1}, unit {unit + 1}] = {digits(value)} at t {t + 1}, and {digits(wanted)} is expected",
+            f"{x.written(output)}[row {row + 1}, unit {unit + 1}] = {rounded(value)} at t {t + 1}, and {wanted} is expected",
             x.entry(number, output, (int(row), int(unit)), int(t)),
             value,
         ),
-        Evidence(f"one step at a time, the output is off by {digits(expected.one_step.error)} of its largest entry"),
+        Evidence(f"one step at a time, the output is off by {rounded(expected.one_step.error)} of its largest entry"),
     ]
     if fit is not None:
-        evidence.append(Evidence(f"{then}, it is off by {digits(fit.then if off is None else off)}"))
+        evidence.append(Evidence(f"{then}, it is off by {rounded(fit.then if off is None else off)}"))
     yield Finding(name, title, meaning, cure, tuple(evidence), x.end(number))
 
 
@@ -123,9 +125,9 @@ def _padded_without_lengths(x: Examined) -> Iterator[Finding]:
             Evidence(
                 f"{counted(int((lengths < T).sum()), 'row')} of {len(lengths)} end before t {T}, and read zeros from there on"
             ),
-            Evidence(f"{written}[row {row + 1}, unit {unit + 1}] = {digits(float(last[found]))} at t {length}, where the row ends",
+            Evidence(f"{written}[row {row + 1}, unit {unit + 1}] = {rounded(float(last[found]))} at t {length}, where the row ends",
                      x.entry(number, state, (row, unit), length - 1), float(last[found])),
-            Evidence(f"and {digits(value)} at t {T}", x.entry(number, state, (row, unit), T - 1), value),
+            Evidence(f"and {rounded(value)} at t {T}", x.entry(number, state, (row, unit), T - 1), value),
         ),
         x.end(number),
     )  # fmt: skip
@@ -309,21 +311,21 @@ def adam_uncorrected(x: Examined) -> Iterator[Finding]:
     gradients = np.abs(np.nan_to_num(first.recorded[name]))
     index = largest_entry(gradients)
     assert index is not None
-    value = float(second.weights[name][index])
+    before, value = rounded(float(first.weights[name][index])), float(second.weights[name][index])
     yield Finding(
         "adam-uncorrected",
-        f"the first step of Adam is {digits(uncorrected)} times the learning rate: its means are not corrected",
+        f"the first step of Adam is {rounded(uncorrected)} times the learning rate: its means are not corrected",
         "m and v begin at 0, so at first they are far too small, and √v more so than m. With the correction the first step is as "
         "long as the learning rate; without it the first steps are too long, when the gradient is least reliable.",
         f"divide m by 1 − {beta_1:g}ⁿ and v by 1 − {beta_2:g}ⁿ (torch.optim.Adam does), or let the learning rate rise slowly",
         (
             Evidence(
-                f"{percent(share)} of the weights moved by {digits(float(np.median(lengths)))} learning rates in step 0, each "
-                f"against its gradient; (1 − {beta_1:g}) / √(1 − {beta_2:g}) = {digits(uncorrected)}, and 1 is right"
+                f"{percent(share)} of the weights moved by {rounded(float(np.median(lengths)))} learning rates in step 0, each "
+                f"against its gradient; (1 − {beta_1:g}) / √(1 − {beta_2:g}) = {rounded(uncorrected)}, and 1 is right"
             ),
             Evidence(
-                f"{x.written(name)}{list(index)} was {digits(float(first.weights[name][index]))}, and is {digits(value)} after it; "
-                f"the learning rate is {digits(rate)}",
+                f"{spoken(x.program, name, index)} was {before}, and is {rounded(value)} after it; "
+                f"the learning rate is {rounded(rate)}",
                 x.entry(1, name, index),
                 value,
             ),

@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.findings.examined import Examined
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, digits, listed, percent
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, listed
 from tui_gru.debugger.analysis.saturation import Limits, limits_of, saturating, unit_shares
 from tui_gru.debugger.analysis.summaries import dead_units
 from tui_gru.debugger.program.line_table import Program
+from tui_gru.engine.numbers import percent, rounded
 from tui_gru.engine.weights import Array
 from tui_gru.equations import expression as e
 
@@ -70,10 +71,10 @@ def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int,
         (
             Evidence(
                 f"in {x.at(batch) if batches == 1 else f'the last {batches} batches'}, {percent(low)} of its entries are below "
-                f"{digits(least)}, {percent(high)} above {digits(most)}"
+                f"{rounded(least)}, {percent(high)} above {rounded(most)}"
             ),
             Evidence(
-                f"{written}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
                 x.entry(batch, name, (0, unit), t),
                 value,
             ),
@@ -132,10 +133,10 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
             (
                 Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
                 Evidence(
-                    f"{x.written(state)} of it stays between {digits(values[:, unit].min())} and {digits(values[:, unit].max())}"
+                    f"{x.written(state)} of it stays between {rounded(values[:, unit].min())} and {rounded(values[:, unit].max())}"
                 ),
                 Evidence(
-                    f"{written}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                    f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
                     x.entry(batch, gate, (0, unit), t),
                     value,
                 ),
@@ -170,11 +171,11 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
             "other first weights (--seed, --init torch), or fewer units (--hidden-size)",
             (
                 Evidence(
-                    f"in {len(values):,} entries it varies by {digits(values[:, unit].max() - values[:, unit].min())} at most, "
-                    f"of a largest value of {digits(scale)}"
+                    f"in {len(values):,} entries it varies by {rounded(values[:, unit].max() - values[:, unit].min())} at most, "
+                    f"of a largest value of {rounded(scale)}"
                 ),
                 Evidence(
-                    f"{x.written(state)}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                    f"{x.written(state)}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
                     x.entry(batch, state, (0, unit), t),
                     value,
                 ),

@@ -13,18 +13,20 @@ from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.activity import Activity, context, of_text
 from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
 from tui_gru.debugger.analysis.classes import CLASSES
-from tui_gru.debugger.analysis.findings.finding import Finding, digits
+from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.analysis.findings.table import find
 from tui_gru.debugger.analysis.loss_places import Losses, Share
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, sample
 
 POINTS = 300  # of a curve: each is the mean of so many batches as it takes
@@ -123,13 +125,13 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
 
 def _facts(moment: Moment, losses: Rows) -> Iterator[tuple[str, str]]:
     at = moment.position
-    yield "place", f"epoch {at.epoch + 1:,}, batch {at.batch + 1:,}"
+    yield "place", in_words(at.epoch, at.batch)
     yield "batches run", f"{len(losses):,}"
     if len(losses):
         last = float(losses[-moment.program.num_batches :].mean())
-        yield "first loss", f"{digits(losses[0])} nats"
-        yield "loss of the last epoch", f"{digits(last)} nats, {digits(bits(last))} bits a character"
-        yield "perplexity", digits(perplexity(last))
+        yield "first loss", f"{rounded(losses[0])} nats"
+        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a character"
+        yield "perplexity", rounded(perplexity(last))
 
 
 def _curve(losses: Rows) -> Iterator[tuple[int, float]]:

@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from tui_gru.debugger.analysis.findings.finding import digits
 from tui_gru.debugger.analysis.report.gathered import Report, said
+from tui_gru.engine.numbers import rounded
 
 WIDTH = 960
 _INK, _DIM, _GRID, _LINE = "#1d2429", "#566168", "#c3c8c6", "#0b6b60"
@@ -57,7 +57,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
         below = max(y(value) + 4, below + 13)  # so that no two of them lie over each other
         ink = _DIM if name else _LINE
         found.append(text(right + 6, below, name, ink=ink))
-        found.append(text(left - 6, below, digits(value), ink=ink, anchor="end", bold=not name))
+        found.append(text(left - 6, below, rounded(value), ink=ink, anchor="end", bold=not name))
     return found
 
 

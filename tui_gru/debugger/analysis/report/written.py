@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
-from tui_gru.debugger.analysis.findings.finding import digits
 from tui_gru.debugger.analysis.report import pictures
 from tui_gru.debugger.analysis.report.gathered import Report, said
 from tui_gru.debugger.analysis.report.pictures import WIDTH, moved, svg, text, wrapped
+from tui_gru.engine.numbers import rounded
 
 _STYLE = """\
 body { font: 15px/1.5 system-ui, sans-serif; color: #1d2429; background: #fbfaf6; }
@@ -124,7 +124,7 @@ def as_markdown(report: Report) -> str:
     if finite:
         step = max(1, len(finite) // 80)
         out += [f"    {_blocks(finite[::step])}", ""]
-        out += [f"{digits(finite[0])} at the beginning, {digits(finite[-1])} at the end. " + _against(report), ""]
+        out += [f"{rounded(finite[0])} at the beginning, {rounded(finite[-1])} at the end. " + _against(report), ""]
     out += [f"## Findings: {len(report.findings) or 'none'}", ""]
     for each in report.findings:
         out += [f"### {each.title}", "", each.meaning, ""]
@@ -159,7 +159,7 @@ def _quoted(place: tuple[str, str, str]) -> str:
 
 
 def _against(report: Report) -> str:
-    return "For comparison: " + ", ".join(f"{name} {digits(value)}" for name, value in report.lines) + "."
+    return "For comparison: " + ", ".join(f"{name} {rounded(value)}" for name, value in report.lines) + "."
 
 
 def _blocks(values: Sequence[float]) -> str:

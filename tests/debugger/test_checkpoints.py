@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tui_gru.debugger.checkpoints.budget import CHANGE_BYTES, FEWEST, Budget
-from tui_gru.debugger.checkpoints.history import History
-from tui_gru.debugger.checkpoints.records import LEAST, Kept, Records
+from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
+from tui_gru.debugger.checkpoints.record_cache import LEAST, CachedBatch, RecordCache
 from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES, Scalars
 from tui_gru.engine.config import Config
 from tui_gru.engine.corpus import Corpus
@@ -25,7 +25,7 @@ CHECKPOINT = 232  # bytes
 
 def history(first=0, limit=10**6, stride=1, budget=None):
     budget = budget or Budget(limit, stride)
-    return History(first, budget, Scalars(budget))
+    return Checkpoints(first, budget, Scalars(budget))
 
 
 def checkpoint(batch):
@@ -134,7 +134,7 @@ def test_numbers_that_do_not_fit_are_read_back_from_a_file(monkeypatch):
     made = []
     monkeypatch.setattr(tempfile, "TemporaryFile", lambda real=tempfile.TemporaryFile, **how: made.append(real(**how)) or made[-1])
     budget = Budget(8 * 3 * BLOCK_BYTES)  # three blocks
-    one, other = (History(first, budget, scalars) for scalars in [Scalars(budget)] for first in (0, 40))
+    one, other = (Checkpoints(first, budget, scalars) for scalars in [Scalars(budget)] for first in (0, 40))
     run(one, BLOCK + 7)
     assert not made
     for _ in range(10):
@@ -233,9 +233,9 @@ RECORD = record()
 
 
 def test_records_at_hand_are_of_all_stretches_together():
-    records = Records(Budget(0), 10**9)
+    records = RecordCache(Budget(0), 10**9)
     one, other = 0, 1
-    kept = [Kept(RECORD.copy()) for _ in range(6)]
+    kept = [CachedBatch(RECORD.copy()) for _ in range(6)]
     assert records.nearest(one, 5) is None
     for batch, each in enumerate(kept[:3]):
         records.keep(one, batch, each)
@@ -250,21 +250,21 @@ def test_records_at_hand_are_of_all_stretches_together():
 
 @pytest.mark.parametrize(("limit", "most"), [(0, LEAST), (8 * 10 * 500, 10), (10**9, 64)])
 def test_records_at_hand_keep_to_their_part_of_the_limit(limit, most):
-    records = Records(Budget(limit), 500)
+    records = RecordCache(Budget(limit), 500)
     for batch in range(200):
-        records.keep(0, batch, Kept(RECORD.copy()))
+        records.keep(0, batch, CachedBatch(RECORD.copy()))
     assert records.nearest(0, 199 - most) is None
     assert records.nearest(0, 200 - most)[0] == 200 - most
 
 
 def test_earlier_batches_of_an_epoch_are_counted_once():
-    records = Records(Budget(8 * 100 * 500), 500)  # a hundred batches
+    records = RecordCache(Budget(8 * 100 * 500), 500)  # a hundred batches
 
     def epoch(number):
         """Each batch of an epoch of 40, as carry `notebook` keeps it."""
         earlier = ()
         for batch in range(40 * number, 40 * number + 40):
-            kept = Kept(RECORD.copy(), earlier)
+            kept = CachedBatch(RECORD.copy(), earlier)
             records.keep(0, batch, kept)
             earlier = (kept.record, *earlier)
 

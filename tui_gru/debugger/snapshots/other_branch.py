@@ -10,7 +10,7 @@ from tui_gru.engine.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)
-class Other:
+class OtherBranch:
     """Another branch: its name, what can be read on it at the same tick, and the loss of every batch run so far on it.
 
     `moment` is None where it has not come so far; where it steps over the line that is at work here, it is the place before.

@@ -15,7 +15,7 @@ Origin = tuple[int, int]  # which of the older branches, and to which tick a bra
 _TICK = itemgetter(1)
 
 
-class Fork(NamedTuple):
+class BranchInfo(NamedTuple):
     """A branch that left `source` at `tick` and has come as far as the tick `newest`; `loss` is the last one on it.
 
     The past before `tick` is that of `source`. The branch that all others come from has the source None and the tick 0; `loss` is
@@ -29,7 +29,7 @@ class Fork(NamedTuple):
     loss: float | None
 
 
-class Forks:
+class BranchTree:
     """Reads the forks off the branches. What was read is kept: only branches that have changed are read again."""
 
     def __init__(self) -> None:
@@ -37,9 +37,9 @@ class Forks:
         self._branches: tuple[Branch, ...] = ()
         self._lasts: list[Segment] = []
         self._origins: list[Origin] = []
-        self._forks: tuple[Fork, ...] = ()
+        self._forks: tuple[BranchInfo, ...] = ()
 
-    def of(self, branches: Branches) -> tuple[Fork, ...]:
+    def of(self, branches: Branches) -> tuple[BranchInfo, ...]:
         """A fork for every branch, in the order of `branches.names`: a branch comes after the one that it has left."""
         names, there = branches.names, tuple(branches.named.values())
         if (names, there) != (self._names, self._branches):
@@ -56,9 +56,9 @@ class Forks:
         return self._forks
 
 
-def _fork(names: Sequence[str], i: int, origin: Origin, branch: Branch) -> Fork:
+def _fork(names: Sequence[str], i: int, origin: Origin, branch: Branch) -> BranchInfo:
     source, tick = origin
-    return Fork(names[i], names[source] if source >= 0 else None, tick, branch.newest, _last_loss(branch))
+    return BranchInfo(names[i], names[source] if source >= 0 else None, tick, branch.newest, _last_loss(branch))
 
 
 def _origins(lasts: Sequence[Segment]) -> list[Origin]:

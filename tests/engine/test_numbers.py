@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tui_gru.tui.widgets import numbers
+from tui_gru.engine import numbers
 
 anything = st.floats(width=64) | st.floats(width=32) | st.floats(-10, 10)
 
@@ -65,3 +65,26 @@ def test_exact_form_is_the_shortest():
     assert numbers.exact(np.float32(0.76641524)) == "+0.76641524"
     assert numbers.exact(np.float64(-0.1)) == "-0.1"
     assert numbers.exact(np.float32("nan")) == "nan"
+
+
+@given(st.one_of(anything, st.just(math.nan)), st.one_of(anything, st.just(math.nan)))
+def test_numbers_are_the_same_where_they_are_equal_or_both_nan(a, b):
+    expected = a == b or (math.isnan(a) and math.isnan(b))
+    assert bool(numbers.same(a, b)) == expected
+    assert numbers.same(a, a)
+    assert numbers.same(np.array([a, b, 1.0]), np.array([b, b, 2.0])).tolist() == [expected, True, False]
+
+
+@pytest.mark.parametrize(
+    ("function", "x", "written"),
+    [
+        (numbers.rounded, 0.0123456, "0.0123"), (numbers.rounded, 1.234e-5, "1.23e-5"), (numbers.rounded, 1234.5, "1,234"),
+        (numbers.rounded, math.inf, "inf"), (numbers.rounded, math.nan, "nan"), (numbers.scientific, 3.14e-8, "3.1e-8"),
+        (numbers.scientific, 0.0, "0"), (numbers.scientific, math.nan, "nan"), (numbers.percent, 0.0, "0 %"),
+        (numbers.percent, 0.001, "under 1 %"), (numbers.percent, 0.9999, "99 %"), (numbers.percent, 1.0, "100 %"),
+        (numbers.gib, 3 * 2**29, "1.5 GiB"), (numbers.short, -2.0, "−2"), (numbers.short, 0.25, "0.2500"),
+        (numbers.short, 1.5e-5, "1.500e−05"),
+    ],
+)  # fmt: skip
+def test_numbers_in_sentences(function, x, written):
+    assert function(x) == written

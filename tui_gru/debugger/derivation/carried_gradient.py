@@ -13,11 +13,11 @@ from functools import lru_cache, partial
 import numpy as np
 
 from tui_gru.debugger.derivation.evaluation import Index
-from tui_gru.debugger.derivation.line_terms import LineTerms
-from tui_gru.debugger.derivation.origin import Expansion, Node, Number, given
+from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
+from tui_gru.debugger.derivation.term_builder import TermBuilder
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -30,7 +30,7 @@ from tui_gru.equations.expression import Expression
 AT_HAND = 2  # batches whose deltas are kept: a gradient flows from one to the one before it
 
 
-class EarlierBatches:
+class CarriedGradient:
     """Those before one batch. `here` is that batch once its gradient is complete; `node` gives a number of it, or of theirs, and
     `part` says how a recorded part of a line was made there.
 
@@ -41,15 +41,15 @@ class EarlierBatches:
         self,
         timeline: Timeline,
         here: Moment,
-        node: Callable[[Number, int], Node],
-        part: Callable[[Expression, str, Index, int, int], Expansion],
+        node: Callable[[ValueRef, int], Node],
+        part: Callable[[Expression, str, Index, int, int], Derivation],
         monitor: Monitor | None = None,
     ) -> None:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
         self._stored = timeline.earlier(here.position.number, monitor)
         self._flows: list[list[Array]] = []  # for each batch, those of its states
         self._moment_of = lru_cache(maxsize=AT_HAND)(self._worked_out)
-        self._lines = LineTerms(here.program, self._moment_at, self._term, part)
+        self._lines = TermBuilder(here.program, self._moment_at, self._term, part)
 
     def terms(self, line: str, index: Index) -> tuple[Node, ...]:
         """What each adds to entry `index` of the gradient that `line` computes (dUz), the latest batch first; nothing where the
@@ -68,11 +68,11 @@ class EarlierBatches:
 
     def _batch_term(self, line: str, index: Index, batch: int, value: float) -> Node:
         at = position_of(self._program, self._end(batch))
-        label = f"epoch {at.epoch + 1} · batch {at.batch + 1}"
-        latex = rf"\text{{epoch {at.epoch + 1}, batch {at.batch + 1}}}"
+        label = in_words(at.epoch, at.batch, between=" · ")
+        latex = rf"\text{{{in_words(at.epoch, at.batch)}}}"
         return Node(label, value, partial(self._shares, line, index, batch), exact=True, latex=latex)
 
-    def _shares(self, line: str, index: Index, batch: int) -> Expansion:
+    def _shares(self, line: str, index: Index, batch: int) -> Derivation:
         """What the timesteps of one earlier batch add, the last first."""
         formula, text = self._program.made_by(line)
 
@@ -88,9 +88,9 @@ class EarlierBatches:
         def shares() -> tuple[Node, ...]:
             return tuple(share(t) for t in reversed(range(self._program.seq_length)))
 
-        return Expansion("sum", shares, note="along what it computed then, and the weights as they are now")
+        return Derivation("sum", shares, note="along what it computed then, and the weights as they are now")
 
-    def _term(self, number: Number, sign: int) -> Node:
+    def _term(self, number: ValueRef, sign: int) -> Node:
         """A name in a line, read in an earlier batch: a delta of its own there, else a number of the run."""
         if self._program.names[number.name].kind in (Kind.PARAMETER, Kind.KEPT):
             return self._node(replace(number, tick=self._here.position.tick), sign)
@@ -102,21 +102,21 @@ class EarlierBatches:
         label, latex = spoken(self._program, number.name, number.index), self._program.writer.symbols.latex(number.name)
         return Node(label, value, partial(self._delta, number), sign=sign, exact=True, latex=latex)
 
-    def _delta(self, number: Number) -> Expansion:
+    def _delta(self, number: ValueRef) -> Derivation:
         t, last, page = number.t, self._program.seq_length - 1, self._program.model.page
         assert t is not None
         state = next((state for state in page.states if page.ahead(state) == number.name), None)
         if state is not None:
             handed = replace(number, name=f"d{page.before(state)}")
             if t < last:
-                return Expansion("copy", (self._term(replace(handed, t=t + 1), 1),), note=f"what t {t + 2} hands back")
-            return Expansion("copy", partial(self._from_batch_after, handed), note="what t 1 of the batch after it hands back")
+                return Derivation("copy", (self._term(replace(handed, t=t + 1), 1),), note=f"what t {t + 2} hands back")
+            return Derivation("copy", partial(self._from_batch_after, handed), note="what t 1 of the batch after it hands back")
         if self._here.record.compiled.is_zero_in_earlier(number.name):
             return given("the loss of an earlier batch is not counted again")
         formula, text = self._program.made_by(number.name)
         return replace(self._lines.formula(e.plain(formula), number.index, number.tick, t), formula=text)
 
-    def _from_batch_after(self, handed: Number) -> tuple[Node, ...]:
+    def _from_batch_after(self, handed: ValueRef) -> tuple[Node, ...]:
         batch = self._batch(handed.tick) + 1
         if batch == self._here.position.number:
             return (self._node(replace(handed, t=0, tick=self._here.position.tick), 1),)

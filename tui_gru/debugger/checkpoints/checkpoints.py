@@ -16,7 +16,7 @@ POINTERS = 96  # bytes that a checkpoint takes besides its own
 _BATCH = itemgetter(0)
 
 
-class History:
+class Checkpoints:
     """Checkpoints and numbers of consecutive batches from `first` on.
 
     A checkpoint is the state with which a batch begins, as bytes that nothing can change: the weights with what the update rule

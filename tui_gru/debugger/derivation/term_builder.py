@@ -8,9 +8,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from tui_gru.debugger.derivation.entries import Term, made_of
+from tui_gru.debugger.derivation.entries import Term, terms_of
 from tui_gru.debugger.derivation.evaluation import EVERY, Index, Numbers
-from tui_gru.debugger.derivation.origin import Expansion, Node, Number, given
+from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import character, said
@@ -19,7 +19,7 @@ from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 
 
-class LineTerms:
+class TermBuilder:
     """Reads the program's table. `moment` gives what can be read at a tick, `node` a number of the run as a term with a sign.
 
     `part` says how an entry of a labelled part is made that has not been executed yet: part, name, index, tick and timestep.
@@ -29,8 +29,8 @@ class LineTerms:
         self,
         program: Program,
         moment: Callable[[int], Moment],
-        node: Callable[[Number, int], Node],
-        part: Callable[[Expression, str, Index, int, int], Expansion],
+        node: Callable[[ValueRef, int], Node],
+        part: Callable[[Expression, str, Index, int, int], Derivation],
     ) -> None:
         self._program, self._moment, self._node, self._part = program, moment, node, part
         self._writer, self._vocabulary = program.writer, program.config.vocabulary
@@ -39,7 +39,7 @@ class LineTerms:
         """The numbers that a line executed by `tick` for timestep `t` reads."""
         return Numbers(self._moment(tick), t)
 
-    def formula(self, node: Expression, index: Index, tick: int, t: int) -> Expansion:
+    def formula(self, node: Expression, index: Index, tick: int, t: int) -> Derivation:
         """How one entry of an expression is made."""
         numbers = self.numbers(tick, t)
         match node:
@@ -47,9 +47,9 @@ class LineTerms:
                 return self._softmax(node, index, tick, t)
             case e.Apply(function="log", parts=(Name(name=name),)) if self._softmax_of(name) is not None:
                 return self._log_of_softmax(node, name, index, tick, t)
-        made = made_of(node, index, numbers)
+        made = terms_of(node, index, numbers)
         terms = tuple(self._term(node, made.term(k), k, tick, t) for k in range(made.size))
-        return self._noted(node, index, Expansion(made.kind, terms, made.scale), numbers)
+        return self._noted(node, index, Derivation(made.kind, terms, made.scale), numbers)
 
     def _term(self, node: Expression, term: Term, k: int, tick: int, t: int) -> Node:
         nodes = [self.entry(part.formula, part.at, tick, t if part.t is None else part.t, part.sign) for part in term]
@@ -58,7 +58,7 @@ class LineTerms:
             return _times((nodes[0], nodes[1]), f"{self._writer.text(node)} at {self._said(self._inner(node.left), k)}")
         return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
-    def _noted(self, node: Expression, index: Index, made: Expansion, numbers: Numbers) -> Expansion:
+    def _noted(self, node: Expression, index: Index, made: Derivation, numbers: Numbers) -> Derivation:
         """The same with a word on what its terms do not say."""
         match node:
             case e.Transpose(argument=argument):
@@ -73,7 +73,7 @@ class LineTerms:
             case e.Product(left=left):
                 return replace(made, note=f"over {self._inner(left)}s")
             case e.Reduce(kind=kind):
-                return replace(made, note=f"{kind} over {made_of(node, index, numbers).over}")
+                return replace(made, note=f"{kind} over {terms_of(node, index, numbers).over}")
             case e.Number():
                 return given("")
             case e.Size(axes=axes):
@@ -92,7 +92,7 @@ class LineTerms:
         name = node.name if isinstance(node, Name) else node.label
         if name in self._program.names and (isinstance(node, Name) or self._is_shown_by_name(name)):
             timed = self._program.names[name].timed
-            return self._node(Number(name, index, t if timed else None, tick), sign)
+            return self._node(ValueRef(name, index, t if timed else None, tick), sign)
         value, text, latex = float(numbers.value(node, index)), self._writer.text(node), self._writer.latex(node)
         if isinstance(node, Name):  # a setting of the update rule, or the count of updates
             return Node(text, value, lambda: given(self._setting(node.name)), sign=sign, exact=True, latex=latex)
@@ -124,7 +124,7 @@ class LineTerms:
         formula = line.formula if line is not None else None
         return formula if isinstance(formula, e.Apply) and formula.function == "softmax" else None
 
-    def _softmax(self, node: e.Apply, index: Index, tick: int, t: int) -> Expansion:
+    def _softmax(self, node: e.Apply, index: Index, tick: int, t: int) -> Derivation:
         *row, chosen = index
         logits = np.asarray(self.numbers(tick, t).value(node.argument, (*row, EVERY)))
         top = int(logits.argmax())
@@ -133,21 +133,21 @@ class LineTerms:
             o = self.entry(node.argument, (*row, column), tick, t)
             largest = self.entry(node.argument, (*row, top), tick, t, sign=-1)
             value = math.exp(o.value - largest.value)
-            return Node(f"exp({o.label} − max)", value, lambda: Expansion("exp", (o, largest)), latex=rf"\exp({o.latex} - \max)")
+            return Node(f"exp({o.label} − max)", value, lambda: Derivation("exp", (o, largest)), latex=rf"\exp({o.latex} - \max)")
 
         powers = tuple(map(power, range(len(logits))))
-        over = Expansion("sum", powers, note="over the vocabulary")
+        over = Derivation("sum", powers, note="over the vocabulary")
         total = Node("Σ exp", math.fsum(p.value for p in powers), lambda: over, latex=r"\sum \exp")
-        return Expansion("quotient", (powers[chosen], total))
+        return Derivation("quotient", (powers[chosen], total))
 
-    def _log_of_softmax(self, node: e.Apply, name: str, index: Index, tick: int, t: int) -> Expansion:
+    def _log_of_softmax(self, node: e.Apply, name: str, index: Index, tick: int, t: int) -> Derivation:
         """log ŷ; from the logits where float has no ŷ this small, as it is computed everywhere."""
         numbers = self.numbers(tick, t)
         y_hat = self.entry(node.argument, index, tick, t)
         with np.errstate(all="ignore"):
             log = float(np.log(numbers.value(node.argument, index)))
         if y_hat.value > 1e-30 or (math.isinf(log) and math.isinf(float(numbers.value(node, index)))):
-            return Expansion("log", (y_hat,))
+            return Derivation("log", (y_hat,))
         softmax = self._softmax_of(name)
         assert softmax is not None
         logits = np.asarray(numbers.value(softmax.argument, (*index[:-1], EVERY)))
@@ -156,10 +156,10 @@ class LineTerms:
         rest = Node(
             f"log Σ exp({shown})", log_total, lambda: given("over the vocabulary"), sign=-1, latex=rf"\log \sum \exp {shown}"
         )
-        return Expansion("sum", (o, rest), note=f"{shown} − log Σ exp({shown}): {self._writer.name(name)} is too small")
+        return Derivation("sum", (o, rest), note=f"{shown} − log Σ exp({shown}): {self._writer.name(name)} is too small")
 
 
 def _times(pair: tuple[Node, Node], label: str) -> Node:
     left, right = pair
     latex = rf"{left.latex} \cdot {right.latex}"
-    return Node(label, left.value * right.value, lambda: Expansion("product", pair), latex=latex)
+    return Node(label, left.value * right.value, lambda: Derivation("product", pair), latex=latex)

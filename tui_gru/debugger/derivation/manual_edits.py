@@ -7,18 +7,20 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from tui_gru.debugger.derivation.evaluation import Index
-from tui_gru.debugger.derivation.origin import Expansion, Node, Number, given
+from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.changes import changeable
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.debugger.timeline.segment import Segment
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.numbers import same
 from tui_gru.equations.expression import Expression, Name
 
 
-class ByHand:
+class ManualEdits:
     """Reads one timeline: a number was set by hand where it is one thing before a segment takes over, and another after.
 
     `node` gives a number of the run as a term of a derivation, `line` says how an entry of a line, which was executed at a tick
@@ -26,7 +28,7 @@ class ByHand:
     """
 
     def __init__(
-        self, timeline: Timeline, node: Callable[[Number], Node], line: Callable[[Expression, Index, int, int], Expansion]
+        self, timeline: Timeline, node: Callable[[ValueRef], Node], line: Callable[[Expression, Index, int, int], Derivation]
     ) -> None:
         self._timeline, self._node, self._line = timeline, node, line
         program = timeline.program
@@ -38,7 +40,7 @@ class ByHand:
         """Whether something was changed at a tick, so that there is a before and an after."""
         return tick in self._starts
 
-    def change(self, number: Number, since: int) -> Segment | None:
+    def change(self, number: ValueRef, since: int) -> Segment | None:
         """The segment that began with the last change of a number, from tick `since` on; None if there was none."""
         at = self._timeline.position(number.tick)
         number = replace(number, t=at.t if number.t is None else number.t)
@@ -51,7 +53,7 @@ class ByHand:
                 return segment
         return None
 
-    def expansion(self, number: Number, since: int) -> Expansion | None:
+    def derivation(self, number: ValueRef, since: int) -> Derivation | None:
         """How a number is made that has been changed by hand since `since`, where a line computed it; None if it was not."""
         segment = self.change(number, since)
         if segment is None:
@@ -66,25 +68,25 @@ class ByHand:
         change = Node(
             "set by hand", self._node(number).value - old.value, lambda: given(note), exact=True, latex=r"\text{set by hand}"
         )
-        return Expansion("sum", (old, change), tick=tick, note=note)
+        return Derivation("sum", (old, change), tick=tick, note=note)
 
     def _is_part_of(self, part: str, name: str) -> bool:
         program = self._timeline.program
         made = name in program.lines or name in program.parts
         return made and any(node.label == part for node in program.made_by(name)[0].walk())
 
-    def _was(self, number: Number) -> Node:
+    def _was(self, number: ValueRef) -> Node:
         """What a number was before it was changed."""
         node = self._node(number)
         return replace(node, label=f"{node.label} before")
 
-    def _from_parts(self, number: Number, tick: int) -> Expansion:
+    def _from_parts(self, number: ValueRef, tick: int) -> Derivation:
         """A number whose line was finished again, after a part of it had been changed by hand."""
         formula, text = self._timeline.program.made_by(number.name)
         t = self._timeline.position(tick).t if number.t is None else number.t
         return replace(self._line(_by_their_names(formula), number.index, tick, t), tick=tick, formula=text)
 
-    def rate(self, number: Number) -> str:
+    def rate(self, number: ValueRef) -> str:
         """Where the learning rate was set that is read as `number`; empty if the run began with it."""
         begun_with = self._timeline.program.config.learning_rate
         for segment, before in self._pairs(number):
@@ -93,7 +95,7 @@ class ByHand:
                 return self.said(segment.start, f"{was + 0:g}")
         return ""
 
-    def character(self, place: int, number: Number) -> str:
+    def character(self, place: int, number: ValueRef) -> str:
         """Where character `place` of the text was set that is read as `number` at its timestep; empty if it never was."""
         for segment, before in self._pairs(number):
             was = self._timeline.program.config.text if before is None else before.trainer.config.text
@@ -104,25 +106,25 @@ class ByHand:
     def said(self, tick: int, was: str) -> str:
         """`set by hand at epoch 1, batch 2, t 1; it was 0.25`."""
         at = self._timeline.position(tick)
-        where = f"at epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}" if tick else "before the first line"
+        where = f"at {in_words(at.epoch, at.batch, at.t)}" if tick else "before the first line"
         return f"set by hand {where}; it was {was}"
 
-    def _upto(self, number: Number) -> Iterator[Segment]:
+    def _upto(self, number: ValueRef) -> Iterator[Segment]:
         """The segments that have taken over by the time at which a number is read, the last first."""
         last = number.tick - number.before
         return (segment for segment in reversed(self._timeline.segments) if segment.start <= last)
 
-    def _pairs(self, number: Number) -> Iterator[tuple[Segment, Segment | None]]:
+    def _pairs(self, number: ValueRef) -> Iterator[tuple[Segment, Segment | None]]:
         """The same, each with the one that it took over from; None for the first."""
         segments = list(self._upto(number))
         return zip(segments, [*segments[1:], None], strict=True)
 
-    def _differs(self, number: Number, segment: Segment) -> bool:
+    def _differs(self, number: ValueRef, segment: Segment) -> bool:
         before, after = self._timeline.moment_before(segment.start), self._timeline.moment(segment.start)
         was, now = self._value(number, before), self._value(number, after)
-        return was != now and not (math.isnan(was) and math.isnan(now))
+        return not same(was, now)
 
-    def _value(self, number: Number, moment: Moment) -> float:
+    def _value(self, number: ValueRef, moment: Moment) -> float:
         """A number in a record, whether it has been computed by then or not."""
         name, record, program = number.name, moment.record, self._timeline.program
         if name in self._weights:

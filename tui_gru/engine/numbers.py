@@ -1,9 +1,13 @@
-"""Numbers written in a fixed width, so that columns of them align and a changing digit does not move its neighbours."""
+"""How a number is written, and when two numbers are the same.
+
+`wide`, `compact` and `unit` have a fixed width, so that columns align and a changing digit does not move its neighbours. The others
+are for sentences.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import SupportsFloat
+from typing import Any, SupportsFloat
 
 #: Widths in cells: `+0.7565`, `+0.76`, `0.4342`.
 WIDE, COMPACT, UNIT = 7, 5, 6
@@ -29,14 +33,55 @@ def unit(x: SupportsFloat) -> str:
 
 def given(x: SupportsFloat) -> str:
     """A number that was given and not computed, with the digits that it has: `0.01`, `1e-8`."""
-    digits, _, exponent = f"{float(x):g}".partition("e")
-    return f"{digits}e{int(exponent)}" if exponent else digits
+    return _short_exponent(f"{float(x):g}")
 
 
 def exact(x: SupportsFloat) -> str:
     """All digits that tell this number from its neighbours in its own type (float32 or float64), with a sign."""
     digits = str(x)
     return digits if digits.startswith("-") or math.isnan(float(x)) else f"+{digits}"
+
+
+def rounded(x: float) -> str:
+    """Three significant digits: `0.0123`, `1.2e-5`, `1,230`."""
+    if 1000 <= abs(x) < 1e6:
+        return f"{x:,.0f}"
+    return _short_exponent(f"{x:.3g}")
+
+
+def scientific(x: float) -> str:
+    """Two significant digits and an exponent, for differences and tolerances: `3.1e-8`; 0 is `0`."""
+    return "0" if x == 0 else _short_exponent(f"{x:.1e}")
+
+
+def short(x: float) -> str:
+    """Four decimals, or four significant digits where |x| < 0.001; whole numbers without decimals; `−` as the minus sign."""
+    if math.isfinite(x) and x == int(x) and abs(x) < 1000:
+        return str(int(x)).replace("-", "−")
+    written = f"{x:.4f}" if abs(x) >= 0.001 or not math.isfinite(x) else f"{x:.3e}"
+    return written.replace("-", "−")
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1: `34 %`. Never rounded to 0 % or 100 % unless it is exactly that."""
+    if 0 < share < 0.01:
+        return "under 1 %"
+    return f"{min(round(100 * share), 99) if share < 1 else 100} %"
+
+
+def gib(size: float) -> str:
+    """A number of bytes: `1,024.0 GiB`."""
+    return f"{size / 2**30:,.1f} GiB"
+
+
+def same(a: Any, b: Any) -> Any:
+    """Whether two numbers are equal or both NaN; for arrays that broadcast together, element by element."""
+    return (a == b) | ((a != a) & (b != b))
+
+
+def _short_exponent(digits: str) -> str:
+    mantissa, _, exponent = digits.partition("e")
+    return f"{mantissa}e{int(exponent)}" if exponent else mantissa
 
 
 def _fitted(x: float, width: int, *, signed: bool) -> str:

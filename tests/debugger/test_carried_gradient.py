@@ -75,9 +75,9 @@ def test_the_gradient_is_followed_back_into_the_batch_that_it_came_from():
     assert state.value == timeline_of(session).record(0).array("h_prev")[2][state.number.index]
     assert delta.number is None  # a delta that no batch of the run has
     dh = find(find(delta, "dz["), "dh[")
-    assert find(dh, "dh_output").expansion.note == "the loss of an earlier batch is not counted again"
+    assert find(dh, "dh_output").derivation.note == "the loss of an earlier batch is not counted again"
     handed = find(find(dh, "dh←"), "dhₜ₋₁")
-    assert find(dh, "dh←").expansion.note == "what t 1 of the batch after it hands back"
+    assert find(dh, "dh←").derivation.note == "what t 1 of the batch after it hands back"
     weights = [node for node in handed.walk(3) if node.number is not None and node.number.name[0] == "U"]
     assert weights
     for node in weights:

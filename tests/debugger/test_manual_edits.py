@@ -79,9 +79,9 @@ def test_what_is_set_just_after_its_line_says_so_and_keeps_its_formula(model):
         node = session.explain(name, index)
         t = session.position.t + 1
         assert node.value == 0.375
-        assert node.expansion.note == f"set by hand at epoch 1, batch 1, t {t}; it was {was:.6g}"
+        assert node.derivation.note == f"set by hand at epoch 1, batch 1, t {t}; it was {was:.6g}"
         old, change = node.terms
-        assert (old.value, old.expansion.formula) == (was, line.expansion.formula)
+        assert (old.value, old.derivation.formula) == (was, line.derivation.formula)
         assert [term.value for term in old.terms] == [term.value for term in line.terms]
         assert change.value == 0.375 - was
         assert node.rounding == 0
@@ -105,7 +105,7 @@ def test_where_a_part_of_a_line_was_set_the_line_is_made_of_that(model, part, of
     node = session.explain(of, index)
     by_hand = next(n for n in node.walk(2) if n.number is not None and n.number.name == part)
     assert by_hand.value == 0.375
-    assert by_hand.expansion.note.startswith("set by hand at epoch 1, batch 1, t 2; it was ")
+    assert by_hand.derivation.note.startswith("set by hand at epoch 1, batch 1, t 2; it was ")
     assert_adds_up(node, 4, "float32")
     session.seek(program.ticks)
     for name in explained(session):
@@ -121,9 +121,9 @@ def test_a_state_that_was_set_before_its_loop_begins_says_so():
     session.edit("h_next_l1_reverse", (0, 1), 0.25)
     session.step("batch")
     node = session.explain("h_next_l1_reverse", (0, 1), last)
-    assert node.expansion.note.startswith("set by hand at epoch 1, batch 2, t 3; it was ")
+    assert node.derivation.note.startswith("set by hand at epoch 1, batch 2, t 3; it was ")
     old = node.terms[0]
-    assert old.expansion.note == "h_l1_reverse at the end of the batch before"
+    assert old.derivation.note == "h_l1_reverse at the end of the batch before"
     assert old.value == session.snapshot().previous.border("h_l1_reverse", end=True)[0, 1]
 
 
@@ -145,10 +145,10 @@ def test_two_numbers_set_at_one_place_both_say_so():
     session.edit("z", (1, 1), 0.5)
     session.edit("Wr", (0, 0), 1.0)
     for name, index in (("z", (0, 0)), ("z", (1, 1)), ("Wr", (0, 0))):
-        assert session.explain(name, index).expansion.note.startswith("set by hand"), (name, index)
-    assert not session.explain("z", (0, 1)).expansion.note
+        assert session.explain(name, index).derivation.note.startswith("set by hand"), (name, index)
+    assert not session.explain("z", (0, 1)).derivation.note
     session.step("batch")
-    assert session.explain("Wr", (0, 0)).terms[0].expansion.note.startswith("set by hand")
+    assert session.explain("Wr", (0, 0)).terms[0].derivation.note.startswith("set by hand")
 
 
 def test_before_the_first_line():
@@ -159,11 +159,11 @@ def test_before_the_first_line():
     session.learning = True
     session.step("timestep")
     weight = session.explain("Wz", (0, 0))
-    assert weight.expansion.note == f"set by hand before the first line; it was {was:.6g}"
-    assert weight.terms[0].expansion.note == "an initial weight, drawn with seed 1"
-    assert session.explain("Wz", (0, 1)).expansion.note == "an initial weight, drawn with seed 1"
-    assert session.explain("h_prev", (0, 1)).expansion.note == "set by hand before the first line; it was 0"
-    assert session.explain("h_prev", (0, 0)).expansion.note == "every epoch begins with h = 0"
+    assert weight.derivation.note == f"set by hand before the first line; it was {was:.6g}"
+    assert weight.terms[0].derivation.note == "an initial weight, drawn with seed 1"
+    assert session.explain("Wz", (0, 1)).derivation.note == "an initial weight, drawn with seed 1"
+    assert session.explain("h_prev", (0, 1)).derivation.note == "set by hand before the first line; it was 0"
+    assert session.explain("h_prev", (0, 0)).derivation.note == "every epoch begins with h = 0"
 
 
 def test_it_is_known_after_the_session_was_opened_again(tmp_path):
@@ -174,8 +174,8 @@ def test_it_is_known_after_the_session_was_opened_again(tmp_path):
     session.learning = False
     session.save(tmp_path / "kept")
     again = Session.open(tmp_path / "kept")
-    assert again.explain("z", (0, 0)).expansion.note == session.explain("z", (0, 0)).expansion.note
-    assert again.explain("z", (0, 0)).expansion.note.startswith("set by hand")
+    assert again.explain("z", (0, 0)).derivation.note == session.explain("z", (0, 0)).derivation.note
+    assert again.explain("z", (0, 0)).derivation.note.startswith("set by hand")
 
 
 def test_a_learning_rate_and_a_character_that_were_set():
@@ -185,11 +185,11 @@ def test_a_learning_rate_and_a_character_that_were_set():
     session.edit("text", 5, "M")  # the target of the second row, and what it reads next
     session.step("batch")
     rate = session.explain("learning_rate")
-    assert (rate.value, rate.expansion.note) == (0.5, "set by hand at epoch 1, batch 1, t 1; it was 0.3")
+    assert (rate.value, rate.derivation.note) == (0.5, "set by hand at epoch 1, batch 1, t 1; it was 0.3")
     session.seek("e1 b1 t1")
-    assert session.explain("learning_rate").expansion.note == "set by hand at epoch 1, batch 1, t 1; it was 0.3"
+    assert session.explain("learning_rate").derivation.note == "set by hand at epoch 1, batch 1, t 1; it was 0.3"
     session.step("op", -1)
-    assert session.explain("learning_rate").expansion.note == "the learning rate that the run began with"
+    assert session.explain("learning_rate").derivation.note == "the learning rate that the run began with"
     corpus = session.snapshot().corpus
     session.seek("e1 b1 t3")
     found = 0
@@ -197,7 +197,7 @@ def test_a_learning_rate_and_a_character_that_were_set():
         for row in range(2):
             for name, ahead in (("x", 0), ("y", 1)):
                 place = corpus.position_in_text(0, t, row) + ahead
-                note = session.explain(name, (row, 0), t).expansion.note
+                note = session.explain(name, (row, 0), t).derivation.note
                 set_here = place == 5 and t > 0  # the first timestep had been read by then
                 assert ("set by hand at epoch 1, batch 1, t 1; it was “" in note) is set_here, (place, t, note)
                 found += set_here
