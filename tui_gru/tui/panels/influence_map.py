@@ -30,7 +30,10 @@ _MEASURES = ("gradient", "occlusion")
 
 
 class InfluenceMap(Overlay):
-    """Of one prediction; left and right go to the one before and after, up and down to another row."""
+    """Of one prediction; left and right go to the one before and after, up and down to another row.
+
+    Both measures are shown where there is room, else the one that tab chooses.
+    """
 
     ASKING = frozenset({"move", "choose"})
     BINDINGS: ClassVar[list[BindingType]] = hidden(
@@ -75,14 +78,25 @@ class InfluenceMap(Overlay):
         if self._snapshot is None:
             return EMPTY
         palette = self.palette
+        pictures = {
+            measure: [
+                *(self._text(palette, width, measure) if self.influence.text else self._timesteps(palette, width, measure)),
+                (),
+            ]
+            for measure in _MEASURES
+        }
+        said = {
+            measure: [*self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)]
+            for measure in _MEASURES
+        }
         rows: list[Row] = [*self._words(palette, self._prediction(), width), ()]
-        rows += self._text(palette, width) if self.influence.text else self._timesteps(palette, width)
-        rows.append(())
-        for measure in _MEASURES:
-            rows += self._words(palette, f"by {measure}: {self._said(self.influence.reach(measure))}", width)
-        rows += self._other_rows(palette, width)
-        rows.append(())
-        rows += self._states(palette, width)
+        rest = [*self._other_rows(palette, width), (), *self._states(palette, width)]
+        both = [row for measure in _MEASURES for row in (*said[measure], *pictures[measure])]
+        if len(rows) + len(both) + len(rest) <= height:
+            rows += both
+        else:
+            rows += [*pictures[self.measure], *said[_MEASURES[0]], *said[_MEASURES[1]]]
+        rows += rest
         return clip(palette, from_rows(rows), width, len(rows))
 
     def _prediction(self) -> str:
@@ -94,15 +108,15 @@ class InfluenceMap(Overlay):
             return f"after “{last}” {name} gives “{char}” {np.exp(found.value):.4f}"
         return f"entry {found.character + 1} of {name} is {found.value:+.4f}"
 
-    def _parts(self) -> Wide:
-        """The measure that is shown, as a part of its largest."""
-        values = np.abs(np.nan_to_num(getattr(self.influence, self.measure)))
+    def _parts(self, measure: str) -> Wide:
+        """A measure as a part of its largest."""
+        values = np.abs(np.nan_to_num(getattr(self.influence, measure)))
         parts: Wide = values / (values.max(initial=0.0) or 1.0)
         return parts
 
-    def _text(self, palette: Palette, width: int) -> Iterator[Row]:
+    def _text(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
         """Lines of characters, tenths of the largest influence under each: a colour alone says nothing."""
-        found, parts = self.influence, self._parts()
+        found, parts = self.influence, self._parts(measure)
         signs = [written_char(char, palette.glyphs) for char in found.text]
         for first in range(0, len(signs), max(width, 1)):
             chars, tenths = [], []
@@ -119,9 +133,9 @@ class InfluenceMap(Overlay):
             yield tuple(chars)
             yield (Segment("".join(tenths), palette.dim),)
 
-    def _timesteps(self, palette: Palette, width: int) -> Iterator[Row]:
+    def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
         """Of a model that reads numbers: a column for each timestep."""
-        yield (Segment(_columns(palette, self._parts())[-width:], palette.gate),)
+        yield (Segment(_columns(palette, self._parts(measure))[-width:], palette.gate),)
 
     def _said(self, reach: Reach) -> str:
         what = "character" if self.influence.text else "timestep"
@@ -142,17 +156,21 @@ class InfluenceMap(Overlay):
             yield (Segment(transliterate(line, palette.glyphs), palette.dim if good else palette.warning),)
 
     def _states(self, palette: Palette, width: int) -> Iterator[Row]:
-        """The norm of the gradient with respect to each state after each input, as columns: under the characters, where those take
-        one line."""
+        """The norm of the gradient with respect to each state after each input, as columns, under the characters where those take
+        one line; what there is to say of it beside them, or above where there is no room."""
         assert self._snapshot is not None
         program, found = self._snapshot.program, self.influence
         for state, norms in found.states.items():
             reach = found.reach(state)
             fall = f"under a tenth after {reach.steps}" if reach.falls else f"not under a tenth in {reach.steps}"
-            words = transliterate(f"  ∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
+            words = transliterate(f"∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
-            columns = _columns(palette, norms / largest)
-            yield (Segment(columns[-max(width - cell_len(words), 1) :], palette.gate), Segment(words, palette.dim))
+            columns = Segment(_columns(palette, norms / largest)[-max(width, 1) :], palette.gate)
+            if len(columns.text) + cell_len(words) + 2 <= width:
+                yield (columns, Segment(f"  {words}", palette.dim))
+            else:
+                yield (Segment(words, palette.dim),)
+                yield (columns,)
 
     def _words(self, palette: Palette, words: str, width: int) -> Iterator[Row]:
         for line in folded(words, width):
