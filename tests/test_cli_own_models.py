@@ -85,8 +85,8 @@ MISTAKES = {
         ("trace", "--model", "model.safetensors", "--name", "decoder", "--input", "y.npy"),
         "--input: the inputs have",
     ),
-    "a text as well": (("trace", "--model", "model.safetensors", "--text", "abc"), "--text: it does not go with --model"),
-    "no model": (("trace", "--input", "x.npy"), "--input: it is about a file; name that with --model"),
+    "a text as well": (("trace", "--model", "model.safetensors", "--text", "abc"), "--text: it cannot be used with --model"),
+    "no model": (("trace", "--input", "x.npy"), "--input: it applies to a model file; name the file with --model"),
     "no such order": (("open", "model.safetensors", "--order", "abc"), "--order is 'abc'"),
     "no terminal": (("open", "model.safetensors", "--name", "decoder"), "standard input is not a terminal"),
 }

@@ -165,7 +165,7 @@ def warned(d: Driver) -> str:
 
 async def test_the_commands_are_done(folder: Path) -> None:
     async with driving() as d:
-        await d.type("l", "n", "s")
+        await d.type("l", "n", "s", "s", "S")  # in the past, so that what is set makes a branch
         for line in [line for line in COMMANDS if line not in LEARNING]:
             execute(d.screen, line)
             await until_idle(d.pilot)

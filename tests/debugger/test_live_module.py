@@ -205,13 +205,13 @@ def test_several_grus_are_named(tmp_path):
     tui_gru.debug(pair, optimizer, screen=False)
     loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
     optimizer.step()
-    with pytest.raises(TuiGruError, match="no GRU 'c' was called since the last time"):
+    with pytest.raises(TuiGruError, match="no GRU 'c' was called since the last call of debug"):
         tui_gru.debug(pair, optimizer, screen=False, name="c")
     loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
     s = tui_gru.debug(pair, optimizer, screen=False, name="a")
     assert s.config.hidden_size == 4
     assert "Captured besides: b; name= shows one of them." in s.notice
-    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last time"):
+    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
         tui_gru.debug(pair, optimizer, screen=False)
     forget(pair)
 

@@ -353,7 +353,7 @@ def test_states_are_edited_where_that_means_something():
     s.step("op")
     assert s.value("h_prev")[0, 0] == 0.25
     s.step("timestep")
-    with pytest.raises(TuiGruError, match="h_prev has been used"):
+    with pytest.raises(TuiGruError, match="h_prev has already been used"):
         s.edit("h_prev", (0, 0), 1.0)
     s.seek(s.program.loss_tick + 5)
     with pytest.raises(TuiGruError, match="backward pass"):

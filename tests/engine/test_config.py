@@ -64,7 +64,11 @@ def own(line, *, state=True):
             r"the name 'a\x1b[2J.cell' has characters that cannot be shown",
         ),
         ({"cell": "nowhere.cell"}, "cell", "nowhere.cell: No such file"),
-        (own("h = tanh(x Wh)\n", state=False), "cell", "own.cell: a cell needs a state that one timestep leaves to the next"),
+        (
+            own("h = tanh(x Wh)\n", state=False),
+            "cell",
+            "own.cell: a cell needs a state that is carried from one timestep to the next",
+        ),
         (own("h = tanh(x + h_prev Uh)"), "cell", "own.cell:3:5: h is (B, H), but its line gives (B, V)"),
         (own("h = tanh(x Wh + h_prev Uh)") | {"layers": 2}, "cell", "h_l0 Wh_l1 does not fit: h_l0 is (B, H), Wh_l1 is (V, H)"),
         (own("h = tanh(x Wh + h_prev Uh)") | {"embedding": 5}, "cell", "x Wh does not fit: x is (B, D), Wh is (V, H)"),

@@ -28,7 +28,7 @@ FOREIGN = {
     "gzip": (gzip.compress(b"hello"), "compressed with gzip.*decompress it first"),
     "msgpack": (b"\x81\xa6params", "it is msgpack, as flax writes it, which is not read; save flatten_dict.*as safetensors"),
     "pickle": (b"\x80\x04\x95", "it is a pickle, which is not read"),
-    "text": (b"hello\n", "it is in no format that is known, or it is cut off; torch checkpoints, safetensors, ONNX, npz and Keras"),
+    "text": (b"hello\n", "its format is not known, or it is cut off; torch checkpoints, safetensors, ONNX, npz and Keras"),
     "nothing": (b"", "it is empty; get the file again"),
     "zeros": (bytes(1000), "it is in no format that is known"),
     "a zip of something else": (None, "it is in no format that is known"),
@@ -56,7 +56,7 @@ def test_what_is_no_file_is_refused(tmp_path):
         (tmp_path / "nothing", "it cannot be opened: no such file or directory; check the name"),
         (tmp_path, "it is a folder; name the file that holds the weights"),
         (Path(os.devnull), "it is no file; name the file"),
-        (str(tmp_path / "a\0b"), "it is no file name; check the name"),
+        (str(tmp_path / "a\0b"), "it is not a file name; check the name"),
     ):
         with pytest.raises(ModelFileError, match=reason) as caught:
             inspect(path)

@@ -151,7 +151,7 @@ def test_constants_and_graphs_inside_graphs_are_read(saved, random):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ({"activations": ["Relu", "Tanh"]}, "its activations are relu and tanh; sigmoid or hard sigmoid, and tanh are read"),
+        ({"activations": ["Relu", "Tanh"]}, "its activations are relu and tanh; sigmoid or hard sigmoid, and tanh are supported"),
         ({"activations": ["Sigmoid", "Affine"]}, "its activations are sigmoid and affine"),
         ({"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.3]}, "its hard sigmoid is 0.3 a [+] 0.5"),
         ({"activations": ["Sigmoid"]}, "some have none"),

@@ -1,4 +1,4 @@
-"""`tui_gru.debug`: a training script stands still, and the debugger opens on the batch that it has just computed."""
+"""`tui_gru.debug`: pauses a training script and opens the debugger on the batch just computed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ def debug(
     screen: bool = True,
     name: str | None = None,
 ) -> Session | None:
-    """Open the debugger on the batch that `module` has just computed; like breakpoint(), in a script that trains.
+    """Open the debugger on the batch that `module` has just computed; like breakpoint(), in a training script.
 
-        tui_gru.debug(model, optimizer)  # before the loop: watch from here on
+        tui_gru.debug(model, optimizer)  # before the loop: capture from here on
         for x, y in batches:
             …; loss.backward(); optimizer.step()
-            tui_gru.debug(model, optimizer)  # opens on this batch; q lets the script go on
+            tui_gru.debug(model, optimizer)  # opens on this batch; q continues the script
 
-    It is read by hooks on every torch.nn.GRU and GRUCell in the module, so the first call, which sets them, has nothing to show yet
-    and returns None. The script computes what it would without. head: the torch.nn.Linear that reads the GRU's output. name: which
-    GRU, where there are several. With screen=False, or without a terminal, nothing is opened; the session is returned in any case.
-    Raises `TuiGruError`, one line that names the argument and the cure.
+    Hooks on every torch.nn.GRU and GRUCell of the module capture the batch. The first call only sets the hooks and returns None.
+    The hooks do not change what the script computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if
+    there are several. Later calls return the session; with screen=False, or without a terminal, no screen opens. Raises
+    `TuiGruError`, one line that names the argument and the cure.
     """
     from tui_gru.debugger.session.live_module import session_on
 

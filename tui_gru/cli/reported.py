@@ -1,4 +1,4 @@
-"""What `tui-gru report` writes."""
+"""The output of `tui-gru report`."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from tui_gru.engine.errors import TuiGruError
 
 
 def reported(name: str, output: str, held_out: Path | None) -> bytes:
-    """The report of a session, by its name or its file, in the format that `output` ends with. The file is not changed."""
+    """The report of a session, given by name or file, in the format of the suffix of `output`. Does not change the session."""
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
-        raise TuiGruError(f"a report is {', '.join(WRITERS)}, and {output} would say otherwise; name it report.html", option="o")
+        raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output} has another suffix; name it report.html", option="o")
     path = found(name)
     if path is None:
         raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists those there are")

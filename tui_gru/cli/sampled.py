@@ -1,4 +1,4 @@
-"""What `tui-gru sample` prints."""
+"""The output of `tui-gru sample`."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from tui_gru.engine.numbers import gib
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.engine.training import check_epochs, train
 
-DRAW_BYTES = 400  # what one sampled character takes, beside its distribution
+DRAW_BYTES = 400  # bytes of one sampled character, besides its distribution
 
 
 def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler: str, temperature: float, seed: int) -> str:
-    """Train for `epochs`, then sample: the primer and the characters after it, on one line whatever they are."""
+    """Train for `epochs`, then sample. Returns the primer and the sampled characters on one line."""
     check_epochs(epochs)
     sampling.check(config, primer, length, sampler, temperature, seed)
     _check_memory(config, length)

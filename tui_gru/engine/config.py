@@ -1,4 +1,4 @@
-"""What is trained, and how: every option of a run, checked."""
+"""The options of a run, and their checks."""
 
 from __future__ import annotations
 
@@ -27,24 +27,25 @@ DTYPES = ("float32", "float64")
 SAMPLERS = ("fed-back", "tutorial")
 OPTIMIZERS = ("sgd", "momentum", "adam")
 INITS = ("tutorial", "torch")
-FROM_FILE = "file"  # initial weights that a file gives, of a run that `tui_gru.load` begins
+FROM_FILE = "file"  # initial weights from a model file, as `tui_gru.load` reads them
 LAYOUTS = ("tutorial", "contiguous")
 MOST_LAYERS = 16
-#: What a text of the user's own begins with, so that it learns; the tutorial's text keeps what the tutorial does.
+#: Defaults for a text other than the tutorial's, with which it learns. The tutorial's text keeps the tutorial's options.
 OWN_TEXT = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
 _CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Every option of a run. Make one with `Config.of`, which checks it and fills in what depends on the text.
+    """The options of a run. Create it with `Config.of`, which checks them and sets the defaults that depend on the text.
 
-    `carry` says what happens to the hidden state between the batches of an epoch: `detach` hands it on by value, `reset` starts
-    each batch from zero, `notebook` hands it on with its gradient. `cell` is the name of a cell that ships, or of a file whose
-    text is `cell_text`; `reset` is another way to choose between two of them: whether the reset gate acts on the state `before`
-    the product with Uh (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for
-    one-hot characters; `clip` the largest norm of the gradient, 0 for none. `layout` says how rows are cut: as the tutorial does,
-    or `contiguous`, so that each row goes on where it ended in the batch before."""
+    `carry` says how the hidden state passes between the batches of an epoch: `detach` passes the value, `reset` starts each batch
+    from zero, `notebook` passes the value and its gradient. `cell` is the name of a built-in cell, or of a file with the text
+    `cell_text`. `reset` is another way to choose between two cells: the reset gate acts on the state `before` the product with Uh
+    (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters;
+    `clip` is the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial,
+    or `contiguous`, so that each row continues where it ended in the batch before.
+    """
 
     text: str = TUTORIAL_TEXT
     vocabulary: str = TUTORIAL_VOCABULARY
@@ -68,7 +69,8 @@ class Config:
 
     @classmethod
     def of(cls, *, text: str | None = None, vocabulary: str | None = None, **options: Any) -> Config:
-        """A checked config; what is not given follows from the text. Raises `TuiGruError` naming the option and the cure."""
+        """A checked config; missing options get the defaults for the text. Raises a `TuiGruError` that names the option and the
+        cure."""
         text = TUTORIAL_TEXT if text is None else text
         if not isinstance(text, str):
             raise TuiGruError(f"text must be a string, not {type(text).__name__}", option="text")
@@ -91,12 +93,12 @@ class Config:
 
     @property
     def given(self) -> Given | None:
-        """The batches of a run that come from elsewhere; None for a text."""
+        """The batches of a run on given numbers; None for a run on a text."""
         return None
 
     @cached_property
     def structure(self) -> Structure:
-        """The pieces of which the model is made."""
+        """The pieces that the model is composed of."""
         from tui_gru.engine.model import Structure
 
         return Structure(
@@ -118,7 +120,7 @@ class Config:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many entries each axis has: V characters, H units, B rows, T timesteps, D columns of the embedding."""
+        """The size of each axis: V characters, H units, B rows, T timesteps, D columns of the embedding."""
         sizes = {"V": self.vocab_size, "H": self.hidden_size, "B": self.batch_size, "T": self.seq_length}
         return sizes | ({"D": self.embedding} if self.embedding else {})
 
@@ -131,7 +133,7 @@ class Config:
 
     @property
     def settings(self) -> dict[str, float]:
-        """The numbers of the update rule."""
+        """The settings of the update rule."""
         return {**self.model.rule.settings, "limit": self.clip, "learning_rate": self.learning_rate}
 
     @property
@@ -140,7 +142,7 @@ class Config:
 
     @property
     def shown_vocabulary(self) -> str:
-        """The vocabulary, quoted, for a message of one line: a long one is cut."""
+        """The quoted vocabulary for a message, shortened to 40 characters."""
         shown = self.vocabulary if self.vocab_size <= 40 else self.vocabulary[:40] + "…"
         return repr(shown)
 
@@ -151,17 +153,17 @@ class Config:
 
     @property
     def parameter_count(self) -> int:
-        """How many weights the model has."""
+        """The number of weights of the model."""
         return self.compiled.layout.count
 
     @property
     def record_bytes(self) -> int:
-        """Memory of one batch with everything that is computed in it, bytes."""
+        """The size of the record of one batch, in bytes."""
         return self.compiled.record_bytes
 
 
 def _cell(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of the cell, each in agreement with the others."""
+    """The options `cell`, `cell_text` and `reset`, completed and checked against each other."""
     cell, reset, text = options.get("cell"), options.get("reset"), options.get("cell_text", "")
     if reset is not None and reset not in _CELL_OF_RESET:
         if reset == "" and cell is not None:
@@ -230,7 +232,7 @@ def _seed(name: str, value: Any) -> int:
 
 
 def check_learning_rate(name: str, value: Any) -> float:
-    """`value` as a finite rate ≥ 0, or `TuiGruError`."""
+    """The value as a finite float ≥ 0. Raises `TuiGruError` otherwise."""
     rate = arguments.number(name, value, option=name)
     if not math.isfinite(rate) or rate < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
@@ -299,11 +301,11 @@ def _check_length(config: Config) -> None:
 
 
 def _check_model(config: Config) -> None:
-    """The equations can be read and fit each other."""
+    """Raise `TuiGruError` for equations that cannot be read or do not fit each other."""
     _ = config.model
     if config.carry == "notebook" and config.bidirectional:
         raise TuiGruError(
-            "carry notebook runs the gradient on into earlier batches, which a model that also reads backwards does not have; "
+            "carry notebook continues the gradient into earlier batches, which a bidirectional model does not support; "
             "use carry detach or reset",
             option="carry",
         )
@@ -312,7 +314,7 @@ def _check_model(config: Config) -> None:
 def check_memory(config: Config) -> None:
     """Raise `TuiGruError` for a config whose records would not fit into half of this machine's memory."""
     records = config.num_batches if config.carry == "notebook" else 1
-    needed = min(config.record_bytes * records, 2**200)  # beyond which it is none of a float's numbers
+    needed = min(config.record_bytes * records, 2**200)  # a larger number does not fit a float
     limit = machine_memory() // 2
     if needed > limit:
         option = "carry" if config.record_bytes <= limit else "hidden_size"
@@ -325,7 +327,7 @@ def check_memory(config: Config) -> None:
 
 
 def machine_memory() -> int:
-    """The machine's memory, bytes; 8 GiB where the system does not say."""
+    """The machine's memory in bytes; 8 GiB if the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

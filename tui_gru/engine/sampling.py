@@ -1,8 +1,8 @@
-"""Sampling text from a model, character by character.
+"""Samples text from a model, character by character.
 
-Two samplers: `fed-back` gives each chosen character to the model as its next input, as a language model must; `tutorial`
-does what the tutorial's code does, which feeds the primer again and again from the state it has reached, so that the model
-never sees what was chosen.
+Two samplers: `fed-back` gives each sampled character to the model as its next input, as language models do. `tutorial` does the
+same as the tutorial's code: it feeds the primer again before each character, from the state reached so far, so that the model
+never reads the sampled characters.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from tui_gru.engine.weights import Array, Weights
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One sampled character: its distribution y_hat (V), the uniform number that chose it (None: greedy), and its index."""
+    """One sampled character, its index, its distribution y_hat (V), and the uniform number that selected it (None: greedy)."""
 
     char: str
     index: int
@@ -36,7 +36,7 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sampled text with all that made it. `tick` is the place of the run whose parameters drew it, None where it is not known."""
+    """A sampled text with its options and draws. `tick` is the place in the run whose weights were used, None if unknown."""
 
     primer: str
     sampler: str
@@ -47,7 +47,7 @@ class Sample:
 
     @property
     def text(self) -> str:
-        """The primer and the characters sampled after it."""
+        """The primer and the sampled characters."""
         return self.primer + "".join(draw.char for draw in self.draws)
 
 
@@ -62,9 +62,9 @@ def sample(
     seed: int = 0,
     stop: Callable[[int], bool] | None = None,
 ) -> Sample:
-    """Sample `length` characters after `primer`, from a zero state. Temperature 0 takes the likeliest character.
+    """Sample `length` characters after `primer`, from a zero state. Temperature 0 takes the most likely character.
 
-    `stop` is called after each character with the number there are so far; where it returns True, the sample ends there.
+    `stop` is called after each character with the number of characters so far; the sample ends when it returns True.
     Raises `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
     check(config, primer, length, sampler, temperature, seed)
@@ -86,16 +86,16 @@ def sample(
 
 
 def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[int, NDArray[np.float64]]:
-    """The index that `uniform` in [0, 1) picks from softmax(logits / temperature), by the cumulative sum; the likeliest if None.
+    """Draw an index from softmax(logits / temperature) with `uniform` in [0, 1), by the cumulative sum; the most likely if None.
 
-    `logits` is (V); returned beside it the distribution (V), float64.
+    `logits` is (V). Returns the index and the distribution (V), float64. Raises `TuiGruError` for logits that are not finite.
     """
     wide = logits.astype(np.float64)
     if not np.isfinite(wide).all():
         raise TuiGruError("the model's logits are not finite, so there is nothing to sample from; step back to before the NaN")
     wide -= wide.max()
     if uniform is not None:
-        with np.errstate(over="ignore"):  # a tiny temperature gives -inf, which gives 0, as it should
+        with np.errstate(over="ignore"):  # a tiny temperature gives -inf, which correctly gives 0
             wide /= temperature
     probabilities = np.exp(wide)
     probabilities /= probabilities.sum()
@@ -106,7 +106,7 @@ def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[in
 
 
 class _Stepper:
-    """The trained model, one row and one timestep at a time, its states kept from call to call."""
+    """Runs the trained model for one row and one timestep at a time, and keeps its states between calls."""
 
     def __init__(self, config: Config, weights: Weights) -> None:
         self._compiled = compiled(config.structure, config.sizes | {"B": 1, "T": 1}, config.dtype)
@@ -118,7 +118,7 @@ class _Stepper:
         self._record.begin_with(self._record.states(end=False) * 0)
 
     def through(self, ids: list[int]) -> Array:
-        """Feed these characters; the logits (V) after the last."""
+        """Feed these characters. Returns the logits (V) after the last one."""
         record = self._record
         with ONE_THREAD, np.errstate(all="ignore"):
             for i in ids:
@@ -130,11 +130,11 @@ class _Stepper:
 
 
 def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
-    """Raise `TuiGruError` where this cannot be sampled, whatever the weights are."""
+    """Raise `TuiGruError` for a model or options that cannot be sampled."""
     if not config.structure.loss:
-        raise TuiGruError("this model ends at its states: without a head over characters there is nothing to sample")
+        raise TuiGruError("this model has no head over characters, so there is nothing to sample")
     if config.bidirectional:
-        raise TuiGruError("a model that also reads backwards needs the whole text before it can predict, so it cannot sample")
+        raise TuiGruError("a bidirectional model needs the whole text before it can predict, so it cannot sample")
     if not arguments.text("the primer", primer, option="primer"):
         raise TuiGruError("the primer is empty; give at least one character of the vocabulary", option="primer")
     for i, char in enumerate(primer):

@@ -205,6 +205,10 @@ def _compare(screen: MainScreen, rest: str) -> None:
     screen.compare(None if rest == "off" else rest)
 
 
+def _apart(screen: MainScreen, rest: str) -> None:
+    screen.show_apart(rest)
+
+
 def _branches(screen: MainScreen) -> None:
     screen.call_next(screen.action_branches)
 
@@ -288,6 +292,7 @@ COMMANDS = (
     Command(("branches",), "branches", "the list of branches", lambda screen, rest: _branches(screen)),
     Command(("branch",), "branch main~1", "go to another branch", lambda screen, rest: screen.switch(rest)),
     Command(("compare",), "compare main", "show how this branch differs from another; off ends it", _compare),
+    Command(("apart",), "apart main", "where two branches first differ, and how far apart losses and samples are", _apart),
     Command(("rename",), "rename main~1 warmer", "give a branch another name", _rename),
     Command(
         ("delete-branch",), "delete-branch main~1", "delete a branch, when asked", lambda screen, rest: screen.ask_to_delete(rest)

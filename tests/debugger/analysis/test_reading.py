@@ -147,7 +147,7 @@ def test_weights_that_are_not_numbers():
     [
         ("", ["h"], "the text is empty"),
         ("the Cat", ["h"], "character 'C' at position 5 of the text is not in the vocabulary"),
-        ("the cat", ["h_tilda"], "'h_tilda' is no value that every character has; did you mean h_tilde"),
+        ("the cat", ["h_tilda"], "'h_tilda' is not a value of every character; did you mean h_tilde"),
         ("the cat", ["Wz"], "'Wz' is no value"),
     ],
 )

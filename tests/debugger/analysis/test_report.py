@@ -65,7 +65,7 @@ def test_a_long_curve_is_of_means(tutorial):
 @pytest.mark.parametrize("write", WRITERS.values())
 def test_the_tutorials_story_is_told_by_its_findings(tutorial, write):
     written = write(tutorial.report("Math"))
-    for words in ("the sampler never feeds back its choice", "Matttttttttt", "MathMathMath", "fed-back", "rows do not go on"):
+    for words in ("the sampler does not feed back its characters", "Matttttttttt", "MathMathMath", "fed-back", "rows do not go on"):
         assert words in written
 
 

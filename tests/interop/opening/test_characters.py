@@ -135,5 +135,5 @@ def test_what_does_not_fit_is_refused_in_one_line(model, what):
 def test_options_of_a_text_need_one(model):
     with pytest.raises(TuiGruError, match="give head= and text= as well"):
         tui_gru.load(model[0], seq_length=3)
-    with pytest.raises(TuiGruError, match="init file is of a model that was opened"):
+    with pytest.raises(TuiGruError, match="init file needs a model file"):
         Session(init="file")

@@ -278,7 +278,7 @@ def test_an_input_can_be_another_one(encoder):
     assert_same(found.then.value("out_l1", T - 1), y[T - 1])
     assert np.array_equal(s.value("out_l1", t=0), before)
     for keep in (lambda: s.adopt(found), lambda: s.edit("x", (1, 0), 0.75)):
-        with pytest.raises(TuiGruError, match="x is what this run was given"):
+        with pytest.raises(TuiGruError, match="x is a given input and cannot be edited"):
             keep()
 
 

@@ -65,7 +65,7 @@ def test_the_mean_forgets():
     [
         ("los > 1", r"on: column 1: unknown name los; did you mean loss\?"),
         ("loss > accuracy", r"on: column 8: unknown name accuracy; the names are loss, norm, step, lr, nan"),
-        ("loss >", r"on: column \d+: 'loss >' is no condition; write one such as nan or loss > 3\*mean\(loss\)"),
+        ("loss >", r"on: column \d+: 'loss >' is not a condition; write one such as nan or loss > 3\*mean\(loss\)"),
         ("median(loss) > 1", r"on: column 1: there is no function median; there are mean, min, max, prev, abs"),
         ("mean(loss*2) > 1", r"on: column 1: mean takes a name, as in mean\(loss\)"),
         ("loss.real", r"on: column 1: this is not allowed here"),

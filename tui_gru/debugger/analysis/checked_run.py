@@ -1,4 +1,4 @@
-"""Every batch checked while training: which are, what came out so far, and where to stop."""
+"""Checks every batch during training: which batches are checked, the results so far, and where to stop."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from tui_gru.engine.numbers import scientific
 if TYPE_CHECKING:
     from tui_gru.engine.torch_reference import Comparison
 
-LOOKAHEAD = 64  # batches: a search sees some (16 at most) beyond the place that it finds
+LOOKAHEAD = 64  # batches; a search sees up to 16 batches beyond the place it finds
 
 
 @dataclass(frozen=True)
 class CheckTotals:
-    """How many batches have been checked, and the largest difference of all, at `place` of batch `batch` (through all epochs)."""
+    """The number of checked batches and their largest difference, at `place` in batch `batch` (counted through all epochs)."""
 
     batches: int = 0
     worst: float = 0.0
@@ -35,10 +35,10 @@ class CheckTotals:
 
 
 class CheckWatch:
-    """Looks at the batches that a run finishes, up to batch `last`, for the first that PyTorch's autograd does not agree with.
+    """Checks the batches that a run completes, up to batch `last`, for the first that does not agree with PyTorch's autograd.
 
-    What has come of it goes on from the tally that it is given. A batch that does not learn, has a number that is not finite, or
-    was changed halfway is passed over; so are those in `done`, which have been checked before.
+    Adds its results to the totals it is given. It skips batches that do not learn, have a number that is not finite, or were
+    changed halfway, and the batches in `done`, which have been checked before.
     """
 
     def __init__(self, timeline: Timeline, first: int, last: int | None, tally: CheckTotals, done: range = range(0)) -> None:
@@ -50,7 +50,7 @@ class CheckWatch:
         self._epoch: tuple[int, tuple[BatchRecord, ...]] = (-1, ())  # a batch, and those of its epoch up to it, the latest first
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a batch is to be stopped at."""
+        """Whether a batch should stop the run."""
         if batch < self._first or batch in self._seen or (self._last is not None and batch > self._last):
             return False
         earlier = self._earlier(batch)
@@ -73,7 +73,7 @@ class CheckWatch:
         return bool(wrong)
 
     def tally(self, tick: int) -> CheckTotals:
-        """What has come of the batches that are finished by `tick`: a search sees some beyond the place that it finds."""
+        """The results for the batches completed by `tick`; a search sees some batches beyond the place it finds."""
         tally = self._tally
         for batch in sorted(self._ahead):
             if self._timeline.end_of(batch) <= tick:
@@ -81,12 +81,12 @@ class CheckWatch:
         return tally
 
     def missed(self, tick: int) -> list[int]:
-        """The batches finished by `tick` that the run has not shown, because they were at hand, or of no matter to it."""
+        """The batches completed by `tick` that the run did not show, for example because they were cached."""
         finished = range(self._first, tick // self._timeline.program.ticks)
         return [batch for batch in finished if batch not in self._seen and batch not in self._done]
 
     def done(self, tick: int) -> range:
-        """The batches that need no further look once one is at `tick`: joined with those before, where they touch."""
+        """The batches that need no further check at `tick`, joined with those checked before if they are adjacent."""
         stop = self._first
         while stop in self._seen and stop < tick // self._timeline.program.ticks:
             stop += 1
@@ -104,7 +104,7 @@ class CheckWatch:
         )
 
     def _earlier(self, batch: int) -> tuple[BatchRecord, ...]:
-        """Carry `notebook`: the activations of the epoch before this batch, the latest first."""
+        """With carry `notebook`: the records of the epoch before this batch, latest first."""
         if not self._timeline.program.earlier or batch % self._timeline.program.num_batches == 0:
             return ()
         before, epoch = self._epoch

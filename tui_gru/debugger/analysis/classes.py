@@ -1,4 +1,4 @@
-"""Classes of characters: those with a name, digits or quotes, and any set that a user types."""
+"""Classes of characters: named ones, such as digits, and any set that a user types."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Mask = NDArray[np.bool_]
 
 _QUOTES = "\"'`“”‘’«»„‚"
 _OPENING, _CLOSING = "([{", ")]}"
-_LEAST = 4  # letters of what can be a name that was mistyped rather than a set
+_LEAST = 4  # letters from which on the input can be a mistyped name instead of a set
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 @dataclass(frozen=True)
 class CharacterClass:
-    """A class by its name, in words, and which characters of a text are in it: `mask(text)` is (n)."""
+    """A class with its name and description; `mask(text)` says which of n characters are in it, (n)."""
 
     name: str
     words: str
@@ -31,7 +31,7 @@ class CharacterClass:
 
 
 def _each(belongs: Callable[[str], bool]) -> Callable[[str], Mask]:
-    """The mask of a class that a character is in or not, wherever it stands."""
+    """The mask of a class that depends only on the character itself."""
 
     def mask(text: str) -> Mask:
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
@@ -57,7 +57,7 @@ _is_blank = _each(str.isspace)
 
 
 def _starting(text: str) -> Mask:
-    """What begins a word: not blank, and behind a blank or at the beginning."""
+    """The first characters of words: not blank, and after a blank or at the start of the text."""
     found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
     return found
 
@@ -73,7 +73,7 @@ def _indenting(text: str) -> Mask:
 
 
 def _quoted(text: str) -> Mask:
-    """Between double quotes, which do not reach beyond an empty line: one that is not closed spoils no more than its paragraph."""
+    """Characters between double quotes. Quotes end at an empty line, so an unclosed one affects its paragraph only."""
     found = np.zeros(len(text), bool)
     inside = False
     for i, char in enumerate(text):
@@ -87,7 +87,7 @@ def _quoted(text: str) -> Mask:
 
 
 def _bracketed(text: str) -> Mask:
-    """Between brackets of any kind, which do not reach beyond an empty line."""
+    """Characters between brackets of any kind, which end at an empty line."""
     found = np.zeros(len(text), bool)
     depth = 0
     for i, char in enumerate(text):
@@ -102,7 +102,7 @@ def _bracketed(text: str) -> Mask:
     return found
 
 
-#: In the order in which lists show them.
+#: In the order of lists.
 CLASSES = {
     each.name: each
     for each in (
@@ -116,7 +116,7 @@ CLASSES = {
         CharacterClass("brackets", "brackets", _each(lambda char: char in _OPENING + _CLOSING)),
         CharacterClass("punctuation", "punctuation marks", _each(lambda char: category(char)[0] == "P")),
         CharacterClass("first-letters", "characters that begin a word", _starting),
-        CharacterClass("in-words", "letters behind a letter", _within(_is_letter, _is_letter)),
+        CharacterClass("in-words", "letters after a letter", _within(_is_letter, _is_letter)),
         CharacterClass("indentation", "blanks that begin a line", _indenting),
         CharacterClass("in-quotes", "characters between double quotes", _quoted),
         CharacterClass("in-brackets", "characters between brackets", _bracketed),
@@ -127,8 +127,8 @@ CLASSES = {
 def class_of(typed: str) -> CharacterClass:
     r"""A class as a user types it: a name, or the characters themselves; `[digits]` is a set of six letters.
 
-    In a set `\n` and `\t` are a newline and a tab, and a backslash before any other character is that character. Raises
-    `TuiGruError` for nothing, and for what looks like a name that was mistyped.
+    In a set, `\n` and `\t` are a newline and a tab, and a backslash before any other character is that character. Raises
+    `TuiGruError` for an empty text, and for text that looks like a mistyped name.
     """
     name = typed.strip().lower().replace("_", "-").replace(" ", "-")
     if (known := CLASSES.get(name) or CLASSES.get(f"{name}s")) is not None:
@@ -138,11 +138,11 @@ def class_of(typed: str) -> CharacterClass:
         close = get_close_matches(name, CLASSES, n=2, cutoff=0.7)
         if close:
             raise TuiGruError(
-                f"there is no class {name!r}; did you mean {' or '.join(close)}? write [{typed}] for these characters themselves"
+                f"there is no class {name!r}; did you mean {' or '.join(close)}? write [{typed}] for the set of these characters"
             )
     chars = _unescaped(typed[1:-1] if bracketed else typed)
     if not chars:
-        raise TuiGruError(f"name a class, or type its characters; the classes are {', '.join(CLASSES)}")
+        raise TuiGruError(f"type the name of a class, or characters; the classes are {', '.join(CLASSES)}")
     chosen = frozenset(chars)
     return CharacterClass(f"[{''.join(map(shown_char, dict.fromkeys(chars)))}]", "these characters", _each(chosen.__contains__))
 

@@ -1,4 +1,4 @@
-"""The output of a batch beside the one that its owner computed: whether they agree, and how a difference grows over time."""
+"""Compares the output of a batch with an expected output, and how the difference grows over time."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, differ
 
 @dataclass(frozen=True, eq=False)
 class Expected:
-    """`one_step` has each output computed from the expected state before it, so that rounding does not add up; `whole` runs from
-    the first state to the end. Each has the two outputs, the largest difference, and that of every timestep, `over_time`."""
+    """`one_step` computes each output from the expected state before it, so that rounding does not accumulate; `whole` runs from
+    the first state to the end. Each has both outputs, the largest difference, and that of every timestep, `over_time` (T)."""
 
     one_step: Difference
     whole: Difference
@@ -23,12 +23,12 @@ class Expected:
 
     @property
     def agrees(self) -> bool:
-        """Whether the outputs are the same but for rounding, one step at a time."""
+        """Whether the outputs agree up to rounding, one step at a time."""
         return self.one_step.error <= self.tolerance
 
     @property
     def sentence(self) -> str:
-        """What was found, in a line."""
+        """The result in one line."""
         words = "the output is the expected one" if self.agrees else "the output is not the expected one"
         worst = int(np.argmax(self.whole.over_time)) + 1 if self.whole.over_time is not None and len(self.whole.over_time) else 1
         return (
@@ -36,7 +36,7 @@ class Expected:
         )
 
     def table(self) -> str:
-        """The largest difference at every timestep, a line each: one step at a time, and from end to end."""
+        """A table of the largest difference at each timestep: one step at a time, and from end to end."""
         assert self.one_step.over_time is not None
         assert self.whole.over_time is not None
         pairs = zip(self.one_step.over_time, self.whole.over_time, strict=True)
@@ -45,7 +45,7 @@ class Expected:
 
 
 def expected_of(record: BatchRecord, batch: GivenBatch) -> Expected | None:
-    """The comparison of a computed batch; None where its output is not known from elsewhere."""
+    """The comparison for a computed batch; None if it has no expected output."""
     if batch.expected is None:
         return None
     live = batch.inputs.get(LIVE)

@@ -1,4 +1,4 @@
-"""Batches kept at hand, so that what is near in time need not be run again."""
+"""A cache of batches, so that nearby batches need not be computed again."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 
 MOST = 64
-MOST_OF_A_RUN = 2  # more of them would not stay in the processor's cache, and the way to one from a checkpoint is short
-LEAST_GIVEN = 2  # of a run on given batches, in which none is run on the way to another
-LEAST = 4  # batches that are kept whatever the limit: the one shown, the one before it, and two to run in
-RECORD, VIEW = 25_000, 160  # bytes that a record takes besides its numbers, and each array that it cuts for a pass; measured
+MOST_OF_A_RUN = 2  # more would not stay in the processor's cache, and a replay from a checkpoint is short
+LEAST_GIVEN = 2  # in a run on given batches, which computes no batch on the way to another
+LEAST = 4  # batches kept regardless of the limit: the one shown, the one before it, and two to compute in
+RECORD, VIEW = 25_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
 
 
 def size_at_hand(config: Config) -> int:
-    """Memory of one batch at hand, bytes: of a small model most of it is not the numbers."""
+    """The memory of one cached batch, in bytes, including overhead, which dominates for small models."""
     return config.record_bytes + RECORD + VIEW * config.compiled.views
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class CachedBatch:
-    """A finished batch. `earlier` (carry `notebook`) holds the records of the epoch's batches before it, the latest first."""
+    """A computed batch. `earlier` (carry `notebook`) has the records of the epoch's batches before it, latest first."""
 
     record: BatchRecord
     earlier: Sequence[BatchRecord] = ()
 
 
 class RecordCache:
-    """The batches at hand of all stretches of a session; those not used for longest go first. What is kept here never changes."""
+    """The cached batches of all stretches of a session; the least recently used are dropped first. Cached batches never change."""
 
     def __init__(self, budget: Budget, record_bytes: int, least: int = LEAST) -> None:
         self._budget, self._record_bytes, self._most, self._least = budget, record_bytes, MOST, least
@@ -41,11 +41,11 @@ class RecordCache:
 
     @property
     def run(self) -> int:
-        """How many to keep of those on the way to a batch, so that the steps back from there are at hand."""
+        """The number of batches to keep on the way to a batch, so that steps back from it are fast."""
         return min(max(self._least, min(self._most, self._budget.share("records") // self._record_bytes)) // 4, MOST_OF_A_RUN)
 
     def keep(self, stretch: int, batch: int, kept: CachedBatch) -> None:
-        """Keep a batch of a stretch."""
+        """Cache a batch of a stretch."""
         self._kept[stretch, batch] = kept
         self._in_passes = self._in_passes or bool(kept.earlier)
         self._kept.move_to_end((stretch, batch))
@@ -56,7 +56,7 @@ class RecordCache:
             self._drop(*next(iter(self._kept)))
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
-        """The last batch of a stretch that is kept, at or before `batch`; None if there is none."""
+        """The last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
         of = self._of.get(stretch, {})
         at = batch if batch in of else max((b for b in of if b <= batch), default=None)
         if at is None:
@@ -65,7 +65,7 @@ class RecordCache:
         return at, of[at]
 
     def clear(self) -> None:
-        """Keep nothing any more."""
+        """Drop all batches."""
         self._of.clear()
         self._kept.clear()
 
@@ -77,7 +77,7 @@ class RecordCache:
         del self._kept[stretch, batch]
 
     def _held(self) -> int:
-        """How many batches are in memory. Those of one pass through an epoch have their earlier ones in common."""
+        """The number of records in memory. Batches of one pass through an epoch share their earlier records."""
         if not self._in_passes:
             return len(self._kept)
         passes: dict[int, int] = {}

@@ -1,6 +1,7 @@
-"""What carry `notebook` adds to a gradient: each earlier batch of the epoch, along what it computed then and the weights of now.
+"""The contributions of earlier batches of the epoch to a gradient, with carry `notebook`.
 
-The deltas there belong to no batch of the run, so they are computed again, by the kernels that computed them the first time.
+They use the recorded values of each batch and the current weights. Their deltas are not recorded, so they are computed again, by
+the same code that computed them first.
 """
 
 from __future__ import annotations
@@ -27,14 +28,14 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
 
-AT_HAND = 2  # batches whose deltas are kept: a gradient flows from one to the one before it
+AT_HAND = 2  # batches whose deltas are cached; a gradient flows from one batch to the one before it
 
 
 class CarriedGradient:
-    """Those before one batch. `here` is that batch once its gradient is complete; `node` gives a number of it, or of theirs, and
-    `part` says how a recorded part of a line was made there.
+    """The earlier batches of one batch. `here` is the moment at which its gradient is complete; `node` gives the node of a number,
+    `part` the derivation of a recorded part of a line.
 
-    Of each earlier batch only the gradient (B, H) that comes into it is kept; its deltas are worked out when they are asked for.
+    Of each earlier batch, only the gradients that enter it, (B, ·), are kept; its deltas are computed on demand.
     """
 
     def __init__(
@@ -47,13 +48,13 @@ class CarriedGradient:
     ) -> None:
         self._timeline, self._program, self._here, self._node = timeline, here.program, here, node
         self._stored = timeline.earlier(here.position.number, monitor)
-        self._flows: list[list[Array]] = []  # for each batch, those of its states
+        self._flows: list[list[Array]] = []  # by batch: the gradients of its states
         self._moment_of = lru_cache(maxsize=AT_HAND)(self._worked_out)
         self._lines = TermBuilder(here.program, self._moment_at, self._term, part)
 
     def terms(self, line: str, index: Index) -> tuple[Node, ...]:
-        """What each adds to entry `index` of the gradient that `line` computes (dUz), the latest batch first; nothing where the
-        gradient comes from the losses of a batch alone."""
+        """The contribution of each earlier batch to entry `index` of the gradient `line` (dUz), latest batch first; empty for a
+        gradient that depends only on the losses of its own batch."""
         if self._here.record.compiled.is_zero_in_earlier(line):
             return ()
         record, scratch, terms = self._here.record, self._scratch(), list[Node]()
@@ -73,7 +74,7 @@ class CarriedGradient:
         return Node(label, value, partial(self._shares, line, index, batch), exact=True, latex=latex)
 
     def _shares(self, line: str, index: Index, batch: int) -> Derivation:
-        """What the timesteps of one earlier batch add, the last first."""
+        """The contributions of the timesteps of one earlier batch, last timestep first."""
         formula, text = self._program.made_by(line)
 
         def share(t: int) -> Node:
@@ -88,10 +89,10 @@ class CarriedGradient:
         def shares() -> tuple[Node, ...]:
             return tuple(share(t) for t in reversed(range(self._program.seq_length)))
 
-        return Derivation("sum", shares, note="along what it computed then, and the weights as they are now")
+        return Derivation("sum", shares, note="from its recorded values and the current weights")
 
     def _term(self, number: ValueRef, sign: int) -> Node:
-        """A name in a line, read in an earlier batch: a delta of its own there, else a number of the run."""
+        """The node of a name read by a line in an earlier batch: a delta computed here, or a number of the run."""
         if self._program.names[number.name].kind in (Kind.PARAMETER, Kind.KEPT):
             return self._node(replace(number, tick=self._here.position.tick), sign)
         batch = self._batch(number.tick)
@@ -128,7 +129,7 @@ class CarriedGradient:
         return self._moment_of(self._batch(tick))
 
     def _worked_out(self, batch: int) -> Moment:
-        """An earlier batch with the deltas that this one's gradient gives it, at the end of its backward pass."""
+        """An earlier batch at the end of its backward pass, with the deltas from the gradient of this batch."""
         k = self._here.position.number - 1 - batch
         scratch, stored = self._scratch(), self._stored[k]
         with np.errstate(all="ignore"):

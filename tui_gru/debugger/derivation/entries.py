@@ -1,6 +1,6 @@
-"""What one entry of an expression is made of: the entries of its parts, and how they come together. The one walk over formulas.
+"""Expands one entry of an expression into terms: the entries of its parts, and how they are combined.
 
-The derivation turns these terms into values that can be followed, the panel of the current line into a line of text.
+Derivations turn the terms into nodes, the panel of the current line turns them into text.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from tui_gru.equations.writing import over_words
 
 
 class Factor(NamedTuple):
-    """One entry of a part of a line; `sign` is how it enters a sum, `t` (0-based) another timestep than the line's."""
+    """One entry of a part of a line; `sign` is its sign in a sum; `t` (0-based) is its timestep if it is not the line's."""
 
     formula: Expression
     at: Index
@@ -25,14 +25,14 @@ class Factor(NamedTuple):
     t: int | None = None
 
 
-Term = tuple[Factor, ...]  # the product of its parts
+Term = tuple[Factor, ...]  # a product of factors
 
 
 class Terms(NamedTuple):
-    """`size` terms, of which `term` gives the one with a number: only those that are looked at are ever made.
+    """The terms of one entry: `size` of them, created on demand by `term(k)`, combined by `kind`, times `scale`.
 
-    Kinds: sum, product, quotient, power, copy (of the row that is picked), given (a constant), and the functions, of the sum of the
-    terms; softmax has a term for each character. A sum is `over` something where its length is that of an axis; times `scale`.
+    The kinds are sum, product, quotient, power, copy (of the picked row), given (a constant), and the functions, applied to the
+    sum of the terms; softmax has a term per character. `over` names the axis of a sum along an axis.
     """
 
     kind: str
@@ -43,7 +43,7 @@ class Terms(NamedTuple):
 
 
 def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
-    """How entry `index` of an expression is made. The numbers say which character a row reads, and how long a sum is."""
+    """The terms of entry `index` of an expression. `numbers` gives the characters that rows read, and the lengths of sums."""
     match node:
         case e.Sum(parts=parts):
             return _listed("sum", *(_signed(part, node, index, numbers) for part in parts))
@@ -100,7 +100,7 @@ def _listed(kind: str, *parts: Factor) -> Terms:
 
 
 def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Factor:
-    """The entry of that part in which a column of joined parts lies."""
+    """The entry of the joined part that contains a column."""
     column = index[-1]
     for part in parts:
         width = numbers.shape(part)[-1]

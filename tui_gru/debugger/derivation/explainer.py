@@ -1,4 +1,4 @@
-"""Finds the origin of a number: the line that computed it, and the terms of that line with the numbers it read."""
+"""Derives a number: finds the line that computed it, and the terms of that line with the numbers it read."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tui_gru.equations.expression import Expression
 
 
 class Explainer:
-    """Reads one timeline. Batches that are needed are replayed, as for any reading; `monitor` may raise where they are."""
+    """Derives numbers of one timeline. Replays batches as needed; `monitor` sees replayed batches and may raise an error."""
 
     def __init__(self, timeline: Timeline, monitor: Monitor | None = None) -> None:
         self._monitor = monitor
@@ -42,11 +42,11 @@ class Explainer:
         self._before = lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
         self._lines = TermBuilder(timeline.program, self._before, self._found, self._part_found)
-        # Of numbers as they are at a tick: a line of the update is asked for just before it is executed.
+        # Reads numbers as of a tick; for a line of the update, the tick before it.
         self._after_lines = TermBuilder(timeline.program, self._after, self._not_updated, self._part)
 
     def explain(self, number: ValueRef) -> Node:
-        """The number and where it comes from. Raises `TuiGruError` where there is no such number at that place."""
+        """The derivation of a number. Raises `TuiGruError` if the number does not exist at that place."""
         self._check(number)
         return self._node(number)
 
@@ -71,11 +71,11 @@ class Explainer:
         return Node(label, value, partial(self._expand, number), number, sign, exact=True, latex=self._latex(number))
 
     def _found(self, number: ValueRef, sign: int = 1) -> Node:
-        """A number as the line that is executed at its tick finds it, before anything was changed there by hand."""
+        """A number as the line at its tick reads it, before any edit at that tick."""
         return self._node(replace(number, before=self._by_hand.at(number.tick)), sign)
 
     def _not_updated(self, number: ValueRef, sign: int = 1) -> Node:
-        """A number as a line of the update rule reads it: what the line is about to change is what it was."""
+        """A number as a line of the update rule reads it: the target of the line has its old value."""
         node, update = self._node(number, sign), self._program.tick_of(number.name)
         if self._program.names[number.name].kind is Kind.KEPT and update == self._place(number)[1] + 1:
             return replace(node, label=f"prev({node.label})")
@@ -84,7 +84,7 @@ class Explainer:
     def _value(self, number: ValueRef) -> Any:
         moment = self._moment(number)
         value = moment.value(number.name, number.t)
-        if value is None and self._program.names[number.name].kind is Kind.STATE:  # set before the timestep that finds it begins
+        if value is None and self._program.names[number.name].kind is Kind.STATE:  # edited before the timestep that reads it begins
             value = moment.record.array(number.name)[self._t(number)]
         return value
 
@@ -117,7 +117,7 @@ class Explainer:
         return self._computed(number) if state is None else self._from_ahead(number, state)
 
     def _given(self, number: ValueRef, source: Given) -> Derivation | None:
-        """What a run on given batches was given; None for what it computes."""
+        """The derivation of a number that a run on given batches received; None for a computed number."""
         name, batch = number.name, self._batch(number)
         kind, at = self._program.names[name].kind, f" at step {source.steps[batch]:,}" if source.steps else ""
         begin = batch * self._program.ticks
@@ -132,7 +132,7 @@ class Explainer:
         return None
 
     def _computed(self, number: ValueRef) -> Derivation:
-        """What a line computes, or a part of it that has a name."""
+        """The derivation of a number computed by a line, or by a labelled part of one."""
         name, t = number.name, self._t(number)
         offset = self._program.tick_of(name, t)
         assert offset is not None
@@ -143,11 +143,11 @@ class Explainer:
         return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
 
     def _part(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
-        """How a recorded part of a line was made, by the first line that it stands in, or by hand."""
+        """The derivation of a recorded part, from the first line that contains it, or from an edit."""
         return self._part_of(part, ValueRef(name, index, t, tick))
 
     def _part_found(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
-        """The same as the line that is executed at a tick finds it."""
+        """The same, as the line at a tick reads it."""
         return self._part_of(part, ValueRef(name, index, t, tick, before=self._by_hand.at(tick)))
 
     def _part_of(self, part: Expression, number: ValueRef) -> Derivation:
@@ -160,7 +160,7 @@ class Explainer:
         return self._lines.formula(part if part.children else e.plain(part), number.index, tick, t)
 
     def _state_before(self, number: ValueRef, state: str) -> Derivation:
-        """A state that a timestep finds: as the timestep before left it (the one after, of a state that runs backwards)."""
+        """The derivation of a state that a timestep reads, from the timestep before (or after, for a state that runs backwards)."""
         t, batch, page = self._t(number), self._batch(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         shown, last = self._program.writer.name(state), self._program.seq_length - 1
@@ -178,7 +178,7 @@ class Explainer:
         return self._copy(read, f"{shown} at the end of the batch before")
 
     def _from_ahead(self, number: ValueRef, state: str) -> Derivation:
-        """The gradient that a state gets from the timestep that reads it."""
+        """The derivation of the gradient that a state receives from the timestep that reads it."""
         t, page = self._t(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < self._program.seq_length:
@@ -197,7 +197,7 @@ class Explainer:
         row = number.index[0]
         moment = self._moment(number)
         corpus = self._timeline.segment_at(number.tick).trainer.corpus
-        assert isinstance(corpus, Corpus)  # what was given instead has been answered above
+        assert isinstance(corpus, Corpus)  # given inputs were handled above
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target
         char = shown_char(str(moment.value("target" if is_target else "char", t)[row]))
@@ -212,7 +212,7 @@ class Explainer:
     # Parameters and gradients
 
     def _weight(self, number: ValueRef) -> Derivation:
-        """A parameter, or what the update rule keeps for it: from its last update, or as the run began."""
+        """The derivation of a parameter or a state of the update rule: from its last update, or from the start of the run."""
         name, (batch, offset) = number.name, self._place(number)
         update = self._program.tick_of(name)
         assert update is not None
@@ -236,7 +236,7 @@ class Explainer:
         return f"an initial weight, drawn with seed {self._config.seed}" if is_drawn(self._config, name) else "biases begin at 0"
 
     def _update(self, number: ValueRef, tick: int) -> tuple[Node, ...]:
-        """The terms of a line of the update rule, at `tick`: what it was before, and what the line does to it."""
+        """The terms of a line of the update rule at `tick`: the old value, and the change."""
         line = self._program.lines[number.name]
         assert line.formula is not None
         before, t = tick - 1, self._program.seq_length - 1
@@ -247,7 +247,7 @@ class Explainer:
         return replace(old, label=f"prev({old.label})"), self._after_lines.entry(line.formula, number.index, before, t, -1)
 
     def _gradient(self, number: ValueRef) -> Derivation:
-        """A gradient: what each timestep done so far adds, and what carry `notebook` adds."""
+        """The derivation of a gradient: the contributions of the timesteps so far, and those of carry `notebook`."""
         program, line = self._program, self._program.lines[number.name]
         batch, offset = self._place(number)
         place = program.place_of(number.name)
@@ -281,11 +281,11 @@ class Explainer:
         return Node(f"t {t + 1}", value, expand, latex=rf"\left({self._program.writer.latex(line.formula)}\right)_{{t={t + 1}}}")
 
     def _earlier_batches(self, tick: int) -> CarriedGradient:
-        """Those before the batch whose gradient is complete at `tick`."""
+        """The earlier batches of the batch whose gradient is complete at `tick`."""
         return CarriedGradient(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
 
     def _found_there(self, number: ValueRef, sign: int) -> Node:
-        """A number of an earlier batch as it was at its end; of the batch whose gradient runs on, as it was found then."""
+        """A number of an earlier batch as of its end; of the batch whose gradient continues, as the line read it."""
         at_end = number.tick == self._timeline.end_of(self._batch(number))
         return (self._node if at_end else self._found)(number, sign)
 

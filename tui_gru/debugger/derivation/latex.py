@@ -11,7 +11,7 @@ from tui_gru.equations.writing import applied_latex, latex_text
 
 
 def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:
-    """The derivation as an align* of LaTeX: a line for each number that is open."""
+    """The derivation as a LaTeX align*, one line per opened number. `place` goes into a comment."""
     lines = [rf"% {place}"] if place else []
     lines.append(r"\begin{align*}")
     equations = [_equation(root)]
@@ -34,7 +34,7 @@ def _equation(node: Node) -> str:
 
 
 def _named(term: Node, *, inside: bool) -> str:
-    """A term by its name; in parentheses where it is a sum inside a product or a power."""
+    """A term by its name; in parentheses if it is a sum inside a product or a power."""
     name = term.latex or latex_text(term.label)
     return rf"\left({name}\right)" if inside and term.number is None and len(term.terms) > 1 else name
 

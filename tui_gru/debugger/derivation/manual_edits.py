@@ -1,4 +1,4 @@
-"""What was set by hand: which numbers of a run no line has made, where they were put there, and what was there before."""
+"""Edited numbers of a run: where they were set, and their values before."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ from tui_gru.equations.expression import Expression, Name
 
 
 class ManualEdits:
-    """Reads one timeline: a number was set by hand where it is one thing before a segment takes over, and another after.
+    """Finds edits in one timeline: a number was edited where its values before and after the start of a segment differ.
 
-    `node` gives a number of the run as a term of a derivation, `line` says how an entry of a line, which was executed at a tick
-    for a timestep, is made of what there is at that tick.
+    `node` gives the node of a number, `line` the derivation of an entry of a line, executed at a tick for a timestep.
     """
 
     def __init__(
@@ -37,11 +36,11 @@ class ManualEdits:
         self._starts = frozenset(segment.start for segment in timeline.segments if segment.action.kind != "begin")
 
     def at(self, tick: int) -> bool:
-        """Whether something was changed at a tick, so that there is a before and an after."""
+        """Whether a change was made at a tick, so that values before and after it differ."""
         return tick in self._starts
 
     def change(self, number: ValueRef, since: int) -> Segment | None:
-        """The segment that began with the last change of a number, from tick `since` on; None if there was none."""
+        """The segment of the last edit of a number since tick `since`; None if there was none."""
         at = self._timeline.position(number.tick)
         number = replace(number, t=at.t if number.t is None else number.t)
         for segment in self._upto(number):
@@ -54,7 +53,7 @@ class ManualEdits:
         return None
 
     def derivation(self, number: ValueRef, since: int) -> Derivation | None:
-        """How a number is made that has been changed by hand since `since`, where a line computed it; None if it was not."""
+        """The derivation of a number that was edited after `since`, where it was computed; None if it was not edited."""
         segment = self.change(number, since)
         if segment is None:
             return None
@@ -76,18 +75,18 @@ class ManualEdits:
         return made and any(node.label == part for node in program.made_by(name)[0].walk())
 
     def _was(self, number: ValueRef) -> Node:
-        """What a number was before it was changed."""
+        """The node of a number before its edit."""
         node = self._node(number)
         return replace(node, label=f"{node.label} before")
 
     def _from_parts(self, number: ValueRef, tick: int) -> Derivation:
-        """A number whose line was finished again, after a part of it had been changed by hand."""
+        """The derivation of a number whose line was completed again after an edit of one of its parts."""
         formula, text = self._timeline.program.made_by(number.name)
         t = self._timeline.position(tick).t if number.t is None else number.t
         return replace(self._line(_by_their_names(formula), number.index, tick, t), tick=tick, formula=text)
 
     def rate(self, number: ValueRef) -> str:
-        """Where the learning rate was set that is read as `number`; empty if the run began with it."""
+        """Where the learning rate was last edited, as of `number`, in words; empty if it never was."""
         begun_with = self._timeline.program.config.learning_rate
         for segment, before in self._pairs(number):
             was = begun_with if before is None else before.settings.learning_rate
@@ -96,7 +95,7 @@ class ManualEdits:
         return ""
 
     def character(self, place: int, number: ValueRef) -> str:
-        """Where character `place` of the text was set that is read as `number` at its timestep; empty if it never was."""
+        """Where character `place` of the text was last edited, as of `number`, in words; empty if it never was."""
         for segment, before in self._pairs(number):
             was = self._timeline.program.config.text if before is None else before.trainer.config.text
             if segment.trainer.config.text[place] != was[place]:
@@ -110,12 +109,12 @@ class ManualEdits:
         return f"set by hand {where}; it was {was}"
 
     def _upto(self, number: ValueRef) -> Iterator[Segment]:
-        """The segments that have taken over by the time at which a number is read, the last first."""
+        """The segments that began at or before the tick of a number, latest first."""
         last = number.tick - number.before
         return (segment for segment in reversed(self._timeline.segments) if segment.start <= last)
 
     def _pairs(self, number: ValueRef) -> Iterator[tuple[Segment, Segment | None]]:
-        """The same, each with the one that it took over from; None for the first."""
+        """The same, each with the segment before it; None for the first."""
         segments = list(self._upto(number))
         return zip(segments, [*segments[1:], None], strict=True)
 
@@ -125,7 +124,7 @@ class ManualEdits:
         return not same(was, now)
 
     def _value(self, number: ValueRef, moment: Moment) -> float:
-        """A number in a record, whether it has been computed by then or not."""
+        """A number in a record, even if it has not been computed at the moment."""
         name, record, program = number.name, moment.record, self._timeline.program
         if name in self._weights:
             return float(moment.weights[name][number.index])
@@ -136,6 +135,6 @@ class ManualEdits:
 
 
 def _by_their_names(node: Expression) -> Expression:
-    """An expression with a name in the place of each labelled part."""
+    """An expression with each labelled part replaced by its name."""
     children = tuple(Name(child.label) if child.label else _by_their_names(child) for child in node.children)
     return node.with_children(children) if children else node

@@ -1,4 +1,4 @@
-"""How one entry of a line, or of a part of it, is made: its terms, with the numbers that they stand for."""
+"""Builds the derivation of one entry of a line, or of a part of it: its terms, with their numbers."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from tui_gru.equations.expression import Expression, Name
 
 
 class TermBuilder:
-    """Reads the program's table. `moment` gives what can be read at a tick, `node` a number of the run as a term with a sign.
+    """Builds terms from the formulas of the program. `moment` gives the moment at a tick, `node` the node of a number with a sign.
 
-    `part` says how an entry of a labelled part is made that has not been executed yet: part, name, index, tick and timestep.
+    `part` gives the derivation of an entry of a labelled part, from the part, its name, the index, the tick and the timestep.
     """
 
     def __init__(
@@ -36,11 +36,11 @@ class TermBuilder:
         self._writer, self._vocabulary = program.writer, program.config.vocabulary
 
     def numbers(self, tick: int, t: int) -> Numbers:
-        """The numbers that a line executed by `tick` for timestep `t` reads."""
+        """The numbers that a line reads that was executed at or before `tick` for timestep `t`."""
         return Numbers(self._moment(tick), t)
 
     def formula(self, node: Expression, index: Index, tick: int, t: int) -> Derivation:
-        """How one entry of an expression is made."""
+        """The derivation of one entry of an expression."""
         numbers = self.numbers(tick, t)
         match node:
             case e.Apply(function="softmax"):
@@ -59,7 +59,7 @@ class TermBuilder:
         return nodes[0] if term[0].t is None else replace(nodes[0], label=f"{nodes[0].label} at t {k + 1}")
 
     def _noted(self, node: Expression, index: Index, made: Derivation, numbers: Numbers) -> Derivation:
-        """The same with a word on what its terms do not say."""
+        """The derivation with a note on what its terms do not show."""
         match node:
             case e.Transpose(argument=argument):
                 return self._noted(argument, index[::-1], made, numbers)
@@ -85,7 +85,7 @@ class TermBuilder:
         return made
 
     def entry(self, node: Expression, index: Index, tick: int, t: int, sign: int = 1) -> Node:
-        """One entry of a part of a line: a number of the run where it has a name, else a value with terms of its own."""
+        """The node of one entry of a part of a line: a number of the run if it is named, otherwise a value with its own terms."""
         numbers = self.numbers(tick, t)
         if isinstance(node, e.Transpose) and not node.label:
             return self.entry(node.argument, index[::-1], tick, t, sign)
@@ -94,21 +94,21 @@ class TermBuilder:
             timed = self._program.names[name].timed
             return self._node(ValueRef(name, index, t if timed else None, tick), sign)
         value, text, latex = float(numbers.value(node, index)), self._writer.text(node), self._writer.latex(node)
-        if isinstance(node, Name):  # a setting of the update rule, or the count of updates
+        if isinstance(node, Name):  # a setting of the update rule, or the number of updates
             return Node(text, value, lambda: given(self._setting(node.name)), sign=sign, exact=True, latex=latex)
         if node.label:
             return Node(text, value, lambda: self._part(node, node.label, index, tick, t), sign=sign, exact=True, latex=latex)
         return Node(text, value, lambda: self.formula(node, index, tick, t), sign=sign, latex=latex)
 
     def _is_shown_by_name(self, name: str) -> bool:
-        """Whether a labelled part is shown by its name (az, dh_carry), and not by what it is (1 − z)."""
+        """Whether a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
         return self._program.names[name].kind is not Kind.VALUE or name in self._program.preactivations
 
     def _setting(self, name: str) -> str:
         return "updates so far, with this one" if name == "n" else "a setting of the update rule"
 
     def _inner(self, left: Expression) -> str:
-        """What a matrix product sums over: units, characters or rows."""
+        """The word for what a matrix product sums over: unit, character or row."""
         if isinstance(left, e.Transpose):
             return "row"
         name = left.name if isinstance(left, Name) else left.label
@@ -141,7 +141,7 @@ class TermBuilder:
         return Derivation("quotient", (powers[chosen], total))
 
     def _log_of_softmax(self, node: e.Apply, name: str, index: Index, tick: int, t: int) -> Derivation:
-        """log ŷ; from the logits where float has no ŷ this small, as it is computed everywhere."""
+        """log ŷ, from the logits if ŷ is too small for a float, as the engine computes it."""
         numbers = self.numbers(tick, t)
         y_hat = self.entry(node.argument, index, tick, t)
         with np.errstate(all="ignore"):

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.session.stopping import Stopping
 from tui_gru.debugger.session.surviving import COMPARED
+from tui_gru.debugger.session.travelling import Progress
 from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.state.state import State
 from tui_gru.debugger.timeline.branch_tree import BranchTree
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine import arguments
+from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.branches_apart import Apart
 
 
 class Comparing(Stopping):
@@ -47,6 +52,38 @@ class Comparing(Stopping):
         self._keep_compared((current, name))
         return name
 
+    def apart(self, name: str = "", *, progress: Progress | None = None) -> Apart:
+        """Where this branch and another first differ, and how far apart their losses and their samples of this moment are.
+
+        With no name the other is the one compared with, else as in `compare`. Raises `TuiGruError`, also where it is interrupted.
+        """
+        from tui_gru.debugger.analysis import branches_apart  # late: it is asked for now and then
+
+        name = arguments.text("a branch", name) or self.comparing or self._relative()
+        if name not in self._branches.names or name == self._branches.current:
+            raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(self._others)}")
+
+        def monitor(batch: int, record: BatchRecord) -> bool:
+            if self._interrupted.is_set():
+                raise TuiGruError("stopped before the branches had been compared")
+            if progress is not None:
+                progress(f"batch {batch + 1:,} of {name}")
+            return False
+
+        other, here = self._branches.named[name], self.position.tick
+        mine, theirs, upto = self._timeline, other.timeline, min(self._branches.newest, other.newest)
+        last, at = self.program.last_loss(upto), self.program.last_loss(here)
+        return branches_apart.Apart(
+            self._branches.current,
+            name,
+            mine.parted(theirs),
+            branches_apart.first_difference(mine, theirs, upto, monitor),
+            None if at < 0 or at > last else branches_apart.Losses(at, mine.loss(at), theirs.loss(at)),
+            branches_apart.losses_apart(mine, theirs, 0, last),
+            None if here > other.newest else branches_apart.samples_apart(self._moment, theirs.moment(theirs.place(here))),
+            here <= other.newest,
+        )
+
     @property
     def _others(self) -> tuple[str, ...]:
         others = tuple(name for name in self._branches.names if name != self._branches.current)
@@ -78,11 +115,12 @@ class Comparing(Stopping):
         branch, tick = self._branches.named[name], self.position.tick
         timeline, program = branch.timeline, self.program
         losses = Series(timeline, "loss", program.last_loss(branch.newest) + 1)
+        parted = timeline.parted(self._timeline)
         if tick > branch.newest:
-            return OtherBranch(name, None, None, losses)
+            return OtherBranch(name, None, None, losses, parted)
         moment = timeline.moment(timeline.place(tick))
         number = moment.position.number
-        return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses)
+        return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses, parted)
 
 
 def _pair(data: Any) -> tuple[str, ...]:

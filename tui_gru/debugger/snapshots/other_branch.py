@@ -1,4 +1,4 @@
-"""The branch that the present one is compared with, as of the same moment."""
+"""The branch that the current one is compared with, as of the same moment."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tui_gru.engine.batch import BatchRecord
 
 @dataclass(frozen=True, eq=False)
 class OtherBranch:
-    """Another branch: its name, what can be read on it at the same tick, and the loss of every batch run so far on it.
+    """Another branch: its name, its moment at the same tick, and the losses of its computed batches.
 
-    `moment` is None where it has not come so far; where it steps over the line that is at work here, it is the place before.
-    `previous` is the record of its batch before.
+    `moment` is None if the branch has not reached the tick; if it does not execute the line at the tick, it is the moment before.
+    `previous` is the record of the batch before on that branch, `parted` the last tick that both branches share.
     """
 
     name: str
     moment: Moment | None
     previous: BatchRecord | None
     losses: Series
+    parted: int = 0

@@ -1,4 +1,4 @@
-"""A moment of a run that something was read at, to be asked later whether it is still there."""
+"""A reference to a moment of a run, to check later whether the moment is unchanged."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Anchor:
     tick: int
 
     def holds_in(self, timeline: Timeline) -> bool:
-        """Whether another timeline has this moment too, with all its numbers."""
+        """Whether a timeline has this moment too, with all its numbers."""
         parted = timeline.parted(self.timeline)
         if parted != self.tick:
             return parted > self.tick
@@ -28,7 +28,7 @@ class Anchor:
 
 
 def _same(mine: Any, theirs: Any) -> bool:
-    """Whether two values are the same, bit for bit as far as a person can see; None is one that is not computed."""
+    """Whether two values are equal, NaN to NaN; None is a value that is not computed."""
     if mine is None or theirs is None:
         return mine is theirs
     return np.array_equal(mine, theirs, equal_nan=True)

@@ -1,4 +1,4 @@
-"""The branch tree of a session: where each branch has left another, how far it has come, and its last loss."""
+"""The branch tree of a session: where each branch forked, its newest tick, and its last loss."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import NamedTuple
 from tui_gru.debugger.timeline.branches import Branch, Branches
 from tui_gru.debugger.timeline.segment import Segment
 
-Origin = tuple[int, int]  # which of the older branches, and to which tick a branch goes on as it does
+Origin = tuple[int, int]  # the index of an older branch, and the tick up to which a branch equals it
 _TICK = itemgetter(1)
 
 
 class BranchInfo(NamedTuple):
-    """A branch that left `source` at `tick` and has come as far as the tick `newest`; `loss` is the last one on it.
+    """A branch that forked from `source` at `tick`, has reached the tick `newest`, and has the last loss `loss`.
 
-    The past before `tick` is that of `source`. The branch that all others come from has the source None and the tick 0; `loss` is
-    None where none has been computed.
+    Up to `tick` it shares the past of `source`. The root branch has the source None and the tick 0. `loss` is None if none has been
+    computed.
     """
 
     name: str
@@ -30,7 +30,7 @@ class BranchInfo(NamedTuple):
 
 
 class BranchTree:
-    """Reads the forks off the branches. What was read is kept: only branches that have changed are read again."""
+    """Computes the branch tree. Caches it: only branches that changed are computed again."""
 
     def __init__(self) -> None:
         self._names: tuple[str, ...] = ()
@@ -40,7 +40,7 @@ class BranchTree:
         self._forks: tuple[BranchInfo, ...] = ()
 
     def of(self, branches: Branches) -> tuple[BranchInfo, ...]:
-        """A fork for every branch, in the order of `branches.names`: a branch comes after the one that it has left."""
+        """The information on every branch, in the order of `branches.names`; a branch comes after its source."""
         names, there = branches.names, tuple(branches.named.values())
         if (names, there) != (self._names, self._branches):
             lasts = [branch.timeline.last for branch in there]
@@ -62,12 +62,12 @@ def _fork(names: Sequence[str], i: int, origin: Origin, branch: Branch) -> Branc
 
 
 def _origins(lasts: Sequence[Segment]) -> list[Origin]:
-    """For each branch, by its last segment: which of those before it goes on longest as it does; (−1, 0) where there is none."""
-    seen: dict[Segment, list[Origin]] = {}  # how far branches go on from a segment: the first of them, and those that go further
+    """For the last segment of each branch: the earlier branch that it shares most with; (−1, 0) if there is none."""
+    seen: dict[Segment, list[Origin]] = {}  # by segment: (branch, last shared tick), ascending in both
     origins: list[Origin] = []
     for i, last in enumerate(lasts):
         segment: Segment | None = last
-        until = sys.maxsize  # to which tick this branch goes on from the segment
+        until = sys.maxsize  # the tick up to which this branch follows the segment
         while segment is not None and segment not in seen:
             seen[segment] = [(i, until)]
             until = segment.start

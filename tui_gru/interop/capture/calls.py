@@ -1,4 +1,4 @@
-"""What a capture gives: every call of a GRU in one step of a training script, and what the optimizer was given. No torch in it."""
+"""The data of a capture: every GRU call in one step of a training script, and the gradients for the optimizer. Needs no torch."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tui_gru.interop.tensors import Array
 
 @dataclass(frozen=True)
 class GRUModule:
-    """A torch.nn.GRU or torch.nn.GRUCell of the script, by its name in the module that is captured."""
+    """A torch.nn.GRU or torch.nn.GRUCell of the script, by its name in the captured module."""
 
     name: str
     kind: str  # "GRU" or "GRUCell"
@@ -29,7 +29,7 @@ class GRUModule:
 
     @property
     def weight_names(self) -> tuple[str, ...]:
-        """torch's names of its weights, in torch's order."""
+        """The names of its weights in torch, in torch's order."""
         roles = ("weight_ih", "weight_hh", "bias_ih", "bias_hh") if self.bias else ("weight_ih", "weight_hh")
         return tuple(role + suffix for suffix in self.suffixes for role in roles)
 
@@ -95,12 +95,12 @@ class GRUCall:
     h0_given: bool = False  # False: the script gave none, and it is 0
     h0_attached: bool = False  # the gradient goes on into what h0 was computed from
     training: bool = True  # the module's mode
-    backward_passes: int = 0  # how many handed it a gradient
+    backward_passes: int = 0  # the number of backward passes that gave it a gradient
     notes: tuple[Note, ...] = ()
 
     @property
     def learned(self) -> bool:
-        """Whether a gradient came to it."""
+        """Whether it received a gradient."""
         return self.dout is not None or self.dhn is not None
 
     @property
@@ -114,7 +114,7 @@ class GRUCall:
 
 @dataclass(frozen=True, eq=False)
 class CapturedStep:
-    """What happened between two steps of a training script.
+    """One step of a training script.
 
     `gradients`: p.grad of every parameter of the captured GRUs just before the optimizer used it, or at the end of the step
     where no optimizer is known or it did not run; by the parameter's name in the module. `before`: what was in p.grad before the

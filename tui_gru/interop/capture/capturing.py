@@ -1,4 +1,4 @@
-"""Captures what the GRUs of a script compute, step by step."""
+"""Captures the GRU calls of a script, step by step."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class Capture:
 
         `take` gives the memory for arrays, `rank` is this process's among those that train together (default: torch.distributed's),
         `wanted` says whether the step of a number, from 0, is to be captured; one that is not has no calls.
-        Raises `CaptureError` where there is no GRU in `module`, or another argument does not fit.
+        Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
         """
         self._parts: dict[Module, GRUModule] = find_grus(module)
         _check(optimizer, head)
@@ -80,7 +80,7 @@ class Capture:
 
     @property
     def modules(self) -> tuple[GRUModule, ...]:
-        """The modules that are captured."""
+        """The captured modules."""
         return tuple(self._parts.values())
 
     def step(self, loss: float | Tensor | None = None) -> CapturedStep | None:
@@ -95,14 +95,14 @@ class Capture:
         return self._emit(ended)
 
     def cut(self) -> CapturedStep:
-        """End the step under way here and now, and return it; a script that does not call `step` goes on as one that does not."""
+        """End the current step now and return it, without switching to explicit `step` calls."""
         if self._waiting is not None:
             self._emit(self._waiting)
             self._waiting = None
         return self._emit(self._take_open())
 
     def close(self) -> None:
-        """End the last step, and take every hook off."""
+        """End the last step and remove all hooks."""
         if self.closed:
             return
         if self._waiting is not None:
@@ -130,7 +130,7 @@ class Capture:
         return OpenStep(number, self._wanted(number), deque(maxlen=self._without_gradient))
 
     def _take_open(self) -> OpenStep:
-        """The step under way, ended; a new one begins."""
+        """End the current step and begin a new one."""
         ended, self._open = self._open, self._new_step()
         if not ended.wanted:
             return ended
@@ -152,7 +152,7 @@ class Capture:
         return step
 
     def _wait(self, ended: OpenStep) -> None:
-        """Keep a step that the script has not ended itself: it may still say what its loss was."""
+        """Keep a step that ended implicitly, because the script can still report its loss."""
         if self._waiting is not None:
             self._emit(self._waiting)
         self._waiting = ended
@@ -240,7 +240,7 @@ class Capture:
         return known
 
     def _gradient(self, call: PendingCall, name: str, again: bool, gradient: Tensor) -> None:
-        """A gradient came to an output of a call; `again`: to one that was made in a backward pass."""
+        """An output of a call received a gradient; `again`: the call was made in a backward pass."""
         import torch
 
         if self.closed or call.step != self._open.token:
@@ -311,7 +311,7 @@ def _number(loss: float | Tensor) -> float:
 
 
 def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
-    """The settings of an optimizer that are numbers: lr, betas_0 …"""
+    """The numeric settings of an optimizer: lr, betas_0 …"""
     found: dict[str, float] = {}
     for name, value in group.items():
         values = {f"{name}_{i}": v for i, v in enumerate(value)} if isinstance(value, tuple) else {name: value}
@@ -320,7 +320,7 @@ def _numbers(group: Mapping[str, Any]) -> dict[str, float]:
 
 
 def _ranks(rank: int | None) -> tuple[int, int]:
-    """This process's number, and how many train together."""
+    """The rank of this process, and the number of processes that train together."""
     from torch import distributed
 
     if distributed.is_available() and distributed.is_initialized():

@@ -1,4 +1,4 @@
-"""The masks of dropout between layers, drawn again from the state that the generator had before the call."""
+"""Recomputes the masks of dropout between layers from the state of the generator before the call."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The capture itself: hooks on the GRUs, on what they give, and on the optimizer; nothing else of the script is touched.
+"""The hooks of the capture: on the GRUs, on their outputs, and on the optimizer. Nothing else in the script changes.
 
 Hooks are functions of a module that dynamo does not look into. A copy of the module (deepcopy, pickle) has hooks that do nothing.
 """

@@ -1,4 +1,4 @@
-"""From the script's tensors to arrays, time first: batch first, without a batch, or packed as rows of different lengths."""
+"""Converts the tensors of a script to arrays, time first: from batch first, without a batch, or packed sequences."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a capture saw besides numbers: each thing that people stumble over has a name here, and a sentence."""
+"""Notes on a capture: each common pitfall has a name and a sentence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class Note(StrEnum):
-    """Something to know about a call or a step; `sentence` says what and, where there is one, the cure."""
+    """A note about a call or a step; `sentence` explains it and names the cure if there is one."""
 
     AUTOCAST = "autocast"
     EVALUATING = "evaluating"

@@ -1,4 +1,4 @@
-"""The step under way: its calls, which of them got gradients, and what was in p.grad before."""
+"""The current step: its calls, which of them received gradients, and p.grad before the step."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class OpenStep:
     token: int = field(default_factory=itertools.count(1).__next__)
 
     def place(self, part: Module, *, again: bool) -> Entry | None:
-        """A place for a call; `again`: it is made in a backward pass. None where it is not needed: its first time had a graph."""
+        """A place for a call; `again`: it is made in a backward pass. None if it is not needed: its first time had a graph."""
         if again:
             return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
         if len(self.entries) >= _MANY:
@@ -76,12 +76,12 @@ class OpenStep:
         self.entries = alive + self.entries
 
     def take(self, entry: Entry, call: PendingCall) -> None:
-        """Put a call into its place."""
+        """Set the call of an entry."""
         entry.waiting, call.step = weakref.ref(call), self.token
         self.latest.append(call)
 
     def parts_learned(self) -> Sequence[Module]:
-        """The modules that a gradient came to."""
+        """The modules that received a gradient."""
         return list(dict.fromkeys(call.part for call in self.learned.values()))
 
     def split_off(self, following: OpenStep) -> None:

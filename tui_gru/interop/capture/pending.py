@@ -1,4 +1,4 @@
-"""A call under way: computed forward, waiting for the gradients that come to its outputs."""
+"""A call that has run forward and waits for the gradients of its outputs."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PendingHead:
 
 @dataclass(eq=False)
 class PendingCall:
-    """What `GRUCall` says, as far as it is known."""
+    """The data of a `GRUCall`, as far as they are known."""
 
     part: Module
     module: GRUModule
@@ -76,7 +76,7 @@ class PendingCall:
         return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
 
     def take_head(self, name: str, part: Linear, logits: Tensor, take: Take) -> None:
-        """What the head made of the output."""
+        """The call of the head on the output."""
 
         def array(tensor: Tensor) -> Array:
             return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
@@ -91,7 +91,7 @@ class PendingCall:
         self.handles.append(logits.register_hook(arrive))  # type: ignore[no-untyped-call]
 
     def let_go(self) -> None:
-        """Take the hooks off its outputs."""
+        """Remove the hooks from its outputs."""
         for handle in self.handles:
             handle.remove()
 
@@ -122,7 +122,7 @@ class PendingCall:
 
 
 def autocast_type(device: str) -> str:
-    """The type that torch.autocast computes in, or "" where it is off."""
+    """The type that torch.autocast computes in, or "" if it is off."""
     import torch
 
     try:

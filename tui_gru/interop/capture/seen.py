@@ -1,4 +1,4 @@
-"""A call as its hook sees it: the tensors that went in and came out, and how they lie."""
+"""A call as seen by its hook: its input and output tensors and their layout."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Seen:
 
     @property
     def has_graph(self) -> bool:
-        """Whether a gradient can come to it."""
+        """Whether it can receive a gradient."""
         return self.out.requires_grad or self.hn.requires_grad
 
 

@@ -1,4 +1,4 @@
-"""The weights that a call really used: parameters, what a parametrization makes of them, or what functional_call put there."""
+"""The weights that a call used: parameters, the result of a parametrization, or tensors from functional_call."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
     from torch.nn import Module
 
-_SAMPLED = 61  # entries of a weight by which a change behind autograd's back (p.data) is noticed
+_SAMPLED = 61  # entries of a weight that are compared to detect changes through p.data
 
 
 def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:

@@ -1,7 +1,7 @@
 """safetensors: a JSON header of names, types, shapes and offsets, then the bytes.
 
-Its own library is as safe, but through NumPy it reads no bfloat16, which most of these files hold. What is refused here is
-what it refuses: overlaps, gaps, sizes that do not fit, names that are there twice.
+The safetensors library is as safe, but with NumPy it does not read bfloat16, which most of these files use. This reader refuses the
+same files: with overlaps, gaps, sizes that do not fit, or duplicate names.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def _header_length(file: Opened) -> int:
 def header(file: Opened) -> dict[str, Any]:
     """Its header as it stands there. Raises `ModelFileError`."""
     if not fits(file):
-        raise ModelFileError("it is no safetensors file, or it is cut off; get it again")
+        raise ModelFileError("it is not a safetensors file, or it is cut off; get it again")
     length = _header_length(file)
     if length > MOST_HEADER:
         raise ModelFileError(f"its header has {length} bytes, more than {MOST_HEADER}; it is not read")

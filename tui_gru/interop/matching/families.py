@@ -1,4 +1,4 @@
-"""The names that libraries give to the weights of a GRU, and the convention that each name stands for. Tables only."""
+"""Tables of the names that libraries give to the weights of a GRU, and the convention of each."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Captured calls of a GRU as given batches: the calls of a step beside each other as rows, with the gradients from outside.
+"""Captured calls of a GRU as given batches: the calls of a step joined as rows, with the gradients from outside.
 
-Calls of different lengths, and steps with different numbers of rows, are made alike with row lengths: a row that a batch does not
-have is one of length 0. The gradient of a step is the sum over its calls, and the mean over its ranks, so both are sums over rows.
+Row lengths make calls of different lengths and steps with different numbers of rows equal: a missing row has the length 0. The
+gradient of a step is the sum over its calls and the mean over its ranks, so both are sums over rows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A GRU of a file with its head, and a text: a run like any other, that begins with the weights of the file."""
+"""A GRU from a file with its head and a text: a normal run that begins with the weights of the file."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ def character_run(
     """The config of a run on `text`, and the weights of the file to begin with. `head` is its matrix, (V, directions · H) or the
     other way, and its bias (V); `table` the embedding (V, I), None for characters that are read one-hot.
 
-    Raises `TuiGruError` where they do not fit each other, or the vocabulary, which is in the order of the model's own indices.
+    Raises `TuiGruError` if they do not fit each other, or the vocabulary, which is in the order of the model's own indices.
     """
     if found.directions == ("reverse",):
-        raise ModelFileError(f"{found.name} reads backwards only, so that it predicts nothing; leave the head out", option="head")
+        raise ModelFileError(f"{found.name} reads backwards only, so it cannot predict; remove the head", option="head")
     width = len(found.directions) * found.hidden_size
     weight, bias = _head(head, width)
     classes = weight.shape[1]
@@ -74,7 +74,7 @@ def _head(head: tuple[Array, Array | None], width: int) -> tuple[Array, Array]:
     """(directions · H, V), and (V), zero where there is no bias."""
     weight, bias = head
     if weight.ndim != 2 or width not in weight.shape:
-        raise ModelFileError(f"the head has the shape {weight.shape}, and the GRU hands on {width} numbers", option="head")
+        raise ModelFileError(f"the head has the shape {weight.shape}, but the GRU outputs {width} numbers", option="head")
     weight = weight.T if weight.shape[1] == width else weight  # torch has (V, H)
     bias = np.zeros(weight.shape[1]) if bias is None else bias
     if bias.shape != (weight.shape[1],):

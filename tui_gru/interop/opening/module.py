@@ -1,4 +1,4 @@
-"""The step of a script's own module that was captured last, as a run of ours."""
+"""The last captured step of a module of a script, as a run."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _captures: list[tuple[Module, Capture]] = []
 
 
 def last_step(module: Module, optimizer: Optimizer | None, head: Linear | None) -> CapturedStep | None:
-    """What `module` has computed since the last time; None where it has not been watched before, which begins now."""
+    """What `module` has computed since the last time; None if it has not been watched before, which begins now."""
     for watched, capture in _captures:
         if watched is module:
             return capture.cut()
@@ -34,7 +34,7 @@ def last_step(module: Module, optimizer: Optimizer | None, head: Linear | None) 
 
 
 def forget(module: Module) -> None:
-    """Watch a module no more: every hook is taken off."""
+    """Stop capturing a module: remove all hooks."""
     for pair in [pair for pair in _captures if pair[0] is module]:
         pair[1].close()
         _captures.remove(pair)
@@ -43,7 +43,7 @@ def forget(module: Module) -> None:
 def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
     """A step as a run of one batch, and what is to be said of it at first: of the GRU of this name, or of the first that learned.
 
-    Raises `CaptureError` where no GRU was called, or there is none of this name.
+    Raises `CaptureError` if no GRU was called, or there is none of this name.
     """
     calls = sequences(step)
     own = _chosen(calls, name)
@@ -72,9 +72,9 @@ def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
     """The calls of one module with one set of weights: the last that learned."""
     names = list(dict.fromkeys(call.module.name for call in calls))
     if not names:
-        raise CaptureError("no GRU of this module was called since the last time; call debug after a forward pass", option="module")
+        raise CaptureError("no GRU of this module was called since the last debug; call it after a forward pass", option="module")
     if name is not None and name not in names:
-        raise CaptureError(f"no GRU {name!r} was called since the last time; {did_you_mean(name, names)}", option="name")
+        raise CaptureError(f"no GRU {name!r} was called since the last call of debug; {did_you_mean(name, names)}", option="name")
     named = [call for call in calls if name in (None, call.module.name)]
     last = ([call for call in named if call.learned] or named)[-1]
     return calls_of([call for call in named if call.module == last.module])

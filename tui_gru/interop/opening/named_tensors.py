@@ -1,4 +1,4 @@
-"""The tensors of a file by name: a head and an embedding that belong to a GRU in it."""
+"""Reads tensors of a file by name: the head and embedding of a GRU in it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
         return npz.tensors(file)
     if safetensors.fits(file):
         return safetensors.tensors(file)
-    raise ModelFileError(f"{printable(path, 1000)}: tensors by name are read of torch, safetensors and npz files; give arrays")
+    raise ModelFileError(f"{printable(path, 1000)}: tensors can be named in torch, safetensors and npz files only; give arrays")
 
 
 def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array, Array | None]:

@@ -1,7 +1,7 @@
-"""A GRU from elsewhere beside the output that it gave there: which other way to read its numbers gives that output.
+"""A GRU from another program with the output that it gave there: which variant of the computation gives that output.
 
-As in the proof of a convention, each step is computed from the state that the output records, so that rounding does not grow. The
-proof compares conventions; here the biases, the axes of the input and the lengths of the rows are compared too.
+As in the proof of a convention, each step starts from the recorded state, so that rounding errors do not grow. The proof compares
+conventions; here the biases, the axes of the input and the lengths of the rows are compared too.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Co
 from tui_gru.interop.opening.equations import cell_in
 from tui_gru.interop.recomputing.comparing import single_steps, stepwise
 
-_ORDER = "zrn"  # of gates that are read as what they are
-_ROWS, _TIMESTEPS = 4, 6  # of a batch that every way is tried on; the best one on all timesteps
-_MARGIN = 10  # times better than the present way
-_ROUNDS = 12  # of finding two biases
-_APART = 1e-2  # relative: how far a sum of two biases that were found may be off
+_ORDER = "zrn"  # the order of gates that are not mixed up
+_ROWS, _TIMESTEPS = 4, 6  # of the batch, for every variant; the best one is computed for all timesteps
+_MARGIN = 10  # by which the error of a variant must be smaller than the present one
+_ROUNDS = 12  # of the search for two biases
+_APART = 1e-2  # the relative error allowed for the sum of these two biases
 
 Pair = tuple[Array, Array]
 
-#: What becomes of the two biases of a gate, the one beside x W and the one beside h_prev U.
+#: How a variant changes the two biases of a gate: the bias added to x W, and the bias added to h_prev U.
 BIASES: Mapping[str, Callable[[Array, Array], Pair]] = {
     "": lambda b, b_h: (b, b_h),
     "first": lambda b, b_h: (b, 0 * b_h),
@@ -45,12 +45,12 @@ BIASES: Mapping[str, Callable[[Array, Array], Pair]] = {
 
 
 @dataclass(frozen=True)
-class Way:
-    """One way to read the numbers of a batch. The order of `convention` says which gate stands where z, r and n are read now.
+class Variant:
+    """One variant of the computation of a batch. The order of `convention` lists the gates that are now used as z, r and n.
 
-    `gates` and `candidate`: what becomes of the biases of z and r, and of those of the candidate (`BIASES`); `separate` of the
-    latter: two that add up to the one there is. `axes` of the input: "swapped", "mixed" by a reshape, or "unmixed". `padded`:
-    the timesteps behind the end of a row move its state.
+    `gates` and `candidate` are keys of `BIASES`, for the biases of z and r and for those of the candidate; `candidate` can also be
+    "separate", two biases with the sum of the present one. `axes` of the input: "swapped", "mixed" by a reshape, or "unmixed".
+    `padded`: timesteps after the end of a row change its state.
     """
 
     convention: Convention
@@ -62,18 +62,18 @@ class Way:
 
 @dataclass(frozen=True)
 class Fit:
-    """The way that gives the expected output, and how far the present one (`now`) and this one (`then`) are off, relative to the
-    largest entry. `equal`: the two biases of every gate are the same."""
+    """The variant that gives the expected output, with the error of the present computation (`now`) and of this variant (`then`),
+    relative to the largest entry. `equal`: the two biases of every gate are equal."""
 
-    way: Way
+    variant: Variant
     here: Convention
     now: float
     then: float
     equal: bool = False
 
     def differs(self, field: str) -> bool:
-        """Whether a field of the convention is another one."""
-        return bool(getattr(self.way.convention, field) != getattr(self.here, field))
+        """Whether a field of the convention differs."""
+        return bool(getattr(self.variant.convention, field) != getattr(self.here, field))
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class _Numbers:
     out: Array
 
     def rows(self) -> _Numbers:
-        """A few rows: the shortest and the longest ones."""
+        """The shortest and the longest rows."""
         B = self.x.shape[1]
         if B <= _ROWS:
             return self
@@ -102,7 +102,7 @@ class _Numbers:
 
 
 class Port:
-    """The weights and the numbers of one given batch of a GRU, whose expected output is known."""
+    """The weights and the data of one given batch of a GRU whose expected output is known."""
 
     def __init__(self, given: Given, batch: GivenBatch, here: Convention) -> None:
         assert batch.expected is not None
@@ -118,42 +118,44 @@ class Port:
 
     @classmethod
     def of(cls, given: Given, number: int) -> Port | None:
-        """The batch `number` of a run; None for what is no GRU, has dropout, or has no expected output."""
+        """The batch `number` of a run; None if the model is not a GRU or has dropout, or there is no expected output."""
         batch, here = given.batches[number], _convention(given.structure)
         if batch.expected is None or here is None or given.structure.dropout:
             return None
         return cls(given, batch, here)
 
     def fit(self, tolerance: float) -> Fit | None:
-        """The way that gives the expected output, one mistake before two; None where none does, or the present one is right."""
+        """The variant that gives the expected output, with one difference or else two; None if there is none, or none is needed."""
         with ONE_THREAD, np.errstate(all="ignore"):
-            now = self.off(Way(self.here))
+            now = self.off(Variant(self.here))
             if now <= tolerance:
                 return None
             enough = min(tolerance, now / _MARGIN)
-            for ways in (self._one_mistake(), self._two_mistakes()):
-                way = min(ways, key=lambda way: self.off(way, _TIMESTEPS))
-                if (best := self.off(way)) <= enough:
-                    return Fit(way, self.here, now, best, self._equal)
+            for variants in (self._one_mistake(), self._two_mistakes()):
+                variant = min(variants, key=lambda variant: self.off(variant, _TIMESTEPS))
+                if (best := self.off(variant)) <= enough:
+                    return Fit(variant, self.here, now, best, self._equal)
             apart = self._separated(enough)
-        return None if apart is None else Fit(Way(self.here, candidate="separate"), self.here, now, apart)
+        return None if apart is None else Fit(Variant(self.here, candidate="separate"), self.here, now, apart)
 
-    def off(self, way: Way, timesteps: int | None = None) -> float:
-        """How far the output is off in one way, one step at a time, relative to its largest entry; infinite where it cannot be.
-        In the first `timesteps` only, where the model does not read backwards."""
-        numbers = self._changed(way)
+    def off(self, variant: Variant, timesteps: int | None = None) -> float:
+        """The error of the output of a variant, one step at a time, relative to the largest entry; infinite if it does not apply.
+
+        Only for the first `timesteps` if the model has no backward direction.
+        """
+        numbers = self._changed(variant)
         if numbers is None:
             return np.inf
         if timesteps is not None and not (self._structure.bidirectional or self._structure.backwards):
             numbers = numbers.first(timesteps)
-        record = self._computed(way.convention, self._weights(way), numbers)
+        record = self._computed(variant.convention, self._weights(variant), numbers)
         error = stepwise(record, numbers.out, None if numbers.live is None else numbers.live.sum(axis=0)).error
         return float(np.nan_to_num(error, nan=np.inf))
 
-    # Ways
+    # Variants
 
-    def _one_mistake(self) -> Iterator[Way]:
-        here = Way(self.here)
+    def _one_mistake(self) -> Iterator[Variant]:
+        here = Variant(self.here)
         if self._numbers.live is not None:
             yield replace(here, padded=True)
         for axes in ("swapped", "mixed", "unmixed"):
@@ -162,13 +164,13 @@ class Port:
         yield from (replace(here, convention=replace(self.here, order=order)) for order in ORDERS if order != _ORDER)
         yield from self._biases(self.here)
 
-    def _two_mistakes(self) -> Iterator[Way]:
+    def _two_mistakes(self) -> Iterator[Variant]:
         for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_FUNCTIONS):
-            yield Way(replace(self.here, reset=reset, z=z, gate=gate))
+            yield Variant(replace(self.here, reset=reset, z=z, gate=gate))
         for convention in self._conventions():
             yield from self._biases(convention)
-            yield from (Way(replace(convention, order=order)) for order in ORDERS if order != _ORDER)
-            yield Way(convention, axes="swapped")
+            yield from (Variant(replace(convention, order=order)) for order in ORDERS if order != _ORDER)
+            yield Variant(convention, axes="swapped")
 
     def _conventions(self) -> Iterator[Convention]:
         for reset, z in product(RESETS, Z_MEANINGS):
@@ -177,46 +179,46 @@ class Port:
         yield from (replace(self.here, gate=gate) for gate in GATE_FUNCTIONS if gate != self.here.gate)
 
     @staticmethod
-    def _biases(convention: Convention) -> Iterator[Way]:
+    def _biases(convention: Convention) -> Iterator[Variant]:
         for gates, candidate in product(("first", "", "second", "twice"), ("first", "", "second", "twice", "merged")):
             if gates or candidate:
-                yield Way(convention, gates, candidate)
+                yield Variant(convention, gates, candidate)
 
     @property
     def _equal(self) -> bool:
-        """Whether the two biases of every gate are the same, and not 0."""
+        """Whether the two biases of every gate are equal and not 0."""
         pairs = [(self._values[f"b{LETTERS[g]}{s}"], self._values[f"bh{g}{s}"]) for g in _ORDER for s in self._suffixes]
         return all(np.allclose(b, b_h, rtol=1e-5) and b.any() for b, b_h in pairs)
 
     # Computing
 
-    def _changed(self, way: Way) -> _Numbers | None:
+    def _changed(self, variant: Variant) -> _Numbers | None:
         found, (T, B) = self._numbers, self._numbers.x.shape[:2]
-        if way.padded:
+        if variant.padded:
             found = replace(found, live=None)
-        if way.axes == "swapped":
+        if variant.axes == "swapped":
             if found.live is not None or (found.states.any() and T != B):
                 return None
             states = found.states if T == B else np.zeros((len(found.states), T, found.states.shape[2]))
             found = replace(found, x=found.x.swapaxes(0, 1), out=found.out.swapaxes(0, 1), states=states)
-        elif way.axes:
+        elif variant.axes:
             x = found.x
-            mixed = x.swapaxes(0, 1).reshape(x.shape) if way.axes == "mixed" else x.reshape(B, T, *x.shape[2:]).swapaxes(0, 1)
-            if np.array_equal(mixed, x):  # of one row, or one timestep
+            mixed = x.swapaxes(0, 1).reshape(x.shape) if variant.axes == "mixed" else x.reshape(B, T, *x.shape[2:]).swapaxes(0, 1)
+            if np.array_equal(mixed, x):  # one row, or one timestep
                 return None
             found = replace(found, x=mixed)
         return found.rows()
 
-    def _weights(self, way: Way) -> dict[str, Array]:
-        """Every parameter in one way, under the names of the cell of its convention."""
+    def _weights(self, variant: Variant) -> dict[str, Array]:
+        """The parameters of a variant by their names in the cell of its convention."""
         own = self._values
         found: dict[str, Array] = {name: value for name, value in own.items() if name == "E"}
-        for suffix, (gate, stored) in product(self._suffixes, zip(_ORDER, way.convention.order, strict=True)):
+        for suffix, (gate, stored) in product(self._suffixes, zip(_ORDER, variant.convention.order, strict=True)):
             letter, from_ = LETTERS[gate], LETTERS[stored]
             found |= {f"{part}{letter}{suffix}": own[f"{part}{from_}{suffix}"] for part in "WU"}
-            change = BIASES[way.candidate if gate == "n" else way.gates]
+            change = BIASES[variant.candidate if gate == "n" else variant.gates]
             b, b_h = change(own[f"b{from_}{suffix}"], own[f"bh{stored}{suffix}"])
-            if way.convention.reset == "after":
+            if variant.convention.reset == "after":
                 found |= {f"b{letter}{suffix}": b, f"bh{gate}{suffix}": b_h}
             else:
                 found[f"b{letter}{suffix}"] = b + b_h
@@ -241,8 +243,8 @@ class Port:
         return record
 
     def _separated(self, enough: float) -> float | None:
-        """How far off the output is with two biases of the candidate, inside and outside the reset, that add up to the one there
-        is; None where there are two already, or no two do. By Gauss and Newton, for all units side by side."""
+        """The error of the output with two biases of the candidate that have the sum of the present one; None if there are two
+        already, or no two biases give the expected output. Gauss-Newton iteration, for all units in parallel."""
         (suffix, *others) = self._suffixes
         if self.here.reset != "after" or others or self._values[f"bhn{suffix}"].any() or self._structure.backwards:
             return None
@@ -254,7 +256,7 @@ class Port:
             record = self._computed(self.here, values, numbers)
             (one,) = single_steps(record, numbers.out, lengths)
             r, n, new, h = (one.array(name)[0][there.ravel()] for name in ("r", "h_tilde", "new", "h"))
-            slope = np.divide(new, n, out=np.zeros_like(n), where=n != 0) * (1 - n * n)  # of h by what goes into tanh
+            slope = np.divide(new, n, out=np.zeros_like(n), where=n != 0) * (1 - n * n)  # of h with respect to the input of tanh
             apart = numbers.out.reshape(len(there.ravel()), -1)[there.ravel()] - h
             a, b, c = (np.sum(slope * slope * power, axis=0) for power in (1, r, r * r))
             p, q = np.sum(slope * apart, axis=0), np.sum(slope * apart * r, axis=0)
@@ -270,7 +272,7 @@ class Port:
 
 
 def _convention(structure: Structure) -> Convention | None:
-    """The convention whose equations a model has; None where it is no GRU of a file."""
+    """The convention of the equations of a model; None if it is not a GRU of a known convention."""
     for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_FUNCTIONS):
         convention = Convention(_ORDER, reset, z, gate)
         if cell_in(convention) == (structure.cell, structure.cell_text):
@@ -279,12 +281,12 @@ def _convention(structure: Structure) -> Convention | None:
 
 
 def _suffixes(structure: Structure) -> tuple[str, ...]:
-    """What the names of the parameters of each layer and direction end with."""
+    """The suffixes of the parameter names, by layer and direction."""
     return tuple(layer.suffix for layer in model_of(structure).composed.layers)
 
 
 def _halves(given: Given, batch: GivenBatch, here: Convention) -> dict[str, Array]:
-    """Every parameter by its name in the equations with two biases a gate; the second ones 0 where only their sum is known."""
+    """All parameters by their names with two biases for each gate; the second ones are 0 if only the sum is known."""
     weights = batch.weights
     if here.reset == "before" and given.again is not None and batch.expected is not None:
         weights = given.again("after", None, batch.expected)[0].batches[0].weights

@@ -1,4 +1,4 @@
-"""A recording as a run of ours: each kept step is a batch, read when it is asked for. How large they are, their headers say."""
+"""A recording as a run: each kept step is a batch, read on demand. Sizes come from the headers."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _places(recording: Recording) -> tuple[str, ...]:
 
 
 class RecordedBatches(Sequence[GivenBatch]):
-    """The steps of a recording, those used last in memory."""
+    """The steps of a recording; the most recently used ones are cached."""
 
     def __init__(self, recording: Recording, module: GRUModule) -> None:
         self._recording, self._module = recording, module

@@ -1,4 +1,4 @@
-"""A GRU of a file and the numbers for it, as one given batch of a model of ours."""
+"""A GRU from a file and its inputs, as one given batch of a model."""
 
 from __future__ import annotations
 

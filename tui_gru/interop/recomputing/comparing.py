@@ -1,4 +1,4 @@
-"""What was computed again beside what the script computed: the outputs of a call, end to end and one step at a time."""
+"""Compares recomputed outputs of a call with those of the script, end to end and one step at a time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The gradients derived from captured calls beside p.grad: equal, or what the script did to them in between."""
+"""Compares the gradients derived from captured calls with p.grad, and finds the cause of a difference."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SMALLEST_CLIP = 1e-4  # a smaller factor is hardly a clip's alone
 
 
 class Cause(StrEnum):
-    """How p.grad comes from the derived gradients."""
+    """The relation of p.grad to the derived gradients."""
 
     EQUAL = "equal"
     CLIPPED = "clipped"

@@ -1,4 +1,4 @@
-"""A captured call as a model of ours: its structure and sizes, its weights, and the way back to torch's names and shapes."""
+"""A captured call as a model: its structure, sizes and weights, and the conversion back to torch's names and shapes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def weights_of(call: GRUCall, model: Compiled) -> Weights:
 
 
 def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> Weights:
-    """p.grad as the step recorded it, under the names of the model, as `BatchRecord.gradients`; NaN where nothing is known.
+    """p.grad as the step recorded it, under the names of the model, as `BatchRecord.gradients`; NaN if nothing is known.
 
     It is that of all calls of the step together, as the optimizer used it. Of a weight that is computed from parameters it is
     what autograd handed to it.

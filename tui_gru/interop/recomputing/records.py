@@ -1,4 +1,4 @@
-"""A record of the compiled model filled from a captured call, and computed."""
+"""Fills a record of the compiled model from a captured call, and computes it."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
 def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
     """Everything inside of a call: forward, and backward where a gradient came to it. There is no update in it.
 
-    In `dtype`, or as `compiled_for` says; into `record`, or a new one. Raises `CaptureError` where that cannot be.
+    In `dtype`, or as `compiled_for` says; into `record`, or a new one. Raises `CaptureError` if that cannot be.
     """
     record = BatchRecord(compiled_for(call, dtype)) if record is None else record
     with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here

@@ -1,4 +1,4 @@
-"""The calls of a GRUCell in a loop as one call of as many timesteps, as people think of them."""
+"""Joins the calls of a GRUCell in a loop into one call with as many timesteps."""
 
 from __future__ import annotations
 

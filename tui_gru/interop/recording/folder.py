@@ -1,8 +1,7 @@
-"""What is where in the folder of a recording, and what stands in its two kinds of text file.
+"""The folder of a recording: its file names, and its two kinds of text file.
 
-run.json says what was recorded, once. steps.rank0.jsonl has a line for each step that was kept, with the losses since the line
-before. Each kept step is a file of its own: step-00000100.rank0.safetensors. Ranks write files of their own and need nothing of
-each other.
+run.json describes the recording. steps.rank0.jsonl has a line for each kept step, with the losses since the line before. Each kept
+step is a file: step-00000100.rank0.safetensors. Each rank writes its own files, independently of the others.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ _LINES = re.compile(r"steps\.rank(\d{1,6})\.jsonl")
 
 
 def holds_a_recording(folder: Path) -> bool:
-    """Whether some file in a folder is called as one of a recording is."""
+    """Whether a folder has a file with a name of a recording."""
     try:
         names = os.listdir(folder)
     except OSError:
@@ -56,7 +55,7 @@ def rank_of_lines(name: str) -> int | None:
 @dataclass(frozen=True)
 class Line:
     """A kept step: `why` is "every", "trigger", or "before" one. `losses` are those of the steps since the line before, without
-    gaps and up to this one; None where the script gave none."""
+    gaps and up to this one; None if the script gave none."""
 
     step: int
     why: str
@@ -97,7 +96,7 @@ def read_line(text: str) -> Line | Progress:
 
 def _count(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 10**15:
-        raise ModelFileError("a line has a step that is no number")
+        raise ModelFileError("a line has a step that is not a number")
     return value
 
 
@@ -109,7 +108,7 @@ def write_run(folder: Path, about: Mapping[str, Any]) -> None:
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """run.json. Raises `ModelFileError` where it is none, and `OSError`."""
+    """run.json. Raises `ModelFileError` if it is none, and `OSError`."""
     try:
         run = json.loads(read_text(folder / RUN))
     except (ValueError, RecursionError) as error:

@@ -1,4 +1,4 @@
-"""What is in the folder of a recording: its files by name, and what their lines say. No step is read for it."""
+"""Lists the folder of a recording from its file names and lines, without reading steps."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class _Lines:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Raises `OSError` where the folder cannot be read."""
+    """Raises `OSError` if the folder cannot be read."""
     shards: dict[int, list[int]] = defaultdict(list)
     ranks = set[int]()
     with os.scandir(folder) as entries:

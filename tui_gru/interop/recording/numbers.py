@@ -12,7 +12,7 @@ from tui_gru.interop.tensors import Array
 
 
 def norm_of(step: CapturedStep) -> float | None:
-    """The Euclidean norm of all gradients that the step recorded; None where it recorded none."""
+    """The Euclidean norm of all gradients that the step recorded; None if it recorded none."""
     gradients = list(_gradients(step))
     if not gradients:
         return None

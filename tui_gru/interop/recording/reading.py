@@ -1,4 +1,4 @@
-"""Reads a recording: which steps were kept, by which ranks, and what is in them. It may still be written; it is never changed."""
+"""Reads a recording: its kept steps, their ranks and their contents. It can still be growing; reading never changes it."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Recording:
         return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
 
     def is_complete(self, number: int) -> bool:
-        """Whether all ranks kept a step, so that its gradients can be derived. Raises `RecordingError` where none did."""
+        """Whether all ranks kept a step, so that its gradients can be derived. Raises `RecordingError` if none did."""
         return len(self._kept(number).ranks) == self.ranks
 
     def load(self, number: int, rank: int | None = None) -> CapturedStep:

@@ -1,4 +1,4 @@
-"""One step in one file: safetensors, written beside and renamed, and never changed afterwards."""
+"""One step in one safetensors file, written to a temporary name, renamed, and never changed afterwards."""
 
 from __future__ import annotations
 
@@ -82,5 +82,5 @@ def _about(header: Mapping[str, Any]) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
-        raise ModelFileError("it is no step of a recording; give the folder that tui_gru.record wrote")
+        raise ModelFileError("it is not a step of a recording; give the folder that tui_gru.record wrote")
     return found

@@ -26,7 +26,7 @@ from tui_gru.tui.widgets.overlay import Overlay
 
 HEAD = ("branch", "left its source at", "newest", "loss")
 SHORT_HEAD = ("branch", "left at", "newest", "loss")
-HINTS = ("enter goes there", "r renames", "d deletes")
+HINTS = ("enter goes there", "a compares", "r renames", "d deletes")
 _GAP, _SHORT_GAP = 3, 2
 _FULL = 64  # cells, from which on a place is said with its phase
 _MARKS = 4
@@ -53,10 +53,10 @@ def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "")
 
 
 class BranchList(Overlay):
-    """Enter goes to the branch singled out, `r` renames it, `d` deletes it; what that means is for the screen."""
+    """Enter goes to the branch under the cursor, `a` says how it differs, `r` renames, `d` deletes it; the screen does so."""
 
     class Chosen(Message):
-        """Something is to be done with a branch: `switch`, `rename` or `delete`."""
+        """Something is to be done with a branch: `switch`, `apart`, `rename` or `delete`."""
 
         def __init__(self, verb: str, name: str) -> None:
             super().__init__()
@@ -69,6 +69,7 @@ class BranchList(Overlay):
         Binding("home", "move(-1000000)", "First", show=False, id="branches.first"),
         Binding("end", "move(1000000)", "Last", show=False, id="branches.last"),
         Binding("enter", "choose('switch')", "Go to this branch", show=False, id="branches.switch"),
+        Binding("a", "choose('apart')", "How it differs from this one", show=False, id="branches.apart"),
         Binding("r", "choose('rename')", "Rename it", show=False, id="branches.rename"),
         Binding("d", "choose('delete')", "Delete it", show=False, id="branches.delete"),
     ]

@@ -141,6 +141,8 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         items.append(_Item(f"compared with {snapshot.other.name}", palette.second, 5))
         if snapshot.other.moment is None:
             items.append(_Item("which has not come so far", palette.second, 1))
+        elif snapshot.position.tick < snapshot.other.parted:
+            items.append(_Item("which is the same up to here", palette.second, 1))
     label, loss = _loss(snapshot)
     if loss is not None:
         items.append(_Item(f"{label} ", palette.dim, 6, numbers.wide(loss).strip().removeprefix("+")))

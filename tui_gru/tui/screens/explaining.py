@@ -116,18 +116,20 @@ class ExplainingScreen(LookingScreen):
         elif isinstance(focused, CellPanel) and focused.spot is not None:
             focused.action_ask()
         elif isinstance(focused, LossCurve):
-            self._explain_loss()
+            self._explain_loss(focused.pointed)
         elif focused is None or isinstance(focused, (Listing, LineAtWork)):
             self._explain_line()
         else:
             self.say(with_keys(self, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)
 
-    def _explain_loss(self) -> None:
-        """The loss of the batch at which the mark of the curve is; before there is one, that of the batch before."""
+    def _explain_loss(self, batch: int | None) -> None:
+        """The loss of the batch pointed at (from 0 over the run), else of the present one, or the one before while it has none."""
         from tui_gru.debugger.derivation.origin import ValueRef  # late, too
 
         position, ticks = self.snapshot.position, self.snapshot.program.ticks
         tick = position.tick if self.snapshot.value("loss") is not None else position.number * ticks
+        if batch is not None and batch != position.number:
+            tick = batch * ticks + self.snapshot.program.loss_tick
         if tick:
             self.ask(ValueRef("loss", (), None, tick))
         else:

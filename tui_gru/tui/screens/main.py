@@ -39,6 +39,7 @@ from tui_gru.tui.screens.supposing import SupposingScreen
 from tui_gru.tui.screens.surviving import SurvivingScreen
 from tui_gru.tui.themes import checked_theme
 from tui_gru.tui.view import Shows
+from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.journal import JournalEntry
@@ -116,6 +117,8 @@ class MainScreen(
         self._due = False
         for panel in self._panels():
             panel.show(self.seen_by(panel), self.view)
+            if isinstance(panel, Panel):
+                panel.set_remark(self.remark_on(panel))
         self.query_one(BottomLine).refresh()
 
     def _panels(self) -> Iterator[Shows]:

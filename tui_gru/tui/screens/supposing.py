@@ -95,6 +95,23 @@ class SupposingScreen(LookingScreen):
         panel.read_at = self.session.anchor()
         self.cover(panel)
 
+    def on_what_if_panel_nudged(self, event: WhatIfPanel.Nudged) -> None:
+        """Suppose a number some steps away; a count typed before says how many."""
+        from tui_gru.tui.panels.what_if import WhatIfPanel
+
+        panel, what_if, steps = self.overlay, event.what_if, event.direction * self.take_count()
+        if not isinstance(panel, WhatIfPanel):
+            return
+        if self.snapshot.position.number != what_if.now.position.number:
+            self.say("this is of another batch; ask again in the one that you are in now", warning=True)
+            return
+        found: list[WhatIf] = []
+
+        def suppose(_: object) -> None:
+            found.append(self.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t))
+
+        self.do(suppose, then=lambda: panel.turn_to(found[0]), opens=True)
+
     def on_what_if_panel_kept(self, event: WhatIfPanel.Kept) -> None:
         """Go to where the number was computed, and change it there; in the past this starts a branch."""
         what_if = event.what_if

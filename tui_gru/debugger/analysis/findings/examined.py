@@ -1,4 +1,4 @@
-"""What findings are looked for in: the batches of a run that have ended by one moment, and what was sampled."""
+"""The data that findings are computed from: the completed batches of a run up to a moment, and its samples."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from tui_gru.interop.opening.porting import Fit, Port
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
-RECENT = 8  # batches that are looked at as a whole
-RECENT_BYTES = 2**26  # of their records: fewer of a large model
-ENOUGH = 32  # entries of a unit, before anything is said of it
+RECENT = 8  # batches that are examined completely
+RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
+ENOUGH = 32  # entries of a unit that a finding needs
 
 Wide = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ Wide = NDArray[np.float64]
 class Examined:
     """A run up to the position of `moment`. Batches are counted through all epochs, 0-based.
 
-    Only batches that have ended are looked at. Those that are needed are replayed; `monitor` may raise where they are.
+    Only completed batches are examined. Batches are replayed as needed; `monitor` sees them and may raise an error.
     """
 
     def __init__(
@@ -59,17 +59,17 @@ class Examined:
         return np.flatnonzero(self.timeline.learned(0, self.count - 1))
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Rows:
-        """loss, grad_norm or max_weight of the batches `first` … `last`, by default of all that have ended."""
+        """loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
         last = self.count - 1 if last is None else last
         return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
 
     @cached_property
     def losses(self) -> Rows:
-        """The loss of every batch that has ended."""
+        """The loss of every completed batch."""
         return self.column("loss")
 
     def record(self, batch: int) -> BatchRecord:
-        """The finished record of a batch."""
+        """The complete record of a batch."""
         return self.timeline.record(batch, self._monitor)
 
     @cached_property
@@ -80,7 +80,7 @@ class Examined:
 
     @cached_property
     def recently_learned(self) -> tuple[tuple[int, BatchRecord], ...]:
-        """Those of them that have learned."""
+        """The last batches that have learned."""
         return tuple((batch, record) for batch, record in self.recent if record.learned)
 
     def stacked(self, name: str) -> Array:
@@ -90,7 +90,7 @@ class Examined:
 
     @cached_property
     def varied(self) -> bool:
-        """Whether the last batches have enough entries, and not the same input in all of them."""
+        """Whether the last batches have enough entries and different inputs."""
         inputs = [self._given(record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
@@ -102,7 +102,7 @@ class Examined:
     @cached_property
     def last_prediction(self) -> dict[str, Wide]:
         """Of each state of each layer and direction the norm, over rows and units, of the gradient of the last timestep's loss
-        alone, after each timestep of the last batch, (T); empty where there is no batch, or no character to be predicted."""
+        alone, after each timestep of the last batch, (T); empty if there is no batch, or no character to be predicted."""
         program = self.program
         if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
             return {}
@@ -122,7 +122,7 @@ class Examined:
 
     @cached_property
     def expected(self) -> Expected | None:
-        """The output of the batch at the position beside the one that its owner computed, where they differ."""
+        """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
         given = self.config.given
         if given is None:
             return None
@@ -132,7 +132,7 @@ class Examined:
 
     @cached_property
     def fit(self) -> Fit | None:
-        """How else the numbers of a GRU from elsewhere would have to be read to give the expected output."""
+        """The variant of the computation that gives the expected output."""
         given = self.config.given
         if given is None or self.expected is None:
             return None
@@ -150,24 +150,24 @@ class Examined:
         return self.timeline.end_of(batch)
 
     def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
-        """A number as it is at the end of a batch."""
+        """A number as of the end of a batch."""
         return ValueRef(name, index, t, self.end(batch))
 
     def written(self, name: str) -> str:
-        """A name as on screen."""
+        """The on-screen spelling of a name."""
         return self.program.writer.name(name)
 
     def counted_as(self, name: str) -> str:
-        """What the last axis of a name counts, as a word for one of it: unit."""
+        """The word for one entry of the last axis of a name: unit."""
         return self.program.names[name].counted[-1].strip()
 
     @staticmethod
     def quoted(text: str) -> str:
-        """A text in quotation marks, with signs for what does not show."""
+        """A text in quotation marks, with signs for invisible characters."""
         return f"“{''.join(map(shown_char, text))}”"
 
     def text_of(self, batch: int, row: int) -> str:
-        """What a row of a batch reads."""
+        """The text that a row of a batch reads."""
         ids = self.record(batch).ids(self.program.input)[:, row]
         return "".join(self.config.vocabulary[i] for i in ids)
 

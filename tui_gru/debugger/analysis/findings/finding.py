@@ -9,7 +9,7 @@ from tui_gru.debugger.derivation.origin import ValueRef
 
 @dataclass(frozen=True)
 class Evidence:
-    """One fact in words. `number` is a number of the run that shows it, with its `value`; its origin can be followed."""
+    """One fact in words. `number` refers to a number of the run that shows it, with its `value`."""
 
     words: str
     number: ValueRef | None = None
@@ -20,7 +20,7 @@ class Evidence:
 class Finding:
     """A mistake that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
 
-    `tick` is the place of the run that shows it best; None where the whole run does.
+    `tick` is the place of the run that shows it best; None if the whole run does.
     """
 
     name: str
@@ -38,7 +38,7 @@ def counted(count: int, what: str) -> str:
 
 
 def listed(words: list[str], most: int = 4) -> str:
-    """`a, b and c`; of more than `most` how many others there are."""
+    """`a, b and c`; with more than `most` words, `a, b and 3 others`."""
     if len(words) > most:
         return f"{', '.join(words[:most])} and {len(words) - most} others"
     return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)

@@ -1,4 +1,4 @@
-"""The table of all findings: which there are, in the order in which they are looked for and listed."""
+"""The table of all findings, in the order in which they are computed and listed."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One finding: its name, and what looks for it. `instead_of` are findings that say nothing new where this one is made."""
+    """One finding: its name and its function. If it is found, those in `instead_of` are omitted."""
 
     name: str
     look: Callable[[Examined], Iterator[Finding]]
@@ -73,10 +73,10 @@ def find(
     monitor: Monitor | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> tuple[Finding, ...]:
-    """Everything that can be found in a run up to a moment, and in what was sampled.
+    """All findings in a run up to a moment and in its samples.
 
-    `held_out` is a text that was not trained on. Batches that are needed are replayed; `monitor` may raise where they are, and
-    `progress` is told what is looked for. Neither the run nor its records are changed.
+    `held_out` is a text that was not trained on. Batches are replayed as needed; `monitor` sees them and may raise an error, and
+    `progress` receives a description of each part. The run and its records are not changed.
     """
     examined, found, left_out = Examined(timeline, moment, samples, held_out, monitor), list[Finding](), set[str]()
     with np.errstate(all="ignore"):

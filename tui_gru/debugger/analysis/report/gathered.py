@@ -1,4 +1,4 @@
-"""What a report says, gathered from a session: configuration, curve, findings, units, where the loss is made, samples."""
+"""Gathers the data of a report from a session: configuration, curve, findings, units, sources of the loss, and samples."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, sample
 
-POINTS = 300  # of a curve: each is the mean of so many batches as it takes
+POINTS = 300  # of a curve; each is the mean of equally many batches
 TEXT = 20_000  # characters that units are read over
 UNITS, PLACES, SHOWN = 12, 4, 96  # units that are shown, places of each, and characters of the heat map
 HARDEST = 6  # characters
@@ -79,7 +79,7 @@ def gather(
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Everything that a report says of a run up to a moment.
+    """The data of a report of a run up to a moment.
 
     `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError`.
     """
@@ -110,7 +110,7 @@ def gather(
 
 
 def said(words: str) -> str:
-    """A text as it can stand in a line."""
+    """A text on one line."""
     return "".join(map(printable, words))
 
 
@@ -142,7 +142,7 @@ def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
 
 
 def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None, Losses | None]:
-    """The text read with the weights of now; nothing by weights that are not finite."""
+    """The text read with the current weights; empty if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
     state, loss = program.main_state, program.loss_names.row
@@ -151,7 +151,7 @@ def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None,
 
 
 def _notes(activity: Activity) -> Iterator[UnitNote]:
-    """Of some units, those that go most with a class first."""
+    """Units, sorted by their correlation with a class."""
     found = activity.goes_with(CLASSES.values())
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
@@ -161,7 +161,7 @@ def _notes(activity: Activity) -> Iterator[UnitNote]:
 
 
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
-    """The likeliest characters after the text's first two, with the weights of several moments up to now."""
+    """The most likely characters after the text's first two, with the weights of several moments."""
     config = timeline.program.config
     for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
         weights = moment.weights if batch == count else timeline.record(batch).before

@@ -62,7 +62,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
 
 
 def heat_map(report: Report) -> tuple[list[str], int]:
-    """The units of the report over the first characters of its text, and the height of it."""
+    """The units of the report over the first characters of its text, and the height of the picture."""
     units, characters = report.values.shape
     left, top = 80, 18
     found = [text(left + i * _CELL, top - 5, said(char), size=11, ink=_DIM) for i, char in enumerate(report.text)]
@@ -86,7 +86,7 @@ def _colour(value: float) -> str:
 
 
 def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[list[str], int]:
-    """Horizontal bars: a name, a value, and what is written behind it; and the height of them."""
+    """Horizontal bars with a name, a value and a text after it, and the height of the picture."""
     largest = max((value for _, value, _ in values), default=1.0) or 1.0
     found = []
     for row, (name, value, words) in enumerate(values):
@@ -100,23 +100,23 @@ def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[li
 
 
 def classes(report: Report) -> tuple[list[str], int]:
-    """The mean loss of each class of characters as bars, the class that has most of the loss first."""
+    """The mean loss of each class of characters as bars, sorted by their share of the loss."""
     return bars([(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes])
 
 
 def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
-    """Elements as a picture of its own."""
+    """Elements as a complete picture."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img"'
     return f'{head} aria-label="{escape(label)}">{"".join(elements)}</svg>'
 
 
 def moved(elements: Sequence[str], x: float, y: float) -> str:
-    """Elements somewhere else."""
+    """Elements moved to another place."""
     return f'<g transform="translate({x:g} {y:g})">{"".join(elements)}</g>'
 
 
 def wrapped(words: str, width: int) -> Iterator[str]:
-    """Words in lines of at most so many characters; a longer word is cut."""
+    """Words wrapped to lines of a maximum length; longer words are cut."""
     line = ""
     for word in words.split():
         while len(word) > width:
