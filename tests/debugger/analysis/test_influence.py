@@ -136,7 +136,11 @@ def test_rows_that_know_of_each_other_are_found_out():
     found = influence_of_rows(session.snapshot().moment, 3, 1)
     assert (found.gradient > 1e-3).all()
     assert (np.abs(found.occlusion) > 1e-4).all()
-    assert found.others == max(np.delete(found.gradient, 1).max(), np.delete(np.abs(found.occlusion), 1).max())
+    each = np.delete(found.gradient, 1).max(), np.delete(np.abs(found.occlusion), 1).max()
+    assert found.others == max(*each, abs(found.together))
+    together = session.influence_of_rows(1, 3)
+    assert (together.together, together.gradient.tolist()) == (found.together, found.gradient.tolist())
+    assert np.isnan(together.occlusion).all()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checking import Check
     from tui_gru.debugger.analysis.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
-    from tui_gru.debugger.analysis.influence import Influence
+    from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.debugger.analysis.loss_places import Losses
     from tui_gru.debugger.analysis.report.report import Report
     from tui_gru.debugger.analysis.summaries import Summary
@@ -180,6 +180,14 @@ class Questions:
         back = BACK if back is None else back
         stop = run.interrupts.asked
         return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
+
+    def influence_of_rows(self, row: int, t: int | None) -> RowInfluence:
+        """How every row of the batch affects the prediction of one after timestep `t`."""
+        from tui_gru.debugger.analysis.influence import influence_of_rows
+
+        run = self._run
+        t = run.position.t if t is None else t
+        return influence_of_rows(run.moment, t, row, each=False, stop=run.interrupts.asked)
 
     def losses(self, text: Text | None, progress: Progress | None) -> Losses:
         """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""

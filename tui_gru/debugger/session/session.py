@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.checking import Report as CheckReport
     from tui_gru.debugger.analysis.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
-    from tui_gru.debugger.analysis.influence import Influence
+    from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.debugger.analysis.loss_places import Losses
     from tui_gru.debugger.analysis.report.report import Report
     from tui_gru.debugger.analysis.summaries import Summary
@@ -640,6 +640,14 @@ class Session:
         at, at least. Without `occlusion`, which takes most of the time, there is the gradient alone. Raises `TuiGruError`.
         """
         return self._questions.influence(row, t, character, back, occlusion)
+
+    def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
+        """How every row of the batch affects the prediction of one after timestep `t` (0-based; default: the position's).
+
+        By the gradient of each, and by leaving out all others together. Both are 0 for other rows in a model that keeps its rows
+        apart. Raises `TuiGruError`.
+        """
+        return self._questions.influence_of_rows(row, t)
 
     def losses(self, *, text: Text | None = None, progress: Progress | None = None) -> Losses:
         """The loss of every character of this batch, as far as it is computed, or of a text read with the weights of now, nats."""

@@ -122,6 +122,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
         tolerance=max(tolerance_of(call) for call in calls),
         loss=sum(losses) / len(losses) if losses else np.nan,
         recorded=_recorded(steps, model),
+        settings=steps[0][0].settings,
         said=lru_cache(maxsize=1)(partial(sentences, steps)),
     )
 

@@ -45,9 +45,11 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline.journal import JournalEntry
     from tui_gru.tui.panels.command_line import CommandLine
 
-WHILE_RUNNING = frozenset(
-    {"escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit"}
-)
+WHILE_RUNNING = frozenset({
+    "escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit",
+    "largest", "saturated", "sort", "near_zero",
+})  # fmt: skip
+SMALL_RECORD = 2**18  # bytes of a batch: in a run of no larger ones findings are looked for at once
 FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
 
 
@@ -195,10 +197,11 @@ class MainScreen(
             for kind in samplers:
                 text = self.session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
                 if len(text) < len(primer) + length:  # it was stopped
-                    break
+                    return
+            self.look_for_findings()
 
-        quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS
-        self.do(draw, batches=1 if quick else None, then=self._say_sample)
+        quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS and self.session.config.record_bytes <= SMALL_RECORD
+        self.do(draw, batches=0 if quick else None, then=self._say_sample)
 
     def _say_sample(self) -> None:
         """The samples just drawn, since their panel may be on another page; and how to come to it."""

@@ -70,7 +70,7 @@ class RunningScreen(Screen[None]):
         return 0
 
     def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None, opens: bool = False) -> None:
-        """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known.
+        """Carry out a verb of the session. `batches` is about how many it runs, 0 of what is quick; None where that is not known.
 
         Once it is done, and shown, `then` is called, unless it could not be done. With `opens`, that opens something for the keys
         typed meanwhile, and they wait for it.
@@ -95,7 +95,8 @@ class RunningScreen(Screen[None]):
         except Exception as error:
             self.say_problem(error, "a verb")
             self._then = None
-        self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / max(batches, 1))
+        if batches:
+            self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / batches)
         self._shown_and_done()
 
     async def _dispatch_message(self, message: Message) -> None:
