@@ -92,7 +92,8 @@ VERBS = (
     Verb("losses", "d", "losses", "", "where the loss is made: by class of character, timestep, row; hardest places", _MATTERS),
     Verb("arrays", "W", "arrays", "", "every array in a line: saturated, dead, near 0, largest entry, histogram", _MATTERS),
     Verb("command", "colon", "command('')", "command", "the command line", _ELSE, 5),
-    Verb("help", "question_mark", "help", "keys", "all keys", _ELSE, 0),
+    Verb("help", "question_mark", "help", "keys", "what is in focus, explained in sentences; all keys and commands", _ELSE, 0),
+    Verb("legend", "semicolon", "legend", "", "the legend: what colours and signs mean", _ELSE),
     Verb("quit", "q", "quit", "quit", "quit", _ELSE, 4),
 )
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))
