@@ -21,6 +21,8 @@ from tui_gru.tui.explanations.panels import PANELS, about_panel
 from tui_gru.tui.explanations.signs import SIGNS
 from tui_gru.tui.explanations.values import about
 from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.key_signs import VERB
+from tui_gru.tui.keys import KEYS
 from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.legend import Legend
 from tui_gru.tui.panels.listing import Listing
@@ -188,5 +190,10 @@ async def test_in_ascii_the_legend_is_ascii() -> None:
         assert app.screen.query_one(Legend).plain_text().isascii()
 
 
+@pytest.mark.parametrize("words", [*PANELS.values(), *(sign.meaning for _, signs in SIGNS for sign in signs)])
+def test_the_verbs_in_sentences_have_keys(words: str) -> None:
+    assert set(VERB.findall(words)) <= set(KEYS)
+
+
 def test_what_is_not_known_has_no_explanation() -> None:
-    assert explain(Session().program, "nothing") == ""
+    assert explain(Session().program, "nothing", str) == ""

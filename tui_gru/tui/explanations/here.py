@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,19 +18,21 @@ from tui_gru.tui.widgets.refs import Ref
 
 #: What a row explains, and the sentence.
 Row = tuple[str, str]
+#: Puts the keys that are bound in the place of verbs in angle brackets.
+Keys = Callable[[str], str]
 
 
-def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None) -> Iterator[Row]:
+def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[Row]:
     """The sentences for what has the focus, the nearest first: the number `ref`, the panel and its signs, the line at work."""
     if ref is not None and ref.name in snapshot.program.names:
         yield _number(snapshot, ref), _sentence(_value(snapshot.program, ref))
     words = about_panel(focused)
     if words:
-        yield "this panel", words
+        yield "this panel", keys(words)
     if snapshot.line is not None:
         yield snapshot.line.text, _sentence(about_line(snapshot.program, snapshot.line))
     for sign in signs_of(focused):
-        yield sign.sign.strip(), _sentence(sign.meaning)
+        yield sign.sign.strip(), _sentence(keys(sign.meaning))
 
 
 def about_line(program: Program, line: Line) -> str:
@@ -40,14 +42,14 @@ def about_line(program: Program, line: Line) -> str:
     return about(program, line.target)
 
 
-def explain(program: Program, words: str) -> str:
+def explain(program: Program, words: str, keys: Keys) -> str:
     """The sentence for a name of the model, a sign or a panel, as it was typed; the empty text for anything else."""
     name = program.code_name(words.strip())
     if name in program.names:
         return f"{program.writer.name(name)}: {about(program, name)}"
     if found := meanings(words.strip()):
-        return f"{words.strip()}: {'; or '.join(found)}"
-    panels = (sentence for panel, sentence in PANELS.items() if panel.lower() == words.replace(" ", "").lower())
+        return f"{words.strip()}: {keys('; or '.join(found))}"
+    panels = (keys(sentence) for panel, sentence in PANELS.items() if panel.lower() == words.replace(" ", "").lower())
     return next(panels, "")
 
 

@@ -1,4 +1,7 @@
-"""A sentence for every panel, by the name of its class: what it shows, and what its own keys do."""
+"""A sentence for every panel, by the name of its class: what it shows, and what its own keys do.
+
+A verb in angle brackets stands for the key that is bound to it.
+"""
 
 from __future__ import annotations
 
@@ -30,9 +33,9 @@ PANELS: Mapping[str, str] = {
         "The loss of every batch so far. Dashed lines: what guessing and counting characters would lose. ← → "
         "go from batch to batch, , changes the scale."
     ),
-    "Overview": "Every weight and bias. x turns to their gradients, and to what the last update changed.",
+    "Overview": "Every weight and bias. <weights> turns to their gradients, and to what the last update changed.",
     "ParameterMatrix": (
-        "One weight matrix: a row for what it comes from, a column for each unit. x turns to its gradient and its change."
+        "One weight matrix: a row for what it comes from, a column for each unit. <weights> turns to its gradient and its change."
     ),
     "Samples": (
         "Texts drawn from the model. Under each character p, the probability that it had, and u, the random "

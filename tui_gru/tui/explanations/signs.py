@@ -1,4 +1,7 @@
-"""A sentence for every sign and every colour of the screen: the legend."""
+"""A sentence for every sign and every colour of the screen: the legend.
+
+A verb in angle brackets stands for the key that is bound to it.
+"""
 
 from __future__ import annotations
 
@@ -73,7 +76,7 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
                 _in("Listing", "LossTerms"),
             ),
             Sign("+= −=", "added to what is there: gradients; taken off it: an update", lambda p: p.plain, _in("Listing")),
-            Sign("⋯ ⋮", "entries that have no room; z zooms the panel", lambda p: p.dim),
+            Sign("⋯ ⋮", "entries that have no room; <zoom> zooms the panel", lambda p: p.dim),
         ),
     ),
     (
@@ -117,9 +120,15 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
             ),
             Sign(
                 "7",
-                ("under a character: its influence in tenths of the largest; in a large matrix: a value in tenths of the scale"),
+                "under a character: its influence in tenths of the largest",
                 lambda p: p.plain,
-                _in("InfluenceMap", "ParameterMatrix", "ValueMatrix"),
+                _in("InfluenceMap"),
+            ),
+            Sign(
+                "+7",
+                "in a matrix too large for its numbers: the sign of an entry, and its size in tenths of the scale",
+                lambda p: p.signed(0.7),
+                _in("ParameterMatrix", "ValueMatrix"),
             ),
         ),
     ),
@@ -127,7 +136,7 @@ SIGNS: Sequence[tuple[str, Sequence[Sign]]] = (
         "Run",
         (
             Sign("▲", "where you are in the run", lambda p: p.accent, _in("TimeLine", "LossCurve")),
-            Sign("▲ 2 findings", "something is wrong with the run: ! lists it", lambda p: p.warning, _in("Header")),
+            Sign("▲ 2 findings", "something is wrong with the run: <findings> lists it", lambda p: p.warning, _in("Header")),
             Sign(
                 "◂ 5 ticks back", "you are in the past: 5 lines before the newest moment reached", lambda p: p.accent, _in("Header")
             ),

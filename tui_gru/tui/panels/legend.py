@@ -33,7 +33,9 @@ class Legend(Overlay):
         palette = self.palette
         groups = []
         for title, signs in SIGNS:
-            rows = [row for sign in signs for row in sign_rows(palette, sign, width)]
+            rows = [
+                row for sign in signs for row in sign_rows(palette, sign._replace(meaning=with_keys(self, sign.meaning)), width)
+            ]
             groups.append(vstack(text(palette, title, palette.strong), from_rows(rows)))
         return clip(palette, vstack(*groups, gap=1), width, 10**6)
 

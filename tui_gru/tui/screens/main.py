@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions
@@ -293,7 +294,7 @@ class MainScreen(
         from tui_gru.tui.screens.help import HelpScreen
 
         focused = self.overlay if self.focused is None else self.focused
-        here = list(rows_here(self.snapshot, focused, self._under_cursor()))
+        here = list(rows_here(self.snapshot, focused, self._under_cursor(), partial(with_keys, self)))
         if focused is None:
             words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
             here.append(("more", with_keys(self, words)))
@@ -312,7 +313,7 @@ class MainScreen(
         """Say what a name, a sign or a panel is. Raises `TuiGruError` where there is no sentence for it."""
         from tui_gru.tui.explanations.here import explain
 
-        found = explain(self.session.program, words)
+        found = explain(self.session.program, words, partial(with_keys, self))
         if not found:
             cure = with_keys(self, "type a name of the listing, a sign or a panel; <help> explains what has the focus")
             raise TuiGruError(f"there is no explanation of {words!r}; {cure}")
