@@ -98,7 +98,8 @@ VERBS = (
     Verb("sort", "comma", "sort", "", "rows of a heat map by their size, columns, both, neither", _MATTERS),
     Verb("near.zero", "underscore", "near_zero", "", "a heat map without the entries near 0, and back", _MATTERS),
     Verb("command", "colon", "command('')", "command", "the command line", _ELSE, 5),
-    Verb("help", "question_mark", "help", "keys", "all keys", _ELSE, 0),
+    Verb("help", "question_mark", "help", "keys", "what is in focus, explained in sentences; all keys and commands", _ELSE, 0),
+    Verb("legend", "semicolon", "legend", "", "the legend: what colours and signs mean", _ELSE),
     Verb("quit", "q", "quit", "quit", "quit", _ELSE, 4),
 )
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))

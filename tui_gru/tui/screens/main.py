@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions
@@ -15,6 +16,7 @@ from tui_gru.debugger.program.naming import printable
 from tui_gru.debugger.session.changes import ALIASES
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers, keys
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.keys import Verb
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset({
-    "escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit",
+    "escape", "help", "legend", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit",
     "largest", "saturated", "sort", "near_zero",
 })  # fmt: skip
 SMALL_RECORD = 2**18  # bytes of a batch: in a run of no larger ones findings are looked for at once
@@ -291,9 +293,34 @@ class MainScreen(
         self.go(event.tick, along=event.along)
 
     def action_help(self) -> None:
+        from tui_gru.tui.explanations.here import rows_here
         from tui_gru.tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen(self.app_keymap, self.session.program))
+        focused = self.overlay if self.focused is None else self.focused
+        here = list(rows_here(self.snapshot, focused, self._under_cursor(), partial(with_keys, self)))
+        if focused is None:
+            words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
+            here.append(("more", with_keys(self, words)))
+        self.app.push_screen(HelpScreen(self.app_keymap, self.session.program, here))
+
+    def action_legend(self) -> None:
+        """What colours and signs mean, over the blackboard; again, what it covers."""
+        from tui_gru.tui.panels.legend import Legend  # late, as all that the first picture does not need
+
+        if isinstance(self.overlay, Legend):
+            self.lift()
+        else:
+            self.cover(Legend())
+
+    def explain_word(self, words: str) -> None:
+        """Say what a name, a sign or a panel is. Raises `TuiGruError` where there is no sentence for it."""
+        from tui_gru.tui.explanations.here import explain
+
+        found = explain(self.session.program, words, partial(with_keys, self))
+        if not found:
+            cure = with_keys(self, "type a name of the listing, a sign or a panel; <help> explains what has the focus")
+            raise TuiGruError(f"there is no explanation of {words!r}; {cure}")
+        self.say(found)
 
     @property
     def app_keymap(self) -> dict[str, str]:
