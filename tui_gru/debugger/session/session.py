@@ -57,8 +57,7 @@ def verb(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[S
 
     @wraps(method)
     def record(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with session._run.recorder.verb():
-            return method(session, *args, **kwargs)
+        return session._run.recorder.verb(lambda: method(session, *args, **kwargs))
 
     return record
 
