@@ -149,7 +149,7 @@ def _walk(run: Run, tick: int, progress: Progress | None, stride: StepMemory) ->
     end = run.end
     tick = run.timeline.place(tick if end is None else min(tick, end.tick))
     with writing(run):
-        found = _halted(run, tick, progress)
+        found = _go_to_stop(run, tick, progress)
         if found is None or not (found.by or found.broken_off):
             go(run, tick, progress)
         elif found.broken_off and found.tick > run.state.tick:  # a way back that is broken off leads nowhere
@@ -158,7 +158,7 @@ def _walk(run: Run, tick: int, progress: Progress | None, stride: StepMemory) ->
 
 
 def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
-    found = _halted(run, tick, progress)
+    found = _go_to_stop(run, tick, progress)
     if found is None:
         go(run, tick, progress)
         return run.outcome
@@ -169,7 +169,7 @@ def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
     return run.outcome
 
 
-def _halted(run: Run, tick: int, progress: Progress | None) -> SearchEnd | None:
+def _go_to_stop(run: Run, tick: int, progress: Progress | None) -> SearchEnd | None:
     """Find what stops the run on the way to `tick`, and go there if something does; None where there is nothing that could."""
     here, N, stops, timeline = run.state.tick, run.program.ticks, run.state.stops, run.timeline
     ahead = tick > here
