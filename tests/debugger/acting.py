@@ -33,7 +33,7 @@ def untouched(path):
 
 def altered(path, key, change):
     """Change a fact in a session file in place, with the hash that belongs to it: `change` is given the fact, or is its text."""
-    with closing(session_file._connect(path, "rw")) as connection:
+    with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         fact = json.loads(file.fact(key))
         file.put_fact(key, change if isinstance(change, str) else json.dumps(change(fact)))

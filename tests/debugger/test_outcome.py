@@ -115,6 +115,8 @@ def test_a_verb_leads_to_another_state_and_leaves_the_one_before():
     assert session.state.branches.names == ("main", "main~1")
     again = Session(state=before)
     assert (again.position.tick, again.stops, again.branches) == (tick, stops, names)
+    with pytest.raises(TuiGruError, match="has its options from there"):
+        Session(state=before, hidden_size=3)
 
 
 def test_a_field_that_a_state_does_not_have_is_refused():

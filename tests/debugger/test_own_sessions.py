@@ -332,8 +332,8 @@ def test_a_session_that_cannot_be_written_goes_on_in_memory(tmp_path, monkeypatc
     session.save(path)
     from tui_gru.debugger.storage import session_file
 
-    connect = session_file._connect
-    monkeypatch.setattr(session_file, "_connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
+    connect = session_file.connect
+    monkeypatch.setattr(session_file, "connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
     for way in (opening.reopened, opening.copied):
         with untouched(path):
             again = way(path)

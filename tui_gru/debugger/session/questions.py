@@ -246,12 +246,12 @@ class Questions:
     def _between_parts(self, progress: Progress | None) -> Callable[[str], None]:
         """The progress of something that is done in parts, between which it can be interrupted."""
 
-        def heed(words: str) -> None:
+        def between(words: str) -> None:
             self._check_not_stopped()
             if progress is not None:
                 progress(words)
 
-        return heed
+        return between
 
     def _stop_if_asked(self, batch: int, record: BatchRecord) -> bool:
         self._check_not_stopped()

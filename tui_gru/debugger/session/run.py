@@ -85,9 +85,8 @@ class Run:
 
     def arrive(self, branches: Branches, tick: int, **changes: Any) -> None:
         """Be at a place of the current one of `branches`, with other fields of the state changed as well."""
-        moment = branches.timeline.moment(tick)
+        self.moment = branches.timeline.moment(tick)
         self.update(branches=branches.reached(tick), tick=tick, **changes)
-        self.moment = moment
 
     @contextmanager
     def under_way(self) -> Iterator[None]:

@@ -58,8 +58,7 @@ def verb(method: Callable[Concatenate[Session, P], R]) -> Callable[Concatenate[S
 
     @wraps(method)
     def record(session: Session, /, *args: P.args, **kwargs: P.kwargs) -> R:
-        with session._run.recorder.verb():
-            return method(session, *args, **kwargs)
+        return session._run.recorder.verb(lambda: method(session, *args, **kwargs))
 
     return record
 
@@ -78,6 +77,8 @@ class Session:
         if state is None:
             epochs = _checked_epochs(epochs)
             state = beginning(Config.of(**options), epochs, history_memory)
+        elif options or epochs is not None:
+            raise TuiGruError("a session that goes on from a state has its options from there; leave out any others")
         self._run = Run(state)
         self._questions = Questions(self._run)
 
@@ -99,7 +100,12 @@ class Session:
         `SessionFileError` where there is none that can be read, `DivergedError` where this machine computes other numbers.
         """
         if isinstance(path, str | os.PathLike) and os.path.isdir(path) and _holds_a_recording(path):
-            return cls._on_recording(path, RECORDING_MEMORY if history_memory is None else history_memory)
+            from tui_gru.debugger.session.recordings import opened as opened_recording  # late: few sessions are on one
+
+            config, said = opened_recording(path)
+            session = cls.on(config, history_memory=RECORDING_MEMORY if history_memory is None else history_memory)
+            session.notice = said
+            return session
         from tui_gru.debugger.storage.store import RecordedFile, load
 
         file = RecordedFile.resume(path, history_memory) if record else None
@@ -107,15 +113,6 @@ class Session:
         session = cls(state=opened.state)
         session._run.recorder.resume(opened, file)
         session._run.notice = joined(Notice(f"{REOPENED}{session.left_at}"), Notice(opened.trouble, warning=True))
-        return session
-
-    @classmethod
-    def _on_recording(cls, folder: FilePath, history_memory: int) -> Self:
-        from tui_gru.debugger.session.recordings import opened  # late: few sessions are on one
-
-        config, said = opened(folder)
-        session = cls.on(config, history_memory=history_memory)
-        session.notice = said
         return session
 
     # What it is

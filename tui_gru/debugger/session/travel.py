@@ -40,11 +40,14 @@ def step(run: Run, level: str, count: int, progress: Progress | None) -> Outcome
     count = arguments.whole("count", count)
     stride = before.onwards(level, here, count)
     target, cut = stride.target(index, count)
+    led = before if cut and target == here else stride.gone(count, target, cut)
     with run.under_way():
-        _walk(run, target, progress)
+        _walk(run, target, progress, led)
     reached = run.state.tick
-    cut = cut or reached != target
-    run.update(stride=before if cut and reached == here else stride.gone(count, reached, cut))
+    if reached != target:
+        led = before if reached == here else stride.gone(count, reached, True)
+    if run.state.stride is not led:
+        run.update(stride=led)
     return run.outcome
 
 
@@ -120,9 +123,12 @@ def search(run: Run, condition: str, forwards: bool, progress: Progress | None) 
 # On the way
 
 
-def go(run: Run, tick: int, progress: Progress | None) -> None:
-    """Go to the last place at or before `tick`, or to where the run ends or is stopped; stay where a way back is stopped."""
-    here, end, timeline = run.state.tick, run.end, run.timeline
+def go(run: Run, tick: int, progress: Progress | None, stride: StepMemory | None = None) -> None:
+    """Go to the last place at or before `tick`, or to where the run ends or is stopped; stay where a way back is stopped.
+
+    `stride` are the steps that lead to `tick`, if any do.
+    """
+    here, end, timeline, goal = run.state.tick, run.end, run.timeline, tick
     tick = timeline.place(tick if end is None else min(tick, end.tick))
     ahead, checked = tick > here, None
     watch = run.watch(ahead)
@@ -133,17 +139,17 @@ def go(run: Run, tick: int, progress: Progress | None) -> None:
     reached = timeline.moment(tick, monitor).position.tick
     if reached == tick or reached > here:
         reached, trouble = _before_trouble(watch, reached)
-        _arrive(run, reached, trouble or (checked if reached == tick else None))
+        _arrive(run, reached, trouble or (checked if reached == tick else None), stride if reached == goal else None)
 
 
-def _walk(run: Run, tick: int, progress: Progress | None) -> None:
+def _walk(run: Run, tick: int, progress: Progress | None, stride: StepMemory) -> None:
     """Go where steps lead, or to the first stop on the way."""
     if not run.stops.active(run.state.stops):
-        return go(run, tick, progress)
+        return go(run, tick, progress, stride)
     end = run.end
     tick = run.timeline.place(tick if end is None else min(tick, end.tick))
     with writing(run):
-        found = _halted(run, tick, progress)
+        found = _go_to_stop(run, tick, progress)
         if found is None or not (found.by or found.broken_off):
             go(run, tick, progress)
         elif found.broken_off and found.tick > run.state.tick:  # a way back that is broken off leads nowhere
@@ -152,7 +158,7 @@ def _walk(run: Run, tick: int, progress: Progress | None) -> None:
 
 
 def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
-    found = _halted(run, tick, progress)
+    found = _go_to_stop(run, tick, progress)
     if found is None:
         go(run, tick, progress)
         return run.outcome
@@ -163,7 +169,7 @@ def _continued(run: Run, tick: int, progress: Progress | None) -> Outcome:
     return run.outcome
 
 
-def _halted(run: Run, tick: int, progress: Progress | None) -> SearchEnd | None:
+def _go_to_stop(run: Run, tick: int, progress: Progress | None) -> SearchEnd | None:
     """Find what stops the run on the way to `tick`, and go there if something does; None where there is nothing that could."""
     here, N, stops, timeline = run.state.tick, run.program.ticks, run.state.stops, run.timeline
     ahead = tick > here
@@ -238,14 +244,14 @@ def _checked_whole(run: Run, checks: CheckWatch, tick: int) -> tuple[int, StopEv
 # Being somewhere
 
 
-def stand(run: Run, branches: Branches, tick: int) -> None:
-    """Be at a place of a branch. What a branch had beyond where it has been changed is forgotten."""
+def stand(run: Run, branches: Branches, tick: int, stride: StepMemory | None = None) -> None:
+    """Be at a place of a branch, to which `stride` has led. What a branch had beyond where it has been changed is forgotten."""
     was = run.state.branches.named.get(branches.current)
     changes: dict[str, Any] = {}
     if was is not None and was.timeline is not branches.timeline:
         parted = was.timeline.parted(branches.timeline)
         changes = by_branch.taken_over(run.state, branches.current, branches.current, parted)
-    run.arrive(branches, tick, stride=StepMemory.begin("", tick), **changes)
+    run.arrive(branches, tick, stride=StepMemory.begin("", tick) if stride is None else stride, **changes)
 
 
 def change(run: Run, settings: Settings, action: JournalEntry) -> None:
@@ -268,9 +274,9 @@ def stop_at(run: Run, tick: int, found: SearchEnd | None = None) -> None:
         note_hit(run, tick)
 
 
-def _arrive(run: Run, tick: int, event: StopEvent | None) -> None:
+def _arrive(run: Run, tick: int, event: StopEvent | None, stride: StepMemory | None = None) -> None:
     """Be at a place of the current branch, where `event` has stopped the run, if anything has."""
-    stand(run, run.state.branches, tick)
+    stand(run, run.state.branches, tick, stride)
     if event is not None:
         run.stop(event)
         note_hit(run, event.tick)

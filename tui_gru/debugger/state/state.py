@@ -60,8 +60,10 @@ class State:
 
     def replaced(self, **changes: Any) -> State:
         """The state with other values of these fields: `dataclasses.replace`, without its time, which every step would take."""
-        if not changes.keys() <= vars(self).keys():
-            raise TypeError(f"a state has no {', '.join(changes.keys() - vars(self).keys())}")
+        fields = self.__dict__
         state = object.__new__(State)
-        vars(state).update(vars(self), **changes)
+        state.__dict__.update(fields)
+        state.__dict__.update(changes)
+        if len(state.__dict__) > len(fields):
+            raise TypeError(f"a state has no {', '.join(changes.keys() - fields.keys())}")
         return state

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from threading import RLock, get_ident
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from tui_gru.debugger.state.state import State
 
@@ -18,6 +17,8 @@ if TYPE_CHECKING:
 
 ATTEMPTS = 5  # to find a file that no other program is just beginning, too
 IN_MEMORY = "not recorded, it goes on in memory"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -62,16 +63,14 @@ class Recorder:
             self._opened = opened.path, opened.written
             self._later = _Later(partial(_left_alone, opened.path), opened.state)
 
-    @contextmanager
-    def verb(self) -> Iterator[None]:
-        """A verb, after which, however it ends, what has changed is written. A verb that is part of another writes nothing."""
+    def verb(self, work: Callable[[], T]) -> T:
+        """Do the work of a verb, and then, however it ends, write what has changed. A verb within another writes nothing."""
         with self.idle:
             if self._verb == get_ident():
-                yield
-                return
+                return work()
             self._verb = get_ident()
             try:
-                yield
+                return work()
             finally:
                 self._verb = 0
                 self.record()
