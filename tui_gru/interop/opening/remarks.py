@@ -14,10 +14,6 @@ HALF = ("float16", "bfloat16")
 
 def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
     """Sentences about the calls of one module in a step."""
-    for dtype in sorted({call.dtype for call in calls} & {*HALF}):
-        yield f"It computed in {dtype}, so its outputs agree to about {TOLERANCES[dtype]:g} of the largest only."
-    if len(states := {_first_state(call) for call in calls}) == 1:
-        yield states.pop()
     if any(map(_reads_last_output_of_both_directions, calls)):
         yield (
             "Only the output of the last timestep gets a gradient: its reverse half has read one input there; "
@@ -25,6 +21,10 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
         )
     if any(map(_reads_padding, calls)):
         yield "No gradient comes to the rows that are shorter than others: their last output is padding; hn has their last state."
+    for dtype in sorted({call.dtype for call in calls} & {*HALF}):
+        yield f"It computed in {dtype}, so its outputs agree to about {TOLERANCES[dtype]:g} of the largest only."
+    if len(states := {_first_state(call) for call in calls}) == 1:
+        yield states.pop()
 
 
 def _first_state(call: GRUCall) -> str:
