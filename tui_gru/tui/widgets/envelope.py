@@ -18,7 +18,9 @@ FEW = 32
 #: The part of a window's points at either end that may be exceptions.
 _EXCEPTIONS = 0.05
 #: Of a block every so many points are looked at for what is typical of it; of a column of a plot so many are, for its mean.
-_EVERY, _LOOKED_AT = 4, 32
+_EVERY, _LOOKED_AT = 4, 256
+#: Steps of this length modulo 1 fill the range from 0 to 1 evenly.
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 class Columns(NamedTuple):
@@ -112,8 +114,9 @@ class Envelope:
             at = edges - edges[0]
         else:
             step = max(int(edges[-1] - edges[0]) // (_LOOKED_AT * max(len(edges) - 1, 1)), 1)
-            part = of(np.asarray(self.values[int(edges[0]) : int(edges[-1])], np.float64)[::step])
-            at = -(-(edges - edges[0]) // step)
+            chosen = _spread(int(edges[-1] - edges[0]), step)
+            part = of(np.asarray(self.values[int(edges[0]) : int(edges[-1])], np.float64)[chosen])
+            at = np.searchsorted(chosen, edges - edges[0])
         there = np.isfinite(part)
         sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(there, part, 0.0), there))
         with np.errstate(invalid="ignore"):
@@ -161,7 +164,7 @@ class Envelope:
         self._low[done:upto] = np.fmin.reduce(clean, axis=1)
         self._high[done:upto] = np.fmax.reduce(clean, axis=1)
         self._broken[done:upto] = ~finite.all(axis=1)
-        some = clean[:, ::_EVERY]
+        some = clean[:, _spread(BLOCK, _EVERY)]
         count, left_out = some.shape[1], int(some.shape[1] * _EXCEPTIONS)
         places = left_out, count // 2, count - 1 - left_out
         self._middle[done:upto] = np.partition(some, places, axis=1)[:, places]
@@ -169,6 +172,15 @@ class Envelope:
             rows = np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1))
             self._middle[done + rows] = np.nanpercentile(clean[rows], (100 * _EXCEPTIONS, 50, 100 - 100 * _EXCEPTIONS), axis=1).T
         self._blocks = upto
+
+
+def _spread(count: int, step: int) -> Array:
+    """One index of every `step` of 0 … `count` − 1, ascending, at uneven distances, lest they fall in with a cycle of batches."""
+    if step == 1:
+        return np.arange(count)
+    at = np.arange(count // step)
+    chosen: Array = at * step + np.floor(at * _GOLDEN % 1 * step).astype(np.intp)
+    return chosen
 
 
 def _reduce(low: Array, high: Array, broken: Array, edges: Array) -> Columns:
