@@ -6,6 +6,7 @@ python -m tests.key_table writes it into the README.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 
 from tui_gru.debugger.program.line_table import program_of
@@ -46,7 +47,7 @@ def in_readme(text: str) -> tuple[str, str, str]:
     """The README before its key table, the table, and what comes after it."""
     before, head, rest = text.partition(HEAD)
     assert head, "README.md has no key table"
-    table = "".join(line for line in rest.splitlines(keepends=True)[: len(list(rows()))])
+    table = "".join(takewhile(lambda line: line.startswith("|"), rest.splitlines(keepends=True)))
     return before, head + table, rest[len(table) :]
 
 

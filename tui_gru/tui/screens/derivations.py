@@ -10,7 +10,7 @@ from tui_gru.debugger.program.position import position_of
 
 if TYPE_CHECKING:
     from tui_gru.debugger.derivation.origin import Node, ValueRef
-    from tui_gru.debugger.session.travelling import Progress
+    from tui_gru.debugger.session.guards import Progress
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
     from tui_gru.tui.screens.main import MainScreen
 

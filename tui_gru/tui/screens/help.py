@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -39,9 +39,9 @@ class HelpScreen(ModalScreen[None]):
         *(Binding(KEYS[verb], "dismiss", "Close", show=False, id=verb) for verb in ("help", "stop", "quit")),  # remapped as these
     ]
 
-    def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
+    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
         super().__init__()
-        self._panel = HelpPanel(keymap, program)
+        self._panel = HelpPanel(keymap, program, here)
 
     def compose(self) -> ComposeResult:
         yield self._panel
@@ -60,11 +60,14 @@ class HelpScreen(ModalScreen[None]):
 
 
 class HelpPanel(Panel):
-    """`sought` is what is searched for; only rows in which all of its words stand are shown."""
+    """What has the focus comes first, then the keys, then the commands.
 
-    def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
+    `sought` is what is searched for: only rows with all of its words are shown.
+    """
+
+    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[Row] = ()) -> None:
         super().__init__()
-        self._keymap, self._program = keymap, program
+        self._keymap, self._program, self._here = keymap, program, here
         self.sought = ""
 
     def search(self, sought: str) -> None:
@@ -86,17 +89,19 @@ class HelpPanel(Panel):
             self.set_titles("keys", fitting(HINTS, room))
 
     def build(self, width: int, height: int) -> Box:
+        explained = [row for row in self._here if self._fits(row)]
         groups = [(group, rows) for group in GROUPS if (rows := self._keys(group))]
         commands = self._commands()
-        if not groups and not commands:
+        if not (explained or groups or commands):
             return text(self.palette, "no key and no command has these words", self.palette.plain)
+        above = [self._explained(explained, width)] if explained else []
         below = [self._table("Command line", commands, width)] if commands else []
         if width >= 130 and len(groups) > 1:
             boxes = [self._table(group, rows, width // 2 - 2, least=KEY) for group, rows in groups]
             halves = [(vstack(*boxes[:i], gap=1), vstack(*boxes[i:], gap=1)) for i in range(1, len(boxes))]
             shortest = min(halves, key=lambda half: max(box.height for box in half))
-            return vstack(columns(*shortest, gap=4), *below, gap=1)
-        return vstack(*(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
+            return vstack(*above, columns(*shortest, gap=4), *below, gap=1)
+        return vstack(*above, *(self._table(group, rows, width, least=KEY) for group, rows in groups), *below, gap=1)
 
     def _keys(self, group: str) -> list[Row]:
         verbs = [verb for verb in VERBS if verb.group == group and verb.keys and verb.help]
@@ -108,8 +113,20 @@ class HelpPanel(Panel):
     def _found(self, rows: list[Row]) -> list[Row]:
         """The rows that are searched for, with names of the model."""
         named = [(example(self._program, typed), example(self._program, what)) for typed, what in rows]
-        words = self.sought.lower().split()
-        return [row for row in named if all(word in " ".join(row).lower() for word in words)]
+        return list(filter(self._fits, named))
+
+    def _fits(self, row: Row) -> bool:
+        return all(word in " ".join(row).lower() for word in self.sought.lower().split())
+
+    def _explained(self, rows: Sequence[Row], width: int) -> Box:
+        """What has the focus, each thing with the sentence for it under it."""
+        p = self.palette
+        lines: list[list[Segment]] = []
+        for what, sentence in rows:
+            lines += ([Segment(part, p.keyword)] for part in folded(transliterate(what, p.glyphs), width))
+            said = folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
+            lines += ([Segment("  "), Segment(part, p.plain)] for part in said)
+        return vstack(text(p, "Here", p.strong), from_rows(lines))
 
     def _table(self, title: str, rows: list[Row], width: int, *, least: int = 0) -> Box:
         """What is typed, and what it does beside it; under it, where that would leave it hardly any room."""

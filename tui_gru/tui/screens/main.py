@@ -15,7 +15,6 @@ from textual.widget import Widget
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.runs import Finished, Progressed, problem_of
 from tui_gru.tui.screens.derivations import Derivations
@@ -56,7 +55,7 @@ class MainScreen(GuardedScreen):
         self.session = session
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
-        self.bottom = BottomLine(self._hinted, self._keys_of, self._applies)
+        self.bottom = BottomLine(self._hinted, self._keys_of, self._applies, self._label_of)
         self.runner = Runner(self, partial(analysing.look_after_run, self), lambda: self._keys_waiting)
         self.pending = Pending(self)
         self.play = Play(self)
@@ -107,7 +106,7 @@ class MainScreen(GuardedScreen):
     def show_now(self) -> None:
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
         self.snapshot, self.pending.leaving = self.session.snapshot(), False
-        self.session.notice = joined(self.session.notice, self.overlays.lift_what_is_gone())
+        self.session.add_notice(self.overlays.lift_what_is_gone())
         if self.noticed:
             self.say_notice()
         elif self.kept.question and self.kept.question not in self.bottom.message:
@@ -153,21 +152,22 @@ class MainScreen(GuardedScreen):
         """Have something said at the end of the verb under way; it may be called in the thread of a run."""
         self.session.notice = words
 
-    def note_if_silent(self, words: str) -> None:
-        """The same, where the session has nothing to say itself."""
-        if not self.noticed:
-            self.note(words)
+    def note_if_not_stopped(self, words: str) -> None:
+        """The same, where nothing stopped the run."""
+        if self.session.outcome.stopped_by is None:
+            self.session.add_notice(words)
 
     def forget_notice(self) -> None:
         self.note("")
 
     def say_notice(self) -> None:
         """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
-        self.say(self.noticed, warning=isinstance(self.session.notice, Trouble))
+        notice = self.session.outcome.notice
+        self.say(self.noticed, warning=notice is not None and notice.warning)
 
     def answer(self, words: str) -> None:
         """Say what a verb has done, and what the session has to say besides."""
-        self.session.notice = joined(words, self.session.notice)
+        self.session.add_notice(words, first=True)
         self.say_notice()
 
     # Verbs
@@ -205,6 +205,11 @@ class MainScreen(GuardedScreen):
     def own_keys(self) -> dict[str, str]:
         """The user's own keys, by verb id."""
         return getattr(self.app, "own_keys", {})
+
+    def _label_of(self, verb: Verb) -> str:
+        """The word beside a key in the footer; beside the one that turns pages, also which of how many is shown."""
+        page, pages = self.panels.page, self.panels.pages
+        return f"{verb.label} {page}/{pages}" if verb.id == "page" and pages > 1 else verb.label
 
     def _keys_of(self, verb: Verb) -> str:
         return self.own_keys.get(verb.id, verb.keys)

@@ -10,6 +10,7 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.tui.pages import pages_of
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.line_at_work import LineAtWork
@@ -156,11 +157,13 @@ class PanelHost:
 
     @property
     def pages(self) -> int:
-        """How many pages a screen of this size has: as many as main.tcss makes of it. Watches and log come after the others."""
-        screen = self._screen
-        if self.small:
-            return (4 if screen.has_class("-tiny") else 3) + screen.has_class("-watching")
-        return 1 if screen.has_class("-tall") else 2
+        """How many pages a screen of this size has."""
+        return len(self.on_pages)
+
+    @property
+    def on_pages(self) -> tuple[tuple[str, ...], ...]:
+        """The panels on each page of a screen of this size, in words."""
+        return pages_of(self._screen.classes, watching=self._screen.has_class("-watching"))
 
     def turn_to(self, page: int) -> None:
         """Show a page of panels, counted from 1; the first where there is no such page."""

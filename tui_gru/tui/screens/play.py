@@ -74,7 +74,9 @@ class Play:
             return
         before = screen.snapshot.position
         self.walk(*self._last)
-        if screen.noticed or (not screen.running and screen.snapshot.position == before):
+        outcome = screen.session.outcome
+        stopped = outcome.stopped_by is not None or outcome.notice is not None
+        if not screen.running and (stopped or screen.snapshot.position == before):
             self.pause()
         else:
             screen.say(self._pace)

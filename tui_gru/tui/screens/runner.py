@@ -11,7 +11,7 @@ from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.session.travelling import Progress
+    from tui_gru.debugger.session.guards import Progress
     from tui_gru.tui.screens.main import MainScreen
 
 AT_ONCE = 0.05  # seconds: what takes no longer than this is done at once, without a thread
@@ -41,7 +41,7 @@ class Runner:
         return self.running and self._opens
 
     def do(self, verb: Verb, *, batches: int | None = 1, then: Callable[[], None] | None = None, opens: bool = False) -> None:
-        """Carry out a verb of the session. `batches` is about how many it runs; None where that is not known.
+        """Carry out a verb of the session. `batches` is about how many it runs, 0 of what is quick; None where that is not known.
 
         Once it is done, and shown, `then` is called, unless it could not be done. With `opens`, that opens something for the keys
         typed meanwhile, and they wait for it.
@@ -71,7 +71,8 @@ class Runner:
         except Exception as error:
             self._screen.failed(error, "a verb")
             self._then = None
-        self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / max(batches, 1))
+        if batches:
+            self._batch_seconds = max(self._batch_seconds * FADING, (time.perf_counter() - begun) / batches)
         self._show()
 
     def _work(self, verb: Verb) -> None:

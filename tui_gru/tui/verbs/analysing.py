@@ -16,7 +16,7 @@ from tui_gru.tui.verbs.verb import Arguments
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity, Correlated
     from tui_gru.debugger.analysis.findings.finding import Finding
-    from tui_gru.debugger.analysis.influence import Influence
+    from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.tui.panels.findings_list import FindingsList
     from tui_gru.tui.panels.influence_map import InfluenceMap
     from tui_gru.tui.panels.loss_places import LossPlaces
@@ -30,8 +30,13 @@ MANY_BATCHES = 250  # looking for findings takes as long as two dozen batches: a
 def look_after_run(screen: MainScreen, batches: int) -> None:
     """Look for findings after a long run, so that the top line can say that there are some. Called in the thread of the run."""
     if batches >= MANY_BATCHES:
-        with suppress(TuiGruError):  # it was stopped, which was meant for the run
-            screen.session.findings()
+        look_for_findings(screen)
+
+
+def look_for_findings(screen: MainScreen) -> None:
+    """Look for findings after something else that was asked for; where it is stopped, that was meant for the other thing."""
+    with suppress(TuiGruError):
+        screen.session.findings()
 
 
 def findings(screen: MainScreen, rest: Arguments) -> None:
@@ -144,23 +149,24 @@ def influence(screen: MainScreen, rest: Arguments) -> None:
 
 def show_influence(screen: MainScreen, row: int, t: int, character: str | None = None) -> None:
     """What the prediction of a row after a timestep of this batch depends on, 0-based; of a character, or the likeliest."""
-    found: list[Influence] = []
+    found: list[tuple[Influence, RowInfluence]] = []
 
     def look(progress: Any) -> None:
-        found.append(screen.session.influence(row, t, character=character))
+        session = screen.session
+        found.append((session.influence(row, t, character=character), session.influence_of_rows(row, t)))
 
-    screen.do(look, batches=None, then=lambda: _cover_influence(screen, found[0]) if found else None, opens=True)
+    screen.do(look, batches=None, then=lambda: _cover_influence(screen, *found[0]) if found else None, opens=True)
 
 
-def _cover_influence(screen: MainScreen, influence: Influence) -> None:
+def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
     from tui_gru.tui.panels.influence_map import InfluenceMap
 
     panel = screen.overlay
     if isinstance(panel, InfluenceMap):
-        panel.turn_to(influence)
+        panel.turn_to(influence, rows)
         panel.read_at = screen.session.anchor()
     else:
-        screen.overlays.cover(InfluenceMap(influence), of_this_moment=True)
+        screen.overlays.cover(InfluenceMap(influence, rows), of_this_moment=True)
 
 
 def influence_asked(screen: MainScreen, event: InfluenceMap.Asked) -> None:

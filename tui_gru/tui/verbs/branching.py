@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import answers
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.verbs.stepping import go_to
 from tui_gru.tui.verbs.verb import Arguments
@@ -40,7 +41,11 @@ def known(screen: MainScreen, name: str) -> str:
 def switch(screen: MainScreen, rest: Arguments) -> None:
     """Go to another branch."""
     name = known(screen, rest)
-    screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to())
+
+    def say() -> None:
+        screen.answer(f"on branch {screen.snapshot.branch} · {answers.place(screen.snapshot)}")
+
+    screen.do(lambda _: screen.session.switch(name), batches=screen.session.batches_to(), then=say)
 
 
 def rename(screen: MainScreen, rest: Arguments) -> None:
@@ -49,7 +54,8 @@ def rename(screen: MainScreen, rest: Arguments) -> None:
     if len(names) != 2:
         raise TuiGruError(f"rename takes a branch and its new name, each of one word, not {str(rest)!r}: rename main~1 warmer")
     known(screen, names[0])
-    screen.do(lambda _: screen.session.rename_branch(*names))
+    old, new = names
+    screen.do(lambda _: screen.session.rename_branch(old, new), then=lambda: screen.answer(f"{old} is {new} now"))
 
 
 def delete(screen: MainScreen, rest: Arguments) -> None:

@@ -8,18 +8,25 @@ from typing import TYPE_CHECKING, Any
 from tui_gru.engine.config import SAMPLERS
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
+from tui_gru.tui.verbs.analysing import look_for_findings
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.journal import JournalEntry
     from tui_gru.tui.screens.main import MainScreen
 
+SMALL_RECORD = 2**18  # bytes of a batch: in a run of no larger ones findings are looked for at once
 FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
 
 
 def sgd(screen: MainScreen, rest: Arguments) -> None:
-    count = screen.pending.take_count()
-    screen.do(lambda progress: screen.session.sgd(count, progress=progress), batches=count)
+    count, before = screen.pending.take_count(), screen.snapshot
+
+    def say() -> None:
+        if screen.snapshot.position != before.position and not screen.noticed:
+            screen.answer(answers.stepped(screen.snapshot) + answers.branched(before, screen.snapshot))
+
+    screen.do(lambda progress: screen.session.sgd(count, progress=progress), batches=count, then=say)
 
 
 def learning(screen: MainScreen, rest: Arguments) -> None:
@@ -39,7 +46,7 @@ def learning(screen: MainScreen, rest: Arguments) -> None:
 def set_value(screen: MainScreen, rest: Arguments) -> None:
     """`NAME[INDEX] VALUE`: a weight, a state, a rate, or a character of the text."""
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.debugger.session.session import ALIASES
+    from tui_gru.debugger.session.changes import ALIASES
     from tui_gru.tui.examples import example
 
     program, before = screen.session.program, screen.snapshot
@@ -120,7 +127,7 @@ def sample(screen: MainScreen, rest: Arguments) -> None:
             raise reader.error(f"sample takes a primer, a length, a temperature and a sampler, not also {shortened(word)}")
     draw_sample(
         screen,
-        primer=primer or screen.snapshot.corpus.text[:2],
+        primer=primer or screen.snapshot.config.as_string(screen.snapshot.corpus.text[:2]),
         length=10 if length is None else length,
         temperature=1.0 if temperature is None else temperature,
         sampler=sampler,
@@ -136,10 +143,11 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
         for kind in samplers:
             text = session.sample(primer, length, sampler=kind, temperature=temperature, seed=seed, progress=progress)
             if len(text) < len(primer) + length:  # it was stopped
-                break
+                return
+        look_for_findings(screen)
 
-    quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS
-    screen.do(draw, batches=1 if quick else None, then=lambda: _say_sample(screen))
+    quick = (length + 1) * len(primer) * len(samplers) <= FEW_STEPS and session.config.record_bytes <= SMALL_RECORD
+    screen.do(draw, batches=0 if quick else None, then=lambda: _say_sample(screen))
 
 
 def _say_sample(screen: MainScreen) -> None:

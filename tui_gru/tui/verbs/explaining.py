@@ -137,12 +137,13 @@ def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
 def what_if_kept(screen: MainScreen, event: WhatIfPanel.Kept) -> None:
     """Go to where the number was computed, and change it there; in the past this starts a branch."""
     from tui_gru.debugger.program.naming import spoken
+    from tui_gru.engine.numbers import given
 
     what_if, before = event.what_if, screen.snapshot
 
     def say() -> None:
         named = spoken(screen.snapshot.program, what_if.name, what_if.index)
-        screen.answer(f"{named} is {what_if.value + 0:g} from here on{answers.branched(before, screen.snapshot)}")
+        screen.answer(f"{named} is {given(what_if.value)} from here on{answers.branched(before, screen.snapshot)}")
 
     screen.overlays.lift()
     screen.do(lambda _: screen.session.adopt(what_if), batches=screen.session.batches_to(), then=say)
@@ -153,7 +154,7 @@ async def suppose(screen: MainScreen) -> None:
     from tui_gru.debugger.program.names import Kind
     from tui_gru.debugger.program.naming import typed_entry
 
-    ref = _under_cursor(screen)
+    ref = under_cursor(screen)
     if ref is None:
         words = "put the cursor on a number first: <panel.next> goes from panel to panel, the arrows to a number"
         screen.say(with_keys(screen, words), warning=True)
@@ -187,7 +188,7 @@ def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
     return f"set text[{place}] ", quoted(snapshot.corpus.text[place])
 
 
-def _under_cursor(screen: MainScreen) -> Ref | None:
+def under_cursor(screen: MainScreen) -> Ref | None:
     """The number of this moment that the cursor is on."""
     from tui_gru.tui.panels.origin import OriginPanel
     from tui_gru.tui.widgets.cells import CellPanel

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.pages import page_words
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
@@ -42,7 +45,10 @@ def weights(screen: MainScreen, rest: Arguments) -> None:
 
 
 def page(screen: MainScreen, rest: Arguments) -> None:
-    screen.panels.turn_to(screen.panels.page + 1)
+    panels = screen.panels
+    panels.turn_to(panels.page + 1)
+    if panels.pages > 1:
+        screen.say(page_words(panels.on_pages, panels.page))
 
 
 def has_pages(screen: MainScreen) -> bool:
@@ -63,13 +69,52 @@ def focus_panel(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
 def theme(screen: MainScreen, rest: Arguments) -> None:
     from tui_gru.tui.themes import checked_theme
 
-    screen.app.theme = checked_theme(screen.app, rest)
+    screen.app.theme = checked_theme(screen.app, str(rest))
+    screen.say(f"the theme is {rest}")
+
+
+# Explanations
 
 
 def help_(screen: MainScreen, rest: Arguments) -> None:
+    """What has the focus, and all keys and commands; of a word, the sentence for it."""
+    if rest:
+        _explain_word(screen, rest)
+        return
+    from tui_gru.tui.explanations.here import rows_here
     from tui_gru.tui.screens.help import HelpScreen
+    from tui_gru.tui.verbs.explaining import under_cursor
 
-    screen.app.push_screen(HelpScreen(screen.own_keys, screen.session.program))
+    focused = screen.overlay if screen.focused is None else screen.focused
+    here = list(rows_here(screen.snapshot, focused, under_cursor(screen), partial(with_keys, screen)))
+    if focused is None:
+        words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
+        here.append(("more", with_keys(screen, words)))
+    screen.app.push_screen(HelpScreen(screen.own_keys, screen.session.program, here))
+
+
+def _explain_word(screen: MainScreen, words: str) -> None:
+    """Say what a name, a sign or a panel is. Raises `TuiGruError` where there is no sentence for it."""
+    from tui_gru.tui.explanations.here import explain
+
+    found = explain(screen.session.program, words, partial(with_keys, screen))
+    if not found:
+        cure = with_keys(screen, "type a name of the listing, a sign or a panel; <help> explains what has the focus")
+        raise TuiGruError(f"there is no explanation of {str(words)!r}; {cure}")
+    screen.say(found)
+
+
+def legend(screen: MainScreen, rest: Arguments) -> None:
+    """What colours and signs mean, over the blackboard; again, what it covers."""
+    from tui_gru.tui.panels.legend import Legend  # late, as all that the first picture does not need
+
+    if isinstance(screen.overlay, Legend):
+        screen.overlays.lift()
+    else:
+        screen.overlays.cover(Legend())
+
+
+# Leaving
 
 
 async def command(screen: MainScreen, rest: Arguments) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -64,7 +65,7 @@ def go_to(screen: MainScreen, place: str | int, *, along: bool = False) -> None:
     """Go to a place in time, and say which it is; `along` continues the jump before it."""
 
     def say() -> None:
-        if not screen.noticed:  # else it says why the place was not reached
+        if screen.session.outcome.stopped_by is None:  # else it says why the place was not reached
             screen.answer(answers.place(screen.snapshot))
 
     batches = screen.session.batches_to(place) if isinstance(place, int) else None
@@ -124,9 +125,15 @@ def until(screen: MainScreen, rest: Arguments, *, forwards: bool) -> None:
         except TypedError as error:
             raise error.moved(rest.begins) from None
         if not held:
-            screen.note_if_silent(f"{str(rest)!r} did not hold {'on the way' if forwards else 'before'}")
+            screen.note_if_not_stopped(f"{str(rest)!r} did not hold {'on the way' if forwards else 'before'}")
 
-    screen.do(run, batches=None)
+    screen.do(run, batches=None, then=lambda: _say_held(screen, rest))
+
+
+def _say_held(screen: MainScreen, condition: str) -> None:
+    """Say where a condition holds, unless there is something else to say: why the run ended elsewhere."""
+    if not screen.noticed:
+        screen.answer(f"{condition} holds {answers.place(screen.snapshot)}")
 
 
 def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
@@ -136,6 +143,7 @@ def match(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
         screen,
         lambda progress: screen.session.next_match(direction > 0, progress=progress),
         f"{screen.session.last_condition!r} did not hold {way}",
+        then=lambda: _say_held(screen, screen.session.last_condition),
     )
 
 
@@ -143,7 +151,7 @@ def has_condition(screen: MainScreen) -> bool:
     return bool(screen.session.last_condition)
 
 
-def run_on(screen: MainScreen, verb: Any, otherwise: str) -> None:
+def run_on(screen: MainScreen, verb: Callable[[Any], bool], otherwise: str, then: Callable[[], None] | None = None) -> None:
     """Run as often as the count says, while each run stops at something; else say `otherwise`."""
     count, session = screen.pending.take_count(), screen.session
 
@@ -151,9 +159,9 @@ def run_on(screen: MainScreen, verb: Any, otherwise: str) -> None:
         # The session forgets an interrupt once a verb has ended, even one that had come to a stop by itself.
         interrupts = session.interrupts
         if not all(verb(progress) and session.interrupts == interrupts for _ in range(count)):
-            screen.note_if_silent(otherwise)
+            screen.note_if_not_stopped(otherwise)
 
-    screen.do(run, batches=None)
+    screen.do(run, batches=None, then=then)
 
 
 forwards, back = partial(until, forwards=True), partial(until, forwards=False)

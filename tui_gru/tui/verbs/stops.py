@@ -202,7 +202,7 @@ def jump_to(screen: MainScreen, letter: str) -> None:
     before, session = screen.snapshot, screen.session
 
     def say() -> None:
-        if not screen.noticed:
+        if screen.session.outcome.stopped_by is None:
             screen.answer(answers.place(screen.snapshot) + answers.branched(before, screen.snapshot))
 
     screen.do(lambda progress: session.jump(letter, progress=progress), batches=session.batches_to(), then=say)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
-from tui_gru.tui.verbs import analysing, branching, changing, checking, explaining, files, looking, stepping, stops
+from tui_gru.tui.verbs import analysing, branching, changing, checking, explaining, files, looking, matrices, stepping, stops
 from tui_gru.tui.verbs.verb import Typed, Verb
 
 _STEP, _LEARN, _GO, _STOP, _LOOK, _MATTERS, _ELSE = "Step", "Learn", "Go", "Stop", "Look", "What matters", "And"
@@ -517,6 +517,60 @@ VERBS = (
         Typed("arrays"),
     ),
     Verb(
+        "largest",
+        "asterisk",
+        matrices.largest,
+        "to the largest entry of a matrix; again: the next largest",
+        _MATTERS,
+        Typed("largest"),
+        while_running=True,
+    ),
+    Verb(
+        "largest.gradient",
+        "ampersand",
+        partial(matrices.largest_of_all, sheet="gradients"),
+        "to the largest gradient of all weights",
+        _MATTERS,
+        Typed("largest-gradient"),
+        while_running=True,
+    ),
+    Verb(
+        "largest.change",
+        "percent_sign",
+        partial(matrices.largest_of_all, sheet="changes"),
+        "to the weight that the last step changed most",
+        _MATTERS,
+        Typed("largest-change"),
+        while_running=True,
+    ),
+    Verb(
+        "saturated",
+        "tilde",
+        matrices.saturated,
+        "to the next unit of a gate or state that is saturated",
+        _MATTERS,
+        Typed("saturated"),
+        while_running=True,
+    ),
+    Verb(
+        "sort",
+        "comma",
+        matrices.sort,
+        "rows of a heat map by their size, columns, both, neither",
+        _MATTERS,
+        Typed("sort"),
+        while_running=True,
+    ),
+    Verb(
+        "near.zero",
+        "underscore",
+        matrices.near_zero,
+        "a heat map without the entries near 0, and back",
+        _MATTERS,
+        Typed("near-zero"),
+        while_running=True,
+    ),
+    Verb(
         "save",
         "",
         files.save,
@@ -562,7 +616,20 @@ VERBS = (
         "command",
         5,
     ),
-    Verb("help", "question_mark", looking.help_, "all keys and commands", _ELSE, Typed("help ?"), "keys", 0, while_running=True),
+    Verb(
+        "help",
+        "question_mark",
+        looking.help_,
+        "what is in focus, explained in sentences; all keys and commands",
+        _ELSE,
+        Typed("help ?", "help $z", "with a name, a sign or a panel: what that is", completes=("name",)),
+        "keys",
+        0,
+        while_running=True,
+    ),
+    Verb(
+        "legend", "semicolon", looking.legend, "the legend: what colours and signs mean", _ELSE, Typed("legend"), while_running=True
+    ),
     Verb("quit", "q", looking.quit_, "quit", _ELSE, Typed("quit q"), "quit", 4, while_running=True),
 )
 BY_ID = {verb.id: verb for verb in VERBS}
