@@ -39,7 +39,7 @@ _STOPS_NOWHERE = {("==", 0), ("<", 0), ("<", 1), ("<=", 0), ("%", 0)}
 class HitCount:
     """At which hits to stop: `5` and `==5` at the fifth, `>5` after it, `%5` at every fifth; also `>=`, `<`, `<=`.
 
-    Hits are counted in time, from the start of the run and from 1, not as the person comes across them: the fifth hit
+    Hits are counted in time, from the start of the run and from 1, not in the order in which they are met: the fifth hit
     is the same moment whether reached forwards or backwards.
     """
 

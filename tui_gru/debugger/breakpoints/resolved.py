@@ -88,7 +88,7 @@ def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str])
 
 
 def line_named(program: Program, name: str) -> str:
-    """The target of a line that a person names, as in the code or as on screen (`h̃`). Raises `TuiGruError` where there is none."""
+    """The target of the line with a name, as in the code or as on screen (`h̃`). Raises `TuiGruError` if there is none."""
     targets = [row.line.target for row in program.rows if row.line is not None]
     known = program.code_name(name) if isinstance(name, str) else ""
     if known in targets:

@@ -1,4 +1,4 @@
-"""Two branches that are compared: on either of them, the other is the one that this one is compared with."""
+"""The comparison of two branches: on either of them, the other is the branch that it is compared with."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def comparing(run: Run) -> str | None:
-    """The branch that this one is compared with; None if it is compared with none, or that one is gone."""
+    """The branch that this one is compared with; None if there is no comparison, or that branch is gone."""
     current, names = run.state.branch, run.state.branches.names
     others = [name for name in run.state.compared[::-1] if name != current and name in names]
     return others[0] if others else None

@@ -11,10 +11,10 @@ from tui_gru.debugger.storage.store import is_own
 
 
 def opened(path: Path, history_memory: int | None = None) -> Session:
-    """The session in a file. One of the person's own is recorded to it; any other file stays as it is.
+    """The session in a file. A session in one of the user's folders is recorded to its file; any other file is not changed.
 
     Of the latter the first change makes the session `undecided`. Raises `SessionFileError` where it cannot be read, or is one of
-    the person's own that is open elsewhere.
+    the user's own that is open elsewhere.
     """
     if is_own(path):
         return reopened(path, history_memory)

@@ -199,7 +199,7 @@ class Session:
 
     @property
     def left_at(self) -> str:
-        """Where it is and how much there is of it, for a person who comes back."""
+        """Where the session is, how many branches and changes it has: one line for the notice of a session that is reopened."""
         at, branches, changes = self.position, len(self.branches), len(self.state.branches.done)
         return (
             f"{in_words(at.epoch, at.batch, at.t, between=' · ')} on {self.branch}, "
@@ -477,7 +477,7 @@ class Session:
 
     @property
     def comparing(self) -> str | None:
-        """The branch that this one is compared with; None if it is compared with none, or that one is gone."""
+        """The branch that this one is compared with; None if there is no comparison, or that branch is gone."""
         return comparison.comparing(self._run)
 
     @verb

@@ -50,7 +50,7 @@ def pack(arrays: Mapping[str, NDArray[Any]]) -> bytes:
     return b"".join([head, *(array.tobytes() for array in little)])
 
 
-# A long run has thousands of checkpoints with the same head, and the person waits while they are written.
+# A long run has thousands of checkpoints with the same head, and the user waits while they are written.
 @cache
 def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype.newbyteorder("<")

@@ -1,4 +1,4 @@
-"""Reports of errors that nothing in the program expects: written to the state folder, for the person to send in."""
+"""Reports of unexpected errors, written to the state folder so that the user can send them in."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The sessions in a person's own folder: those saved under a name, and those recorded automatically, of which the newest stay."""
+"""The sessions in the user's folders: those saved under a name, and those recorded automatically, of which the newest are kept."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def find(name: str) -> Path:
 
 
 def listed() -> list[Listed]:
-    """All sessions of a person, the newest first."""
+    """All sessions in the user's folders, the newest first."""
     return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
 
 

@@ -93,7 +93,7 @@ def written_in(file: SessionFile) -> int:
 
 
 def own_files(*folders: Path) -> list[Path]:
-    """The files in the person's folders for sessions, or in these of them, as far as they look like sessions."""
+    """The files in the user's session folders, or in the given ones of them, that look like sessions."""
     found: list[Path] = []
     for folder in folders or (sessions_folder(), automatic_folder()):
         with suppress(OSError):  # there is no such folder yet
@@ -102,12 +102,12 @@ def own_files(*folders: Path) -> list[Path]:
 
 
 def _newest(path: Path) -> int:
-    """When the newest of the sessions beside a file was written, if that is in one of the person's own folders."""
+    """When the newest session beside a file was written, if the file is in one of the user's folders; else 0."""
     return max(map(written, own_files()), default=0) if is_own(path) else 0
 
 
 def is_own(path: Path) -> bool:
-    """Whether a file is in one of the person's own folders for sessions."""
+    """Whether a file is in one of the user's session folders."""
     return _real(path).parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
@@ -158,7 +158,7 @@ def _no_name(name: FilePath) -> SessionFileError:
 
 
 def _make_folder(path: Path) -> None:
-    """Make the folder of a file if it is one of the person's own for sessions."""
+    """Make the folder of a file if it is one of the user's session folders."""
     if is_own(path):
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -219,7 +219,7 @@ class RecordedFile:
         return _real(path) == self.path
 
     def write(self, state: State) -> str:
-        """Bring the file up to `state`. Where that fails the recording ends, and what to tell the person is returned."""
+        """Bring the file up to `state`. If that fails the recording ends; returns the message, empty if it succeeded."""
         return self._try(lambda writer: writer.write(self._file, state))
 
     def write_kept(self, state: State) -> str:
