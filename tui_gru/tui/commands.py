@@ -116,7 +116,7 @@ def _set(screen: MainScreen, rest: str) -> None:
         reader.take("=")
     value: str | float
     if name == "text":
-        value = reader.character()
+        value = reader.character(screen.session.program.spellings.tokens)
     else:
         value = reader.number(name)
         reader.end()
@@ -193,7 +193,8 @@ def _units(screen: MainScreen, rest: str) -> None:
 
 def _influence(screen: MainScreen, rest: str) -> None:
     reader = Reader(rest, "influence, or influence t (a space as ' ')")
-    character = reader.character() if reader.left else None
+    tokens = screen.session.program.spellings.tokens
+    character = reader.character(tokens) if reader.left else None
     screen.action_influence(character)
 
 
