@@ -137,7 +137,7 @@ def with_arrays(path, key, change):
 
 def with_entries(path, key, change):
     """Change what is under a key: (number, bytes) of each."""
-    with closing(session_file._connect(path, "rw")) as connection:
+    with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         entries = list(file.arrays(key))
         change(entries)

@@ -120,7 +120,7 @@ def test_before_the_optimizer_and_after_a_forward_pass_alone(model):
     s = tui_gru.debug(model, optimizer, screen=False)
     assert not s.learning
     assert "backward" not in {row.line.phase for row in s.program.rows if row.line is not None}
-    with pytest.raises(TuiGruError, match="your script's"):
+    with pytest.raises(TuiGruError, match="belongs to your script"):
         s.sgd()
     del loss
     optimizer.zero_grad()
@@ -207,7 +207,7 @@ def test_several_grus_are_named(tmp_path):
     loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
     s = tui_gru.debug(pair, optimizer, screen=False, name="a")
     assert s.config.hidden_size == 4
-    assert "Captured besides: b; name= shows one of them." in s.notice
+    assert "Also captured: b; name= selects one." in s.notice
     with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
         tui_gru.debug(pair, optimizer, screen=False)
     forget(pair)

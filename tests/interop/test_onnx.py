@@ -155,7 +155,7 @@ def test_constants_and_graphs_inside_graphs_are_read(saved, random):
         ({"activations": ["Sigmoid", "Affine"]}, "its activations are sigmoid and affine"),
         ({"activations": ["HardSigmoid", "Tanh"], "activation_alpha": [0.3]}, "its hard sigmoid is 0.3 a [+] 0.5"),
         ({"activations": ["Sigmoid"]}, "some have none"),
-        ({"clip": 3.0}, "it clips what goes into its gates"),
+        ({"clip": 3.0}, "it clips the inputs of its gates"),
         ({"direction": "sideways"}, "its direction is sideways"),
         ({"direction": "bidirectional"}, "do not fit 2 directions"),
     ],

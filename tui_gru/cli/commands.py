@@ -54,10 +54,10 @@ Examples:
   tui-gru                                     the tutorial's GRU
   tui-gru --file poem.txt --hidden-size 64    your own text
   tui-gru --cell lstm --layers 2              another model; `tui-gru cells` lists them
-  tui-gru --session poem --file poem.txt      a session with a name, to be gone on with: tui-gru --session poem
+  tui-gru --session poem --file poem.txt      a named session; open it again with --session poem
   tui-gru open model.pt --input x.npy         a trained GRU, or run.gru, a recording of a training run
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
-  tui-gru sample --epochs 700                 train, then write
+  tui-gru sample --epochs 700                 train, then sample
 
 Options of the model can be given before or after a subcommand.""",
 )

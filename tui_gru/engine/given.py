@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -27,7 +27,8 @@ class GivenBatch:
     one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
     output and `flows` has the gradient of each last state (B, ·); both are None if there are none. The results of the original run,
     None or NaN if unknown: `expected` (T, B, ·), the output, which may differ by `tolerance` relative to its largest entry; `loss`;
-    and `recorded`, the gradients that the optimizer used. `said` returns a sentence on how these gradients were computed.
+    and `recorded`, the gradients that the optimizer used, and its `settings`. `said` returns a sentence on how these gradients
+    were computed.
     """
 
     weights: Weights
@@ -39,6 +40,7 @@ class GivenBatch:
     loss: float = math.nan
     tolerance: float | None = None
     recorded: Weights | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
     said: Callable[[], str] = str
 
 

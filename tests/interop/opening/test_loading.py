@@ -228,7 +228,7 @@ REFUSED = {
     "tokens beyond the table": ({"inputs": np.full((6, 2), 9), "embedding": np.zeros((4, 3))}, "go from 9 to 9"),
     "a table of another width": ({"inputs": np.zeros((6, 2), int), "embedding": np.zeros((4, 5))}, "the embedding has the shape"),
     "words": ({"inputs": np.array([["a"]])}, "give real numbers"),
-    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "it is no array"),
+    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "it is not an array"),
     "a missing file": ({"inputs": "nowhere.npy"}, "nowhere.npy: no such file or directory; check the name"),
     "h0 of another shape": ({"h0": np.zeros((4, 9, 4)), "inputs": np.zeros((6, 2, 3))}, r"h0 has the shape \(4, 9, 4\)"),
     "lengths beyond the end": ({"lengths": [7, 2], "inputs": np.zeros((6, 2, 3))}, "lengths are 2 whole numbers from 0 to 6"),
@@ -289,7 +289,7 @@ def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path
     huge = whole.replace(b"(6, 2, 3)", b"(10**9, 3)")
     for data in (b"", whole[:40], whole[:-4], huge, whole.replace(b"(6, 2, 3)", b"(9999999, 3)")[:200], b"PK" + whole):
         path.write_bytes(data)
-        with pytest.raises(TuiGruError, match="it is no array as numpy") as caught:
+        with pytest.raises(TuiGruError, match="it is not an array written by numpy") as caught:
             tui_gru.load(encoder[0], inputs=path)
         assert "\n" not in str(caught.value)
     for _ in range(100):

@@ -8,6 +8,7 @@ import numpy as np
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.given import GivenBatch
+from tui_gru.engine.numbers import scientific
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, output_name, stepwise
 
@@ -40,8 +41,8 @@ class Expected:
             words += f" to {self.tolerance:g} of its largest number, the tolerance of half precision"
         worst = int(np.argmax(self.whole.over_time)) + 1 if self.whole.over_time is not None and len(self.whole.over_time) else 1
         growth = f", growing {self.growth:.2f} times a timestep" if self.growth > 1 else ""
-        one_step, whole = f"{self.one_step.worst:.1e} one step at a time", f"{self.whole.worst:.1e} from end to end"
-        return f"{words}: off by {one_step}, by {whole} (t {worst}{growth})"
+        one_step, whole = scientific(self.one_step.worst), scientific(self.whole.worst)
+        return f"{words}: off by {one_step} one step at a time, by {whole} from end to end (t {worst}{growth})"
 
     @property
     def growth(self) -> float:

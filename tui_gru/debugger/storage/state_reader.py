@@ -20,6 +20,7 @@ from tui_gru.debugger.storage import facts
 from tui_gru.debugger.storage.encoding import unpack
 from tui_gru.debugger.storage.facts import Check
 from tui_gru.debugger.storage.given import KEY, given_of
+from tui_gru.debugger.storage.kept import fields_of
 from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
@@ -37,11 +38,11 @@ from tui_gru.engine.tokens import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.state.tallies import Key, Tally
+    from tui_gru.debugger.state.hit_counts import HitCounts, Key
 
 
-def read_state(file: SessionFile) -> State:
-    """The state that was written last.
+def read_state(file: SessionFile) -> tuple[State, list[str]]:
+    """The state that was written last, and the names of what was kept and cannot be read.
 
     Raises `DamagedSessionError` where something is missing or makes no sense, `DivergedError` where this machine does not
     compute what was recorded.
@@ -68,11 +69,12 @@ class _Reader:
         self._program = program_of(self._config)
         self._segments: dict[int, Segment] = {}
 
-    def state(self) -> State:
+    def state(self) -> tuple[State, list[str]]:
         here = self._fact("here", facts.HERE)
         branches = self._branches(here)
         self._prove(branches.timeline.beginning)
-        return State(
+        kept, unreadable = fields_of(self._fact("kept", facts.KEPT), self._program)
+        state = State(
             self._config,
             self._epochs,
             branches,
@@ -80,9 +82,10 @@ class _Reader:
             stride=self._stride(StepMemory(**here["stride"]), branches, here["tick"]),
             stop_on_nan=here["stop_on_nan"],
             samples=tuple(self._sample(fact) for fact in self._fact("samples", facts.SAMPLES)),
-            kept=self._fact("kept", facts.KEPT),
             hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
+            **kept,
         )
+        return state, unreadable
 
     def _config_of(self, run: dict[str, Any]) -> Config:
         if "recording" in run:
@@ -210,19 +213,19 @@ class _Reader:
         self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
         return [at for at, _ in entries], [arrays for _, arrays in entries]
 
-    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, Tally]:
+    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, HitCounts]:
         """The hit counts of a timeline, as far as it is the one that ends with the segment `counted`."""
         if counted is None:
             return {}
-        from tui_gru.debugger.state.tallies import Tallies, Tally
+        from tui_gru.debugger.state.hit_counts import HitCache, HitCounts
 
-        fact, before, tallies = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), Tallies()
+        fact, before, cache = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
         counts = [arrays["counts"] for arrays in self._entries("counts", ("counts",))[1]]
         fit = all(each.dtype == np.int32 and each.ndim == 1 and len(each) <= before.computed + 1 for each in counts)
         self._require(fit and all(((each >= -1) & (each <= self._program.ticks)).all() for each in counts), "counts")
         known = zip(fact["keys"], counts, fact["doubtful"], strict=True)
-        tallies.put(before, {tuple(key): Tally.of(each, doubtful) for key, each, doubtful in known})
-        return {tuple(key): tallies.of(timeline, tuple(key)) for key in fact["keys"]}
+        cache.put(before, {tuple(key): HitCounts.of(each, doubtful) for key, each, doubtful in known})
+        return {tuple(key): cache.of(timeline, tuple(key)) for key in fact["keys"]}
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary

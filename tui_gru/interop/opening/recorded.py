@@ -71,7 +71,7 @@ def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
 
 
 def _places(recording: Recording) -> tuple[str, ...]:
-    """`step 300`, and how many before it were not kept."""
+    """`step 300`, with the number of steps before it that were not kept."""
     places, before = [], -1
     for step in recording.steps:
         gap = step.number - before - 1
@@ -113,7 +113,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         return self._read[at]
 
     def _ranks(self, number: int) -> tuple[int | None, ...]:
-        """All ranks of a step, or the lowest that is there, where not all are."""
+        """All ranks of a step, or the lowest available one if not all are available."""
         return tuple(range(self._recording.ranks)) if self._recording.is_complete(number) else (None,)
 
     def _load(self, at: int) -> GivenBatch:
@@ -128,7 +128,7 @@ class RecordedBatches(Sequence[GivenBatch]):
     def _calls(self, step: CapturedStep) -> list[GRUCall]:
         calls = [call for call in sequences(step) if call.module == self._module]
         if not calls:
-            raise RecordingError(f"step {step.number:,} has no call of {self._module.name} in it; step on to another one")
+            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step on to another one")
         return calls_of(calls)
 
     def _shapes(self, number: int) -> list[CallShape]:
@@ -164,6 +164,6 @@ class RecordedBatches(Sequence[GivenBatch]):
 
     @cached_property
     def _classes(self) -> int:
-        """How wide the head is that the first step was read by; 0 without one."""
+        """The width of the head in the first step; 0 without a head."""
         number = self._recording.steps[0].number
         return CallShape.of(self._calls(self._recording.load(number, self._ranks(number)[0]))[-1]).classes

@@ -157,9 +157,9 @@ def _rule(snapshot: Snapshot) -> list[str]:
     """The update rule, where it is not plain SGD, with its rate, limit and count of updates."""
     config, program = snapshot.config, snapshot.program
     rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
-    facts = [f"{rule}{program.writer.name('learning_rate')} {snapshot.learning_rate:g}"]
+    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(snapshot.learning_rate)}"]
     if config.clip:
-        facts.append(f"clip {config.clip:g}")
+        facts.append(f"clip {numbers.given(config.clip)}")
     if program.counts_updates:
         count = snapshot.record.before.updates + (snapshot.position.phase == "update")
         facts.append(f"{count:,} update{'' if count == 1 else 's'}")

@@ -11,6 +11,7 @@ from rich.style import Style
 
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.numbers import given
 from tui_gru.tui.characters import fitting, widest, written_char
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
@@ -49,7 +50,7 @@ class Samples(Panel):
     def caption(self) -> None:
         """The border says of the newest sample with what it was drawn, and where in the run."""
         newest = self._samples[-1] if self._samples else None
-        hints = [] if newest is None else [self._place(newest), f"temp {newest.temperature:g}", f"seed {newest.seed}"]
+        hints = [] if newest is None else [self._place(newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
         self.set_titles("samples", fitting([hint for hint in hints if hint], self.outer_size.width - 6) if hints else None)
 
     def on_resize(self) -> None:

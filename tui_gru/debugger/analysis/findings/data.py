@@ -15,7 +15,7 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.numbers import rounded
+from tui_gru.engine.numbers import given, rounded
 from tui_gru.engine.sampling import SAMPLERS, Sample, sample
 from tui_gru.engine.weights import Weights
 from tui_gru.equations import expression as e
@@ -51,7 +51,7 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
             "the sampler does not feed back its characters",
             "A language model predicts from what it has read. This sampler feeds the primer again at every step, so the model "
             "never reads the sampled characters, and its prediction changes with the state only.",
-            f":sample {primer} {length} {drawn.temperature:g} fed-back",
+            f":sample {primer} {length} {given(drawn.temperature)} fed-back",
             tuple(evidence),
             drawn.tick,
         )

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.analysis.expected import Expected, expected_of
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
@@ -22,6 +23,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.threads import ONE_THREAD
 from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array
+from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -125,6 +127,25 @@ class Examined:
             return {
                 state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
             }
+
+    @cached_property
+    def expected(self) -> Expected | None:
+        """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
+        given = self.config.given
+        if given is None:
+            return None
+        number = self.moment.position.number
+        found = expected_of(self.record(number), given.batches[number])
+        return None if found is None or found.agrees else found
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """The variant of the computation that gives the expected output."""
+        given = self.config.given
+        if given is None or self.expected is None:
+            return None
+        port = Port.of(given, self.moment.position.number)
+        return None if port is None else port.fit(self.expected.tolerance)
 
     # Words
 
