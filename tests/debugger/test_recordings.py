@@ -302,3 +302,21 @@ def test_outputs_that_are_all_tiny_are_those_that_were_recorded(tmp_path):
     assert s.expected.one_step.largest < 1e-4
     assert s.expected.one_step.error > s.expected.tolerance
     assert s.expected.agrees
+
+
+def test_a_step_is_reached_by_its_number(run):
+    s = Session.open(run)
+    assert s.seek("step 8 t2").batch == 2
+    assert s.position.t == 1
+    assert s.seek("step 20") == s.seek("e1 b6")
+    for place, words in (
+        ("step 9", "step 9 was not recorded; next to it are 8 and 12"),
+        ("step 99", "step 99 was not recorded; next to it are 20"),
+        ("step x", "a step is a whole number"),
+        ("step 8 t9", "a timestep is at most 5"),
+        ("nowhere", "write it as step 20 t1 or e3 b2 t1"),
+    ):
+        with pytest.raises(TuiGruError, match=words):
+            s.seek(place)
+    with pytest.raises(TuiGruError, match="is not a place in time"):
+        Session().seek("step 3")

@@ -13,6 +13,7 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.characters import in_context, visible_text, widest, written_char
 from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.influence_map import InfluenceMap
 from tui_gru.tui.panels.loss_places import LossPlaces
 from tui_gru.tui.panels.samples import Samples
@@ -75,3 +76,11 @@ async def test_a_token_is_typed_in_conditions_and_edits() -> None:
         await press(pilot, typed('until target[0] == "internationalization"'))
         assert app.main is not None
         assert app.main.session.value("target")[0] == "internationalization"
+        await press(pilot, typed("set text[9] the"))
+        assert app.main.session.snapshot().corpus.text[9] == "the"
+        await press(pilot, typed("set text[9] 'word'"))
+        assert app.main.session.snapshot().corpus.text[9] == "word"
+        await press(pilot, typed("set text[9] cow"))
+        assert "cow" in app.screen.query_one(BottomLine).message
+        await press(pilot, typed("influence cat"))
+        assert "gives “cat”" in text_of(pilot, InfluenceMap)

@@ -2,9 +2,11 @@
 
 import shutil
 
+import numpy as np
 import pytest
 
 from tests.interop.recording.runs import IN, H
+from tui_gru import Session, TuiGruError
 from tui_gru.interop.errors import RecordingError
 from tui_gru.interop.recomputing import compare_gradients
 from tui_gru.interop.recording import open_recording
@@ -36,6 +38,30 @@ def test_ranks_are_combined(folder):
         compared = compare_gradients(together)
         assert compared.cause == "equal"
         assert compared.error <= 5e-7
+
+
+def test_a_session_has_the_rows_of_both_and_the_mean_of_their_gradients(folder, tmp_path):
+    s = Session.open(folder)
+    rows = open_recording(folder).load(0).calls[0].rows
+    assert (s.steps, s.config.batch_size) == ((0, 1, 2), 2 * rows)
+    assert "missing" not in s.notice
+    for _ in s.steps:
+        s.step("batch")
+        assert s.expected.agrees
+        assert "p.grad is the derived gradient" in s.said
+        assert "The rows are those of 2 ranks" in s.said
+        for name in s.parameter_names:
+            ours, theirs = s.gradient(name), s.recorded_gradient(name)
+            assert np.abs(ours - theirs).max() <= 5e-7 * max(1, np.abs(theirs).max()), name
+    s.save(tmp_path / "s.tui-gru")
+    assert Session.open(tmp_path / "s.tui-gru").position == s.position
+    for path in folder.glob("*rank1*"):
+        path.unlink()
+    one = Session.open(folder)
+    assert one.config.batch_size == rows
+    assert "of 2 ranks these are missing: 1" in one.notice
+    with pytest.raises(TuiGruError, match=r"step 0 of its recording .* has changed"):
+        Session.open(tmp_path / "s.tui-gru")
 
 
 def test_a_rank_that_is_missing(folder):

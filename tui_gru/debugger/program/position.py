@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tui_gru.debugger.program.line_table import Line, Program
@@ -41,7 +43,8 @@ def position_of(program: Program, tick: int) -> Position:
 def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
     """The tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `here`), a position, or a tick.
 
-    Without a timestep it is the start of the batch or epoch. Raises `TuiGruError` for a place that does not exist in the program.
+    In a recording, `step 300 t1` is a place as well. Without a timestep it is the start of the batch or epoch. Raises `TuiGruError`
+    for a place that does not exist in the program.
     """
     if isinstance(place, str):
         epoch, batch, t = _parts(place, program)
@@ -74,8 +77,14 @@ def as_typed(position: Position) -> str:
 
 
 def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
-    """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 0-based; None for omitted parts."""
-    reader = Reader(text, "e3 b2 t1 (epoch, batch, timestep, counted from 1)")
+    """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, in a recording of `step 300 t1`, 0-based; None if omitted."""
+    steps = () if program.config.given is None else program.config.given.steps
+    reader = Reader(text, f"{f'step {steps[-1]} t1 or ' if steps else ''}e3 b2 t1 (epoch, batch, timestep, counted from 1)")
+    if steps and reader.take("step"):
+        number = reader.whole("a step", least=0)
+        timestep = reader.timestep(program.seq_length)
+        reader.end()
+        return 0, _batch_of_step(number, steps), timestep
     limits = {"e": ("an epoch", LARGEST), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
     parts: list[int | None] = []
     for letter, (what, most) in limits.items():
@@ -84,3 +93,12 @@ def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | N
         raise reader.error(f"{arguments.shown(text)} is not a place in time")
     epoch, batch, t = parts
     return epoch, batch, t
+
+
+def _batch_of_step(number: int, steps: Sequence[int]) -> int:
+    """The batch that is the step `number` of a recording. Raises `TuiGruError` for one that was not recorded."""
+    at = bisect_left(steps, number)
+    if at < len(steps) and steps[at] == number:
+        return at
+    near = " and ".join(f"{step:,}" for step in steps[max(at - 1, 0) : at + 1])
+    raise TuiGruError(f"step {number:,} was not recorded; next to it are {near}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
+from collections.abc import Collection
 
 from tui_gru.engine.errors import TuiGruError
 
@@ -15,7 +16,7 @@ _WHOLE = re.compile(r"[+\-−]?[0-9]+")
 _NUMBER = re.compile(r"[+\-−]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+\-−]?[0-9]+)?|[+\-−]?(?:inf|nan)")
 _NAME = re.compile(r"[^\s\[\]=,]+")
 _WORD = re.compile(r"\S+")
-_QUOTED_CHARACTER = re.compile(r"""(?P<quote>['"])(?:\\.{1,9}|.)(?P=quote)""")
+_QUOTED = re.compile(r"""(?P<quote>['"])(?:\\.{1,9}|.)+(?P=quote)""")
 _SHOWN = 20  # characters of the input shown in a message
 
 
@@ -111,21 +112,23 @@ class Reader:
             raise self.error(f"{self._shown} is not understood here")
         return self.whole("a timestep", least=1, most=seq_length) - 1
 
-    def character(self) -> str:
-        """Read a character, plain or in quotes; a space needs quotes: `' '`, `'\\n'`."""
+    def character(self, tokens: Collection[str] = ()) -> str:
+        """Read a character or one of `tokens`, plain or in quotes; a space needs quotes: `' '`, `'\\n'`."""
         text, self._at = self.left, len(self._text)
-        if len(text) == 1:
+        if len(text) == 1 or text in tokens:
             return text
-        if _QUOTED_CHARACTER.fullmatch(text):
+        if _QUOTED.fullmatch(text):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # Python warns about escapes such as `\q`
                 try:
                     value = ast.literal_eval(text)
                 except (ValueError, SyntaxError):  # an invalid escape
                     value = ""
-            if len(value) == 1:
+            if len(value) == 1 or value in tokens:
                 return str(value)
         self._at -= len(text)
+        if tokens:
+            raise self.error(f"a token is typed as it is, or in quotes, and {self._shown} is not in the vocabulary")
         raise self.error(f"a character is typed as a, or as ' ' in quotes, not {self._shown}")
 
     def end(self) -> None:

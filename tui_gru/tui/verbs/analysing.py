@@ -143,7 +143,7 @@ def influence(screen: MainScreen, rest: Arguments) -> None:
     from tui_gru.debugger.program.typed import Reader
 
     reader = Reader(rest, "influence, or influence t (a space as ' ')")
-    character = reader.character() if reader.left else None
+    character = reader.character(screen.session.program.spellings.tokens) if reader.left else None
     show_influence(screen, screen.view.row or 0, screen.snapshot.position.t, character)
 
 

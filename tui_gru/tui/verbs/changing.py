@@ -56,7 +56,7 @@ def set_value(screen: MainScreen, rest: Arguments) -> None:
         reader.take("=")
     value: str | float
     if typed == "text":
-        value = reader.character()
+        value = reader.character(screen.session.program.spellings.tokens)
     else:
         value = reader.number(typed)
         reader.end()
