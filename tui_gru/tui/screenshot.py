@@ -16,6 +16,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 
 NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"space", "plus", "minus"}
@@ -33,7 +34,7 @@ def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], o
 
 
 async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         for key in keys:
             await pilot.press(key)
             await until_idle(pilot)
