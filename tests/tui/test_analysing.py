@@ -21,6 +21,7 @@ from tui_gru.tui.panels.influence_map import InfluenceMap
 from tui_gru.tui.panels.loss_places import LossPlaces
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.units_map import UnitsMap
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import single_keys, until_idle
 
 TEXT = (
@@ -47,7 +48,7 @@ def opened(options: dict[str, Any]) -> Any:
 
 async def test_the_tutorials_story_is_told() -> None:
     app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, f"l 300e {typed('sample Ma 10 0.0')} !")
         panel = app.screen.overlay
         assert isinstance(panel, FindingsList)
@@ -59,7 +60,7 @@ async def test_the_tutorials_story_is_told() -> None:
 
 async def test_enter_goes_to_a_finding_and_asks_where_its_numbers_come_from() -> None:
     app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 3n !")
         (finding,) = app.screen.overlay.findings
         await press(pilot, "enter")
@@ -72,7 +73,7 @@ async def test_enter_goes_to_a_finding_and_asks_where_its_numbers_come_from() ->
 
 async def test_a_healthy_run_has_none_and_says_so() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "!")
         assert "No batch has been finished yet" in app.screen.overlay.plain_text()
         await press(pilot, "escape l 2e !")
@@ -83,7 +84,7 @@ async def test_a_healthy_run_has_none_and_says_so() -> None:
 
 async def test_a_branch_has_findings_of_its_own() -> None:
     app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, f"l 3n ! escape {typed('go e1 b2 t1')} {typed('set learning_rate 0.5')}")
         assert "finding" not in header(app)
         await press(pilot, "u")
@@ -92,7 +93,7 @@ async def test_a_branch_has_findings_of_its_own() -> None:
 
 async def test_findings_are_looked_for_after_a_long_run() -> None:
     app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 80e")
         assert "finding" not in header(app)
         await press(pilot, "90e")
@@ -110,7 +111,7 @@ def header(app: Any) -> str:
 
 async def test_units_over_the_text_are_sorted_by_what_they_go_with() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 1e h")
         panel = app.screen.overlay
         assert isinstance(panel, UnitsMap)
@@ -127,7 +128,7 @@ async def test_units_over_the_text_are_sorted_by_what_they_go_with() -> None:
 
 async def test_the_keys_of_the_units() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 1e h tab tab")
         panel = app.screen.overlay
         assert panel.plain_text().splitlines()[3].startswith("unit 1 ")  # they are sorted by number
@@ -146,7 +147,7 @@ async def test_the_keys_of_the_units() -> None:
 
 async def test_curves_that_are_kept() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "h space down down space down")
         panel = app.screen.overlay
         assert len(panel.picked) == 2
@@ -158,7 +159,7 @@ async def test_curves_that_are_kept() -> None:
 
 async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 1e h right right right right right enter")
         session, corpus = app.screen.session, app.screen.snapshot.corpus
         batch, t, row = corpus.cell_of(5)
@@ -169,7 +170,7 @@ async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
 
 async def test_units_of_a_row_are_live() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, f"s s {typed('units z row 2')}")
         panel = app.screen.overlay
         assert panel.activity.row == 1
@@ -195,7 +196,7 @@ async def test_units_of_a_row_are_live() -> None:
 )
 async def test_commands_that_are_refused(command: str, said: str) -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, f"s {typed(command)}")
         assert said in app.screen.query_one(BottomLine).message
         assert app.screen.overlay is None
@@ -206,7 +207,7 @@ async def test_commands_that_are_refused(command: str, said: str) -> None:
 
 async def test_influence_of_every_prediction_of_the_batch() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 3n 5s r y")
         panel = app.screen.overlay
         assert isinstance(panel, InfluenceMap)
@@ -224,7 +225,7 @@ async def test_influence_of_every_prediction_of_the_batch() -> None:
 
 async def test_influence_on_another_character_than_the_likeliest() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, f"5s {typed('influence w')}")
         panel = app.screen.overlay
         assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
@@ -238,7 +239,7 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
 
 async def test_where_the_loss_is_made() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 1e d")
         panel = app.screen.overlay
         assert isinstance(panel, LossPlaces)
@@ -259,7 +260,7 @@ async def test_where_the_loss_is_made() -> None:
 
 async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "l 1n s W")
         panel = app.screen.overlay
         assert isinstance(panel, ArrayList)
@@ -276,7 +277,7 @@ async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> Non
 
 async def test_the_next_saturated_unit() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         for unit in (3, 7):
             app.screen.session.edit("bz", (unit,), 9.0)
         await press(pilot, "s W")
@@ -293,7 +294,7 @@ async def test_the_next_saturated_unit() -> None:
 @pytest.mark.parametrize("rate", [0.1, 3e37], ids=["well", "not finite"])
 async def test_every_panel_of_any_model(model: dict[str, Any], rate: float) -> None:
     app = opened({**model, "learning_rate": rate})
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with headless(app, (80, 24)) as pilot:
         for keys in ("! down", "l 3n s ! down", "h down right tab tab > r", "y right tab", "d tab tab down", "W down"):
             await press(pilot, keys)
             overlay, message = app.screen.overlay, app.screen.query_one(BottomLine).message

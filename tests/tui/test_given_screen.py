@@ -17,6 +17,7 @@ from tui_gru.tui.app import make_app
 from tui_gru.tui.commands import execute
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_checked, until_idle
 
@@ -39,7 +40,7 @@ def opened(tmp_path: Path) -> Callable[..., Session]:
 @asynccontextmanager
 async def driving(session: Session, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
     app = make_app(session)
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         assert isinstance(app.screen, MainScreen)
         yield Driver(pilot, app.screen)
 

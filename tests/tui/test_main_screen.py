@@ -250,7 +250,7 @@ async def test_own_keys(tmp_path: Any) -> None:
     file = tmp_path / "keys.toml"
     file.write_text('[keys]\n"step.timestep" = "j,down"\n')
     app = make_app(Config.of(), keys=file)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with headless(app, (80, 24)) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)
         await pilot.press("s")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import unicodedata
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,6 +14,9 @@ from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.pilot import Pilot
 
 Result = TypeVar("Result")
+
+TURNS = 20
+RESIZE = 1 / 60  # seconds; Textual hands a new size on by a timer of half of that, which comes first however slow the machine is
 
 
 class PromptPilot(Pilot[Result]):
@@ -30,9 +34,31 @@ class PromptPilot(Pilot[Result]):
 
     async def pause(self, delay: float | None = None) -> None:
         """Wait `delay` seconds, or until no widget has a message left and all is drawn."""
-        await super().pause(delay or 0)
-        while delay is None and any(node.message_queue_size for node in (self.app, *self.app.screen.walk_children(with_self=True))):
+        if delay is not None:
+            await super().pause(delay)
+            return
+        await self._turns()
+        await super().pause(0)
+        while self._waiting():
+            await self._turns()
             await super().pause(0)
+
+    async def resize_terminal(self, width: int, height: int) -> None:
+        """Give the terminal another size, and wait until the screen has it."""
+        await super().resize_terminal(width, height)
+        await asyncio.sleep(RESIZE)
+        await self.pause()
+
+    async def _turns(self) -> None:
+        """Give the widgets a few turns to deal with their messages before it is drawn: drawing costs more."""
+        for _ in range(TURNS):
+            if not self._waiting():
+                break
+            await asyncio.sleep(0)
+
+    def _waiting(self) -> bool:
+        """Whether a widget has messages left."""
+        return any(node.message_queue_size for node in (self.app, *self.app.screen.walk_children(with_self=True)))
 
 
 def key_event(key: str) -> Key:
