@@ -54,7 +54,7 @@ def test_a_name_begins_a_session_and_goes_on_with_it(opened):
     _, _, again = opened("--session", "poem")
     assert again.position == session.position
     assert again.recording == session_path("poem")
-    assert again._timeline.memory.budget.limit == 2**20
+    assert again.state.timeline.memory.budget.limit == 2**20
     assert again.notice == "reopened where it was left: epoch 2 · batch 1 · t 3 on main, 1 branch, 1 change"
 
 
@@ -62,7 +62,7 @@ def test_a_path_is_taken_as_it_is(opened, tmp_path):
     path = tmp_path / "deep" / "poem.tui-gru"
     code, said, _ = opened("--session", str(path))
     assert code == 2
-    assert_one_line(said, "--session: there is no folder", "make it first")
+    assert_one_line(said, "--session: there is no folder", "create it first")
     path.parent.mkdir()
     assert opened("--session", str(path))[2].recording == path
 
@@ -99,7 +99,7 @@ def test_what_is_said_of_the_model_must_be_what_it_is(opened, saved, tmp_path):
             "--hidden-size is 5, not 64",
             "--learn is off, not on",
             "--file is 'MathMath",
-            "leave it out, or name another session",
+            "remove the option, or name another session",
         )
         assert "seed" not in said
     assert opened("--session", "math", "--hidden-size", "5", "--text", "MathMathMathMathMath", "--no-learn")[0] == 0
@@ -109,7 +109,7 @@ def test_what_is_said_of_the_model_must_be_what_it_is(opened, saved, tmp_path):
     ("size", "bytes_"), [("64", 64 * 2**20), ("1g", 2**30), ("512K", 2**19), ("1.5MiB", 3 * 2**19), ("0", 0), ("2MB", 2**21)]
 )
 def test_sizes_of_memory(opened, saved, size, bytes_):
-    assert opened("--no-record", "--history-memory", size)[2]._timeline.memory.budget.limit == bytes_
+    assert opened("--no-record", "--history-memory", size)[2].state.timeline.memory.budget.limit == bytes_
 
 
 @pytest.mark.parametrize("size", ["", "big", "-1", "64X", "1e9", "1,5G", "٣"])
@@ -155,7 +155,10 @@ def test_a_copy_can_be_asked_for(opened, saved):
     saved()
     with closing(Session.open(session_path("math"), record=True)):
         assert opened("--session", "math", "--copy")[2].recording == session_path("math-2")
-    for arguments, words in ((("--copy",), "name it with --session"), (("--copy", "--session", "none"), "no session none to copy")):
+    for arguments, words in (
+        (("--copy",), "name the session with --session"),
+        (("--copy", "--session", "none"), "no session none to copy"),
+    ):
         code, said, _ = opened(*arguments)
         assert code == 2
         assert_one_line(said, words)
@@ -226,7 +229,7 @@ def test_a_state_folder_that_cannot_be_made_is_said_on_the_screen(opened, own_st
 
 
 def test_the_list(opened, saved):
-    assert opened("sessions")[1].startswith(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` begins one")
+    assert opened("sessions")[1].startswith(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` creates one")
     session = saved("a-long-name")
     session.edit("Wz", (0, 0), 1.0)
     session.step("timestep", -1)

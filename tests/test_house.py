@@ -56,7 +56,7 @@ def test_other_peoples_files_are_read_without_a_framework_and_without_the_engine
     loaded = loaded_by("\n".join(without))
     assert "numpy" in loaded
     assert not loaded & {"torch", "keras", "onnx", "h5py", "textual", "rich", "click"}
-    assert floor_of(loaded, "engine") == {"tui_gru.engine", "tui_gru.engine.errors"}
+    assert floor_of(loaded, "engine") == {"tui_gru.engine", "tui_gru.engine.errors", "tui_gru.engine.numbers"}
     assert not floor_of(loaded, "debugger") | floor_of(loaded, "tui") | floor_of(loaded, "cli")
 
 
@@ -106,11 +106,11 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.counting breakpoints.hit_counts "
-        "breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search breakpoints.triggers "
-        "breakpoints.watching derivation.by_hand derivation.earlier_batches derivation.explainer derivation.latex "
-        "derivation.origin derivation.written expressions.conditions expressions.parser search.value_search session.opening "
-        "snapshots.differences snapshots.line_latex state.tallies storage.state_reader storage.trace timeline.anchor "
+        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.batch_columns breakpoints.counting "
+        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter breakpoints.stop_search "
+        "breakpoints.resolved breakpoints.watching derivation.manual_edits derivation.carried_gradient derivation.explainer "
+        "derivation.latex derivation.origin derivation.written expressions.conditions expressions.parser session.opening "
+        "snapshots.differences snapshots.line_latex state.hit_counts storage.state_reader storage.trace timeline.anchor "
         "timeline.edits"
     ),
     "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",

@@ -55,7 +55,7 @@ def main() -> None:
     tutorial.learning = False
     tutorial.step("batch", 1000)
     root = tutorial.explain("Wz", (3, 0))
-    assert root.expansion.tick is not None
+    assert root.derivation.tick is not None
     print(f"an SGD step 1,000 batches back {milliseconds(opened(tutorial, 'Wz', (3, 0))):8.2f} ms")
     begun = time.perf_counter()
     fresh = tutorial.explain("Wz", (3, 0))

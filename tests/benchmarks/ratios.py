@@ -33,9 +33,9 @@ def medians(sizes: Sizes, cell: str) -> dict[str, float]:
 
 
 def _calls(run: Run) -> int:
-    """Batches that take about 30 ms together, so that the clock's own time does not count; the first warm up."""
+    """Batches that take about 30 ms together, so that the clock's own time does not count; the first ones warm up."""
     _time(run, 3)
-    return max(1, int(0.03 / _time(run, 3)))
+    return max(1, int(0.03 / _time(run, max(3, int(0.03 / _time(run, 3))))))
 
 
 def _time(run: Run, batches: int) -> float:

@@ -32,16 +32,16 @@ def numbers_here(session, chance, most=None):
 
 def size(node):
     """What is added up on the way to a value: of a number that was rounded itself, the number; else all of what it is made of."""
-    if node.exact or not node.terms or not node.expansion.adds:
+    if node.exact or not node.terms or not node.derivation.adds:
         return abs(node.value)
-    own = abs(node.value) if node.expansion.kind in FUNCTIONS else 0.0
+    own = abs(node.value) if node.derivation.kind in FUNCTIONS else 0.0
     return own + math.fsum(map(size, node.terms))
 
 
 def allowed(node, dtype):
     """What rounding may leave where a value was computed in this dtype: some units in the last place of what was added up."""
     eps = float(np.finfo(dtype).eps)
-    kind, sizes = node.expansion.kind, [size(term) for term in node.terms]
+    kind, sizes = node.derivation.kind, [size(term) for term in node.terms]
     if kind in FUNCTIONS:
         return 16 * eps * max(1.0, *sizes)
     if kind == "sqrt":
@@ -49,7 +49,7 @@ def allowed(node, dtype):
     if kind in ("product", "quotient", "power", "min", "max"):
         cancelled = sum(size(term) / abs(term.value) for term in node.terms if term.value)
         return 16 * eps * cancelled * abs(node.value) + 1e-36
-    return 16 * eps * (math.fsum(sizes) * abs(node.expansion.scale) + 1e-30)
+    return 16 * eps * (math.fsum(sizes) * abs(node.derivation.scale) + 1e-30)
 
 
 def assert_adds_up(root, depth, dtype):
@@ -58,5 +58,5 @@ def assert_adds_up(root, depth, dtype):
     for node in root.walk(depth):
         if node.terms:
             checked += 1
-            assert abs(node.rounding) <= allowed(node, dtype), (root.label, node, node.expansion)
+            assert abs(node.rounding) <= allowed(node, dtype), (root.label, node, node.derivation)
     return checked

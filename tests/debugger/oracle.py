@@ -1,4 +1,4 @@
-"""What a session should show, from a plain run with the engine that stores everything: no history, no rulers, no cache."""
+"""What a session should show, from a plain run with the engine that stores everything: no history, no step index, no cache."""
 
 from dataclasses import replace
 from functools import cached_property

@@ -94,7 +94,7 @@ METHODS = {
     "value": (), "parameter": (), "gradient": (), "sample": ("sampler", "temperature", "seed"), "edit": (), "undo": (), "redo": (),
     "switch": (), "step": (), "seek": (), "sgd": (), "run_to": (), "run_until": (), "run_back_until": (), "what_if": ("t",),
     "explain": ("t",), "break_at": ("condition", "hits", "log"), "watch": ("stops",), "delete_stop": (), "mark": (), "jump": (),
-    "delete_mark": (), "rename_branch": (), "delete_branch": (), "compare": (), "keep": (), "kept": (), "holds": (),
+    "delete_mark": (), "rename_branch": (), "delete_branch": (), "compare": (), "apart": (), "keep": (), "kept": (), "holds": (),
 }  # fmt: skip
 ATTRIBUTES = ("learning", "learning_rate", "stop_on_nan")
 

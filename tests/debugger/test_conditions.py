@@ -165,7 +165,7 @@ def test_accepted(source: str, expected: bool) -> None:
         ("loss < 2 and  z", 15, "z has 6 values; use any(...) or all(...)"),
         ("not z", 5, "z has 6 values"),
         ("char == 'M'", 1, "char == 'M' has 2 values; use any(...) or all(...)"),
-        ("0 < z < 1", 1, "has 6 values; write the two comparisons apart"),
+        ("0 < z < 1", 1, "has 6 values; write the two comparisons separately"),
         ("z[:0] > 1", 1, "has 0 values"),
         # names and functions
         ("lss < 1", 1, "unknown name lss; did you mean loss"),
@@ -335,7 +335,7 @@ def test_equal_conditions_are_equal() -> None:
 
 def test_size_is_bounded() -> None:
     assert holds("loss < 2 or " + " " * (MAX_LENGTH - 13) + "t")
-    with pytest.raises(ConditionError, match=f"column {MAX_LENGTH + 1}: over {MAX_LENGTH} characters"):
+    with pytest.raises(ConditionError, match=f"column {MAX_LENGTH + 1}: more than {MAX_LENGTH} characters"):
         holds("loss < 2 or " + " " * (MAX_LENGTH - 12) + "t")
 
 

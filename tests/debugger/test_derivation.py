@@ -7,9 +7,10 @@ import pytest
 
 from tui_gru import Session
 from tui_gru.debugger.derivation.latex import as_latex
-from tui_gru.debugger.derivation.origin import Expansion, Node, given
-from tui_gru.debugger.derivation.written import MOST, Form, as_text, first_opened, laid_out, short
+from tui_gru.debugger.derivation.origin import Derivation, Node, given
+from tui_gru.debugger.derivation.written import MOST, Form, as_text, first_opened, laid_out
 from tui_gru.debugger.program.naming import joined
+from tui_gru.engine.numbers import short
 from tui_gru.equations.writing import latex_text
 
 TEXT = "abcdefghijklmnopqrstuvwxyz the quick brown fox"
@@ -21,7 +22,7 @@ def leaf(value, label="x"):
 
 def total(*values, kind="sum"):
     terms = tuple(map(leaf, values))
-    return Node("s", Expansion(kind, terms).combined, lambda: Expansion(kind, terms), exact=True)
+    return Node("s", Derivation(kind, terms).combined, lambda: Derivation(kind, terms), exact=True)
 
 
 def decimal(written):
@@ -70,7 +71,7 @@ NAN, INF = float("nan"), float("inf")
     ],
 )
 def test_rounding_of_what_is_not_a_number_is_none_where_the_terms_make_it(value, terms, rounding):
-    root = Node("s", value, lambda: Expansion("sum", tuple(map(leaf, terms))), exact=True)
+    root = Node("s", value, lambda: Derivation("sum", tuple(map(leaf, terms))), exact=True)
     assert root.rounding == pytest.approx(rounding, abs=0, nan_ok=True)
     labels = [row.label for row in laid_out(root, frozenset())]
     assert labels == ["s", "x", "x"] + ["rounding"] * (rounding == 0.25)
@@ -78,7 +79,7 @@ def test_rounding_of_what_is_not_a_number_is_none_where_the_terms_make_it(value,
 
 def test_rounding_is_said_where_the_sum_was_rounded():
     terms = (leaf(1.0), leaf(1e-7))
-    root = Node("s", 1.0, lambda: Expansion("sum", terms), exact=True)
+    root = Node("s", 1.0, lambda: Derivation("sum", terms), exact=True)
     assert [(row.label, row.written) for row in laid_out(root, frozenset())[1:]] == [
         ("x", "+1.0000000"), ("x", "+0.0000001"), ("rounding", "−0.0000001")
     ]  # fmt: skip
@@ -120,7 +121,7 @@ def test_opening_a_number_of_another_batch_is_left_to_the_person():
     rows = laid_out(session.explain("Wz", (0, 0)), frozenset())
     assert rows[1].made == "from the update of epoch 1, batch 1"
     assert rows[1].node is not None
-    assert "terms" not in vars(rows[1].node.expansion)  # not looked for yet
+    assert "terms" not in vars(rows[1].node.derivation)  # not looked for yet
 
 
 def test_as_text():

@@ -28,7 +28,7 @@ def trained(**options):
 
 
 def checkpoints(session):
-    return [batch for batch, _ in timeline_of(session).last.history.after(0)]
+    return [batch for batch, _ in timeline_of(session).last.checkpoints.after(0)]
 
 
 def spacing(session):
@@ -74,7 +74,8 @@ def test_a_fault_in_a_replay_is_named_at_the_next_checkpoint(fault, number, mode
     fault(session, number, matrix)
     forget(session)
     after = next(batch for batch in checkpoints(session) if batch > number)
-    with pytest.raises(DivergedError, match=f"replay of {place(after)}begins with 1 of .* does not compute the same way twice"):
+    why = "gives different results for the same computation"
+    with pytest.raises(DivergedError, match=f"replay of {place(after)}begins with 1 of .* {why}"):
         session.run_back_until("any(h > 9)")
     assert session.position == here
     forget(session)
@@ -107,7 +108,7 @@ def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tm
     if machine:
         monkeypatch.setattr(state_writer, "this_machine", lambda: machine)
     session.save(path)
-    with closing(session_file._connect(path, "rw")) as connection:
+    with closing(session_file.connect(path, "rw")) as connection:
         file = session_file.SessionFile(path, connection)
         number, data = list(file.arrays("checkpoints/1"))[which]
         row = unpack(data)["row"].copy()
@@ -115,7 +116,7 @@ def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tm
         file.put_arrays("checkpoints/1", [(number, pack({"row": row}))])
     again = Session.open(path)
     here = again.position
-    why = f"{machine}, and this machine, {this_machine()}" if machine else f"{this_machine()}, as this one is"
+    why = f"{machine}, and this machine, {this_machine()}" if machine else f"{this_machine()}, like this machine"
     with pytest.raises(DivergedError) as error:
         again.seek((number + 2) * again.program.ticks)
     assert f"the replay of {place(number)}begins with 1 of" in str(error.value)

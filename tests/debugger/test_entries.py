@@ -10,7 +10,7 @@ from tests.debugger import models
 from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import learning
 from tests.debugger.models import TEXT
-from tui_gru.debugger.derivation.entries import made_of
+from tui_gru.debugger.derivation.entries import terms_of
 from tui_gru.debugger.derivation.evaluation import Numbers
 
 FUNCTIONS = {
@@ -56,7 +56,7 @@ def test_the_terms_of_every_entry_make_what_its_formula_does(model, dtype):
             numbers = Numbers(moment, t)
             every = list(np.ndindex(*numbers.shape(line.formula)))
             for index in chance.sample(every, min(3, len(every))):
-                made = made_of(line.formula, index, numbers)
+                made = terms_of(line.formula, index, numbers)
                 seen.add(made.kind)
                 expected = float(numbers.value(line.formula, index))
                 assert combined(made, index, numbers) == pytest.approx(expected, rel=1e-4, abs=1e-6), (line.text, index)
@@ -68,11 +68,11 @@ def test_of_a_long_sum_only_the_terms_that_are_asked_for_are_made():
     session = learning(text=TEXT, hidden_size=200)
     session.step("batch")
     numbers = Numbers(timeline_of(session).moment(session.position.tick), 0)
-    made = made_of(session.program.lines["dz"].formula, (0, 0), numbers)
+    made = terms_of(session.program.lines["dz"].formula, (0, 0), numbers)
     assert (made.kind, made.size, made.over) == ("product", 2, "")
-    made = made_of(session.program.lines["dh"].formula.terms[0], (0, 0), numbers)
+    made = terms_of(session.program.lines["dh"].formula.terms[0], (0, 0), numbers)
     assert made.size == session.config.vocab_size
-    made = made_of(session.program.lines["z"].formula.argument.terms[1], (1, 2), numbers)
+    made = terms_of(session.program.lines["z"].formula.argument.terms[1], (1, 2), numbers)
     first, last = made.term(0), made.term(made.size - 1)
     assert made.size == 200
     assert [part.at for part in (*first, *last)] == [(1, 0), (0, 2), (1, 199), (199, 2)]

@@ -11,7 +11,7 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here
 from tests.debugger.models import TEXT
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 
@@ -53,7 +53,7 @@ def test_the_gradient_norm_is_computed_where_the_backward_pass_ends(carry):
     complete = program.ticks + program.backward_end
     for tick in range(complete, 2 * program.ticks + 1):
         session.seek(tick)
-        assert session.explain("grad_norm").expansion.tick == complete
+        assert session.explain("grad_norm").derivation.tick == complete
 
 
 def test_what_was_recorded_is_exact_and_what_is_worked_out_is_not():
@@ -83,15 +83,15 @@ def test_every_line_says_its_own_text():
     session.step("batch", 2)
     for name, line in session.program.lines.items():
         index = (0,) * np.ndim(session.value(name))
-        assert session.origin(Number(name, index, None, session.position.tick)).expansion.formula == line.text
+        assert session.origin(ValueRef(name, index, None, session.position.tick)).derivation.formula == line.text
 
 
 def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     session = learning()
     session.step("batch")
-    weight = session.origin(Number("Wz", (3, 0), None, session.position.tick))
+    weight = session.origin(ValueRef("Wz", (3, 0), None, session.position.tick))
     old, step = weight.terms
-    assert (old.expansion.note, step.sign) == ("an initial weight, drawn with seed 1", -1)
+    assert (old.derivation.note, step.sign) == ("an initial weight, drawn with seed 1", -1)
     rate, gradient = step.terms
     assert rate.value == 0.3
     assert [share.label for share in gradient.terms] == ["t 3", "t 2", "t 1"]
@@ -100,8 +100,8 @@ def test_a_step_of_a_weight_is_followed_down_to_the_letter_that_caused_it():
     daz = share.terms[0]
     dz = daz.terms[0]
     assert (daz.number.name, dz.number.name) == ("daz", "dz")
-    letter = session.origin(Number("x", (0, 3), 0, session.position.tick))
-    assert letter.expansion.note == "“M” is read here: character 1 of the text"
+    letter = session.origin(ValueRef("x", (0, 3), 0, session.position.tick))
+    assert letter.derivation.note == "“M” is read here: character 1 of the text"
 
 
 @models.parametrize()
@@ -120,7 +120,7 @@ def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(mode
             node = old
         assert node.value == first[index]
         assert not node.terms
-        assert node.expansion.note == (
+        assert node.derivation.note == (
             "biases begin at 0"
             if first.ndim == 1 and session.config.init == "tutorial"
             else f"an initial weight, drawn with seed {session.config.seed}"
@@ -130,27 +130,27 @@ def test_every_weight_is_its_last_value_less_a_step_back_to_its_initial_one(mode
 def test_the_gradient_that_flows_back_is_followed_over_timesteps():
     session = learning()
     session.step("batch")
-    node = session.origin(Number("dh", (0, 0), 0, session.position.tick))
+    node = session.origin(ValueRef("dh", (0, 0), 0, session.position.tick))
     seen = []
     while node.terms:
         node = node.terms[-1] if node.number is None or node.number.name != "dh_prev" else node.terms[0].terms[0]
         if node.number is not None:
             seen.append((node.number.name, node.number.t))
     assert seen[:5] == [("dh_future", 0), ("dh_prev", 1), ("dh", 1), ("dh_future", 1), ("dh_prev", 2)]
-    assert node.expansion.note == "nothing comes after the last timestep"
+    assert node.derivation.note == "nothing comes after the last timestep"
 
 
 def test_a_state_is_followed_into_the_batch_before_and_to_the_start():
     session = learning()
     session.seek("e1 b2 t1")
-    before = session.origin(Number("h_prev", (1, 1), 0, session.position.tick))
-    assert before.expansion.note == "h at the end of the batch before"
+    before = session.origin(ValueRef("h_prev", (1, 1), 0, session.position.tick))
+    assert before.derivation.note == "h at the end of the batch before"
     assert before.terms[0].value == timeline_of(session).record(0).array("h")[-1][1, 1]
     session.seek("e2 b1 t1")
-    assert "every epoch begins" in session.origin(Number("h_prev", (1, 1), 0, session.position.tick)).expansion.note
+    assert "every epoch begins" in session.origin(ValueRef("h_prev", (1, 1), 0, session.position.tick)).derivation.note
     reset = learning(carry="reset")
     reset.seek("e1 b2 t1")
-    assert "every batch begins" in reset.origin(Number("h_prev", (1, 1), 0, reset.position.tick)).expansion.note
+    assert "every batch begins" in reset.origin(ValueRef("h_prev", (1, 1), 0, reset.position.tick)).derivation.note
 
 
 @models.parametrize()
@@ -164,9 +164,9 @@ def test_every_state_is_followed_into_the_batch_before(model):
         first = 0 if way > 0 else T - 1
         root = session.explain(page.before(state), (0, 0), first)
         if session.config.carry == "reset":
-            assert root.expansion.note == f"every batch begins with {program.writer.name(state)} = 0"
+            assert root.derivation.note == f"every batch begins with {program.writer.name(state)} = 0"
             continue
-        assert root.expansion.note == f"{program.writer.name(state)} at the end of the batch before"
+        assert root.derivation.note == f"{program.writer.name(state)} at the end of the batch before"
         assert root.terms[0].value == root.value == previous.border(state, end=True)[0, 0]
         assert (root.terms[0].number.name, root.terms[0].number.t) == (state, T - 1 - first)
         for t in range(T):
@@ -182,19 +182,19 @@ def test_what_an_update_keeps_is_followed_to_its_last_update_and_to_zero():
     session = learning(**models.MODELS["lstm"])
     session.step("batch", 2)
     node = session.explain("m_Wi", (0, 0))
-    assert node.expansion.formula == "m_Wi = β1⊙m_Wi + (1 − β1)⊙g_Wi"
+    assert node.derivation.formula == "m_Wi = β1⊙m_Wi + (1 − β1)⊙g_Wi"
     kept, new = node.terms
     assert [term.label for term in kept.terms] == ["β1", "prev(m_Wi[“␣”, unit 1])"]
-    assert kept.terms[0].expansion.note == "a setting of the update rule"
+    assert kept.terms[0].derivation.note == "a setting of the update rule"
     assert [term.label for term in new.terms] == ["1 − β1", "g_Wi[“␣”, unit 1]"]
     before = kept.terms[1]
     assert before.value == session.snapshot().previous.after["m_Wi"][0, 0]
-    assert before.terms[0].terms[1].expansion.note == "m_Wi begins at 0"
+    assert before.terms[0].terms[1].derivation.note == "m_Wi begins at 0"
     (count,) = [n for n in session.explain("m_hat_Wi", (0, 0)).walk(3) if n.label == "n"]
-    assert (count.value, count.expansion.note) == (2, "updates so far, with this one")
+    assert (count.value, count.derivation.note) == (2, "updates so far, with this one")
     scaled = session.explain("g_Wi", (0, 0)).terms[0]
     assert scaled.number.name == "clip"
-    assert scaled.expansion.kind == "min"
+    assert scaled.derivation.kind == "min"
     assert {"limit", "‖∇‖"} <= {n.label for n in scaled.walk(3)}
 
 
@@ -203,20 +203,20 @@ def test_a_gradient_has_the_shares_of_the_timesteps_done_so_far():
     session.step("batch")
     done = session.position.tick
     session.seek(session.program.tick_of("dWz", 1))
-    here = session.origin(Number("dWz", (2, 0), None, session.position.tick))
-    whole = session.origin(Number("dWz", (2, 0), None, done))
+    here = session.origin(ValueRef("dWz", (2, 0), None, session.position.tick))
+    whole = session.origin(ValueRef("dWz", (2, 0), None, done))
     assert [len(node.terms) for node in (here, whole)] == [2, 3]
-    assert here.expansion.tick == session.position.tick
+    assert here.derivation.tick == session.position.tick
     assert sum(whole.shares) == pytest.approx(1)
 
 
 def test_with_carry_notebook_the_earlier_batches_have_a_share():
     session = learning(carry="notebook", text=TEXT, seq_length=2)
     session.step("batch", 2)
-    node = session.origin(Number("dUz", (0, 1), None, session.position.tick))
+    node = session.origin(ValueRef("dUz", (0, 1), None, session.position.tick))
     assert node.terms[-1].label == "earlier batches"
     assert node.terms[-1].value != 0
-    assert "earlier" not in str(session.origin(Number("dWy", (0, 1), None, session.position.tick)).terms)
+    assert "earlier" not in str(session.origin(ValueRef("dWy", (0, 1), None, session.position.tick)).terms)
 
 
 def test_over_a_thousand_batches_without_learning_a_weight_leads_to_the_step_before_them():
@@ -225,9 +225,9 @@ def test_over_a_thousand_batches_without_learning_a_weight_leads_to_the_step_bef
     stepped = session.position.tick
     session.learning = False
     session.step("batch", 1000)
-    node = session.origin(Number("Wz", (3, 0), None, session.position.tick))
-    assert node.expansion.tick == stepped - len(session.program.update) + 1
-    assert node.terms[0].expansion.note == "an initial weight, drawn with seed 1"
+    node = session.origin(ValueRef("Wz", (3, 0), None, session.position.tick))
+    assert node.derivation.tick == stepped - len(session.program.update) + 1
+    assert node.terms[0].derivation.note == "an initial weight, drawn with seed 1"
 
 
 @pytest.mark.parametrize("place", ["e1 b1 t2", "e1 b2 t1"])
@@ -242,19 +242,19 @@ def test_what_was_set_by_hand_says_so(place, name, index):
     at = timeline_of(session).segments[-1].start
     where = tuple(i % n for i, n in zip(index, np.shape(session.value(name)), strict=True))
     t = timeline_of(session).position(at).t if name == "h" else None
-    node = session.origin(Number(name, where, t, at))
+    node = session.origin(ValueRef(name, where, t, at))
     assert node.value == 0.5
-    assert node.expansion.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {was:.6g}"
-    assert node.expansion.tick == at
+    assert node.derivation.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {was:.6g}"
+    assert node.derivation.tick == at
     if name == "h":
         session.seek(at + 1)
-        after = session.origin(Number("h_prev", where, session.position.t, session.position.tick))
-        assert after.terms[0].expansion.note.startswith("set by hand")
+        after = session.origin(ValueRef("h_prev", where, session.position.t, session.position.tick))
+        assert after.terms[0].derivation.note.startswith("set by hand")
     else:
         session.seek(at)
         session.step("batch")
-        updated = session.origin(Number(name, where, None, session.position.tick))
-        assert updated.terms[0].expansion.note.startswith("set by hand")
+        updated = session.origin(ValueRef(name, where, None, session.position.tick))
+        assert updated.terms[0].derivation.note.startswith("set by hand")
 
 
 def test_an_edited_state_before_a_timestep_says_so():
@@ -262,8 +262,8 @@ def test_an_edited_state_before_a_timestep_says_so():
     session.seek(session.program.tick_of("z", 1))
     session.edit("h_prev", (0, 1), 0.25)
     session.seek(session.position.tick + 3)
-    node = session.origin(Number("h_prev", (0, 1), 1, session.position.tick))
-    assert node.terms[0].expansion.note.startswith("set by hand at epoch 1, batch 1, t 2; it was ")
+    node = session.origin(ValueRef("h_prev", (0, 1), 1, session.position.tick))
+    assert node.terms[0].derivation.note.startswith("set by hand at epoch 1, batch 1, t 2; it was ")
 
 
 def test_a_softmax_that_has_underflowed_is_explained_from_its_logits():
@@ -272,7 +272,7 @@ def test_a_softmax_that_has_underflowed_is_explained_from_its_logits():
     session.step("timestep")
     row = int(np.argmin(session.value("y_hat").min(1)))
     target = int(session.value("y")[row].argmax())
-    node = session.origin(Number("term1", (row, target), 0, session.position.tick))
+    node = session.origin(ValueRef("term1", (row, target), 0, session.position.tick))
     log = node.terms[1]
     assert math.isfinite(log.value)
     assert abs(log.rounding) < 1e-6 * abs(log.value)
@@ -293,12 +293,12 @@ def test_numbers_that_are_not_finite_are_explained_too():
 @pytest.mark.parametrize(
     ("number", "word"),
     [
-        (Number("nosuch", (), None, 5), "no value named 'nosuch'"),
-        (Number("t", (), None, 5), "no value named 't'"),
-        (Number("h", (0, 0), 0, 2), "not computed yet"),
-        (Number("z", (7, 0), 0, 2), "no entry [7, 0]"),
-        (Number("z", (0,), 0, 2), "no entry [0]"),
-        (Number("z", (0, -1), 0, 2), "no entry [0, -1]"),
+        (ValueRef("nosuch", (), None, 5), "no value named 'nosuch'"),
+        (ValueRef("t", (), None, 5), "no value named 't'"),
+        (ValueRef("h", (0, 0), 0, 2), "not computed yet"),
+        (ValueRef("z", (7, 0), 0, 2), "no entry [7, 0]"),
+        (ValueRef("z", (0,), 0, 2), "no entry [0]"),
+        (ValueRef("z", (0, -1), 0, 2), "no entry [0, -1]"),
     ],
 )
 def test_what_cannot_be_explained_says_why(number, word):

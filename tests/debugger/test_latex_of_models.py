@@ -9,7 +9,7 @@ import pytest
 
 from tui_gru import Session
 from tui_gru.debugger.derivation.latex import as_latex
-from tui_gru.debugger.derivation.origin import Node, Number
+from tui_gru.debugger.derivation.origin import Node, ValueRef
 from tui_gru.debugger.derivation.written import first_opened
 from tui_gru.debugger.snapshots.line_latex import line_latex
 
@@ -43,7 +43,7 @@ def after(session: Session, target: str) -> Session:
 def origin(session: Session, name: str) -> Node:
     value = session.value(name)
     timed = session.program.names[name].timed
-    return session.origin(Number(name, (0,) * np.ndim(value), session.position.t if timed else None, session.position.tick))
+    return session.origin(ValueRef(name, (0,) * np.ndim(value), session.position.t if timed else None, session.position.tick))
 
 
 @pytest.mark.parametrize("model", MODELS)

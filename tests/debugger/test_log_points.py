@@ -86,7 +86,7 @@ def test_rendered(template: str, line: str) -> None:
         ("{loss:9999999999}", 7, "not a format"),
         ("loss\n{loss}", 5, "a line break"),
         ("\x1b[2J{loss}", 1, "this character"),
-        ("x" * 2000, 1001, "over 1000 characters"),
+        ("x" * 2000, 1001, "more than 1000 characters"),
         # when it is rendered
         ("{loss} {z[0, 2]}", 14, "index 2 is out of range"),
     ],

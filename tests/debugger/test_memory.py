@@ -10,7 +10,7 @@ import pytest
 from tests.debugger.acting import assert_same, timeline_of
 from tests.debugger.models import MODELS
 from tui_gru import Session
-from tui_gru.debugger.checkpoints.records import size_at_hand
+from tui_gru.debugger.checkpoints.record_cache import size_at_hand
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.trainer import Trainer

@@ -10,7 +10,7 @@ import tui_gru
 from tests.debugger import models
 from tests.debugger.oracle import Run, assert_shows, everything, same
 from tests.debugger.plain import Plain, evaluated
-from tui_gru.debugger.checkpoints import records
+from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
@@ -170,7 +170,7 @@ def test_ctrl_c_leaves_a_session_whole(where):
 
 @pytest.mark.parametrize("verb", ["undo", "switch", "edit"])
 def test_ctrl_c_in_a_replay_changes_nothing(verb):
-    with patch.multiple(records, MOST=4):
+    with patch.multiple(record_cache, MOST=4):
         s = learning(history_memory=0)
     s.step("batch", 300)
     s.edit("Wz", (0, 0), 1.0)
@@ -194,7 +194,7 @@ def test_ctrl_c_in_a_replay_changes_nothing(verb):
 
 
 def test_an_interrupted_way_back_is_not_gone():
-    with patch.multiple(records, MOST=4):
+    with patch.multiple(record_cache, MOST=4):
         s = learning(history_memory=0)
     s.step("batch", 200)
     here = s.position
@@ -353,7 +353,7 @@ def test_states_are_edited_where_that_means_something():
     s.step("op")
     assert s.value("h_prev")[0, 0] == 0.25
     s.step("timestep")
-    with pytest.raises(TuiGruError, match="h_prev has been used"):
+    with pytest.raises(TuiGruError, match="h_prev has already been used"):
         s.edit("h_prev", (0, 0), 1.0)
     s.seek(s.program.loss_tick + 5)
     with pytest.raises(TuiGruError, match="backward pass"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from tests.debugger.models import MODELS
 from tests.debugger.plain import executed
 from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.steps import LEVELS, Ruler, check_level
+from tui_gru.debugger.program.steps import LEVELS, StepIndex, check_level
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
@@ -48,19 +48,19 @@ def test_a_ruler_counts(timeline, level, tidy):
     config, learned = CONFIGS[timeline[0]], timeline[1]
     changes = [(0, learned[0])] + [(b, now) for b, (was, now) in enumerate(pairwise(learned), 1) if was != now]
     runs = changes if tidy else list(enumerate(learned))
-    ruler, places = Ruler(program_of(config), level, runs), counted(config, learned, level)
-    assert [ruler.tick(n) for n in range(1, len(places) + 1)] == places
-    assert ruler.tick(0) == ruler.tick(-5) == ruler.count(0) == ruler.count(-1) == 0
+    index, places = StepIndex(program_of(config), level, runs), counted(config, learned, level)
+    assert [index.tick(n) for n in range(1, len(places) + 1)] == places
+    assert index.tick(0) == index.tick(-5) == index.count(0) == index.count(-1) == 0
     limit = BATCHES * program_of(config).ticks
     passed = 0
     for tick in range(limit):
         passed += tick in set(places[passed : passed + 1])
-        assert ruler.count(tick) == passed
+        assert index.count(tick) == passed
 
 
 def test_a_ruler_reaches_far():
     program = program_of(Config.of())
-    assert Ruler(program, "epoch", [(0, True)]).tick(10**18) == 10**18 * 3 * program.ticks
+    assert StepIndex(program, "epoch", [(0, True)]).tick(10**18) == 10**18 * 3 * program.ticks
 
 
 @pytest.mark.parametrize("level", ["", "ops", "Batch", "line"])

@@ -15,8 +15,8 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
 from tui_gru.debugger.breakpoints import stop_search
-from tui_gru.debugger.breakpoints.hit_counts import HitCount
-from tui_gru.debugger.checkpoints import records
+from tui_gru.debugger.breakpoints.hit_count import HitCount
+from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
@@ -125,7 +125,7 @@ changes_made = st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1), kinds), ma
 
 
 def begun(name, memory):
-    with patch.multiple(records, MOST=4):
+    with patch.multiple(record_cache, MOST=4):
         return Session(history_memory=memory, epochs=EPOCHS[name], **{"learning_rate": 0.3, **MODELS[name]})
 
 

@@ -23,7 +23,7 @@ def session_with(**options):
 def began_at(session):
     """The timesteps (1-based) that the notice names, what grew between them, and its sizes there."""
     first, name, small, large, last = BEGAN.search(session.notice).groups()
-    return int(first), int(last), name, float(small), float(large)
+    return int(first), int(last), name, float(small.replace(",", "")), float(large.replace(",", ""))
 
 
 def test_a_state_that_explodes_is_found_with_its_timestep():

@@ -32,7 +32,7 @@ def test_an_entry(text, entry, left):
     ("text", "column", "reason"),
     [
         ("Wz[,,] 1", 4, "an index is a whole number, not ',,] 1'"),
-        ("Wz[1 2,0] 1", 6, "whole numbers with commas between, and ends with ], not '2,0] 1'"),
+        ("Wz[1 2,0] 1", 6, "whole numbers separated by commas and ends with ], not '2,0] 1'"),
         ("Wz[- -,0] 1", 4, "an index is a whole number, not '- -,0] 1'"),
         ("Wz[,]", 4, "an index is a whole number"),
         ("Wz[]", 4, "an index is a whole number"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -99,7 +100,7 @@ def test_what_no_timestep_of_the_run_has_left_is_not_adopted():
         session.adopt(session.what_if("h_prev", (0, 0), 0.3, 0))
     cell = "reads x\nstate s : H backwards\nparameters W U\ns = tanh(x W + s_next U)"
     session = standing(cell="backwards.cell", cell_text=cell)
-    with pytest.raises(TuiGruError, match="begins with what s was before it"):
+    with pytest.raises(TuiGruError, match="begins with s of the batch before"):
         session.adopt(session.what_if("s_next", (0, 0), 0.3, 2))
     session.adopt(session.what_if("s_next", (0, 0), 0.3, 1))
     assert session.branch == "main~1"
@@ -211,7 +212,7 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
     with pytest.raises(TuiGruError, match="nothing comes after it"):
         session.what_if("dh_future", (0, 0), 0.1, 3)
     session.step("op", 2)
-    with pytest.raises(TuiGruError, match="still growing"):
+    with pytest.raises(TuiGruError, match="not complete yet"):
         session.what_if("dWz", (0, 0), 0.1)
 
 
@@ -237,7 +238,7 @@ def test_before_an_edit_of_the_batch_it_is_refused_after_it_is_not():
     session.seek("e1 b2 t2")
     session.edit("Wz", (0, 0), 0.7)
     session.step("batch")
-    with pytest.raises(TuiGruError, match="changed in this batch after that line"):
+    with pytest.raises(TuiGruError, match="edited in this batch after that line"):
         session.what_if("h", (0, 0), 0.1, 0)
     assert session.what_if("h", (0, 0), 0.1, 2).differences
     session.edit("learning_rate", None, 0.5)
@@ -302,3 +303,51 @@ def test_what_was_adopted_survives(options, tmp_path):
         assert_same(session, again)
         session.switch("main")
         session.seek(2 * session.program.ticks)
+
+
+@FEW
+def test_the_prediction_shown_is_the_one_whose_target_changes_most(options):
+    session = standing(**options)
+    program, snapshot = session.program, session.snapshot()
+    name = program.loss_names.prediction
+    for each, t, index in some(session, 12):
+        shown = session.what_if(each, index, 0.3, t)
+        changes = {
+            (row, step): abs(float(shown.then.value(name, step)[row, target]) - float(shown.now.value(name, step)[row, target]))
+            for step in range(program.seq_length)
+            for row, char in enumerate(snapshot.value("target", step))
+            for target in [program.config.vocabulary.index(char)]
+        }
+        most, found = max(changes.values()), shown.prediction
+        assert (found is None) == (most == 0)
+        if found is not None:
+            assert changes[found.row, found.t] == most
+            np.testing.assert_array_equal(found.after, shown.then.value(name, found.t)[found.row])
+            np.testing.assert_array_equal(found.before, shown.now.value(name, found.t)[found.row])
+            assert program.config.vocabulary[found.target] == snapshot.value("target", found.t)[found.row]
+
+
+def test_what_changes_most_comes_first_and_each_name_once():
+    shown = standing().what_if("Wz", (0, 0), 3.0)
+    most = shown.most_changed
+    assert [each.size for each in most] == sorted((each.size for each in most), reverse=True)
+    assert {each.name for each in most} == {each.name for each in shown.differences}
+    assert len(most) == len({each.name for each in most})
+    assert most[0].size == max(each.size for each in shown.differences)
+
+
+@pytest.mark.parametrize(
+    ("was", "value", "more", "less"),
+    [
+        (0.4342, 0.5, 0.52, 0.48),
+        (0.0, 0.0, 0.02, -0.02),
+        (3.0, -2.0, -1.8, -2.2),
+        (1e-5, 1e-5, 1.2e-5, 0.8e-5),
+        (1e9, 0, 2e8, -2e8),
+    ],
+)
+def test_a_step_is_a_round_part_of_the_number(was, value, more, less):
+    shown = replace(standing().what_if("z", (0, 0), 0.5, 1), was=was, value=value)
+    assert shown.nudged(1) == pytest.approx(more)
+    assert shown.nudged(-1) == pytest.approx(less)
+    assert shown.nudged(5) - value == pytest.approx(5 * (more - value))

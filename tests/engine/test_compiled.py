@@ -207,6 +207,6 @@ def test_weights_of_bytes_and_copies_are_not_those_of_a_record(pool):
 def test_a_compiled_model_needs_sizes_for_all_axes():
     from tui_gru.engine.errors import TuiGruError
 
-    with pytest.raises(TuiGruError, match=r"^one-hot.input:2:7: x has the axis V, for which there is no size; there are: B H T$"):
+    with pytest.raises(TuiGruError, match=r"^one-hot.input:2:7: x has the axis V, which has no size; axes with a size: B H T$"):
         compiled(Structure(cell="rnn"), {"T": 2, "B": 2, "H": 2}, "float32")
     assert isinstance(compiled(Structure(cell="rnn"), {"T": 2, "B": 2, "H": 2, "V": 3}, "float32"), Compiled)

@@ -111,6 +111,6 @@ def test_a_cycle_through_both_directions_is_refused():
 
 def test_an_axis_without_a_size_is_refused():
     with pytest.raises(
-        EquationError, match=r"^mine.cell:2:12: W has the axis K, for which there is no size; there are: T B H V I D$"
+        EquationError, match=r"^mine.cell:2:12: W has the axis K, which has no size; axes with a size: T B H V I D$"
     ):
         own("state h : H\nparameters W(V K) P(K H) U\nh = tanh(x W P + h_prev U)")

@@ -352,10 +352,14 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "kept from the wrong end": (computing, "part = part[:done] if way > 0 else part[T - done :]", "part = part[:done]"),
     "the norm squared": (
         computing,
-        "math.sqrt(float(np.dot(gradient, gradient))) if norm is None else norm",
-        "float(np.dot(gradient, gradient))",
+        "math.sqrt(float(gradient.dot(gradient))) if norm is None else norm",
+        "float(gradient.dot(gradient))",
     ),
-    "the largest weight with its sign": (computing, "max(float(weights.max()), -float(weights.min()))", "float(weights.max())"),
+    "the largest weight with its sign": (
+        computing,
+        "max(float(weights[weights.argmax()]), -float(weights[weights.argmin()]))",
+        "float(weights.max())",
+    ),
     # the update
     "uphill": (
         update,

@@ -55,7 +55,7 @@ def test_a_parameter_has_the_axes_of_its_place(lines, name, axes):
     if axes:
         assert inferred(text)[name] == axes
     else:
-        assert f"the size of {name} follows from nothing" in refused(text)
+        assert f"the size of {name} cannot be inferred" in refused(text)
 
 
 def test_a_backwards_state_is_read_from_the_next_timestep():
@@ -84,16 +84,19 @@ def test_the_axes_of_operands_together():
             "4:12: h_perv is not a parameter, an input, a state or a line above; did you mean h_prev? | h_perv",
         ),
         ("h = x Wz + h_prev Uz + bz + new\nnew = x Wz", "4:29: new is computed only in line 5; move that line up | new"),
-        ("h = x Wz + h Uz + bz", "4:12: h is computed only in line 4; what the timestep before left is h_prev | h"),
-        ("z = h ⊙ bz\nh = x Wz + h_prev Uz + z", "4:5: h is computed only in line 5; what the timestep before left is h_prev | h"),
+        ("h = x Wz + h Uz + bz", "4:12: h is computed only in line 4; its value from the timestep before is h_prev | h"),
+        (
+            "z = h ⊙ bz\nh = x Wz + h_prev Uz + z",
+            "4:5: h is computed only in line 5; its value from the timestep before is h_prev | h",
+        ),
         ("z = h_prev + bz\nh = h_prev Wz + x Uz", ""),
         (
             "h = h_prev Wz + x Wz + bz",
-            "4:17: x Wz does not fit: x is (B, V), Wz is (H, any) since line 4, where hₜ₋₁ Wz makes it so | x Wz",
+            "4:17: x Wz does not fit: x is (B, V), Wz is (H, any) since line 4, where it follows from hₜ₋₁ Wz | x Wz",
         ),
         (
             "z = x Wz + h_prev\nh = z Wz + h_prev Uz + bz",
-            "5:5: z Wz does not fit: z is (B, H), Wz is (V, H) since line 4, where x Wz + hₜ₋₁ makes it so | z Wz",
+            "5:5: z Wz does not fit: z is (B, H), Wz is (V, H) since line 4, where it follows from x Wz + hₜ₋₁ | z Wz",
         ),
         ("h = x ⊙ h_prev + x Wz + bz + h_prev Uz", "4:5: x⊙hₜ₋₁ does not fit: hₜ₋₁ is (B, H), x is (B, V) | x ⊙ h_prev"),
         (
@@ -121,21 +124,21 @@ def test_the_axes_of_operands_together():
         ),
         (
             "h = x Wz + h_prev Uz + bz + mean Uz over units",
-            "4:29: Uz is (H, H); which H to sum over is not said | mean Uz over units",
+            "4:29: Uz is (H, H); which H to sum over is ambiguous | mean Uz over units",
         ),
         ("h = x", "4:5: h is (B, H), but its line gives (B, V) | x"),
-        ("h = mean x over the units", "4:5: x is (B, V), so there is nothing to sum over H | mean x over the units"),
+        ("h = mean x over the units", "4:5: x is (B, V), so it cannot be summed over H | mean x over the units"),
         ("h = (mean h_prev over units) + bz + x Wz + h_prev Uz", ""),
         (
             "h = (Σ h_prev over parameters) + bz + x Wz + h_prev Uz",
-            "4:5: hₜ₋₁ is (B, H), so there is nothing to sum over P | (Σ h_prev over parameters)",
+            "4:5: hₜ₋₁ is (B, H), so it cannot be summed over P | (Σ h_prev over parameters)",
         ),
         (
             "u = (Σ h_prev over units) ⊙ bz\nh = u + x Wz + h_prev Uz",
             "4:5: Σ hₜ₋₁ over the units⊙bz does not fit: bz is (any), Σ hₜ₋₁ over the units is (B) | (Σ h_prev over units) ⊙ bz",
         ),
-        ("h = x Wz + h_prev Uz", "3:18: the parameter bz is read by no line; use it or take it out | bz"),
-        ("h = x Wz + h_prev Uz + bz\nstate c : H", "5:7: no line computes the state c; write one, c = …, or take it out | c"),
+        ("h = x Wz + h_prev Uz", "3:18: the parameter bz is not read by any line; use it or remove it | bz"),
+        ("h = x Wz + h_prev Uz + bz\nstate c : H", "5:7: no line computes the state c; write one, c = …, or remove it | c"),
         ("h += x Wz + h_prev Uz + bz", "4:1: an equation is written h = formula; only an update rule has W −= formula | h"),
         ("h −= x Wz + h_prev Uz + bz", "4:1: an equation is written h = formula; only an update rule has W −= formula | h"),
         ("z −= x Wz\nh = z + h_prev Uz + bz", "4:1: an equation is written z = formula; only an update rule has W −= formula | z"),

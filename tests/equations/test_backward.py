@@ -183,23 +183,23 @@ def test_no_term_has_a_name_where_two_uses_make_one_term():
         ),
         (
             ["u = x U ⊙ x W", "h = tanh(x W)"],
-            "mine.cell:1:7: nothing that h_prev leads to is used, so it has no gradient; use it or take it out | h",
+            "mine.cell:1:7: the loss does not depend on h_prev, so it has no gradient; use it or remove it | h",
         ),
         (
             ["u = x U + h_prev ⊙ x W", "h = tanh(x W)"],
-            "mine.cell:1:7: nothing that h_prev leads to is used, so it has no gradient; use it or take it out | h",
+            "mine.cell:1:7: the loss does not depend on h_prev, so it has no gradient; use it or remove it | h",
         ),
         (
             ["u = h_prev ⊙ x U", "h = tanh(x W + h_prev)"],
-            "mine.cell:2:14: nothing that U leads to is used, so it has no gradient; use it or take it out | U",
+            "mine.cell:2:14: the loss does not depend on U, so it has no gradient; use it or remove it | U",
         ),
         (
             ["z = x W", "dz = h_prev U", "h = z + dz"],
-            "mine.cell:4:1: dz is what the gradient of z is called; choose another name | dz",
+            "mine.cell:4:1: dz is the name of the gradient of z; choose another name | dz",
         ),
         (
             ["dh_future = x W", "h = dh_future + h_prev U"],
-            "mine.cell:3:1: dh_future is what the gradient of h is called; choose another name | dh_future",
+            "mine.cell:3:1: dh_future is the name of the gradient of h; choose another name | dh_future",
         ),
     ],
 )

@@ -113,52 +113,52 @@ def test_instances_are_renamed_as_trees_and_symbols_with_them():
     [
         (
             "parameters W\nh = x W",
-            "mine.cell: a cell needs a state that one timestep leaves to the next; declare one, state h : H |",
+            "mine.cell: a cell needs a state that is carried from one timestep to the next; declare one, state h : H |",
         ),
         ("state h : H", "mine.cell: a cell needs at least one equation |"),
         ("state h : K\nparameters W U\nh = x W + h_prev U", "mine.cell:1:7: a state of a cell has the axis H: state h : H | h"),
         (
             "input u : I\n" + RNN,
             (
-                "mine.cell:1:7: u is declared as an input, which a cell has none of; a cell reads what the layer below hands on: "
-                "reads x | u"
+                "mine.cell:1:7: u is declared as an input, but a cell cannot declare one; "
+                "a cell reads the output of the layer below: reads x | u"
             ),
         ),
         (
             "setting β = 0.5\n" + RNN,
-            "mine.cell:1:9: β is declared as a setting, which a cell has none of; write the number itself | β",
+            "mine.cell:1:9: β is declared as a setting, but a cell cannot declare one; write the number itself | β",
         ),
         (
             RNN + "\noutput h",
-            "mine.cell:1:7: h is declared as an output, which a cell has none of; the last line of a cell is what it hands on | h",
+            "mine.cell:1:7: h is declared as an output, but a cell cannot declare one; the last line of a cell is its output | h",
         ),
         (
             RNN.replace("a:", "logits:"),
-            "mine.cell:3:16: logits is a name of linear.head too; choose another one here | (logits: x W + h_prev U)",
+            "mine.cell:3:16: logits is also a name of linear.head; choose another one here | (logits: x W + h_prev U)",
         ),
         (
             "state h : H\nparameters Wy U\nh = x Wy + h_prev U",
-            "mine.cell:2:12: Wy is a name of linear.head too; choose another one here | Wy",
+            "mine.cell:2:12: Wy is also a name of linear.head; choose another one here | Wy",
         ),
         (
             "state h : H\nparameters W U\nloss = x W\nh = loss + h_prev U",
-            "mine.cell:3:1: loss is a name of cross-entropy.loss too; choose another one here | loss",
+            "mine.cell:3:1: loss is also a name of cross-entropy.loss; choose another one here | loss",
         ),
         (
             "state h : H\nparameters W U\nx = h_prev U\nh = x + h_prev ⊙ (x W)",
-            "mine.cell:3:1: x is a name of one-hot.input too; choose another one here | x",
+            "mine.cell:3:1: x is also a name of one-hot.input; choose another one here | x",
         ),
         (
             "state h : H\nparameters W U\nm_W = x W\nh = m_W + h_prev U",
-            "mine.cell:3:1: m_W is a name of the update rule adam too; choose another one here | m_W",
+            "mine.cell:3:1: m_W is also a name of the update rule adam; choose another one here | m_W",
         ),
         (
             "state h : H\nparameters W U\nclip = x W\nh = clip + h_prev U",
-            "mine.cell:3:1: clip is a name of the update rule adam too; choose another one here | clip",
+            "mine.cell:3:1: clip is also a name of the update rule adam; choose another one here | clip",
         ),
         (
             "state h : H\nparameters W U\nlearning_rate = x W\nh = learning_rate + h_prev U",
-            "mine.cell:3:1: learning_rate is a name of the update rule adam too; choose another one here | learning_rate",
+            "mine.cell:3:1: learning_rate is also a name of the update rule adam; choose another one here | learning_rate",
         ),
         (
             "state h : H\nparameters W U\nz = x W\nh = z + h_perv U",
@@ -173,7 +173,7 @@ def test_a_cell_that_cannot_be_used(text, message):
 def test_the_mask_of_row_lengths_has_a_name_that_is_taken():
     cell = "state h : H\nparameters W U\nlive = x W\nh = live + h_prev U"
     assert lines(own(cell))[0] == "live = x W"
-    assert refused(cell, lengths=True) == "mine.cell:3:1: live is a name of the model too; choose another one here | live"
+    assert refused(cell, lengths=True) == "mine.cell:3:1: live is also a name of the model; choose another one here | live"
 
 
 def test_a_mistake_in_a_layer_is_found_in_the_file():

@@ -164,8 +164,8 @@ def test_a_part_keeps_its_place():
         ("min(a)", "1:5: min takes 2 arguments, not 1 | min"),
         ("min a", "1:9: there is 'a' where ( is expected | a"),
         ("tanh(a, b)", "1:11: there is ',' where ) is expected | ,"),
-        ("(p: a) b", "1:6: a has a name already, so it cannot be called p as well | p"),
-        ("(p: a + b)", "1:1: the whole line has the name y already, so it cannot be called p | y"),
+        ("(p: a) b", "1:6: a already has a name, so it cannot be labelled p | p"),
+        ("(p: a + b)", "1:1: the whole line already has the name y, so it cannot be labelled p | y"),
         ("1e999", "1:5: a number lies between 1e-300 and 1e300 and has at most 40 digits | 1e999"),
         ("1e-999999999", "1:5: a number lies between 1e-300 and 1e300 and has at most 40 digits | 1e-999999999"),
     ],
@@ -186,7 +186,7 @@ def test_what_cannot_be_read(text, message):
     ],
 )
 def test_too_many_operations_inside_each_other(nested):
-    assert f"more than {DEEPEST} operations inside each other; give parts lines of their own" in refused(f"y = {nested}")
+    assert f"more than {DEEPEST} nested operations; write parts on lines of their own" in refused(f"y = {nested}")
 
 
 def test_sums_and_products_of_many_parts_are_flat():

@@ -99,7 +99,7 @@ def test_an_activation_that_is_not_read_is_refused(keras, tmp_path):
     model = keras.Sequential([keras.Input((None, 3)), keras.layers.GRU(4, activation="relu", name="odd")])
     model.save(tmp_path / "model.keras")
     with pytest.raises(
-        ModelFileError, match="odd: its activations are sigmoid and relu; sigmoid or hard_sigmoid, and tanh are read"
+        ModelFileError, match="odd: its activations are sigmoid and relu; sigmoid or hard_sigmoid and tanh are supported"
     ):
         inspect(tmp_path / "model.keras")
 

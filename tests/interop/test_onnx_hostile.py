@@ -35,7 +35,7 @@ def test_weights_in_a_file_beside_the_model_are_read(external):
     whole = onnx.load(path)
     assert np.array_equal(found.weights().cells[0][0]["Wz"], numpy_helper.to_array(whole.graph.initializer[0])[0, :H].T)
     (path.parent / "model.data").unlink()
-    with pytest.raises(ModelFileError, match=r"its weights are in model\.data, which is not there; put that file beside it"):
+    with pytest.raises(ModelFileError, match=r"its weights are in model\.data, which does not exist; put that file beside it"):
         inspect(path)
 
 
@@ -43,7 +43,7 @@ def test_weights_in_a_file_beside_the_model_are_read(external):
 def test_no_weights_are_read_outside_of_the_models_folder(external, location, tmp_path):
     path, _ = external({"location": location})
     (path.parent / "link").symlink_to(tmp_path.parent)
-    with pytest.raises(ModelFileError, match="outside of its folder; nothing is read there"):
+    with pytest.raises(ModelFileError, match="outside its folder, which is not read"):
         inspect(path)
 
 
@@ -51,7 +51,7 @@ def test_no_weights_are_read_outside_of_the_models_folder(external, location, tm
 def test_a_name_of_no_file_is_refused_in_one_line(external, location):
     path, _ = external({"location": location})
     (path.parent / "circle").symlink_to("circle")
-    with pytest.raises(ModelFileError, match="which is not there; put that file beside it") as caught:
+    with pytest.raises(ModelFileError, match="which does not exist; put that file beside it") as caught:
         inspect(path)
     assert not set("\x1b\0\n") & set(str(caught.value))
     assert len(str(caught.value)) < 500
@@ -102,7 +102,7 @@ def dims(*sizes):
         (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W") + field(9, bytes(40)), "W in it has 40 bytes where its shape takes 48"),
         (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W"), "W in it has 0 bytes where its shape takes 48"),
         (dims(*[1] * 40) + b"\x10\x01" + field(8, b"W"), "a tensor has the shape"),
-        (dims(1, 12, 4) + b"\x10\x63" + field(8, b"W"), "type 99, which is not read; save them as float32"),
+        (dims(1, 12, 4) + b"\x10\x63" + field(8, b"W"), "type 99, which is not supported; save them as float32"),
         (dims(1, 12, 4) + b"\x10\x03" + field(8, b"W") + field(9, bytes(48)), "int8, so it is quantised"),
     ],
 )

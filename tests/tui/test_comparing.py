@@ -12,10 +12,12 @@ from textual.content import Content
 from textual.pilot import Pilot
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine import numbers
 from tui_gru.tui.app import TuiGruApp
 from tui_gru.tui.commands import execute
 from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs
 from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.branches_apart import BranchesApart
 from tui_gru.tui.panels.gates import Gates, ValueMatrix
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.line_at_work import LineAtWork
@@ -26,7 +28,6 @@ from tui_gru.tui.panels.weights import Overview
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.panel import Panel
 
 
@@ -252,3 +253,43 @@ def test_ascii_picture(snap_compare: Any) -> None:
     session = forked()
     session.compare("main")
     assert snap_compare(app_of(session, ASCII), terminal_size=(120, 36))
+
+
+async def test_it_says_where_the_branches_first_differ_and_every_panel_whose_values_it_shows() -> None:
+    async with looking() as eye:
+        await eye.press("equals_sign")
+        assert "first differ at e2 b2 update: Wh[“M”, unit 1]" in eye.says
+        titles = {type(panel).__name__: str(panel.border_title) for panel in eye.screen.query(Panel) if panel.region}
+        for name, title in titles.items():
+            assert "main" in title or name in ("Listing", "Samples", "GateStrip"), (name, title)
+        assert "main~1 alone" in titles["LineAtWork"]
+        assert "main~1 alone" in titles["Sequence"]
+        await eye.press("equals_sign", "equals_sign")
+        assert not any("alone" in str(panel.border_title) for panel in eye.screen.query(Panel))
+
+
+async def test_before_they_part_the_top_line_says_that_they_are_the_same() -> None:
+    session = forked()
+    session.seek(4 * session.program.ticks)
+    async with looking(session) as eye:
+        await eye.press("equals_sign")
+        assert "which is the same up to here" in eye.header
+
+
+@pytest.mark.parametrize("size", [(160, 50), (80, 24), (40, 12)])
+async def test_how_two_branches_differ_is_a_report_from_which_one_goes_there(size: tuple[int, int]) -> None:
+    async with looking(size=size) as eye:
+        await eye.order("apart main")
+        report = eye.screen.overlay
+        assert isinstance(report, BranchesApart)
+        shown = " ".join(report.plain_text().split())
+        for words in ("main~1 beside main", "first difference", "Wh[“M”, unit 1]", "ah[row 1, unit 1]", "furthest apart, e2 b3"):
+            assert words in shown
+        assert report.apart.samples is not None
+        assert report.apart.samples.theirs in shown
+        await eye.press("down", "enter")
+        assert eye.screen.overlay is None
+        assert eye.screen.snapshot.line is not None
+        assert eye.screen.snapshot.line.target == "h_tilde"
+        await eye.press("J", "a")
+        assert isinstance(eye.screen.overlay, BranchesApart)

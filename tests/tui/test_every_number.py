@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.loss_curve import LossCurve
 from tui_gru.tui.panels.loss_terms import LossTerms
@@ -19,7 +19,7 @@ from tui_gru.tui.widgets.matrix import MatrixView
 SIZES = [(160, 50), (80, 24), (40, 12)]
 
 
-def asked(d: Driver) -> Number:
+def asked(d: Driver) -> ValueRef:
     panel = d.screen.overlay
     assert isinstance(panel, OriginPanel), d.says
     number = panel.leaf.root.number
@@ -39,7 +39,7 @@ async def test_every_cell_that_shows_a_number_can_be_asked(size: tuple[int, int]
                     if matrix.region and matrix.values is not None and matrix.refs is not None:
                         refs += [matrix.refs(i, j) for i in range(matrix.shape[0]) for j in range(matrix.shape[1])]
                 for ref in refs:
-                    node = d.session.origin(Number(ref.name, ref.index, ref.t, d.session.position.tick))
+                    node = d.session.origin(ValueRef(ref.name, ref.index, ref.t, d.session.position.tick))
                     assert node.number is not None
 
 
@@ -78,7 +78,7 @@ async def test_the_curve_asks_for_the_loss_at_its_mark() -> None:
         await d.type("enter")
         assert d.says == "no batch has come to its loss yet: n runs one"
         await d.type("n", "enter")
-        assert asked(d) == Number("loss", (), None, d.session.position.tick)
+        assert asked(d) == ValueRef("loss", (), None, d.session.position.tick)
         value = d.session.loss
         await d.type("escape", "s")
         curve.focus()

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.origin import OriginPanel
@@ -24,7 +24,7 @@ def panel(d: Driver) -> OriginPanel:
     return overlay
 
 
-def asked(d: Driver) -> Number:
+def asked(d: Driver) -> ValueRef:
     number = panel(d).leaf.root.number
     assert number is not None
     return number
@@ -48,7 +48,7 @@ async def test_a_change_of_a_weight_is_followed_down_to_the_letter_that_caused_i
         overview.focus()
         overview.pointed = Ref("Wz", (3, 0))
         await d.type("enter")
-        assert asked(d) == Number("Wz", (3, 0), None, end.tick)
+        assert asked(d) == ValueRef("Wz", (3, 0), None, end.tick)
         assert panel(d).leaf.root.value == d.session.parameter("Wz")[3, 0]
         await choose(d, "dWz")
         await d.type("enter")
@@ -76,7 +76,7 @@ async def test_a_change_of_a_weight_is_followed_down_to_the_letter_that_caused_i
         assert made(d)[panel(d).leaf.cursor] == "“a” is to be predicted here: character 6 of the text"
         for _ in range(6):
             await d.type("backspace")
-        assert asked(d) == Number("Wz", (3, 0), None, end.tick)
+        assert asked(d) == ValueRef("Wz", (3, 0), None, end.tick)
         assert d.session.position.line is not None
         assert d.session.position.line.target == "Wz"
         await d.type("backspace")
@@ -129,7 +129,7 @@ async def test_every_panel_can_be_asked(kind: type[Any], ref: Ref) -> None:
         where.focus()
         where.pointed = ref
         await d.type("enter")
-        assert asked(d) == Number(ref.name, ref.index, ref.t, d.session.position.tick)
+        assert asked(d) == ValueRef(ref.name, ref.index, ref.t, d.session.position.tick)
 
 
 async def test_the_gates_and_the_line_at_work_can_be_asked() -> None:
@@ -212,7 +212,7 @@ async def test_what_is_under_the_cursor_is_in_view(size: tuple[int, int], ascii_
 async def test_a_number_is_asked_by_its_name() -> None:
     async with driving() as d:
         await d.type("2s", ":", *"why", "space", *"h[1,0]", "space", *"t", "space", "1", "enter")
-        assert asked(d) == Number("h", (1, 0), 0, d.session.position.tick)
+        assert asked(d) == ValueRef("h", (1, 0), 0, d.session.position.tick)
         await d.type(":", *"why", "space", *"h[1,", "enter")
         assert "write it as h[1,0]" in d.says
         await d.type(":", *"why", "space", *"h[1,9]", "enter")

@@ -37,11 +37,71 @@ async def test_a_gate_is_supposed_otherwise_and_nothing_has_happened() -> None:
         assert (what_if.name, what_if.index, what_if.value) == ("z", (0, 1), np.float32(0.9))
         text = panel(d).plain_text()
         assert "what if z[row 1, unit 2] at t 2 were 0.9000?" in text
-        assert f"loss  {what_if.losses[0]:.4f} → {what_if.losses[1]:.4f}" in text
+        loss, then = (line for line in text.splitlines() if line.startswith(("loss", "      then")))
+        assert loss.split()[:3] == ["loss", "now", f"{what_if.losses[0]:.4f}"]
+        assert then.split()[:2] == ["then", f"{what_if.losses[1]:.4f}"]
         np.testing.assert_array_equal(d.session.value("z"), z)
         await d.type("escape")
         assert d.screen.overlay is None
         assert d.session.branches == ("main",)
+
+
+async def suppose_a_weight(d: Driver) -> WhatIfPanel:
+    await d.type("l", "s", ":", *"what-if", "space", *"Wz[0,1]", "space", *"2", "enter")
+    return panel(d)
+
+
+async def test_the_loss_and_the_predictions_come_first_then_what_changes_most() -> None:
+    async with driving() as d:
+        shown = (await suppose_a_weight(d)).plain_text()
+        places = [shown.index(words) for words in ("loss  now", "ŷ of row", "what would change most", "space unfolds all")]
+        assert places == sorted(places)
+        assert shown.count("█") > 20
+        prediction = panel(d).what_if.prediction
+        assert prediction is not None
+        for probability in (*prediction.before, *prediction.after):
+            assert f"{probability:.4f}" in shown
+
+
+async def test_space_unfolds_all_that_would_differ_and_folds_it_again() -> None:
+    async with driving() as d:
+        what_if = await suppose_a_weight(d)
+        folded = what_if.plain_text()
+        await d.type("space")
+        unfolded = what_if.plain_text()
+        assert "all that would differ" in unfolded
+        assert len(unfolded.splitlines()) > len(what_if.what_if.differences) > len(folded.splitlines())
+        await d.type("space")
+        assert what_if.plain_text() == folded
+
+
+async def test_plus_and_minus_take_another_number_and_everything_is_drawn_anew() -> None:
+    async with driving() as d:
+        what_if = await suppose_a_weight(d)
+        first = what_if.plain_text()
+        await d.type("plus")
+        assert what_if.what_if.value == pytest.approx(2.2)
+        assert what_if.plain_text() != first
+        assert "were 2.2000?" in what_if.heading
+        await d.type("3", "minus")
+        assert what_if.what_if.value == pytest.approx(1.6)
+        assert what_if.what_if.losses[1] == d.session.what_if("Wz", (0, 1), 1.6).losses[1]
+        assert d.session.branches == ("main",)
+        await d.type("2", "plus")
+        await d.type("minus")
+        await d.type("plus", "minus")
+        await d.type("minus")
+        assert what_if.plain_text().splitlines()[2:] != first.splitlines()[2:]
+        await d.type("2", "plus")
+        assert what_if.plain_text() == first
+
+
+async def test_a_number_of_another_batch_is_not_nudged() -> None:
+    async with driving() as d:
+        what_if = await suppose_a_weight(d)
+        await d.type("n", "n", "plus")
+        assert what_if.what_if.value == 2
+        assert "another batch" in d.says
 
 
 async def test_only_the_value_is_edited_behind_a_command_that_a_key_has_begun() -> None:

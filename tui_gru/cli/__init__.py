@@ -1,1 +1,1 @@
-"""The command line: options in, one of the program's faces out, every mistake answered in one line."""
+"""The command line of the program. Every error is one line."""

@@ -1,4 +1,4 @@
-"""What `tui-gru cells` prints."""
+"""The output of `tui-gru cells`."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from tui_gru.engine.model import names_of, shipped, text_of
 
 
 def listed() -> str:
-    """The cells that ship, a line each: the name, and what it is."""
+    """The built-in cells, one line each: name and title."""
     names = names_of("cell")
     width = max(map(len, names))
     return "".join(f"{name:<{width}}  {shipped('cell', name).title}\n" for name in names)
 
 
 def printed(name: str) -> str:
-    """The equations of one cell, as its file has them. Raises `TuiGruError` for a name that there is not."""
+    """The equations of one built-in cell, as in its file. Raises `TuiGruError` for an unknown name."""
     return text_of("cell", name)

@@ -1,4 +1,4 @@
-"""The commands and their options. What a command does is imported when it is run, so that `--help` is instant."""
+"""The commands and their options. A command imports its implementation when it runs, so that `--help` is fast."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
 from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, whole_number
+from tui_gru.cli.options import output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
@@ -45,9 +46,6 @@ def memory_size(value: str | int) -> int:
     return int(float(match[1]) * 2 ** {"k": 10, "m": 20, "g": 30}[match[2].lower() or "m"])
 
 
-theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
-
-
 @click.group(
     invoke_without_command=True,
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
@@ -56,27 +54,21 @@ Examples:
   tui-gru                                     the tutorial's GRU
   tui-gru --file poem.txt --hidden-size 64    your own text
   tui-gru --cell lstm --layers 2              another model; `tui-gru cells` lists them
-  tui-gru --session poem --file poem.txt      a session with a name, to be gone on with: tui-gru --session poem
+  tui-gru --session poem --file poem.txt      a named session; open it again with --session poem
   tui-gru open model.pt --input x.npy         a trained GRU, or run.gru, a recording of a training run
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
-  tui-gru sample --epochs 700                 train, then write
+  tui-gru sample --epochs 700                 train, then sample
 
-Options of the model may stand before a subcommand or after it.""",
+Options of the model can be given before or after a subcommand.""",
 )
 @model_options
 @click.option("--learn/--no-learn", default=False, help="End each batch with backward and update; default no.")
-@theme_option
+@screen_options
+@click.option("--session", metavar="NAME|PATH", help="Open session NAME, creating it if needed; `last` opens the newest.")
+@click.option("--copy", is_flag=True, help="Open a copy of the session and leave the original unchanged.")
+@click.option("--record/--no-record", default=True, help="Record sessions without a name; the newest 20 are kept. Default yes.")
 @click.option(
-    "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
-)
-@click.option(
-    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
-)
-@click.option("--session", metavar="NAME|PATH", help="Go on with a session, or begin one of this name; last: the newest.")
-@click.option("--copy", is_flag=True, help="Go on in a copy of the session, and leave it as it is.")
-@click.option("--record/--no-record", default=True, help="Record a session without a name, too; the newest 20 stay. Default yes.")
-@click.option(
-    "--history-memory", type=memory_size, metavar="SIZE", help="What the past may take: 64M, 1G, or MiB; default 256 MiB."
+    "--history-memory", type=memory_size, metavar="SIZE", help="Memory for the past: 64M, 1G, or a number of MiB; default 256 MiB."
 )
 @click.version_option(__version__, message=f"{NAME} %(version)s")
 @click.pass_context
@@ -93,13 +85,13 @@ def program(
 ) -> None:
     """Step through the training of a GRU in this terminal, forwards and backwards in time.
 
-    Without options it is the tutorial's: two units that learn MathMathMathMathMath. Press ? inside for the keys.
-    What is done is recorded as it happens; `tui-gru sessions` lists what can be gone on with.
+    Without options it opens the tutorial's GRU: two units that learn MathMathMathMathMath. Press ? inside for the keys.
+    Sessions are recorded as you work; `tui-gru sessions` lists them.
     """
     if context.invoked_subcommand is not None:
         return
     if copy and session is None:
-        raise TuiGruError("--copy is a copy of a session; name it with --session")
+        raise TuiGruError("--copy opens a copy of a session; name the session with --session")
     make = _session(session, copy, record, history_memory, learn)
     require_terminal()
     from tui_gru.cli.screen import open_debugger
@@ -110,7 +102,7 @@ def program(
 
 
 def _session(name: str | None, copy: bool, record: bool, history_memory: int | None, learn: bool) -> Callable[[], Session]:
-    """What makes the session that is asked for. What can be wrong with an old one is found out at once."""
+    """A function that creates the session. An existing session is opened here, so that its errors are reported at once."""
     if name is not None:
         from tui_gru.cli.sessions import found, reopened
 
@@ -121,7 +113,7 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
             old = reopened(path, given, copy=copy, history_memory=history_memory)
             return lambda: old
         if copy:
-            raise TuiGruError(f"there is no session {name} to copy; `{NAME} sessions` lists those there are")
+            raise TuiGruError(f"there is no session {name} to copy; `{NAME} sessions` lists them")
     config = chosen_config()
 
     def begin() -> Session:
@@ -137,12 +129,12 @@ def _session(name: str | None, copy: bool, record: bool, history_memory: int | N
     return begin
 
 
-@program.command(short_help="List the sessions that can be gone on with.", epilog="Example: tui-gru --session last")
+@program.command(short_help="List saved sessions.", epilog="Example: tui-gru --session last")
 def sessions() -> None:
-    """List the sessions in your own folder, the newest first: when each was written, where it was left, and its branches.
+    """List the sessions in your own folder, newest first: when each was saved, its last position, and its branches, current one
+    first.
 
-    Those that begin with a date were recorded without being given a name: the newest 20 of them stay. The branch that one is on
-    comes first.
+    Sessions whose name begins with a date were recorded without a name; the newest 20 of them are kept.
     """
     from tui_gru.cli.sessions import table
 
@@ -151,7 +143,7 @@ def sessions() -> None:
 
 
 @program.command(
-    short_help="List the cells that ship, or print one.",
+    short_help="List the built-in cells, or print one.",
     epilog="""\b
 Examples:
   tui-gru cells
@@ -159,7 +151,7 @@ Examples:
 )
 @click.argument("name", required=False)
 def cells(name: str | None) -> None:
-    """List the cells that ship with the program, or print the equations of one, to start your own from."""
+    """List the built-in cells, or print the equations of one as a start for your own."""
     from tui_gru.cli.cells import listed, printed
 
     with opened(STANDARD_OUTPUT) as out:
@@ -167,7 +159,7 @@ def cells(name: str | None) -> None:
 
 
 @program.command(
-    short_help="Write down every number of a run.",
+    short_help="Write every number of a run to a file.",
     epilog="""\b
 Examples:
   tui-gru trace | python -m json.tool | less
@@ -175,32 +167,25 @@ Examples:
   tui-gru trace --model model.pt --input x.npy --format npz -o states.npz""",
 )
 @model_options
-@click.option("--model", metavar="FILE", help="Run a trained GRU of a file on numbers, instead of training on a text.")
+@click.option("--model", metavar="FILE", help="Run a trained GRU from a file on given inputs, instead of training on a text.")
 @number_options
-@click.option("--order", metavar="rzn|zrn|…", help="Of the file: the gates as it stacks them.")
-@click.option("--z", type=click.Choice(("keeps", "takes")), help="Of the file: z keeps the old state, or takes the new one.")
-@click.option("--gate", metavar="NAME", help="Of the file: sigmoid, hard_sigmoid or hard_sigmoid_6.")
+@click.option("--order", metavar="rzn|zrn|…", help="With --model: the order of the gates in the file.")
+@click.option("--z", type=click.Choice(("keeps", "takes")), help="With --model: z keeps the old state, or takes the new one.")
+@click.option("--gate", metavar="NAME", help="With --model: sigmoid, hard_sigmoid or hard_sigmoid_6.")
 @click.option("--epochs", type=whole_number, default=1, metavar="N", help="Epochs to run in total; default 1.")
 @click.option(
     "--from-epoch", type=whole_number, default=0, metavar="N", help="Write from this epoch on, counted from 0; default 0."
 )
 @click.option("--learn/--no-learn", default=True, help="End each batch with backward and update; default yes.")
-@click.option("--format", "kind", type=click.Choice(["json", "npz"]), default="json", help="What to write; default json.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(allow_dash=True),
-    default=STANDARD_OUTPUT,
-    metavar="FILE",
-    help="Where; default: standard output.",
-)
+@click.option("--format", "kind", type=click.Choice(["json", "npz"]), default="json", help="File format; default json.")
+@output_option("Output file; default: standard output.")
 def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, model: str | None, **numbers: Any) -> None:
-    """Train a fresh model and write down every number the debugger would show."""
+    """Train a new model and write every number that the debugger shows."""
     config = chosen_config() if model is None else config_of(model, **numbers, **for_a_file("reset"))
     if model is not None:
         epochs, from_epoch, learn = 1, 0, False
     elif given := next((name for name, value in numbers.items() if value is not None), None):
-        raise TuiGruError("it is about a file; name that with --model", option={"inputs": "input"}.get(given, given))
+        raise TuiGruError("it applies to a model file; name the file with --model", option={"inputs": "input"}.get(given, given))
     from tui_gru.debugger.storage.trace import Trace
 
     traced = Trace(config, epochs=epochs, from_epoch=from_epoch, learn=learn)
@@ -218,47 +203,50 @@ Examples:
   tui-gru sample --epochs 1000 --temperature 0 --sampler tutorial Matttttttttt""",
 )
 @model_options
-@click.option("--epochs", type=whole_number, default=0, metavar="N", help="Epochs to train before; default 0.")
+@click.option("--epochs", type=whole_number, default=0, metavar="N", help="Epochs to train before sampling; default 0.")
 @click.option("--primer", help="Characters to begin with; default: the text's first two.")
 @click.option("--length", type=whole_number, default=10, metavar="N", help="Characters to sample; default 10.")
 @click.option(
     "--sampler",
     type=click.Choice(SAMPLERS),
     default=SAMPLERS[0],
-    help="Feed each choice back, or the primer again as the tutorial does; default fed-back.",
+    help="Feed each sampled character back, or the primer again as the tutorial does; default fed-back.",
 )
-@click.option("--temperature", type=number, default=1.0, metavar="X", help="0 takes the likeliest character; default 1.")
-@click.option("--sample-seed", type=whole_number, default=0, metavar="N", help="Seed of the choices; default 0.")
+@click.option("--temperature", type=number, default=1.0, metavar="X", help="0 takes the most likely character; default 1.")
+@click.option("--sample-seed", type=whole_number, default=0, metavar="N", help="Seed of the sampler; default 0.")
 def sample(epochs: int, primer: str | None, length: int, sampler: str, temperature: float, sample_seed: int) -> None:
-    """Train a fresh model, sample from it, and print one line: the primer and what follows it.
+    """Train a new model, sample from it, and print one line: the primer and the sampled characters.
 
-    A character that would break the line or the terminal is printed as an escape, a newline as \\n.
+    Characters that are not printable are printed as escapes, a newline as \\n.
     """
     config = chosen_config()
     from tui_gru.cli.sampled import sampled_line
 
-    line = sampled_line(config, epochs, config.text[:2] if primer is None else primer, length, sampler, temperature, sample_seed)
+    primer = config.as_string(config.text[:2]) if primer is None else primer
+    line = sampled_line(
+        config,
+        epochs,
+        primer,
+        length,
+        sampler,
+        temperature,
+        sample_seed,
+    )
     with opened(STANDARD_OUTPUT) as out:
         out.write(line.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
 
 
 @program.command(
-    short_help="Write what a run shows as one page.",
+    short_help="Write a report of a session as one page.",
     epilog="""\b
 Examples:
   tui-gru report poem -o poem.html
   tui-gru report last -o - | less
-  tui-gru report poem --held-out other.txt -o poem.svg""",
+  tui-gru report poem --held-out other.txt -o poem.svg
+  tui-gru report run.gru -o run.html""",
 )
-@click.argument("session", metavar="NAME|PATH")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(allow_dash=True),
-    default=STANDARD_OUTPUT,
-    metavar="FILE",
-    help="Where, ending with .html, .svg or .md; default: Markdown to standard output.",
-)
+@click.argument("session", metavar="NAME|PATH|RUN")
+@output_option("Where, ending with .html, .svg or .md; default: Markdown to standard output.")
 @click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -266,9 +254,11 @@ Examples:
     help="A text (UTF-8) that was not trained on, to look for overfitting.",
 )
 def report(session: str, output: str, held_out: Path | None) -> None:
-    """Write what a session shows, where it was left: its curve against baselines, findings, units, where the loss is made, samples.
+    """Write a report of a session at its last position: loss curve and baselines, findings, units, sources of the loss, and
+    samples.
 
-    One file that needs no other, and no script to be read.
+    The report is one file without scripts. For RUN, the folder of a recording, it has the losses and gradient norms, and compares
+    the output and p.grad of the last step with the derived ones.
     """
     from tui_gru.cli.reported import reported
 
@@ -286,12 +276,12 @@ def report(session: str, output: str, held_out: Path | None) -> None:
 @theme_option
 @click.argument("out", type=click.Path(path_type=Path), metavar="OUT.svg")
 def screenshot(keys: str, size: tuple[int, int], theme: str | None, out: Path) -> None:
-    """Press keys in a debugger that nobody sees, and save its screen as OUT.svg."""
+    """Run the debugger without a terminal, press the given keys, and save the screen as OUT.svg."""
     config = chosen_config()
     if out.suffix.lower() != ".svg":
-        raise TuiGruError(f"OUT.svg: a picture is SVG, and {out} would say otherwise; name it {out.with_suffix('.svg')}")
+        raise TuiGruError(f"OUT.svg: a screenshot is an SVG file, but {out} has another suffix; name it {out.with_suffix('.svg')}")
     if not out.parent.is_dir():
-        raise TuiGruError(f"OUT.svg: there is no folder {out.parent}; make it first")
+        raise TuiGruError(f"OUT.svg: there is no folder {out.parent}; create it first")
     from tui_gru.cli.screen import draw
 
     try:
@@ -303,7 +293,7 @@ def screenshot(keys: str, size: tuple[int, int], theme: str | None, out: Path) -
 @program.command(
     short_help="Print the shell's completion script.",
     epilog="""\b
-Put one of these into your shell's start-up file:
+Add one of these lines to your shell's start-up file:
   bash   eval "$(tui-gru completion bash)"
   zsh    eval "$(tui-gru completion zsh)"
   fish   tui-gru completion fish | source""",

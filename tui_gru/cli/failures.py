@@ -1,4 +1,4 @@
-"""What went wrong, in one line that names the option as it is typed."""
+"""Errors as one line that names the option as it is typed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def line_of(error: TuiGruError | click.ClickException) -> str:
 
 @contextmanager
 def given_as(option: str, field: str) -> Iterator[None]:
-    """What is wrong with `field` in this block is wrong with `option`, by which it was given."""
+    """Errors about `field` in this block become errors about `option`, which set it."""
     try:
         yield
     except TuiGruError as error:
@@ -41,8 +41,8 @@ def _of_engine(error: TuiGruError) -> str:
 
 @cache
 def _fields() -> re.Pattern[str]:
-    """The fields that are options, where an error names one: not in quotes, nor in the name of a file."""
-    from tui_gru.cli.commands import program  # late, since it imports this module
+    """A pattern for names of fields that are options, outside quotes and file names."""
+    from tui_gru.cli.commands import program  # imported late, since it imports this module
 
     parameters = [each for command in (program, *program.commands.values()) for each in command.params]
     names = "|".join(sorted({each.name for each in parameters if each.name and "_" in each.name}))
@@ -50,7 +50,7 @@ def _fields() -> re.Pattern[str]:
 
 
 def option_name(field: str) -> str:
-    """An option as it is typed, by the name of the field that it sets."""
+    """The option that sets a field, as it is typed."""
     return f"-{field}" if len(field) == 1 else "--" + field.replace("_", "-")
 
 

@@ -25,12 +25,12 @@ from tui_gru.engine.errors import TuiGruError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-LONGEST_FILE = 2**28  # bytes; a text takes some twenty times as much once it is cut into batches
+LONGEST_FILE = 2**28  # bytes; the batches of a text take about twenty times as much
 _GIVEN = "tui_gru.model"
 
 
 def whole_number(value: str | int) -> int:
-    """An integer of ordinary size, as a click type. What it may be is for the engine to say."""
+    """An integer below 2^64, as a click type. The engine checks its range."""
     try:
         number = int(value)
     except ValueError:
@@ -41,7 +41,7 @@ def whole_number(value: str | int) -> int:
 
 
 def number(value: str | float) -> float:
-    """A floating-point number, as a click type; nan and inf are for the engine to refuse."""
+    """A floating-point number, as a click type. The engine refuses NaN and infinities."""
     try:
         return float(value)
     except ValueError:
@@ -60,7 +60,7 @@ def _remember(context: click.Context, parameter: click.Parameter, value: Any) ->
 
 
 def _given(context: click.Context) -> dict[str, Any]:
-    # `meta` is shared by the group and its subcommand: an option may stand before the subcommand, or after with the last word.
+    # The group and its subcommand share `meta`: an option can be given before and after the subcommand; the last one counts.
     given: dict[str, Any] = context.meta.setdefault(_GIVEN, {})
     return given
 
@@ -83,51 +83,54 @@ _OPTIONS = (
     _option("--text", str, f"The text to learn; default {TUTORIAL_TEXT}."),
     _option("--file", click.Path(), "Read the text from a UTF-8 file instead.", "PATH"),
     _option(
-        "--vocabulary", str, f"Its characters in index order; default: sorted, for the tutorial's {TUTORIAL_VOCABULARY}.", "CHARS"
+        "--vocabulary",
+        str,
+        f"Its characters in index order; default: sorted, for the tutorial's {TUTORIAL_VOCABULARY}.",
+        "CHARS",
     ),
     _option("--hidden-size", whole_number, f"Hidden units; default {Config.hidden_size}.", "N"),
     _option("--batch-size", whole_number, f"Rows in a batch; default {Config.batch_size}.", "N"),
     _option("--seq-length", whole_number, f"Timesteps in a batch; default {Config.seq_length}.", "N"),
     _option("--seed", whole_number, f"Seed of the initial weights; default {Config.seed}.", "N"),
-    _option("--learning-rate", number, f"Size of the update's steps; default {Config.learning_rate}.", "X"),
+    _option("--learning-rate", number, f"Learning rate; default {Config.learning_rate}.", "X"),
     _option(
         "--carry",
         click.Choice(CARRIES),
-        f"State between batches; default {Config.carry}. Notebook's time grows with their square.",
+        f"State between batches; default {Config.carry}. The time of notebook grows with the square of the batches.",
     ),
     _option("--dtype", click.Choice(DTYPES), f"Precision; default {Config.dtype}."),
     _option("--reset", click.Choice(RESETS), f"Reset gate before or after the product with Uh; default {Config.reset}."),
     _option(
         "--cell",
         str,
-        f"A cell that ships (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.",
+        f"A built-in cell (`tui-gru cells` lists them), or your own .cell file; default {Config.cell}.",
         "NAME|FILE",
     ),
-    _option("--layers", whole_number, f"Layers, one reading the other; default {Config.layers}.", "N"),
+    _option("--layers", whole_number, f"Number of layers; default {Config.layers}.", "N"),
     click.option(
         "--bidirectional", is_flag=True, help="Read in both directions in every layer.", callback=_remember_flag, expose_value=False
     ),
-    _option("--embedding", whole_number, "Columns of an embedding of the characters; default 0, one-hot characters.", "D"),
+    _option("--embedding", whole_number, "Size of a character embedding; default 0, one-hot characters.", "D"),
     _option("--optimizer", click.Choice(OPTIMIZERS), f"Update rule; default {_by_text('optimizer')}."),
-    _option("--clip", number, f"Largest norm of the gradient, 0 for none; default {_by_text('clip')}.", "NORM"),
+    _option("--clip", number, f"Largest norm of the gradient, 0 for no limit; default {_by_text('clip')}.", "NORM"),
     _option("--init", click.Choice(INITS), f"Initial weights as the tutorial or as torch draws them; default {_by_text('init')}."),
     _option(
         "--layout",
         click.Choice(LAYOUTS),
-        f"Rows of a batch as the tutorial cuts them, or each going on where it ended; default {_by_text('layout')}.",
+        f"Rows of a batch cut as in the tutorial, or each continuing where it ended; default {_by_text('layout')}.",
     ),
 )
 
 
 def model_options(command: Command) -> Command:
-    """Give a command the options of the model; `chosen_config` has what they say."""
+    """Add the options of the model to a command; `chosen_config` reads them."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
 
 
 def given_model() -> dict[str, Any]:
-    """What this command line says of the model, by option; `file` is the text in it. Raises `TuiGruError`."""
+    """The options of the model on this command line; `file` is replaced by the text in it. Raises `TuiGruError`."""
     options = _given_options()
     if "file" in options:
         options["file"] = read_text_file(Path(options["file"]))
@@ -135,9 +138,9 @@ def given_model() -> dict[str, Any]:
 
 
 def chosen_config() -> Config:
-    """The config that the options of this command line ask for. Raises `TuiGruError`."""
+    """The config from the options of this command line. Raises `TuiGruError`."""
     options = _given_options()
-    # The text is too short for the sizes: that is about what was given, and the tutorial's text was not.
+    # A text that is too short is blamed on an option that was given; the tutorial's text was not.
     blamed = next((field for field in ("file", "text", "batch_size", "seq_length") if field in options), "text")
     with given_as(blamed, field="text"):
         if "file" in options:
@@ -146,10 +149,10 @@ def chosen_config() -> Config:
 
 
 def for_a_file(*allowed: str) -> dict[str, Any]:
-    """Those options of the model that say something of a file, too. Raises `TuiGruError` where others are given."""
+    """The options of the model that also apply to a model file. Raises `TuiGruError` if others are given."""
     given = _given(click.get_current_context())
     if other := next((name for name in given if name not in allowed), None):
-        raise TuiGruError("it does not go with --model: the file says what the model is; leave it out", option=other)
+        raise TuiGruError("it cannot be used with --model, whose file defines the model; remove it", option=other)
     return dict(given)
 
 
@@ -172,7 +175,7 @@ def _check_decoded(field: str, value: str) -> None:
 
 
 def read_text_file(path: Path, option: str = "file") -> str:
-    """A text file (UTF-8). Raises `TuiGruError` about `option`."""
+    """The text of a UTF-8 file. Raises a `TuiGruError` about `option`."""
     try:
         with path.open("rb") as file:
             data = file.read(LONGEST_FILE + 1)
@@ -185,7 +188,7 @@ def read_text_file(path: Path, option: str = "file") -> str:
     if len(data) > LONGEST_FILE:
         raise TuiGruError(f"{path} is longer than {LONGEST_FILE >> 20} MiB; use a part of it", option=option)
     try:
-        return data.decode().removeprefix("\ufeff")  # a byte order mark is no character of the text
+        return data.decode().removeprefix("\ufeff")  # without a byte order mark
     except UnicodeDecodeError as error:
         raise TuiGruError(
             f"{path} is not UTF-8: byte 0x{data[error.start]:02x} at offset {error.start}; convert it, for example with iconv",

@@ -1,4 +1,4 @@
-"""Where a command writes: standard output, or a file that appears only when it is whole."""
+"""The output of a command: standard output, or a file that is replaced only when it is complete."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ STANDARD_OUTPUT = "-"
 
 @contextmanager
 def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
-    """A binary stream onto `target`. Raises `TuiGruError` about `option` where it cannot be written."""
+    """A binary stream to `target`. Raises a `TuiGruError` about `option` if it cannot be written."""
     try:
         with _standard_output() if target == STANDARD_OUTPUT else _file(Path(target)) as out:
             yield out
@@ -32,7 +32,7 @@ def opened(target: str, *, option: str | None = None) -> Iterator[BinaryIO]:
 
 
 def abandon_standard_output() -> None:
-    """Let what is still buffered go nowhere, so that the interpreter does not complain about it as it exits."""
+    """Discard buffered output, so that the interpreter does not report it at exit."""
     if sys.stdout is not None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
@@ -48,9 +48,9 @@ def _standard_output() -> Iterator[BinaryIO]:
 @contextmanager
 def _file(path: Path) -> Iterator[BinaryIO]:
     with suppress(FileNotFoundError):
-        path.stat()  # where links lead in a circle, it says so
-    path = path.resolve()  # a link goes on pointing at the file
-    if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced, and a directory says what it is
+        path.stat()  # raises for a circle of links
+    path = path.resolve()  # a link stays a link
+    if path.exists() and not path.is_file():  # a device or pipe cannot be replaced; opening a directory raises
         with path.open("wb") as out:
             yield out
         return

@@ -1,4 +1,4 @@
-"""The commands that look into models of other people: list what is in a file, and stand in it."""
+"""The commands for trained models: list the GRUs in a file, and open one."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tui_gru.cli.model import read_text_file
+from tui_gru.cli.options import Command, screen_options
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.errors import TuiGruError
@@ -23,30 +25,29 @@ if TYPE_CHECKING:
     from tui_gru.interop.findings import Findings
     from tui_gru.interop.found import FoundGRU
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 _CONVENTION = (
-    click.option("--order", metavar="rzn|zrn|…", help="The gates as the file stacks them: r reset, z update, n candidate."),
-    click.option("--reset", type=click.Choice(_RESETS), help="The reset gate before or after the product with U."),
-    click.option("--z", type=click.Choice(_Z), help="z keeps the old state, or takes the new one."),
+    click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
+    click.option("--reset", type=click.Choice(_RESETS), help="Whether the reset gate acts before or after the product with U."),
+    click.option("--z", type=click.Choice(_Z), help="Whether z keeps the old state or takes the new one."),
     click.option("--gate", type=click.Choice(_GATES), help="The function of the gates."),
 )
 _NUMBERS = (
-    click.option("--name", metavar="NAME", help="Which GRU of the file; it can be left out where there is one only."),
-    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size."),
+    click.option("--name", metavar="NAME", help="Which GRU of the file; optional if there is only one."),
+    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
     click.option("--h0", metavar="H.npy", help="First states (layers · directions, B, H); default zero."),
     click.option("--lengths", metavar="L.npy", help="Timesteps of each row (B); default all."),
-    click.option("--expect", metavar="Y.npy", help="The output that the model gave: proves the convention, and is compared."),
+    click.option("--expect", metavar="Y.npy", help="The output of the original model: proves the convention, and is compared."),
 )
 
 
 _GOING_ON = (
-    click.option("--embedding", metavar="NAME|E.npy", help="The table (V, I) that tokens pick rows of; a tensor of the file."),
-    click.option("--head", metavar="NAME|W.npy", help="The linear layer to the predictions, a tensor of the file; needs a text."),
-    click.option("--text", help="A text to predict, to train on, and to sample after."),
+    click.option("--embedding", metavar="NAME|E.npy", help="The embedding table (V, I) for tokens: a tensor of the file."),
+    click.option("--head", metavar="NAME|W.npy", help="The linear layer of the predictions: a tensor of the file; needs a text."),
+    click.option("--text", help="A text to predict and to train on."),
     click.option("--file", type=click.Path(path_type=Path), metavar="PATH", help="Read the text from a UTF-8 file instead."),
-    click.option("--vocabulary", metavar="CHARS", help="Its characters, in the order of the model's own indices."),
+    click.option("--vocabulary", metavar="CHARS", help="The characters of the text, in the order of the model's indices."),
+    click.option("--tokens", metavar="FILE", help="Instead of --vocabulary: tokens of any length, one per line, or JSON."),
     click.option("--seq-length", type=int, metavar="N", help="Timesteps in a batch of the text."),
     click.option("--batch-size", type=int, metavar="N", help="Rows in a batch of the text."),
 )
@@ -59,17 +60,17 @@ def _with(options: tuple[Callable[[Command], Command], ...], command: Command) -
 
 
 def convention_options(command: Command) -> Command:
-    """Give a command the options that say how a file is to be read."""
+    """Add the options for reading a file to a command."""
     return _with(_CONVENTION, command)
 
 
 def number_options(command: Command) -> Command:
-    """Give a command the options that say which GRU of a file runs on which numbers."""
+    """Add the options for the GRU of a file and its inputs to a command."""
     return _with(_NUMBERS, command)
 
 
 def going_on_options(command: Command) -> Command:
-    """Give a command the options that say what lies before and behind a GRU."""
+    """Add the options for the parts before and after a GRU to a command."""
     return _with(_GOING_ON, command)
 
 
@@ -81,16 +82,17 @@ def going_on_options(command: Command) -> Command:
 @click.argument("path", metavar="FILE")
 @convention_options
 def inspect_command(path: str, order: str | None, reset: str | None, z: str | None, gate: str | None) -> None:
-    """List every GRU in a model file, with its convention and how that is known. No framework is loaded, and no code in it is run.
+    """List every GRU in a model file, with its convention and the evidence for it. No framework is loaded, and no code in it is
+    run.
 
-    Read are torch checkpoints, safetensors, ONNX, npz and Keras files.
+    It reads torch checkpoints, safetensors, ONNX, npz and Keras files.
     """
     from tui_gru.interop.inspection import inspect, survey
 
     with _options_of_the_command():
         findings = survey(path, order=order, reset=reset, z=z, gate=gate)
         if not findings.found:
-            inspect(path, order=order, reset=reset, z=z, gate=gate)  # says why there is none
+            inspect(path, order=order, reset=reset, z=z, gate=gate)  # raises the reason
     with opened(STANDARD_OUTPUT) as out:
         for line in _listed(findings):
             out.write(f"{safe_text(line)}\n".encode(sys.stdout.encoding, "backslashreplace"))
@@ -116,29 +118,24 @@ def _shape(gru: FoundGRU) -> str:
 
 @click.command(
     "open",
-    short_help="Stand in a trained GRU, or in a recording.",
+    short_help="Step through a trained GRU, or a recording.",
     epilog="""\b
 Examples:
   tui-gru open model.pt --name encoder --input x.npy
   tui-gru open model.onnx --input x.npy --expect y.npy
   tui-gru open chars.pt --head fc --embedding embed --file book.txt --vocabulary 'abc …'
+  tui-gru open words.pt --head fc --embedding embed --input ids.npy --tokens words.txt
   tui-gru open run.gru""",
 )
 @click.argument("path", metavar="FILE|RUN")
 @number_options
 @going_on_options
 @convention_options
-@click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
-@click.option(
-    "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
-)
-@click.option(
-    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
-)
+@screen_options
 def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
-    """Step through a trained GRU on your own inputs: its gates and states, line by line, in the file's own convention.
+    """Step through a trained GRU on your own inputs: its gates and states, line by line, in the convention of the file.
 
-    Without inputs it runs on random numbers. RUN is the folder that `tui_gru.record` wrote: its kept steps are the batches.
+    Without inputs it runs on random numbers. RUN is a folder written by `tui_gru.record`; its recorded steps are the batches.
     """
     if options["text"] is not None and options["file"] is not None:
         raise TuiGruError("--text and --file are both given; keep one of them")
@@ -161,7 +158,7 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
 
         return load(path, **options)
     if other := next((name for name in options if name != "name"), None):
-        raise TuiGruError("a recording has its own inputs, and torch's convention; leave it out", option=other)
+        raise TuiGruError("a recording has its own inputs and torch's convention; remove it", option=other)
     from tui_gru.debugger.session.recordings import session_on
 
     return session_on(path, options.get("name"))
@@ -169,7 +166,7 @@ def _opened(path: str, options: dict[str, Any]) -> Session:
 
 @contextmanager
 def _options_of_the_command() -> Iterator[None]:
-    """What is wrong with the inputs is wrong with --input; what is wrong with the file names it already."""
+    """Errors about the inputs become errors about --input; errors about the file already name it."""
     try:
         yield
     except TuiGruError as error:
@@ -178,9 +175,11 @@ def _options_of_the_command() -> Iterator[None]:
 
 
 def config_of(path: str, **options: Any) -> Config:
-    """The config of a run on a GRU of a file. Raises `TuiGruError`."""
-    from tui_gru.debugger.session.loading import opened as of_file
+    """The config of a run on a GRU from a file. Raises `TuiGruError`."""
     from tui_gru.engine.given import GivenConfig
+    from tui_gru.interop.opening.loading import Convention, on_numbers
 
+    names = [field.name for field in fields(Convention)]
+    convention = Convention(**{name: options.pop(name) for name in names if name in options})
     with _options_of_the_command():
-        return GivenConfig.of_given(of_file(path, **options)[0])
+        return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])

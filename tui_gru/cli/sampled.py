@@ -1,4 +1,4 @@
-"""What `tui-gru sample` prints."""
+"""The output of `tui-gru sample`."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ from tui_gru.engine import sampling
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
+from tui_gru.engine.numbers import gib
 from tui_gru.engine.safe_text import safe_text
 from tui_gru.engine.training import check_epochs, train
 
-DRAW_BYTES = 400  # what one sampled character takes, beside its distribution
+DRAW_BYTES = 400  # bytes of one sampled character, besides its distribution
 
 
 def sampled_line(config: Config, epochs: int, primer: str, length: int, sampler: str, temperature: float, seed: int) -> str:
-    """Train for `epochs`, then sample: the primer and the characters after it, on one line whatever they are."""
+    """Train for `epochs`, then sample. Returns the primer and the sampled characters on one line."""
     check_epochs(epochs)
     sampling.check(config, primer, length, sampler, temperature, seed)
     _check_memory(config, length)
@@ -32,6 +33,6 @@ def _check_memory(config: Config, length: int) -> None:
     needed = length * (DRAW_BYTES + 8 * config.vocab_size)
     if needed > machine_memory() // 2:
         raise TuiGruError(
-            f"{length} characters would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; sample fewer",
+            f"{length} characters would take {gib(needed)}, more than half of this machine's memory; sample fewer",
             option="length",
         )

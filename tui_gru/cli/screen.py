@@ -1,4 +1,4 @@
-"""The way up to the screen. Textual is imported here, when a screen is wanted, and nowhere else in the front door."""
+"""Opens the screen. This is the only module of the command line that imports Textual, and only when a screen is needed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ ESCAPE_DELAY = 20
 
 
 def open_debugger(make: Callable[[], Session], *, theme: str | None, ascii: bool, keymap: Path | None) -> None:
-    """Run the debugger on the session that `make` gives, in this terminal, until it is quit."""
-    gc.disable()  # until the first picture (TuiGruApp.on_ready): what is made before that stays
-    os.environ.setdefault("ESCDELAY", str(ESCAPE_DELAY))  # before Textual is imported, which reads it then
+    """Run the debugger in this terminal on the session that `make` creates, until the user quits."""
+    gc.disable()  # until the first screen (TuiGruApp.on_ready); objects created before it stay alive
+    os.environ.setdefault("ESCDELAY", str(ESCAPE_DELAY))  # Textual reads it when it is imported
     from tui_gru.tui.app import run
 
     run(make(), theme=theme, ascii=ascii, keys=keymap)
 
 
 def draw(config: Config, keys: Sequence[str], size: tuple[int, int], out: Path, *, theme: str | None) -> None:
-    """Press `keys` in a debugger of `size` (columns, rows) that nobody sees, and save what it then shows as SVG."""
+    """Press `keys` in a debugger of `size` (columns, rows) without a terminal, and save its screen as SVG."""
     from tui_gru.tui.screenshot import take
 
     take(config, keys, size, out, theme=theme)

@@ -1,4 +1,4 @@
-"""Sessions by name: the one that a command line asks for, and the list of all."""
+"""Opens a session by name, and lists all sessions."""
 
 from __future__ import annotations
 
@@ -23,17 +23,18 @@ from tui_gru.engine.safe_text import safe_text
 
 
 def found(name: str) -> Path | None:
-    """The file of a session that is there, to be reopened; None where it is to be begun."""
+    """The file of an existing session; None if it does not exist."""
     path = own_sessions.find(name)
     return path if os.path.lexists(path) else None
 
 
 def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory: int | None) -> Session:
-    """The session in a file: recorded to a copy, to the file if that is one of the person's own, or not until one is asked.
+    """Open the session in a file. It is recorded to a copy, to the file if it is in the user's folder, or not until the user
+    decides.
 
     `given` is what the command line says of its model.
 
-    Raises `TuiGruError` where it says something else than the session does, or where the session cannot be opened.
+    Raises `TuiGruError` if it says something else than the session does, or where the session cannot be opened.
     """
     if given:
         _check_same(Session.open(path), path, given)
@@ -45,19 +46,19 @@ def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory
 
 
 def begun(session: Session, name: str) -> Session:
-    """A session that is new, recorded under a name from here on."""
+    """Record a new session under a name."""
     path = own_sessions.find(name)
     if path.parent != sessions_folder() and not path.parent.is_dir():
-        raise TuiGruError(f"there is no folder {path.parent}; make it first", option="session")
+        raise TuiGruError(f"there is no folder {path.parent}; create it first", option="session")
     opening.record(session, path)
     return session
 
 
 def table() -> Iterator[str]:
-    """The lines of a list of all sessions, the newest first."""
+    """The lines of the list of sessions, newest first."""
     sessions = own_sessions.listed()
     if not sessions:
-        yield safe_text(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` begins one")
+        yield safe_text(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` creates one")
         return
     rows = [("SESSION", "WRITTEN", "SIZE", "LEFT AT", "BRANCHES")]
     for each in sessions:
@@ -86,10 +87,10 @@ def _ask_for_a_copy(path: Path) -> None:
 
 
 def _check_same(session: Session, path: Path, given: Mapping[str, Any]) -> None:
-    """What is said of the model along with a session must be what it is."""
+    """Raise `TuiGruError` if options of the model differ from those of the session."""
     its: dict[str, Any] = {**vars(session.config), "file": session.config.text, "learn": session.learning}
     others = [
         f"{option_name(field)} is {_said(its[field])}, not {_said(value)}" for field, value in given.items() if its[field] != value
     ]
     if others:
-        raise TuiGruError(f"in the session {path.stem} {'; '.join(others)}: leave it out, or name another session")
+        raise TuiGruError(f"in the session {path.stem} {'; '.join(others)}: remove the option, or name another session")

@@ -1,1 +1,1 @@
-"""Positions in time, history, conditions and the session. Knows the engine and no screen."""
+"""The debugger: positions in time, replay, conditions and sessions. It uses the engine and knows no screen."""

@@ -1,4 +1,4 @@
-"""Checks of what a caller passes: each gives the value in its plain type, or raises `TuiGruError` that names the argument."""
+"""Checks of arguments: each returns the value in its plain type, or raises a `TuiGruError` that names the argument."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from typing import Any
 
 from tui_gru.engine.errors import TuiGruError
 
-LARGEST = 2**63 - 1  # what 8 bytes hold
+LARGEST = 2**63 - 1  # of a signed integer of 8 bytes
 _SHOWN = 60  # characters of a value, in a message
 
 
 def whole(name: str, value: Any, *, least: int | None = None, most: int | None = None, option: str | None = None) -> int:
-    """A whole number, of any size where there are no bounds. True and False are none."""
+    """A whole number from `least` to `most`, unbounded where they are None. True and False are refused."""
     try:
         found = None if isinstance(value, bool) else int(value.__index__())
     except Exception:  # whatever the __index__ of another type raises
@@ -27,7 +27,7 @@ def whole(name: str, value: Any, *, least: int | None = None, most: int | None =
 
 
 def number(name: str, value: Any, *, option: str | None = None) -> float:
-    """A number; one too large for a float is infinite."""
+    """A float; a number too large for a float becomes infinite."""
     try:
         return float(value)
     except OverflowError:
@@ -37,14 +37,14 @@ def number(name: str, value: Any, *, option: str | None = None) -> float:
 
 
 def text(name: str, value: Any, *, option: str | None = None) -> str:
-    """A text."""
+    """A string."""
     if not isinstance(value, str):
         raise TuiGruError(f"{name} must be a text, not {shown(value)}", option=option)
     return value
 
 
 def truth(name: str, value: Any, *, option: str | None = None) -> bool:
-    """True or False, as a Python bool; NumPy's own are taken, and so are 0 and 1."""
+    """A Python bool from True, False, NumPy booleans, 0 or 1."""
     try:
         plain = value.item() if hasattr(value, "item") else value
     except ValueError:  # an array of several
@@ -55,7 +55,7 @@ def truth(name: str, value: Any, *, option: str | None = None) -> bool:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: its `repr`, shortened; its type where there is no `repr`."""
+    """A value in a message: its shortened `repr`, or its type if `repr` fails."""
     try:
         written = repr(value)
     except Exception:  # a whole number of over 4,300 digits, or whatever the __repr__ of another type raises

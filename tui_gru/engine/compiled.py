@@ -1,4 +1,4 @@
-"""A model compiled for its sizes: the functions that compute a batch, and the layout of the memory that they work in."""
+"""A model compiled for its sizes: the functions that compute a batch, and the memory layout that they use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,11 @@ from tui_gru.equations.errors import EquationError
 
 Pass = Callable[..., None]
 
+LARGEST_IDENTITY = 512  # rows: 1 MB in float32
+
 
 class Sizes(dict[str, int]):
-    """How many entries each axis has; one of joined axes, H+H, as many as they have together."""
+    """The size of each axis; the size of joined axes, H+H, is their sum."""
 
     def __missing__(self, axis: str) -> int:
         if "+" not in axis:
@@ -30,14 +32,14 @@ class Sizes(dict[str, int]):
 
 @dataclass(frozen=True)
 class Function:
-    """A compiled pass: its code, and the Python function."""
+    """A compiled pass: its generated code and the Python function."""
 
     code: Code
     run: Pass
 
 
 class Compiled:
-    """A model for one set of sizes. `slots` lists the memory of a record in order; `layout` is that of the weights."""
+    """A model for one set of sizes. `slots` lists the memory of a record in order; `layout` is the layout of the weights."""
 
     def __init__(self, model: Model, sizes: Mapping[str, int], dtype: str) -> None:
         self.model, self.sizes, self.dtype = model, Sizes(sizes), np.dtype(dtype)
@@ -55,13 +57,14 @@ class Compiled:
         T, B = self.sizes["T"], self.sizes["B"]
         self._space["ones"] = np.ones(T * B, self.dtype)
         self.functions: dict[str, Function] = {}
+        self._identities: dict[int, Array] = {}
         self._compile(self._emission.function("forward", "forward"), self._emission.function("backward", "backward"))
 
     def _check_sizes(self) -> None:
         for name, axes in self.model.axes.items():
             for axis in "+".join(axes).split("+") if axes else ():
                 if axis not in self.sizes:
-                    message = f"{name} has the axis {axis}, for which there is no size; there are: {' '.join(self.sizes)}"
+                    message = f"{name} has the axis {axis}, which has no size; axes with a size: {' '.join(self.sizes)}"
                     raise EquationError(message, self.model.page.places.get(name))
 
     def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
@@ -69,7 +72,7 @@ class Compiled:
         return tuple(self.sizes[axis] for axis in axes)
 
     def slot_shape(self, slot: Slot) -> tuple[int, ...]:
-        """The shape of a slot's memory: a state has one timestep more, what is used in one round of a loop only has none."""
+        """The shape of a slot's memory: a state has T + 1 timesteps; a value used in one round of a loop only has no time axis."""
         shape = self.shape(slot.axes)
         if slot.kind == "state":
             return (shape[0] + 1, *shape[1:])
@@ -82,14 +85,14 @@ class Compiled:
             roles = [role for role in "PG" if code.views[role]]
             cutters += [flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots) for role in roles]
         for name, number in self._emission.constants.items():
-            self._space[name] = np.array(number, self.dtype)  # NumPy takes twice as long with a number of Python's
+            self._space[name] = np.array(number, self.dtype)  # twice as fast in NumPy as a Python number
         exec(compile("\n\n".join((*sources, *cutters)), f"<{self.model.page.title}>", "exec"), self._space)
         for code in codes:
             self.functions[code.name] = Function(code, self._space[code.name])  # type: ignore[arg-type]
 
     def function(self, name: str) -> Function:
-        """A pass by name, compiled when it is first asked for: forward and backward; `forward_on` and `backward_on`, which go on
-        from the middle of a batch; and `earlier`, which takes the gradient on into an earlier batch."""
+        """A pass by name, compiled on first use: `forward` and `backward`; `forward_on` and `backward_on`, which continue from the
+        middle of a batch; and `earlier`, which carries the gradient into an earlier batch."""
         if name == "earlier" and name not in self.functions:
             self._compile(self._emission.function("backward", name, zero=self.zero_in_earlier))
         if name not in self.functions:
@@ -97,18 +100,26 @@ class Compiled:
         return self.functions[name]
 
     def cut(self, weights: Weights, name: str, role: str = "P") -> None:
-        """Cut the views that a pass reads from weights (`role` P) or gradients (G), where that has not been done yet."""
+        """Create the views that a pass reads from weights (`role` P) or gradients (G), unless they exist."""
         if (key := f"{name} {role}") not in weights.views:
             self.function(name)
             cutter: Callable[[Array], tuple[Array, ...]] = self._space.get(f"{name}_{role}", _nothing)  # type: ignore[assignment]
             weights.views[key] = cutter(weights.flat)
             weights.cut_views += len(weights.views[key])
 
+    def identity(self, size: int) -> Array | None:
+        """An identity matrix to copy one-hot rows from, ten times as fast as to compare indices; None where it would be large."""
+        if size > LARGEST_IDENTITY:
+            return None
+        if size not in self._identities:
+            self._identities[size] = np.eye(size, dtype=self.dtype)
+        return self._identities[size]
+
     @cached_property
     def zero_in_earlier(self) -> frozenset[Operation]:
-        """What is 0 in the backward pass of a batch whose own loss does not count: its gradient is from the batch after it alone.
+        """The operations that are 0 in the backward pass of an earlier batch, whose only gradient comes from the batch after it.
 
-        A derived line that no such gradient reaches is 0, and so is what is computed from it.
+        A derived line that this gradient does not reach is 0, and so is everything computed from zeros alone.
         """
         operations = self.schedule.phases["backward"].operations
         lines = {line.target for line in self.schedule.phases["backward"].lines}
@@ -126,18 +137,18 @@ class Compiled:
         return frozenset(zero)
 
     def is_zero_in_earlier(self, name: str) -> bool:
-        """Whether a delta, or the gradient of a parameter, gets nothing from a batch after its own."""
+        """Whether a delta or a parameter gradient receives nothing from later batches."""
         return self.schedule.named[name] in self.zero_in_earlier
 
     @cached_property
     def views(self) -> int:
-        """How many arrays a record cuts for its two passes: whole ones, and one for each timestep of a loop."""
+        """The number of views that a record creates for its two passes: whole arrays, and one per timestep of a loop."""
         codes = [self.functions[name].code for name in ("forward", "backward")]
         return sum(len(code.views["R"]) + self.sizes["T"] * sum(map(len, code.loops.values())) for code in codes)
 
     @cached_property
     def record_bytes(self) -> int:
-        """Memory of the numbers of one record, bytes."""
+        """The size of the numbers of one record, in bytes."""
         own = sum(int(np.prod(self.slot_shape(slot))) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot in self.slots)
         vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
         return own + vectors * self.dtype.itemsize
@@ -156,5 +167,5 @@ def _compiled(structure: Structure, sizes: tuple[tuple[str, int], ...], dtype: s
 
 
 def compiled(structure: Structure, sizes: Mapping[str, int], dtype: str) -> Compiled:
-    """A model compiled for its sizes; made once for each."""
+    """The model compiled for these sizes; cached. Raises `TuiGruError` if they do not fit the model."""
     return _compiled(structure, tuple(sorted(sizes.items())), dtype)

@@ -1,4 +1,4 @@
-"""What is trained, and how: every option of a run, checked."""
+"""The options of a run, and their checks."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import gib
+from tui_gru.engine.tokens import Text, alike, as_string, checked, counted
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiled import Compiled
@@ -26,27 +28,29 @@ DTYPES = ("float32", "float64")
 SAMPLERS = ("fed-back", "tutorial")
 OPTIMIZERS = ("sgd", "momentum", "adam")
 INITS = ("tutorial", "torch")
-FROM_FILE = "file"  # initial weights that a file gives, of a run that `tui_gru.load` begins
+FROM_FILE = "file"  # initial weights from a model file, as `tui_gru.load` reads them
 LAYOUTS = ("tutorial", "contiguous")
 MOST_LAYERS = 16
-#: What a text of the user's own begins with, so that it learns; the tutorial's text keeps what the tutorial does.
+#: Defaults for a text other than the tutorial's, with which it learns. The tutorial's text keeps the tutorial's options.
 OWN_TEXT = {"optimizer": "adam", "clip": 1.0, "init": "torch", "layout": "contiguous"}
 _CELL_OF_RESET = {"before": "gru", "after": "gru-reset-after"}
 
 
 @dataclass(frozen=True)
 class Config:
-    """Every option of a run. Make one with `Config.of`, which checks it and fills in what depends on the text.
+    """The options of a run. Create it with `Config.of`, which checks them and sets the defaults that depend on the text.
 
-    `carry` says what happens to the hidden state between the batches of an epoch: `detach` hands it on by value, `reset` starts
-    each batch from zero, `notebook` hands it on with its gradient. `cell` is the name of a cell that ships, or of a file whose
-    text is `cell_text`; `reset` is another way to choose between two of them: whether the reset gate acts on the state `before`
-    the product with Uh (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for
-    one-hot characters; `clip` the largest norm of the gradient, 0 for none. `layout` says how rows are cut: as the tutorial does,
-    or `contiguous`, so that each row goes on where it ended in the batch before."""
+    `carry` says how the hidden state passes between the batches of an epoch: `detach` passes the value, `reset` starts each batch
+    from zero, `notebook` passes the value and its gradient. `cell` is the name of a built-in cell, or of a file with the text
+    `cell_text`. `reset` is another way to choose between two cells: the reset gate acts on the state `before` the product with Uh
+    (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters;
+    `clip` is the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial,
+    or `contiguous`, so that each row continues where it ended in the batch before. `vocabulary` is a string of characters, or a
+    tuple of tokens that may be longer; then `text` is a tuple of such tokens.
+    """
 
-    text: str = TUTORIAL_TEXT
-    vocabulary: str = TUTORIAL_VOCABULARY
+    text: Text = TUTORIAL_TEXT
+    vocabulary: Text = TUTORIAL_VOCABULARY
     hidden_size: int = 2
     batch_size: int = 2
     seq_length: int = 3
@@ -66,15 +70,19 @@ class Config:
     layout: str = "tutorial"
 
     @classmethod
-    def of(cls, *, text: str | None = None, vocabulary: str | None = None, **options: Any) -> Config:
-        """A checked config; what is not given follows from the text. Raises `TuiGruError` naming the option and the cure."""
+    def of(cls, *, text: Any = None, vocabulary: Any = None, **options: Any) -> Config:
+        """A checked config; missing options get the defaults for the text. Raises a `TuiGruError` that names the option and the
+        cure.
+
+        The text is a string, or a sequence of tokens; a string is cut into tokens if the vocabulary is a sequence of longer ones.
+        """
         text = TUTORIAL_TEXT if text is None else text
-        if not isinstance(text, str):
+        if not isinstance(text, str | list | tuple):
             raise TuiGruError(f"text must be a string, not {type(text).__name__}", option="text")
+        text = checked(text, "text")
         if vocabulary is None:
-            vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else "".join(sorted(set(text)))
-        elif not isinstance(vocabulary, str):
-            vocabulary = _joined(vocabulary)
+            vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
+        text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
         if unknown := sorted(set(options) - set(cls.__dataclass_fields__)):
             raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(cls.__dataclass_fields__)}", option=unknown[0])
         known: dict[str, Any] = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
@@ -90,12 +98,12 @@ class Config:
 
     @property
     def given(self) -> Given | None:
-        """The batches of a run that come from elsewhere; None for a text."""
+        """The batches of a run on given numbers; None for a run on a text."""
         return None
 
     @cached_property
     def structure(self) -> Structure:
-        """The pieces of which the model is made."""
+        """The pieces that the model is composed of."""
         from tui_gru.engine.model import Structure
 
         return Structure(
@@ -117,7 +125,7 @@ class Config:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many entries each axis has: V characters, H units, B rows, T timesteps, D columns of the embedding."""
+        """The size of each axis: V characters, H units, B rows, T timesteps, D columns of the embedding."""
         sizes = {"V": self.vocab_size, "H": self.hidden_size, "B": self.batch_size, "T": self.seq_length}
         return sizes | ({"D": self.embedding} if self.embedding else {})
 
@@ -130,18 +138,24 @@ class Config:
 
     @property
     def settings(self) -> dict[str, float]:
-        """The numbers of the update rule."""
+        """The settings of the update rule."""
         return {**self.model.rule.settings, "limit": self.clip, "learning_rate": self.learning_rate}
 
     @property
     def vocab_size(self) -> int:
         return len(self.vocabulary)
 
+    def as_string(self, text: Text) -> str:
+        """A part of the text, or of another one of this vocabulary, in one string."""
+        return as_string(text, self.vocabulary)
+
     @property
     def shown_vocabulary(self) -> str:
-        """The vocabulary, quoted, for a message of one line: a long one is cut."""
-        shown = self.vocabulary if self.vocab_size <= 40 else self.vocabulary[:40] + "…"
-        return repr(shown)
+        """The quoted vocabulary for a message, shortened to 40 characters or 20 tokens."""
+        if not isinstance(self.vocabulary, str):
+            shown = " ".join(self.vocabulary[:20])
+            return repr(shown if self.vocab_size <= 20 and len(shown) <= 80 else shown[:80] + "…")
+        return repr(self.vocabulary if self.vocab_size <= 40 else self.vocabulary[:40] + "…")
 
     @property
     def num_batches(self) -> int:
@@ -150,17 +164,17 @@ class Config:
 
     @property
     def parameter_count(self) -> int:
-        """How many weights the model has."""
+        """The number of weights of the model."""
         return self.compiled.layout.count
 
     @property
     def record_bytes(self) -> int:
-        """Memory of one batch with everything that is computed in it, bytes."""
+        """The size of the record of one batch, in bytes."""
         return self.compiled.record_bytes
 
 
 def _cell(options: dict[str, Any]) -> dict[str, Any]:
-    """The options of the cell, each in agreement with the others."""
+    """The options `cell`, `cell_text` and `reset`, completed and checked against each other."""
     cell, reset, text = options.get("cell"), options.get("reset"), options.get("cell_text", "")
     if reset is not None and reset not in _CELL_OF_RESET:
         if reset == "" and cell is not None:
@@ -187,18 +201,6 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
 
 def _same(name: str, value: Any) -> Any:
     return value
-
-
-def _joined(vocabulary: Any) -> str:
-    """A vocabulary given as a sequence of characters."""
-    try:
-        chars = list(vocabulary)
-    except TypeError:
-        chars = [vocabulary]
-    for char in chars:
-        if not isinstance(char, str) or len(char) != 1:
-            raise TuiGruError(f"the vocabulary must be characters, not {arguments.shown(char)}", option="vocabulary")
-    return "".join(chars)
 
 
 def _positive(name: str, value: Any) -> int:
@@ -229,7 +231,7 @@ def _seed(name: str, value: Any) -> int:
 
 
 def check_learning_rate(name: str, value: Any) -> float:
-    """`value` as a finite rate ≥ 0, or `TuiGruError`."""
+    """The value as a finite float ≥ 0. Raises `TuiGruError` otherwise."""
     rate = arguments.number(name, value, option=name)
     if not math.isfinite(rate) or rate < 0:
         raise TuiGruError(f"{name} must be finite and not negative, not {rate}; the tutorial's is 0.01", option=name)
@@ -265,7 +267,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 def _check_vocabulary(config: Config) -> None:
     if not config.text:
-        raise TuiGruError(f"the text is empty; it needs at least {arguments.shown(_needed(config))} characters", option="text")
+        words = f"it needs at least {arguments.shown(_needed(config))} {counted(config.vocabulary)}s"
+        raise TuiGruError(f"the text is empty; {words}", option="text")
     seen: dict[str, int] = {}
     for index, char in enumerate(config.vocabulary):
         if char in seen:
@@ -277,7 +280,8 @@ def _check_vocabulary(config: Config) -> None:
     for index, char in enumerate(config.text):
         if char not in seen:
             raise TuiGruError(
-                f"character {char!r} at position {index + 1} of the text is not in the vocabulary {config.shown_vocabulary}; "
+                f"{counted(config.vocabulary)} {char!r} at position {index + 1} of the text is not in the vocabulary "
+                f"{config.shown_vocabulary}; "
                 "add it to the vocabulary or change the text",
                 option="vocabulary",
             )
@@ -291,18 +295,18 @@ def _check_length(config: Config) -> None:
     if len(config.text) < _needed(config):
         rows, timesteps, needed = map(arguments.shown, (config.batch_size, config.seq_length, _needed(config)))
         raise TuiGruError(
-            f"the text has {len(config.text)} characters; {rows} rows of {timesteps} timesteps need {needed} "
+            f"the text has {len(config.text)} {counted(config.vocabulary)}s; {rows} rows of {timesteps} timesteps need {needed} "
             "(batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
         )
 
 
 def _check_model(config: Config) -> None:
-    """The equations can be read and fit each other."""
+    """Raise `TuiGruError` for equations that cannot be read or do not fit each other."""
     _ = config.model
     if config.carry == "notebook" and config.bidirectional:
         raise TuiGruError(
-            "carry notebook runs the gradient on into earlier batches, which a model that also reads backwards does not have; "
+            "carry notebook continues the gradient into earlier batches, which a bidirectional model does not support; "
             "use carry detach or reset",
             option="carry",
         )
@@ -311,12 +315,12 @@ def _check_model(config: Config) -> None:
 def check_memory(config: Config) -> None:
     """Raise `TuiGruError` for a config whose records would not fit into half of this machine's memory."""
     records = config.num_batches if config.carry == "notebook" else 1
-    needed = min(config.record_bytes * records, 2**200)  # beyond which it is none of a float's numbers
+    needed = min(config.record_bytes * records, 2**200)  # a larger number does not fit a float
     limit = machine_memory() // 2
     if needed > limit:
         option = "carry" if config.record_bytes <= limit else "hidden_size"
         raise TuiGruError(
-            f"this model would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; "
+            f"this model would take {gib(needed)}, more than half of this machine's memory; "
             "use a smaller hidden size, batch size or sequence length"
             + (", or another carry than notebook, which keeps a whole epoch" if records > 1 else ""),
             option=option,
@@ -324,7 +328,7 @@ def check_memory(config: Config) -> None:
 
 
 def machine_memory() -> int:
-    """The machine's memory, bytes; 8 GiB where the system does not say."""
+    """The machine's memory in bytes; 8 GiB if the system does not tell."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):

@@ -7,24 +7,25 @@ from numpy.typing import NDArray
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.tokens import Text, index_of, picked
 
 
 class Corpus:
     """Inputs and targets of an epoch, as indices into the vocabulary.
 
-    `inputs` and `targets` are (num_batches, T, B). Layout `tutorial` cuts the text into sequences of T characters, one after the
-    other, and each run of B sequences is a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1. Layout
-    `contiguous` cuts it into B long rows, so that every row of a batch goes on where it ended in the batch before."""
+    `inputs` and `targets` are (num_batches, T, B). Layout `tutorial` cuts the text into consecutive sequences of T characters;
+    each B consecutive sequences are a batch, so row 0 of batch 1 does not continue row 0 of batch 0 unless B is 1. Layout
+    `contiguous` cuts the text into B long rows, so that every row continues where it ended in the batch before.
+    """
 
     def __init__(self, config: Config) -> None:
-        index = {char: i for i, char in enumerate(config.vocabulary)}
+        index = index_of(config.vocabulary)
         ids = np.fromiter((index[char] for char in config.text), np.intp, len(config.text))
         self.text, self.vocabulary = config.text, config.vocabulary
         self.num_batches, self._rows, self._length = config.num_batches, config.batch_size, config.seq_length
         self._contiguous = config.layout == "contiguous"
         self.inputs = self._cut(ids[:-1])  # (num_batches, T, B)
         self.targets = self._cut(ids[1:])  # (num_batches, T, B)
-        self._indices = np.arange(config.vocab_size)
 
     def _cut(self, ids: NDArray[np.intp]) -> NDArray[np.intp]:
         used = ids[: self.num_batches * self._rows * self._length]
@@ -37,29 +38,27 @@ class Corpus:
         return cut
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
-        """Put the characters of a batch of the epoch into a record, one-hot; of one timestep only where `t` is given."""
+        """Load the characters of a batch of the epoch into a record, one-hot; with `t`, of these timesteps only."""
         for name, given in record.compiled.model.page.inputs.items():
-            ids, one_hot = record.one_hot[name]
-            ids[t] = chosen = (self.targets if given.target else self.inputs)[batch, t]
-            np.equal(chosen[..., None], self._indices, out=one_hot[t])
+            record.set_one_hot(name, (self.targets if given.target else self.inputs)[batch, t], t)
 
     def position_in_text(self, batch: int, t: int, row: int) -> int:
-        """Where in the text the input character of this cell stands, 0-based; its target stands one further."""
+        """The position in the text of an input character, 0-based; its target is at the next position."""
         sequence = row * self.num_batches + batch if self._contiguous else batch * self._rows + row
         return sequence * self._length + t
 
     def cell_of(self, position: int) -> tuple[int, int, int] | None:
-        """Batch, timestep and row that read the character at a position in the text, all 0-based; None where no batch does."""
+        """The batch, timestep and row that read the character at a position in the text, all 0-based; None if no batch reads it."""
         sequence, t = divmod(position, self._length)
         if not 0 <= sequence < self.num_batches * self._rows:
             return None
         row, batch = divmod(sequence, self.num_batches) if self._contiguous else divmod(sequence, self._rows)[::-1]
         return batch, t, row
 
-    def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> str:
+    def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> Text:
         """The characters of one row of `inputs` or `targets`."""
-        return "".join(self.vocabulary[i] for i in ids[batch, :, row])
+        return picked(ids[batch, :, row], self.vocabulary)
 
     def continues(self, batch: int, row: int) -> bool:
-        """Whether this row goes on in the text where the same row of the batch before stopped."""
+        """Whether a row continues in the text where the same row of the batch before ended."""
         return batch > 0 and self.position_in_text(batch, 0, row) == self.position_in_text(batch - 1, self._length, row)

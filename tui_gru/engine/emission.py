@@ -1,8 +1,8 @@
-"""From a schedule to Python source: one function a pass, of NumPy calls that write into arrays made beforehand.
+"""Generates Python source from a schedule: one function per pass, made of NumPy calls that write into preallocated arrays.
 
-A function begins by unpacking the arrays that it needs: once what is used whole, and for each round of a loop those of its
-timestep. `guarded` functions go on from the middle of a batch: loops begin at the steps in `start`, and after each operation `keep`
-puts back what was there before.
+A function first unpacks the arrays that it uses as a whole; each round of a loop unpacks the views of its timestep. `guarded`
+functions continue from the middle of a batch: loops begin at the steps in `start`, and after each operation `keep` restores the
+values from before that point.
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ import numpy as np
 from tui_gru.engine.operations import ELEMENTWISE, OUT, Operation, Slot
 from tui_gru.engine.scheduling import Schedule
 
-#: What the generated code can call.
-FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "dot", "concatenate")} | {
+#: The functions that the generated code can call.
+FUNCTIONS = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "concatenate")} | {
+    "dot": np.ndarray.dot,  # np.dot takes twice as long on small matrices, because it checks for other array types
     "total": np.add.reduce,
     "largest": np.maximum.reduce,
     "take": np.ndarray.take,
@@ -29,7 +30,7 @@ _RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
 
 @dataclass(frozen=True)
 class View:
-    """How a local name of the generated code is cut from memory: from which slot, from which half of a state's, in which form."""
+    """How a local name of the generated code is cut from memory: the slot, the half of a state's slot, and the form of the view."""
 
     slot: Slot
     half: int
@@ -38,7 +39,8 @@ class View:
 
 @dataclass
 class Code:
-    """The source of one function, and what it unpacks: `views` whole, `loops` for each round, with the number of each loop."""
+    """The source of one function, and the views it unpacks: `views` of whole arrays, `loops` per round, by the number of the
+    loop."""
 
     name: str
     source: str = ""
@@ -47,14 +49,14 @@ class Code:
 
 
 class Emission:
-    """Writes the functions of one schedule. `constants` collects the numbers that the code reads, by name."""
+    """Generates the functions of one schedule. `constants` collects the numbers that the code reads, by name."""
 
     def __init__(self, schedule: Schedule) -> None:
         self._schedule = schedule
         self.constants: dict[str, float] = {}
 
     def function(self, phase: str, name: str, *, guarded: bool = False, zero: frozenset[Operation] = frozenset()) -> Code:
-        """The code of a pass. Operations in `zero` are known to give 0: they are left out, and sums go without them."""
+        """The code of a pass. Operations in `zero` give 0: they are omitted, also from sums."""
         return _Function(self, self._schedule, phase, name, guarded, zero).code
 
 
@@ -64,7 +66,7 @@ class _Function:
     ) -> None:
         self._emission, self._phase, self._zero = emission, phase, zero
         self._locals: dict[tuple[str, View, int], str] = {}
-        self._taken: dict[str, int] = {}  # local names, and how many others each has been made into
+        self._taken: dict[str, int] = {}  # local names, with the number of numbered copies of each
         self.code = Code(name)
         body: list[str] = []
         loop = -1
@@ -100,7 +102,7 @@ class _Function:
         self.code.source = "\n".join((f"def {name}({arguments}):", *head, text or "    pass"))
 
     def _view(self, operation: Operation, form: str = "", loop: int = -1) -> str:
-        """The local name of a value, in a form: rows, turned, or cut for its place beside other axes."""
+        """The local name of a value in a form: as rows, transposed, or with axes inserted for broadcasting."""
         if operation.kind == "constant":
             return self._constant(operation.number)
         slot = operation.memory
@@ -115,7 +117,7 @@ class _Function:
     def _free_name(self, operation: Operation, source: str, form: str, stepped: bool) -> str:
         name = operation.name or operation.memory.name or "part"
         name = ("d" if source == "G" and not operation.name else "") + name + (f"_{form}" if form else "")
-        # Python takes some signs for others in names (ℎ for h), and some not at all (λ² or lambda).
+        # Python normalizes some signs in names (ℎ to h) and refuses others (λ² or lambda).
         name = re.sub(r"[^A-Za-z0-9]", "_", name) + ("" if stepped or source != "R" else "_all")
         if name in FUNCTIONS or name in _RESERVED or iskeyword(name) or _CONSTANT.match(name) or not name.isidentifier():
             name = f"v_{name}"
@@ -134,7 +136,7 @@ class _Function:
     def _call(self, operation: Operation) -> str:
         loop, kind, args = operation.loop, operation.kind, operation.args
         out = self._view(operation, loop=loop)
-        if kind in ("add", "sub") and self._zero.intersection(args):  # the other term alone
+        if kind in ("add", "sub") and self._zero.intersection(args):  # only the other term is left
             only = next(arg for arg in args if arg not in self._zero)
             return f"{'negative' if kind == 'sub' and only is args[1] else 'positive'}({self._view(only, loop=loop)}, {out})"
         if kind in ELEMENTWISE or kind == "copy":
@@ -149,7 +151,7 @@ class _Function:
                 return f"concatenate(({', '.join(self._view(arg, loop=loop) for arg in args)},), -1, {out})"
             case "slice":
                 return f"positive({self._view(x, f'columns {operation.over}', loop)}, {out})"
-            case "rows":  # a product with ones is four times as fast as a sum over the rows
+            case "rows":  # four times as fast as a sum over the rows
                 return f"dot(ones, {self._view(x, 'flat' if x.axes == ('T', 'B') else 'rows')}, {out})"
             case "turn":
                 return f"positive({self._view(x, 'turned')}, {out})"
@@ -163,9 +165,9 @@ class _Function:
 
     @staticmethod
     def _beside(arg: Operation, operation: Operation) -> str:
-        """The form of an operand whose axes are not the last ones of the result: `along 110` for (T, B) beside (T, B, H).
+        """The form of an operand whose axes are not the last axes of the result: `along 110` for (T, B) in (T, B, H).
 
-        It is cut from an array with all timesteps, unless its memory has only one of them.
+        The view is cut from an array with all timesteps, unless the operand's memory has only one.
         """
         own, result = arg.axes, operation.axes
         if arg.timed and not arg.memory.whole:
@@ -178,7 +180,7 @@ class _Function:
 
 
 def cut(form: str, array: np.ndarray) -> np.ndarray:
-    """A view of an array in the form that the code asks for."""
+    """A view of an array in the form of a `View`."""
     kind, _, rest = form.partition(" ")
     match kind:
         case "":
@@ -199,7 +201,7 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
 
 
 def flat_cutter(name: str, views: Sequence[View], places: Mapping[Slot, tuple[int, tuple[int, ...]]]) -> str:
-    """The source of a function that cuts a flat vector of parameters into the views that a pass reads."""
+    """The source of a function that returns the views of a flat vector of parameters that a pass reads."""
     words = []
     for view in views:
         at, shape = places[view.slot]

@@ -1,4 +1,4 @@
-"""What goes wrong because of what a person asked for."""
+"""The error for bad input."""
 
 
 class TuiGruError(ValueError):

@@ -1,7 +1,7 @@
-"""Numbers on their way out of the program: exact JSON, and npz.
+"""Writes numbers as exact JSON and as npz.
 
 JSON has no NaN and no infinities. They are written as the strings "NaN", "Infinity" and "-Infinity", as in protobuf's JSON:
-the file stays valid for every reader, and `float(value)` and `np.array(value, np.float32)` read them as what they are.
+the file stays valid JSON, and `float(value)` and `np.array(value, np.float32)` read these strings as numbers.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def _not_finite(number: float) -> str:
 
 
 def write_json(out: BinaryIO, head: Mapping[str, Any], name: str, items: Iterable[Mapping[str, Any]]) -> None:
-    """Write `{**head, name: [*items]}`, each entry and each item on a line of its own, as they come."""
+    """Write `{**head, name: [*items]}`, each entry and each item on its own line, one item at a time."""
     opening = "{"
     for key, value in head.items():
         out.write(f"{opening}{json.dumps(key)}: {json_text(value)}".encode())
@@ -64,7 +64,7 @@ def write_json(out: BinaryIO, head: Mapping[str, Any], name: str, items: Iterabl
 def write_npz(out: BinaryIO, head: Mapping[str, Any], items: Iterable[Mapping[str, Any]], count: int) -> None:
     """Write `head`, and `count` items of equal shapes stacked along a new first axis.
 
-    Nested names are joined by slashes, `timesteps/z`. Strings become string arrays: no pickle is needed to read any of it.
+    Nested names are joined by slashes, `timesteps/z`. Strings become string arrays, so the file can be read without pickle.
     """
     arrays = {path: np.asarray(value) for path, value in _leaves(head)}
     for i, item in enumerate(items):

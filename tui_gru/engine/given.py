@@ -1,11 +1,12 @@
-"""Runs whose batches come from elsewhere: the weights, inputs, first states and outside gradients of each batch are given."""
+"""Runs on given batches: the weights, inputs, first states and outside gradients of each batch come from elsewhere."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,13 +21,14 @@ from tui_gru.equations.names import with_word
 
 @dataclass(frozen=True, eq=False)
 class GivenBatch:
-    """What one batch begins with.
+    """The data of one batch.
 
-    `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), and whole numbers (T, B) for a
-    one-hot input. `states` are the first states, one behind the other, flat. `outside` (T, B, ·) is the gradient of the model's
-    output, and `flows` has that of each last state (B, ·), both None where none came. What its owner computed, None where that is
-    not known: `expected` (T, B, ·), the output, which may be off by `tolerance`, relative to the largest; `loss`; and `recorded`,
-    the gradients that the optimizer used. `said` is what there is to say of how those came about.
+    `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), or whole numbers (T, B) for a
+    one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
+    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. The results of the original run,
+    None or NaN if unknown: `expected` (T, B, ·), the output, which may differ by `tolerance` relative to its largest entry; `loss`;
+    and `recorded`, the gradients that the optimizer used, and its `settings`. `said` returns a sentence on how these gradients
+    were computed.
     """
 
     weights: Weights
@@ -38,19 +40,22 @@ class GivenBatch:
     loss: float = math.nan
     tolerance: float | None = None
     recorded: Weights | None = None
+    settings: Mapping[str, float] = field(default_factory=dict)
     said: Callable[[], str] = str
 
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Batches of one model, all of the same sizes. `batches` may read each one when it is asked for.
+    """Batches of one model, all of the same sizes. `batches` may load each batch on access.
 
-    `title` says in a few words what it is, `origin` where the weights are from, such as `model.pt`, and `inputs_from` the inputs.
-    `learns`: gradients from outside are given, so that there is a backward pass; there is never an update. `knows_loss`: its owner
-    said what the loss of its batches was. `fixed` is the sentence for whoever wants to train on. `places` name where each batch
-    comes from, such as `step 300`, and `steps` are the numbers of those of a recording. `numbers` (batches, 3) has loss, gradient
-    norm and largest weight where they are known beforehand, NaN for what is not. Of a model file, `reading` is the place of the
-    reset gate and the meaning of z, and `again` reads it with others, given an output to compare with, and says what it is then.
+    `title` describes the run in a few words; `origin` names the source of the weights, such as `model.pt`, and `inputs_from` that
+    of the inputs. `learns` says that gradients from outside are given, so that there is a backward pass; there is never an
+    update. `knows_loss` says that the original run reported the losses. `fixed` is the message for a request to train further.
+    `places` names the origin of each batch, such as `step 300`; `steps` has the step numbers of a recording. `numbers` (batches,
+    3) has loss, gradient norm and largest weight of each batch as far as they are known, otherwise NaN. For batches that stay in a
+    recording, `identity` returns as JSON where the recording is and how it is recognised. For a model file,
+    `reading` has the place of the reset gate and the meaning of z, and `again` reads the file with another reading, compares with
+    an output, and returns the new data and a sentence on it.
     """
 
     title: str
@@ -68,17 +73,19 @@ class Given:
     reading: tuple[str, str] = ("", "")
     again: Callable[[str | None, str | None, Array], tuple[Given, str]] | None = None
     numbers: NDArray[np.float64] | None = None
+    identity: Callable[[], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)
 class GivenConfig(Config):
-    """The config of a run on given batches: it has no text, and each batch begins with its own weights and states."""
+    """The config of a run on given batches. It has no text; each batch begins with its own weights and states."""
 
     source: Given | None = None
 
     @classmethod
     def of_given(cls, source: Given) -> GivenConfig:
-        """Raises `TuiGruError` where the equations do not fit the sizes, or a batch does not fit into memory."""
+        """Create it from given batches. Raises `TuiGruError` if the equations do not fit the sizes, or a batch does not fit into
+        memory."""
         structure, sizes = source.structure, source.sizes
         config = cls(
             text="",
@@ -122,7 +129,7 @@ class GivenConfig(Config):
 
 
 class GivenCorpus:
-    """Puts given batches into records; in the place of a `Corpus`."""
+    """Loads given batches into records; replaces `Corpus`."""
 
     vocabulary = ""
 
@@ -135,15 +142,12 @@ class GivenCorpus:
         self._outside = with_word(f"d{page.outputs[0]}", "given") if page.outputs else ""
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
-        """Put what a batch reads, and the gradients from outside, into a record; of the inputs one timestep only where `t` is
-        given."""
+        """Load the inputs of a batch and its gradients from outside into a record; with `t`, inputs of these timesteps only."""
         given = self.given.batches[batch]
         record.loss = given.loss
         for name, declared in self._inputs.items():
             if declared.one_hot:
-                ids, one_hot = record.one_hot[name]
-                ids[t] = chosen = given.inputs[name][t]
-                np.equal(chosen[..., None], np.arange(one_hot.shape[-1]), out=one_hot[t])
+                record.set_one_hot(name, given.inputs[name][t], t)
             else:
                 record.array(name)[t] = given.inputs[name][t]
         if self._outside:
@@ -158,12 +162,12 @@ class GivenCorpus:
         return given.weights, given.states
 
     def continues(self, batch: int, row: int) -> bool:
-        """Given batches are not cut from one text, so that no row goes on or breaks off."""
+        """True: given batches are not cut from one text, so no row is interrupted."""
         return True
 
 
 def weights_for(structure: Structure, sizes: Mapping[str, int], dtype: str, values: Mapping[str, Array]) -> Weights:
-    """Weights of a model from arrays under its names. Raises `KeyError` for a parameter that has none."""
+    """The weights of a model from arrays by parameter name. Raises `KeyError` for a missing parameter."""
     weights = Weights.zeros(compiled(structure, sizes, dtype).layout, dtype)
     for name, array in weights.items():
         array[...] = values[name]

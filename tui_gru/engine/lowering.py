@@ -1,7 +1,7 @@
-"""From lines to operations: every expression becomes operations on arrays, equal ones once as far as no number between can be set.
+"""Turns lines into operations on arrays. Equal expressions become one operation, unless a value between them can be edited.
 
-In a sum or product on a cycle through a state, what is off the cycle is combined first, so that it can be done for all timesteps at
-once. A product with a one-hot row picks a row; log(softmax(o)) is o − max − log Σ exp(o − max), which stays finite.
+In a sum or product on a cycle through a state, the parts off the cycle are combined first, so that they are computed for all
+timesteps at once. A product with a one-hot row picks a row; log(softmax(o)) is o − max − log Σ exp(o − max), which stays finite.
 """
 
 from __future__ import annotations
@@ -16,11 +16,12 @@ from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Expression
 from tui_gru.equations.page import Line
 
+LEAST_TURNED = 8  # timesteps for which it pays to turn a matrix once
 _FUNCTIONS = {"tanh", "log", "exp", "sqrt"}
 
 
 class Lowering:
-    """The operations of a model. `every` lists them in the order in which they were made, `named` has those with a name."""
+    """The operations of a model: `every` in the order of creation, `named` by name."""
 
     def __init__(self, sizes: Mapping[str, int]) -> None:
         self._sizes = sizes
@@ -28,26 +29,26 @@ class Lowering:
         self.named: dict[str, Operation] = {}
         self._known: dict[tuple[object, ...], Operation] = {}
         self._key: dict[Operation, tuple[object, ...]] = {}
-        self._of_states: set[Operation] = set()  # those without a name that read a state
-        self._softmax: dict[Operation, Operation] = {}  # what is under each softmax
+        self._of_states: set[Operation] = set()  # unnamed operations that read a state
+        self._softmax: dict[Operation, Operation] = {}  # softmax → its argument
         self._phase, self._line, self._on_cycle, self._is_gradient = "", 0, frozenset[str](), False
 
     def leaf(self, name: str, kind: str, axes: Axes) -> Operation:
-        """A value from outside, in memory of its own."""
+        """Add a value that is not computed by a line, with its own memory."""
         leaf = self.named[name] = Operation("leaf", axes=axes, name=name, slot=Slot(axes, kind, name))
         return leaf
 
     def lines(
         self, phase: str, lines: Iterable[Line], loops: Mapping[str, Loop], carried: Mapping[str, str], gradients: frozenset[str]
     ) -> None:
-        """The lines of one phase. `carried` maps the target of a state's line to the name under which it is read; `gradients` are
-        the targets that add up over the timesteps."""
+        """Lower the lines of one phase. `carried` maps the target of a state's line to the name it is read by in the next timestep;
+        `gradients` are the targets that sum over the timesteps."""
         for number, line in enumerate(lines):
             loop = loops.get(line.target)
             self._phase, self._line, self._is_gradient = phase, number, line.target in gradients
             self._on_cycle = loop.names if loop is not None else frozenset()
             operation = self._value(line.formula)
-            if operation.name or not operation.args:  # the line only repeats another value
+            if operation.name or not operation.args:  # the line only copies another value
                 operation = self._made("copy", operation)
             operation.name = line.target
             self._keep(line.target, operation)
@@ -68,7 +69,7 @@ class Lowering:
         return operation
 
     def _keep(self, name: str, operation: Operation) -> None:
-        """Give an operation a name. A number of it can be set by hand, so it is only read where it is called by name."""
+        """Name an operation. A named value can be edited, so other lines read it by name only."""
         self.named[name] = operation
         self._known.pop(self._key.get(operation, ()), None)
         self._of_states.discard(operation)
@@ -80,7 +81,7 @@ class Lowering:
 
     def _made(self, kind: str, *args: Operation, axes: Axes | None = None, over: str = "") -> Operation:
         reads_state = any(arg in self._of_states or (arg.slot is not None and arg.slot.kind == "state") for arg in args)
-        # A state can be set by hand between two lines that read it.
+        # A state can be edited between two lines that read it.
         key = (kind, args, over, *((self._phase, self._line) if reads_state else ()))
         if kind != "copy" and (known := self._known.get(key)) is not None:
             known.crosses |= known.phase != self._phase
@@ -170,7 +171,7 @@ class Lowering:
         return product
 
     def _off_cycle_first(self, parts: tuple[Expression, ...]) -> tuple[list[Expression], int]:
-        """The parts, those off the cycle in front; and how many those are, 0 where the line is on no cycle."""
+        """The parts, those off the cycle first, and the number of those; 0 if the line is not on a cycle."""
         if not self._on_cycle:
             return list(parts), 0
         on = [any(name in self._on_cycle for name in part.names()) for part in parts]
@@ -186,8 +187,8 @@ class Lowering:
             return self._made("outer", x, d, axes=(x.axes[-1], d.axes[-1]))
         if isinstance(right, e.Transpose):
             d, matrix = self._value(left), self._value(right.argument)
-            if self._on_cycle.intersection(left.names()):
-                # In a loop BLAS takes half as long again with a matrix that lies the other way: turn it once.
+            if self._on_cycle.intersection(left.names()) and self._sizes["T"] >= LEAST_TURNED:
+                # In a loop, BLAS takes 1.5 times as long with a transposed matrix: transpose it once.
                 turned = self._made("turn", matrix, axes=matrix.axes[::-1])
                 return self._made("dot", d, turned, axes=(*d.axes[:-1], turned.axes[1]))
             return self._made("dot-turned", d, matrix, axes=(*d.axes[:-1], matrix.axes[0]))
@@ -207,7 +208,7 @@ class Lowering:
         values = [self._value(part) for part in node.parts]
         value, zero, one = values[0], self._constant(0), self._constant(1)
         match function:
-            case "sigmoid":  # 1 / (1 + exp(−a)); exp overflows to inf, which gives 0, as it should
+            case "sigmoid":  # 1 / (1 + exp(−a)); exp overflows to inf, which correctly gives 0
                 return made("reciprocal", made("add", made("exp", made("neg", value)), one))
             case "softmax":
                 _, powers, total = self._powers(value)

@@ -1,4 +1,4 @@
-"""A model: what its equations say, before any size is known. Read from the files in `models`, or from a file of the user's own."""
+"""A model: its equations, before any size is known. They are read from the files in `models`, or from a file of the user."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ KINDS = {"cell": "cells", "head": "heads", "loss": "losses", "update": "updates"
 
 @dataclass(frozen=True)
 class Structure:
-    """Of which pieces a model is made; `cell` is the name of one that ships, or the text of a file.
+    """The pieces of a model. `cell` is the name of a built-in cell, or of a file with the text `cell_text`.
 
-    `input` is one-hot, embedding or dense; `loss` is empty where the gradients of the output and of the last states come from
-    outside. `lengths` and `dropout` add masks as inputs: of the timesteps that each row has, and between each layer and the next.
-    `input_gradient` asks for the gradient of what is read from outside, too.
+    `input` is one-hot, embedding or dense. `loss` is empty if the gradients of the output and of the last states are given from
+    outside. `lengths` and `dropout` add masks as inputs: for rows of different lengths, and between each layer and the next.
+    `input_gradient` also derives the gradient of the input.
     """
 
     cell: str = "gru"
-    cell_text: str = ""  # of a file of the user's own, whose name `cell` is then
+    cell_text: str = ""  # the text of a file of the user; `cell` is then its name
     layers: int = 1
     bidirectional: bool = False
-    backwards: bool = False  # of one direction: from the last timestep to the first
+    backwards: bool = False  # a model of one direction that reads from the last timestep to the first
     input: str = "one-hot"
     head: str = "linear"
     loss: str = "cross-entropy"
@@ -45,7 +45,8 @@ class Structure:
 
 
 class Model:
-    """The equations of a whole model: forward, derived backward, update; with the axes of every name. `title` is the cell's."""
+    """The equations of a complete model: forward, derived backward and update, and the axes of every name. `title` is the
+    cell's."""
 
     def __init__(self, structure: Structure) -> None:
         self.structure = structure
@@ -70,15 +71,15 @@ class Model:
         self.writer = Writer(Symbols({**self.page.symbols, **self.rule.symbols, **self._update_symbols()}))
 
     def _check_names(self) -> None:
-        """Raise `EquationError` where the equations and the update rule use the same name for different things."""
+        """Raise `EquationError` for a name that both the equations and the update rule define."""
         own = {line.target for line in self.rule.lines_of(self.parameters)} - set(self.parameters)
         for name in (*self.rule.settings, *own):
             if name in self.axes:
-                message = f"{name} is a name of the update rule {self.structure.update} too; choose another one here"
+                message = f"{name} is also a name of the update rule {self.structure.update}; choose another one here"
                 raise EquationError(message, self.page.places.get(name))
 
     def _update_symbols(self) -> dict[str, tuple[str, str]]:
-        """How what the update rule computes for one parameter is written: m_hat_Wz is m̂_Wz."""
+        """The symbols of the update rule's vectors for one parameter: m̂_Wz for m_hat_Wz."""
         own, found = Symbols({**self.page.symbols, **self.rule.symbols}), dict[str, tuple[str, str]]()
         for target in (line.target for line in self.rule.lines if self.rule.is_vector(line.target) and line.target != WEIGHT):
             for name in self.parameters:
@@ -99,7 +100,7 @@ class Model:
 
 @lru_cache(maxsize=32)
 def model_of(structure: Structure) -> Model:
-    """The model of a structure, read once. Raises `TuiGruError` where a file has a mistake."""
+    """The model of a structure; cached. Raises `TuiGruError` for an error in a file."""
     try:
         model = Model(structure)
         _ = model.backward
@@ -110,31 +111,31 @@ def model_of(structure: Structure) -> Model:
 
 @lru_cache(maxsize=32)
 def shipped(kind: str, name: str) -> Page:
-    """A piece that ships with the package. Raises `TuiGruError` for a name that there is not."""
+    """The page of a built-in piece. Raises `TuiGruError` for an unknown name."""
     return read_page(text_of(kind, name), f"{name}.{kind}")
 
 
 def text_of(kind: str, name: str) -> str:
-    """The file of a piece that ships with the package. Raises `TuiGruError` for a name that there is not."""
+    """The text of a built-in piece. Raises `TuiGruError` for an unknown name."""
     if not name or name not in names_of(kind):
         raise TuiGruError(f"there is no {kind} {name!r}; {did_you_mean(name, names_of(kind))}", option=kind)
     return (FOLDER / KINDS[kind] / f"{name}.{kind}").read_text(encoding="utf-8")
 
 
 def names_of(kind: str) -> tuple[str, ...]:
-    """The names of the pieces of one kind that ship."""
+    """The names of the built-in pieces of one kind, sorted."""
     return tuple(sorted(path.stem for path in (FOLDER / KINDS[kind]).glob(f"*.{kind}")))
 
 
 @lru_cache(maxsize=1)
 def symbols() -> dict[str, str]:
-    """The names in code of the symbols that the pieces which ship give to names: ① is term1."""
+    """The symbols that the built-in pieces declare, with the names they stand for: ① → term1."""
     pages = (shipped(kind, name) for kind in KINDS for name in names_of(kind))
     return {text: name for page in pages for name, (text, _) in page.symbols.items()}
 
 
 def read_file(path: str | Path, option: str) -> str:
-    """The text of an equation file. Raises `TuiGruError` where it cannot be read."""
+    """The text of an equation file. Raises `TuiGruError` if it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             text = file.read(LONGEST + 1)

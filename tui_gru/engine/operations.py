@@ -1,4 +1,4 @@
-"""What a compiled model does: operations on arrays, and the memory that their results lie in."""
+"""The operations of a compiled model, and the memory of their results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tui_gru.equations.axes import Axes
 
-#: Operations of every element, and the NumPy function that does each.
+#: Elementwise operations, and the NumPy function of each.
 ELEMENTWISE = {
     "add": "add",
     "sub": "subtract",
@@ -24,16 +24,16 @@ ELEMENTWISE = {
     "greater": "greater",
     "less": "less",
 }
-#: Of the functions that do not take their result by its place in the call, what comes before it.
+#: Functions that do not accept the result array as a positional argument, and the keyword for it.
 OUT = {"maximum": "out=", "minimum": "out="}
 
 
 @dataclass(eq=False)
 class Slot:
-    """Memory of one value, or of several one after the other, of which the last one stays.
+    """Memory of one value, or of several values in turn, of which the last one remains.
 
-    `kind` is record, state (with memory for one timestep more), ids (the index of a one-hot row), or parameter. `line` is the
-    number of the line, in its phase, that writes the value that stays. `whole`: it has memory for every timestep.
+    `kind` is record, state (with memory for T + 1 timesteps), ids (the index of a one-hot row), or parameter. `line` is the
+    number of the line, in its phase, that writes the remaining value. `whole` says that it has memory for every timestep.
     """
 
     axes: Axes
@@ -46,11 +46,11 @@ class Slot:
 
 @dataclass(eq=False)
 class Operation:
-    """A value: what computes it, or a leaf (an input, a state, a parameter, a constant), which has no `args`.
+    """A value: the operation that computes it, or a leaf (an input, a state, a parameter, a constant), which has no `args`.
 
-    `half` says, of a value in the memory of a state, whether it lies one timestep later in it. `carried` is, of a state that is
-    read, the operation that computes it; `log_of`, of a logarithm, the softmax that it is of. `stage` and `loop` say when it is
-    done: before a loop, in it (−1: in none), or after.
+    `half` is 1 for a value in the memory of a state that is stored one timestep later. `carried`, for a state that is read, is
+    the operation that computes it; `log_of`, for a logarithm, is the softmax it is applied to. `stage`, `loop` (−1 for none) and
+    `depth` give the order of execution.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Operation:
     number: float = 0.0
     name: str = ""
     slot: Slot | None = None
-    crosses: bool = False  # read in another phase than its own
+    crosses: bool = False  # whether another phase reads it
     half: int = 0
     carried: Operation | None = None
     log_of: Operation | None = None
@@ -72,7 +72,7 @@ class Operation:
 
     @property
     def memory(self) -> Slot:
-        """The slot, once memory has been planned."""
+        """The slot; set once memory has been planned."""
         assert self.slot is not None
         return self.slot
 

@@ -1,8 +1,8 @@
-"""Sampling text from a model, character by character.
+"""Samples text from a model, character by character.
 
-Two samplers: `fed-back` gives each chosen character to the model as its next input, as a language model must; `tutorial`
-does what the tutorial's code does, which feeds the primer again and again from the state it has reached, so that the model
-never sees what was chosen.
+Two samplers: `fed-back` gives each sampled character to the model as its next input, as language models do. `tutorial` does the
+same as the tutorial's code: it feeds the primer again before each character, from the state reached so far, so that the model
+never reads the sampled characters.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, counted, cut, index_of, separator
 from tui_gru.engine.weights import Array, Weights
 
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One sampled character: its distribution y_hat (V), the uniform number that chose it (None: greedy), and its index."""
+    """One sampled character, its index, its distribution y_hat (V), and the uniform number that selected it (None: greedy)."""
 
     char: str
     index: int
@@ -36,19 +37,28 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sampled text with all that made it. `tick` is the place of the run whose parameters drew it, None where it is not known."""
+    """A sampled text with its options and draws. `tick` is the place in the run whose weights were used, None if unknown.
 
-    primer: str
+    `primer` is a string of characters, or a tuple of tokens that may be longer.
+    """
+
+    primer: Text
     sampler: str
     temperature: float
     seed: int
     draws: tuple[Draw, ...]
     tick: int | None = None
+    between: str = ""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The characters or tokens of the primer, and those sampled after it."""
+        return (*self.primer, *(draw.char for draw in self.draws))
 
     @property
     def text(self) -> str:
-        """The primer and the characters sampled after it."""
-        return self.primer + "".join(draw.char for draw in self.draws)
+        """The primer and what was sampled after it, in one string, with `between` between two tokens."""
+        return self.between.join(self.tokens)
 
 
 def sample(
@@ -62,16 +72,16 @@ def sample(
     seed: int = 0,
     stop: Callable[[int], bool] | None = None,
 ) -> Sample:
-    """Sample `length` characters after `primer`, from a zero state. Temperature 0 takes the likeliest character.
+    """Sample `length` characters after `primer`, from a zero state. Temperature 0 takes the most likely character.
 
-    `stop` is called after each character with the number there are so far; where it returns True, the sample ends there.
+    `stop` is called after each character with the number of characters so far; the sample ends when it returns True.
     Raises `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
     check(config, primer, length, sampler, temperature, seed)
-    index = {char: i for i, char in enumerate(config.vocabulary)}
+    begin, index = cut(primer, config.vocabulary, "primer"), index_of(config.vocabulary)
     step = _Stepper(config, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
-    primer_ids = [index[char] for char in primer]
+    primer_ids = [index[char] for char in begin]
     logits = step.through(primer_ids)
     draws: list[Draw] = []
     while len(draws) < length:
@@ -82,20 +92,20 @@ def sample(
             break
         if len(draws) < length:
             logits = step.through([chosen] if sampler == "fed-back" else primer_ids)
-    return Sample(primer, sampler, float(temperature), int(seed), tuple(draws))
+    return Sample(begin, sampler, float(temperature), int(seed), tuple(draws), between=separator(config.vocabulary))
 
 
 def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[int, NDArray[np.float64]]:
-    """The index that `uniform` in [0, 1) picks from softmax(logits / temperature), by the cumulative sum; the likeliest if None.
+    """Draw an index from softmax(logits / temperature) with `uniform` in [0, 1), by the cumulative sum; the most likely if None.
 
-    `logits` is (V); returned beside it the distribution (V), float64.
+    `logits` is (V). Returns the index and the distribution (V), float64. Raises `TuiGruError` for logits that are not finite.
     """
     wide = logits.astype(np.float64)
     if not np.isfinite(wide).all():
         raise TuiGruError("the model's logits are not finite, so there is nothing to sample from; step back to before the NaN")
     wide -= wide.max()
     if uniform is not None:
-        with np.errstate(over="ignore"):  # a tiny temperature gives -inf, which gives 0, as it should
+        with np.errstate(over="ignore"):  # a tiny temperature gives -inf, which correctly gives 0
             wide /= temperature
     probabilities = np.exp(wide)
     probabilities /= probabilities.sum()
@@ -106,7 +116,7 @@ def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[in
 
 
 class _Stepper:
-    """The trained model, one row and one timestep at a time, its states kept from call to call."""
+    """Runs the trained model for one row and one timestep at a time, and keeps its states between calls."""
 
     def __init__(self, config: Config, weights: Weights) -> None:
         self._compiled = compiled(config.structure, config.sizes | {"B": 1, "T": 1}, config.dtype)
@@ -118,7 +128,7 @@ class _Stepper:
         self._record.begin_with(self._record.states(end=False) * 0)
 
     def through(self, ids: list[int]) -> Array:
-        """Feed these characters; the logits (V) after the last."""
+        """Feed these characters. Returns the logits (V) after the last one."""
         record = self._record
         with ONE_THREAD, np.errstate(all="ignore"):
             for i in ids:
@@ -130,15 +140,16 @@ class _Stepper:
 
 
 def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
-    """Raise `TuiGruError` where this cannot be sampled, whatever the weights are."""
+    """Raise `TuiGruError` for a model or options that cannot be sampled."""
     if not config.structure.loss:
-        raise TuiGruError("this model ends at its states: without a head over characters there is nothing to sample")
+        raise TuiGruError("this model has no head over characters, so there is nothing to sample")
     if config.bidirectional:
-        raise TuiGruError("a model that also reads backwards needs the whole text before it can predict, so it cannot sample")
-    if not arguments.text("the primer", primer, option="primer"):
-        raise TuiGruError("the primer is empty; give at least one character of the vocabulary", option="primer")
-    for i, char in enumerate(primer):
-        if char not in config.vocabulary:
+        raise TuiGruError("a bidirectional model needs the whole text before it can predict, so it cannot sample")
+    known = frozenset(config.vocabulary)
+    if not (tokens := cut(arguments.text("the primer", primer, option="primer"), config.vocabulary, "primer")):
+        raise TuiGruError(f"the primer is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="primer")
+    for i, char in enumerate(tokens):
+        if char not in known:
             raise TuiGruError(
                 f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.shown_vocabulary}",
                 option="primer",

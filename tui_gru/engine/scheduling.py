@@ -1,7 +1,7 @@
-"""When each operation is done, and in which memory its result lies.
+"""Schedules the operations of a model and plans their memory.
 
-Operations on a cycle through a state (z needs h_prev, h needs z) are done timestep by timestep in a loop, every other one once for
-all timesteps, as soon as what it reads is there. A second layer is a second cycle, so it has a loop of its own.
+Operations on a cycle through a state (z needs h_prev, h needs z) run timestep by timestep in a loop. Every other operation runs
+once for all timesteps, as soon as its operands are computed. A second layer is a second cycle, so it has its own loop.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ PHASES = ("forward", "backward")
 
 @dataclass(frozen=True)
 class Phase:
-    """One pass: its lines in order, its segments, its operations in the order of execution, and the direction of each loop."""
+    """One pass: its lines and segments in order, its operations in the order of execution, and the direction of each loop."""
 
     lines: tuple[Line, ...]
     segments: tuple[Segment, ...]
@@ -32,7 +32,7 @@ class Phase:
     ways: Mapping[int, int]
 
     def place(self, line: int) -> tuple[int, int]:
-        """In which segment a line is, and where in it."""
+        """The segment of a line, and its index in the segment."""
         return self._places[line]
 
     @cached_property
@@ -42,7 +42,7 @@ class Phase:
 
 
 class Schedule:
-    """All operations of a model. `named` has the operation behind every name, `phases` those of each pass."""
+    """All operations of a model: `named` by name, `phases` by pass."""
 
     def __init__(self, page: Page, axes: Mapping[str, Axes], backward: Backward, sizes: Mapping[str, int]) -> None:
         self.page = page
@@ -79,7 +79,7 @@ class Schedule:
     def _leaves(lowering: Lowering, page: Page, axes: Mapping[str, Axes]) -> None:
         for name, given in page.inputs.items():
             lowering.leaf(name, "record", axes[name])
-            if given.one_hot:  # its product with a matrix picks rows
+            if given.one_hot:  # a product with it picks rows of the matrix
                 lowering.leaf(f"{name} ids", "ids", axes[name][:-1])
         for name in page.parameters:
             lowering.leaf(name, "parameter", axes[name])
@@ -95,21 +95,21 @@ def _order(operations: Sequence[Operation]) -> None:
     groups = _components(reads)
     loops = sorted(group for group in groups if len(group) > 1 or group[0] in reads[group[0]])
     loop_of = {i: number for number, group in enumerate(loops) for i in group}
-    stages: dict[int, int] = {}  # the stage in which what reads an operation can be done
-    for group in groups:  # what is read comes before what reads it
+    stages: dict[int, int] = {}  # the first stage in which a reader of the operation can run
+    for group in groups:  # operands before their readers
         own = max((stages[j] for i in group for j in reads[i] if j not in group), default=0)
         for i in group:
             operation = operations[i]
             operation.stage, operation.loop = own, loop_of.get(i, -1)
             stages[i] = own + (i in loop_of)
-            # In a loop, what a timestep left was computed in the round before.
+            # In a loop, a carried value was computed in the round before.
             before = [index[a] for a in operation.args if a in index] if i in loop_of else reads[i]
             same = (operations[j] for j in before if (operations[j].stage, operations[j].loop) == (own, operation.loop))
             operation.depth = max((other.depth + 1 for other in same), default=0)
 
 
 def _components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """The strongly connected components (Tarjan), each after those that it reads."""
+    """The strongly connected components (Tarjan), each after the components that it reads."""
     indices: dict[int, int] = {}
     low: dict[int, int] = {}
     stack: list[int] = []
@@ -150,7 +150,7 @@ def _components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
 
 
 def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
-    """The direction of each loop: that in which the states on its cycle are read."""
+    """The direction of each loop, which is the direction in which its states are read."""
     ways: dict[int, int] = {}
     for operation in operations:
         for arg in operation.args:
@@ -160,7 +160,8 @@ def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
 
 
 def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation], parameters: frozenset[str]) -> None:
-    """Give every operation a slot. The last to read a value without a name takes over its memory; a gradient lies as its weight."""
+    """Give every operation a slot. The last reader of an unnamed value reuses its memory; a gradient has the layout of its
+    weight."""
     users: dict[Operation, list[Operation]] = defaultdict(list)
     for operation in operations:
         for arg in operation.args:
@@ -188,6 +189,6 @@ def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation]
 
 
 def _lasts(operation: Operation, users: Sequence[Operation]) -> bool:
-    """Whether a value is read outside of the round of the loop in which it is computed."""
+    """Whether a value is read outside the loop round that computes it."""
     elsewhere = any((user.stage, user.loop) != (operation.stage, operation.loop) for user in users)
     return bool(operation.name) or operation.crosses or operation.loop < 0 or elsewhere

@@ -1,7 +1,8 @@
-"""Which lines of a model are executed together, timestep by timestep, and in which direction.
+"""Divides the lines of a model into segments that are executed together.
 
-A segment is a run of lines that a loop over t executes, from the first timestep to the last or from the last to the first, or lines
-that are executed once. A line that reads what another direction computes needs it at all timesteps, so it opens the next segment.
+A segment is a run of consecutive lines that a loop over t executes, from the first timestep to the last or in reverse, or lines
+that are executed once. A line that reads values of the other direction needs them at all timesteps, so it begins the next
+segment.
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ class Segment:
     lines: tuple[Line, ...]
 
     def timestep(self, step: int, length: int) -> int:
-        """The timestep (0-based) of a step (0-based) through `length` timesteps; the last one where lines are executed once."""
+        """The timestep of a step (both 0-based) through `length` timesteps; the last one if the lines are executed once."""
         return step if self.way > 0 else length - 1 - step if self.way else length - 1
 
     def steps(self, length: int) -> int:
-        """How often its lines are executed in a batch of `length` timesteps."""
+        """The number of times its lines are executed in a batch of `length` timesteps."""
         return length if self.way else 1
 
 
@@ -40,8 +41,8 @@ class Loop:
 
 
 def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> dict[str, Loop]:
-    """For each line that is on a cycle through a state, its loop. `states` maps the name that is read to the line that computes it
-    for the next timestep, and the direction. Raises `EquationError` for a cycle through states of both directions."""
+    """The loop of each line on a cycle through a state. `states` maps the name a state is read by to the line that computes it for
+    the next timestep, and the direction. Raises `EquationError` for a cycle through states of both directions."""
     inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
     by_target = {line.target: line for line in lines}
     targets = by_target.keys()

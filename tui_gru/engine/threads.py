@@ -1,4 +1,4 @@
-"""One thread for the matrix products, whoever has loaded NumPy and with however many threads.
+"""Runs the matrix products in one thread, whatever number of threads NumPy was loaded with.
 
 The matrices are small: a second thread costs more than it does, and the last bits of a product may depend on how many shared it.
 """
@@ -12,7 +12,8 @@ from typing import Any
 
 
 class OneThread:
-    """While anybody is in `with ONE_THREAD:`, the BLAS library of this process computes in one thread. May be entered repeatedly.
+    """Inside `with ONE_THREAD:`, the BLAS library of this process computes in one thread. Can be nested and entered by several
+    threads.
 
     Where OPENBLAS_NUM_THREADS is 1, as for the command `tui-gru`, it does so anyway, and nothing is done.
     """
@@ -38,7 +39,7 @@ class OneThread:
         if os.environ.get("OPENBLAS_NUM_THREADS") == "1":
             return None
         if self._pools is None:
-            from threadpoolctl import ThreadpoolController  # late: the command does without it
+            from threadpoolctl import ThreadpoolController  # imported late: the command line does not need it
 
             self._pools = ThreadpoolController().select(user_api="blas")
         return self._pools.limit(limits=1)

@@ -1,9 +1,10 @@
-"""The forward pass of a batch through PyTorch, as a function of its weights and of what is added to any value or reading of one.
+"""The forward pass of a batch in PyTorch, as a function of its weights and of numbers added to any value or to one reading of a
+value.
 
-To every value is added what its formula, computed from the stored values that it reads, misses of the stored one: rounding as a
-rule. So each line is evaluated at the stored values, and autograd differentiates the batch as it was computed, not a twin of it
-that drifts away. In the earlier batches of carry `notebook`, whose values come from weights that have changed since, it makes a
-function whose gradient is the one wanted: at the stored values, through today's weights.
+Every computed value is corrected by the difference between the stored value and its formula at the stored operands, which is
+usually rounding. So each line is evaluated at the stored values, and autograd differentiates the batch as it was computed,
+without drift. For the earlier batches of carry `notebook`, whose values come from older weights, this gives the required
+gradient: at the stored values, through the current weights.
 """
 
 from __future__ import annotations
@@ -27,47 +28,47 @@ if TYPE_CHECKING:
 
 
 class Ahead(NamedTuple):
-    """The place where a state goes over to the timestep that reads it."""
+    """The place where a state passes to the timestep that reads it."""
 
     state: str
 
 
-Place = str | Reading | Ahead  # a name, one reading of it, or a state on its way: where something can be added
+Place = str | Reading | Ahead  # where a number can be added: a value, one reading of it, or a state passing to the next timestep
 
 
 class Task(NamedTuple):
-    """A name to be computed: at one timestep, or (None) at all of them together."""
+    """A name to compute, at one timestep, or at all of them at once (None)."""
 
     name: str
     t: int | None
 
 
 class Additions(Protocol):
-    """What a pass computes with instead of the weights of the record, and what it adds at places.
+    """The weights that replace those of the record in a pass, and the numbers that are added at places.
 
-    `rows`: where only one row differs in each copy of the batch, which one; its values then have no axis B.
+    `rows`: if only one row differs in each copy of the batch, the index of this row in each copy; values then have no axis B.
     """
 
     @property
     def rows(self) -> Sequence[int] | None: ...
 
     def weight(self, name: str) -> Value | None:
-        """A parameter; None for that of the record."""
+        """The replacement of a parameter; None to use the record's."""
 
     def touches(self, task: Task) -> bool:
-        """Whether something is added to a value, or to what its formula reads."""
+        """Whether a number is added to a value, or to an operand of its formula."""
 
     def add(self, place: Place, t: int | None, value: Value) -> Value:
-        """A value, at one timestep or (None) at all of them, with what is added at a place."""
+        """The value, at one timestep or at all of them (None), plus the number added at a place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The names of a page in an order in which they can be computed, timestep by timestep on a cycle through a state.
 
-    `formulas` has that of every line and labelled part, `states` the state behind each name under which one is read (h_prev),
-    `softmaxes` what is under each softmax, `reads` what each name is computed from. The tasks in `leading` lead to the states.
-    Names in `mixed` are computed from several rows of a batch; a row of any other name depends on that row alone.
+    `formulas` has the formula of every line and labelled part, `states` the state for each name a state is read by (h_prev),
+    `softmaxes` the argument of each softmax, `reads` the operands of each name. The tasks in `leading` compute the states. Names in
+    `mixed` are computed from several rows of a batch; a row of any other name depends only on the same row.
     """
 
     page: Page
@@ -114,7 +115,7 @@ def _mixes_rows(page: Page, node: e.Expression) -> bool:
 
 
 def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[str, Sequence[str]]) -> Iterator[Task]:
-    """Each name as soon as what it is computed from is there: whole if it is on no cycle, else by timesteps, from either end."""
+    """Each name as soon as its operands are computed: as a whole if it is on no cycle, otherwise by timesteps, in its direction."""
     on_cycle = {name for name in reads if name in _behind(reads[name], reads)}
     waiting = {name: deque(range(length)) for name in reads}
     done: set[Task] = set()
@@ -143,7 +144,7 @@ def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[
 
 
 def _behind(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str]:
-    """Some names, and everything that they are computed from."""
+    """The names and everything that they depend on."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -154,26 +155,26 @@ def _behind(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str
 
 
 def _earlier(page: Page, state: str, t: int) -> int:
-    """The timestep that leaves a state to timestep `t`."""
+    """The timestep whose state timestep `t` reads."""
     return t + 1 if page.states[state].backwards else t - 1
 
 
 class Stored:
-    """A record as tensors in float64, and what each formula misses of the stored values under some weights."""
+    """A record as float64 tensors, and the difference between each stored value and its formula with given weights."""
 
     def __init__(self, record: BatchRecord, plan: Plan, weights: Mapping[str, Value]) -> None:
         self.plan, self._record, self._axes = plan, record, record.compiled.model.axes
         self._values = dict(weights)
 
     def value(self, name: str, t: int | None = None) -> Value:
-        """A value as it was recorded, at one timestep or at all of them; or a parameter."""
+        """The recorded value, at one timestep or at all of them; or a parameter."""
         if name not in self._values:
             self._values[name] = Value(tensor_of(self._record.array(name)), self._axes[name])
         return self._values[name] if t is None else self._values[name].at(t)
 
     @cached_property
     def computed(self) -> dict[str, Value]:
-        """Every value, computed from the stored ones that its formula reads."""
+        """Every value, computed by its formula from the stored operands."""
         return {name: evaluated(formula, self.value, self.plan.softmaxes) for name, formula in self.plan.formulas.items()}
 
     @cached_property
@@ -181,23 +182,23 @@ class Stored:
         return {name: Value(self.value(name).tensor - tensor, axes) for name, (tensor, axes) in self.computed.items()}
 
     def missing(self, name: str, t: int | None) -> Value:
-        """What the formula of a name misses of its stored value."""
+        """The stored value of a name minus its formula at the stored operands."""
         return self._missing[name] if t is None else self._missing[name].at(t)
 
     def border(self, state: str, *, end: bool) -> Value:
-        """A state as the batch found it, or as it left it, (B, ·)."""
+        """A state at the start of the batch, or at its end, (B, ·)."""
         return Value(tensor_of(self._record.border(state, end=end)), self._axes[state][1:])
 
 
 def tensor_of(array: NDArray) -> Tensor:  # type: ignore[type-arg]
-    """An array in float64, in memory of its own."""
+    """A float64 copy of an array, as a tensor."""
     import torch
 
     return torch.tensor(array, dtype=torch.float64)
 
 
 class Pass:
-    """One evaluation of a batch: whatever is not touched, and reads nothing that is, stays as it was stored.
+    """One evaluation of a batch. Values that do not depend on an addition keep their stored numbers.
 
     `borders` are the states that the batch begins with, where they differ from the stored ones.
     """
@@ -205,11 +206,11 @@ class Pass:
     def __init__(self, stored: Stored, additions: Additions, borders: Mapping[str, Value]) -> None:
         self._stored, self._additions, self._borders = stored, additions, borders
         self._plan, self._page = stored.plan, stored.plan.page
-        self._found: dict[Task, Value] = {}  # what is not as it was stored
+        self._found: dict[Task, Value] = {}  # values that differ from the stored ones
         self._names: set[str] = set()
 
     def run(self, tasks: Iterable[Task]) -> Pass:
-        """Compute names, in their order."""
+        """Compute tasks, in order."""
         for task in tasks:
             if self._additions.touches(task) or self._reads_what_differs(task):
                 self._found[task] = self._additions.add(task.name, task.t, self._computed(task))
@@ -236,7 +237,7 @@ class Pass:
         return self._found[Task(name, t)]
 
     def row(self, name: str, value: Value) -> Value:
-        """Of what is the same in all copies, the row that differs in each of them. Only of a name that is not mixed."""
+        """From a value that is the same in all copies, the row that differs in each copy. Only for names that are not mixed."""
         rows = self._additions.rows
         if rows is None or value.has_copies or name in self._plan.mixed or "B" not in value.axes:
             return value
@@ -245,7 +246,7 @@ class Pass:
         return Value(value.tensor[(slice(None),) * at + (rows,)].movedim(at, 0), (COPIES, *axes))
 
     def whole(self, name: str, t: int | None, value: Value) -> Value:
-        """The other rows beside the one that differs in each copy, as they were stored."""
+        """The computed row of each copy together with the stored other rows."""
         rows, stored = self._additions.rows, self._stored.value(name, t)
         if rows is None or not value.has_copies or "B" not in stored.axes or "B" in value.axes:
             return value
@@ -254,7 +255,7 @@ class Pass:
         return whole
 
     def border(self, state: str) -> Value | None:
-        """What the batch leaves of a state; None where it is as it was stored."""
+        """A state at the end of the batch; None if it equals the stored one."""
         if state not in self._names:
             return None
         return self.value(state, 0 if self._page.states[state].backwards else self._plan.length - 1)
@@ -290,7 +291,7 @@ class Pass:
         return Value(tensor + missing, axes)
 
     def _state_before(self, task: Task) -> Value:
-        """A state as a timestep finds it; or all timesteps, each its own."""
+        """The state that a timestep reads; or the states of all timesteps."""
         if task.t is None:
             return stacked([self._state_before(Task(task.name, t)) for t in range(self._plan.length)])
         state = self._plan.states[task.name]

@@ -1,4 +1,4 @@
-"""PyTorch, imported where it is first asked for, beside a thread that must not be kept waiting."""
+"""Imports PyTorch on first use without blocking other threads."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from pathlib import Path
 
 
 def load_torch() -> None:
-    """Import torch, one thread for its products. The first time takes about a second; another thread can go on meanwhile.
+    """Import torch and let it compute in one thread. The first import takes about a second; other threads can run meanwhile.
 
-    Python keeps its lock while it loads a library of machine code, and PyTorch's is so large that every other thread would
-    stand still for 150-250 ms. So it is loaded beforehand by a call that lets go of the lock; the import then finds it there.
-    Where that does not work, only the pause is longer.
+    Python holds its lock while it loads a shared library, and PyTorch's library is so large that every other thread would be
+    blocked for 150-250 ms. So the library is loaded first by a call that releases the lock; the import then finds it loaded. If
+    that fails, the import still works, with the longer pause.
     """
     if "torch" not in sys.modules:
         _load_libraries()
@@ -24,7 +24,7 @@ def load_torch() -> None:
 
 
 def _load_libraries() -> None:
-    """dlopen as a foreign function: ctypes lets go of the lock for those, though not for its own loading."""
+    """Load the libraries with dlopen as a foreign function: ctypes releases the lock for those, but not for its own loading."""
     spec = find_spec("torch")
     if os.name != "posix" or spec is None or not spec.submodule_search_locations:
         return
@@ -32,7 +32,7 @@ def _load_libraries() -> None:
     suffix = "dylib" if sys.platform == "darwin" else "so"
     dlopen = ctypes.CDLL(None).dlopen
     dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    # The same two, in the same order and with the same flags, as torch loads them itself.
+    # The same two libraries, order and flags that torch uses.
     for name, flags in (("libtorch_global_deps", os.RTLD_NOW | os.RTLD_GLOBAL), ("libtorch_python", os.RTLD_NOW)):
         library = folder / f"{name}.{suffix}"
         if library.exists():

@@ -1,9 +1,9 @@
-"""A second opinion on a batch: PyTorch computes it again from the same equations, in float64, and every number is compared.
+"""Checks a batch: PyTorch computes it again from the same equations, in float64, and every number is compared.
 
-Four comparisons, name by name, in the order of the listing. `forward pass`: each value, from the values that its formula reads.
-`autograd`: every gradient of a parameter, and every delta, with its labelled terms, at every timestep. `finite differences`: a
-sample of the same entries as (loss(+e) − loss(−e)) / 2e, which knows nothing of derivatives. `update`: what each line of the
-update rule gives, from the values that it reads.
+There are four comparisons, name by name, in the order of the listing. `forward pass`: each value, from the values that its
+formula reads. `autograd`: every gradient of a parameter, and every delta with its labelled terms, at every timestep. `finite
+differences`: a sample of the same entries as (loss(+e) − loss(−e)) / 2e, which uses no derivatives. `update`: the result of each
+line of the update rule, from the values that it reads.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from tui_gru.engine.torch_slopes import Slopes
 from tui_gru.engine.weights import Array
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-11}  # relative to the largest entry of an array
-OF_UPDATE = {"float32": 1e-5, "float64": 1e-13}  # the same, of a line of the update, which adds nothing up over timesteps
+OF_UPDATE = {"float32": 1e-5, "float64": 1e-13}  # the same for lines of the update, which do not sum over timesteps
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """One array, as the engine computed it and as `against` has it: forward pass, autograd, finite differences, or update.
+    """One array compared with a reference; `against` is forward pass, autograd, finite differences, or update.
 
     `checked` entries were compared. The largest difference, `absolute`, is at `index`, where the engine has `ours` and the
-    reference `theirs`; `relative` is that difference over the reference's largest entry. Up to `allowed` is rounding.
+    reference `theirs`; `relative` is that difference over the reference's largest entry. Differences up to `allowed` are rounding.
     """
 
     name: str
@@ -78,13 +78,13 @@ def check_batch(
         for name, measured in reference.measured(where, steepest).items():
             mine = np.array([slopes[name][index] for index in where[name]])
             found.append(_compare(name, "finite differences", mine, measured[:, 0], where[name], float(measured[:, 1].max())))
-    if record.settings:  # else the weights stayed as they were
+    if record.settings:  # otherwise there was no update
         found += [_compare(name, "update", ours, theirs) for name, ours, theirs in updated(record)]
     return tuple(found)
 
 
 def slopes_of(record: BatchRecord) -> dict[str, Array]:
-    """Every delta and every labelled term of one, and the gradient of every parameter, in the order of the listing."""
+    """Every delta and its labelled terms, and the gradient of every parameter, in the order of the listing."""
     model, gradients = record.compiled.model, record.gradients
     assert gradients is not None
     found: dict[str, Array] = {}
@@ -99,7 +99,7 @@ def slopes_of(record: BatchRecord) -> dict[str, Array]:
 
 
 def updated(record: BatchRecord) -> Iterator[tuple[str, Array, NDArray[np.float64]]]:
-    """What each line of the update rule gave, and what it gives in float64 from the stored values that it reads."""
+    """The stored result of each line of the update rule, and its result in float64 from the stored values that it reads."""
     rule, names, count = record.compiled.model.rule, record.before.names, record.compiled.layout.count
     values = {name: Value(tensor_of(np.array(number)), ()) for name, number in record.settings.items()}
     values["n"] = Value(tensor_of(np.array(record.before.updates + 1)), ())
@@ -125,7 +125,7 @@ def updated(record: BatchRecord) -> Iterator[tuple[str, Array, NDArray[np.float6
 
 
 def _sample(array: Array, entries: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
-    """The index of the largest entry, and of others drawn without replacement, `entries` in all."""
+    """The index of the largest entry and of others drawn without replacement, `entries` in total."""
     largest = int(np.argmax(np.abs(array)))
     others = [i for i in generator.permutation(array.size)[:entries].tolist() if i != largest]
     return [tuple(map(int, np.unravel_index(i, array.shape))) for i in (largest, *others[: entries - 1])]
@@ -139,13 +139,13 @@ def _compare(
     where: Sequence[tuple[int, ...]] | None = None,
     error: float = 0.0,
 ) -> Comparison:
-    """Compare two arrays, or a sample of entries that stand at `where`; the reference itself is good to `error`."""
+    """Compare two arrays, or the sample of entries at `where`; `error` is the error of the reference itself."""
     mine = ours.astype(np.float64)
     difference = np.abs(mine - theirs)
     worst = np.unravel_index(int(np.argmax(difference)), difference.shape)
     absolute, scale = float(difference[worst]), float(np.abs(theirs).max())
     tolerance = (OF_UPDATE if against == "update" else TOLERANCE)[str(ours.dtype)]
-    # What rounding leaves where large numbers cancel: some units in the last place of numbers around 1.
+    # Rounding left where large numbers cancel: a few units in the last place of numbers around 1.
     allowed = tolerance * scale + error + (0 if against == "update" else 64 * float(np.finfo(ours.dtype).eps))
     return Comparison(
         name=name,

@@ -1,7 +1,7 @@
-"""Gradients of a batch through PyTorch: by autograd, and by finite differences.
+"""Gradients of a batch in PyTorch, by autograd and by finite differences.
 
-The gradient dz is that with respect to a zero added to z; dh_carry, to one reading of a state; dh_future, to the state on its way
-from one timestep to the next.
+dz is the gradient with respect to a zero added to z; dh_carry, to a zero added to one reading of a state; dh_future, to a zero
+added to the state where it passes to the next timestep.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from tui_gru.equations.axes import Axes
 from tui_gru.equations.backward import Reading
 from tui_gru.equations.names import with_word
 
-AT_ONCE = 1 << 13  # entries of a value with all its copies, so that it stays in the cache
+AT_ONCE = 1 << 13  # entries of a value in all copies; more would not fit the cache
 
 
 class Slopes:
-    """The loss of a batch (or what stands for it where gradients of outputs come from outside) as a function of its weights, and of
-    what is added at places. `earlier` are the batches before it into which its gradient runs on, the latest first."""
+    """The loss of a batch as a function of its weights and of numbers added at places. Without a loss, Σ output ⊙ its outside
+    gradient takes its place. `earlier` has the batches before it that its gradient continues into, latest first."""
 
     def __init__(self, record: BatchRecord, earlier: Sequence[BatchRecord] = ()) -> None:
         model = record.compiled.model
@@ -42,7 +42,7 @@ class Slopes:
 
     @property
     def values(self) -> Mapping[str, Value]:
-        """Every value of the forward pass, computed from the stored ones that its formula reads; in the order of the lines."""
+        """Every value of the forward pass, computed by its formula from stored operands, in the order of the lines."""
         return self._chain[-1].computed
 
     def gradients(self, slopes: Mapping[str, Array]) -> dict[str, NDArray[np.float64]]:
@@ -61,10 +61,10 @@ class Slopes:
         return {name: gradient.numpy() for name, gradient in zip(places, found, strict=True)}
 
     def measured(self, where: Mapping[str, Sequence[tuple[int, ...]]], steepest: float) -> dict[str, NDArray[np.float64]]:
-        """Entries of gradients by central finite differences: for each the slope, and the error to expect of it.
+        """Entries of gradients by central finite differences: the slope and its expected error, for each entry.
 
-        `steepest` is the largest gradient of all, 1 or more. The step moves the loss by about `change`, at which the error of a
-        long step, change^2 of the slope, and that of rounding, 1e-15 steepest / change of it, are as large as each other.
+        `steepest` is the largest gradient, at least 1. The step changes the loss by about `change`, chosen so that the truncation
+        error, change² of the slope, equals the rounding error, 1e-15 · steepest / change of it.
         """
         change = (1e-15 * steepest) ** (1 / 3)
         step = change / steepest
@@ -76,13 +76,13 @@ class Slopes:
         ]
         middle = float(self._loss(_Nudges(self._weights, [])).tensor)
         down, up, far = self._losses(nudges).reshape(-1, 3).T
-        third = far - 3 * up + 3 * middle - down  # difference, step^3 times the third derivative
+        third = far - 3 * up + 3 * middle - down  # step³ times the third derivative
         found = np.stack([(up - down) / (2 * step), 4 * np.abs(third) / step + 100 * change**2 * steepest], 1)
         ends = np.cumsum([len(indices) for indices in where.values()])
         return dict(zip(where, np.split(found, ends[:-1]), strict=True))
 
     def _losses(self, nudges: Sequence[Nudge]) -> NDArray[np.float64]:
-        """The loss of copies of the batch, in each of which one number is another."""
+        """The loss of copies of the batch, each with one changed number."""
         import torch
 
         tasks = [nudge.tasks(self._plan) for nudge in nudges]
@@ -90,7 +90,7 @@ class Slopes:
         entries = max(value.at(0).tensor.numel() for value in self.values.values())
         losses = np.empty(len(nudges))
         by_row: dict[bool, list[int]] = {True: [], False: []}
-        for i in sorted(range(len(nudges)), key=begin.__getitem__):  # what begins late has less to compute
+        for i in sorted(range(len(nudges)), key=begin.__getitem__):  # late changes leave less to compute
             by_row[nudges[i].row is not None and not any(task.name in self._plan.mixed for task in tasks[i])].append(i)
         with torch.no_grad():
             for in_a_row, order in by_row.items():
@@ -103,7 +103,7 @@ class Slopes:
         return losses
 
     def _place(self, name: str) -> Place:
-        """The place whose gradient a name of the backward pass is."""
+        """The place that a name of the backward pass is the gradient of."""
         if name in self._paths:
             return self._paths[name]
         return Ahead(self._ahead[name]) if name in self._ahead else name[1:]
@@ -131,7 +131,7 @@ class Slopes:
 
 
 class Nudge(NamedTuple):
-    """What is added, in one copy of a batch, to one entry of what has the axes `axes` at a place."""
+    """A number added, in one copy of a batch, to one entry at a place whose value has the axes `axes`."""
 
     place: Place
     entry: tuple[int, ...]
@@ -140,16 +140,16 @@ class Nudge(NamedTuple):
 
     @property
     def timestep(self) -> int | None:
-        """The timestep of the entry; None of what all of them share."""
+        """The timestep of the entry; None if the value has no axis T."""
         return self.entry[0] if self.axes[:1] == ("T",) else None
 
     @property
     def row(self) -> int | None:
-        """The row of the entry, at its timestep."""
+        """The row of the entry; None if the value has no axis B."""
         return self.entry[1] if self.axes[:2] == ("T", "B") else None
 
     def tasks(self, plan: Plan) -> set[Task]:
-        """What is computed with it first; nothing for a weight, which its readers find to differ."""
+        """The tasks that it changes directly; none for a weight, whose readers detect the change."""
         steps = 0
         if isinstance(self.place, Ahead):
             name, steps = plan.page.before(self.place.state), -1 if plan.page.states[self.place.state].backwards else 1
@@ -161,7 +161,7 @@ class Nudge(NamedTuple):
 
 
 class _Probes:
-    """Leaves of autograd in the place of weights, and added at places."""
+    """Additions that are leaves of autograd: they replace weights, and are added at places."""
 
     rows = None
 
@@ -181,7 +181,7 @@ class _Probes:
 
 
 class _Nudges:
-    """One number that is another in each copy of the batch. `in_a_row`: only the row of each nudge is computed."""
+    """Additions that change one number in each copy of the batch. With `in_a_row`, only the row of each nudge is computed."""
 
     def __init__(
         self, weights: Mapping[str, Value], nudges: Sequence[Nudge], touched: Collection[Task] = (), *, in_a_row: bool = False
@@ -211,7 +211,7 @@ class _Nudges:
 
 
 class _OnlyWeights:
-    """Of additions to a batch, what matters in those before it."""
+    """The part of some additions to a batch that also affects the batches before it."""
 
     rows = None
 

@@ -1,4 +1,4 @@
-"""Runs batches of one config over one corpus: loads the characters, then forward and, where it learns, backward and update."""
+"""Runs batches of one config on one corpus: load the inputs, forward and, if the batch learns, backward and update."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui_gru.engine.weights import Array, Weights
 
 
 class Trainer:
-    """Holds no state of the training itself: that is the caller's. Trainers of the same model can share a pool of records."""
+    """Computes batches. The caller keeps the state of the training. Trainers of the same model can share a pool of records."""
 
     def __init__(self, config: Config, corpus: Corpus | GivenCorpus, pool: RecordPool | None = None) -> None:
         self.config, self.corpus, self.compiled = config, corpus, config.compiled
@@ -28,24 +28,24 @@ class Trainer:
         )
 
     def new_record(self) -> BatchRecord:
-        """A record of the config's shapes, to be computed into."""
+        """A free record with the shapes of the config."""
         return self.pool.take()
 
     def initial_state(self) -> Array:
-        """All states before the first timestep of an epoch, flat: zero."""
+        """All states before the first timestep of an epoch, flattened: zero."""
         return self._zero
 
     @property
     def is_given(self) -> bool:
-        """Whether each batch begins with weights and states of its own, whatever the one before it ended with."""
+        """Whether each batch begins with its own given weights and states."""
         return isinstance(self.corpus, GivenCorpus)
 
     def given(self, batch: int) -> tuple[Weights, Array] | None:
-        """The weights and states (flat) that are given for a batch of the epoch; None where they come from the batch before."""
+        """The given weights and flattened states of a batch of the epoch; None if they come from the batch before."""
         return self.corpus.begin(batch) if isinstance(self.corpus, GivenCorpus) else None
 
     def carried(self, batch: int, state: Array) -> Array:
-        """The states that a batch (of the epoch) begins with, given those that the batch before it ended with; flat."""
+        """The flattened states at the start of a batch of the epoch, from those at the end of the batch before it."""
         return self._zero if batch == 0 or self.config.carry == "reset" else state
 
     def run(
@@ -61,21 +61,21 @@ class Trainer:
     ) -> None:
         """Compute batch `batch` (of the epoch) into `record`.
 
-        `state` is what the batch begins with, `earlier` the records of the epoch's earlier batches, latest first (carry
-        `notebook` only). Afterwards `record.after` holds the weights to go on with."""
-        with ONE_THREAD, np.errstate(all="ignore"):  # overflow to inf and NaN are results that the debugger shows, not warnings
+        `state` has the flattened states at its start, `earlier` the records of the epoch's earlier batches, latest first (carry
+        `notebook` only). Afterwards `record.after` has the weights for the next batch."""
+        with ONE_THREAD, np.errstate(all="ignore"):  # inf and NaN are results that the debugger shows
             self.load(record, batch)
             record.begin_with(state)
             record.before, record.learning_rate = weights, learning_rate
             compute(record, self._with(learning_rate), learn=learn, earlier=self._earlier(earlier))
 
     def resume(self, record: BatchRecord, at: Point, *, learn: bool, earlier: Sequence[BatchRecord] = ()) -> None:
-        """Compute the rest of a batch, with the weights in `record.before`; what lies before `at` stays as it is."""
+        """Compute the rest of a batch, with the weights in `record.before`; everything before `at` is unchanged."""
         with ONE_THREAD, np.errstate(all="ignore"):
             compute_from(record, at, self._with(record.learning_rate), learn=learn, earlier=self._earlier(earlier))
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
-        """Put what a batch of the epoch reads into a record; of one timestep only where `t` is given."""
+        """Load the inputs of a batch of the epoch into a record; with `t`, of these timesteps only."""
         self.corpus.load(record, batch, t)
 
     def _with(self, learning_rate: float) -> dict[str, float] | None:
@@ -96,5 +96,5 @@ _NONE = Earlier()
 
 
 def corpus_of(config: Config) -> Corpus | GivenCorpus:
-    """What the batches of a config are: its text, cut, or those that are given."""
+    """The batches of a config: of its text, or given ones."""
     return Corpus(config) if config.given is None else GivenCorpus(config)

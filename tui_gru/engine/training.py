@@ -1,4 +1,4 @@
-"""The training loop from its beginning, batch after batch, for those who only want to watch it run."""
+"""The training loop, batch by batch, without a session."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def check_epochs(epochs: int) -> None:
 def train(
     config: Config, *, epochs: int, learn: bool = True, weights: Weights | None = None
 ) -> Iterator[tuple[int, int, BatchRecord]]:
-    """Run `epochs` epochs, from `weights` or fresh ones; yield (epoch, batch, record), both 0-based, as each batch ends.
+    """Run `epochs` epochs, from `weights` or initial ones; yield (epoch, batch, record) after each batch, both counts 0-based.
 
-    A record that is not kept is used again for a later batch.
+    A record that the caller does not keep is reused for a later batch.
     """
     trainer = Trainer(config, corpus_of(config))
     weights = initial_weights(config) if weights is None else weights
     state = trainer.initial_state()
     for epoch in range(epochs):
-        earlier: list[BatchRecord] = []  # of this epoch, for carry `notebook`, the latest first
+        earlier: list[BatchRecord] = []  # of this epoch, latest first; for carry `notebook`
         for batch in range(config.num_batches):
             record = trainer.new_record()
             weights, state = trainer.given(batch) or (weights, trainer.carried(batch, state))

@@ -1,4 +1,4 @@
-"""An update rule, compiled: what it computes of all weights at once, in flat vectors, and its lines for each parameter."""
+"""A compiled update rule: it computes all weights at once, in flat vectors, and lists its lines for each parameter."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _CALLS = {"sqrt": "sqrt", "exp": "exp", "log": "log", "min": "minimum", "max": "
 
 
 class UpdateRule:
-    """One page of update lines over W, dW and states of their own, such as m and v; `n` counts the updates from 1.
+    """Update lines over W, dW and states such as m and v; `n` counts the updates from 1.
 
-    A line that gives one number for all weights (the norm of the gradient) stands once, every other one once for each parameter.
+    A line that gives one number for all weights (the norm of the gradient) is listed once, every other line once per parameter.
     """
 
     def __init__(self, pages: Sequence[Page]) -> None:
@@ -44,11 +44,11 @@ class UpdateRule:
         self.scalars = tuple(line.target for line in self.lines if self._axes[line.target] == ())
 
     def is_vector(self, name: str) -> bool:
-        """Whether a name of the rule has one entry for each weight."""
+        """Whether a name of the rule has one entry per weight."""
         return self._axes.get(name) == ("P",)
 
     def lines_of(self, parameters: Sequence[str]) -> tuple[Line, ...]:
-        """The lines as they are executed: numbers once, vectors for one parameter after the other."""
+        """The lines in the order of execution: scalars once, vectors for one parameter after the other."""
         found: list[Line] = []
         block: list[Line] = []
         for line in (*self.lines, None):
@@ -61,7 +61,7 @@ class UpdateRule:
         return tuple(found)
 
     def name_for(self, name: str, parameter: str) -> str:
-        """What a name of the rule is for one parameter: W is Wz, dW is dWz, m is m_Wz."""
+        """A name of the rule for one parameter: Wz for W, dWz for dW, m_Wz for m."""
         if name in (WEIGHT, GRADIENT):
             return name.replace(WEIGHT, parameter)
         return f"{name}_{parameter}" if self.is_vector(name) else name
@@ -73,12 +73,12 @@ class UpdateRule:
         return replace(line, target=name(line.target), formula=renamed(line.formula, name))
 
     def compiled(self, layout: Layout) -> CompiledUpdate:
-        """The rule for weights of one layout."""
+        """The rule compiled for weights of one layout."""
         return CompiledUpdate(self, layout)
 
 
 def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
-    """The lines of several pages; each later page reads as its gradient what the one before it gives last."""
+    """The lines of several pages. Each later page reads the last target of the page before it as its gradient."""
     lines: list[Line] = []
     gradient = GRADIENT
     for page in pages:
@@ -93,7 +93,7 @@ def _from(source: Mapping[str, str], name: str) -> str:
 
 
 class CompiledUpdate:
-    """Generated NumPy calls over the vectors of all weights. `vectors` are the names of what it computes besides W and states."""
+    """Generated NumPy calls on the vectors of all weights. `vectors` has the names of computed vectors besides W and the states."""
 
     def __init__(self, rule: UpdateRule, layout: Layout) -> None:
         self.rule, self.layout = rule, layout
@@ -115,8 +115,8 @@ class CompiledUpdate:
         plain = [f"    {code}" for line in self._code for code in line]
         guarded = [f"    {code}" for i, line in enumerate(self._code) for code in (*line, self._kept(i))]
         self.source = "\n".join((f"{head}, {_local(COUNT)}):", *plain, tail))
-        space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive", "dot")}
-        space |= {"total": np.add.reduce}
+        space = {name: getattr(np, name) for name in (*ELEMENTWISE.values(), "positive")}
+        space |= {"dot": np.ndarray.dot, "total": np.add.reduce}
         self._run = _function(self.source, space)
         self._run_on = _function("\n".join((f"{head}, {_local(COUNT)}, keep):", *guarded, tail)), space)
 
@@ -137,9 +137,10 @@ class CompiledUpdate:
         settings: Mapping[str, float],
         keep: Keep | None = None,
     ) -> dict[str, float]:
-        """Compute `after` from `before` and the gradient (P); `work` takes the other vectors. Returns the numbers, by name.
+        """Compute `after` from `before` and the gradient (P); `work` receives the other vectors. Returns the scalars, by name.
 
-        `keep` is called after each line, to put back what has been executed already; of a number it returns the one to go on with.
+        `keep` is called after each line, to restore results from before the resumed point; for a scalar it returns the value to
+        use.
         """
         P = self.layout.count
         count = len(self.rule.states) + 1
@@ -176,7 +177,7 @@ class CompiledUpdate:
         )
 
     def _number(self, node: Expression) -> str:
-        """A number that is the same for all weights, as a Python expression."""
+        """A scalar as a Python expression."""
         match node:
             case Name(name=name):
                 return _local(name)
@@ -228,7 +229,7 @@ class CompiledUpdate:
                 self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
 
     def _operand(self, node: Expression, free: str | None) -> str:
-        """What stands for an expression in a call: a number, a vector, or `free` or memory of its own, where it is computed."""
+        """The argument for an expression in a call: a number, a vector, or the memory (`free` or scratch) it is computed into."""
         if self._is_number(node):
             return self._number(node)
         if isinstance(node, Name):
@@ -241,7 +242,7 @@ class CompiledUpdate:
 
 
 def _local(name: str) -> str:
-    """The name of a number in the code: none of a function or of a vector, and no word of Python's."""
+    """The name of a scalar in the code, distinct from functions, vectors and Python keywords."""
     return "number_" + "".join(sign if sign.isascii() and sign.isalnum() else f"_{ord(sign):x}_" for sign in name)
 
 

@@ -1,4 +1,4 @@
-"""The weights of a model: one flat vector, and every parameter by name as a view of it. Gradients lie alike."""
+"""The weights of a model: one flat vector, and a view of it for every parameter. Gradients have the same layout."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.floating]
-COUNT_BYTES = 8  # of the number of updates, in what `tobytes` writes
+COUNT_BYTES = 8  # of the number of updates, in `tobytes`
 
 
 class Layout:
-    """Where each parameter lies in a flat vector, (start, shape), and the states of the update rule behind them (m, then v).
+    """The places of the parameters in a flat vector, (start, shape), followed by the states of the update rule (m, then v).
 
     `count` is the number of weights (P); a vector with the states of an update rule has `size` = P · (1 + states) entries.
     """
@@ -39,26 +39,26 @@ class Layout:
 
     @cached_property
     def state_names(self) -> tuple[str, ...]:
-        """The states of the update rule, one for each parameter: m_Wz."""
+        """The states of the update rule, one per parameter: m_Wz."""
         return tuple(f"{state}_{name}" for state in self.states for name in self.shapes)
 
 
 class Weights:
-    """All parameters, with what the update rule keeps between updates, and how many updates there have been.
+    """All parameters, the states of the update rule, and the number of updates so far.
 
-    `weights["Wz"]` is a view, and so is `weights["m_Wz"]` with Adam. `flat` is the vector of all of it, `parameters` its part
-    without the states of the update rule, (P). Nothing changes one that is in a record; `copy` gives one to be changed.
+    `weights["Wz"]` is a view, as is `weights["m_Wz"]` with Adam. `flat` is the complete vector, `parameters` its part without the
+    states of the update rule, (P). Weights in a record are never changed; change a `copy`.
     """
 
     def __init__(self, layout: Layout, flat: Array, updates: int = 0) -> None:
         self.layout, self.flat, self.updates = layout, flat, updates
         self.parameters = flat[: layout.count]
-        self.views: dict[str, tuple[Array, ...]] = {}  # what each pass reads, cut once
-        self.cut_views = 0  # how many those are
+        self.views: dict[str, tuple[Array, ...]] = {}  # the views that each pass reads
+        self.cut_views = 0  # the number of those views
 
     @classmethod
     def zeros(cls, layout: Layout, dtype: str) -> Weights:
-        """Weights of a layout, all zero."""
+        """Zero weights of a layout."""
         return cls(layout, np.zeros(layout.size, dtype))
 
     @property
@@ -66,11 +66,11 @@ class Weights:
         return self.layout.names
 
     def copy(self) -> Weights:
-        """Weights of its own with the same numbers."""
+        """A copy with its own memory."""
         return Weights(self.layout, self.flat.copy(), self.updates)
 
     def __getitem__(self, name: str) -> Array:
-        """A parameter, or a state of the update rule, by name; a view. `KeyError` if there is none of that name."""
+        """A parameter, or a state of the update rule, by name; a view. Raises `KeyError` for an unknown name."""
         at, shape = self.layout.places[name]
         return self.flat[at : at + int(np.prod(shape))].reshape(shape)
 
@@ -79,11 +79,11 @@ class Weights:
         return ((name, self[name]) for name in self.layout.names)
 
     def tobytes(self) -> bytes:
-        """Everything in it as bytes: the count of updates, then the vector."""
+        """All of it as bytes: the number of updates, then the vector."""
         return self.updates.to_bytes(COUNT_BYTES, "little") + self.flat.tobytes()
 
     @classmethod
     def from_bytes(cls, layout: Layout, data: bytes, dtype: DTypeLike) -> tuple[Weights, Array]:
-        """What `tobytes` wrote, read-only, and the numbers behind it."""
+        """Read-only weights from the bytes of `tobytes`, and the numbers after them."""
         numbers = np.frombuffer(data, dtype, offset=COUNT_BYTES)
         return cls(layout, numbers[: layout.size], int.from_bytes(data[:COUNT_BYTES], "little")), numbers[layout.size :]

@@ -1,7 +1,8 @@
 """Which axes every name has, inferred from the equations: `z` is (T, B, H), `Wz` is (V, H), `loss` is ().
 
-T counts timesteps, B rows; an input or a state is (T, B, its own axis). A parameter is a matrix where it stands to the right of a
-product, else a vector. In a matrix product the inner axes are the same; element by element, one operand has all axes of the other.
+T counts timesteps and B rows; an input or a state has the axes (T, B, its own axis). A parameter is a matrix if it is the right
+operand of a matrix product, otherwise a vector. The inner axes of a matrix product are equal. In an elementwise operation, one
+operand has all axes of the others.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ Axes = tuple[str, ...]
 
 
 def joined_axis(axes: list[str]) -> str:
-    """The axis of what is joined: `H+H`."""
+    """The axis that results from joining along these axes: `H+H`."""
     return "+".join(axes)
 
 
 def union(axes: list[Axes]) -> Axes:
-    """The axes that any of some operands has, T first, then B."""
+    """The union of the axes of several operands, in the order T, B, others."""
     longest = max(axes, key=len, default=())
     more = dict.fromkeys(axis for operand in axes for axis in operand if axis not in longest)
     return tuple(sorted((*longest, *more), key=lambda axis: {"T": 0, "B": 1}.get(axis, 2)))
@@ -31,19 +32,19 @@ def union(axes: list[Axes]) -> Axes:
 def infer_axes(page: Page, *, time: bool = True) -> dict[str, Axes]:
     """The axes of every input, state, parameter, line and labelled part of a page.
 
-    `time`: whether inputs and states have the axis T (a page of an update rule has none). Raises `EquationError` where axes do not
-    fit, where a name is unknown, and where a size follows from nothing.
+    `time` says whether inputs and states have the axis T; those of an update rule do not. Raises `EquationError` for axes that do
+    not fit, an unknown name, and a size that cannot be inferred.
     """
     return _Inference(page, time).axes
 
 
 class _Inference:
-    """Unification: an axis that is not known yet is `?Wz0`, until a line says which one it is."""
+    """Unification: an unknown axis is written `?Wz0` until a line determines it."""
 
     def __init__(self, page: Page, time: bool) -> None:
         self._page, self._writer, self._time = page, Writer(Symbols(page.symbols)), time
         self._same: dict[str, str] = {}
-        self._because: dict[str, tuple[Span, str]] = {}  # of an unknown axis: the place that says what it is
+        self._because: dict[str, tuple[Span, str]] = {}  # unknown axis: the place and text that determined it
         own = ("T", "B") if time else ()
         self._of: dict[str, Axes] = {}
         for name, given in page.inputs.items():
@@ -55,7 +56,7 @@ class _Inference:
                 self._of[name] = axes
         self._of |= dict.fromkeys(page.settings, ())
         self._sums: list[tuple[Expression, Axes, str]] = []
-        self._waiting = {line.target: line for line in reversed(page.lines)}  # what is not computed yet
+        self._waiting = {line.target: line for line in reversed(page.lines)}  # lines not read yet, by target
         for line in page.lines:
             self._line = line
             self._read(line)
@@ -78,19 +79,19 @@ class _Inference:
         for node, inner, over in self._sums:
             if [self._root(axis) for axis in inner].count(over) > 1:
                 raise self._error(
-                    node, f"{self._text(node.children[0])} is {self._axes(inner)}; which {over} to sum over is not said"
+                    node, f"{self._text(node.children[0])} is {self._axes(inner)}; which {over} to sum over is ambiguous"
                 )
         computed = {line.target for line in self._page.lines}
         for name in self._page.states:
             if name not in computed:
-                raise self._declared(name, f"no line computes the state {name}; write one, {name} = …, or take it out")
+                raise self._declared(name, f"no line computes the state {name}; write one, {name} = …, or remove it")
         unused = [name for name in self._page.parameters if name not in self._of]
         if unused:
-            raise self._declared(unused[0], f"the parameter {unused[0]} is read by no line; use it or take it out")
+            raise self._declared(unused[0], f"the parameter {unused[0]} is not read by any line; use it or remove it")
         for name, axes in self.axes.items():
             if any(axis.startswith("?") for axis in axes):
                 written = f"{name}({' '.join('V' for _ in axes)})"
-                raise self._declared(name, f"the size of {name} follows from nothing; write its axes, as in {written}")
+                raise self._declared(name, f"the size of {name} cannot be inferred; write its axes, as in {written}")
 
     def _declared(self, name: str, message: str) -> EquationError:
         return EquationError(message, self._page.places.get(name), source=self._page.source)
@@ -101,7 +102,7 @@ class _Inference:
         return axis
 
     def _unify(self, a: str, b: str, node: Expression) -> bool:
-        """Make two axes the same one. False where they are two that differ, or a parameter would have rows or timesteps."""
+        """Make two axes equal. False if they are different known axes, or if a parameter would get rows or timesteps."""
         a, b = self._root(a), self._root(b)
         if a == b:
             return True
@@ -159,7 +160,7 @@ class _Inference:
     def _unknown(self, node: Expression, name: str) -> EquationError:
         if (later := self._waiting.get(name)) is not None and later.span is not None:
             state = name in self._page.states
-            cure = f"what the timestep before left is {self._page.before(name)}" if state else "move that line up"
+            cure = f"its value from the timestep before is {self._page.before(name)}" if state else "move that line up"
             return self._error(node, f"{name} is computed only in line {later.span.line}; {cure}")
         known = (*self._of, *self._page.parameters)
         return self._error(node, f"{name} is not a parameter, an input, a state or a line above; {did_you_mean(name, known)}")
@@ -184,7 +185,7 @@ class _Inference:
                 known = [self._root(own) for own in of_widest]
                 if self._root(axis) in known or axis == "T":
                     continue
-                # An axis that is not known yet is the last one, which is where a vector lies along a matrix.
+                # Take the last unknown axis: a vector broadcasts along the last axis of a matrix.
                 at = next((own for own in reversed(of_widest) if own.startswith("?") or axis.startswith("?")), None)
                 if at is None or not self._unify(axis, at, node):
                     raise self._misfit(node, operand, axes, widest, of_widest)
@@ -202,9 +203,7 @@ class _Inference:
             inner = tuple(map(self._root, inner))
         self._sums.append((node, inner, over))
         if over not in inner:
-            raise self._error(
-                node, f"{self._text(node.children[0])} is {self._axes(inner)}, so there is nothing to sum over {over}"
-            )
+            raise self._error(node, f"{self._text(node.children[0])} is {self._axes(inner)}, so it cannot be summed over {over}")
         return tuple(axis for axis in inner if axis != over)
 
     # Words
@@ -214,7 +213,7 @@ class _Inference:
         for name in right.names() if isinstance(right, e.Name) else left.names():
             for own in self._of.get(name, ()):
                 if (reason := self._because.get(own)) is not None and name in self._page.parameters:
-                    since = f" since line {reason[0].line}, where {reason[1]} makes it so"
+                    since = f" since line {reason[0].line}, where it follows from {reason[1]}"
         return self._error(
             node,
             f"{self._text(node)} does not fit: {self._text(left)} is {self._axes(of_left)}, "
@@ -228,6 +227,6 @@ class _Inference:
         return self._writer.text(node)
 
     def _axes(self, axes: Axes) -> str:
-        """Axes as a person reads them, without the timesteps: (B, H); without any others, a number."""
+        """Axes in a message, without T: `(B, H)`; `a number` if no other axis is left."""
         known = [self._root(axis) for axis in axes if axis != "T"]
         return f"({', '.join('any' if axis.startswith('?') else axis for axis in known)})" if known else "a number"

@@ -1,14 +1,14 @@
-"""The backward pass, derived from the forward lines by reverse-mode differentiation, in the form in which a person writes it.
+"""The backward pass, derived from the forward lines by reverse-mode differentiation, in the form in which it is written by hand.
 
-1. Every line has a gradient line, d + its name. A labelled part has one if more than one place uses its gradient and that is not
-   merely another gradient; else its gradient is written where it is used.
-2. A gradient that is a number (of the terms of the loss: 1/T, −1/(B·T)) is written where it is used.
-3. log(softmax(o)) is one function, whose derivative is a − softmax(o)⊙Σa. A one-hot row sums to 1.
-4. What all terms of a sum share is taken out: a⊙b − a⊙c = a⊙(b − c).
-5. Terms come from the uses nearest the loss first, then in the order of the lines; what comes from the future is last.
-6. Of the lines that can be computed next, parts of the current line come first, then what is of the same layer and direction,
-   then the earliest line's.
-7. A gradient is summed over every axis that its operand lacks; where it is the same along an axis, that is not written.
+1. Every line has a gradient line, named d + its name. A labelled part has a gradient line if its gradient is used more than once
+   and is not just a copy of another gradient; otherwise its gradient is written where it is used.
+2. A gradient that is a constant (of the terms of the loss: 1/T, −1/(B·T)) is written where it is used.
+3. log(softmax(o)) counts as one function; with the gradient a, it gives o the gradient a − softmax(o)⊙Σa. A one-hot row sums to 1.
+4. Common factors of a sum are factored out: a⊙b − a⊙c = a⊙(b − c).
+5. The terms of a gradient are sorted: uses nearest to the loss first, then by line; the gradient from the future comes last.
+6. Among the lines that can be computed next, parts of the current line come first, then the same layer and direction,
+   then the earliest line.
+7. A gradient is summed over every axis that its operand lacks. An axis along which it is constant is not written.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from tui_gru.equations.page import Line, Page
 
 
 class Step(NamedTuple):
-    """A line, or a labelled part of one; in `formula` labelled parts are names. `line` is the number of the line."""
+    """A line or a labelled part of a line. In `formula`, labelled parts are replaced by their names. `line` is 0-based."""
 
     name: str
     formula: Expression
@@ -39,9 +39,9 @@ class Step(NamedTuple):
 
 
 class Reading(NamedTuple):
-    """A place where a name is read: the `nth` time (0-based, from left to right) in the formula of a step.
+    """One read of a name: its `nth` occurrence (0-based, from left to right) in the formula of a step.
 
-    The log of a softmax reads what is under the softmax (rule 3).
+    The log of a softmax reads the argument of the softmax (rule 3).
     """
 
     name: str
@@ -50,7 +50,7 @@ class Reading(NamedTuple):
 
 
 class Use(NamedTuple):
-    """What one reading of a name adds to its gradient: the line in which it is read, and the term."""
+    """The `term` that one reading adds to the gradient of a name; `line` (0-based) is the line that reads it."""
 
     reading: Reading
     line: int
@@ -59,10 +59,11 @@ class Use(NamedTuple):
 
 @dataclass(frozen=True)
 class Backward:
-    """The derived lines: `deltas`, one for each gradient of a timestep, in the order in which they can be computed, and
-    `gradients`, what each timestep adds to the gradients of the parameters.
+    """The derived lines.
 
-    `paths` has the labelled terms of those lines, such as dh_carry: each is the gradient that comes through one reading.
+    `deltas` computes the gradients of one timestep, in an order in which they can be computed. `gradients` adds one timestep's
+    contribution to the gradients of the parameters. `paths` maps each labelled term of those lines, such as dh_carry, to the
+    reading that its gradient comes through.
     """
 
     deltas: tuple[Line, ...]
@@ -76,7 +77,7 @@ def derive(page: Page, axes: Mapping[str, Axes]) -> Backward:
 
 
 def steps_of(lines: tuple[Line, ...]) -> tuple[list[Step], dict[str, Expression]]:
-    """The lines taken apart at their labelled parts, in the order of computation; and those parts, whole, by label."""
+    """The lines and their labelled parts as steps, in the order of computation, and the complete labelled parts by label."""
     steps: list[Step] = []
     parts: dict[str, Expression] = {}
 
@@ -104,7 +105,7 @@ class _Derivation:
         self._alike = {e.unlabelled(part): part for part in reversed(self._parts.values())}
         self._step = {step.name: step for step in self._steps}
         self._constant = {name for name in page.inputs if name not in page.wanted} | set(page.settings)
-        for step in self._steps:  # what numbers alone give is a number
+        for step in self._steps:  # a step that reads only constants is constant
             if self._constant.issuperset(step.formula.names()) and not any(name in page.inputs for name in step.formula.names()):
                 self._constant.add(step.name)
         self._state_of = {page.before(state): state for state in page.states}
@@ -117,18 +118,18 @@ class _Derivation:
         self.backward = self._written()
 
     def _reserved(self) -> set[str]:
-        """The names of values and of gradients. Raises `EquationError` where a value has the name of a gradient."""
+        """All names of values and gradients. Raises `EquationError` for a value that has the name of a gradient."""
         gradients = {f"d{name}": name for name in self._axes}
         gradients |= {self._page.ahead(state): state for state in self._page.states}
         gradients |= {with_word(f"d{name}", "given"): name for name in self._page.outputs}
         for name in self._axes:
             if name in gradients:
-                message = f"{name} is what the gradient of {gradients[name]} is called; choose another name"
+                message = f"{name} is the name of the gradient of {gradients[name]}; choose another name"
                 raise EquationError(message, self._page.places.get(name))
         return {*self._axes, *gradients}
 
     def _near_the_loss(self) -> dict[int, int]:
-        """How many lines, one reading the other, lead to each line: the more, the nearer it is to the loss."""
+        """The length of the longest chain of lines that ends in each line. A longer chain is nearer to the loss."""
         near: dict[int, int] = {}
         for step in self._steps:
             read = [self._step[name].line for name in step.formula.names() if name in self._step]
@@ -136,7 +137,7 @@ class _Derivation:
         return near
 
     def _differentiate(self) -> None:
-        """Visit the steps from the last to the first, and hand the gradient of each to what it reads."""
+        """Visit the steps in reverse order; each passes its gradient on to the names it reads."""
         end = len(self._steps)
         self._nearness[end] = max(self._nearness.values(), default=0) + 1
         seeds: dict[str, Expression] = {name: Name(with_word(f"d{name}", "given")) for name in self._page.outputs}
@@ -159,7 +160,7 @@ class _Derivation:
         for name in (*self._page.wanted, *self._state_of, *self._page.parameters):
             if (gradient := self._gathered(name)) is None:
                 place = self._page.places.get(self._state_of.get(name, name))
-                raise EquationError(f"nothing that {name} leads to is used, so it has no gradient; use it or take it out", place)
+                raise EquationError(f"the loss does not depend on {name}, so it has no gradient; use it or remove it", place)
             self._formulas[f"d{name}"] = self._spread(gradient, self._axes[name])
 
     def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, handed: list[tuple[str, Expression]]) -> bool:
@@ -172,14 +173,14 @@ class _Derivation:
         return uses <= 1 or not reads_a_gradient or isinstance(gradient, Name)
 
     def _gathered(self, name: str) -> Expression | None:
-        """The gradient of a name: the sum of what its uses add, each with a label of its own where several are left."""
+        """The gradient of a name: the sum over its uses. If several terms remain, each gets a label of its own."""
         uses = sorted(self._uses.get(name, ()), key=lambda use: (-self._nearness[use.line], use.line))
         future: list[Expression] = [Name(self._page.ahead(name))] if name in self._page.states else []
         if not uses:
             return future[0] if future else None
         terms = [terms_of(node) for node in (*(use.term for use in uses), *future)]
         gradient = sum_of([term for of_use in terms for term in of_use])
-        whole = all(len(of_use) == 1 for of_use in terms)  # else the terms of the sum are not those of the uses
+        whole = all(len(of_use) == 1 for of_use in terms)  # otherwise terms and uses do not correspond
         if not isinstance(gradient, e.Sum) or len(gradient.parts) != len(terms) or not whole:
             return gradient
         parts = list(gradient.parts)
@@ -190,8 +191,8 @@ class _Derivation:
         return e.Sum(tuple(parts))
 
     def _paths_of(self, use: Use) -> Iterator[str]:
-        """What a term of a gradient can be called: after the label of the line that it comes through, dh_carry; where that is
-        taken, with more words, or a number."""
+        """Candidate names for a term of a gradient, best first: d + name + the label of the line that reads it, dh_carry; then
+        with more words, then with a number."""
         name, step, _ = use.reading
         line = self._page.lines[use.line]
         word, suffix = line.label or split(step)[0], split(line.target)[1]
@@ -208,9 +209,9 @@ class _Derivation:
     # One step
 
     def _handed(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
-        """What each name that a step reads gets, if the step's value has this gradient.
+        """The gradient that each name read by a step receives, given the gradient of the step's value.
 
-        The gradient of a node may lack some of its axes, along which it is the same then.
+        A gradient may lack some axes of its node; it is constant along them.
         """
         handed: list[tuple[str, Expression]] = []
 
@@ -255,7 +256,7 @@ class _Derivation:
         return found
 
     def _log_of_softmax(self, node: Expression, a: Expression) -> tuple[Expression, Expression, Expression] | None:
-        """What is under the softmax that `node` is the log of, its gradient (rule 3), and its value; None for any other node."""
+        """For the log of a softmax: the argument of the softmax, its gradient (rule 3), and its value. None for any other node."""
         if not isinstance(node, e.Apply) or node.function != "log" or not isinstance(node.argument, Name):
             return None
         step = self._step.get(node.argument.name)
@@ -266,7 +267,7 @@ class _Derivation:
         return under, e.Sum((a, e.Negative(e.Times((node.argument, total))))), under
 
     def _total(self, a: Expression, axis: str) -> Expression:
-        """The sum of a gradient over an axis; of a one-hot row that is 1."""
+        """The sum of a gradient over an axis; a one-hot row sums to 1."""
         first, *others = terms_of(a)
         if not others and len(first.factors) == 1 and isinstance(factor := first.factors[0], Name):
             given = self._page.inputs.get(factor.name)
@@ -275,8 +276,8 @@ class _Derivation:
         return self._sum_over(a, axis)
 
     def _summed(self, a: Expression, lacking: Sequence[str], *, is_weight: bool) -> Expression:
-        """A gradient summed over the axes that an operand lacks. That of a weight is summed over rows and timesteps together,
-        which is written as what each timestep adds."""
+        """A gradient summed over the axes that an operand lacks. The gradient of a weight sums over rows and timesteps at once: it
+        is written as the contribution of one timestep."""
         if is_weight and {"T", "B"} <= {*lacking} and {"T", "B"} <= {*self._axes_of(a)}:
             a = e.Reduce(a, "sum", "B", all_timesteps=True)
             lacking = [axis for axis in lacking if axis not in ("T", "B")]
@@ -285,11 +286,11 @@ class _Derivation:
         return a
 
     def _sum_over(self, a: Expression, axis: str) -> Expression:
-        """A gradient summed over an axis: so many times itself where it is the same along that."""
+        """A gradient summed over an axis; if it is constant along the axis, the size of the axis times the gradient."""
         return e.Reduce(a, "sum", axis) if axis in self._axes_of(a) else e.Times((e.Size((axis,)), a))
 
     def _spread(self, a: Expression, axes: Axes) -> Expression:
-        """A gradient with all axes of its value, as products and recorded values need it."""
+        """A gradient broadcast to all axes of its value, as matrix products and recorded values need it."""
         if self._axes_of(a) == axes:
             return a
         return e.Negative(e.Spread(a.argument, axes)) if isinstance(a, e.Negative) else e.Spread(a, axes)
@@ -303,7 +304,7 @@ class _Derivation:
                 return self._axes[name] if name in self._axes else self._axes[self._behind(name)]
             case e.Spread(axes=axes):
                 return axes
-            case e.Product(left=e.Transpose(argument=left), right=right):  # of a gradient: over all rows and timesteps
+            case e.Product(left=e.Transpose(argument=left), right=right):  # a weight gradient sums over all rows and timesteps
                 return (self._axes_of(left)[-1], self._axes_of(right)[-1])
             case e.Product(left=left, right=right):
                 return (*self._axes_of(left)[:-1], *self._axes_of(right)[1:])
@@ -320,7 +321,7 @@ class _Derivation:
         return union([self._axes_of(child) for child in node.children])
 
     def _behind(self, gradient: str) -> str:
-        """The name whose axes a gradient has."""
+        """The name of the value whose gradient this is; both have the same axes."""
         name = gradient[1:]
         if name in self._axes:
             return name
@@ -330,7 +331,7 @@ class _Derivation:
     # The lines
 
     def _written(self) -> Backward:
-        """The lines in an order in which they can be computed (rule 6)."""
+        """The lines, ordered by rule 6."""
         place = {f"d{step.name}": (step.line, i) for i, step in enumerate(self._steps)}
         last = len(self._steps), 0
         gradients = {f"d{name}" for name in self._page.parameters}
@@ -349,7 +350,7 @@ class _Derivation:
         return Backward(deltas, tuple(Line(name, self._whole(self._formulas[name]), "+=") for name in adds), self._paths)
 
     def _whole(self, node: Expression) -> Expression:
-        """A formula with the labelled parts of the forward lines written out in it; what is written as one of them is that one."""
+        """A formula with the labelled forward parts written out. A subtree equal to such a part is replaced by that part."""
         if isinstance(node, Name):
             return self._parts.get(node.name, node)
         whole = node.with_children(tuple(self._whole(child) for child in node.children)) if node.children else node

@@ -1,6 +1,6 @@
-"""Models from pieces: an input, layers of a cell in one direction or two, a head and a loss, each from a page of its own.
+"""Builds a model from pieces: an input, layers of a cell in one or two directions, a head and a loss, each from its own page.
 
-An instance of a piece is the same page with its names changed, as trees and not as text; a model is one page of all instances.
+An instance of a piece is its page with the names in the expression trees changed; a model is one page that joins all instances.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from tui_gru.equations.expression import ONE, Expression, Name
 from tui_gru.equations.names import with_word
 from tui_gru.equations.page import Input, Line, Page, State
 
-LIVE = "live"  # the mask of row lengths: 1 at a timestep that the row has, 0 behind its end
+LIVE = "live"  # the mask of row lengths: 1 inside a row, 0 after its end
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer in one direction: the suffix of its names, what it reads and what it hands on, its states and its lines."""
+    """One layer in one direction (0-based `number`): the suffix of its names, its input and output, its states and its lines."""
 
     number: int
     backwards: bool
@@ -32,13 +32,13 @@ class Layer:
 
     @property
     def name(self) -> str:
-        """`layer 2 ←`, counted from 1; with an arrow where it runs backwards."""
+        """`layer 2 ←`: counted from 1, with an arrow if it runs backwards."""
         return f"layer {self.number + 1}{' ←' if self.backwards else ''}"
 
 
 @dataclass(frozen=True)
 class Composed:
-    """A page made of pieces, and its layers in the order of the lines."""
+    """A page joined from pieces, and its layers in the order of its lines."""
 
     page: Page
     layers: tuple[Layer, ...]
@@ -57,11 +57,11 @@ def compose(
     dropout: bool = False,
     input_gradient: bool = False,
 ) -> Composed:
-    """A whole model. Without a loss, the gradient of the last layer's output comes from outside.
+    """A complete model. Without a loss, the gradient of the last layer's output is given from outside.
 
-    A model of one direction that runs `backwards` reads from the last timestep to the first.
-    `lengths` adds a mask of row lengths, `dropout` a mask between each layer and the next, `input_gradient` asks for the gradient
-    of what the first layer reads. Raises `EquationError` where a piece cannot be used as it is, or names clash.
+    `backwards` makes a model of one direction read from the last timestep to the first. `lengths` adds a mask of row lengths,
+    `dropout` a mask between each layer and the next. `input_gradient` also derives the gradient of the first layer's input. Raises
+    `EquationError` if a piece cannot be used or two pieces share a name.
     """
     _check_cell(cell)
     pieces = [instance(source)]
@@ -83,13 +83,13 @@ def compose(
         reads = outputs[0]
         if bidirectional:
             reads = f"out_l{number}"
-            both = Line(reads, e.Join(tuple(map(Name, outputs))), note="both directions beside each other")
+            both = Line(reads, e.Join(tuple(map(Name, outputs))), note="both directions joined along the units")
             pieces.append(Page(lines=(both,), symbols={"out": ("out", r"\mathit{out}")}))
         if dropout and number < layers - 1:
             pieces.append(_dropout(reads, "+".join("H" for _ in outputs), f"_l{number}"))
             reads = pieces[-1].output
     if lengths:
-        shown = Line("out", e.Times((Name(LIVE), Name(reads))), note="0 behind the end of a row")
+        shown = Line("out", e.Times((Name(LIVE), Name(reads))), note="0 after the end of a row")
         pieces.append(Page(lines=(shown,), symbols={"out": ("out", r"\mathit{out}")}))
         reads = "out"
     for behind in (head, loss):
@@ -107,27 +107,27 @@ def compose(
 
 
 def _check_cell(cell: Page) -> None:
-    """Raise `EquationError` for a cell that is none."""
+    """Raise `EquationError` for a page that cannot be used as a cell."""
     if not cell.states:
         raise EquationError(
-            "a cell needs a state that one timestep leaves to the next; declare one, state h : H", source=cell.source
+            "a cell needs a state that is carried from one timestep to the next; declare one, state h : H", source=cell.source
         )
     if not cell.lines:
         raise EquationError("a cell needs at least one equation", source=cell.source)
     for kind, names, cure in (
-        ("an input", cell.inputs, "a cell reads what the layer below hands on: reads x"),
+        ("an input", cell.inputs, "a cell reads the output of the layer below: reads x"),
         ("a setting", cell.settings, "write the number itself"),
-        ("an output", cell.outputs, "the last line of a cell is what it hands on"),
+        ("an output", cell.outputs, "the last line of a cell is its output"),
     ):
         for name in names:
-            raise EquationError(f"{name} is declared as {kind}, which a cell has none of; {cure}", cell.places[name])
+            raise EquationError(f"{name} is declared as {kind}, but a cell cannot declare one; {cure}", cell.places[name])
     for name, state in cell.states.items():
         if state.axis != "H":
             raise EquationError(f"a state of a cell has the axis H: state {name} : H", cell.places[name])
 
 
 def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool = False) -> Page:
-    """A piece whose names have a suffix, reading the name `reads`; backwards, its states are read from the timestep after."""
+    """The piece with a suffix on its names, reading `reads`; with `backwards` it reads its states from the next timestep."""
     states = {name + suffix: State(state.axis, state.backwards != backwards) for name, state in piece.states.items()}
     new = Page(states=states)
     change = {piece.before(name): new.before(name + suffix) for name in piece.states}
@@ -151,7 +151,7 @@ def instance(piece: Page, reads: str = "", suffix: str = "", *, backwards: bool 
 
 
 def renamed(node: Expression, name: Any) -> Expression:
-    """The same tree, with `name(old)` in the place of every name and label."""
+    """The same tree with every name and label replaced by `name(old)`."""
     if isinstance(node, Name):
         return replace(node, name=name(node.name))
     if node.label:
@@ -160,7 +160,7 @@ def renamed(node: Expression, name: Any) -> Expression:
 
 
 def _masked(piece: Page) -> Page:
-    """A layer whose states stay as they are behind the end of a row: `h = live ⊙ h_new + (1 − live) ⊙ h_prev`."""
+    """A layer whose states stay unchanged after the end of a row: `h = live ⊙ h_new + (1 − live) ⊙ h_prev`."""
     lines: list[Line] = []
     live = Name(LIVE)
     for line in piece.lines:
@@ -169,22 +169,22 @@ def _masked(piece: Page) -> Page:
             lines.append(replace(line, target=new))
             kept = e.Times((e.Sum((ONE, e.Negative(live))), Name(piece.before(line.target))))
             formula = e.Sum((e.Times((live, Name(new))), kept))
-            line = Line(line.target, formula, label="held", note="the new state, or the old one behind the end of a row")
+            line = Line(line.target, formula, label="held", note="the new state, or the old one after the end of a row")
         lines.append(line)
     return replace(piece, lines=tuple(lines))
 
 
 def _dropout(reads: str, axis: str, suffix: str) -> Page:
-    """What is handed on to the next layer, times the mask that was drawn for it."""
+    """The page that multiplies the input of the next layer by a dropout mask."""
     mask = f"mask{suffix}"
-    note = "what dropout leaves: 0, or 1 / (1 − p) times the value"
+    note = "the value after dropout: 0, or the value / (1 − p)"
     line = Line(f"dropped{suffix}", e.Times((Name(mask), Name(reads))), note=note)
     return Page(inputs={mask: Input(axis)}, lines=(line,))
 
 
 def joined(pieces: Sequence[Page], cell: str = "") -> Page:
-    """One page of several. Raises `EquationError` where two of them use the same name, at its place in the file `cell` if that is
-    one of them."""
+    """One page of several. Raises `EquationError` if two of them use the same name; the error points into the file `cell` if one of
+    the two pages comes from it."""
     owner: dict[str, Page] = {}
     for piece in pieces:
         own = {*piece.inputs, *piece.states, *piece.parameters, *(line.target for line in piece.lines)}
@@ -192,7 +192,7 @@ def joined(pieces: Sequence[Page], cell: str = "") -> Page:
         for name in sorted(own):
             if name in owner:
                 here, other = (owner[name], piece) if owner[name].source == cell else (piece, owner[name])
-                message = f"{name} is a name of {other.source or 'the model'} too; choose another one here"
+                message = f"{name} is also a name of {other.source or 'the model'}; choose another one here"
                 raise EquationError(message, here.places.get(name), source=here.source)
             owner[name] = piece
 

@@ -1,7 +1,7 @@
-"""The derivative of every operation, one rule each: what an operand gets of the gradient of the result.
+"""The derivative of every operation, as one rule each: from the gradient of the result to the gradients of the operands.
 
-A rule is given the node, the gradient `a` of its value, and its `value` by name; it returns the gradient of each child in turn.
-What has no rule has no derivative here, and a page that needs it is refused.
+A rule takes the node, the gradient `a` of its value, and its `value` as a name; it returns the gradient of each child, in order.
+A page that differentiates an operation without a rule is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ Rule = Callable[[Expression, Expression, Expression], tuple[Expression, ...]]
 
 
 def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Expression, ...] | None:
-    """The gradient of each child of a node, where `a` is that of its value; None where there is no rule."""
+    """The gradients of the children of a node, given the gradient `a` of its value; None if the operation has no rule."""
     match node:
         case e.Sum(parts=parts):
             return (a,) * len(parts)
@@ -42,7 +42,7 @@ def handed_back(node: Expression, a: Expression, value: Expression) -> tuple[Exp
 
 
 def transposed_gradient(a: Expression) -> Expression:
-    """The gradient of a matrix whose transpose has the gradient `a`: of a product, the product of the transposes."""
+    """The gradient of a matrix whose transpose has the gradient `a`; (P Q)ᵀ is written Qᵀ Pᵀ."""
     if isinstance(a, e.Product):
         return e.Product(transpose(a.right), transpose(a.left))
     return transpose(a)
@@ -52,7 +52,7 @@ def _one_minus(node: Expression) -> Expression:
     return e.Sum((ONE, e.Negative(node)))
 
 
-#: Elementwise functions; softmax, and log of a softmax, sum over a row and are in `backward`.
+#: Elementwise functions. Softmax and the log of a softmax, which sum over a row, are in `backward`.
 OF_FUNCTION: dict[str, Rule] = {
     "sigmoid": lambda node, a, value: (e.Times((a, value, _one_minus(value))),),
     "tanh": lambda node, a, value: (e.Times((a, _one_minus(e.Times((value, value))))),),

@@ -1,4 +1,4 @@
-"""A mistake in an equation file: where it is, what it is, and what to do."""
+"""Errors in equation files: the place, what is wrong, and what to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unicodedata import combining, east_asian_width
 
 @dataclass(frozen=True)
 class File:
-    """An equation file: its name, as messages say it, and its lines."""
+    """An equation file: its name in messages, and its lines."""
 
     name: str = ""
     lines: tuple[str, ...] = ()
@@ -18,7 +18,7 @@ class File:
 
 @dataclass(frozen=True)
 class Span:
-    """A place in a file: its line (1-based), and the columns from `start` up to `stop` (0-based)."""
+    """A place in a file: a line (1-based), and the columns `start` to `stop` − 1 (0-based)."""
 
     file: File
     line: int
@@ -26,14 +26,14 @@ class Span:
     stop: int
 
     def to(self, other: Span | None) -> Span:
-        """From the beginning of this place to the end of another on the same line."""
+        """From the start of this place to the end of another on the same line; this place if the other is not on it."""
         return self if other is None or other.line != self.line else replace(self, stop=max(self.stop, other.stop))
 
 
 class EquationError(ValueError):
-    """A mistake in an equation file, at a place in it, or in a piece that has none.
+    """An error in an equation file, at a place in it if one is known.
 
-    `str()` is one line, `mine.cell:7:15: what is wrong`; `shown` adds the line and marks the place.
+    `str()` is one line, `mine.cell:7:15: message`; `shown` adds the line of the file and marks the place.
     """
 
     def __init__(self, message: str, span: Span | None = None, *, source: str = "") -> None:
@@ -43,7 +43,7 @@ class EquationError(ValueError):
 
     @property
     def shown(self) -> str:
-        """The message, the line of the file, and tildes under the place, on three lines."""
+        """Three lines: the message, the line of the file, and tildes under the place."""
         if self.span is None:
             return str(self)
         text = "".join(sign if sign.isprintable() else " " for sign in self.span.file.lines[self.span.line - 1])
@@ -52,12 +52,12 @@ class EquationError(ValueError):
 
 
 def _columns(text: str) -> int:
-    """How many columns of a terminal a text takes: an accent none, a wide sign two."""
+    """The width of a text in terminal columns: 0 for an accent, 2 for a wide character."""
     return sum(0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text)
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`did you mean h_prev?`, or the names there are."""
+    """`did you mean h_prev?`; if no name is close, the list of known names."""
     names = list(dict.fromkeys(known))
-    close = get_close_matches(name, names, n=3, cutoff=0.5)  # Wx and Wz have half of their letters in common
+    close = get_close_matches(name, names, n=3, cutoff=0.5)  # Wx and Wz share half of their letters
     return f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(names) or 'none'}"

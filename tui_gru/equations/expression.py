@@ -1,4 +1,4 @@
-"""Expressions: small immutable trees. A part of a line that is recorded has a label, `σ(az: x Wz + h_prev Uz + bz)`."""
+"""Expressions: small immutable trees. A recorded part of a line has a label, `σ(az: x Wz + h_prev Uz + bz)`."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from tui_gru.equations.errors import Span
 
 @dataclass(frozen=True)
 class Expression:
-    """A node. `label` is the name under which its value is recorded, empty if it is not; `span` is its place in a file."""
+    """A node. `label` is the name its value is recorded under, empty if it is not recorded; `span` is its place in a file."""
 
     label: str = field(default="", kw_only=True)
     span: Span | None = field(default=None, kw_only=True, compare=False, repr=False)
 
     @property
     def children(self) -> tuple[Expression, ...]:
-        """The nodes under it, from left to right."""
+        """The child nodes, from left to right."""
         return ()
 
     def with_children(self, children: tuple[Expression, ...]) -> Expression:
-        """The same node over other children."""
+        """The same node with other children."""
         return self
 
     @property
     def terms(self) -> tuple[Expression, ...]:
-        """The terms that it is the sum of: itself, unless it is a sum."""
+        """The terms of a sum; of any other node, the node itself."""
         return (self,)
 
     def walk(self) -> Iterator[Expression]:
@@ -37,7 +37,7 @@ class Expression:
             yield from child.walk()
 
     def names(self) -> Iterator[str]:
-        """Every name that it reads, from left to right, as often as it is read."""
+        """Every name in it, from left to right, with repetitions."""
         for child in self.children:
             yield from child.names()
 
@@ -48,7 +48,7 @@ class Expression:
 
 @dataclass(frozen=True)
 class Name(Expression):
-    """A value, a state, a parameter or a setting by its name."""
+    """A reference to a value, a state, a parameter or a setting."""
 
     name: str
 
@@ -58,14 +58,14 @@ class Name(Expression):
 
 @dataclass(frozen=True)
 class Number(Expression):
-    """A constant, exact."""
+    """An exact constant."""
 
     value: Fraction
 
 
 @dataclass(frozen=True)
 class Size(Expression):
-    """The number of entries along some axes together: `(B·T)`."""
+    """The product of the sizes of some axes: `(B·T)`."""
 
     axes: tuple[str, ...]
 
@@ -83,7 +83,7 @@ class _Many(Expression):
 
 
 class Sum(_Many):
-    """A sum; a term that is subtracted is a `Negative`."""
+    """A sum; a subtracted term is a `Negative`."""
 
     @property
     def terms(self) -> tuple[Expression, ...]:
@@ -91,11 +91,11 @@ class Sum(_Many):
 
 
 class Times(_Many):
-    """A product element by element, or of numbers and matrices."""
+    """An elementwise product, also of numbers with matrices."""
 
 
 class Join(_Many):
-    """Matrices beside each other: the units of the one behind those of the other."""
+    """Matrices joined along their last axis."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +111,16 @@ class _One(Expression):
 
 
 class Negative(_One):
-    """Its argument with the other sign."""
+    """The negated argument."""
 
 
 class Transpose(_One):
-    """A matrix with rows and columns exchanged."""
+    """A transposed matrix."""
 
 
 @dataclass(frozen=True)
 class Slice(_One):
-    """Part of what was joined: the columns behind those of the axes `before`, as many as `axes` has."""
+    """A part of joined columns: those of the axes `axes`, which follow those of the axes `before`."""
 
     before: tuple[str, ...]
     axes: tuple[str, ...]
@@ -128,7 +128,7 @@ class Slice(_One):
 
 @dataclass(frozen=True)
 class Reduce(_One):
-    """A sum or mean along one axis; `all_timesteps`: a sum over the rows to which all timesteps add."""
+    """A sum or mean along one axis. With `all_timesteps` it sums over the rows of all timesteps."""
 
     kind: str
     over: str
@@ -137,7 +137,7 @@ class Reduce(_One):
 
 @dataclass(frozen=True)
 class Spread(_One):
-    """A value that is the same along some of the axes it has here; it is written as it is without them."""
+    """A value broadcast to more axes; the text of the formula does not show the broadcast."""
 
     axes: tuple[str, ...]
 
@@ -160,7 +160,7 @@ class Product(_Two):
 
 
 class Quotient(_Two):
-    """A quotient element by element."""
+    """An elementwise quotient."""
 
 
 class Power(_Two):
@@ -169,18 +169,18 @@ class Power(_Two):
 
 @dataclass(frozen=True)
 class Apply(_Many):
-    """A function of every element (sigmoid, tanh, log, …), or of every row (softmax)."""
+    """A function applied to every element (sigmoid, tanh, log, …) or to every row (softmax)."""
 
     function: str = ""
 
     @property
     def argument(self) -> Expression:
-        """The argument of a function that has one."""
+        """The argument of a function of one argument."""
         return self.parts[0]
 
 
 def apply(function: str, *arguments: Expression) -> Apply:
-    """A function of its arguments."""
+    """A function applied to its arguments."""
     return Apply(arguments, function)
 
 
@@ -193,25 +193,25 @@ ONE = number(1)
 
 
 def total(parts: tuple[Expression, ...]) -> Expression:
-    """The sum of one part or of several."""
+    """The sum of one or more parts."""
     return parts[0] if len(parts) == 1 else Sum(parts)
 
 
 def product(factors: tuple[Expression, ...]) -> Expression:
-    """The product element by element of one factor or of several."""
+    """The elementwise product of one or more factors."""
     return factors[0] if len(factors) == 1 else Times(factors)
 
 
 def transpose(node: Expression) -> Expression:
-    """A matrix transposed; of a transpose, the matrix itself."""
+    """The transpose of a matrix; for a transpose, the matrix itself."""
     return node.argument if isinstance(node, Transpose) and not node.label else Transpose(node)
 
 
 def unlabelled(node: Expression) -> Expression:
-    """The same tree without any labels, so that nothing in it is recorded."""
+    """The same tree without labels."""
     return plain(node).with_children(tuple(map(unlabelled, node.children))) if node.children else plain(node)
 
 
 def plain(node: Expression) -> Expression:
-    """The same node without its own label; its parts keep theirs."""
+    """The same node without its label; its children keep theirs."""
     return replace(node, label="") if node.label else node

@@ -1,4 +1,4 @@
-"""The functions that a formula can use: how each is written. Their derivatives are in `derivatives`."""
+"""The functions that a formula can use, and how each is written. Their derivatives are in `derivatives`."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ FUNCTIONS = {
     "sqrt": Function("sqrt", r"\sqrt"),
     "min": Function("min", r"\min", 2),
     "max": Function("max", r"\max", 2),
-    # 1 where the argument is above 0, and 1 where it lies between 0 and 1; elsewhere 0. They stand in derived lines.
+    # Indicators, used in derived lines: 1 where the argument is > 0, and 1 where it is between 0 and 1; otherwise 0.
     "positive": Function("positive", r"\operatorname{positive}"),
     "within": Function("within", r"\operatorname{within}"),
 }

@@ -1,6 +1,6 @@
-"""Sums of products in normal form, so that a gradient reads as a person would write it.
+"""Sums of products in normal form, so that a gradient reads as it would be written by hand.
 
-Numbers and sizes are multiplied out, equal terms are added up, and what all terms share is taken out: a⊙b − a⊙c is a⊙(b − c).
+Numbers and sizes are multiplied out, equal terms are added up, and common factors are factored out: a⊙b − a⊙c = a⊙(b − c).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class Term:
     factors: tuple[Expression, ...]
 
     def expression(self) -> Expression:
-        """The term as a tree; its sign is a `Negative` around it."""
+        """The term as a tree; a negative term is a `Negative`."""
         wanted = self.factors
         if abs(self.coefficient) != 1 or not wanted:
             wanted = (e.number(abs(self.coefficient)), *wanted)
@@ -59,7 +59,7 @@ def terms_of(node: Expression) -> list[Term]:
 
 
 def sum_of(terms: Iterable[Term]) -> Expression:
-    """The sum of terms, with what all of them share in front."""
+    """The sum of terms, with common factors in front."""
     merged: dict[tuple[tuple[str, ...], tuple[Expression, ...]], Fraction] = {}
     for term in terms:
         key = tuple(sorted(term.sizes)), term.factors
@@ -75,13 +75,13 @@ def sum_of(terms: Iterable[Term]) -> Expression:
     shared: list[Expression] = []
     rests = [list(term.factors) for term in left]
     for factor in left[0].factors:
-        if all(factor in rest for rest in rests):  # as often as all of them have it
+        if all(factor in rest for rest in rests):  # with the multiplicity that all terms share
             shared.append(factor)
             for rest in rests:
                 rest.remove(factor)
     left = [Term(term.coefficient, term.sizes, tuple(rest)) for term, rest in zip(left, rests, strict=True)]
     if number == 1 and not sizes and not shared:
         return e.Sum(tuple(term.expression() for term in left))
-    left.sort(key=lambda term: term.coefficient < 0)  # begin with a plus where there is one
+    left.sort(key=lambda term: term.coefficient < 0)  # begin with a positive term if there is one
     whole = e.Sum(tuple(term.expression() for term in left))
     return Term(number, sizes, (*shared, whole)).expression()

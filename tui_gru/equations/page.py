@@ -1,4 +1,4 @@
-"""A page of equations: what an equation file says, and how it is read."""
+"""A page of equations: the content of an equation file, and its reader."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST_LINES = 500  # of formulas in a file
 
 @dataclass(frozen=True)
 class Input:
-    """What is read from outside at every timestep: (B, axis), or (B) without an axis. A target is what is to be predicted."""
+    """An input of every timestep, (B, axis), or (B) without an axis. A `target` is the value to predict."""
 
     axis: str
     one_hot: bool = False
@@ -27,7 +27,7 @@ class Input:
 
 @dataclass(frozen=True)
 class State:
-    """A value that one timestep leaves to the next, (B, axis); `backwards`: that it leaves to the timestep before."""
+    """A value carried to the next timestep, (B, axis); with `backwards`, carried to the previous timestep."""
 
     axis: str
     backwards: bool = False
@@ -35,7 +35,7 @@ class State:
 
 @dataclass(frozen=True)
 class Line:
-    """`target op formula`. `label` names the path of the gradient through it; `note` says in a sentence what it is for."""
+    """`target op formula`. `label` names the gradient's path through the line; `note` explains the line in a sentence."""
 
     target: str
     formula: Expression
@@ -47,12 +47,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Page:
-    """What one file says, or several joined. `parameters` has the axes that are written down, () for those to be inferred.
+    """The content of one file, or of several joined. `parameters` has the declared axes, () where they are to be inferred.
 
-    `reads` is the name that a piece takes from the piece before it. `outputs` are values whose gradients come from outside: a
-    page without any ends with its loss. `wanted` are inputs whose gradients are asked for. `symbols` has, for a name, how it is
-    written on screen and in LaTeX. `settings` are the numbers of an update rule, with their defaults. `places` says where a name
-    is declared or computed, `source` is the name of the file, empty for a page that is not from one.
+    `reads` is the name that a piece reads from the piece before it. `outputs` are values whose gradients are given from outside; a
+    page without outputs ends with its loss. `wanted` are inputs whose gradients are derived too. `symbols` maps a name to its
+    on-screen and LaTeX spelling, `settings` the constants of an update rule to their defaults, `places` a name to the place where
+    it is declared or computed. `source` is the name of the file, empty for a page that does not come from one.
     """
 
     title: str = ""
@@ -70,20 +70,20 @@ class Page:
 
     @property
     def output(self) -> str:
-        """What the piece hands on: its last line, or the input of a piece that has none."""
+        """The name of the output: the target of the last line, or the input if the piece has no lines."""
         return self.lines[-1].target if self.lines else next(iter(self.inputs))
 
     def before(self, state: str) -> str:
-        """The name of a state as the timestep that is computed first finds it: h_prev, or h_next of one that runs backwards."""
+        """The name of a state as a timestep reads it: h_prev, or h_next if the state runs backwards."""
         return with_word(state, "next" if self.states[state].backwards else "prev")
 
     def ahead(self, state: str) -> str:
-        """The name of the gradient that a state gets from the timestep that reads it: dh_future, or dh_past."""
+        """The name of the gradient that a state receives from the timestep that reads it: dh_future, or dh_past."""
         return with_word(f"d{state}", "past" if self.states[state].backwards else "future")
 
 
 def read_page(text: str, source: str) -> Page:
-    """The page that a file contains. `source` names it in messages. Raises `EquationError` with line and column."""
+    """Read the page from the text of a file. `source` is its name in messages. Raises `EquationError` with line and column."""
     if len(text) > LONGEST:
         raise EquationError(f"the file has {len(text):,} characters; an equation file has at most {LONGEST:,}", source=source)
     lines = re.split(r"\r\n|\r|\n", text.removeprefix("\ufeff"))
@@ -94,7 +94,7 @@ _LINE = re.compile(r"\s*+(?:(?P<label>[^\W\d]\w*)\s*:(?!=))?\s*(?P<target>[^\s=:
 
 
 class _Reader:
-    """Reads the lines of one file, one after the other."""
+    """Reads one file, line by line."""
 
     def __init__(self, file: File) -> None:
         self._file, self._page = file, Page(source=file.name)
@@ -103,11 +103,11 @@ class _Reader:
         self._parameters: dict[str, tuple[str, ...]] = {}
         self._settings: dict[str, float] = {}
         self._symbols: dict[str, tuple[str, str]] = {}
-        self._behind: dict[str, str] = {}  # the name behind a symbol
+        self._behind: dict[str, str] = {}  # the name that a symbol stands for
         self._lines: list[Line] = []
         self._outputs: list[str] = []
         self._places: dict[str, Span] = {}  # where each name of the file is declared or computed
-        self._said: dict[str, Span] = {}  # where other declarations stand: reads, output h, symbol o
+        self._said: dict[str, Span] = {}  # the places of other declarations: reads, output h, symbol o
         self._words: dict[str, Callable[[list[Token]], None]] = {
             "reads": self._reads,
             "input": self._input,
@@ -131,13 +131,11 @@ class _Reader:
         known = {*self._inputs, *self._parameters, *self._settings, *(line.target for line in self._lines)}
         for name in self._outputs:
             if name not in known:
-                raise EquationError(
-                    f"there is no line that computes {name}; {did_you_mean(name, known)}", self._said[f"output {name}"]
-                )
+                raise EquationError(f"no line computes {name}; {did_you_mean(name, known)}", self._said[f"output {name}"])
         for symbol, name in self._behind.items():
             if symbol in self._places and symbol != name:
                 raise EquationError(
-                    f"{symbol} is a name of this file, so it cannot stand for {name} too", self._said[f"symbol {symbol}"]
+                    f"{symbol} is a name in this file, so it cannot also be the symbol of {name}", self._said[f"symbol {symbol}"]
                 )
         return replace(
             self._page,
@@ -176,7 +174,7 @@ class _Reader:
         if target not in self._states and op == "=":
             self._declare(target, span)
         elif any(line.target == target for line in self._lines):
-            raise EquationError(f"{target} is computed twice; a line computes each name once", span)
+            raise EquationError(f"{target} is computed twice; a name can be computed by one line only", span)
         formula = Parser(
             tokens_of(match["formula"], self._file, number, match.start("formula"), self._behind), self._behind
         ).formula()
@@ -184,7 +182,7 @@ class _Reader:
             if node.label:
                 self._declare(node.label, node.span or span)
         if isinstance(formula, Expression) and formula.label:
-            raise EquationError(f"the whole line has the name {target} already, so it cannot be called {formula.label}", span)
+            raise EquationError(f"the whole line already has the name {target}, so it cannot be labelled {formula.label}", span)
         self._lines.append(Line(target, formula, op, match["label"] or "", comment, span))
 
     def _name(self, token: Token) -> str:
@@ -192,7 +190,7 @@ class _Reader:
 
     def _declare(self, name: str, span: Span) -> None:
         if name in self._places:
-            raise EquationError(f"{name} is there already, from line {self._places[name].line}; choose another name", span)
+            raise EquationError(f"{name} is already used in line {self._places[name].line}; choose another name", span)
         self._places[name] = span
 
     # Declarations
@@ -201,7 +199,7 @@ class _Reader:
         if len(tokens) != 2 or tokens[0].kind != "name":
             raise EquationError("a piece reads one name: reads x", tokens[0].span)
         if "reads" in self._said:
-            raise EquationError("a piece reads one name, and this file has one already", tokens[0].span)
+            raise EquationError("a piece reads one name, and this file already declares one", tokens[0].span)
         self._page, self._said["reads"] = replace(self._page, reads=code_name(tokens[0].text)), tokens[0].span
 
     def _input(self, tokens: list[Token], target: bool = False) -> None:
@@ -249,7 +247,7 @@ class _Reader:
     def _symbol(self, tokens: list[Token]) -> None:
         if len(tokens) < 3 or tokens[0].kind != "name":
             raise EquationError(
-                r"a symbol is written symbol logits o, or with its LaTeX behind: symbol term1 ① \ell", tokens[0].span
+                r"a symbol is written symbol logits o, or with its LaTeX after it: symbol term1 ① \ell", tokens[0].span
             )
         name = code_name(tokens[0].text)
         behind = self._file.lines[tokens[0].span.line - 1].partition("#")[0][tokens[0].span.stop :].split(None, 1)
@@ -258,7 +256,7 @@ class _Reader:
         self._said[f"symbol {behind[0]}"] = tokens[0].span
 
     def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], Span]]:
-        """`x : one-hot V, h : H backwards` or `Wz E(V D)`: each name, the words behind it, and where it stands."""
+        """`x : one-hot V, h : H backwards` or `Wz E(V D)`: each name, the words after it, and its place."""
         found: list[tuple[str, tuple[str, ...], Span]] = []
         at = 0
         while tokens[at].kind != "end":
@@ -267,7 +265,7 @@ class _Reader:
                 at += 1
                 continue
             if token.kind != "name":
-                raise EquationError(f"there is {token.text!r} where a name is expected: {form}", token.span)
+                raise EquationError(f"{token.text!r} is not a name: {form}", token.span)
             at += 1
             axes: list[str] = []
             if tokens[at].text in (":", "("):
@@ -284,9 +282,7 @@ class _Reader:
                 if word not in ("one-hot", "backwards") and not word.isidentifier():
                     raise EquationError(f"{word!r} is not an axis: {form}", token.span)
                 if AXES.get(word, word) in ("T", "B"):
-                    raise EquationError(
-                        f"timesteps and rows are not written down, {token.text} has them as it is: {form}", token.span
-                    )
+                    raise EquationError(f"timesteps and rows are not declared, every input and state has them: {form}", token.span)
             found.append((self._name(token), tuple(AXES.get(word, word) for word in words), token.span))
         if not found:
             raise EquationError(f"a name is missing: {form}", tokens[at].span)
@@ -294,5 +290,5 @@ class _Reader:
 
 
 def reads_of(page: Page, name: str) -> tuple[Line, ...]:
-    """The lines of a page that read a name."""
+    """The lines of a page that read `name`."""
     return tuple(line for line in page.lines if any(isinstance(node, Name) and node.name == name for node in line.formula.walk()))

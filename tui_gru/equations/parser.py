@@ -1,4 +1,4 @@
-"""From the text of a formula to its tree.
+"""Parses the text of a formula to an expression tree.
 
     sum      = ["−"] product {("+" | "−") product}
     product  = matrix {("⊙" | "/") matrix}
@@ -39,7 +39,7 @@ from tui_gru.equations.names import AXES, code_name
 
 REDUCTIONS = {"Σ": "sum", "∑": "sum", "sum": "sum", "mean": "mean"}
 MINUS, TIMES, POWER, TRANSPOSED = ("−", "-"), ("⊙", "*", "·"), ("^", "**"), ("ᵀ", ".T", "'")
-DEEPEST = 60  # operations inside each other
+DEEPEST = 60  # nested operations
 MOST_TOKENS = 1_000  # of a formula
 LONGEST_NAME = 40
 
@@ -60,8 +60,8 @@ class Token:
 
 
 def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterable[str] = ()) -> list[Token]:
-    """The tokens of a text that stands in line `line` of a file, from `column` on, and one that marks the end. Each of `symbols` is
-    one name, whatever signs it has."""
+    """The tokens of a text, and one that marks its end. The text begins in line `line` (1-based) at `column` (0-based) of a file.
+    Each of `symbols` is read as one name, even if it contains other signs."""
     found: list[Token] = []
     own = "|".join(re.escape(symbol) for symbol in symbols if not symbol.isalnum())
     for match in re.finditer(f"(?P<symbol>{own})|{_TOKEN.pattern}", text) if own else _TOKEN.finditer(text):
@@ -77,7 +77,7 @@ def tokens_of(text: str, file: File, line: int, column: int = 0, symbols: Iterab
 
 
 def constant(token: Token) -> Fraction:
-    """The number that a token is, exactly. Raises `EquationError` for one that a computer's numbers do not hold."""
+    """The exact value of a number token. Raises `EquationError` for a number outside the range of float64."""
     value, digits = float(token.text), re.split("[eE]", token.text)[0].strip("0.")
     if len(token.text) > LONGEST_NAME or (digits and not 1e-300 < value < 1e300):
         raise EquationError(f"a number lies between 1e-300 and 1e300 and has at most {LONGEST_NAME} digits", token.span)
@@ -85,13 +85,13 @@ def constant(token: Token) -> Fraction:
 
 
 class Parser:
-    """Reads one formula. `symbols` gives the names that stand behind symbols of a file's own (o is logits)."""
+    """Reads one formula. `symbols` maps the symbols that a file declares to names: o to logits."""
 
     def __init__(self, tokens: list[Token], symbols: Mapping[str, str]) -> None:
         self._tokens, self._at, self._symbols, self._depth = tokens, 0, symbols, 0
 
     def formula(self) -> Expression:
-        """The whole text as one formula. Raises `EquationError`."""
+        """Parse the whole text as one formula. Raises `EquationError`."""
         if self._next.kind == "end":
             raise EquationError("a formula is missing after =", self._next.span)
         tree = self._sum()
@@ -110,7 +110,7 @@ class Parser:
         return self._tokens[self._at - 1]
 
     def _sign(self, *signs: str) -> Token | None:
-        """The next token where it is one of these signs."""
+        """Take the next token if it is one of these signs."""
         return self._taken() if self._next.text in signs and self._next.kind != "number" else None
 
     def _needed(self, *signs: str) -> Token:
@@ -124,7 +124,7 @@ class Parser:
         return EquationError(f"{found} where {expected} is expected", self._next.span)
 
     def _too_deep(self, span: Span | None) -> EquationError:
-        return EquationError(f"more than {DEEPEST} operations inside each other; give parts lines of their own", span)
+        return EquationError(f"more than {DEEPEST} nested operations; write parts on lines of their own", span)
 
     def _sum(self) -> Expression:
         terms = [self._negative() if self._sign(*MINUS) else self._product()]
@@ -209,7 +209,7 @@ class Parser:
         if label is None:
             return inner
         if isinstance(inner, Name):
-            raise EquationError(f"{inner.name} has a name already, so it cannot be called {label.text} as well", label.span)
+            raise EquationError(f"{inner.name} already has a name, so it cannot be labelled {label.text}", label.span)
         return inner.labelled(code_name(label.text))
 
     def _join(self) -> Expression:
@@ -246,13 +246,13 @@ class Parser:
 
 
 def name_of(token: Token, symbols: Mapping[str, str]) -> str:
-    """The name that a token stands for: behind a symbol of the file's own, or as it is typed in code."""
+    """The name that a token stands for: that of a declared symbol, or the code spelling of the token."""
     name = code_name(token.text)
     return symbols.get(normalize("NFC", token.text), symbols.get(name, name))
 
 
 def _depth(tree: Expression) -> int:
-    """How many operations are inside each other, without recursion."""
+    """The depth of a tree, computed without recursion."""
     deepest, level = 0, [tree]
     while level:
         deepest, level = deepest + 1, [child for node in level for child in node.children]

@@ -1,4 +1,4 @@
-"""An expression as text, as it stands on screen, and as LaTeX."""
+"""Writes expressions as on-screen text and as LaTeX."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from tui_gru.equations.expression import Expression
 from tui_gru.equations.functions import FUNCTIONS
 from tui_gru.equations.names import WORDS, Symbols
 
-#: How tightly a node holds its parts together: a node inside one that binds tighter stands in parentheses.
+#: Precedence of a node. A node inside one of higher precedence is written in parentheses.
 _BINDS: dict[type[Expression], int] = {e.Sum: 1, e.Negative: 1, e.Times: 2, e.Quotient: 2, e.Product: 2, e.Power: 3}
 _WORD_FUNCTIONS = ("log",)  # written without parentheses around a name
 SIGNS = {"=": "=", "+=": "+=", "-=": "−="}
@@ -21,25 +21,25 @@ _ESCAPED = str.maketrans(
 
 
 def latex_text(words: str) -> str:
-    """Words inside a LaTeX formula, whatever characters are in them."""
+    """Words inside a LaTeX formula, with special characters escaped."""
     return rf"\text{{{words.translate(_ESCAPED)}}}"
 
 
 def binds(node: Expression) -> int:
-    """How tightly a node holds its parts together, 1 (a sum) to 4 (a name)."""
+    """The precedence of a node, from 1 (a sum) to 4 (a name)."""
     if isinstance(node, e.Spread):
         return binds(node.argument)
     return _BINDS.get(type(node), 4)
 
 
 def bracketed(node: Expression) -> tuple[Expression, ...]:
-    """The factors that stand in parentheses directly inside a node."""
+    """The children of a product that are written in parentheses."""
     limit = {e.Product: 3, e.Times: 2}.get(type(node))
     return () if limit is None else tuple(child for child in node.children if binds(child) < limit)
 
 
 def decimal(value: Fraction) -> str:
-    """A constant as it is written: 1, 0.5, 0.00001, and 1/3 where it has no end."""
+    """A constant: 1, 0.5, 0.00001; 1/3 if its decimals do not end."""
     if value.denominator == 1:
         return str(value.numerator)
     rest = value.denominator
@@ -63,7 +63,7 @@ class Writer:
         self.symbols = symbols
 
     def name(self, name: str) -> str:
-        """A name as it is written on screen."""
+        """The on-screen spelling of a name."""
         return self.symbols.text(name)
 
     def line(self, target: str, op: str, formula: Expression) -> str:
@@ -156,7 +156,7 @@ class Writer:
         return self._inside(node, 2 if isinstance(node, e.Sum) else 1, latex=latex)
 
     def _factor(self, node: Expression, *, latex: bool = False) -> str:
-        """A factor behind the first: a quotient in brackets, as what is before it would be divided, too."""
+        """A factor after the first. A quotient gets parentheses, or the factors before it would be divided as well."""
         quotient = isinstance(node, e.Quotient) and not latex
         return self._inside(node, 3 if quotient or isinstance(node, e.Times) else 2, latex=latex)
 
@@ -176,11 +176,11 @@ class Writer:
 
 
 def applied_latex(function: str, arguments: str) -> str:
-    """A function of what is in LaTeX already: in parentheses, or under the sign of the root."""
+    """A function of arguments that are LaTeX already: in parentheses, or under the root sign."""
     latex = FUNCTIONS[function].latex
     return rf"{latex}{{{arguments}}}" if function == "sqrt" else rf"{latex}\left({arguments}\right)"
 
 
 def over_words(axis: str) -> str:
-    """An axis as it is read after over: the vocabulary, the rows, the timesteps, the units, K."""
+    """An axis as written after `over`: the vocabulary, the rows, the timesteps, the units, K."""
     return f"the {WORDS[axis]}" if axis in WORDS else axis

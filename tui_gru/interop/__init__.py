@@ -1,4 +1,4 @@
-"""Other people's models: what is in a file, in which convention, and the proof of it. Knows nothing of the debugger."""
+"""Models of other frameworks: reads files, determines and proves their convention, and captures training scripts."""
 
 from tui_gru.interop.blocks import Cell
 from tui_gru.interop.errors import ModelFileError

@@ -1,17 +1,18 @@
-"""One layer in one direction as a file holds it, and its conversion to the one canonical form."""
+"""One layer in one direction as stored in a file, and its conversion to the canonical form."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
 
 from tui_gru.interop.tensors import Array
 
-#: One layer in one direction in canonical form. x stands on the left (x W), and z keeps the old state:
-#: Wz Wr Wh (I, H), Uz Ur Uh (H, H), bz br bh (H); where the reset gate comes after the product also bhz bhr bhn (H).
+#: One layer in one direction in canonical form. Inputs multiply from the left (x W), and z keeps the old state:
+#: Wz Wr Wh (I, H), Uz Ur Uh (H, H), bz br bh (H); if the reset gate acts after the product, also bhz bhr bhn (H).
 Cell: TypeAlias = Mapping[str, Array]
 
 GATES = "zrn"  # update, reset, candidate ("new"), as `order` spells them
@@ -20,9 +21,9 @@ LETTERS = {"z": "z", "r": "r", "n": "h"}  # as the weights are named: the candid
 
 @dataclass(frozen=True, eq=False)
 class Blocks:
-    """The gates stacked in the file's order, x from the left: W (3, I, H), U (3, H, H), b and b_h (3, H).
+    """The gates in the order of the file, for inputs from the left: W (3, I, H), U (3, H, H), b and b_h (3, H).
 
-    b_h is what is added to h_prev U; it is zero where the file has no such bias.
+    b_h is the bias of h_prev U; it is zero if the file has none.
     """
 
     W: Array
@@ -34,15 +35,15 @@ class Blocks:
 def canonical(blocks: Blocks, order: str, reset: str, z: str) -> dict[str, Array]:
     """`blocks` read in one convention, as a `Cell` of contiguous arrays.
 
-    A z that takes the new state is 1 minus the z that keeps the old one, and σ(−a) = 1 − σ(a) for every gate: negating what
-    goes into it converts one into the other.
+    A z that takes the new state is 1 minus a z that keeps the old one. Since σ(−a) = 1 − σ(a) for every gate function, negating the
+    weights of z converts one into the other.
     """
     cell: dict[str, Array] = {}
     for k, gate in enumerate(order):
-        sign = np.negative if gate == "z" and z == "takes" else np.array  # both copy
+        sign = partial(np.negative if gate == "z" and z == "takes" else np.array, order="C")  # both copy
         letter = LETTERS[gate]
-        cell[f"W{letter}"] = np.ascontiguousarray(sign(blocks.W[k]))
-        cell[f"U{letter}"] = np.ascontiguousarray(sign(blocks.U[k]))
+        cell[f"W{letter}"] = sign(blocks.W[k])
+        cell[f"U{letter}"] = sign(blocks.U[k])
         if reset == "after":
             cell[f"b{letter}"] = sign(blocks.b[k])
             cell[f"bh{gate}"] = sign(blocks.b_h[k])

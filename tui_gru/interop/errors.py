@@ -1,4 +1,4 @@
-"""Why a model, a module or a recording cannot be read: one line that says what is wrong, where, and what to do."""
+"""Errors for models, modules and recordings that cannot be read: one line that says what is wrong, where, and what to do."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from tui_gru.engine.errors import TuiGruError
 
 
 class ModelFileError(TuiGruError):
-    """A model file, or a GRU in it, cannot be read. The file is never changed."""
+    """A model file, or a GRU in it, cannot be read. Files are never changed."""
 
 
 class CaptureError(TuiGruError):
-    """A module of a script cannot be captured, or its recording cannot be written there."""
+    """A module of a script cannot be captured, or its recording cannot be written."""
 
 
 class RecordingError(TuiGruError):

@@ -1,4 +1,4 @@
-"""What reading a file gives: the GRUs in it, and in one line each what looked like one and cannot be opened."""
+"""The result of reading a file: the GRUs in it, and a line for each network that cannot be opened."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tui_gru.interop.found import FoundGRU
 
 @dataclass(frozen=True)
 class Findings:
-    """`refused` has one line for each network in the file that cannot be opened, with the cure."""
+    """The GRUs found in a file; `refused` has one line, with the cure, for each network that cannot be opened."""
 
     found: tuple[FoundGRU, ...] = ()
     refused: tuple[str, ...] = ()
@@ -19,9 +19,9 @@ class Findings:
 
 @dataclass(frozen=True)
 class Format:
-    """A file format: how it is recognised by its content, and what finds the GRUs in it.
+    """A file format: `fits` recognises it by its content, and `find` finds the GRUs in it.
 
-    `find(file, order)` raises `ModelFileError` for what it refuses; `order` is the order of gates as the user gives it, or None.
+    `find(file, order)` raises `ModelFileError` for what it refuses; `order` is the order of gates given by the user, or None.
     """
 
     name: str

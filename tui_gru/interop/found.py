@@ -1,4 +1,4 @@
-"""A GRU found in a file: its shape, its convention, how that is known, and its weights."""
+"""A GRU found in a file: its shape, its convention, the evidence for it, and its weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ BlockSource: TypeAlias = Callable[[], Blocks]
 
 @dataclass(frozen=True, eq=False)
 class Weights:
-    """The weights of a GRU in canonical form, and what else of its run the file fixes."""
+    """The weights of a GRU in canonical form, and the initial state and row lengths if the file has them."""
 
     cells: tuple[tuple[Cell, ...], ...]  # by layer, then by direction
     h0: Array | None = None  # (layers · directions, B, H)
@@ -34,9 +34,9 @@ class Weights:
 
 @dataclass(frozen=True)
 class Convention:
-    """How the numbers of a file are to be read.
+    """The convention of the numbers in a file.
 
-    order: the gates as they are stacked, r reset, z update, n candidate. reset: the reset gate multiplies h_prev "before" its
+    order: the order of the stacked gates, r reset, z update, n candidate. reset: the reset gate multiplies h_prev "before" its
     product with U, or the product "after" it. z: it "keeps" the old state, or "takes" the new one. gate: see GATE_FUNCTIONS.
     """
 
@@ -59,8 +59,8 @@ class FoundGRU:
     convention: Convention
     biases: str  # "none", "one", "two", or "one and bhn"
     dtype: str  # as stored; weights() gives float32, or float64 for float64
-    evidence: str  # how the convention is known
-    warning: str = ""  # what speaks against it
+    evidence: str  # the evidence for the convention
+    warning: str = ""  # evidence against it
     batch_first: bool | None = None  # None: the file does not say
     path: Path = Path()
     sources: tuple[tuple[BlockSource, ...], ...] = field(default=(), repr=False, compare=False)  # by layer, then by direction
@@ -88,9 +88,9 @@ class FoundGRU:
         return self.convention.gate
 
     def blocks(self) -> tuple[tuple[Blocks, ...], ...]:
-        """The numbers as stored, by layer and direction. Raises `ModelFileError` where the file does not have them any more."""
+        """The numbers as stored, by layer and direction. Raises `ModelFileError` if the file does not have them any more."""
         try:
-            with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
+            with np.errstate(all="ignore"):  # NaN and infinities are allowed
                 return tuple(tuple(source() for source in layer) for layer in self.sources)
         except ModelFileError as error:
             raise ModelFileError(f"{printable(self.path, 1000)}: {self.name}: {error}") from None
@@ -114,7 +114,7 @@ class FoundGRU:
         gate: str | None = None,
         evidence: str | None = None,
     ) -> FoundGRU:
-        """The same numbers read in another convention; what is None stays. Raises `ModelFileError` for a value that is none."""
+        """The same numbers in another convention; options that are None are kept. Raises `ModelFileError` for an invalid value."""
         given = checked_convention(order, reset, z, gate)
         if not given:
             return self
@@ -127,7 +127,7 @@ class FoundGRU:
 
 
 def checked_convention(order: str | None, reset: str | None, z: str | None, gate: str | None) -> dict[str, str]:
-    """The options that are given, in their own spelling. Raises `ModelFileError`, which names the option."""
+    """The given options, checked. Raises a `ModelFileError` that names the option."""
     if order is not None:
         order = order.lower().replace("h", "n").replace("u", "z")
         if sorted(order) != sorted(GATES):

@@ -1,4 +1,4 @@
-"""One step of a GRU in NumPy, for checking a reading of a file: from the cell's weights in canonical form."""
+"""One step of a GRU in NumPy, from weights in canonical form, to check a reading of a file."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tui_gru.interop.blocks import Cell
 from tui_gru.interop.tensors import Array
 
-#: (x (B, I), h_prev (B, H), cell, reset, gate) -> h (B, H), as `gru_step`. The equations of another engine fit as well.
+#: (x (B, I), h_prev (B, H), cell, reset, gate) -> h (B, H), as `gru_step`. Another engine can be used instead.
 Step: TypeAlias = Callable[[Array, Array, Cell, str, str], Array]
 
 GATES: dict[str, Callable[[Array], Array]] = {

@@ -1,4 +1,4 @@
-"""What is in a model file: every GRU with its convention and how that is known."""
+"""Finds the GRUs in a model file, with their conventions and the evidence for them."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ def inspect(
 ) -> list[FoundGRU]:
     """The GRUs in the file at `path`. No framework is loaded, no code in the file is run, and the weights are not read yet.
 
-    order, reset, z, gate: read them in this convention, whatever the file says; `order` also finds GRUs whose names say
-    nothing. Raises `ModelFileError`, one line that names the cure, where there is no GRU or the file cannot be read.
+    order, reset, z, gate: read them in this convention, regardless of the file; `order` also finds GRUs whose names say
+    nothing. Raises `ModelFileError`, one line that names the cure, if there is no GRU or the file cannot be read.
     """
     findings = survey(path, order=order, reset=reset, z=z, gate=gate)
     if not findings.found:
@@ -42,7 +42,7 @@ def survey(
     z: str | None = None,
     gate: str | None = None,
 ) -> Findings:
-    """As `inspect`, with a line for each network that is not opened. Raises `ModelFileError` where the file cannot be read."""
+    """As `inspect`, with a line for each network that is not opened. Raises `ModelFileError` if the file cannot be read."""
     given = checked_convention(order, reset, z, gate)
     try:
         file = open_file(Path(path))
@@ -51,7 +51,7 @@ def survey(
                 findings = format_.find(file, given.get("order"))
                 break
         else:
-            raise ModelFileError(f"it is in no format that is known, or it is cut off; {READ}")
+            raise ModelFileError(f"its format is not known, or it is cut off; {READ}")
     except ModelFileError as error:
         raise ModelFileError(f"{printable(path, 1000)}: {error}", option="path") from None
     except OSError as error:
@@ -67,7 +67,7 @@ def _nothing(refused: tuple[str, ...]) -> str:
 
 
 def _distinct(found: tuple[FoundGRU, ...]) -> list[FoundGRU]:
-    """Each with a name of its own."""
+    """The same with unique names."""
     names: dict[str, int] = {}
     distinct = []
     for gru in found:

@@ -1,7 +1,7 @@
-"""The proof of a convention: of all readings of the same numbers, the one that turns a given input into the output it had.
+"""Proves a convention: finds the one of all readings of the numbers that computes a given output from its input.
 
-A trained GRU can be chaotic, so that rounding grows over the timesteps; each step is therefore taken from the state that the
-output itself records. The lower layers of a stack have no such record and are run from their first step.
+A trained GRU can be chaotic, so that rounding grows over the timesteps; each step therefore starts from the state recorded in the
+output. Lower layers of a stack have no recorded states and run from their first step.
 """
 
 from __future__ import annotations
@@ -12,16 +12,17 @@ from itertools import product
 
 import numpy as np
 
+from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.blocks import Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
 from tui_gru.interop.gru_step import Step, gru_step
 from tui_gru.interop.tensors import Array
 
-#: How far an output may be off the right reading: computed in float32, in half precision, or by layers run one on another.
+#: The largest difference from the right reading: for outputs in float32, in half precision, or of stacked layers.
 TOLERANCE, HALF_TOLERANCE, STACK_TOLERANCE = 1e-5, 1e-2, 1e-3
-MARGIN = 4  # how many times worse the next best reading is at least
-SCREENED = 16  # steps that every reading is tried on; the best ones are tried on all
+MARGIN = 4  # the next best reading must be at least this many times worse
+SCREENED = 16  # steps on which every reading is tried; the best ones are tried on all steps
 STACK_ROWS = 2
 FINALISTS = 4
 
@@ -36,7 +37,7 @@ class Reading:
 
 @dataclass(frozen=True)
 class Proof:
-    """The readings, best first. `found` is the GRU in the proved reading, or as it was where `settled` is False."""
+    """The readings, best first. `found` is the GRU in the proved reading, or unchanged if `settled` is False."""
 
     found: FoundGRU
     readings: tuple[Reading, ...]
@@ -75,7 +76,7 @@ def prove(
     x: (T, B, I) or (T, I). y: the outputs of the last layer, (T, B, H · directions), (T, H · directions), or (T, directions, B, H)
     as ONNX has them. h0: (layers · directions, B, H), or (B, H) where that is one; that of the file, or zeros, if None.
     lengths: (B) whole numbers; those of the file, or all timesteps, if None. tolerance: how far the output may be off, if it was
-    computed less exactly than its type says. Raises `ModelFileError` where the shapes do not fit, or y is not finite.
+    computed less exactly than its type says. Raises `ModelFileError` if the shapes do not fit, or y is not finite.
     """
     recorded = _recorded(found, np.asarray(x), np.asarray(y), h0, lengths)
     blocks = [[_wide(cell) for cell in layer] for layer in found.blocks()]
@@ -133,7 +134,7 @@ def _error(
 
 
 def _run(x: Array, h: Array, cell: Cell, direction: str, live: Array, convention: Convention, step: Step) -> Array:
-    """All steps, each from the state before it, (T, B, H); what is beyond a row's length is 0 and leaves its state alone."""
+    """All steps, each from the state before it, (T, B, H); after the end of a row, the output is 0 and the state is unchanged."""
     out = np.zeros((*x.shape[:2], h.shape[1]))
     for t in range(len(x)) if direction == "forward" else reversed(range(len(x))):
         new = step(x[t], h, cell, convention.reset, convention.gate)
@@ -193,17 +194,17 @@ def _judged(found: FoundGRU, readings: tuple[Reading, ...], tolerance: float) ->
     fitting = [reading for reading in readings if reading.error <= max(tolerance, MARGIN * best.error)]
     if best.error > tolerance:
         message = (
-            f"no reading gives this output: the best, {_text(best.convention)}, is off by {best.error:.1e}; "
+            f"no reading gives this output: the best, {_text(best.convention)}, is off by {scientific(best.error)}; "
             f"check that x and y are of {found.name}, timesteps first, and that h0 is given"
         )
         return Proof(found, readings, False, message)
     if len(fitting) > 1:
         message = (
-            f"{len(fitting)} readings give this output to {tolerance:.0e}, among them {_text(best.convention)} and "
+            f"{len(fitting)} readings give this output to {given(tolerance)}, among them {_text(best.convention)} and "
             f"{_text(following.convention)}; give more timesteps, or a start from a state that is not zero"
         )
         return Proof(found, readings, False, message)
-    evidence = f"proved by an input and its output: off by {best.error:.1e}, the next best reading by {following.error:.1e}"
+    evidence = f"proved by an input and its output: off by {scientific(best.error)}, the next best by {scientific(following.error)}"
     c = best.convention
     return Proof(found.read_as(c.order, c.reset, c.z, c.gate, evidence), readings, True, f"{_text(c)}: {evidence}")
 

@@ -1,4 +1,4 @@
-"""A tensor in a file: its shape and type are known at once, its numbers are read when asked for."""
+"""A tensor in a file: its shape and type are known, its numbers are read on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tui_gru.interop.errors import ModelFileError, printable
 Array: TypeAlias = NDArray[Any]
 ByteOrder: TypeAlias = Literal["<", ">"]
 
-#: What `read` gives as float32 or float64.
+#: The types that `read` returns as float32 or float64.
 FLOATS = ("float64", "float32", "float16", "bfloat16")
 #: Bytes an entry, for the types whose size is checked here.
 ITEM_SIZE = {
@@ -34,7 +34,7 @@ MOST_DIMENSIONS = 32
 
 @dataclass(frozen=True, eq=False)
 class Tensor:
-    """`read()` gives an array of `shape`: float32, or float64 for a float64 tensor. It raises `ModelFileError`."""
+    """A tensor; `read()` returns an array of `shape`, float32, or float64 for a float64 tensor. It raises `ModelFileError`."""
 
     shape: tuple[int, ...]
     dtype: str
@@ -45,21 +45,21 @@ Tensors: TypeAlias = Mapping[str, Tensor]
 
 
 def checked_shape(shape: Sequence[object]) -> tuple[int, ...]:
-    """`shape` as whole numbers ≥ 0. Raises `ModelFileError`: anything may stand in a file."""
+    """`shape` as whole numbers ≥ 0. Raises `ModelFileError` for any other value."""
     if len(shape) > MOST_DIMENSIONS or not all(type(size) is int and 0 <= size < 2**63 for size in shape):
         raise ModelFileError(f"a tensor has the shape {printable(list(shape), 40)}; the file is damaged: get it again")
     return tuple(size for size in shape if isinstance(size, int))
 
 
 def byte_size(shape: Sequence[int], dtype: str) -> int:
-    """Bytes of a dense tensor, as an exact whole number: nothing overflows."""
+    """The size of a dense tensor in bytes, without overflow."""
     return math.prod(shape) * ITEM_SIZE[dtype]
 
 
 def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_order: ByteOrder = "<") -> Array:
-    """The numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes; half precision is widened to float32.
+    """The numbers in `data`, which has exactly `byte_size(shape, dtype)` bytes; half precision becomes float32.
 
-    Of whole numbers only int64 is read: row lengths, and indices.
+    Of integer types, only int64 is read: row lengths and indices.
     """
     if dtype == "int64":
         return np.frombuffer(data, f"{byte_order}i8").reshape(shape)
@@ -72,7 +72,7 @@ def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_or
 
 
 def not_float(dtype: str) -> str:
-    """Why numbers of this type are not weights that can be opened."""
+    """The message for a type that cannot be opened as weights."""
     if dtype.startswith(("int", "uint", "float8", "quantised")):
         return f"its weights are {printable(dtype)}, so it is quantised; open the model in float that it was made from"
-    return f"its weights are of the type {printable(dtype)}, which is not read; save them as float32"
+    return f"its weights are of the type {printable(dtype)}, which is not supported; save them as float32"

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.position import tick_of
 from tui_gru.debugger.program.typed import Reader, TypedError, is_number, shortened
 from tui_gru.engine.config import SAMPLERS
@@ -126,7 +126,7 @@ def _set(screen: MainScreen, rest: str) -> None:
 def _why(screen: MainScreen, rest: str) -> None:
     reader = Reader(rest, example(screen.session.program, "$h[1,0], $W[3,0], loss, or $z[0,1] t 2 for another timestep"))
     name, index = reader.entry()
-    screen.ask(Number(name, index, reader.timestep(screen.snapshot.program.seq_length), screen.snapshot.position.tick))
+    screen.ask(ValueRef(name, index, reader.timestep(screen.snapshot.program.seq_length), screen.snapshot.position.tick))
 
 
 def _what_if(screen: MainScreen, rest: str) -> None:
@@ -203,6 +203,17 @@ def _class(screen: MainScreen, rest: str) -> None:
 
 def _compare(screen: MainScreen, rest: str) -> None:
     screen.compare(None if rest == "off" else rest)
+
+
+def _apart(screen: MainScreen, rest: str) -> None:
+    screen.show_apart(rest)
+
+
+def _help(screen: MainScreen, rest: str) -> None:
+    if rest:
+        screen.explain_word(rest)
+    else:
+        screen.action_help()
 
 
 def _branches(screen: MainScreen) -> None:
@@ -288,6 +299,7 @@ COMMANDS = (
     Command(("branches",), "branches", "the list of branches", lambda screen, rest: _branches(screen)),
     Command(("branch",), "branch main~1", "go to another branch", lambda screen, rest: screen.switch(rest)),
     Command(("compare",), "compare main", "show how this branch differs from another; off ends it", _compare),
+    Command(("apart",), "apart main", "where two branches first differ, and how far apart losses and samples are", _apart),
     Command(("rename",), "rename main~1 warmer", "give a branch another name", _rename),
     Command(
         ("delete-branch",), "delete-branch main~1", "delete a branch, when asked", lambda screen, rest: screen.ask_to_delete(rest)
@@ -295,6 +307,7 @@ COMMANDS = (
     Command(
         ("theme",), "theme whiteboard", "blackboard, whiteboard, ansi-dark, ansi-light", lambda screen, rest: screen.set_theme(rest)
     ),
-    Command(("help", "?"), "help", "all keys and commands", lambda screen, rest: screen.action_help()),
+    Command(("help", "?"), "help $z", "what a name, a sign or a panel is; without one, all keys and commands", _help),
+    Command(("legend",), "legend", "what colours and signs mean", lambda screen, rest: screen.action_legend()),
     Command(("quit", "q"), "quit", "quit", lambda screen, rest: screen.action_quit()),
 )

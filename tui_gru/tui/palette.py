@@ -54,6 +54,12 @@ class Palette:
         """The same tint under the ink of what was just computed."""
         return style + self.accent
 
+    @property
+    def faint(self) -> Style:
+        """The hue of the unit scale, no stronger than a tint; grey where a theme has no tints."""
+        tint = self.unit(1).bgcolor
+        return self.dim if tint is None else Style(color=tint)
+
     def quiet(self, style: Style) -> Style:
         """The ink of what stands beside the row singled out, without its tint."""
         return self.warning if style is self.warning else self.dim

@@ -68,7 +68,7 @@ def test_a_summary_of_an_array():
     ("ask", "message"),
     [
         (lambda s: s.units("Wz", row=0), "no value of every timestep and row named 'Wz'"),
-        (lambda s: s.units("nothing"), "'nothing' is no value that every character has"),
+        (lambda s: s.units("nothing"), "'nothing' is not a value of every character"),
         (lambda s: s.units(text="xyz"), "'x' at position 1 of the text is not in the vocabulary"),
         (lambda s: s.units(7), "a name must be a text"),
         (lambda s: s.influence(5), "the row must be from 0 to 1"),

@@ -89,7 +89,7 @@ def test_the_name_of_a_set_can_be_read():
     [
         ("digts", r"there is no class 'digts'; did you mean digits\? write \[digts\]"),
         ("Capitols", "did you mean capitals"),
-        ("", "name a class, or type its characters; the classes are spaces, newlines"),
+        ("", "type the name of a class, or characters; the classes are spaces, newlines"),
     ],
 )
 def test_what_is_refused(typed, message):

@@ -50,7 +50,7 @@ def test_it_goes_on_to_predictions_and_the_loss(model):
     assert abs(s.loss - loss.item()) < 1e-6
     assert np.abs(s.value("logits", t=2) - logits[2].detach().numpy()).max() < 1e-6
     assert len(ids) == len(s.config.text)
-    assert s.explain("Uz_l0", (0, 1)).expansion.note == "a weight of the file that was opened"
+    assert s.explain("Uz_l0", (0, 1)).derivation.note == "a weight of the file that was opened"
 
 
 def test_it_is_trained_on_as_torch_trains_it(model):
@@ -113,12 +113,13 @@ def test_characters_may_be_read_one_hot(tmp_path):
 REFUSED = {
     "no text": ({"text": None}, "predictions need a head= of the file, and a text="),
     "no head": ({"head": None}, "predictions need a head= of the file"),
-    "another head": ({"head": "rnn.weight_hh_l0", "embedding": "embed"}, "different characters, and its head predicts"),
+    "another head": ({"head": "rnn.weight_hh_l0", "embedding": "embed"}, "different tokens, and its head predicts"),
     "no such head": ({"head": "out"}, "there is no tensor 'out' in it"),
     "no embedding": ({}, "name its table with embedding"),
     "another vocabulary": ({"embedding": "embed", "vocabulary": "abc"}, "the vocabulary has 3 characters, and the model"),
     "a character it does not know": ({"embedding": "embed", "text": TEXT + "Q" * 9}, "'Q'"),
-    "inputs as well": ({"inputs": np.zeros((2, 2, 2))}, "a run on a text reads that"),
+    "inputs as well": ({"inputs": np.zeros((2, 2, 2))}, "inputs and text are both given"),
+    "a first state": ({"h0": np.zeros((2, 2, 2))}, "a run on a text reads that"),
     "a bias": ({"head": "fc.bias"}, "a matrix is needed"),
     "an unknown option": ({"embedding": "embed", "colour": 1}, "unknown option 'colour'"),
 }
@@ -135,5 +136,5 @@ def test_what_does_not_fit_is_refused_in_one_line(model, what):
 def test_options_of_a_text_need_one(model):
     with pytest.raises(TuiGruError, match="give head= and text= as well"):
         tui_gru.load(model[0], seq_length=3)
-    with pytest.raises(TuiGruError, match="init file is of a model that was opened"):
+    with pytest.raises(TuiGruError, match="init file needs a model file"):
         Session(init="file")

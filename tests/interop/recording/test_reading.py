@@ -122,8 +122,8 @@ def test_damaged_lines_are_said_and_cost_nothing(folder):
     ("text", "message"),
     [
         ("{", "run.json in it is damaged; copy it again"),
-        ("[]", "run.json in it is not that of a recording"),
-        ('{"format": "other"}', "run.json in it is not that of a recording"),
+        ("[]", "run.json in it does not belong to a recording"),
+        ('{"format": "other"}', "run.json in it does not belong to a recording"),
         ('{"format": "tui-gru-recording", "version": 2}', "it has version 2 of the format, and 1 is read; update tui-gru"),
         ("[" * 100_000, "run.json in it is damaged"),
         ('{"format": "tui-gru-recording", "version": 1}', "there is no run.json in it that can be read"),
@@ -180,7 +180,7 @@ def reshape(name, shape):
 
 
 HOSTILE = {
-    "no input": (delete("calls.0.x"), "what it says of its calls is damaged"),
+    "no input": (delete("calls.0.x"), "its description of the calls is damaged"),
     "no output": (delete("calls.0.out"), r"calls\.0\.out is missing"),
     "no weight": (delete("weights.0.weight_hh_l0"), r"weights\.0\.weight_hh_l0 is missing"),
     "an input of two axes": (reshape("calls.0.x", [T * B, IN]), r"the input of call 0 has the shape \(10, 3\)"),
@@ -191,24 +191,24 @@ HOSTILE = {
         r"gradients\.weight_ih_l0 has the shape \(36,\), not \(12, 3\)",
     ),
     "dout turned": (reshape("calls.0.dout", [B, T, H]), r"calls\.0\.dout has the shape \(2, 5, 4\)"),
-    "a size that overflows": (set_about(["modules", 0, "hidden_size"], 2**40), "is described as no GRU can be"),
-    "a size of 0": (set_about(["modules", 0, "hidden_size"], 0), "is described as no GRU can be"),
+    "a size that overflows": (set_about(["modules", 0, "hidden_size"], 2**40), "has an impossible description"),
+    "a size of 0": (set_about(["modules", 0, "hidden_size"], 0), "has an impossible description"),
     "a size that is none": (
         set_about(["modules", 0, "input_size"], "\x1b[2J"),
-        r"\\x1b\[2J stands where a whole number is expected",
+        r"\\x1b\[2J is not a whole number",
     ),
-    "a billion layers": (set_about(["modules", 0, "layers"], 10**9), "is described as no GRU can be"),
-    "another kind": (set_about(["modules", 0, "kind"], "LSTM"), "is described as no GRU can be"),
-    "a cell of layers": (set_about(["modules", 0], {}), "what it says of its calls is damaged"),
-    "a module that is not there": (set_about(["calls", 0, "module"], 7), "what it says of its calls is damaged"),
-    "a negative place": (set_about(["calls", 0, "weights"], -1), "-1 stands where a whole number is expected"),
+    "a billion layers": (set_about(["modules", 0, "layers"], 10**9), "has an impossible description"),
+    "another kind": (set_about(["modules", 0, "kind"], "LSTM"), "has an impossible description"),
+    "a cell of layers": (set_about(["modules", 0], {}), "its description of the calls is damaged"),
+    "a module that is not there": (set_about(["calls", 0, "module"], 7), "its description of the calls is damaged"),
+    "a negative place": (set_about(["calls", 0, "weights"], -1), "-1 is not a whole number"),
     "calls that are none": (set_about(["calls"], {"a": 1}), "a list is expected and missing"),
-    "a loss that is none": (set_about(["loss"], "much"), "much stands where a number is expected"),
+    "a loss that is none": (set_about(["loss"], "much"), "much is not a number"),
     "notes that are none": (set_about(["calls", 0, "notes"], "abc"), "a list is expected and missing"),
-    "parameters that are none": (set_about(["weights", 0, "parameters"], []), "what it says of its calls is damaged"),
-    "another step": (set_about(["number"], 4), r"it holds step 4 of rank 0; it has another one's name"),
-    "another rank": (set_about(["rank"], 1), r"it holds step 3 of rank 1; it has another one's name"),
-    "settings that are none": (set_about(["settings"], {"lr": []}), "stands where a number is expected"),
+    "parameters that are none": (set_about(["weights", 0, "parameters"], []), "its description of the calls is damaged"),
+    "another step": (set_about(["number"], 4), r"it contains step 4 of rank 0, which does not match its name"),
+    "another rank": (set_about(["rank"], 1), r"it contains step 3 of rank 1, which does not match its name"),
+    "settings that are none": (set_about(["settings"], {"lr": []}), "is not a number"),
 }
 
 
@@ -278,7 +278,7 @@ def test_other_files_under_the_name_of_a_step(folder):
     from safetensors.numpy import save_file
 
     save_file({"a": np.zeros(3)}, path)
-    with pytest.raises(RecordingError, match=r"it is no step of a recording; give the folder that tui_gru\.record wrote"):
+    with pytest.raises(RecordingError, match=r"it is not a step of a recording; give the folder that tui_gru\.record wrote"):
         open_recording(folder).load(3)
     path.unlink()
     with pytest.raises(RecordingError, match="it cannot be read: No such file or directory"):

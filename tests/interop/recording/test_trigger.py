@@ -65,7 +65,7 @@ def test_the_mean_forgets():
     [
         ("los > 1", r"on: column 1: unknown name los; did you mean loss\?"),
         ("loss > accuracy", r"on: column 8: unknown name accuracy; the names are loss, norm, step, lr, nan"),
-        ("loss >", r"on: column \d+: 'loss >' is no condition; write one such as nan or loss > 3\*mean\(loss\)"),
+        ("loss >", r"on: column \d+: 'loss >' is not a condition; write one such as nan or loss > 3\*mean\(loss\)"),
         ("median(loss) > 1", r"on: column 1: there is no function median; there are mean, min, max, prev, abs"),
         ("mean(loss*2) > 1", r"on: column 1: mean takes a name, as in mean\(loss\)"),
         ("loss.real", r"on: column 1: this is not allowed here"),
@@ -78,8 +78,8 @@ def test_the_mean_forgets():
         ("loss > 1" + "0" * 400, r"this number is too large"),
         ("loss > 1" + "0" * 2000, r"on is longer than 1000 characters"),
         ("-" * (DEEPEST + 5) + "loss", r"it is nested too deeply"),
-        ("(" * 900 + "loss", r"is no condition"),
-        ("loss > \x1b[2J1", r"is no condition"),
+        ("(" * 900 + "loss", r"is not a condition"),
+        ("loss > \x1b[2J1", r"is not a condition"),
     ],
 )
 def test_what_is_no_condition_is_refused_in_one_line(source, message):

@@ -10,7 +10,7 @@ from tests.tui.test_main_screen import driving
 from tests.tui.test_surviving import command
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.branch_list import BranchList, tree
 from tui_gru.tui.pilot import headless
@@ -65,8 +65,8 @@ async def test_nothing_is_wider_than_the_panel(board, written, width, glyphs):
 
 def test_a_branch_comes_after_the_one_it_has_left_in_the_order_of_time():
     forks = [
-        Fork("main", None, 0, 90, 1.0), Fork("b", "main", 50, 60, 1.0), Fork("a", "main", 10, 20, 1.0),
-        Fork("c", "a", 15, 30, None), Fork("d", "a", 12, 30, None),
+        BranchInfo("main", None, 0, 90, 1.0), BranchInfo("b", "main", 50, 60, 1.0), BranchInfo("a", "main", 10, 20, 1.0),
+        BranchInfo("c", "a", 15, 30, None), BranchInfo("d", "a", 12, 30, None),
     ]  # fmt: skip
     assert [(twig.stem, twig.fork.name) for twig in tree(forks)] == [
         ("", "main"), ("├─ ", "a"), ("│  ├─ ", "d"), ("│  └─ ", "c"), ("└─ ", "b"),

@@ -1,12 +1,12 @@
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
+from tui_gru.engine import numbers
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.gradient_flow import legend, stacked, table
 from tui_gru.tui.panels.sequence import Sequence, sequence
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 
 P = palette_for(BLACKBOARD)
 PATHS = [(letter, "") for letter in "chzr"]

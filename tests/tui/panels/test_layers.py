@@ -7,6 +7,7 @@ import pytest
 from tests.tui.panels.sessions import at, start
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.panels.gates import Gates, ValueMatrix
 from tui_gru.tui.panels.gradient_flow import legend, table
 from tui_gru.tui.panels.listing import Listing
@@ -15,7 +16,6 @@ from tui_gru.tui.panels.sheets import WEIGHTS, fits, sheet
 from tui_gru.tui.panels.weights import Overview, Weights
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 
 P = palette_for(BLACKBOARD)
 BOTH = {"layers": 2, "bidirectional": True, "embedding": 3}

@@ -5,14 +5,14 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, tutorial
-from tui_gru.debugger.derivation.entries import Part
+from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine import numbers
 from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.worked_entry import WorkedEntry, number
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 
 P = palette_for(BLACKBOARD)
 SIZES = [(10, 2), (20, 3), (36, 4), (50, 6), (78, 10), (114, 9), (160, 50)]
@@ -109,7 +109,7 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         if snapshot.line.op == "+=":
             node = node.terms[-1]  # the share of this timestep
         known = {number(abs(each.value)) for each in node.walk(5)} | {f"{snapshot.learning_rate:g}", str(len(node.terms))}
-        for piece in worked._summands(Part(snapshot.line.formula, index)):
+        for piece in worked._summands(Factor(snapshot.line.formula, index)):
             for written in re.findall(r"[0-9]+(?:\.[0-9]+)?(?:e−?[0-9]+)?", piece):
                 assert written in known, (snapshot.line.text, piece)
 

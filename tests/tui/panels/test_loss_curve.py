@@ -108,3 +108,93 @@ async def test_what_frequencies_would_lose_is_drawn_beside_it(board):
         rows = curve.plain_text().splitlines()
         named = [next(i for i, row in enumerate(rows) if row.endswith(name)) for name in ("log V", "unigram", "bigram")]
         assert named == sorted(set(named))
+
+
+def long_run(spike=50.0, at=4321):
+    losses = 1 + np.random.default_rng(1).normal(0, 0.05, 6000)
+    losses[at] = spike
+    return losses
+
+
+async def test_the_arrows_go_from_batch_to_batch_and_find_the_one_that_stands_out(board):
+    curve = LossCurve()
+    async with board(curve).run_test(size=(70, 14)) as pilot:
+        curve.show(moment_of(long_run(), 5999), View())
+        curve.focus()
+        await pilot.pause()
+        assert curve.pointed is None
+        seen = []
+        for _ in range(40):
+            await pilot.press("left")
+            seen.append(curve.pointed)
+        assert seen == sorted(seen, reverse=True)
+        assert 4321 in seen  # however many batches are in its column
+        curve._cursor = 4321
+        curve._caption()
+        assert str(curve.border_subtitle) == "loss 50.000 · e1,441 b2 · batch 4,322"
+        await pilot.press("home")
+        assert curve.pointed == 0
+        await pilot.press("end")
+        assert curve.pointed == 5999
+        curve.blur()
+        await pilot.pause()
+        assert curve.pointed is None
+        assert str(curve.border_subtitle).endswith("after 6,000 batches")
+
+
+async def test_with_few_batches_every_one_can_be_pointed_at(board):
+    curve = LossCurve()
+    async with board(curve).run_test(size=(70, 14)) as pilot:
+        curve.show(moment_of([3.0, 2.0, 1.5, 1.2], 3), View())
+        curve.focus()
+        await pilot.press("home")
+        seen = [curve.pointed]
+        for _ in range(4):
+            await pilot.press("right")
+            seen.append(curve.pointed)
+        assert seen == [0, 1, 2, 3, 3]
+
+
+async def test_the_mouse_points_at_batches_as_well(board):
+    curve = LossCurve()
+    async with board(curve).run_test(size=(70, 14)) as pilot:
+        curve.show(moment_of(long_run(), 5999), View())
+        await pilot.pause()
+        place = curve.content_region.offset - curve.region.offset
+        await pilot.hover(curve, offset=(place.x + curve._plot.margin + 1 + curve._plot.column(4321), place.y + 3))
+        assert curve.pointed == 4321
+        assert "loss 50.000" in str(curve.border_subtitle)
+        await pilot.hover(offset=(0, 0))
+        await pilot.pause()
+        assert curve.pointed is None
+
+
+async def test_a_key_shows_every_batch_on_a_linear_or_logarithmic_axis(board, written):
+    curve = LossCurve()
+    async with board(curve).run_test(size=(70, 14)) as pilot:
+        curve.show(moment_of(long_run(), 5999), View())
+        curve.focus()
+        await pilot.pause()
+        assert "↑50.0" in written(curve)
+        for words, top in (("linear", "40┤"), ("logarithmic", "10┤")):
+            await pilot.press("comma")
+            await pilot.pause()
+            assert words in str(curve.border_subtitle)
+            assert top in written(curve)
+            assert "↑" not in written(curve)
+        await pilot.press("comma")
+        await pilot.pause()
+        assert "↑50.0" in written(curve)
+
+
+async def test_where_branches_are_compared_the_batch_pointed_at_has_both_losses(board):
+    curve = LossCurve()
+    snapshot = moment_of([3.0, 2.0, 1.0], 2, "main~1")
+    snapshot.other = SimpleNamespace(name="main", losses=np.array([3.0, 2.5]))
+    async with board(curve).run_test(size=(70, 14)) as pilot:
+        curve.show(snapshot, View())
+        curve.focus()
+        await pilot.press("home", "right")
+        assert str(curve.border_subtitle) == "loss 2.0000 (2.5000 on main) · e1 b2 · batch 2"
+        await pilot.press("right")
+        assert str(curve.border_subtitle) == "loss 1.0000 · e1 b3 · batch 3"

@@ -1,10 +1,10 @@
 import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
+from tui_gru.engine import numbers
 from tui_gru.tui.panels.loss_terms import LossTerms, terms
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 
 P = palette_for(BLACKBOARD)
 

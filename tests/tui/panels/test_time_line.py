@@ -8,7 +8,7 @@ import pytest
 from tests.tui.panels.conftest import tutorial
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.state.marks import Mark
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.glyphs import ASCII, UNICODE
 from tui_gru.tui.panels.remarkable import partings, remarkable
 from tui_gru.tui.panels.time_columns import loss_columns
@@ -31,8 +31,8 @@ def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **opt
         marks=tuple(Mark(letter, "main", (place + 1) * ticks) for place, letter in enumerate(marks) if letter != " "),
         hits=tuple(batch * ticks for batch in hits),
         forks=(
-            Fork("main", None, 0, snapshot.newest.tick, None),
-            *(Fork(name, "main", n * ticks, 10**9, None) for name, n in forks),
+            BranchInfo("main", None, 0, snapshot.newest.tick, None),
+            *(BranchInfo(name, "main", n * ticks, 10**9, None) for name, n in forks),
         ),
     )
 
@@ -45,7 +45,7 @@ def long_run(batches=20_000, here=9_000, **more):
     losses[batches // 3] = np.nan
     place = position_of(snapshot.program, here * ticks)
     marks = (Mark("a", "main", 2000 * ticks), Mark("b", "main", 12_000 * ticks), Mark("c", "another", 5000 * ticks))
-    forks = (Fork("main", None, 0, batches * ticks, 1.0), Fork("slower", "main", 15_000 * ticks, batches * ticks, 1.0))
+    forks = (BranchInfo("main", None, 0, batches * ticks, 1.0), BranchInfo("slower", "main", 15_000 * ticks, batches * ticks, 1.0))
     return replace(
         snapshot,
         losses=losses,
@@ -86,11 +86,11 @@ def test_a_batch_takes_all_of_its_columns():
     assert not shown.broken.any()
 
 
-def test_of_many_batches_in_a_column_it_is_the_middle():
+def test_of_many_batches_in_a_column_it_is_the_mean():
     losses = np.tile([1.0, 3.0], 500)
     losses[600:] = 0.0
     heights = columns(losses, 1000 * BATCH, 11).heights
-    assert heights[:5].tolist() == [1.0] * 5
+    assert heights[:5].tolist() == pytest.approx([1.0] * 5)
     assert heights[8:].tolist() == [0.0] * 3
 
 
@@ -197,12 +197,12 @@ def test_marks_of_other_branches_are_here_in_the_past_that_is_shared():
 
 def test_a_branch_parts_where_it_or_the_present_one_has_left():
     forks = [
-        Fork("main", None, 0, 900, None),
-        Fork("a", "main", 100, 800, None),
-        Fork("b", "main", 500, 800, None),
-        Fork("aa", "a", 300, 700, None),
-        Fork("ab", "a", 60, 700, None),
-        Fork("ac", "aa", 300, 700, None),
+        BranchInfo("main", None, 0, 900, None),
+        BranchInfo("a", "main", 100, 800, None),
+        BranchInfo("b", "main", 500, 800, None),
+        BranchInfo("aa", "a", 300, 700, None),
+        BranchInfo("ab", "a", 60, 700, None),
+        BranchInfo("ac", "aa", 300, 700, None),
     ]
     assert dict(partings(forks, "main")) == {"a": 100, "b": 500, "aa": 100, "ab": 60, "ac": 100}
     assert dict(partings(forks, "aa")) == {"main": 100, "a": 300, "b": 100, "ab": 60, "ac": 300}
@@ -253,3 +253,22 @@ class Picture:
 def test_pictures(snap_compare, board, picture, width):
     page = picture()
     assert snap_compare(page.on(board), terminal_size=(width, page.height))
+
+
+@pytest.mark.parametrize("size", [(80, 2), (80, 1)])
+async def test_one_batch_that_stands_out_among_thousands_is_seen_and_gone_to(board, lines, size):
+    snapshot = long_run(20_000, 19_000)
+    losses, ticks = snapshot.losses.copy(), snapshot.program.ticks
+    losses[7_777] = 60.0
+    line = TimeLine()
+    line.styles.height = size[1]
+    async with board(line).run_test(size=size) as pilot:
+        line.show(replace(snapshot, losses=losses, hits=(), marks=(), forks=()), View())
+        await pilot.pause()
+        column = line.scale.column(7_777 * ticks)
+        curve = lines(line)[0]
+        assert [x for x, sign in enumerate(curve) if sign == "↑"] == [column]
+        assert len(set(curve)) > 4  # the other losses still have heights
+        tick = line.tick_of(column)
+        assert tick == 7_777 * ticks + snapshot.program.loss_tick
+        assert line.describe(tick) == "e2593 b2 loss · loss 60.000\nthis loss stands out"

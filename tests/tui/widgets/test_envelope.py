@@ -1,6 +1,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -94,3 +95,27 @@ def test_a_series_is_read_once_and_then_only_where_it_has_grown():
     assert series.read <= 2 * BLOCK
     assert (low < -0.99).all()
     assert (high > 0.99).all()
+
+
+@given(st.lists(st.floats(width=32), min_size=1, max_size=60), st.lists(st.floats(0, 60), min_size=2, max_size=12).map(sorted))
+def test_means_are_of_the_finite_values_between_edges(series, edges):
+    means = Envelope(series).means(np.array(edges), lambda values: np.clip(values, -5, 5))
+    for mean, start, end in zip(means, *zip(*itertools.pairwise(edges), strict=True), strict=True):
+        part = np.clip(np.array(series[int(np.ceil(start)) : int(np.ceil(end))]), -5, 5)
+        part = part[~np.isnan(part)]
+        np.testing.assert_allclose(mean, part.mean() if len(part) else np.nan, atol=1e-12)
+
+
+def test_the_furthest_value_is_found_among_what_is_not_finite():
+    series = Envelope([np.nan, 1.0, 9.0, np.inf, -3.0])
+    assert (series.furthest(0, 5, 1), series.furthest(0, 5, -1), series.furthest(0, 1, 1)) == (2, 4, 0)
+
+
+@pytest.mark.parametrize("cycle", [2, 3, 4, 5, 8, 16])
+@pytest.mark.parametrize("count", [20_000, 100_000, 1_000_000])
+def test_the_mean_of_many_points_does_not_fall_in_with_a_cycle_of_batches(cycle, count):
+    series = Envelope(np.arange(count) % cycle * 1.0)
+    means = series.means(np.linspace(0, count, 101), lambda values: values)
+    whole = count / 100 < 8 * BLOCK
+    np.testing.assert_allclose(means, (cycle - 1) / 2, atol=0.2 * cycle if whole else 0.5)
+    assert (series.span.typical_low, series.span.typical_high) == (0, cycle - 1)

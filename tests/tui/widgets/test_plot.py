@@ -8,7 +8,7 @@ from rich.cells import cell_len
 
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.plot import curve, sparkline
+from tui_gru.tui.widgets.plot import curve, plot, sparkline
 from tui_gru.tui.widgets.ticks import label, ticks
 
 P = palette_for(BLACKBOARD)
@@ -102,3 +102,69 @@ def test_ticks(low, high, count, marks):
 @pytest.mark.parametrize(("value", "step", "text"), [(0.25, 0.05, "0.25"), (1000, 500, "1,000"), (2e-6, 1e-6, "2e-06")])
 def test_tick_labels(value, step, text):
     assert label(value, step) == text
+
+
+def long_run(spike):
+    losses = 1 + np.random.default_rng(0).uniform(-0.2, 0.2, 6000)
+    losses[4321] = spike
+    return losses
+
+
+@pytest.mark.parametrize("palette", [P, PLAIN])
+@pytest.mark.parametrize(("spike", "arrow"), [(250.0, "↑250"), (-250.0, "↓-250")])
+def test_a_spike_beyond_the_axis_is_an_arrow_with_its_value(palette, spike, arrow):
+    drawn = plot(palette, long_run(spike), 70, 14)
+    rows = drawn.box.text.splitlines()
+    row = rows[0 if spike > 0 else 11]
+    arrow = arrow if palette is P else arrow.replace("↑", "^").replace("↓", "v")
+    assert row[drawn.margin + 1 :].index(arrow) == drawn.column(4321)
+    assert drawn.standing_out == {drawn.column(4321): 1 if spike > 0 else -1}
+    inks = {segment.style for segment in drawn.box.rows[0 if spike > 0 else 11] if segment.text.strip() == arrow}
+    assert inks == {palette.warning}
+
+
+def test_a_point_that_stands_out_within_the_axis_keeps_the_full_colour():
+    losses = long_run(2.6) + 2 * np.exp(-np.arange(6000) / 700)
+    drawn = plot(P, losses, 70, 14)
+    column = drawn.column(4321)
+    assert drawn.standing_out == {column: 1}
+    assert "↑" not in drawn.box.text
+    inks = [next(ink for ink in [*_inks(row)][drawn.margin + 1 + column :][:1]) for row in drawn.box.rows[:6]]
+    assert set(inks) <= {None, P.gate}
+    assert P.gate in inks
+
+
+def _inks(row):
+    for segment in row:
+        for sign in segment.text:
+            yield segment.style if sign.strip() else None
+
+
+def test_a_long_series_is_a_smooth_line_over_a_faint_band_and_a_short_one_is_itself():
+    def styles(count):
+        return {segment.style for row in plot(P, long_run(1.0)[:count], 70, 14).box.rows for segment in row}
+
+    assert {P.faint, P.gate} <= styles(6000)
+    assert P.faint not in styles(300)
+
+
+def test_the_points_of_a_column_hold_each_point_once():
+    for count, width in ((5, 60), (50, 30), (6000, 71)):
+        drawn = plot(P, np.linspace(0, 1, count), width, 9)
+        for point in range(count):
+            assert point in drawn.points(drawn.column(point)) or count < drawn.columns
+        if count > drawn.columns:
+            assert sorted(point for column in range(drawn.columns) for point in drawn.points(column) if point < count) == [
+                *range(count)
+            ]
+
+
+def test_the_batch_pointed_at_has_a_line():
+    drawn = plot(P, long_run(1.0), 70, 14, pointed=2000)
+    marked = [row[drawn.margin + 1 + drawn.column(1999)] for row in drawn.box.text.splitlines()[:12]]
+    assert marked.count("│") > 3
+
+
+def test_a_step_from_one_level_to_another_does_not_stand_out():
+    losses = np.concatenate([np.linspace(1.3, 0.4, 2700), np.linspace(2.5, 2.3, 1200)])
+    assert plot(P, losses, 70, 14).standing_out == {}

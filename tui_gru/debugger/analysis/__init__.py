@@ -1,1 +1,1 @@
-"""What a network is doing: checks against PyTorch, what-if, units, influence, where the loss is made, and findings."""
+"""Analysis of a network: checks against PyTorch, what-if, units, influence, sources of the loss, and findings."""

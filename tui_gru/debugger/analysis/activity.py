@@ -1,4 +1,4 @@
-"""Units over time: a value of every unit after every character, of one row of a batch or of a whole text, and what it goes with.
+"""Units over time: a value of every unit after every character of a row or of a whole text, and its correlations.
 
 As in LSTMVis (Strobelt et al. 2018) and in the pictures of the sentiment neuron (Radford et al. 2017).
 """
@@ -17,16 +17,17 @@ from tui_gru.debugger.program.names import unknown_name
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array
 
 Wide = NDArray[np.float64]
 
-_ROWS = 2**13  # timesteps that are added up before their sum goes into a float64
+_ROWS = 2**13  # timesteps summed in the array's dtype before the sum is added to a float64
 
 
 @dataclass(frozen=True)
 class Place:
-    """A character (0-based) of what was read, and the unit's value after it."""
+    """A character (0-based) of the text, and the unit's value after it."""
 
     at: int
     value: float
@@ -34,7 +35,7 @@ class Place:
 
 @dataclass(frozen=True)
 class Stretch:
-    """Characters `start` … `stop` − 1, one after the other, after each of which a unit is high; `peak` is the highest value."""
+    """Consecutive characters `start` … `stop` − 1 after each of which a unit is high; `peak` is the highest value."""
 
     start: int
     stop: int
@@ -51,7 +52,7 @@ class Correlated:
 
 @dataclass(frozen=True, eq=False)
 class Activity:
-    """`values` (n, units) of `name`: row i is after the character `text[i]`, NaN where that is not computed yet.
+    """`values` (n, units) of `name`: row i has the values after the character `text[i]`, NaN if not computed yet.
 
     `text` is empty for a model that reads no characters. `row` is the row of the batch (0-based), None for a whole text. Units that
     do not vary, and values that are not finite, have the correlation 0.
@@ -59,7 +60,7 @@ class Activity:
 
     name: str
     values: Array
-    text: str
+    text: Text
     row: int | None = None
 
     @property
@@ -75,7 +76,7 @@ class Activity:
 
     @cached_property
     def _there(self) -> Array:
-        """The timesteps that are computed: no copy where all are."""
+        """The computed timesteps, without a copy if all are computed."""
         there = np.isfinite(self.values).all(axis=1)
         return self.values if there.all() else self.values[there]
 
@@ -94,7 +95,7 @@ class Activity:
         return np.sqrt(squares / max(len(self._there), 1))
 
     def liveliest(self) -> NDArray[np.intp]:
-        """The units, those that vary most first."""
+        """The units, most variable first."""
         return np.argsort(-self.deviations, kind="stable")
 
     # What a unit goes with
@@ -105,13 +106,13 @@ class Activity:
         return found
 
     def like(self, unit: int, count: int = 5) -> list[Correlated]:
-        """The units most like one, or most unlike: those whose correlation with it is largest in magnitude."""
+        """The units whose correlation with one is largest in magnitude."""
         found = self.correlations(unit)
         order = [int(other) for other in np.argsort(-np.abs(found), kind="stable") if other != unit]
         return [Correlated(other, float(found[other])) for other in order[:count]]
 
     def class_correlations(self, chosen: CharacterClass, *, ahead: int = 0) -> Wide:
-        """Pearson's correlation of every unit with whether the character read is in a class, (units); `ahead` 1: the one after it.
+        """Pearson's correlation of every unit with the class membership of the character read, (units); `ahead` 1: of the next one.
 
         Raises `TuiGruError` for a model that reads no characters.
         """
@@ -119,7 +120,7 @@ class Activity:
         return found
 
     def goes_with(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Correlated]:
-        """Of each unit the class that its correlation is largest with, in magnitude; in the order of the units."""
+        """For each unit, the class with the largest correlation in magnitude."""
         chosen = list(classes)
         found = self._with_classes(chosen, 0)
         best = np.abs(found).argmax(axis=0)
@@ -151,7 +152,7 @@ class Activity:
     # Where a unit is on
 
     def most(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
-        """The most exciting places of a unit: after which characters its value is highest, the highest first.
+        """The places at which a unit is highest, in descending order.
 
         No two of them are less than `apart` characters away from each other.
         """
@@ -163,9 +164,9 @@ class Activity:
 
     def _extremes(self, unit: int, count: int, apart: int, sign: int) -> list[Place]:
         values = np.where(np.isfinite(own := self.unit(unit)), sign * own, -np.inf)
-        enough = min(len(values), count * (2 * max(apart, 1) + 1))  # each place keeps so many others out
+        enough = min(len(values), count * (2 * max(apart, 1) + 1))  # each place excludes its neighbours
         found: list[Place] = []
-        least = np.partition(values, -enough)[-enough] if enough else np.inf  # sorting all of a long text takes ten times as long
+        least = np.partition(values, -enough)[-enough] if enough else np.inf  # ten times faster than sorting a long text
         candidates = np.flatnonzero(values >= least)
         for at in candidates[np.argsort(-values[candidates], kind="stable")][:enough].tolist():
             if len(found) < count and np.isfinite(own[at]) and all(abs(at - place.at) >= apart for place in found):
@@ -173,8 +174,8 @@ class Activity:
         return found
 
     def stretches(self, unit: int, count: int = 10, *, share: float = 0.05) -> list[Stretch]:
-        """Where a unit stays on: the characters after which its value is among the highest `share` of all, those that follow each
-        other together; the longest stretch first."""
+        """Where a unit stays on: stretches of consecutive characters after which its value is among the highest `share` of all
+        values, longest first."""
         own = self.unit(unit)
         finite = own[np.isfinite(own)]
         if not finite.size or finite.max() == finite.min():
@@ -186,7 +187,7 @@ class Activity:
 
 
 def over_row(moment: Moment, name: str, row: int) -> Activity:
-    """A value of every unit at every timestep of a row (0-based) of the batch, as far as it is computed.
+    """A value of every unit at every timestep of a row (0-based) of the batch, NaN where not computed yet.
 
     `name` is any value or delta that every timestep has for every row. Raises `TuiGruError`.
     """
@@ -199,15 +200,15 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
     values = moment.record.array(name)[:, row].reshape(program.seq_length, -1).copy()
     values[[not moment.there(name, t) for t in range(program.seq_length)]] = np.nan
     read = [moment.record.ids(i)[:, row] for i, given in program.model.page.inputs.items() if given.one_hot and not given.target]
-    text = "".join(moment.vocabulary[i] for i in read[0]) if read else ""
+    text = picked(read[0], moment.vocabulary) if read else ""
     return Activity(name, values, text, row)
 
 
-def of_text(name: str, found: Mapping[str, Array], text: str) -> Activity:
-    """A value after every character of a text, as `read_text` gives it."""
+def of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
+    """A value after every character of a text, as returned by `read_text`."""
     return Activity(name, found[name].reshape(len(text), -1), text)
 
 
-def context(text: str, at: int, before: int = 12, after: int = 8) -> tuple[str, str, str]:
-    """What stands before a character, the character, and what stands after it."""
+def context(text: Text, at: int, before: int = 12, after: int = 8) -> tuple[Text, str, Text]:
+    """The text before a character, the character, and the text after it."""
     return text[max(at - before, 0) : at], text[at], text[at + 1 : at + 1 + after]

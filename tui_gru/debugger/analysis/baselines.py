@@ -1,4 +1,4 @@
-"""What a loss is to be measured by: what guessing, the frequencies of characters, and those of pairs give for the same text."""
+"""Baselines for a loss: guessing, character frequencies, and frequencies of pairs on the same text."""
 
 from __future__ import annotations
 
@@ -9,13 +9,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.engine.tokens import Text, index_of
+
 LOG2 = math.log(2)
 
 
 @dataclass(frozen=True)
 class Baselines:
-    """Cross-entropies of predicting each next character of a text, nats: `uniform` of guessing among all V characters (log V),
-    `unigram` by how often each comes, `bigram` by how often each comes after the one before it."""
+    """Cross-entropies of predicting each next character of a text, in nats: `uniform` for guessing among all V characters (log V),
+    `unigram` for the frequencies of characters, `bigram` for the frequencies of characters given the one before."""
 
     uniform: float
     unigram: float
@@ -23,16 +25,16 @@ class Baselines:
 
     @property
     def lines(self) -> tuple[tuple[str, float], ...]:
-        """Each with a name, from the highest to the lowest, as lines of a curve."""
+        """The baselines with their names, in descending order, as lines of a curve."""
         return ("log V", self.uniform), ("unigram", self.unigram), ("bigram", self.bigram)
 
 
 @lru_cache(maxsize=8)
-def baselines(text: str, vocab_size: int) -> Baselines:
-    """The cross-entropies that the frequencies in a text give on that text itself, so that no table of these kinds does better.
+def baselines(text: Text, vocab_size: int) -> Baselines:
+    """The cross-entropies of the frequencies of a text on the same text, the best possible for tables of these kinds.
 
     The entropy of the characters, and the conditional entropy given the character before (Shannon 1951, *Prediction and entropy of
-    printed English*, F₁ and F₂). NaN for a text of less than two characters.
+    printed English*, F₁ and F₂). NaN for a text with fewer than two characters.
     """
     codes = _codes(text)
     if len(codes) < 2:
@@ -43,20 +45,23 @@ def baselines(text: str, vocab_size: int) -> Baselines:
 
 
 def perplexity(nats: float) -> float:
-    """Among how many equally likely characters the model hesitates: e to the power of the loss."""
+    """The perplexity: e to the power of the loss, the number of equally likely characters with the same loss."""
     return math.exp(nats) if nats < 700 else math.inf
 
 
 def bits(nats: float) -> float:
-    """A loss in bits for each character."""
+    """A loss in nats converted to bits per character."""
     return nats / LOG2
 
 
-def _codes(text: str) -> NDArray[np.uint32]:
+def _codes(text: Text) -> NDArray[np.uint32]:
+    if not isinstance(text, str):
+        index = index_of(tuple(dict.fromkeys(text)))
+        return np.array([index[token] for token in text], np.uint32)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 
 def _entropy(ids: NDArray[np.integer]) -> float:
-    """Of how often each of these comes, nats."""
+    """The entropy of a distribution given as counts, in nats."""
     counts = np.unique(ids, return_counts=True)[1] / len(ids)
     return float(-(counts * np.log(counts)).sum()) + 0.0

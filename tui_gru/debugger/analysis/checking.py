@@ -1,4 +1,4 @@
-"""The check of a batch against PyTorch: taken up at once, carried out whenever and in whatever thread one likes."""
+"""The check of a batch against PyTorch. It is prepared in the session's thread and can run later in any thread."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
+from tui_gru.engine.numbers import scientific
 from tui_gru.engine.trainer import Trainer
 from tui_gru.equations.expression import Apply, Expression, Name
 
 if TYPE_CHECKING:
     from tui_gru.engine.torch_reference import Comparison
 
-ENTRIES, SEED = 2, 0  # of each array, checked by finite differences; they are drawn with this seed
+ENTRIES, SEED = 2, 0  # entries of each array for finite differences, and the seed they are drawn with
 FORWARD, AUTOGRAD, DIFFERENCES = "forward pass", "autograd", "finite differences"
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """What a name is compared with: the whole of it with PyTorch, and of a gradient or a delta some entries with slopes.
+    """The comparisons of one name: the whole array with PyTorch, and for gradients and deltas some entries with finite differences.
 
-    `excuse` says why it does not agree where it cannot: the batch was changed halfway.
+    `excuse` says why the name cannot agree, because the batch was changed halfway; empty otherwise.
     """
 
     name: str
@@ -48,32 +49,26 @@ class Row:
 
     @property
     def wrong(self) -> bool:
-        """It does not agree, and nothing explains why."""
+        """Whether it does not agree and has no excuse."""
         return not self.agrees and not self.excuse
 
     @property
     def worst(self) -> Comparison:
-        """Of its comparisons the one that is furthest beyond what rounding explains, or nearest to it."""
+        """The comparison with the largest difference relative to rounding."""
         return max((c for c in (self.whole, self.slopes) if c is not None), key=severity)
 
 
-def scientific(x: float) -> str:
-    """`3.1e-8`; 0 is `0`."""
-    mantissa, _, exponent = f"{x:.1e}".partition("e")
-    return "0" if x == 0 else f"{mantissa}e{int(exponent)}" if exponent else mantissa
-
-
 def severity(comparison: Comparison) -> float:
-    """The difference as a multiple of what rounding explains."""
+    """The difference as a multiple of the difference that rounding explains."""
     return comparison.absolute / comparison.allowed if math.isfinite(comparison.absolute) else math.inf
 
 
 @dataclass(frozen=True, eq=False)
 class Report:
-    """What came out for the batch of `position`, which is where it was asked. Gradients first, then deltas, then values.
+    """The result for the batch of `position`, where the check was requested. Rows are gradients, then deltas, then values.
 
-    `copied`: the batch does not learn, so a copy of it was given a backward pass. `entries` of each array were checked by finite
-    differences, drawn with `seed`.
+    `copied` says that the batch does not learn, so that a copy of it ran a backward pass. `entries` of each array, drawn with
+    `seed`, were checked by finite differences.
     """
 
     position: Position
@@ -89,7 +84,7 @@ class Report:
 
     @cached_property
     def worst(self) -> Row:
-        """The row that the summary names: what is furthest beyond rounding, or, where all agree, the largest difference."""
+        """The row for the summary: the one furthest beyond rounding, or, if all agree, the one with the largest difference."""
         compared = [row for row in self.rows if not row.excuse]
         if self.agrees:
             return max(compared, key=lambda row: row.whole.absolute)
@@ -114,7 +109,7 @@ class Report:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What else has to be said of it."""
+        """Sentences on a copied batch and on excuses."""
         notes = ["this batch does not learn: a copy of it was given a backward pass, the run has none"] if self.copied else []
         for reason in dict.fromkeys(row.excuse for row in self.rows if row.excuse):
             names = [self.program.writer.name(row.name) for row in self.rows if row.excuse == reason]
@@ -127,7 +122,7 @@ class Report:
         return place(comparison, self.program)
 
     def written(self, number: float) -> str:
-        """A number of the engine's with all its digits, and no more than it has."""
+        """A number of the engine with all digits of its dtype."""
         return str(np.dtype(self.program.config.dtype).type(number))
 
 
@@ -138,14 +133,14 @@ def place(comparison: Comparison, program: Program) -> str:
 
 
 def entry(comparison: Comparison, program: Program) -> str:
-    """`unit 1, unit 2`, or `t 2, row 1, unit 1`; nothing of the loss, which has one entry."""
+    """The entry in words: `unit 1, unit 2`, or `t 2, row 1, unit 1`; empty for the loss."""
     t, index = _split(comparison, program)
     where = spoken_index(program, comparison.name, index)
     return ", ".join(filter(None, ("" if t is None else f"t {t + 1}", where)))
 
 
 def _split(comparison: Comparison, program: Program) -> tuple[int | None, tuple[int, ...]]:
-    """The timestep of an entry, None for that of a whole batch, and its index there."""
+    """The timestep of an entry, None for a value of the whole batch, and its index without the timestep."""
     if program.names[comparison.name].timed:
         return comparison.index[0], comparison.index[1:]
     return None, () if comparison.name == "loss" else comparison.index
@@ -153,9 +148,9 @@ def _split(comparison: Comparison, program: Program) -> tuple[int | None, tuple[
 
 @dataclass(frozen=True, eq=False)
 class Check:
-    """A batch that is to be checked. It holds what it needs and touches nothing of the session, so any thread may `run` it.
+    """A prepared check of one batch. It does not touch the session, so any thread can `run` it.
 
-    `excuse` has a reason for the names and references that cannot agree, and nothing for the others.
+    `excuse` has the reason for names and references that cannot agree.
     """
 
     position: Position
@@ -166,7 +161,7 @@ class Check:
     excuse: Callable[[str], str]
 
     def run(self, *, entries: int = ENTRIES, seed: int = SEED) -> Report:
-        """Compare everything; imports torch. Raises `TuiGruError` where a number is not finite."""
+        """Compare everything. Imports torch. Raises `TuiGruError` if a number is not finite."""
         entries = arguments.whole("entries", entries, least=0)
         seed = arguments.whole("seed", seed, least=0)
         record, copied = self.record, not self.record.learned
@@ -184,43 +179,45 @@ class Check:
 def compared(
     record: BatchRecord, program: Program, earlier: Sequence[BatchRecord], *, entries: int, seed: int = SEED
 ) -> list[Comparison]:
-    """The comparisons of everything that has a name in the program: of a gradient that is a sum of sums, of the whole.
+    """The comparisons of all names of the program; of a gradient that is a sum of sums, only the whole.
 
-    Imports torch. Raises `TuiGruError` where a number is not finite."""
+    Imports torch. Raises `TuiGruError` if a number is not finite.
+    """
     from tui_gru.engine.torch_reference import check_batch
 
     return [c for c in check_batch(record, earlier=earlier, entries=entries, seed=seed) if c.name in program.names]
 
 
-def take_up(timeline: Timeline, here: Moment) -> Check:
-    """The check of the batch that one is in, as it comes to its end."""
+def prepare_check(timeline: Timeline, here: Moment) -> Check:
+    """The check of the current batch, as of its end."""
     number, begin = here.position.number, here.position.number * here.program.ticks
     trainer = timeline.segment_at(here.position.tick).trainer
-    trainer = Trainer(trainer.config, trainer.corpus)  # of its own, since it may be in another thread
+    trainer = Trainer(trainer.config, trainer.corpus)  # a new one, since the check may run in another thread
     record, changes = here.record, []
     for before, segment in pairwise(timeline.segments):
         if begin < segment.start <= here.position.tick and segment.edited:
             offset = segment.start - begin
             if _is_after_all(offset, segment.edited, here):
-                record = before.record(number)[1]  # all that is compared was computed before the change
+                record = before.record(number)[1]  # everything that is compared was computed before the change
                 break
             changes += [(offset, name) for name in segment.edited]
     return Check(here.position, here.program, record, timeline.earlier(number), trainer, _excuses(here.program, changes))
 
 
 def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
-    """Whether a change comes after everything of the batch that is compared: it is meant for the next one."""
+    """Whether a change comes after everything in the batch that is compared, so that it concerns the next batch."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
     return offset >= end and not set(edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:
-    """Why a name that does not agree cannot, in a batch that was changed at these ticks of it; empty where it could.
+    """Why a name cannot agree in a batch that was changed at these ticks; empty if it can.
 
-    Derivatives are taken at the stored values, so a changed value or weight leaves all derivatives comparable: only values that
-    were computed before do not follow from the weights of now. A change during the backward pass leaves none, nor does one of a
-    value with which the derivative of its own formula is written."""
+    Derivatives are taken at the stored values, so all derivatives stay comparable after a change of a value or weight; only
+    values computed before the change do not follow from the current weights. After a change during the backward pass, or of a
+    value that the derivative of its own formula uses, derivatives are not comparable.
+    """
     absorbed = {*program.names_of(Kind.PARAMETER, Kind.KEPT, Kind.STATE, Kind.VALUE)} - _in_own_derivative(program)
     spoilt = any(offset > program.loss_tick or name not in absorbed for offset, name in changes)
     reason = f"{program.writer.name(changes[0][1])} was changed in the middle of this batch" if changes else ""
@@ -233,8 +230,8 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[
 
 
 def _in_own_derivative(program: Program) -> set[str]:
-    """Values with which the derivative of their own formula is written, as that of h = tanh(a) is with 1 − h^2: what a derived line
-    reads, though it stands in none of the formulas that read the value whose gradient the line computes; or a function in them."""
+    """The values that the derivative of their own formula uses, as 1 − h² is the derivative of h = tanh(a): a derived line reads
+    them, although no formula that reads the value of the line's gradient contains them, or only as a function in it."""
     page, backward = program.model.page, program.model.backward
     formulas = [set(_names_in(line.formula)) for line in page.lines]
     functions = {node.label for line in page.lines for node in line.formula.walk() if isinstance(node, Apply)}
@@ -246,7 +243,7 @@ def _in_own_derivative(program: Program) -> set[str]:
 
 
 def _names_in(formula: Expression) -> Iterator[str]:
-    """The names that stand in a formula, and those of its parts."""
+    """The names in a formula, and the labels of its parts."""
     for node in formula.walk():
         if name := node.name if isinstance(node, Name) else node.label:
             yield name

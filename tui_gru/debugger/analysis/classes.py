@@ -1,4 +1,4 @@
-"""Classes of characters: those with a name, digits or quotes, and any set that a user types."""
+"""Classes of characters: named ones, such as digits, and any set that a user types."""
 
 from __future__ import annotations
 
@@ -12,28 +12,32 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text
 
 Mask = NDArray[np.bool_]
 
 _QUOTES = "\"'`“”‘’«»„‚"
 _OPENING, _CLOSING = "([{", ")]}"
-_LEAST = 4  # letters of what can be a name that was mistyped rather than a set
+_LEAST = 4  # letters from which on the input can be a mistyped name instead of a set
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 
 @dataclass(frozen=True)
 class CharacterClass:
-    """A class by its name, in words, and which characters of a text are in it: `mask(text)` is (n)."""
+    """A class with its name and description; `mask(text)` says which of n characters are in it, (n)."""
 
     name: str
     words: str
-    mask: Callable[[str], Mask]
+    mask: Callable[[Text], Mask]
 
 
-def _each(belongs: Callable[[str], bool]) -> Callable[[str], Mask]:
-    """The mask of a class that a character is in or not, wherever it stands."""
+def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
+    """The mask of a class that depends only on the character itself; a longer token is in it if all its characters are."""
 
-    def mask(text: str) -> Mask:
+    def mask(text: Text) -> Mask:
+        if not isinstance(text, str):
+            known = {token: all(map(belongs, token)) for token in frozenset(text)}
+            return np.array([known[token] for token in text], bool)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         every, where = np.unique(codes, return_inverse=True)
         found: Mask = np.array([belongs(chr(code)) for code in every.tolist()], bool)[where]
@@ -42,10 +46,10 @@ def _each(belongs: Callable[[str], bool]) -> Callable[[str], Mask]:
     return mask
 
 
-def _within(before: Callable[[str], Mask], own: Callable[[str], Mask]) -> Callable[[str], Mask]:
+def _within(before: Callable[[Text], Mask], own: Callable[[Text], Mask]) -> Callable[[Text], Mask]:
     """Characters of one class whose predecessor is in another."""
 
-    def mask(text: str) -> Mask:
+    def mask(text: Text) -> Mask:
         found: Mask = own(text) & np.concatenate([[False], before(text)])[: len(text)]
         return found
 
@@ -56,24 +60,24 @@ _is_letter = _each(str.isalpha)
 _is_blank = _each(str.isspace)
 
 
-def _starting(text: str) -> Mask:
-    """What begins a word: not blank, and behind a blank or at the beginning."""
+def _starting(text: Text) -> Mask:
+    """The first characters of words: not blank, and after a blank or at the start of the text."""
     found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
     return found
 
 
-def _indenting(text: str) -> Mask:
+def _indenting(text: Text) -> Mask:
     """Spaces and tabs with nothing before them on their line."""
     found = np.zeros(len(text), bool)
     at = 0
-    for line in text.split("\n"):
+    for line in text.split("\n") if isinstance(text, str) else ():
         found[at : at + len(line) - len(line.lstrip(" \t"))] = True
         at += len(line) + 1
     return found
 
 
-def _quoted(text: str) -> Mask:
-    """Between double quotes, which do not reach beyond an empty line: one that is not closed spoils no more than its paragraph."""
+def _quoted(text: Text) -> Mask:
+    """Characters between double quotes. Quotes end at an empty line, so an unclosed one affects its paragraph only."""
     found = np.zeros(len(text), bool)
     inside = False
     for i, char in enumerate(text):
@@ -86,8 +90,8 @@ def _quoted(text: str) -> Mask:
     return found
 
 
-def _bracketed(text: str) -> Mask:
-    """Between brackets of any kind, which do not reach beyond an empty line."""
+def _bracketed(text: Text) -> Mask:
+    """Characters between brackets of any kind, which end at an empty line."""
     found = np.zeros(len(text), bool)
     depth = 0
     for i, char in enumerate(text):
@@ -102,7 +106,7 @@ def _bracketed(text: str) -> Mask:
     return found
 
 
-#: In the order in which lists show them.
+#: In the order of lists.
 CLASSES = {
     each.name: each
     for each in (
@@ -116,7 +120,7 @@ CLASSES = {
         CharacterClass("brackets", "brackets", _each(lambda char: char in _OPENING + _CLOSING)),
         CharacterClass("punctuation", "punctuation marks", _each(lambda char: category(char)[0] == "P")),
         CharacterClass("first-letters", "characters that begin a word", _starting),
-        CharacterClass("in-words", "letters behind a letter", _within(_is_letter, _is_letter)),
+        CharacterClass("in-words", "letters after a letter", _within(_is_letter, _is_letter)),
         CharacterClass("indentation", "blanks that begin a line", _indenting),
         CharacterClass("in-quotes", "characters between double quotes", _quoted),
         CharacterClass("in-brackets", "characters between brackets", _bracketed),
@@ -127,8 +131,8 @@ CLASSES = {
 def class_of(typed: str) -> CharacterClass:
     r"""A class as a user types it: a name, or the characters themselves; `[digits]` is a set of six letters.
 
-    In a set `\n` and `\t` are a newline and a tab, and a backslash before any other character is that character. Raises
-    `TuiGruError` for nothing, and for what looks like a name that was mistyped.
+    In a set, `\n` and `\t` are a newline and a tab, and a backslash before any other character is that character. Raises
+    `TuiGruError` for an empty text, and for text that looks like a mistyped name.
     """
     name = typed.strip().lower().replace("_", "-").replace(" ", "-")
     if (known := CLASSES.get(name) or CLASSES.get(f"{name}s")) is not None:
@@ -138,11 +142,11 @@ def class_of(typed: str) -> CharacterClass:
         close = get_close_matches(name, CLASSES, n=2, cutoff=0.7)
         if close:
             raise TuiGruError(
-                f"there is no class {name!r}; did you mean {' or '.join(close)}? write [{typed}] for these characters themselves"
+                f"there is no class {name!r}; did you mean {' or '.join(close)}? write [{typed}] for the set of these characters"
             )
     chars = _unescaped(typed[1:-1] if bracketed else typed)
     if not chars:
-        raise TuiGruError(f"name a class, or type its characters; the classes are {', '.join(CLASSES)}")
+        raise TuiGruError(f"type the name of a class, or characters; the classes are {', '.join(CLASSES)}")
     chosen = frozenset(chars)
     return CharacterClass(f"[{''.join(map(shown_char, dict.fromkeys(chars)))}]", "these characters", _each(chosen.__contains__))
 

@@ -1,6 +1,6 @@
-"""How the gradient flows back through time: how large it is at each timestep, and by which paths it goes on to the one before.
+"""The flow of the gradient back through time: its norm at each timestep, and the norms of the paths to the timestep before.
 
-All of it are Euclidean norms, over the rows of the batch and the units, or over the units of one row.
+All norms are Euclidean, over the rows of the batch and the units, or over the units of one row.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ from tui_gru.engine.weights import Array
 
 @dataclass(frozen=True)
 class Flow:
-    """The gradient of a state at one timestep: its norm, and that of its parts from this timestep and from the one that reads it.
+    """The gradient of a state at one timestep: its norm, and the norms of its parts from this timestep and from the one that
+    reads it.
 
-    `handed_on` is the norm of what goes on to the timestep before, `paths` of each of the terms that are its sum; None until the
-    line that computes them has been executed."""
+    `handed_on` is the norm of the gradient passed to the timestep before, and `paths` has the norms of its terms; None until the
+    line that computes them has been executed.
+    """
 
     t: int
     dh: float
@@ -33,7 +35,7 @@ class Flow:
 
     @property
     def shares(self) -> tuple[float, ...] | None:
-        """Each path's norm over the sum of all: they add up to 1. None where none of them is more than 0, or finite."""
+        """The norm of each path over the sum of all norms. None if the sum is 0 or not finite."""
         total = math.fsum(self.paths or ())
         if self.paths is None or total == 0 or not math.isfinite(total):
             return None
@@ -41,7 +43,7 @@ class Flow:
 
 
 def flow(moment: Moment, names: FlowNames, row: int | None = None) -> tuple[Flow | None, ...]:
-    """The flow at every timestep, of all rows of the batch or of one (0-based); None where it has not been computed yet."""
+    """The flow at each timestep, of all rows of the batch or of one (0-based); None for timesteps not computed yet."""
     steps = range(moment.program.seq_length)
     if not moment.learned or not moment.executed(names.delta, 0 if names.way > 0 else steps[-1]):
         return (None,) * len(steps)
@@ -63,7 +65,7 @@ _known: WeakKeyDictionary[BatchRecord, dict[tuple[FlowNames, int | None], dict[s
 
 
 def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, list[float]]:
-    """The norm of each delta at each timestep. Taken once for a record, since it takes a while in a large one."""
+    """The norm of each delta at each timestep; cached per record, since it is slow for large records."""
     found = _known.setdefault(record, {})
     if (names, row) not in found:
         chosen = slice(None) if row is None else slice(row, row + 1)
@@ -75,7 +77,7 @@ def _norms(record: BatchRecord, names: FlowNames, row: int | None) -> dict[str, 
 
 
 def norms_over_time(array: Array) -> list[float]:
-    """Of each timestep, in float64: squares of large numbers would not fit a float32."""
+    """The norm of each timestep, (T), computed in float64, since squares of large numbers would overflow float32."""
     wide = array.reshape(len(array), -1).astype(np.float64)
     norms: list[float] = np.sqrt(np.einsum("tn,tn->t", wide, wide)).tolist()
     return norms

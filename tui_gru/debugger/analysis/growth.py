@@ -1,4 +1,4 @@
-"""The watch for a run that explodes: a norm or a weight that grows a thousandfold within a batch, and where that began."""
+"""Detects a run that explodes: a norm or weight that grows a thousandfold within a batch, and where the growth began."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.weights import Array
 
 GROWTH = 1000.0
@@ -22,8 +23,8 @@ _WHAT = ("the loss", "the gradient's norm", "the largest weight")
 
 
 class GrowthWatch:
-    """Looks, on the way onwards from `here`, for the first batch in which the loss, the gradient's norm or the largest weight
-    grows a thousandfold.
+    """Watches a run from `here` on for the first batch in which the loss, the gradient's norm or the largest weight grows a
+    thousandfold.
 
     A weight is compared with what it was before the batch. The loss and the norm are compared with those of the batch before and
     of the first batch, the larger of the two, since a small norm may well grow. Where neither is known, the values of the batch
@@ -37,7 +38,7 @@ class GrowthWatch:
         self._first: Sequence[float] = ()  # the numbers of the first batch
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a batch that is computed on the way is to be stopped at."""
+        """Whether a computed batch should stop the run."""
         if batch <= self._here.number:
             return False
         now = (record.loss, record.grad_norm, record.max_weight)
@@ -52,8 +53,7 @@ class GrowthWatch:
         return any(self._confirmed(record, which, known) for _, which, known in suspected)
 
     def place(self, tick: int) -> tuple[int, str] | None:
-        """The first place up to `tick` where something has grown, and the reason in words; None if the batches run so far have
-        none."""
+        """The first place up to `tick` with such growth, and the reason in words; None if no computed batch has it."""
         ticks, number = self._program.ticks, self._here.number
         places = number * ticks + self._program.loss_tick, self._timeline.end_of(number)
         if tick <= (number + 1) * ticks and not any(self._here.tick < place <= tick for place in places):
@@ -69,8 +69,8 @@ class GrowthWatch:
         return None
 
     def _suspected(self, first: int, numbers: Rows) -> Iterator[tuple[int, int, float]]:
-        """What may have grown in the batches from `first` on, whose numbers (n, 3) these are: the batch, the column, and what it
-        grew from, NaN where that is not known."""
+        """The candidates among the batches from `first` on, with their scalars (n, 3): batch, column, and the size before, NaN if
+        unknown."""
         before = np.full_like(numbers, math.nan)
         before[1:] = numbers[:-1]
         known = before
@@ -96,26 +96,25 @@ class GrowthWatch:
         return any(max(course.norms) > GROWTH * course.least for course in within)
 
     def _words(self, record: BatchRecord, which: int, known: float) -> str:
-        """What grew, from what to what, and at which timestep that began."""
+        """The message: what grew, from which size to which, and at which timestep the growth began."""
         now = (record.loss, record.grad_norm, record.max_weight)[which]
         known = _largest(record) if which == _WEIGHT else known
-        grew = f"{_WHAT[which]} grew from {known:.3g} to {now:.3g}" if not math.isnan(known) else f"{_WHAT[which]} is {now:.3g}"
+        size = f"is {rounded(now)}" if math.isnan(known) else f"grew from {rounded(known)} to {rounded(now)}"
         courses = [*_states(self._program, record), *(_deltas(self._program, record) if which != _LOSS else ())]
         course = next((c for c in courses if c.growth >= GROWTH), None) or max(courses, key=lambda c: c.growth)
         if course.growth >= _NOTABLE:
             began = course.words
         elif which == _WEIGHT:
-            began = (
-                f"the update did it: the gradient's norm is {record.grad_norm:.3g}, the learning rate {record.learning_rate:.3g}"
-            )
+            norm, rate = rounded(record.grad_norm), rounded(record.learning_rate)
+            began = f"the update did it: the gradient's norm is {norm}, the learning rate {rate}"
         else:
-            began = f"nothing grows from timestep to timestep in it, whose largest weight was {_largest(record):.3g} at first"
-        return f"stopped here: {grew} in this batch; {began}"
+            began = f"nothing grows from timestep to timestep in it, whose largest weight was {rounded(_largest(record))} at first"
+        return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
 
 
 class _Course(NamedTuple):
-    """The norms of a value at each timestep in the order in which they are computed, in the direction `way`; `least` is the
-    size that something is said to have grown from."""
+    """The norms of a value at each timestep in the order of computation, in the direction `way`; `least` is the smallest size from
+    which growth counts."""
 
     name: str
     norms: Sequence[float]
@@ -124,21 +123,21 @@ class _Course(NamedTuple):
 
     @property
     def growth(self) -> float:
-        """How many times as large it became, from its smallest to its largest."""
+        """The ratio of the largest norm to the smallest one before it."""
         low = self._low
         return max(self.norms) / low if 0 < low < math.inf else 1.0
 
     @property
     def words(self) -> str:
-        """From which timestep on it grows, to which one; after the first of them it is more than twice its smallest."""
+        """The timesteps from which and to which it grows, in words. After the first one it is more than twice its smallest norm."""
         peak, low = self.norms.index(max(self.norms)), self._low
         start = max(i for i in range(peak + 1) if self.norms[i] <= 2 * low)
         (first, was), (last, became) = ((self._timestep(i) + 1, self.norms[i]) for i in (start, peak))
-        return f"it began at t {first}, from where {self.name} grows from {was:.3g} to {became:.3g} at t {last}"
+        return f"it began at t {first}, from where {self.name} grows from {rounded(was)} to {rounded(became)} at t {last}"
 
     @property
     def _low(self) -> float:
-        """The smallest up to the largest."""
+        """The smallest norm up to the largest."""
         return min(self.norms[: self.norms.index(max(self.norms)) + 1])
 
     def _timestep(self, i: int) -> int:
@@ -146,12 +145,12 @@ class _Course(NamedTuple):
 
 
 def _largest(record: BatchRecord) -> float:
-    """The largest weight that the batch began with, as an absolute value."""
+    """The largest absolute weight at the start of the batch."""
     return float(np.abs(record.before.parameters).max())
 
 
 def _states(program: Program, record: BatchRecord) -> list[_Course]:
-    """How the states grow through the batch: the root of the mean square over rows and units."""
+    """The root mean square of each state over rows and units, through the batch."""
     found = []
     for name, state in program.model.page.states.items():
         border = record.border(name, end=False)
@@ -164,7 +163,7 @@ def _states(program: Program, record: BatchRecord) -> list[_Course]:
 
 
 def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
-    """How the gradients of the states grow on their way back through time."""
+    """The norms of the gradients of the states, back through time."""
     if not record.learned:
         return []
     found = []
@@ -179,7 +178,7 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
 
 
 def _norms(array: Array) -> list[float]:
-    """At each timestep; infinite where an entry is NaN."""
-    from tui_gru.debugger.analysis.flow import norms_over_time  # late: most runs do not explode
+    """The norm at each timestep; infinite if an entry is NaN."""
+    from tui_gru.debugger.analysis.flow import norms_over_time  # imported late: most runs do not explode
 
     return [math.inf if math.isnan(norm) else norm for norm in norms_over_time(array)]

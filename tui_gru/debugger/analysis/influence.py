@@ -1,4 +1,4 @@
-"""What a prediction depends on: how much each earlier input of its row has to do with it, by gradient and by occlusion.
+"""The influence of each earlier input of a row on a prediction, by gradient and by occlusion.
 
 By gradient: the norm of the gradient of the prediction with respect to the input, as Madsen (2019, *Visualizing memorization in
 RNNs*) takes it. By occlusion: how much the prediction changes when the input is left out (Zeiler and Fergus 2014), that is, when
@@ -23,18 +23,22 @@ from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array, Weights
 
-BACK = 64  # inputs before the prediction that are looked at, unless more are asked for
-TENTH = 0.1  # of the largest influence: what is under it does not count
-QUIET = 4  # inputs in a row under a tenth: then it has fallen
-_GROUP = 16  # inputs that are left out side by side, each in a row of its own
+BACK = 64  # inputs before the prediction that are examined by default
+TENTH = 0.1  # of the largest influence; smaller influences do not count
+QUIET = 4  # consecutive inputs below a tenth after which the influence has ended
+_GROUP = 16  # inputs occluded at once, each in its own row
 
 
 @dataclass(frozen=True)
 class Reach:
-    """How many timesteps away an influence falls under a tenth of its largest, and the inputs beyond with more: (timesteps away,
-    part of the largest). `falls` is False where it does not as far as was looked; `steps` is how far that was."""
+    """How many timesteps away an influence falls below a tenth of its largest value.
+
+    `beyond` has the inputs further away with a larger influence, as (timesteps away, share of the largest). `falls` is False if the
+    influence does not fall within the examined inputs; `steps` is then their number.
+    """
 
     steps: int
     falls: bool
@@ -43,31 +47,31 @@ class Reach:
 
 @dataclass(frozen=True, eq=False)
 class Influence:
-    """How much each of S inputs of a row, in the order of time, has to do with the prediction after input `at`.
+    """The influence of each of S inputs of a row, in the order of time, on the prediction after input `at`.
 
-    `value` is the prediction: the log-probability of the character `character` (0-based), or that entry of an output that is no
-    probability. `gradient` (S) is the norm of its gradient with respect to each input, `towards` (S) the gradient times the input:
-    what leaving it out would take away, to first order. `occlusion` (S) is what leaving it out does take away; NaN for inputs that
-    were not looked at. `states` has, for each state of each layer and direction, the norm of the gradient with respect to the
-    state after each input, (S). `batch` (batches counted through all epochs) and `t` (S), 0-based, say where each input was read.
-    `text` is empty for a model that reads no characters.
+    `value` is the prediction: the log-probability of the character `character` (0-based), or this entry of an output that is not
+    a probability. `gradient` (S) is the norm of its gradient with respect to each input; `towards` (S) is the gradient times the
+    input, the first-order effect of omitting it. `occlusion` (S) is the effect of omitting it, NaN for inputs that were not
+    examined. `states` has, for each state of each layer and direction, the norm of the gradient with respect to the state after
+    each input, (S). `batch` (counted through all epochs) and `t` (S), 0-based, say where each input was read. `text` is empty for
+    a model that reads no characters.
     """
 
     row: int
     at: int
     character: int
     value: float
-    text: str
+    text: Text
     batch: NDArray[np.intp]
     t: NDArray[np.intp]
     gradient: Wide
     towards: Wide
     occlusion: Wide
     states: Mapping[str, Wide]
-    backwards: frozenset[str]  # those of `states` that go from the end of the row to its beginning
+    backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
 
     def reach(self, of: str = "gradient") -> Reach:
-        """How far back `gradient` or `occlusion` reaches before it falls under a tenth, or a state, by its name."""
+        """The reach of `gradient`, of `occlusion`, or of a state, by name."""
         if of in ("gradient", "occlusion"):
             return reach(np.abs(self.gradient if of == "gradient" else self.occlusion), self.at)
         if of not in self.states:
@@ -76,7 +80,7 @@ class Influence:
 
 
 def reach(values: Wide, at: int, way: int = -1) -> Reach:
-    """How far from input `at` an influence falls under a tenth of its largest, going back (`way` −1) or ahead (1)."""
+    """How far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
     away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
     largest = float(np.nanmax(np.abs(values), initial=0.0))
     under = away < TENTH * largest
@@ -99,14 +103,14 @@ def influence(
     occlusion: bool = True,
     stop: Stop | None = None,
 ) -> Influence:
-    """What the prediction of `row` after timestep `t` of the batch depends on (both 0-based), with the weights of this batch.
+    """The influence on the prediction of `row` after timestep `t` of the batch (both 0-based), with the weights of this batch.
 
-    `character` is the one whose probability is looked at; the likeliest without it. At least `back` inputs before it are looked at,
-    as far as the epoch has them and the state is carried: from the state on with which the batch began in which they lie. What lies
-    before this batch is computed again with its weights, so where the run has learned between, the prediction is not quite the one
-    that the run made. Without `occlusion` that is left out, which takes most of the time.
+    `character` selects the probability, by default the most likely character. At least `back` earlier inputs are examined, as far
+    as the epoch has them and the state is carried, from the start of their batch on. Inputs before this batch are computed again
+    with its weights, so the prediction can differ slightly from that of the run. Without `occlusion`, which takes most of the
+    time, only gradients are computed.
 
-    Replays the batches of that window. Raises `TuiGruError` for what is out of range, `StoppedError` where `stop` said so.
+    Replays the batches of that window. Raises `TuiGruError` for arguments out of range, `StoppedError` if `stop` returns True.
     """
     program = moment.program
     row = arguments.whole("the row", row, least=0, most=program.config.batch_size - 1)
@@ -144,23 +148,28 @@ def influence(
 
 @dataclass(frozen=True, eq=False)
 class RowInfluence:
-    """What the inputs of every row of a batch (B) have to do with the prediction of one row: 0 for every other one."""
+    """The influence of the inputs of every row of a batch, (B), on the prediction of one row; it should be 0 for all other rows.
+
+    `together` is the change of the prediction when all other rows are omitted at once. `occlusion` is NaN if the rows were not
+    omitted one by one.
+    """
 
     row: int
     gradient: Wide
     occlusion: Wide
+    together: float = 0.0
 
     @property
     def others(self) -> float:
-        """The largest influence of another row, by either measure; 0 in a network that keeps its rows apart."""
-        both = np.concatenate([np.delete(np.abs(array), self.row) for array in (self.gradient, self.occlusion)])
-        return float(both.max(initial=0.0))
+        """The largest influence of another row, by either measure; 0 in a network that does not mix rows."""
+        both = np.concatenate([np.delete(np.abs(array), self.row) for array in (self.gradient, np.nan_to_num(self.occlusion))])
+        return float(max(both.max(initial=0.0), abs(self.together)))
 
 
-def influence_of_rows(moment: Moment, t: int, row: int, *, stop: Stop | None = None) -> RowInfluence:
-    """How much each row of the batch has to do with the prediction of `row` after timestep `t` (0-based), with all of its inputs.
+def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: Stop | None = None) -> RowInfluence:
+    """The influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
 
-    Raises `StoppedError` where `stop` said so.
+    Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
     """
     program, B = moment.program, moment.program.config.batch_size
     row = arguments.whole("the row", row, least=0, most=B - 1)
@@ -173,18 +182,23 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, stop: Stop | None = N
         read = reader.record.array(reader.reads).copy()
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
         plain = OnNumbers(program, moment.record.before, program.seq_length, B, read.shape[-1])
-        occlusion = np.zeros(B)
-        for other in range(B):
+        occlusion = np.full(B, np.nan)
+
+        def without(rows: NDArray[np.intp]) -> float:
             _heed(stop)
             x = read.copy()
-            x[:, other] = 0
-            occlusion[other] = value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
-    return RowInfluence(row, gradient, occlusion)
+            x[:, rows] = 0
+            return value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
+
+        for other in range(B if each else 0):
+            occlusion[other] = without(np.array([other]))
+        together = without(np.delete(np.arange(B), row))
+    return RowInfluence(row, gradient, occlusion, together)
 
 
 @dataclass(frozen=True, eq=False)
 class _Window:
-    """Inputs of one row, in the order of time: (S) indices or (S, I) numbers; and the states that the first of them found."""
+    """Inputs of one row, in the order of time, (S) indices or (S, I) numbers, and the states before the first of them."""
 
     x: NDArray[Any]
     states: Mapping[str, Wide]
@@ -193,7 +207,7 @@ class _Window:
 
     @classmethod
     def of_row(cls, timeline: Timeline, moment: Moment, row: int, batches: int) -> _Window:
-        """The inputs of a row of this batch, and of as many batches before it as the state was carried through."""
+        """The inputs of a row of this batch and of up to `back` batches before it, as far as the state was carried."""
         program, here = moment.program, moment.position
         carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
         number = here.number
@@ -205,13 +219,13 @@ class _Window:
         T = program.seq_length
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
-    def text(self, program: Program) -> str:
+    def text(self, program: Program) -> Text:
         """The characters of the window."""
-        return "".join(program.config.vocabulary[i] for i in self.x) if self.x.ndim == 1 else ""
+        return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
 
 
 def _given(record: BatchRecord, program: Program) -> NDArray[Any]:
-    """What a batch read from outside: indices (T, B), or numbers (T, B, I)."""
+    """The inputs of a batch: indices (T, B), or numbers (T, B, I)."""
     one_hot = program.model.page.inputs[program.input].one_hot
     return record.ids(program.input).copy() if one_hot else record.array(program.input).copy()
 
@@ -226,7 +240,7 @@ def _left_out(
     count: int,
     stop: Stop | None,
 ) -> Wide:
-    """The prediction after input `at` with each of the first `count` inputs left out, (count)."""
+    """The prediction after input `at` with each of the first `count` inputs omitted, (count)."""
     group = min(_GROUP, count)
     plain = OnNumbers(program, weights, len(read), group, read.shape[-1])
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
@@ -243,7 +257,7 @@ def _left_out(
 
 
 def _norms(array: Array) -> Wide:
-    """Of each timestep, (T, ·) to (T)."""
+    """The norm of each timestep, (T, ·) to (T)."""
     found: Wide = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
     return found
 

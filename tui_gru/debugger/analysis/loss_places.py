@@ -1,4 +1,4 @@
-"""Where the loss is made: by class of character, by timestep, by row, and the hardest places of the text."""
+"""The sources of the loss: by class of character, by timestep, by row, and the hardest places of the text."""
 
 from __future__ import annotations
 
@@ -14,13 +14,14 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text
 from tui_gru.engine.weights import Array
 from tui_gru.equations import expression as e
 
 
 @dataclass(frozen=True)
 class Share:
-    """The loss of some of the characters: `count` of them, their `mean` loss in nats, and their part of the whole loss."""
+    """The loss of a group of characters: their number, their `mean` loss in nats, and their share of the total loss."""
 
     name: str
     count: int
@@ -33,34 +34,34 @@ class Losses:
     """The loss of every predicted character, nats.
 
     `values` (n) are in the order of `places` (n): where in `text` the predicted character stands (0-based). `t` and `row` (n),
-    0-based, say where in a batch each was predicted; None where the text was read as a whole.
+    0-based, say where in a batch each was predicted; None if the text was read as a whole.
     """
 
     values: NDArray[np.float64]
     places: NDArray[np.intp]
-    text: str
+    text: Text
     t: NDArray[np.intp] | None = None
     row: NDArray[np.intp] | None = None
 
     @property
     def mean(self) -> float:
-        """The loss of a character, nats; NaN of none."""
+        """The mean loss per character, in nats; NaN if there are none."""
         return float(self.values.mean()) if len(self.values) else np.nan
 
     def by_class(self, classes: Iterable[CharacterClass] = CLASSES.values()) -> list[Share]:
-        """By the class of the character that was to be predicted. A character can be in several, or in none."""
+        """The loss by class of the target character. A character can be in several classes, or in none."""
         return [self._share(each.name, each.mask(self.text)[self.places]) for each in classes]
 
     def by_timestep(self) -> list[Share]:
-        """By the place in the row: the timestep of the batch, `t 1` first."""
+        """The loss by timestep of the batch, `t 1` first."""
         return self._by(self.t, "t")
 
     def by_row(self) -> list[Share]:
-        """By the row of the batch."""
+        """The loss by row of the batch."""
         return self._by(self.row, "row")
 
     def hardest(self, count: int = 10, *, apart: int = 1) -> list[Place]:
-        """The characters of the text (0-based) with the largest loss, the largest first, at least `apart` from each other."""
+        """The places in the text (0-based) with the largest losses, in descending order, at least `apart` characters apart."""
         found: list[Place] = []
         for i in np.argsort(-np.nan_to_num(self.values, nan=np.inf), kind="stable").tolist():
             at = int(self.places[i])
@@ -72,7 +73,7 @@ class Losses:
 
     def _by(self, groups: NDArray[np.intp] | None, word: str) -> list[Share]:
         if groups is None:
-            raise TuiGruError("a text that is read as a whole has no batches; ask for the loss of a batch or of an epoch")
+            raise TuiGruError("a text that is read as a whole has no batches; use the loss of a batch or of an epoch")
         return [self._share(f"{word} {k + 1}", groups == k) for k in range(int(groups.max()) + 1)]
 
     def _share(self, name: str, chosen: NDArray[np.bool_]) -> Share:
@@ -88,13 +89,13 @@ def loss_of_rows(program: Program, values: Array) -> NDArray[np.float64]:
     """
     names = program.loss_names
     if not names.row:
-        raise TuiGruError("this model has no loss of each character, so it cannot be shown where the loss is made")
+        raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
     below = program.lines[names.timestep].formula if names.timestep in program.lines else None
     return np.asarray(-values if isinstance(below, e.Negative) else values, np.float64)
 
 
 def of_batch(moment: Moment, corpus: Corpus) -> Losses:
-    """The losses of the batch of a moment, of those rows and timesteps whose loss has been computed by then."""
+    """The losses of the batch of a moment, for the rows and timesteps whose loss is computed."""
     program, record = moment.program, moment.record
     values = loss_of_rows(program, record.array(program.loss_names.row or program.input))
     T, B = values.shape[:2]
@@ -122,18 +123,20 @@ def of_epoch(records: Iterable[tuple[int, Array]], program: Program, corpus: Cor
     )
 
 
-def of_text(found: Mapping[str, Array], program: Program, text: str) -> Losses:
+def of_text(found: Mapping[str, Array], program: Program, text: Text) -> Losses:
     """The losses of a whole text, as `read_text` gives them for `program.loss_names.row`."""
     values = loss_of_rows(program, found[program.loss_names.row])
     return Losses(values[:-1], np.arange(1, len(text)), text)
 
 
 def _places(corpus: Corpus, batch: int, T: int, B: int) -> NDArray[np.intp]:
-    """Where in the text the target of each timestep and row of a batch stands, (T, B)."""
+    """The positions in the text of the targets of a batch, (T, B)."""
     starts = np.array([corpus.position_in_text(batch, 0, row) for row in range(B)], np.intp)
     return starts[None, :] + np.arange(1, T + 1)[:, None]
 
 
-def _sorted(values: NDArray[np.float64], places: NDArray[np.intp], text: str, t: NDArray[np.intp], row: NDArray[np.intp]) -> Losses:
+def _sorted(
+    values: NDArray[np.float64], places: NDArray[np.intp], text: Text, t: NDArray[np.intp], row: NDArray[np.intp]
+) -> Losses:
     order = np.argsort(places, kind="stable")
     return Losses(values[order], places[order], text, t[order], row[order])

@@ -1,4 +1,4 @@
-"""The first number of a run that is not finite: in which line, at which timestep, and where in it."""
+"""Finds the first number of a run that is not finite: its line, timestep and entry."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui_gru.engine.batch import BatchRecord
 
 @dataclass(frozen=True)
 class NotFinite:
-    """Entry `index` of `name`, at timestep `t` (0-based) where it has one; `tick` is the place at which it is there."""
+    """Entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists."""
 
     name: str
     t: int | None
@@ -25,13 +25,13 @@ class NotFinite:
     tick: int
 
     def sentence(self, program: Program) -> str:
-        """What and where it is, for a person."""
+        """The number and its place in words."""
         when = "" if self.t is None else f" at t {self.t + 1}"
         return f"the first number that is not finite is {spoken(program, self.name, self.index)}{when}"
 
 
 def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFinite | None:
-    """The first one in the batches up to `last`; None if there is none, or `monitor` stopped the search."""
+    """The first number that is not finite in the batches up to `last`; None if there is none, or `monitor` stopped the search."""
     found: NotFinite | None = None
 
     def visit(batch: int, record: BatchRecord) -> bool:
@@ -70,7 +70,7 @@ def _whole(program: Program, record: BatchRecord, name: str) -> np.ndarray:
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:
-    """The tick within a batch at which a number is there."""
+    """The tick within a batch from which on a number exists."""
     if program.names[name].kind is Kind.GRADIENT:
         return program.complete_at(name)
     offset = program.there_at(name, program.seq_length - 1 if t is None else t)

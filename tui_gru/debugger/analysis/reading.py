@@ -1,10 +1,10 @@
-"""A whole text read with the weights of one moment: any value after every character, as one row from a zero state.
+"""Reads a whole text with the weights of one moment: any value after every character, as one row from a zero state.
 
-One row is slow, so a long text is cut into pieces that are read side by side, as rows of a batch. A piece cannot know in which
-state it begins, so it begins at zero, and is then read again from the state in which the piece before it ended, until its states
-are again those of the first time: a network forgets how it began. One that does not is read as one row.
+One row is slow, so a long text is cut into pieces that are read in parallel, as rows of a batch. A piece begins at zero states,
+and is then read again from the last state of the piece before it, until its states equal those of the first reading: a network
+forgets its initial state. A network that does not is read as one row.
 
-A model that also reads backwards has no such row: the text is cut into windows of the training's timesteps, each from zero states.
+For a bidirectional model, the text is cut into windows of the training's timesteps, each from zero states.
 """
 
 from __future__ import annotations
@@ -20,29 +20,31 @@ from tui_gru.engine.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
+from tui_gru.engine.numbers import gib
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, counted, index_of
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
 
-PIECES = 16  # read side by side
+PIECES = 16  # read in parallel
 SHORTEST = 512  # characters of a piece
-CHUNK = 32  # timesteps that are computed in one go; between two of them a reading can be stopped
-PATIENCE = 0.5  # of a piece, read again, after which a network that has not forgotten its beginning is read as one row
-ROUNDINGS = 16  # units in the last place by which two states may differ that count as the same
+CHUNK = 32  # timesteps computed at once; a reading can be stopped between chunks
+PATIENCE = 0.5  # share of a piece within which its states must converge; otherwise the text is read as one row
+ROUNDINGS = 16  # units in the last place by which equal states may differ
 
-Progress = Callable[[int, int], object]  # characters read, and how many there are to be read: more where it is begun again
+Progress = Callable[[int, int], object]  # characters read, and characters to read (more if it starts again)
 Stop = Callable[[], bool]
 
 
 class StoppedError(TuiGruError):
-    """Something that takes long was stopped on the way."""
+    """A long computation was stopped."""
 
 
-def indices_of(config: Config, text: str) -> NDArray[np.intp]:
+def indices_of(config: Config, text: Text) -> NDArray[np.intp]:
     """The characters of a text as indices into the vocabulary, (n). Raises `TuiGruError` for no text, or a character not in it."""
-    index = {char: i for i, char in enumerate(config.vocabulary)}
+    index = index_of(config.vocabulary)
     if not text:
-        raise TuiGruError("the text is empty; give at least one character of the vocabulary", option="text")
+        raise TuiGruError(f"the text is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="text")
     if (strange := next((i for i, char in enumerate(text) if char not in index), None)) is not None:
         raise TuiGruError(
             f"character {text[strange]!r} at position {strange + 1} of the text is not in the vocabulary {config.shown_vocabulary}",
@@ -54,7 +56,7 @@ def indices_of(config: Config, text: str) -> NDArray[np.intp]:
 def read_text(
     config: Config,
     weights: Weights,
-    text: str,
+    text: Text,
     names: Sequence[str],
     *,
     progress: Progress | None = None,
@@ -63,12 +65,12 @@ def read_text(
 ) -> dict[str, Array]:
     """The values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
 
-    Each is what the model computes at that timestep when it has read the text from its beginning (of a model that also reads
-    backwards: that window of it), and the target is the character after it; what depends on the target is NaN after the last one.
-    `progress` is called between chunks, and `stop` asked. `pieces` 1 reads the text as one row whatever its length.
+    Each is the value that the model computes at that timestep after reading the text from its start (for a bidirectional model, its
+    window). The target is the next character; values that depend on it are NaN after the last character. `progress` and `stop` are
+    called between chunks. `pieces` 1 reads the text as one row, whatever its length.
 
-    Touches neither the run nor its records, so that any thread may do it. Raises `TuiGruError` where the text does not fit the
-    vocabulary or the values would not fit the memory, `StoppedError` where it was stopped.
+    Does not touch the run or its records, so any thread can call it. Raises `TuiGruError` if the text does not fit the vocabulary
+    or the values do not fit into memory, `StoppedError` if it was stopped.
     """
     ids = indices_of(config, text)
     _check_names(config, names)
@@ -92,7 +94,7 @@ def _check_names(config: Config, names: Sequence[str]) -> None:
     known = [name for name, axes in config.model.axes.items() if axes[:2] == ("T", "B")]
     for name in names:
         if name not in known:
-            raise TuiGruError(f"{name!r} is no value that every character has; {did_you_mean(name, known)}")
+            raise TuiGruError(f"{name!r} is not a value of every character; {did_you_mean(name, known)}")
 
 
 def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
@@ -100,7 +102,7 @@ def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
     needed = count * sum(int(np.prod(shape)) for shape in shapes) * np.dtype(config.dtype).itemsize
     if needed > machine_memory() // 4:
         raise TuiGruError(
-            f"{', '.join(names)} after each of {count:,} characters would take {needed / 2**30:,.1f} GiB; give a part of the text",
+            f"{', '.join(names)} after each of {count:,} characters would take {gib(needed)}; give a part of the text",
             option="text",
         )
 
@@ -125,8 +127,8 @@ class _Reader:
         self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
 
     def forgets(self, pieces: int) -> bool:
-        """Whether two rows that begin differently come to the same states, in what may be read again of a piece: else it would be
-        for nothing to read them side by side."""
+        """Whether two rows with different initial states reach the same states within the part of a piece that may be read again.
+        Otherwise reading in parallel is useless."""
         record, inputs, targets = self._record(2, CHUNK), *self._shifted()
         states = [np.zeros_like(begin) for begin, _ in record.borders]
         for state in states:
@@ -139,7 +141,7 @@ class _Reader:
         return False
 
     def side_by_side(self, rows: int) -> dict[str, Array] | None:
-        """As pieces that are mended afterwards; None where this network does not forget how a piece began."""
+        """Read as pieces that are corrected afterwards; None if this network does not forget its initial state."""
         chunks = -(-len(self._ids) // (rows * CHUNK))
         record, values = self._record(rows, CHUNK), self._values(rows, chunks * CHUNK)
         inputs, targets = (self._padded(ids, rows, chunks * CHUNK) for ids in self._shifted())
@@ -161,12 +163,12 @@ class _Reader:
         return None
 
     def one_row(self) -> dict[str, Array]:
-        """From the first character to the last."""
+        """Read as one row."""
         inputs, targets = self._shifted()
         record, values = self._record(1, min(8 * CHUNK, len(self._ids))), self._values(1, len(self._ids))
         states = [np.zeros_like(begin) for begin, _ in record.borders]
         for first in range(0, len(self._ids), length := self._length(record)):
-            if len(self._ids) - first < length:  # what is left, without anything behind it
+            if len(self._ids) - first < length:  # the rest, without padding
                 record = self._record(1, len(self._ids) - first)
             here = slice(first, first + self._length(record))
             states = self._chunk(record, states, inputs[None, here], targets[None, here])
@@ -176,7 +178,7 @@ class _Reader:
         return self._whole(values)
 
     def windows(self, length: int) -> dict[str, Array]:
-        """Window after window, each from zero states at either end."""
+        """Read window by window, each from zero states at both ends."""
         count, rest = divmod(len(self._ids), length)
         inputs, targets = self._shifted()
         values = self._values(1, len(self._ids))
@@ -206,7 +208,7 @@ class _Reader:
         return {name: np.empty((rows, length, *shape), self._config.dtype) for name, shape in shapes.items()}
 
     def _shifted(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """What is read at each place, and what comes after it; something, after the last one."""
+        """The inputs, and the targets after them; the last target is arbitrary."""
         return self._ids, np.append(self._ids[1:], 0)
 
     @staticmethod
@@ -220,7 +222,7 @@ class _Reader:
     def _chunk(
         self, record: BatchRecord, states: Sequence[Array], inputs: NDArray[np.intp], targets: NDArray[np.intp]
     ) -> list[Array]:
-        """Compute (rows, timesteps) characters from these states; the states after them."""
+        """Compute (rows, timesteps) characters from these states. Returns the states after them."""
         if self._stop():
             raise StoppedError(f"stopped after {self._done:,} of {len(self._ids):,} characters")
         indices = np.arange(self._config.vocab_size)
@@ -254,7 +256,7 @@ class _Reader:
 
 
 def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
-    """The states with which the pieces begin: the first at zero, each other as the one before it ended."""
+    """The initial states of the pieces: zero for the first, the last state of the piece before for the others."""
     starts = [np.roll(end, 1, axis=0) for end in ends]
     for start in starts:
         start[0] = 0

@@ -1,7 +1,7 @@
-"""Which values can be saturated, and which of their entries are: near a limit of the function that computed them.
+"""Saturation: entries near a limit of the function that computed them.
 
 Karpathy, Johnson and Fei-Fei (2015), *Visualizing and understanding recurrent networks*, call a gate saturated below 0.1 and above
-0.9: within a tenth of its range from a limit. The same tenth is taken of every other range, so that tanh is saturated beyond ±0.8.
+0.9: within a tenth of its range from a limit. The same tenth applies to every other range, so tanh is saturated beyond ±0.8.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from tui_gru.equations.expression import Apply
 
 EDGE = 0.1  # of the range, from either limit
 SATURATING = ("sigmoid", "tanh", "clamp")  # functions that are flat near their limits
-_MOSTLY = 0.9  # of its entries: then a unit is saturated
+_MOSTLY = 0.9  # share of saturated entries from which on a unit is saturated
 
 
 @dataclass(frozen=True)
 class Limits:
-    """The limits of a value, with how near to one an entry is saturated: within `edge` of the range."""
+    """The limits of a value; an entry within `edge` of the range from a limit is saturated."""
 
     low: float
     high: float
@@ -50,7 +50,7 @@ class Limits:
 
 
 def limits_of(program: Program, name: str) -> Limits | None:
-    """The limits of a value that can be saturated: of σ, tanh or clamp, or of a state that the equations bound; None of any other.
+    """The limits of a value that can be saturated: of σ, tanh or clamp, or of a state that the equations bound; None for others.
 
     A probability may be near 0 or 1 without being saturated, so a softmax has none.
     """
@@ -77,16 +77,16 @@ def unit_shares(values: Array, limits: Limits) -> Array:
 
 
 def next_saturated_unit(values: Array, limits: Limits, after: int = -1, share: float = _MOSTLY) -> int | None:
-    """The next unit behind `after` of which at least `share` of all entries are saturated, from the first again after the last.
+    """The next unit after `after` with at least `share` saturated entries, starting again at the first after the last.
 
-    `values` is (…, units); None where no unit is.
+    `values` is (…, units); None if no unit is.
     """
     found = np.flatnonzero(unit_shares(values, limits) >= share)
     return int(_following(found, after)) if len(found) else None
 
 
 def next_saturated(values: Array, limits: Limits, after: Sequence[int] | None = None) -> tuple[int, ...] | None:
-    """The index of the next saturated entry behind `after`, row by row, from the first again after the last; None if none is."""
+    """The index of the next saturated entry after `after`, row by row, starting again at the first; None if there is none."""
     found = np.flatnonzero(limits.saturated(values))
     if not len(found):
         return None

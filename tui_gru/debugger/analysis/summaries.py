@@ -1,4 +1,4 @@
-"""What is in a large matrix, in a few numbers: saturated, dead and near-zero entries, the largest one and where, a histogram."""
+"""Summarises a large matrix: saturated, dead and near-zero entries, the largest entry, and a histogram."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from tui_gru.debugger.analysis.saturation import Limits
 from tui_gru.engine.weights import Array
 
-NEAR_ZERO = 0.05  # of the largest magnitude that there can be, or that there is: too little to be seen on a colour scale
-DEAD = 1e-3  # of the same: a unit that varies by less is dead
+NEAR_ZERO = 0.05  # of the largest possible or actual magnitude; too small to see on a colour scale
+DEAD = 1e-3  # of the same; a unit that varies by less is dead
 BINS = 24
 _ROUNDING, _LARGE = 1e-5, 1e30
 
@@ -21,13 +21,13 @@ Index = tuple[int, ...]
 
 @dataclass(frozen=True, eq=False)
 class Summary:
-    """What is in an array (…, units); all counts are of entries but `dead`, which counts units.
+    """The summary of an array (…, units). All counts are of entries, except `dead`, which counts units.
 
-    `low` and `high` are saturated at the lower and the upper limit, 0 where nothing can be. A unit is dead if its entries are all
-    the same, to within a thousandth of the largest magnitude; with one entry a unit none is. `finite` entries are numbers, and all
-    else is said of those: `smallest`, `largest` and `mean` are NaN where there are none. `peak` is the index of the entry that is
-    largest in magnitude, `first_bad` of the first that is NaN or infinite. `counts` (bins) is the histogram between `edges`
-    (bins + 1): from limit to limit, or from the smallest entry to the largest.
+    `low` and `high` count saturated entries at the lower and upper limit. A unit is dead if its entries differ by less than a
+    thousandth of the largest magnitude; with one entry per unit, no unit is dead. `finite` counts finite entries, and all other
+    fields concern those: `smallest`, `largest` and `mean` are NaN if there are none. `peak` is the index of the entry with the
+    largest magnitude, `first_bad` that of the first NaN or infinite entry. `counts` (bins) is the histogram between `edges` (bins
+    + 1), from limit to limit, or from the smallest entry to the largest.
     """
 
     entries: int
@@ -51,12 +51,12 @@ class Summary:
         return self.low + self.high
 
     def share(self, count: int) -> float:
-        """A count of entries as a share of all; 0 of none."""
+        """A count of entries as a share of all; 0 if there are none."""
         return count / self.entries if self.entries else 0.0
 
 
 def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, near_zero: float = NEAR_ZERO) -> Summary:
-    """What is in an array of any shape; its last axis counts units. `limits` as `limits_of` gives them for its name."""
+    """The summary of an array of any shape, whose last axis counts units. `limits` come from `limits_of`."""
     good = np.isfinite(values)
     whole = bool(good.all())
     numbers = values if whole else values[good]
@@ -84,7 +84,8 @@ def summary(values: Array, limits: Limits | None = None, *, bins: int = BINS, ne
 
 
 def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
-    """The counts between `low` and `high`, and the edges. Entries of one size are in the middle of a range around it."""
+    """The counts between `low` and `high`, and the edges. If all entries are equal, they are in the middle of a range around
+    them."""
     if not numbers.size:
         low, high = 0.0, 1.0
     elif high - low <= _ROUNDING * max(abs(low), abs(high)):
@@ -95,7 +96,7 @@ def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDAr
 
 
 def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.intp]:
-    """The units (last axis) whose entries lie within `dead` · `scale` of each other; none where a unit has one entry."""
+    """The units (last axis) whose entries lie within `dead` · `scale` of each other; none if a unit has one entry."""
     rows = values.reshape(-1, values.shape[-1]) if values.ndim else values.reshape(1, 1)
     if len(rows) < 2:
         return np.empty(0, np.intp)
@@ -104,13 +105,13 @@ def dead_units(values: Array, scale: float, dead: float = DEAD) -> NDArray[np.in
 
 
 def largest_entry(values: Array) -> Index | None:
-    """The index of the entry that is largest in magnitude; NaN is none. None of nothing but NaN."""
+    """The index of the entry with the largest magnitude, ignoring NaN; None if all entries are NaN."""
     places = largest_entries(values, 1)
     return places[0] if places else None
 
 
 def largest_entries(values: Array, count: int) -> list[Index]:
-    """The indices of the `count` entries that are largest in magnitude, the largest first; NaN is none of them."""
+    """The indices of the `count` entries that are largest in magnitude, largest first; NaN is none of them."""
     sizes = np.abs(values).ravel()
     bad = np.isnan(sizes)
     sizes[bad] = -1
@@ -123,7 +124,7 @@ def largest_entries(values: Array, count: int) -> list[Index]:
 
 
 def largest_change(now: Array, before: Array) -> Index | None:
-    """The index of the entry that has changed most between two arrays of one shape; None where nothing has."""
+    """The index of the entry that has changed most between two arrays of one shape; None if nothing has."""
     with np.errstate(invalid="ignore"):
         change = np.abs(np.subtract(now, before, dtype=np.float64))
     at = largest_entry(change)

@@ -1,9 +1,10 @@
-"""The watch for what a run stops at by itself: numbers that cease to be finite, and such that explode."""
+"""Watches for the places at which a run stops by itself: numbers that are not finite, and numbers that explode."""
 
 from __future__ import annotations
 
 from tui_gru.debugger.analysis.growth import GrowthWatch
 from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.state.outcome import Notice, StopEvent
 from tui_gru.debugger.timeline.finite import FiniteWatch
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
@@ -12,17 +13,20 @@ _NOT_FINITE = "stopped here: the loss or a weight is not finite (NaN or infinite
 
 
 class TroubleWatch:
-    """Looks, on the way onwards from `here`, for the first place where something is not as it should be."""
+    """Watches a run from `here` on for the first such place."""
 
     def __init__(self, timeline: Timeline, here: Position) -> None:
         self._finite, self._growth = FiniteWatch(timeline, here), GrowthWatch(timeline, here)
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a batch that is computed on the way is to be stopped at."""
+        """Whether a computed batch should stop the run."""
         return self._finite.sees(batch, record) or self._growth.sees(batch, record)
 
-    def place(self, tick: int) -> tuple[int, str] | None:
-        """The first place up to `tick`, and what is wrong there, in words; None if the batches run so far have none."""
+    def event(self, tick: int) -> StopEvent | None:
+        """What stops the run first, up to `tick`; None if no computed batch does."""
         lost = self._finite.place(tick)
         grown = self._growth.place(tick if lost is None else lost - 1)
-        return grown if grown is not None or lost is None else (lost, _NOT_FINITE)
+        if grown is not None:
+            place, words = grown
+            return StopEvent(place, "growth", Notice(words, warning=True))
+        return None if lost is None else StopEvent(lost, "not finite", Notice(_NOT_FINITE, warning=True))

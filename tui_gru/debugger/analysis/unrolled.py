@@ -1,4 +1,4 @@
-"""A model without its loss, in float64: to be differentiated from any gradient of its output, or to be fed any numbers."""
+"""A model without its loss, in float64, which can be differentiated from any gradient of its output, or run on any numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Wide = NDArray[np.float64]
 
 
 class Differentiable:
-    """A model without its loss, in float64, whose output takes any gradient, and whose input gets one."""
+    """A model without its loss, in float64, that derives the gradient of its input from a gradient of its output."""
 
     def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int) -> None:
         self._program = program
@@ -47,7 +47,7 @@ class Differentiable:
         return self.record.array(self.output)
 
     def backward(self, slope: Array) -> BatchRecord:
-        """The deltas of everything, from the gradient of the output (T, B, ·)."""
+        """Compute all deltas from the gradient of the output, (T, B, ·)."""
         self.record.array(with_word(f"d{self.output}", "given"))[...] = slope
         compute(self.record, None, learn=True)
         return self.record
@@ -63,7 +63,7 @@ class Differentiable:
 
 
 class OnNumbers:
-    """The same model on numbers instead of characters, so that nothing can be read at a timestep."""
+    """The same model on numbers instead of characters, so that an input can be zero."""
 
     def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int) -> None:
         structure = replace(program.config.structure, input="dense", loss="")
@@ -84,9 +84,9 @@ class OnNumbers:
 
 
 def prediction(program: Program, output: Array, character: int | None) -> tuple[float, int]:
-    """A prediction from an output (·): the log-probability of a character where the loss takes a softmax of it, else that entry.
+    """A prediction from an output (·): the log-probability of a character if the loss takes a softmax, otherwise the entry.
 
-    Without `character` that of the largest entry; returned beside it. Raises `TuiGruError` for one that there is not.
+    `character` defaults to the largest entry. Returns the prediction and the character. Raises `TuiGruError` for an unknown one.
     """
     chosen = int(np.argmax(output)) if character is None else character
     chosen = arguments.whole("the character", chosen, least=0, most=len(output) - 1)
@@ -113,7 +113,7 @@ def _takes_softmax(program: Program) -> bool:
 
 
 def _wide(weights: Weights, model: Compiled) -> Weights:
-    """The weights that a model has, in float64."""
+    """The weights of a model in float64."""
     found = Weights.zeros(model.layout, "float64")
     for name, array in found.items():
         array[...] = weights[name]

@@ -1,12 +1,14 @@
-"""What if a number of this batch were another one: everything that follows from it in the batch, beside what is.
+"""What-if: the effect of a changed number on the rest of its batch, compared with the batch as it is.
 
-The run is not touched: a copy of the batch is computed on from the line after the one that wrote the number.
+The run is not changed: a copy of the batch is computed from the line after the one that wrote the number.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -21,14 +23,16 @@ from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import same
 from tui_gru.engine.weights import Array
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where an array would differ most: `name` of timestep `t` (None: of the whole batch) is `before` at `index`, would be `after`.
+    """The largest difference of an array: `name` of timestep `t` (None: of the whole batch) is `before` at `index` and would be
+    `after`.
 
-    `entries` of it differ at all. What ceases to be a number differs most of all.
+    `entries` of its entries differ. A number that would become NaN counts as the largest difference.
     """
 
     name: str
@@ -42,13 +46,32 @@ class Difference:
     def change(self) -> float:
         return self.after - self.before
 
+    @property
+    def size(self) -> float:
+        """How large the change is; infinite where a number has become none, or the other way round."""
+        return abs(self.change) if math.isfinite(self.change) else math.inf
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What is predicted for a row (from 0) at timestep `t` (from 0): the probabilities (V,) as they are and as they would be.
+
+    `target` is the class that should be predicted, as an index.
+    """
+
+    row: int
+    t: int
+    target: int
+    before: Array
+    after: Array
+
 
 @dataclass(frozen=True, eq=False)
 class WhatIf:
-    """The batch as it is (`now`) and as it would be (`then`), both at its end, with `value` where `was` is.
+    """The batch as it is (`now`) and as it would be with `value` in place of `was` (`then`), both at its end.
 
-    `t` is None for a parameter and a gradient, which a batch has one of. `differences` are in the order in which the batch
-    computes them. `tick` is where the change is made: just after the line that wrote the number.
+    `t` is None for parameters and gradients. `differences` are in the order in which the batch computes them. `tick` is the place
+    of the change: just after the line that wrote the number.
     """
 
     name: str
@@ -63,14 +86,47 @@ class WhatIf:
 
     @property
     def losses(self) -> tuple[float, float]:
-        """The loss as it is, and as it would be."""
+        """The loss as it is and as it would be."""
         return self.now.record.loss, self.then.record.loss
+
+    @cached_property
+    def prediction(self) -> Prediction | None:
+        """The prediction whose target changes most in probability; None where the model predicts no classes, or none changes."""
+        program = self.now.program
+        name = program.loss_names.prediction
+        if not program.target or not name or program.names[name].axes != ("B", "V"):
+            return None
+        before, after = (
+            np.stack([np.asarray(moment.value(name, t)) for t in range(program.seq_length)]) for moment in (self.now, self.then)
+        )
+        changes: list[tuple[float, int, int, int]] = []
+        for t in range(program.seq_length):
+            for row, char in enumerate(self.now.value("target", t)):
+                target = program.config.vocabulary.index(char)
+                change = abs(float(after[t, row, target]) - float(before[t, row, target]))
+                changes.append((change if np.isfinite(change) else np.inf, -t, -row, target))
+        change, t, row, target = max(changes)
+        return Prediction(-row, -t, target, before[-t, -row], after[-t, -row]) if change > 0 else None
+
+    @property
+    def most_changed(self) -> tuple[Difference, ...]:
+        """The differences by their size, the largest first, of each name only the largest; what ceases to be a number first."""
+        largest: dict[str, Difference] = {}
+        for each in sorted(self.differences, key=lambda each: -each.size):
+            largest.setdefault(each.name, each)
+        return tuple(largest.values())
+
+    def nudged(self, steps: int) -> float:
+        """The value a number of steps away, a step being a round part (a tenth to a fiftieth) of the values before and now."""
+        largest = max((abs(x) for x in (self.was, self.value) if np.isfinite(x)), default=0.0) or 0.5
+        power = math.floor(math.log10(largest))
+        return round(self.value + steps * 2 * 10.0 ** (power - 1), max(3 - power, 0) + 1)
 
     @property
     def first_order(self) -> float | None:
-        """By how much the loss would change to first order, of a batch whose loss was computed elsewhere; None for any other.
+        """The first-order change of the loss, for a batch whose loss is computed outside the model; None for other batches.
 
-        That is Σ dout ⊙ Δout, over all that the model hands on: what lies behind it is known by its gradient alone.
+        It is Σ dout ⊙ Δout over the outputs, since only their gradients are known.
         """
         program, was, would = self.now.program, self.now.record, self.then.record
         if not program.outside or not was.learned:
@@ -84,7 +140,7 @@ class WhatIf:
 
 
 def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) -> WhatIf:
-    """What `edit` would come to in the batch that one is in. `t` is the timestep (0-based; the position's if None).
+    """The effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
 
     A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. Raises
     `TuiGruError` for what cannot be changed, has not been computed yet, or lies before something in the batch that was changed.
@@ -111,13 +167,13 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
 
 
 def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
-    """The name under which a number is edited so that the run becomes what was shown, and the tick after which that is done.
+    """The name to edit and the tick of the edit that make the run equal to a what-if.
 
-    What a timestep finds is edited as what another timestep left. Raises `TuiGruError` where no timestep of the run did.
+    A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
     """
     page = program.model.page
     if program.names[what.name].kind is Kind.INPUT:
-        raise TuiGruError(f"{what.name} is what this run was given: what follows from another one can be asked, and not be kept")
+        raise TuiGruError(f"{what.name} is a given input and cannot be edited; what-if only shows the effect of another value")
     state = next((state for state in page.states if what.name in (page.before(state), page.ahead(state))), None)
     if state is None:
         return what.name, what.tick
@@ -135,10 +191,10 @@ def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
         return what.name, what.tick
     if what.now.position.batch == 0 or program.config.carry == "reset":
         raise TuiGruError(
-            f"this batch begins with {shown} = 0, which is no number of the run; change {shown} after a timestep instead"
+            f"this batch begins with {shown} = 0, which the run does not compute; change {shown} after a timestep instead"
         )
     if at.t != (program.seq_length - 1 if way > 0 else 0):
-        raise TuiGruError(f"this batch begins with what {shown} was before it; change {shown} after a timestep instead")
+        raise TuiGruError(f"this batch begins with {shown} of the batch before; change {shown} after a timestep instead")
     return state, what.tick
 
 
@@ -154,7 +210,7 @@ def _check_name(program: Program, name: str) -> None:
 
 
 def _array(here: Moment, name: str, t: int | None) -> Array:
-    """The array with the number to change, as it is on the screen."""
+    """The array with the number to change, as shown on screen."""
     kind = here.program.names[name].kind
     if kind in (Kind.PARAMETER, Kind.KEPT):
         return here.record.before[name]
@@ -162,16 +218,16 @@ def _array(here: Moment, name: str, t: int | None) -> Array:
     if value is None:
         raise TuiGruError(f"{name} has not been computed here yet; step over its line first")
     if kind is Kind.GRADIENT and here.position.offset < here.program.backward_end:
-        raise TuiGruError(f"{name} is still growing; step to the end of the backward pass first")
+        raise TuiGruError(f"{name} is not complete yet; step to the end of the backward pass first")
     return np.asarray(value)
 
 
 def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
-    """What lies before an edit of this batch was computed with other numbers, and cannot be computed on."""
+    """Raise `TuiGruError` for a number computed before an edit of this batch, whose later values do not follow from it."""
     begin = here.position.number * here.program.ticks
     for segment in timeline.segments:
         if max(begin, tick) < segment.start <= here.position.tick and segment.edited:
-            raise TuiGruError("something was changed in this batch after that line; undo it, or ask for a number computed since")
+            raise TuiGruError("a number was edited in this batch after that line; undo the edit, or choose a later number")
 
 
 def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[Difference]:
@@ -184,7 +240,7 @@ def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Itera
 
 
 def _difference(name: str, t: int | None, before: Array, after: Array) -> Difference | None:
-    differs = (before != after) & ~(np.isnan(before) & np.isnan(after))
+    differs = ~same(before, after)
     if not differs.any():
         return None
     with np.errstate(all="ignore"):

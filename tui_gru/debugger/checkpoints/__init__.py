@@ -1,1 +1,1 @@
-"""What is kept of the past: checkpoints, numbers of every batch, records at hand, within a limit of memory."""
+"""The stored past of a run: checkpoints, scalars of every batch, and cached records, within a limit of memory."""

@@ -1,4 +1,4 @@
-"""The memory that a session may take for its past, and what each kind of thing may have of it."""
+"""The memory that a session may use for its past, and the share of each kind of data."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Protocol
 from weakref import WeakSet
 
-FEWEST = 2  # checkpoints that are kept, whatever the limit
-CHANGE_BYTES = 1200  # memory of a change, with what undo keeps of it
-PARTS: Mapping[str, int] = {"records": 8, "scalars": 8, "samples": 16}  # what these may take at most: such a part of the limit
+FEWEST = 2  # checkpoints kept regardless of the limit
+CHANGE_BYTES = 1200  # memory of a change, including its undo data
+PARTS: Mapping[str, int] = {"records": 8, "scalars": 8, "samples": 16}  # the limit divided by this is the most that each may take
 
 
 class Thinned(Protocol):
@@ -21,46 +21,48 @@ class Thinned(Protocol):
     def nbytes(self) -> int: ...
 
     def thin(self, spacing: int) -> None:
-        """Drop those that do not fall on the spacing."""
+        """Drop the checkpoints whose batch is not a multiple of `spacing`."""
 
 
 class Budget:
-    """Bytes that all that a session keeps may take together.
+    """The memory limit of a session, in bytes.
 
-    `PARTS` have their share, checkpoints the rest: where that is used up, every second one goes. What was done is never dropped.
-    Changes take from what checkpoints may have, down to a quarter of the limit; where that is not enough, they exceed the limit.
+    Each of `PARTS` has its share; checkpoints use the rest. When the rest is used up, every second checkpoint is dropped. Changes
+    are never dropped: they reduce the memory for checkpoints, down to a quarter of the limit; beyond that they exceed the limit.
     """
 
     def __init__(self, limit: int, stride: int = 1) -> None:
-        self.limit, self.spacing, self.changes = limit, stride, 0  # the spacing of checkpoints, in batches; changes kept
-        self._histories: WeakSet[Thinned] = WeakSet()
-        self._used = 0  # by checkpoints; counted again where it would be too much, since histories go without notice
+        self.spacing, self.changes = stride, 0  # spacing: batches between checkpoints; changes: their number
+        self._stretches: WeakSet[Thinned] = WeakSet()
+        self._used = 0  # bytes of checkpoints; an upper bound, since deleted stretches are not subtracted
+        self.bound(limit)
 
     def share(self, kind: str) -> int:
-        """Bytes that one of `PARTS` may take."""
+        """The bytes that one of `PARTS` may use."""
         return self.limit // PARTS[kind]
 
     @property
     def for_checkpoints(self) -> int:
-        """Bytes that all checkpoints may take."""
-        return max(self.limit - sum(map(self.share, PARTS)) - self.changes * CHANGE_BYTES, self.limit // 4)
+        """The bytes that all checkpoints together may use."""
+        return max(self._rest - self.changes * CHANGE_BYTES, self.limit // 4)
 
-    def enter(self, history: Thinned) -> None:
-        """Count the checkpoints of another stretch, which has had none so far."""
-        self._histories.add(history)
+    def enter(self, stretch: Thinned) -> None:
+        """Count the checkpoints of a new stretch, which has none yet."""
+        self._stretches.add(stretch)
 
     def bound(self, limit: int) -> None:
-        """Set another limit, and keep to it at once."""
+        """Set another limit and apply it immediately."""
         self.limit = limit
+        self._rest = limit - sum(map(self.share, PARTS))
         self.took(0)
 
     def took(self, size: int) -> None:
-        """A checkpoint of `size` bytes has been added; thin them where they take too much."""
+        """Note a new checkpoint of `size` bytes, and drop checkpoints if they use too much."""
         self._used += size
         while self._used > self.for_checkpoints:
-            self._used = sum(history.nbytes for history in self._histories)
-            if self._used <= self.for_checkpoints or sum(history.count for history in self._histories) <= FEWEST:
+            self._used = sum(stretch.nbytes for stretch in self._stretches)
+            if self._used <= self.for_checkpoints or sum(stretch.count for stretch in self._stretches) <= FEWEST:
                 return
             self.spacing *= 2
-            for history in self._histories:
-                history.thin(self.spacing)
+            for stretch in self._stretches:
+                stretch.thin(self.spacing)

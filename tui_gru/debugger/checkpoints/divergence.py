@@ -1,4 +1,4 @@
-"""A replay that is not, bit for bit, what the run was: how it is noticed, and how it is said."""
+"""Detects and reports a replay that differs from the original run in any bit."""
 
 from __future__ import annotations
 
@@ -8,37 +8,37 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.machine import this_machine
+from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.weights import Array
 
 
 class DivergedError(TuiGruError):
-    """A replay computed something else than the original run did."""
+    """A replay computed other numbers than the original run."""
 
 
 def diverged(at: tuple[int, int], what: str, machine: str) -> DivergedError:
-    """The error of a replay of batch `at` (epoch, batch of it; 0-based) that does not match; `machine` has recorded the run.
+    """The error for a replay of batch `at` (epoch and batch, 0-based) that differs from the run.
 
-    `machine` is empty where the run was of this same process.
+    `machine` names the machine that recorded the run; it is empty if this process did.
     """
-    epoch, batch = at
     if not machine:
-        why = "this machine does not compute the same way twice"
+        why = "this machine gives different results for the same computation"
     elif machine == this_machine():
-        why = f"it was recorded with {machine}, as this one is: the file was changed, or one of them computed wrongly"
+        why = f"it was recorded with {machine}, like this machine: the file was changed, or one of the two computed wrongly"
     else:
-        why = f"it was recorded with {machine}, and this machine, {this_machine()}, does not compute the same numbers"
-    return DivergedError(f"the replay of batch {batch + 1} of epoch {epoch + 1} {what}: {why}")
+        why = f"it was recorded with {machine}, and this machine, {this_machine()}, computes different numbers"
+    return DivergedError(f"the replay of {batch_in_words(*at)} {what}: {why}")
 
 
 def fingerprint(record: BatchRecord) -> str:
-    """A hash of what the computation of a batch comes to."""
+    """A hash of the results of a batch: its output and the weights after it."""
     return blake2b(record.array(record.compiled.model.page.output).tobytes() + record.after.tobytes(), digest_size=16).hexdigest()
 
 
 def different(one: Array, other: Array) -> NDArray[np.bool_]:
-    """Which numbers are not the same, bit for bit; one that is not a number is the same as another such."""
+    """Which numbers differ in any bit, in the shape of the arrays; NaN equals NaN."""
     kind = np.dtype(f"u{one.dtype.itemsize}")
     differ: NDArray[np.bool_] = (one.view(kind) != other.view(kind)) & ~(np.isnan(one) & np.isnan(other))
     return differ

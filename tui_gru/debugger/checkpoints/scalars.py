@@ -1,4 +1,4 @@
-"""loss, grad_norm and max_weight of every batch that a session has run: the newest in memory, those before in a temporary file."""
+"""loss, grad_norm and max_weight of every computed batch: the newest in memory, older ones in a temporary file."""
 
 from __future__ import annotations
 
@@ -16,29 +16,29 @@ from tui_gru.debugger.checkpoints.budget import Budget
 from tui_gru.engine.errors import TuiGruError
 
 COLUMNS = ("loss", "grad_norm", "max_weight")
-BLOCK = 1024  # rows that go to the file together
-READ = 8  # blocks of the file that are kept at hand
+BLOCK = 1024  # rows that are written to the file together
+READ = 8  # blocks of the file that are cached
 BLOCK_BYTES = 8 * len(COLUMNS) * BLOCK
 
 Rows = NDArray[np.float64]
 
 
 class Scalars:
-    """Rows (3), one number for each of `COLUMNS`, counted in the order in which they are added. A row never changes.
+    """Rows of three numbers, in the order of `COLUMNS`, numbered in the order in which they are added. Rows never change.
 
-    The file has no name and ends with the process. Where it cannot be written, everything stays in memory. Any thread may read.
+    The file has no name and disappears with the process. If it cannot be written, everything stays in memory. Thread-safe.
     """
 
     def __init__(self, budget: Budget) -> None:
         self.count = 0
         self._budget, self._lock = budget, threading.Lock()
-        self._new: dict[int, Rows] = {}  # blocks that are not in the file, by number
+        self._new: dict[int, Rows] = {}  # blocks not yet in the file, by number
         self._read: OrderedDict[int, Rows] = OrderedDict()
         self._file: IO[bytes] | None = None
-        self._filed, self._process = 0, os.getpid()  # how many blocks are in the file, which is written by this process only
+        self._filed, self._process = 0, os.getpid()  # number of blocks in the file; only this process writes it
 
     def add(self, rows: Rows | Sequence[Sequence[float]]) -> int:
-        """Add rows (n, 3). Returns the first one's number."""
+        """Add rows (n, 3). Returns the number of the first one."""
         with self._lock:
             first, done = self.count, 0
             while done < len(rows):
@@ -46,20 +46,23 @@ class Scalars:
                 if at == 0:
                     self._spill()
                     self._new[block] = np.empty((BLOCK, len(COLUMNS)))
-                part = rows[done : done + BLOCK - at]
-                self._new[block][at : at + len(part)] = part
-                done += len(part)
-                self.count += len(part)
+                if len(rows) == 1:  # as each batch that is run adds one: a tuple is faster than a list of one
+                    self._new[block][at], count = rows[0], 1
+                else:
+                    part = rows[done : done + BLOCK - at]
+                    self._new[block][at : at + len(part)], count = part, len(part)
+                done += count
+                self.count += count
             return first
 
     def row(self, at: int) -> list[float]:
-        """Row `at`, as numbers of Python."""
+        """Row `at`, as Python floats."""
         with self._lock:
             row: list[float] = self._block(at // BLOCK)[at % BLOCK].tolist()
             return row
 
     def column(self, name: str, first: int, count: int) -> Rows:
-        """`count` numbers of a column, from row `first` on, (count)."""
+        """`count` numbers of a column from row `first` on, (count)."""
         into, done, which = np.empty(count), 0, COLUMNS.index(name)
         with self._lock:
             while done < count:
@@ -90,11 +93,11 @@ class Scalars:
         return np.frombuffer(data).reshape(BLOCK, len(COLUMNS))
 
     def _spill(self) -> None:
-        """Move the oldest blocks to the file, as many as there is no room for."""
+        """Move the oldest blocks to the file until the rest fits the budget."""
         most = max(1, self._budget.share("scalars") // BLOCK_BYTES)
-        if len(self._new) < most or self._process != os.getpid():  # after a fork the file is that of the other process
+        if len(self._new) < most or self._process != os.getpid():  # after a fork, the file belongs to the parent process
             return
-        import tempfile  # late: few runs are so long
+        import tempfile  # imported late: few runs are this long
 
         try:
             if self._file is None:
@@ -107,12 +110,12 @@ class Scalars:
                     data = data[self._file.write(data) :]
                 self._filed += 1
                 del self._new[self._filed - 1]
-        except OSError:  # no room there: nothing is lost, and it is tried again with the next block
+        except OSError:  # disk full: the blocks stay in memory, and the next block tries again
             return
 
 
 def _read(file: IO[bytes], at: int) -> bytes:
-    """A block of the file; without moving in it, where that can be, since processes that come of a fork share the place."""
+    """Read a block of the file. Uses pread if possible, because forked processes share the file position."""
     if hasattr(os, "pread"):
         return os.pread(file.fileno(), BLOCK_BYTES, at)
     file.seek(at)

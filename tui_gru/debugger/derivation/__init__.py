@@ -1,1 +1,1 @@
-"""Where a number comes from: its terms, the terms of these, and so on."""
+"""Derivations of numbers: the terms of a number, their terms, and so on."""

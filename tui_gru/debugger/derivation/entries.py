@@ -1,6 +1,6 @@
-"""What one entry of an expression is made of: the entries of its parts, and how they come together. The one walk over formulas.
+"""Expands one entry of an expression into terms: the entries of its parts, and how they are combined.
 
-The derivation turns these terms into values that can be followed, the panel of the current line into a line of text.
+Derivations turn the terms into nodes, the panel of the current line turns them into text.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.writing import over_words
 
 
-class Part(NamedTuple):
-    """One entry of a part of a line; `sign` is how it enters a sum, `t` (0-based) another timestep than the line's."""
+class Factor(NamedTuple):
+    """One entry of a part of a line; `sign` is its sign in a sum; `t` (0-based) is its timestep if it is not the line's."""
 
     formula: Expression
     at: Index
@@ -25,14 +25,14 @@ class Part(NamedTuple):
     t: int | None = None
 
 
-Term = tuple[Part, ...]  # the product of its parts
+Term = tuple[Factor, ...]  # a product of factors
 
 
-class Made(NamedTuple):
-    """`size` terms, of which `term` gives the one with a number: only those that are looked at are ever made.
+class Terms(NamedTuple):
+    """The terms of one entry: `size` of them, created on demand by `term(k)`, combined by `kind`, times `scale`.
 
-    Kinds: sum, product, quotient, power, copy (of the row that is picked), given (a constant), and the functions, of the sum of the
-    terms; softmax has a term for each character. A sum is `over` something where its length is that of an axis; times `scale`.
+    The kinds are sum, product, quotient, power, copy (of the picked row), given (a constant), and the functions, applied to the
+    sum of the terms; softmax has a term per character. `over` names the axis of a sum along an axis.
     """
 
     kind: str
@@ -42,8 +42,8 @@ class Made(NamedTuple):
     scale: float = 1.0
 
 
-def made_of(node: Expression, index: Index, numbers: Numbers) -> Made:
-    """How entry `index` of an expression is made. The numbers say which character a row reads, and how long a sum is."""
+def terms_of(node: Expression, index: Index, numbers: Numbers) -> Terms:
+    """The terms of entry `index` of an expression. `numbers` gives the characters that rows read, and the lengths of sums."""
     match node:
         case e.Sum(parts=parts):
             return _listed("sum", *(_signed(part, node, index, numbers) for part in parts))
@@ -51,72 +51,72 @@ def made_of(node: Expression, index: Index, numbers: Numbers) -> Made:
             made = _reduced(inner, index, numbers)
             return made._replace(scale=-made.scale)
         case e.Negative(argument=argument):
-            return Made("sum", 1, lambda k: (Part(argument, index),), scale=-1.0)
+            return Terms("sum", 1, lambda k: (Factor(argument, index),), scale=-1.0)
         case e.Times(parts=parts):
-            return _listed("product", *(Part(part, numbers.index_of(part, node, index)) for part in parts))
+            return _listed("product", *(Factor(part, numbers.index_of(part, node, index)) for part in parts))
         case e.Quotient(left=left, right=right):
-            return _listed("quotient", *(Part(part, numbers.index_of(part, node, index)) for part in (left, right)))
+            return _listed("quotient", *(Factor(part, numbers.index_of(part, node, index)) for part in (left, right)))
         case e.Power(left=left, right=right):
-            return _listed("power", *(Part(part, numbers.index_of(part, node, index)) for part in (left, right)))
+            return _listed("power", *(Factor(part, numbers.index_of(part, node, index)) for part in (left, right)))
         case e.Product(left=Name(name=name), right=right) if numbers.is_one_hot(name):
-            return _listed("copy", Part(right, (int(numbers.read(name)[index[0]].argmax()), index[1])))
+            return _listed("copy", Factor(right, (int(numbers.read(name)[index[0]].argmax()), index[1])))
         case e.Product(left=e.Transpose(argument=Name(name=name)), right=right) if numbers.is_one_hot(name):
             rows = [int(row) for row in np.flatnonzero(numbers.read(name)[:, index[0]])]
-            return Made("sum", len(rows), lambda k: (Part(right, (rows[k], index[1])),), "rows that read it")
+            return Terms("sum", len(rows), lambda k: (Factor(right, (rows[k], index[1])),), "rows that read it")
         case e.Product(left=left, right=right):
             count = numbers.shape(right)[0]
-            return Made("sum", count, lambda k: (Part(left, (index[0], k)), Part(right, (k, index[1]))), "an axis")
+            return Terms("sum", count, lambda k: (Factor(left, (index[0], k)), Factor(right, (k, index[1]))), "an axis")
         case e.Transpose(argument=argument):
-            return made_of(argument, index[::-1], numbers)
+            return terms_of(argument, index[::-1], numbers)
         case e.Spread(argument=argument):
-            return made_of(argument, numbers.index_of(argument, node, index), numbers)
+            return terms_of(argument, numbers.index_of(argument, node, index), numbers)
         case e.Join(parts=parts):
             return _listed("copy", _joined(parts, index, numbers))
         case e.Slice(argument=argument, before=before):
             start = sum(numbers.size(axis) for axis in before)
-            return _listed("copy", Part(argument, (*index[:-1], index[-1] + start)))
+            return _listed("copy", Factor(argument, (*index[:-1], index[-1] + start)))
         case e.Apply(function="softmax", parts=(argument,)):
-            return Made("softmax", numbers.shape(argument)[-1], lambda k: (Part(argument, (*index[:-1], k)),), "the vocabulary")
+            return Terms("softmax", numbers.shape(argument)[-1], lambda k: (Factor(argument, (*index[:-1], k)),), "the vocabulary")
         case e.Apply(function=("min" | "max") as function, parts=parts):
-            return _listed(function, *(Part(part, numbers.index_of(part, node, index)) for part in parts))
+            return _listed(function, *(Factor(part, numbers.index_of(part, node, index)) for part in parts))
         case e.Apply(function=function, parts=(argument,)):
             return _listed(function, *(_signed(part, node, index, numbers) for part in argument.terms))
         case e.Reduce():
             return _reduced(node, index, numbers)
         case e.Number() | e.Size():
-            return Made("given")
+            return Terms("given")
         case Name():
-            return _listed("copy", Part(node, index))
+            return _listed("copy", Factor(node, index))
     raise TypeError(node)
 
 
-def _signed(part: Expression, node: Expression, index: Index, numbers: Numbers) -> Part:
+def _signed(part: Expression, node: Expression, index: Index, numbers: Numbers) -> Factor:
     at = numbers.index_of(part, node, index)
-    return Part(part.argument, at, -1) if isinstance(part, e.Negative) and not part.label else Part(part, at)
+    return Factor(part.argument, at, -1) if isinstance(part, e.Negative) and not part.label else Factor(part, at)
 
 
-def _listed(kind: str, *parts: Part) -> Made:
-    return Made(kind, len(parts), lambda k: (parts[k],))
+def _listed(kind: str, *parts: Factor) -> Terms:
+    return Terms(kind, len(parts), lambda k: (parts[k],))
 
 
-def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Part:
-    """The entry of that part in which a column of joined parts lies."""
+def _joined(parts: tuple[Expression, ...], index: Index, numbers: Numbers) -> Factor:
+    """The entry of the joined part that contains a column."""
     column = index[-1]
     for part in parts:
         width = numbers.shape(part)[-1]
         if column < width:
-            return Part(part, (*index[:-1], column))
+            return Factor(part, (*index[:-1], column))
         column -= width
     raise IndexError(index)
 
 
-def _reduced(node: e.Reduce, index: Index, numbers: Numbers) -> Made:
+def _reduced(node: e.Reduce, index: Index, numbers: Numbers) -> Terms:
     argument, over = node.argument, node.over
     count = numbers.program.seq_length if over == "T" else numbers.shape(argument)[0 if over == "B" else -1]
 
     def term(k: int) -> Term:
         if over == "T":
-            return (Part(argument, index, t=k),)
-        return (Part(argument, (k, *index) if over == "B" else (*index, k)),)
+            return (Factor(argument, index, t=k),)
+        return (Factor(argument, (k, *index) if over == "B" else (*index, k)),)
 
-    return Made("sum", count, term, over_words(over), 1 / (1 if node.kind == "sum" else count))
+    return Terms("sum", count, term, over_words(over), 1 / (1 if node.kind == "sum" else count))

@@ -1,7 +1,7 @@
-"""The value of an expression at one entry, or along one row or column of it, from the numbers that were computed.
+"""The value of an expression at one entry, or along one row or column, from recorded numbers.
 
-What is recorded under a name is read, never computed again; what is not (a product with a one-hot row, what a timestep adds to a
-gradient) is computed in float64 from what is recorded.
+Recorded values are read, never recomputed. Values that are not recorded (a product with a one-hot row, the contribution of a
+timestep to a gradient) are computed in float64 from recorded ones.
 """
 
 from __future__ import annotations
@@ -39,18 +39,18 @@ _FUNCTIONS: dict[str, Callable[..., Any]] = {
 
 
 class Numbers:
-    """The numbers of one moment, as a line executed for timestep `t` reads them."""
+    """The numbers of one moment, as read by a line executed for timestep `t`."""
 
     def __init__(self, moment: Moment, t: int) -> None:
         self.moment, self.program, self.t = moment, moment.program, t
 
     def read(self, name: str, t: int | None = None) -> Any:
-        """What a name stands for, in the dtype it was computed in: (B, ·), (·), or a number; a setting as it was given."""
+        """The value of a name at the timestep, in its own dtype: (B, ·), (·), or a number; a setting is returned unchanged."""
         if name in self.program.model.rule.settings:
             return self.moment.record.learning_rate if name == "learning_rate" else self.program.config.settings[name]
         if name == COUNT:
             return self.moment.record.before.updates + 1
-        if name == GRADIENT:  # of all parameters together: the norm of each, whose squares add up to that of the whole
+        if name == GRADIENT:  # of all parameters: their norms, whose squares sum to the square of the whole norm
             return self._norms
         return self.moment.value(name, self.t if t is None else t)
 
@@ -61,21 +61,21 @@ class Numbers:
         return np.array([np.sqrt(np.sum(np.square(gradient, dtype=np.float64))) for _, gradient in gradients.items()])
 
     def recorded(self, name: str) -> Any:
-        """A labelled part, whether the line that computes it has been executed by now or not."""
+        """A recorded part at the timestep, even if its line has not been executed yet."""
         array = self.moment.record.array(name)
         return array[self.t] if self.program.names[name].timed else array
 
     def entry(self, name: str, index: Index, t: int | None = None) -> float:
-        """One entry of a name, exactly."""
+        """One entry of a name, exact."""
         return float(np.asarray(self.read(name, t))[index])
 
     def is_one_hot(self, name: str) -> bool:
-        """Whether each row of a name is a one-hot character, so that a product with it picks a row."""
+        """Whether a name is a one-hot input, so that a product with it picks rows."""
         given = self.program.model.page.inputs.get(name)
         return given is not None and given.one_hot
 
     def size(self, axis: str) -> int:
-        """How many entries an axis has."""
+        """The size of an axis."""
         return len(self.program.parameters) if axis == "P" else self.program.config.compiled.sizes[axis]
 
     def axes(self, node: Expression) -> Axes:
@@ -103,13 +103,13 @@ class Numbers:
         return tuple(map(self.size, self.axes(node)))
 
     def index_of(self, child: Expression, node: Expression, index: Index) -> Index:
-        """The index of an operand in an operation element by element: a bias has no rows, a mask has no units."""
+        """The index of an operand of an elementwise operation, which can lack axes: a bias has no rows, a mask no units."""
         own, every = self.axes(child), self.axes(node)
         return index if own == every else tuple(index[every.index(axis)] for axis in own)
 
     def value(self, node: Expression, index: Index) -> Any:
-        """An expression's value at `index`, which has an entry or a slice for each of its axes, float64: recorded where it is, else
-        computed from its parts."""
+        """The value of an expression at `index`, which has an entry or a slice per axis, in float64: recorded, or else computed
+        from its parts."""
         if node.label:
             return self._at(self.recorded(node.label), index)
         match node:
@@ -164,7 +164,7 @@ class Numbers:
         raise TypeError(node)
 
     def _beside(self, node: Expression, values: list[Any], index: Index) -> list[Any]:
-        """Values along several entries, with axes of length 1 where an operand has none of those of the result."""
+        """Values of operands with axes of length 1 inserted for the axes of the result that they lack."""
         every = self.axes(node)
         kept = [axis for axis, i in zip(every, index, strict=True) if isinstance(i, slice)]
         found = []

@@ -1,4 +1,4 @@
-"""Finds the origin of a number: the line that computed it, and the terms of that line with the numbers it read."""
+"""Derives a number: finds the line that computed it, and the terms of that line with the numbers it read."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.derivation.by_hand import ByHand
-from tui_gru.debugger.derivation.earlier_batches import EarlierBatches
+from tui_gru.debugger.derivation.carried_gradient import CarriedGradient
 from tui_gru.debugger.derivation.evaluation import Index
-from tui_gru.debugger.derivation.line_terms import LineTerms
-from tui_gru.debugger.derivation.origin import Expansion, Node, Number, given
+from tui_gru.debugger.derivation.manual_edits import ManualEdits
+from tui_gru.debugger.derivation.origin import Derivation, Node, ValueRef, given
+from tui_gru.debugger.derivation.term_builder import TermBuilder
 from tui_gru.debugger.program.line_table import Line
 from tui_gru.debugger.program.names import Kind, unknown_name
-from tui_gru.debugger.program.naming import shown_char, spoken
+from tui_gru.debugger.program.naming import brackets, shown_char, spoken
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
@@ -30,26 +31,26 @@ from tui_gru.equations.expression import Expression
 
 
 class Explainer:
-    """Reads one timeline. Batches that are needed are replayed, as for any reading; `monitor` may raise where they are."""
+    """Derives numbers of one timeline. Replays batches as needed; `monitor` sees replayed batches and may raise an error."""
 
     def __init__(self, timeline: Timeline, monitor: Monitor | None = None) -> None:
         self._monitor = monitor
         self._timeline, self._program = timeline, timeline.program
         self._config = timeline.program.config
-        self._by_hand = ByHand(timeline, self._node, lambda *line: self._after_lines.formula(*line))
+        self._by_hand = ManualEdits(timeline, self._node, lambda *line: self._after_lines.formula(*line))
         self._after = lru_cache(maxsize=16)(partial(timeline.moment, monitor=monitor))
         self._before = lru_cache(maxsize=16)(timeline.moment_before)
         self._earlier = lru_cache(maxsize=2)(self._earlier_batches)
-        self._lines = LineTerms(timeline.program, self._before, self._found, self._part_found)
-        # Of numbers as they are at a tick: a line of the update is asked for just before it is executed.
-        self._after_lines = LineTerms(timeline.program, self._after, self._not_updated, self._part)
+        self._lines = TermBuilder(timeline.program, self._before, self._found, self._part_found)
+        # Reads numbers as of a tick; for a line of the update, the tick before it.
+        self._after_lines = TermBuilder(timeline.program, self._after, self._not_updated, self._part)
 
-    def explain(self, number: Number) -> Node:
-        """The number and where it comes from. Raises `TuiGruError` where there is no such number at that place."""
+    def explain(self, number: ValueRef) -> Node:
+        """The derivation of a number. Raises `TuiGruError` if the number does not exist at that place."""
         self._check(number)
         return self._node(number)
 
-    def _check(self, number: Number) -> None:
+    def _check(self, number: ValueRef) -> None:
         names = self._program.names
         if number.name not in names or names[number.name].kind in (Kind.COUNTER, Kind.CHARACTER):
             explained = [name for name, named in names.items() if named.kind not in (Kind.COUNTER, Kind.CHARACTER)]
@@ -59,41 +60,41 @@ class Explainer:
             raise TuiGruError(f"{number.name} is not computed yet at this place; step on to where it is")
         shape = np.shape(value)
         if len(number.index) != len(shape) or any(not 0 <= i < n for i, n in zip(number.index, shape, strict=True)):
-            where = ", ".join(map(str, number.index))
-            raise TuiGruError(f"{number.name} has the shape {shape} and no entry [{where}]; indices are counted from 0")
+            where = brackets(number.index)
+            raise TuiGruError(f"{number.name} has the shape {shape} and no entry {where}; indices are counted from 0")
 
     # Numbers of the run
 
-    def _node(self, number: Number, sign: int = 1) -> Node:
+    def _node(self, number: ValueRef, sign: int = 1) -> Node:
         value = float(np.asarray(self._value(number))[number.index])
         label = spoken(self._program, number.name, number.index)
         return Node(label, value, partial(self._expand, number), number, sign, exact=True, latex=self._latex(number))
 
-    def _found(self, number: Number, sign: int = 1) -> Node:
-        """A number as the line that is executed at its tick finds it, before anything was changed there by hand."""
+    def _found(self, number: ValueRef, sign: int = 1) -> Node:
+        """A number as the line at its tick reads it, before any edit at that tick."""
         return self._node(replace(number, before=self._by_hand.at(number.tick)), sign)
 
-    def _not_updated(self, number: Number, sign: int = 1) -> Node:
-        """A number as a line of the update rule reads it: what the line is about to change is what it was."""
+    def _not_updated(self, number: ValueRef, sign: int = 1) -> Node:
+        """A number as a line of the update rule reads it: the target of the line has its old value."""
         node, update = self._node(number, sign), self._program.tick_of(number.name)
         if self._program.names[number.name].kind is Kind.KEPT and update == self._place(number)[1] + 1:
             return replace(node, label=f"prev({node.label})")
         return node
 
-    def _value(self, number: Number) -> Any:
+    def _value(self, number: ValueRef) -> Any:
         moment = self._moment(number)
         value = moment.value(number.name, number.t)
-        if value is None and self._program.names[number.name].kind is Kind.STATE:  # set before the timestep that finds it begins
+        if value is None and self._program.names[number.name].kind is Kind.STATE:  # edited before the timestep that reads it begins
             value = moment.record.array(number.name)[self._t(number)]
         return value
 
-    def _moment(self, number: Number) -> Moment:
+    def _moment(self, number: ValueRef) -> Moment:
         return (self._before if number.before else self._after)(number.tick)
 
-    def _t(self, number: Number) -> int:
+    def _t(self, number: ValueRef) -> int:
         return self._timeline.position(number.tick).t if number.t is None else number.t
 
-    def _expand(self, number: Number) -> Expansion:
+    def _expand(self, number: ValueRef) -> Derivation:
         name, page = number.name, self._program.model.page
         if (source := self._config.given) is not None and (found := self._given(number, source)) is not None:
             return found
@@ -115,57 +116,57 @@ class Explainer:
         state = next((state for state in page.states if page.ahead(state) == name), None)
         return self._computed(number) if state is None else self._from_ahead(number, state)
 
-    def _given(self, number: Number, source: Given) -> Expansion | None:
-        """What a run on given batches was given; None for what it computes."""
+    def _given(self, number: ValueRef, source: Given) -> Derivation | None:
+        """The derivation of a number that a run on given batches received; None for a computed number."""
         name, batch = number.name, self._batch(number)
         kind, at = self._program.names[name].kind, f" at step {source.steps[batch]:,}" if source.steps else ""
         begin = batch * self._program.ticks
         if kind is Kind.INPUT:
             return given(f"{name} as it was given{at}: {source.inputs_from}", tick=number.tick)
         if kind is Kind.PARAMETER:
-            return self._by_hand.expansion(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
+            return self._by_hand.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
         if name in {line.target for line in self._program.outside}:
-            return self._by_hand.expansion(number, begin) or given(
+            return self._by_hand.derivation(number, begin) or given(
                 f"what came back from outside{at}: your head and loss", tick=begin
             )
         return None
 
-    def _computed(self, number: Number) -> Expansion:
-        """What a line computes, or a part of it that has a name."""
+    def _computed(self, number: ValueRef) -> Derivation:
+        """The derivation of a number computed by a line, or by a labelled part of one."""
         name, t = number.name, self._t(number)
         offset = self._program.tick_of(name, t)
         assert offset is not None
         tick = self._batch(number) * self._program.ticks + offset
-        if (edit := self._by_hand.expansion(number, tick)) is not None:
+        if (edit := self._by_hand.derivation(number, tick)) is not None:
             return edit
         formula, text = self._program.made_by(name)
         return replace(self._lines.formula(formula, number.index, tick, t), tick=tick, formula=text)
 
-    def _part(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Expansion:
-        """How a recorded part of a line was made, by the first line that it stands in, or by hand."""
-        return self._part_of(part, Number(name, index, t, tick))
+    def _part(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
+        """The derivation of a recorded part, from the first line that contains it, or from an edit."""
+        return self._part_of(part, ValueRef(name, index, t, tick))
 
-    def _part_found(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Expansion:
-        """The same as the line that is executed at a tick finds it."""
-        return self._part_of(part, Number(name, index, t, tick, before=self._by_hand.at(tick)))
+    def _part_found(self, part: Expression, name: str, index: Index, tick: int, t: int) -> Derivation:
+        """The same, as the line at a tick reads it."""
+        return self._part_of(part, ValueRef(name, index, t, tick, before=self._by_hand.at(tick)))
 
-    def _part_of(self, part: Expression, number: Number) -> Expansion:
+    def _part_of(self, part: Expression, number: ValueRef) -> Derivation:
         t = self._t(number)
         offset = self._program.tick_of(number.name, t)
         assert offset is not None
         tick = self._batch(number) * self._program.ticks + offset
-        if (edit := self._by_hand.expansion(number, tick)) is not None:
+        if (edit := self._by_hand.derivation(number, tick)) is not None:
             return edit
         return self._lines.formula(part if part.children else e.plain(part), number.index, tick, t)
 
-    def _state_before(self, number: Number, state: str) -> Expansion:
-        """A state that a timestep finds: as the timestep before left it (the one after, of a state that runs backwards)."""
+    def _state_before(self, number: ValueRef, state: str) -> Derivation:
+        """The derivation of a state that a timestep reads, from the timestep before (or after, for a state that runs backwards)."""
         t, batch, page = self._t(number), self._batch(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         shown, last = self._program.writer.name(state), self._program.seq_length - 1
         if 0 <= t - way <= last:
             return self._copy(replace(number, name=state, t=t - way), f"{shown} at t {t - way + 1}")
-        if (edit := self._by_hand.expansion(number, batch * self._program.ticks)) is not None:
+        if (edit := self._by_hand.derivation(number, batch * self._program.ticks)) is not None:
             return edit
         if self._config.given is not None:
             return given(f"{shown} as the batch was given it: h0")
@@ -173,11 +174,11 @@ class Explainer:
             return given(f"every epoch begins with {shown} = 0")
         if self._config.carry == "reset":
             return given(f"every batch begins with {shown} = 0")
-        read = Number(state, number.index, last if way > 0 else 0, self._timeline.end_of(batch - 1))
+        read = ValueRef(state, number.index, last if way > 0 else 0, self._timeline.end_of(batch - 1))
         return self._copy(read, f"{shown} at the end of the batch before")
 
-    def _from_ahead(self, number: Number, state: str) -> Expansion:
-        """The gradient that a state gets from the timestep that reads it."""
+    def _from_ahead(self, number: ValueRef, state: str) -> Derivation:
+        """The derivation of the gradient that a state receives from the timestep that reads it."""
         t, page = self._t(number), self._program.model.page
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < self._program.seq_length:
@@ -187,16 +188,16 @@ class Explainer:
         handed = replace(number, name=f"d{page.before(state)}", t=t + way)
         return self._copy(handed, f"what t {t + way + 1} hands back")
 
-    def _copy(self, of: Number, note: str) -> Expansion:
+    def _copy(self, of: ValueRef, note: str) -> Derivation:
         node = self._node(of)
-        return Expansion("copy", (node,), note=note, tick=self._expand(of).tick)
+        return Derivation("copy", (node,), note=note, tick=self._expand(of).tick)
 
-    def _character(self, number: Number) -> Expansion:
+    def _character(self, number: ValueRef) -> Derivation:
         t, batch = self._t(number), self._batch(number) % self._program.num_batches
         row = number.index[0]
         moment = self._moment(number)
         corpus = self._timeline.segment_at(number.tick).trainer.corpus
-        assert isinstance(corpus, Corpus)  # what was given instead has been answered above
+        assert isinstance(corpus, Corpus)  # given inputs were handled above
         is_target = self._program.model.page.inputs[number.name].target
         place = corpus.position_in_text(batch, t, row) + is_target
         char = shown_char(str(moment.value("target" if is_target else "char", t)[row]))
@@ -210,22 +211,22 @@ class Explainer:
 
     # Parameters and gradients
 
-    def _weight(self, number: Number) -> Expansion:
-        """A parameter, or what the update rule keeps for it: from its last update, or as the run began."""
+    def _weight(self, number: ValueRef) -> Derivation:
+        """The derivation of a parameter or a state of the update rule: from its last update, or from the start of the run."""
         name, (batch, offset) = number.name, self._place(number)
         update = self._program.tick_of(name)
         assert update is not None
         here = self._moment(number)
         learned: int | None = batch if here.learned and offset >= update else self._timeline.learned_before(batch)
         tick = 0 if learned is None else learned * self._program.ticks + update
-        if (edit := self._by_hand.expansion(number, tick)) is not None:
+        if (edit := self._by_hand.derivation(number, tick)) is not None:
             return edit
         if learned is None:
             return given(self._began(name), tick=0)
         at = self._timeline.position(tick)
-        note = f"from the update of epoch {at.epoch + 1}, batch {at.batch + 1}"
+        note = f"from the update of {in_words(at.epoch, at.batch)}"
         text = self._program.lines[name].text
-        return Expansion("sum", partial(self._update, number, tick), tick=tick, formula=text, note=note)
+        return Derivation("sum", partial(self._update, number, tick), tick=tick, formula=text, note=note)
 
     def _began(self, name: str) -> str:
         if self._program.names[name].kind is Kind.KEPT:
@@ -234,8 +235,8 @@ class Explainer:
             return "a weight of the file that was opened"
         return f"an initial weight, drawn with seed {self._config.seed}" if is_drawn(self._config, name) else "biases begin at 0"
 
-    def _update(self, number: Number, tick: int) -> tuple[Node, ...]:
-        """The terms of a line of the update rule, at `tick`: what it was before, and what the line does to it."""
+    def _update(self, number: ValueRef, tick: int) -> tuple[Node, ...]:
+        """The terms of a line of the update rule at `tick`: the old value, and the change."""
         line = self._program.lines[number.name]
         assert line.formula is not None
         before, t = tick - 1, self._program.seq_length - 1
@@ -245,8 +246,8 @@ class Explainer:
         old = self._node(replace(number, tick=before))
         return replace(old, label=f"prev({old.label})"), self._after_lines.entry(line.formula, number.index, before, t, -1)
 
-    def _gradient(self, number: Number) -> Expansion:
-        """A gradient: what each timestep done so far adds, and what carry `notebook` adds."""
+    def _gradient(self, number: ValueRef) -> Derivation:
+        """The derivation of a gradient: the contributions of the timesteps so far, and those of carry `notebook`."""
         program, line = self._program, self._program.lines[number.name]
         batch, offset = self._place(number)
         place = program.place_of(number.name)
@@ -255,7 +256,7 @@ class Explainer:
         done = program.steps_done(number.name, offset)
         tick = batch * program.ticks + block.start + (done - 1) * len(block.lines) + index + 1
         complete = batch * program.ticks + program.backward_end
-        if offset >= program.backward_end and (edit := self._by_hand.expansion(number, complete)) is not None:
+        if offset >= program.backward_end and (edit := self._by_hand.derivation(number, complete)) is not None:
             return edit
         earlier: tuple[Node, ...] = ()
         if program.earlier and offset >= program.backward_end:
@@ -263,32 +264,32 @@ class Explainer:
             earlier = self._earlier(tick).terms(number.name, number.index)
         terms = [self._share(line, number.index, tick, block.timestep(step)) for step in range(done)]
         if earlier:
-            every = Expansion("sum", earlier, note="the gradient runs on through the epoch's earlier batches")
+            every = Derivation("sum", earlier, note="the gradient runs on through the epoch's earlier batches")
             label = "earlier batches"
             terms.append(Node(label, every.combined, lambda: every, latex=rf"\text{{{label}}}"))
-        return Expansion("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
+        return Derivation("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")
 
     def _share(self, line: Line, index: Index, tick: int, t: int) -> Node:
         assert line.formula is not None
         value = float(self._lines.numbers(tick, t).value(line.formula, index))
         at = self._batch_of(tick) * self._program.ticks + (self._program.tick_of(line.target, t) or 0)
 
-        def expand() -> Expansion:
+        def expand() -> Derivation:
             assert line.formula is not None
             return replace(self._lines.formula(line.formula, index, tick, t), tick=at, formula=line.text)
 
         return Node(f"t {t + 1}", value, expand, latex=rf"\left({self._program.writer.latex(line.formula)}\right)_{{t={t + 1}}}")
 
-    def _earlier_batches(self, tick: int) -> EarlierBatches:
-        """Those before the batch whose gradient is complete at `tick`."""
-        return EarlierBatches(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
+    def _earlier_batches(self, tick: int) -> CarriedGradient:
+        """The earlier batches of the batch whose gradient is complete at `tick`."""
+        return CarriedGradient(self._timeline, self._before(tick), self._found_there, self._part, self._monitor)
 
-    def _found_there(self, number: Number, sign: int) -> Node:
-        """A number of an earlier batch as it was at its end; of the batch whose gradient runs on, as it was found then."""
+    def _found_there(self, number: ValueRef, sign: int) -> Node:
+        """A number of an earlier batch as of its end; of the batch whose gradient continues, as the line read it."""
         at_end = number.tick == self._timeline.end_of(self._batch(number))
         return (self._node if at_end else self._found)(number, sign)
 
-    def _gradient_norm(self, number: Number) -> Expansion:
+    def _gradient_norm(self, number: ValueRef) -> Derivation:
         record = self._moment(number).record
         assert record.gradients is not None
         terms = []
@@ -300,16 +301,16 @@ class Explainer:
             )
         offset = self._program.tick_of("grad_norm") or self._program.backward_end
         tick = self._batch(number) * self._program.ticks + offset
-        return Expansion("norm", tuple(terms), tick=tick, note="the root of the sum of the squares")
+        return Derivation("norm", tuple(terms), tick=tick, note="the root of the sum of the squares")
 
-    def _largest_weight(self, number: Number) -> Expansion:
+    def _largest_weight(self, number: ValueRef) -> Derivation:
         weights = self._moment(number).weights
         name = max(weights.names, key=lambda n: float(np.abs(weights[n]).max()))
         where = tuple(int(i) for i in np.unravel_index(int(np.argmax(np.abs(weights[name]))), weights[name].shape))
         node = self._node(replace(number, name=name, index=where))
-        return Expansion("copy", (replace(node, sign=-1 if node.value < 0 else 1),), tick=number.tick, note="the largest |weight|")
+        return Derivation("copy", (replace(node, sign=-1 if node.value < 0 else 1),), tick=number.tick, note="the largest |weight|")
 
-    def _latex(self, number: Number) -> str:
+    def _latex(self, number: ValueRef) -> str:
         """`h^{(2)}_{2,1}`: timestep, row and unit, counted from 1."""
         name = self._program.writer.symbols.latex(number.name)
         above = f"^{{({number.t + 1})}}" if number.t is not None else ""
@@ -321,13 +322,13 @@ class Explainer:
     def _batch_of(self, tick: int) -> int:
         return self._timeline.position(tick).number
 
-    def _batch(self, number: Number) -> int:
+    def _batch(self, number: ValueRef) -> int:
         return self._batch_of(number.tick)
 
-    def _place(self, number: Number) -> tuple[int, int]:
+    def _place(self, number: ValueRef) -> tuple[int, int]:
         position = self._timeline.position(number.tick)
         return position.number, position.offset
 
 
-def _squared() -> Expansion:
+def _squared() -> Derivation:
     return given("the root of the sum of its squares")

@@ -11,7 +11,7 @@ from tui_gru.equations.writing import applied_latex, latex_text
 
 
 def as_latex(root: Node, opened: frozenset[Path], place: str) -> str:
-    """The derivation as an align* of LaTeX: a line for each number that is open."""
+    """The derivation as a LaTeX align*, one line per opened number. `place` goes into a comment."""
     lines = [rf"% {place}"] if place else []
     lines.append(r"\begin{align*}")
     equations = [_equation(root)]
@@ -25,16 +25,16 @@ def _equation(node: Node) -> str:
     """`h = z h_{t-1} + … = −0.0184 + 0.7848 = 0.7664`."""
     value = _number(node.value)
     if not node.terms:
-        note = node.expansion.note
+        note = node.derivation.note
         return rf"  {node.latex} &= {value}" + (f" && {latex_text(note)}" if note else "")
-    inside = node.expansion.kind in ("product", "power")
+    inside = node.derivation.kind in ("product", "power")
     names = _combined(node, [_named(term, inside=inside) for term in node.terms])
     numbers = _combined(node, [_numbered(term) for term in node.terms])
     return rf"  {node.latex} &= {names} = {numbers} = {value}"
 
 
 def _named(term: Node, *, inside: bool) -> str:
-    """A term by its name; in parentheses where it is a sum inside a product or a power."""
+    """A term by its name; in parentheses if it is a sum inside a product or a power."""
     name = term.latex or latex_text(term.label)
     return rf"\left({name}\right)" if inside and term.number is None and len(term.terms) > 1 else name
 
@@ -52,8 +52,8 @@ def _number(value: float) -> str:
 
 
 def _combined(node: Node, terms: list[str]) -> str:
-    expansion = node.expansion
-    match expansion.kind:
+    derivation = node.derivation
+    match derivation.kind:
         case "product":
             return r" \cdot ".join(terms)
         case "quotient":
@@ -61,15 +61,15 @@ def _combined(node: Node, terms: list[str]) -> str:
         case "power":
             return rf"{{{terms[0]}}}^{{{terms[1]}}}"
         case "min" | "max":
-            return rf"\{expansion.kind}\left({', '.join(terms)}\right)"
+            return rf"\{derivation.kind}\left({', '.join(terms)}\right)"
         case "norm":
             return rf"\sqrt{{{' + '.join(f'{term}^2' for term in terms)}}}"
     total = terms[0] if node.terms[0].sign > 0 else f"-{terms[0]}"
     for term, written in zip(node.terms[1:], terms[1:], strict=True):
         total += f" {'-' if term.sign < 0 else '+'} {written}"
-    if expansion.kind in FUNCTIONS:
-        return applied_latex(expansion.kind, total)
-    if expansion.scale == 1:
+    if derivation.kind in FUNCTIONS:
+        return applied_latex(derivation.kind, total)
+    if derivation.scale == 1:
         return total
-    over = rf"\frac{{1}}{{{len(terms)}}}" if abs(expansion.scale) != 1 else ""
-    return rf"{'-' if expansion.scale < 0 else ''}{over}\left({total}\right)"
+    over = rf"\frac{{1}}{{{len(terms)}}}" if abs(derivation.scale) != 1 else ""
+    return rf"{'-' if derivation.scale < 0 else ''}{over}\left({total}\right)"

@@ -1,7 +1,7 @@
-"""Where a number comes from: the terms that it is the sum or product of, each of which can be asked in turn.
+"""The derivation of a number: its terms, each of which has a derivation of its own.
 
-Every derivation is read off the program's table. A term is a number that was computed, to the bit, or, where a part of a line
-was never a number of its own, worked out in float64 from those that were.
+Derivations follow the equations of the program. A term is a recorded number, exact to the bit, or, for a part of a line that is not
+recorded, a number computed in float64 from recorded ones.
 """
 
 from __future__ import annotations
@@ -11,12 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from tui_gru.engine.numbers import same
+
 
 @dataclass(frozen=True)
-class Number:
-    """One number of a run: entry `index` (0-based) of `name`, at timestep `t` where it has one, as it is read at `tick`.
+class ValueRef:
+    """A reference to one number of a run: entry `index` (0-based) of `name`, at timestep `t` or None, as of `tick`.
 
-    `before`: as it was before what was changed by hand at that tick.
+    `before` refers to the number as it was before the edits made at that tick.
     """
 
     name: str
@@ -27,11 +29,12 @@ class Number:
 
 
 @dataclass(frozen=True, eq=False)
-class Expansion:
-    """How a value is made: `kind` of the terms, times `scale`. `tick` is where it was computed; `note` says what terms do not.
+class Derivation:
+    """How a value is computed from its terms: by `kind`, times `scale`. `tick` is where it was computed; `note` adds an
+    explanation.
 
-    Kinds: sum, product, quotient, power, min, max, the functions of one argument (of the sum of the terms), norm, copy (of the one
-    term), and given, which has no terms.
+    The kinds are sum, product, quotient, power, min, max, the functions of one argument (applied to the sum of the terms), norm,
+    copy (of the single term), and given, which has no terms.
     """
 
     kind: str
@@ -43,17 +46,17 @@ class Expansion:
 
     @property
     def near(self) -> bool:
-        """Whether its terms are at hand; others lie in another batch, which may have to be run again."""
+        """Whether its terms are available without replaying another batch."""
         return not callable(self.grown)
 
     @cached_property
     def terms(self) -> tuple[Node, ...]:
-        """What the value is made of, in the order of the line."""
+        """The terms, in the order of the line."""
         return self.grown() if callable(self.grown) else self.grown
 
     @property
     def combined(self) -> float:
-        """What the terms make, in float64; NaN where there are none."""
+        """The value computed from the terms, in float64; NaN if there are none."""
         values = [term.contribution for term in self.terms]
         if not values:
             return math.nan
@@ -90,73 +93,74 @@ class Expansion:
 
     @property
     def adds(self) -> bool:
-        """Whether the terms are added up, so that each has a share."""
+        """Whether the terms are summed, so that each has a share."""
         return self.kind not in ("product", "quotient", "power", "min", "max", "given", "copy")
 
 
 @dataclass(frozen=True, eq=False)
 class Node:
-    """A value in a derivation. `number` is what it is of the run, None for a part of a line; `sign` how it enters a sum.
+    """A value in a derivation. `number` refers to the recorded number, None for an unrecorded part of a line; `sign` is its sign in
+    the sum it is a term of.
 
-    `exact`: it was computed as it is; otherwise it has been worked out in float64.
+    `exact` says that the value is recorded; otherwise it was computed in float64.
     """
 
     label: str
     value: float
-    expand: Callable[[], Expansion] = field(repr=False)
-    number: Number | None = None
+    expand: Callable[[], Derivation] = field(repr=False)
+    number: ValueRef | None = None
     sign: int = 1
     exact: bool = False
     latex: str = ""
 
     @cached_property
-    def expansion(self) -> Expansion:
+    def derivation(self) -> Derivation:
         return self.expand()
 
     @property
     def terms(self) -> tuple[Node, ...]:
-        return self.expansion.terms
+        return self.derivation.terms
 
     @property
     def contribution(self) -> float:
-        """The value as it enters the sum that it is a term of."""
+        """The value with its sign in the sum that it is a term of."""
         return self.sign * self.value
 
     @property
     def rounding(self) -> float:
-        """What the value is more than its terms make, exactly: rounding, in the dtype that it was computed in."""
+        """The value minus the result of its terms: the rounding of the dtype in which it was computed."""
         if not self.terms:
             return 0.0
-        combined = self.expansion.combined
-        return 0.0 if combined == self.value or (math.isnan(combined) and math.isnan(self.value)) else self.value - combined
+        combined = self.derivation.combined
+        return 0.0 if same(combined, self.value) else self.value - combined
 
     @cached_property
     def shares(self) -> tuple[float, ...]:
-        """Each term's part of the sum of the terms' magnitudes; empty where they are not added up."""
-        if not self.expansion.adds:
+        """The share of each term in the sum of the terms' magnitudes; empty if the terms are not summed."""
+        if not self.derivation.adds:
             return ()
         sizes = [abs(term.value) for term in self.terms]
-        if self.expansion.kind == "norm":
+        if self.derivation.kind == "norm":
             sizes = [size * size for size in sizes]
         total = math.fsum(sizes) if all(map(math.isfinite, sizes)) else math.nan
         return tuple(size / total if total > 0 else 0.0 for size in sizes)
 
     @property
     def largest(self) -> Node | None:
-        """The term that matters most: the largest by magnitude."""
+        """The term with the largest magnitude; None if there are none."""
         return max(self.terms, key=lambda term: abs(term.value), default=None)
 
     def walk(self, depth: int) -> Iterator[Node]:
-        """The node and all terms of terms, down to `depth`."""
+        """The node, its terms and theirs, down to `depth` levels."""
         yield self
         if depth:
             for term in self.terms:
                 yield from term.walk(depth - 1)
 
 
-def given(note: str, tick: int | None = None) -> Expansion:
-    """A value that nothing in the run has computed."""
-    return Expansion("given", note=note, tick=tick)
+def given(note: str, tick: int | None = None) -> Derivation:
+    """The derivation of a value that the run did not compute."""
+    return Derivation("given", note=note, tick=tick)
 
 
 def _total(values: list[float]) -> float:

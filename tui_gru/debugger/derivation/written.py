@@ -1,4 +1,4 @@
-"""A derivation laid out in rows: a tree whose terms are opened and closed, with digits that add up as they are written."""
+"""Lays out a derivation in rows: a tree whose terms can be opened and closed, with digits that add up as shown."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ from unicodedata import combining
 
 from tui_gru.debugger.derivation.origin import Node
 from tui_gru.debugger.program.naming import joined
+from tui_gru.engine.numbers import short
 from tui_gru.equations.functions import FUNCTIONS
 
-Path = tuple[int, ...]  # which term of which term, from the root
+Path = tuple[int, ...]  # indices of terms, from the root down
 
-MOST = 12  # terms of a sum in the order of the line; of more, the largest come first, and the rest is one row
-FEW = 4  # terms, at most, of what is opened without being asked for
-DIGITS = 7  # that a float32 has
+MOST = 12  # terms of a sum that are shown in order; of more, the largest are shown, and the rest is one row
+FEW = 4  # the most terms of a value that is opened at first
+DIGITS = 7  # significant digits of a float32
 SIGNS = {"sum": "+", "product": "·", "quotient": "/", "power": "^", "min": ",", "max": ","}
 
 
 @dataclass(frozen=True, eq=False)
 class Row:
-    """One row of the tree. `written` is the value with the digits of its group; `share` its part of the sum it is in.
+    """One row of the tree. `written` is the value with the digits of its group; `share` is its share of the sum.
 
-    `made` says what it is made of, in numbers. `node` is None for the rest of a long sum (`path` ends with −1) and for rounding.
+    `made` shows how it is computed, in numbers. `node` is None for the rest of a long sum (`path` ends with −1) and for rounding.
     """
 
     path: Path
@@ -41,14 +42,14 @@ class Row:
 
 @dataclass(frozen=True)
 class Form:
-    """How the values of one group are written: `decimals` after the point, times ten to the `exponent`."""
+    """The number format of a group of values: `decimals` decimal places, times ten to the `exponent`."""
 
     decimals: int
     exponent: int = 0
 
     @classmethod
     def of(cls, values: Sequence[float]) -> Form:
-        """Digits enough for the largest of them; small ones share an exponent, so that they can be added as they stand."""
+        """A format with enough digits for the largest value; all share one exponent, so that they add up as shown."""
         largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
         if largest == 0:
             return cls(DIGITS)
@@ -65,7 +66,7 @@ class Form:
         return f"{written}e{self.exponent:+03d}" if self.exponent else written
 
     def missing(self, value: float, terms: Sequence[float]) -> float:
-        """What the terms, as they are written, lack of the value as it is written."""
+        """The displayed value minus the sum of the displayed terms."""
         if not all(map(math.isfinite, (value, *terms))):
             return 0.0
         lacks = self._decimal(value) - sum(map(self._decimal, terms), Decimal(0))
@@ -76,21 +77,21 @@ class Form:
 
 
 def laid_out(root: Node, opened: frozenset[Path]) -> tuple[Row, ...]:
-    """The rows of a derivation in which the terms at `opened` are open; a path that ends with −1 opens all terms of a long sum."""
+    """The rows of a derivation with the terms at `opened` open. A path that ends with −1 shows all terms of a long sum."""
     rows = [Row((), "", root.label, Form.of([root.value]).write(root.value), _made(root), node=root, opened=True)]
     _grow(rows, root, (), "", opened)
     return tuple(rows)
 
 
 def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
-    """What is open at first, as far as there are `room` rows: parts of the line, then the numbers that these are made of."""
+    """The paths to open at first, within `room` rows: parts of the line, then the numbers that they are computed from."""
     opened: set[Path] = set()
-    seen: set[object] = set()  # numbers, whenever in the batch they are read
+    seen: set[object] = set()  # numbers, regardless of when in the batch they are read
     parts: deque[tuple[Path, Node, bool]] = deque([((), root, False)])
     later: deque[tuple[Path, Node, bool]] = deque()
     used = len(root.terms)
     while parts or later:
-        path, node, inner = (parts or later).popleft()  # inner: of a number that the root is made of
+        path, node, inner = (parts or later).popleft()  # inner: below a number that the root is computed from
         if path:
             used += len(node.terms)
             if used > room:
@@ -101,7 +102,7 @@ def first_opened(root: Node, room: int = 16) -> frozenset[Path]:
             same = term.number and (replace(term.number, tick=0), term.value)
             if same in seen:
                 continue
-            wanted = term.expansion.near and term.expansion.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
+            wanted = term.derivation.near and term.derivation.kind not in ("exp", "given", "copy") and len(term.terms) <= FEW
             if wanted and not (inner and term.number is not None):
                 seen.add(same or term)
                 (parts if term.number is None and not inner else later).append(((*path, i), term, inner))
@@ -112,12 +113,12 @@ def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozense
     terms = list(enumerate(node.terms))
     shares = node.shares
     hidden: list[tuple[int, Node]] = []
-    if len(terms) > MOST and node.expansion.adds:
+    if len(terms) > MOST and node.derivation.adds:
         terms.sort(key=lambda item: -abs(item[1].value) if math.isfinite(item[1].value) else -math.inf)
         if (*path, -1) not in opened:
             terms, hidden = terms[:MOST], terms[MOST:]
-    scale = node.expansion.scale
-    adds = node.expansion.kind == "sum" and scale == 1
+    scale = node.derivation.scale
+    adds = node.derivation.kind == "sum" and scale == 1
     rest = math.fsum(term.contribution for _, term in hidden)
     values = [term.contribution if adds else term.value for _, term in terms] + ([rest] if hidden else [])
     form = Form.of([*values, node.value] if adds else values)
@@ -151,22 +152,22 @@ def _grow(rows: list[Row], node: Node, path: Path, guides: str, opened: frozense
 
 
 def _sign(parent: Node, term: Node, at: int) -> str:
-    """How a term is joined to those before it: + − · /; nothing before the first, or within a function."""
+    """The operator before a term: + − · /; empty for the first term and inside a function."""
     if term.sign < 0:
         return "−"
-    return SIGNS.get(parent.expansion.kind, "+" if parent.expansion.adds else "") if at else ""
+    return SIGNS.get(parent.derivation.kind, "+" if parent.derivation.adds else "") if at else ""
 
 
 def _made(node: Node) -> str:
-    """What a value is made of, in numbers, on one line; in words where nothing has made it."""
-    expansion = node.expansion
-    if expansion.kind == "given" or not expansion.near:
-        return expansion.note
+    """How a value is computed, in numbers on one line; a note for a given value."""
+    derivation = node.derivation
+    if derivation.kind == "given" or not derivation.near:
+        return derivation.note
     values = [short(term.contribution) for term in node.terms]
-    note = f"  ({expansion.note})" if expansion.note else ""
-    match expansion.kind:
+    note = f"  ({derivation.note})" if derivation.note else ""
+    match derivation.kind:
         case "copy":
-            return f"← {expansion.note}" if expansion.note else f"← {node.terms[0].label}"
+            return f"← {derivation.note}" if derivation.note else f"← {node.terms[0].label}"
         case "product":
             return " · ".join(values)
         case "quotient":
@@ -174,24 +175,24 @@ def _made(node: Node) -> str:
         case "power":
             return " ^ ".join(values)
         case "min" | "max":
-            return f"{expansion.kind}({', '.join(values)})"
+            return f"{derivation.kind}({', '.join(values)})"
         case "norm":
             return f"√ of {len(values)} squares"
     total = f"Σ of {len(values)} terms" if len(values) > 4 else " ".join(joined(values))
-    if expansion.kind in FUNCTIONS:
-        return f"{FUNCTIONS[expansion.kind][0]}({total})"
-    if expansion.scale != 1:
-        sign = "−" if expansion.scale < 0 else ""
-        total = f"{sign}({total})" + (f" / {len(values)}" if abs(expansion.scale) != 1 else "")
+    if derivation.kind in FUNCTIONS:
+        return f"{FUNCTIONS[derivation.kind][0]}({total})"
+    if derivation.scale != 1:
+        sign = "−" if derivation.scale < 0 else ""
+        total = f"{sign}({total})" + (f" / {len(values)}" if abs(derivation.scale) != 1 else "")
     return total + note
 
 
 def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
-    """The derivation as lines of plain text, as it stands on screen; `place` says where in time it was computed."""
+    """The derivation as plain text, as on screen; `place` says where in time it was computed."""
     rows = laid_out(root, opened)
     labels = [f"{row.guides}{row.sign or ' '} {row.label}" if row.path else row.label for row in rows]
     wide, digits = max(map(_cells, labels)), max(len(row.written) for row in rows)
-    lines = [f"{root.label} = {rows[0].written}    {place}", root.expansion.formula]
+    lines = [f"{root.label} = {rows[0].written}    {place}", root.derivation.formula]
     for row, label in zip(rows, labels, strict=True):
         share = "" if row.share is None else f"{row.share:.0%}"
         lines.append(f"{label}{' ' * (wide - _cells(label))}  {row.written:>{digits}}  {share:>4}  {row.made}".rstrip())
@@ -199,13 +200,5 @@ def as_text(root: Node, opened: frozenset[Path], place: str) -> str:
 
 
 def _cells(label: str) -> int:
-    """How wide a label is: the tilde of h̃ takes no room of its own."""
+    """The width of a label in cells; combining marks such as the tilde of h̃ have no width."""
     return sum(not combining(char) for char in label)
-
-
-def short(value: float) -> str:
-    """A number in a line of text: four decimals, or four digits where it is small; a minus as in print."""
-    if math.isfinite(value) and value == int(value) and abs(value) < 1000:
-        return str(int(value)).replace("-", "−")
-    written = f"{value:.4f}" if abs(value) >= 0.001 or not math.isfinite(value) else f"{value:.3e}"
-    return written.replace("-", "−")

@@ -1,7 +1,6 @@
-"""Conditions and watched values: what a person asks of a moment, such as `loss < 0.5 and any(abs(h) > 0.9)`.
+"""Conditions and watched values, such as `loss < 0.5 and any(abs(h) > 0.9)`, evaluated at a moment.
 
-The language is that of `expressions`. A name is read as of the moment tested; `prev(h)` is h as it was when last
-computed before that.
+A name is read as of the moment tested; `prev(h)` is the value of h that was computed before that.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -18,7 +17,7 @@ __all__ = ["FUNCTIONS", "Condition", "ConditionError", "Expression", "Read", "co
 
 @dataclass(frozen=True)
 class Condition:
-    """A compiled condition; `compile_condition` makes one."""
+    """A compiled condition, created by `compile_condition`."""
 
     expression: Expression
 
@@ -28,7 +27,7 @@ class Condition:
 
     @property
     def names(self) -> frozenset[str]:
-        """The names it reads, those in `prev()` included."""
+        """The names it reads, including those in `prev()`."""
         return self.expression.names
 
     @property
@@ -42,25 +41,24 @@ class Condition:
         return self.expression.previous
 
     def scalar(self, scalars: frozenset[str]) -> bool:
-        """Whether it reads nothing but `scalars`."""
+        """Whether it reads only names in `scalars`."""
         return self.names <= scalars
 
     def test(self, read: Read, read_previous: Read | None = None) -> bool:
-        """Whether it holds at one moment.
+        """Whether the condition is true at one moment.
 
-        False wherever any of its names is not computed yet, whichever way round it is written: at the first batch,
-        where there is no previous loss, `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError where it
-        cannot be evaluated.
+        False if any of its names is not computed yet, in any order of its parts: in the first batch, which has no previous loss,
+        `epoch == 0 or prev(loss) > 1` is False. Raises ConditionError if it cannot be evaluated.
         """
         moments = self.expression.moment(read, read_previous)
         return moments is not None and bool(self.expression.evaluate(moments)[0])
 
     def over_columns(self, columns: Mapping[str, Array], previous: Mapping[str, Array] | None = None) -> Array:
-        """Whether it holds at each of n moments at once: the truth that `test` gives at each, (n,).
+        """Whether the condition is true at each of n moments, (n,): the result of `test` at each moment.
 
-        `columns` holds the value of each name moment by moment, (n,) for a number and (n, B, H) for a matrix, or with
-        a first axis of 1 where it is the same at all of them; `previous` likewise for `prev()`. Everything in them is
-        taken as computed. Raises ConditionError where `test` does at any of the moments, without saying at which.
+        `columns` has the values of each name at all moments, (n,) for a number and (n, B, H) for a matrix, or with a first axis
+        of 1 if the value is the same at all moments; `previous` has the same for `prev()`. All values count as computed. Raises
+        ConditionError if `test` would at any of the moments, without naming the moment.
         """
         before = previous or {}
         count = _count([*columns.values(), *before.values()])
@@ -80,15 +78,15 @@ class Condition:
 def compile_condition(source: str, names: Collection[str]) -> Condition:
     """Compile a condition that may read `names`.
 
-    Raises ConditionError, with the column, where `source` is not an expression of the language.
+    Raises ConditionError with the column if `source` is not a valid expression.
     """
     return Condition(compile_expression(source, names, test=True))
 
 
 def compile_value(source: str, names: Collection[str]) -> Expression:
-    """Compile an expression whose value is wanted rather than its truth, for a watch or a log point.
+    """Compile an expression for its value instead of its truth, for a watch or a log point.
 
-    Raises ConditionError, with the column, where `source` is not an expression of the language.
+    Raises ConditionError with the column if `source` is not a valid expression.
     """
     return compile_expression(source, names)
 

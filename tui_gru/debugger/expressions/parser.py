@@ -1,7 +1,7 @@
-"""The expression language: a syntax tree, node by node from a whitelist, becomes a closure over read-only arrays.
+"""The compiler of the expression language: it turns a syntax tree, whose node types are whitelisted, into a closure over arrays.
 
-Nothing is ever handed to Python's `eval`: what is not listed here does not exist. Time is bounded by the size of the
-expression and of the arrays, since there is no loop, all arithmetic is float64, and each node is evaluated once.
+Python's `eval` is never used; node types that are not listed here are refused. The run time is bounded by the size of the
+expression and of the arrays: there are no loops, all arithmetic is float64, and each node is evaluated once.
 """
 
 import ast
@@ -16,14 +16,15 @@ import numpy as np
 from tui_gru.debugger.expressions import values as values
 from tui_gru.debugger.expressions.text import ConditionError, ExpressionText
 from tui_gru.debugger.expressions.values import Array, Moments, Operation, Verdict
+from tui_gru.debugger.program.names import Spellings
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
-"""Gives the value of a name: a read-only array, a number or a string; None where it is not computed yet."""
+"""Returns the value of a name: a read-only array, a number or a string; None if it is not computed yet."""
 
 FUNCTIONS = (*values.REDUCTIONS, *values.ELEMENTWISE, "prev")
 
-_CHAIN_ADVICE = "write the two comparisons apart, as in all(a < b) and all(b < c)"
+_CHAIN_ADVICE = "write the two comparisons separately, as in all(a < b) and all(b < c)"
 
 _ARITHMETIC: Mapping[type[ast.AST], Operation] = {
     ast.Add: np.add,
@@ -69,7 +70,7 @@ _REFUSED: Mapping[type[ast.AST], str] = {
 
 @dataclass(frozen=True)
 class Expression:
-    """A compiled expression: its `source`, the `names` it reads, and those it reads as of now and through `prev()`."""
+    """A compiled expression: its `source`, all `names` it reads, and those it reads as of the moment and through `prev()`."""
 
     source: str
     names: frozenset[str]
@@ -78,9 +79,9 @@ class Expression:
     _evaluate: Evaluate = field(repr=False, compare=False)
 
     def value(self, read: Read, read_previous: Read | None = None) -> Array | float | str | None:
-        """The value at one moment: an array of its own, read-only, or a single number, truth value or character.
+        """The value at one moment: a new read-only array, or a single number, truth value or character.
 
-        None where one of the names is not computed yet. Raises ConditionError where it cannot be evaluated.
+        None if one of the names is not computed yet. Raises ConditionError if the expression cannot be evaluated.
         """
         moments = self.moment(read, read_previous)
         if moments is None:
@@ -93,12 +94,12 @@ class Expression:
         return value
 
     def evaluate(self, moments: Moments) -> Array:
-        """The values at all the moments, first axis the moment; quiet about division by zero and nan."""
+        """The values at all moments, with the moment as first axis; no warnings for division by zero and NaN."""
         with np.errstate(all="ignore"):
             return self._evaluate(moments)
 
     def moment(self, read: Read, read_previous: Read | None) -> Moments | None:
-        """The one moment that `read` and `read_previous` see; None where a name is not computed yet."""
+        """A single moment with the values from `read` and `read_previous`; None if a name is not computed yet."""
         now = {name: read(name) for name in self.current}
         before = {name: read_previous and read_previous(name) for name in self.previous}
         if any(value is None for value in (*now.values(), *before.values())):
@@ -111,11 +112,10 @@ class Expression:
 
 
 def compile_expression(source: str, names: Collection[str], *, test: bool = False, first_column: int = 1) -> Expression:
-    """Compile `source`, which may read `names`; with `test`, to one truth value a moment.
+    """Compile `source`, which may read `names`; with `test`, to one truth value per moment.
 
-    `names` can be a mapping from every spelling of a name, as in code and as on screen, to the name in code.
-
-    Columns in errors count from `first_column`. Raises ConditionError where the source is not in the language.
+    `names` can map every spelling of a name, in code and on screen, to its code spelling. Columns in errors are counted from
+    `first_column`. Raises ConditionError if `source` is not a valid expression.
     """
     spellings = names if isinstance(names, Mapping) else {name: name for name in names}
     text = ExpressionText(source, first_column, spellings)
@@ -130,18 +130,19 @@ def _single(read: Mapping[str, object]) -> dict[str, Array]:
 
 
 class _Compiler:
-    """Turns the nodes of one expression into closures, and collects the names it reads: `now`, and `before`."""
+    """Turns the nodes of one expression into closures, and collects the names it reads: `now`, and `before` through `prev()`."""
 
     def __init__(self, text: ExpressionText, spellings: Mapping[str, str]) -> None:
         self._place = text.place
         self._names = frozenset(spellings.values())
-        # Python's parser brings every name to a normal form (NFKC).
+        self._tokens = spellings.tokens if isinstance(spellings, Spellings) else frozenset()
+        # Python's parser normalizes names (NFKC).
         self._spellings = {normalize("NFKC", spelled): name for spelled, name in spellings.items()}
         self.now: set[str] = set()
         self.before: set[str] = set()
 
     def value(self, node: ast.expr) -> Evaluate:
-        """A closure giving the value of `node`: (n, …), or (1, …) where it is the same at every moment."""
+        """A closure that returns the value of `node`: (n, …), or (1, …) if it is the same at every moment."""
         match node:
             case ast.Constant():
                 return self._constant(node)
@@ -169,7 +170,7 @@ class _Compiler:
                 raise self._refusal(node, node)
 
     def truth(self, node: ast.expr) -> Evaluate:
-        """A closure giving one truth value a moment: (n,)."""
+        """A closure that returns one truth value per moment: (n,)."""
         match node:
             case ast.BoolOp():
                 return self._junction(node)
@@ -181,8 +182,12 @@ class _Compiler:
 
     def _constant(self, node: ast.Constant) -> Evaluate:
         match node.value:
-            case str() as text if len(text) == 1:
+            case str() as text if len(text) == 1 or text in self._tokens:
                 constant = np.array([text])
+            case str() as text if self._tokens:
+                near = get_close_matches(text, self._tokens)
+                advice = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+                raise self._error(node, f"there is no token {text!r} in the vocabulary{advice}")
             case str() as text:
                 raise self._error(node, f"{len(text)} characters; text is compared one character at a time")
             case bool() as flag:
@@ -210,7 +215,7 @@ class _Compiler:
         raise self._error(node, f"unknown name {node.id}; {hint}")
 
     def _junction(self, node: ast.BoolOp) -> Evaluate:
-        """`and`, `or`: each part is evaluated at the moments that the parts before it leave open."""
+        """`and`, `or`: each part is evaluated at the moments that the parts before it did not decide."""
         parts, undecided = [self.truth(part) for part in node.values], isinstance(node.op, ast.And)
 
         def evaluate(moments: Moments) -> Array:

@@ -1,8 +1,7 @@
-"""What a person typed, read as a Python expression whose parts still know their place in the typed text.
+"""Parses typed text as a Python expression whose nodes know their place in the text.
 
-Python's own parser does the grammar. Before it come the signs of the screen (`≤ ≥ ≠ − × · ⊙`), the names on it that Python
-would not take for names (`hₜ₋₁ dh← ①`), and hints for what people write by habit (`=`, `&&`, `!`); after it, every node of the
-tree leads back to the column it came from.
+Python's parser does the grammar. Before it, on-screen signs (`≤ ≥ ≠ − × · ⊙`) and on-screen names that Python does not accept
+(`hₜ₋₁ dh← ①`) are replaced, and common mistakes (`=`, `&&`, `!`) get a hint. After it, every node maps back to its column.
 """
 
 import ast
@@ -15,10 +14,10 @@ from types import MappingProxyType
 from tui_gru.debugger.program.typed import TypedError
 
 MAX_LENGTH = 1000
-"""Characters in one expression."""
+"""The most characters in one expression."""
 
 MAX_DEPTH = 50
-"""Expressions inside one another; `a + b + c` is three deep."""
+"""The most nested expressions; `a + b + c` is three deep."""
 
 _FORBIDDEN = re.compile("[\0-\x08\x0a-\x1f\x7f-\x9f\ud800-\udfff]")
 
@@ -53,7 +52,7 @@ _SLIPS = {
 
 
 class ConditionError(TypedError):
-    """An expression that cannot be understood, or cannot be evaluated."""
+    """An expression that cannot be parsed or evaluated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,9 +70,9 @@ class Place:
 
 
 def refuse_unreadable(typed: str, first_column: int = 1) -> None:
-    """Raise ConditionError where `typed` is over MAX_LENGTH, or holds a control character or half a surrogate pair."""
+    """Raise ConditionError if `typed` is longer than MAX_LENGTH, or has a control character or half a surrogate pair."""
     if len(typed) > MAX_LENGTH:
-        raise ConditionError(f"over {MAX_LENGTH} characters; write it shorter", first_column + MAX_LENGTH)
+        raise ConditionError(f"more than {MAX_LENGTH} characters; shorten the expression", first_column + MAX_LENGTH)
     if found := _FORBIDDEN.search(typed):
         what = "a line break" if found[0] in "\r\n" else "this character"
         raise ConditionError(f"{what} is not allowed here", first_column + found.start())
@@ -82,9 +81,9 @@ def refuse_unreadable(typed: str, first_column: int = 1) -> None:
 class ExpressionText:
     """The text of one expression and its syntax tree.
 
-    `names` maps every spelling of a name to the name in code: those on the screen that Python does not take for names are replaced.
-    `first_column` is the column at which `typed` starts in what the person typed, for an expression inside a template.
-    Raises ConditionError where the text is not an expression, is over MAX_LENGTH, or is nested over MAX_DEPTH.
+    `names` maps every spelling of a name to its code spelling; spellings that Python does not accept are replaced. `first_column`
+    is the column of `typed` in the complete input, for an expression inside a template. Raises ConditionError if the text is not
+    an expression, is longer than MAX_LENGTH, or is nested deeper than MAX_DEPTH.
     """
 
     def __init__(self, typed: str, first_column: int = 1, names: Mapping[str, str] = MappingProxyType({})) -> None:
@@ -99,7 +98,7 @@ class ExpressionText:
         self._refuse_deep_nesting()
 
     def place(self, node: ast.expr) -> Place:
-        """Where `node` was typed."""
+        """The place of `node` in the typed text."""
         start = self._origin(node.col_offset)
         end = len(self._text) if node.end_col_offset is None else self._origin(node.end_col_offset)
         return Place(self._first_column + start, self._text[start:end])
@@ -111,7 +110,7 @@ class ExpressionText:
         return self._origins[len(self._bytes[:byte_offset].decode())]
 
     def _in_python(self) -> tuple[str, list[int]]:
-        """The text in Python's own signs, and for each of its characters (and its end) the index in the typed text."""
+        """The text in Python syntax, and for each of its characters (and its end) the index in the typed text."""
         python: list[str] = []
         origins: list[int] = []
         done = 0
@@ -124,7 +123,7 @@ class ExpressionText:
         return "".join(python), origins
 
     def _replaced(self) -> Iterator[tuple[int, int, str]]:
-        """What is not Python's: from where to where it was typed, and what it means."""
+        """The signs and names to replace: start, end, and replacement of each."""
         spelled = sorted((name for name in self._names if not name.isidentifier()), key=len, reverse=True)
         named = re.compile("|".join(map(re.escape, spelled))) if spelled else None
         at = 0
@@ -142,10 +141,10 @@ class ExpressionText:
     def _parse(self, python: str) -> ast.expr:
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about spellings such as 1or 2, meant for programmers
+                warnings.simplefilter("ignore")  # Python warns about spellings such as 1or 2
                 return ast.parse(python, mode="eval").body
         except SyntaxError as error:
-            # The parser adds guesses after a full stop ("Perhaps you forgot a comma?"): they are about programs.
+            # The parser adds suggestions after a full stop ("Perhaps you forgot a comma?"), which are about programs.
             reason = (error.msg or "invalid syntax").split(". ")[0]
             if not error.offset or error.offset > len(python):
                 raise self._error(f"{reason}: the expression ends too early", len(self._text)) from None
@@ -159,4 +158,4 @@ class ExpressionText:
             level = [child for node in level for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr)]
             if not level:
                 return
-        raise self.place(level[0]).error(f"nested over {MAX_DEPTH} deep; write a simpler expression")
+        raise self.place(level[0]).error(f"nested more than {MAX_DEPTH} deep; write a simpler expression")

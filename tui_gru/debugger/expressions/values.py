@@ -1,4 +1,4 @@
-"""The values of the expression language, and what can be done with them.
+"""The values of the expression language and their operations.
 
 Every value is an array whose first axis is the moment in time, so that one code path serves a test at one moment and
 a search over a million: a number is (n,), a (B, H) matrix is (n, B, H). A first axis of 1 stands for the same value
@@ -17,20 +17,21 @@ from tui_gru.debugger.expressions.text import Place
 
 Array: TypeAlias = npt.NDArray[Any]
 Operation: TypeAlias = Callable[[Array, Array], Array]
-"""Of two arrays, element by element."""
+"""An elementwise operation on two arrays."""
 
 _LARGEST_INDEX = 2.0**53
 
 
 class UnevenSliceError(Exception):
-    """The bounds of a slice differ from one moment to another: evaluate these moments one by one."""
+    """Raised if the bounds of a slice differ between moments; these moments are then evaluated one by one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Moments:
-    """What can be read at `count` moments: the values of the names `now`, and `before`, when they were last computed.
+    """The values that can be read at `count` moments: of the names as of the moment, `now`, and of those computed before it,
+    `before`.
 
-    `rows` are the moments still looked at, out of those in the arrays; None for all.
+    `rows` selects moments from the arrays; None selects all.
     """
 
     count: int
@@ -54,9 +55,9 @@ class Moments:
 
 
 class Verdict:
-    """The truth of a condition made of parts, such as `a and b`, settled at each moment by the first part that can.
+    """The truth of a condition with several parts, such as `a and b`, decided at each moment by the first part that can.
 
-    `truth` (n,) is `undecided` until a part says otherwise; `moments` are those still open.
+    `truth` (n,) is `undecided` until a part decides otherwise; `moments` are those not decided yet.
     """
 
     def __init__(self, moments: Moments, undecided: bool) -> None:
@@ -70,7 +71,7 @@ class Verdict:
         return self.moments.count == 0
 
     def settle(self, outcome: Array) -> Array:
-        """Take the `outcome` of a part at the open moments; returns which of them stay open."""
+        """Apply the `outcome` of a part at the undecided moments. Returns which of them remain undecided."""
         still_open: Array = outcome == self._undecided
         if np.count_nonzero(still_open) < len(still_open):
             self.truth[self._open[~still_open]] = not self._undecided
@@ -88,16 +89,16 @@ def is_text(value: Array) -> bool:
 
 
 def numbers(value: Array, place: Place) -> Array:
-    """The value in float64 and in C order, on which the order of a sum depends; ConditionError where it is text."""
+    """The value in float64 and C order, which fixes the order of sums. Raises ConditionError if it is text."""
     if is_text(value):
         raise place.error(f"{place} is text; a number is needed here")
     if value.dtype == np.float64 and value.flags.c_contiguous:
-        return value  # as it nearly always is of numbers
+        return value  # the usual case
     return np.ascontiguousarray(value, np.float64)
 
 
 def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or all(...)") -> Array:
-    """One truth value for each of `count` moments; ConditionError, with `advice`, where there is not exactly one."""
+    """One truth value for each of `count` moments. Raises ConditionError with `advice` if a moment has another number of values."""
     if is_text(value):
         raise place.error(f"{place} is text; compare it, as in char == 'a'")
     flat = value[:, np.newaxis] if value.ndim == 1 else value.reshape(len(value), -1)
@@ -108,7 +109,7 @@ def truth(value: Array, count: int, place: Place, advice: str = "use any(...) or
 
 
 def combine(operation: Operation, left: Array, right: Array, place: Place) -> Array:
-    """A binary operation, element by element, shapes within a moment aligned from their ends as in NumPy."""
+    """An elementwise binary operation; shapes within a moment broadcast as in NumPy."""
     ndim = max(left.ndim, right.ndim)
     try:
         return operation(_with_ndim(left, ndim), _with_ndim(right, ndim))
@@ -118,7 +119,7 @@ def combine(operation: Operation, left: Array, right: Array, place: Place) -> Ar
 
 
 def compare(operation: Operation, left: Array, right: Array, place: Place) -> Array:
-    """A comparison of numbers with numbers, or of text with text; nan is equal to nothing."""
+    """A comparison of numbers with numbers, or of text with text; NaN equals nothing."""
     if is_text(left) != is_text(right):
         raise place.error(f"{place} compares text with a number")
     if not is_text(left):
@@ -127,14 +128,14 @@ def compare(operation: Operation, left: Array, right: Array, place: Place) -> Ar
 
 
 def power(base: Array, exponent: Array) -> Array:
-    # Laid out in full, since NumPy squares where one exponent, 2, serves all the bases, and that differs in the last
-    # bit from its power: a search over many moments must find what a test at one moment finds.
+    # Broadcast first: NumPy squares if a single exponent 2 serves all bases, which differs in the last bit from its power. A
+    # search over many moments must find what a test at one moment finds.
     full = np.broadcast_arrays(base, exponent)
     return np.asarray(np.power(*map(np.ascontiguousarray, full)))
 
 
 def pick(value: Array, keys: Sequence[tuple[Array | slice, Place]], place: Place) -> Array:
-    """The element or the block at `keys`, one for each leading axis; an index (n,) may differ between moments."""
+    """The element or block at `keys`, one key per leading axis; an index (n,) can differ between moments."""
     shape = _shape(value)
     if not shape:
         raise place.error(f"{place}: a single value takes no index")
@@ -146,12 +147,12 @@ def pick(value: Array, keys: Sequence[tuple[Array | slice, Place]], place: Place
     indices = [key for key, _ in keys]
     if all(isinstance(index, slice) for index in indices):
         return np.asarray(value[(slice(None), *indices)])
-    # With the moments indexed by an array too, NumPy puts them first, wherever the other indices stand.
+    # If the moments are indexed by an array as well, NumPy puts them first.
     return np.asarray(value[(np.arange(len(value)), *indices)])
 
 
 def whole(value: Array, place: Place) -> Array:
-    """Indices (n,), one a moment; ConditionError where a value is no whole number."""
+    """Indices (n,), one per moment. Raises ConditionError if a value is not a whole number."""
     index = numbers(value, place)
     if index.ndim != 1:
         raise place.error(f"{place} has the shape {_shape(index)}; an index is one whole number")
@@ -161,7 +162,7 @@ def whole(value: Array, place: Place) -> Array:
 
 
 def even_slice(bounds: Sequence[Array | None], place: Place) -> slice:
-    """A slice, from start, stop and step (n,) each; UnevenSliceError where they differ between moments."""
+    """A slice from start, stop and step, (n,) each. Raises UnevenSliceError if they differ between moments."""
     if any(bound is not None and (bound != bound[0]).any() for bound in bounds):
         raise UnevenSliceError
     start, stop, step = (None if bound is None else int(bound[0]) for bound in bounds)
@@ -171,7 +172,7 @@ def even_slice(bounds: Sequence[Array | None], place: Place) -> slice:
 
 
 ELEMENTWISE: Mapping[str, Callable[[Array], Array]] = {"abs": np.abs, "isnan": np.isnan, "isfinite": np.isfinite}
-"""Functions of each number."""
+"""Elementwise functions."""
 
 REDUCTIONS: Mapping[str, Callable[[Array], Array]] = {
     "any": lambda flat: np.asarray(flat.any(axis=1)),
@@ -182,11 +183,11 @@ REDUCTIONS: Mapping[str, Callable[[Array], Array]] = {
     "mean": lambda flat: flat.sum(axis=1) / flat.shape[1],
     "norm": lambda flat: np.sqrt((flat * flat).sum(axis=1)),
 }
-"""Functions of all the numbers of a moment, from (n, k) to (n,)."""
+"""Functions of all numbers of a moment, from (n, k) to (n,)."""
 
 
 def reduce(name: str, value: Array, place: Place) -> Array:
-    """A function of REDUCTIONS; ConditionError where there is no number to take the min, max or mean of."""
+    """Apply a function of REDUCTIONS. Raises ConditionError for the min, max or mean of no numbers."""
     flat = numbers(value, place).reshape(len(value), -1)
     if flat.shape[1] == 0 and name in ("min", "max", "mean"):
         raise place.error(f"{place}: no values, so no {name}")

@@ -1,1 +1,1 @@
-"""The program that is debugged: its lines, their names, positions in it, and steps."""
+"""The program being debugged: its lines, names, positions and steps."""

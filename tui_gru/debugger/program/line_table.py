@@ -1,6 +1,6 @@
-"""The program being debugged: every line of the training loop, once, read off the equations of the model.
+"""The program being debugged: a table of every line of the training loop, derived from the equations of the model.
 
-The listing, stepping, breakpoints, the written-out matrices and the explanations all come from this table.
+The listing, stepping, breakpoints, the display of the current line and the derivations all use this table.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
 
-from tui_gru.debugger.program.names import Kind, Named, named_values
+from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config
 from tui_gru.engine.segments import Segment
@@ -28,9 +28,9 @@ PHASES = ("forward", "loss", "backward", "update")
 
 @dataclass(frozen=True)
 class Line:
-    """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. Carry `notebook` has one without a formula.
+    """One line: it computes `target` (with `op` =, +=, or -=) from `formula`. With carry `notebook`, one line has no formula.
 
-    `note` says in a sentence what the line is for; `block` is the number of the block it is in.
+    `note` explains the line in a sentence; `block` is the number of its block.
     """
 
     target: str
@@ -43,7 +43,7 @@ class Line:
 
     @cached_property
     def text(self) -> str:
-        """The line as it stands on screen."""
+        """The line as on-screen text."""
         if self.formula is None or self.writer is None:
             return self.note
         return self.writer.line(self.target, self.op, self.formula)
@@ -56,7 +56,7 @@ class Line:
 
     @cached_property
     def reads(self) -> tuple[str, ...]:
-        """The names on its right-hand side, each once, from left to right."""
+        """The names that it reads, each once, from left to right."""
         return tuple(dict.fromkeys(self.formula.names())) if self.formula is not None else ()
 
 
@@ -64,7 +64,7 @@ class Line:
 class Block:
     """Lines that are executed together: `steps` times in a loop over t in the direction `way`, or once (`way` 0).
 
-    `start` is the number of ticks of the batch before it.
+    `start` is the number of ticks of the batch before this block.
     """
 
     number: int
@@ -80,18 +80,21 @@ class Block:
         return self.start + self.steps * len(self.lines)
 
     def timestep(self, step: int) -> int:
-        """The timestep (0-based) of a step; the last one where the lines are executed once."""
+        """The timestep of a step (both 0-based); the last one if the lines are executed once."""
         return step if self.way > 0 else self.steps - 1 - step
 
     def step_of(self, t: int) -> int:
-        """The step (0-based) at which timestep `t` comes."""
+        """The step of timestep `t` (both 0-based)."""
         return 0 if not self.way else t if self.way > 0 else self.steps - 1 - t
 
 
 class FlowNames(NamedTuple):
-    """The names along which the gradient of a state flows through time: `delta` is the gradient of the state, `own` its part from
-    this timestep (empty where that has no name), `ahead` its part from the timestep that reads the state, `handed_on` what it
-    hands on, `paths` the terms of that. `way` is the direction in which the gradient flows."""
+    """The names along which the gradient of a state flows through time.
+
+    `delta` is the gradient of the state, `own` its part from this timestep (empty if it has no name), `ahead` its part from the
+    timestep that reads the state. `handed_on` is the gradient passed on to the previous state, and `paths` are its terms. `way`
+    is the direction in which the gradient flows through the timesteps, 1 or −1.
+    """
 
     delta: str
     own: str
@@ -102,7 +105,7 @@ class FlowNames(NamedTuple):
 
 
 class LossNames(NamedTuple):
-    """The lines of the loss: the prediction that it judges, and its terms for each character, row and timestep; empty for none."""
+    """The names of the loss: the prediction, and the terms per character, per row and per timestep; empty if there is none."""
 
     prediction: str
     entry: str
@@ -111,8 +114,8 @@ class LossNames(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of the listing: a line, the heading of a loop over `counter` (epoch, batch or t), or of the lines of a layer in such a
-    loop. `indent` counts levels."""
+    """A row of the listing: a line, the heading of a loop over `counter` (epoch, batch or t), or the heading of a layer in such a
+    loop. `indent` is the level of indentation."""
 
     text: str
     indent: int
@@ -124,8 +127,8 @@ class Row(NamedTuple):
 class Program:
     """The table for one config, and the arithmetic of its ticks.
 
-    A batch takes `ticks` ticks whether it learns or not: its blocks, one after the other. Tick k of a batch (1-based) has executed
-    its k-th line.
+    Every batch has `ticks` ticks, whether it learns or not: the lines of its blocks in order. At tick k of a batch (1-based), its
+    k-th line has been executed.
     """
 
     def __init__(self, config: Config) -> None:
@@ -189,7 +192,7 @@ class Program:
         return tuple(self.names)
 
     def names_of(self, *kinds: Kind) -> tuple[str, ...]:
-        """The names of some kinds, in the order of the equations."""
+        """The names of the given kinds, in the order of the equations."""
         return tuple(name for name, named in self.names.items() if named.kind in kinds)
 
     @cached_property
@@ -199,20 +202,20 @@ class Program:
 
     @cached_property
     def values(self) -> tuple[str, ...]:
-        """The names of what the forward pass computes or reads at every timestep."""
+        """The names that the forward pass computes or reads at every timestep."""
         return self.names_of(Kind.INPUT, Kind.STATE, Kind.VALUE)
 
     @cached_property
     def deltas(self) -> tuple[str, ...]:
-        """The names of the gradients of values, which every timestep has its own of."""
+        """The names of the gradients of values, one per timestep."""
         return self.names_of(Kind.DELTA)
 
     def is_delta(self, name: str) -> bool:
-        """Whether a name is the gradient of a value of every timestep."""
+        """Whether a name is the gradient of a value."""
         return name in self.names and self.names[name].kind is Kind.DELTA
 
     def update_step(self, name: str) -> tuple[str, str]:
-        """Of something that the update rule computes on the way, m_hat_Wz: its name in the rule, and the parameter."""
+        """The name in the update rule and the parameter of an intermediate value of the update: m_hat and Wz for m_hat_Wz."""
         rule = self.model.rule
         for target in dict.fromkeys(line.target for line in rule.lines):
             for parameter in self.parameters:
@@ -222,11 +225,11 @@ class Program:
 
     @cached_property
     def counts_updates(self) -> bool:
-        """Whether the update rule reads how many updates there were: n."""
+        """Whether the update rule reads the number of updates, n."""
         return any(COUNT in line.reads for line in self.update)
 
     def way_of(self, name: str) -> int:
-        """The direction in which the timesteps of `name` are computed, 1 or −1; 0 for what a batch has once."""
+        """The direction in which the timesteps of `name` are computed, 1 or −1; 0 for a value of the whole batch."""
         named = self.names[name]
         if not named.timed and name != "t":
             return 0
@@ -234,19 +237,19 @@ class Program:
         return (place[0].way or -1) if place is not None else 1
 
     def blocks_before(self, phase: str) -> int:
-        """How many blocks come before the first one of a phase that the engine computes."""
+        """The number of blocks before the first block of a phase that the engine computes."""
         return next(block.number for block in self.blocks if block.phase == phase and block.lines != self.outside)
 
     # Lines
 
     @cached_property
     def lines(self) -> Mapping[str, Line]:
-        """Every line that has a formula, by what it computes. An update's line has the name of its parameter."""
+        """Every line with a formula, by target. A line of the update has the name of its parameter."""
         return {line.target: line for block in self.blocks for line in block.lines if line.formula is not None}
 
     @cached_property
     def parts(self) -> Mapping[str, Expression]:
-        """The labelled parts of lines, by the name under which they are recorded: (1 − z), r⊙h_prev, pre-activations, paths."""
+        """The labelled parts of lines, by label: (1 − z), r⊙h_prev, pre-activations, paths of gradients."""
         found: dict[str, Expression] = {}
         for line in self.lines.values():
             for node in line.formula.walk() if line.formula is not None else ():
@@ -256,29 +259,31 @@ class Program:
 
     @cached_property
     def factors(self) -> frozenset[str]:
-        """Those parts that stand in parentheses as a factor, such as r⊙h_prev before Uh: a line can be written with them whole."""
+        """The parts that are factors in parentheses, such as r⊙h_prev before Uh; a line can be written with their values."""
         nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
         return frozenset(factor.label for node in nodes for factor in bracketed(node) if factor.label)
 
     @cached_property
     def preactivations(self) -> frozenset[str]:
-        """Those parts that a function is applied to: az, ar, ah."""
+        """The parts that are arguments of a function: az, ar, ah."""
         nodes = [node for line in self.lines.values() if line.formula is not None for node in line.formula.walk()]
         return frozenset(part.label for node in nodes if isinstance(node, Apply) for part in node.parts if part.label)
 
     @cached_property
-    def spellings(self) -> Mapping[str, str]:
-        """Every spelling of a readable name, in code and as on screen, and the name in code."""
+    def spellings(self) -> Spellings:
+        """Every spelling of a readable name, in code and on screen, with its code spelling."""
         shown = {self.writer.name(name): name for name in self.names}
-        return {**shown, **{name: name for name in self.names}}
+        found = Spellings({**shown, **{name: name for name in self.names}})
+        found.tokens = frozenset(token for token in self.config.vocabulary if len(token) > 1)
+        return found
 
     def code_name(self, typed: str) -> str:
-        """A name as it was typed, in code or as on screen, in code: hₜ₋₁ is h_prev. What is neither stays as it is."""
+        """The code spelling of a typed name: h_prev for hₜ₋₁. An unknown name is returned unchanged."""
         return self.spellings.get(normalize("NFC", typed), typed)
 
     @cached_property
     def written_with(self) -> Mapping[str, str]:
-        """The line that computes a name which has no line of its own: the first in which that part stands."""
+        """For each labelled part, the target of the first line that contains it."""
         found: dict[str, str] = {}
         for line in self.lines.values():
             for node in line.formula.walk() if line.formula is not None else ():
@@ -287,7 +292,7 @@ class Program:
         return found
 
     def made_by(self, name: str) -> tuple[Expression, str]:
-        """The formula that computes a name, of a line or of a part of one, and how it is written."""
+        """The formula of a line or labelled part, and its text."""
         if (line := self.lines.get(name)) is not None and line.formula is not None:
             return line.formula, line.text
         formula = self.parts[name]
@@ -295,7 +300,7 @@ class Program:
 
     @cached_property
     def ranges(self) -> Mapping[str, tuple[float, float]]:
-        """Within which limits the values of each name lie, as the equations say."""
+        """The range of the values of each name, as far as the equations bound it."""
         from tui_gru.debugger.program.ranges import ranges_of
 
         return ranges_of(self.model.page)
@@ -306,21 +311,21 @@ class Program:
         return self.model.composed.layers
 
     def layer_with(self, name: str) -> Layer | None:
-        """The layer, in one direction, whose suffix a name has; None for what is of no layer, or where there is but one."""
+        """The layer whose suffix a name has; None for a name without a suffix."""
         suffix = split(name)[1]
         return next((layer for layer in self.layers if suffix and layer.suffix == suffix), None)
 
     def parameters_with(self, layer: Layer) -> tuple[str, ...]:
-        """The parameters of a layer, and those that are of no layer: of the input and of the head."""
+        """The parameters of a layer, and those without a layer (of the input and of the head)."""
         return tuple(name for name in self.parameters if self.layer_with(name) in (None, layer))
 
     @cached_property
     def main_layer(self) -> Layer:
-        """The last layer, in the direction of time."""
+        """The last layer that reads forwards, or the only layer."""
         return self.layers[-2 if self.config.bidirectional else -1]
 
     def layer_name(self, layer: Layer) -> str:
-        """`layer 1 of 2`, in a model of two directions `layer 1 of 2 ←`, of a single layer `backwards ←`."""
+        """`layer 1 of 2`; in a bidirectional model `layer 1 of 2 ←`, or `backwards ←` if there is one layer."""
         count, arrow = self.layers[-1].number + 1, "←" if layer.backwards else "→"
         if count == 1:
             return f"{'backwards' if layer.backwards else 'forwards'} {arrow}"
@@ -328,17 +333,17 @@ class Program:
 
     @cached_property
     def input(self) -> str:
-        """The name of what the model reads from outside."""
+        """The name of the input."""
         return next(name for name, given in self.model.page.inputs.items() if not given.target)
 
     @cached_property
     def target(self) -> str:
-        """The name of what the model is to predict; empty without a loss."""
+        """The name of the target; empty without a loss."""
         return next((name for name, given in self.model.page.inputs.items() if given.target), "")
 
     @cached_property
     def loss_names(self) -> LossNames:
-        """The names of what the loss computes, by their axes."""
+        """The names that the loss computes, by their axes."""
         own = {line.target for layer in self.layers for line in self.lines.values() if line.target in layer.lines}
         rest = [line for block in self.blocks if block.phase == "forward" for line in block.lines if line.target not in own]
         softmax = [x.target for x in rest if isinstance(x.formula, Apply) and x.formula.function == "softmax"]
@@ -349,7 +354,7 @@ class Program:
         return LossNames(prediction, entry, by_axes.get(("B",), ""), by_axes.get((), ""))
 
     def _read_by(self, name: str) -> set[str]:
-        """Everything that a line reads, and that those lines read."""
+        """All names that a line depends on."""
         found: set[str] = set()
         waiting = [name]
         while waiting:
@@ -361,7 +366,7 @@ class Program:
 
     @cached_property
     def of_head(self) -> tuple[str, ...]:
-        """The parameters behind the last layer: Wy and by."""
+        """The parameters of the head: Wy and by."""
         in_layers = {name for layer in self.layers for target in layer.lines for name in self.lines[target].reads}
         before = self.model.page.inputs
         first = {name for line in self.lines.values() if any(read in before for read in line.reads) for name in line.reads}
@@ -369,7 +374,7 @@ class Program:
 
     @cached_property
     def matrices_by_gate(self) -> tuple[tuple[str, ...], ...]:
-        """The matrices that are not of the head, those that one line reads together: Wz Uz, Wr Ur, Wh Uh."""
+        """The matrices outside the head, grouped by the line that reads them: Wz Uz, Wr Ur, Wh Uh."""
         wanted = [name for name in self.parameters if name not in self.of_head and len(self.names[name].axes) == 2]
         found: list[tuple[str, ...]] = []
         for block in self.blocks:
@@ -380,7 +385,7 @@ class Program:
 
     @cached_property
     def main_state(self) -> str:
-        """The state that the output of the last layer is: h."""
+        """The state that the last layer outputs: h."""
         layer = self.main_layer
         return layer.output if layer.output in layer.states else layer.states[0]
 
@@ -400,8 +405,8 @@ class Program:
         return FlowNames(f"d{state}", own[0] if len(own) == 1 else "", ahead, handed_on, named, place[0].way)
 
     def paths_of(self, state: str) -> tuple[tuple[str, str], ...]:
-        """A letter and a word for each path along which the gradient of a state goes on: those of the line it leads through, its
-        label, or what it computes."""
+        """A letter and a word for each path along which the gradient of a state continues, from the label or target of the line it
+        passes through."""
         found: list[tuple[str, str]] = []
         for path in self.flow_of(state).paths:
             reading = self.model.backward.paths.get(path)
@@ -416,24 +421,25 @@ class Program:
     # Ticks
 
     def block_at(self, k: int) -> tuple[Block, int, int]:
-        """The block of tick k of a batch (1 ≤ k ≤ ticks), the step through it, and the number of the line, all 0-based."""
+        """The block of tick k of a batch (1 ≤ k ≤ ticks), the step in it, and the index of the line in it; steps and indices are
+        0-based."""
         block = self.blocks[bisect_right(self._starts, k - 1) - 1]
         step, index = divmod(k - 1 - block.start, len(block.lines))
         return block, step, index
 
     def line_at(self, k: int) -> tuple[Line, int]:
-        """The line that tick k of a batch executes, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
+        """The line executed at tick k of a batch, 1 ≤ k ≤ ticks, and its timestep (the last one outside the loops over t)."""
         block, step, index = self.block_at(k)
         return block.lines[index], block.timestep(step) if block.way else self.seq_length - 1
 
     def place_of(self, name: str) -> tuple[Block, int] | None:
-        """The block in which `name` is computed, and the number of its line; None for what no line computes."""
+        """The block that computes `name`, and the index of the line in it; None for a name that no line computes."""
         return self._place.get(self.written_with.get(name, name))
 
     def tick_of(self, name: str, t: int | None = None) -> int | None:
-        """The tick within a batch at which `name` is computed, for timestep t where the line is in a loop over t.
+        """The tick within a batch at which `name` is computed; `t` is the timestep for a line in a loop over t.
 
-        A part of a line is computed with the line. None for what no line computes.
+        A part of a line is computed with the line. None for a name that no line computes.
         """
         place = self.place_of(name)
         if place is None:
@@ -443,8 +449,8 @@ class Program:
         return block.start + step * len(block.lines) + index + 1
 
     def there_at(self, name: str, t: int) -> int | None:
-        """The tick within a batch from which `name` of timestep `t` can be read: where it is computed, or where the timestep begins
-        that reads it. None for what is there always."""
+        """The tick within a batch from which on `name` of timestep `t` can be read: when it is computed, or when the timestep that
+        reads it begins. None for a name that can always be read."""
         named = self.names[name]
         if named.kind is Kind.INPUT:
             return min(self.begin_of(block, t) for block in self.blocks if block.phase == "forward") + 1
@@ -455,23 +461,23 @@ class Program:
         return self.tick_of(name, t)
 
     def begin_of(self, block: Block, t: int) -> int:
-        """The number of ticks of a batch before a block comes to timestep `t`."""
+        """The number of ticks of a batch before a block begins timestep `t`."""
         return block.start + block.step_of(t) * len(block.lines)
 
     def end_of_timestep(self, t: int) -> int:
-        """The tick within a batch at which the forward pass has done timestep `t`."""
+        """The tick within a batch at which the forward pass has completed timestep `t`."""
         block = next(block for block in reversed(self.blocks) if block.phase == "forward" and block.way)
         return self.begin_of(block, t) + len(block.lines)
 
     def steps_done(self, name: str, offset: int) -> int:
-        """How many steps of its loop have executed the line of `name` after `offset` ticks of a batch."""
+        """The number of steps that have executed the line of `name` after `offset` ticks of a batch."""
         place = self.place_of(name)
         assert place is not None
         block, index = place
         return min(max((offset - block.start - index - 1) // len(block.lines) + 1, 0), block.steps)
 
     def complete_at(self, name: str) -> int:
-        """The tick within a batch at which the gradient of a parameter is complete; with carry `notebook` the end of the pass."""
+        """The tick within a batch at which the gradient of a parameter is complete; with carry `notebook`, the end of the pass."""
         place = self.place_of(name)
         assert place is not None
         block, index = place

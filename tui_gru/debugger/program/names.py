@@ -1,4 +1,4 @@
-"""Everything that has a name in a run: what kind of thing it is, and what its axes count."""
+"""Every name of a run: its kind, and what its axes count."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui_gru.equations.names import with_word
 if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Line
 
-#: Numbers of a batch that no equation of a model need compute.
+#: Numbers of a batch that exist in every model.
 NUMBERS = ("loss", "grad_norm", "max_weight", "learning_rate")
 COUNTERS = ("epoch", "batch", "t")
 CHARACTERS = ("char", "target")
@@ -24,17 +24,24 @@ CHARACTERS = ("char", "target")
 _COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "input"}
 
 
-class Kind(Enum):
-    """What kind of thing a name is."""
+class Spellings(dict[str, str]):
+    """Every spelling of a readable name, and the name in code; `tokens` are those of a vocabulary that are longer than a
+    character."""
 
-    INPUT = "input"  # read from outside, there as soon as a timestep begins
-    STATE = "state"  # what a timestep finds: h_prev
+    tokens: frozenset[str] = frozenset()
+
+
+class Kind(Enum):
+    """The kind of a name."""
+
+    INPUT = "input"  # read from outside; readable as soon as its timestep begins
+    STATE = "state"  # the state that a timestep reads: h_prev
     VALUE = "value"  # computed by the forward pass
     DELTA = "delta"  # the gradient of a value
     PARAMETER = "parameter"
     GRADIENT = "gradient"  # of a parameter
-    KEPT = "kept"  # by the update rule from one update to the next: m_Wz
-    STEP = "step"  # computed by the update rule on the way: m_hat_Wz
+    KEPT = "kept"  # a state of the update rule: m_Wz
+    STEP = "step"  # an intermediate value of the update: m_hat_Wz
     NUMBER = "number"  # one for the whole batch: loss
     COUNTER = "counter"
     CHARACTER = "character"
@@ -42,9 +49,9 @@ class Kind(Enum):
 
 @dataclass(frozen=True)
 class Named:
-    """One name. `axes` are those of its value at one timestep, `timed` says whether every timestep has its own.
+    """One name. `axes` are the axes of its value at one timestep; `timed` says whether every timestep has its own value.
 
-    `read_in` is, of a state that is read or a gradient that comes from the timestep after, the line in whose timestep it is there.
+    `read_in`, for a state that is read or a gradient from the next timestep, is the line that reads it, in the same timestep.
     """
 
     name: str
@@ -62,9 +69,9 @@ class Named:
 def named_values(
     model: Model, schedule: Schedule, update: Sequence[Line], *, backward: bool = True, outside: bool = False
 ) -> Mapping[str, Named]:
-    """Every name of a model, in the order of the equations; without `backward`, of its forward pass alone.
+    """Every name of a model, in the order of the equations; without `backward`, of its forward pass only.
 
-    `outside`: a line of its own has the gradients that come from outside.
+    `outside` says that the program has a line for the gradients from outside.
     """
     page, found = model.page, dict[str, Named]()
 
@@ -76,7 +83,7 @@ def named_values(
         for line in schedule.phases[phase].lines:
             if line.target in gradients:
                 continue
-            for node in reversed(tuple(line.formula.walk())):  # the parts of a part before it
+            for node in reversed(tuple(line.formula.walk())):  # inner parts first
                 if node.label and schedule.named[node.label].phase == phase:
                     add(node.label, kind, schedule.named[node.label].axes)
             if line.target != "loss":
@@ -114,5 +121,5 @@ def named_values(
 
 
 def unknown_name(name: str, known: Sequence[str]) -> str:
-    """The message for a name that does not exist, with those that look like it."""
+    """The message for an unknown name, with similar names."""
     return f"there is no value named {name!r}; {did_you_mean(name, known)}"

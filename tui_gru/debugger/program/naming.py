@@ -1,4 +1,4 @@
-"""How one entry of a value is said: h[row 2, unit 1], Wz[“M”, unit 1]; and how a character of a text is shown."""
+"""How one entry of a value is written, in words and as it is typed, and how a character of a text is shown."""
 
 from __future__ import annotations
 
@@ -8,44 +8,57 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.program.line_table import Program
+    from tui_gru.engine.tokens import Text
+from tui_gru.debugger.program.line_table import Program
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡", "\xa0": "⍽"}
 _CONTROLS = "".join(chr(0x2400 + code) for code in range(0x20))
-_MERGING = range(0x1160, 0x1200), range(0xD7B0, 0xD800)  # vowels and finals of Hangul, which join the consonant before them
-#: What only says how the character before it looks, and fillers.
+_MERGING = range(0x1160, 0x1200), range(0xD7B0, 0xD800)  # vowels and finals of Hangul, which combine with the consonant before them
+#: Variation selectors and modifiers, which only change the character before them, and fillers.
 _HIDDEN = frozenset((*range(0xFE00, 0xFE10), *range(0xE0100, 0xE01F0), *range(0x1F3FB, 0x1F400), 0x3164, 0xFFA0))
 
 
+def typed_entry(name: str, index: Sequence[int]) -> str:
+    """One entry as `typed.Reader.entry` reads it, counted from 0: `Wz[2, 1]`; the name alone where the index is empty."""
+    return f"{name}{brackets(index)}" if index else name
+
+
+def brackets(index: Sequence[int]) -> str:
+    """An index as it is typed: `[2, 1]`."""
+    return f"[{', '.join(map(str, index))}]"
+
+
 def spoken_index(program: Program, name: str, index: Sequence[int]) -> str:
-    """`row 2, unit 1`; characters as they are: `“M”, unit 1`. Empty for a number."""
+    """An index in words, counted from 1: `row 2, unit 1`; `“M”, unit 1` with a character. Empty for a scalar."""
     counted = program.names[name].counted
     return ", ".join(said(axis, i, program.config.vocabulary) for axis, i in zip(counted, index, strict=True))
 
 
 def spoken(program: Program, name: str, index: Sequence[int]) -> str:
-    """One entry as it is said on screen, counted from 1: `h[row 2, unit 1]`."""
+    """One entry in words, counted from 1: `h[row 2, unit 1]`."""
     where = spoken_index(program, name, index)
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
 
 
-def said(axis: str, i: int, vocabulary: str) -> str:
-    """One index (0-based) along an axis, `row`, `unit` or `character`; one from the end as it was typed."""
+def said(axis: str, i: int, vocabulary: Text) -> str:
+    """One index (0-based) along the axis `row`, `unit` or `character`, in words; a negative index as typed."""
     return character(i, vocabulary) if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
 
 
-def character(i: int, vocabulary: str) -> str:
-    """A character by its index (0-based), “M”; of a model that reads tokens without a vocabulary, `token 12`."""
+def character(i: int, vocabulary: Text) -> str:
+    """A character by its index (0-based): `“M”`; without a vocabulary `token 12`."""
     return f"“{shown_char(vocabulary[i])}”" if vocabulary else f"token {i}"
 
 
 @lru_cache(maxsize=8192)
 def shown_char(char: str) -> str:
-    """A character of a text as something that can be seen, the same wherever it stands, in one cell or two.
+    """A visible form of a character, one or two cells wide, independent of its neighbours.
 
-    A blank, a newline, a tab and other control characters have signs of their own; a mark that would merge with what stands before
-    it stands on a dotted circle; what else does not show is `�`.
+    Spaces, newlines, tabs and other control characters have their own signs; a mark that would combine with the character before
+    it is shown on a dotted circle; any other invisible character is `�`. For a longer token, each of its characters.
     """
+    if len(char) > 1:
+        return "".join(map(shown_char, char))
     code = ord(char)
     if char in _SIGNS:
         return _SIGNS[char]
@@ -58,11 +71,11 @@ def shown_char(char: str) -> str:
 
 
 def printable(char: str) -> str:
-    """A character that can stand in a line of text: a blank as it is, others as `shown_char`."""
+    """A character or longer token for a line of text: a space unchanged, others as in `shown_char`."""
     return char if char == " " else shown_char(char)
 
 
 def joined(terms: Sequence[str]) -> list[str]:
-    """Summands with the sign that joins each to those before: `a`, `+ b`, `− c`."""
+    """Summands with their signs: `a`, `+ b`, `− c`."""
     rest = [f"− {term[1:]}" if term.startswith("−") else f"+ {term}" for term in terms[1:]]
     return [*terms[:1], *rest]

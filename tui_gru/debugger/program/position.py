@@ -1,4 +1,4 @@
-"""Places in time: a position is one integer, and everything else about it is arithmetic."""
+"""Places in time: a position is one integer, its tick; everything else follows by arithmetic."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from tui_gru.engine.errors import TuiGruError
 
 @dataclass(frozen=True, order=True)
 class Position:
-    """A moment: it says which line has just been executed. Orders and compares as time does.
+    """A moment in a run, just after a line has been executed. Positions are ordered by time.
 
-    `epoch`, `batch` and `t` are 0-based; `phase` is start, forward, loss, backward or update. In the loss and the update,
-    which are outside the loops over t, `t` is the last timestep.
+    `epoch`, `batch` and `t` are 0-based; `phase` is start, forward, loss, backward or update. In the loss and the update, which are
+    outside the loops over t, `t` is the last timestep.
     """
 
     tick: int
@@ -24,8 +24,8 @@ class Position:
     t: int = field(compare=False)
     phase: str = field(compare=False)
     line: Line | None = field(compare=False, repr=False)
-    offset: int = field(compare=False, repr=False)  # ticks since the batch began; 0 only at the very start
-    number: int = field(compare=False, repr=False)  # of the batch, counted through all epochs, 0-based
+    offset: int = field(compare=False, repr=False)  # ticks since the start of the batch; 0 only at the start of the run
+    number: int = field(compare=False, repr=False)  # the batch, counted through all epochs, 0-based
 
 
 def position_of(program: Program, tick: int) -> Position:
@@ -39,9 +39,9 @@ def position_of(program: Program, tick: int) -> Position:
 
 
 def tick_of(place: str | Position | int, here: Position, program: Program) -> int:
-    """The tick of a place: `e3 b2 t1` (counted from 1; what is left out is as it is `here`), a position, or a tick.
+    """The tick of a place: `e3 b2 t1` (counted from 1; omitted parts are taken from `here`), a position, or a tick.
 
-    Without a timestep it is the beginning of the batch or epoch. Raises `TuiGruError` where it does not fit the program.
+    Without a timestep it is the start of the batch or epoch. Raises `TuiGruError` for a place that does not exist in the program.
     """
     if isinstance(place, str):
         epoch, batch, t = _parts(place, program)
@@ -53,18 +53,34 @@ def tick_of(place: str | Position | int, here: Position, program: Program) -> in
     else:
         tick = arguments.whole("a tick (or a place such as e3 b2 t1)", place.tick if isinstance(place, Position) else place)
     if tick > LARGEST:
-        raise TuiGruError(f"tick {arguments.shown(tick)} is further than any run goes, which is {LARGEST:,}")
+        raise TuiGruError(f"tick {arguments.shown(tick)} is beyond the largest tick, {LARGEST:,}")
     return max(tick, 0)
 
 
+def in_words(epoch: int, batch: int, t: int | None = None, phase: str = "", *, between: str = ", ") -> str:
+    """A place in words, from 0-based counts: `epoch 3, batch 2, t 1, forward`; without `t` and `phase`, the batch."""
+    words = [f"epoch {epoch + 1:,}", f"batch {batch + 1:,}", *([] if t is None else [f"t {t + 1:,}"]), *filter(None, [phase])]
+    return between.join(words)
+
+
+def batch_in_words(epoch: int, batch: int) -> str:
+    """A batch inside a sentence, from 0-based counts: `batch 2 of epoch 3`."""
+    return f"batch {batch + 1:,} of epoch {epoch + 1:,}"
+
+
+def as_typed(position: Position) -> str:
+    """A place as `tick_of` reads it: `e3 b2 t1`."""
+    return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"
+
+
 def _parts(text: str, program: Program) -> tuple[int | None, int | None, int | None]:
-    """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 0-based; None for what is left out."""
+    """Epoch, batch and timestep of `e3 b2 t1`, `e3`, `b2`, `e3 t1` …, 0-based; None for omitted parts."""
     reader = Reader(text, "e3 b2 t1 (epoch, batch, timestep, counted from 1)")
     limits = {"e": ("an epoch", LARGEST), "b": ("a batch", program.num_batches), "t": ("a timestep", program.seq_length)}
     parts: list[int | None] = []
     for letter, (what, most) in limits.items():
         parts.append(reader.whole(what, least=1, most=most) - 1 if reader.take(letter) else None)
     if reader.left or parts == [None, None, None]:
-        raise reader.error(f"{arguments.shown(text)} is no place in time")
+        raise reader.error(f"{arguments.shown(text)} is not a place in time")
     epoch, batch, t = parts
     return epoch, batch, t

@@ -1,4 +1,4 @@
-"""Within which limits the values of a line lie, as its formula says: a gate from 0 to 1, a state from −1 to 1."""
+"""The range of the values of a line, derived from its formula: a gate from 0 to 1, a state from −1 to 1."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _OF_FUNCTION: Mapping[str, Range] = {
 
 
 def ranges_of(page: Page) -> dict[str, Range]:
-    """The range of every input, state and line of a page, and of their labelled parts; infinite where nothing bounds it.
+    """The range of every input, state, line and labelled part of a page; infinite if nothing bounds it.
 
-    A state is taken to lie from −1 to 1 if its line gives nothing beyond that when all such states do.
+    A state has the range −1 to 1 if its line stays in this range whenever all such states do.
     """
     bounded = set(page.states)
     while True:
@@ -71,7 +71,7 @@ def _plain_range(node: Expression, known: dict[str, Range]) -> Range:
 
 
 def _convex(left: e.Times, right: e.Times) -> tuple[list[Expression], list[Expression]] | None:
-    """What is mixed in z ⊙ a + (1 − z) ⊙ b: the other factors of both terms; None for any other sum."""
+    """The factors a and b of a sum z ⊙ a + (1 − z) ⊙ b; None for any other sum."""
     for first, second in ((left, right), (right, left)):
         for weight in first.parts:
             rest = e.plain(e.Sum((ONE, e.Negative(weight))))

@@ -1,7 +1,7 @@
-"""Where a step of each level ends, and how many such places lie between two moments: arithmetic, no search.
+"""Computes where the steps of each level end, and how many steps lie between two moments, by arithmetic.
 
-Batches that learn have more places than those that do not (their backward and update lines are not stepped over), so a timeline is
-cut into runs of batches that are alike.
+Batches that learn have more steps than batches that do not, whose backward and update lines are skipped. So a timeline is divided
+into runs of batches that all learn or all do not.
 """
 
 from __future__ import annotations
@@ -24,7 +24,8 @@ def check_level(level: str) -> str:
 
 
 def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]:
-    """The ticks within a batch at which a step of `level` ends (epoch: as batch, though only an epoch's last batch counts)."""
+    """The ticks within a batch at which a step of `level` ends; for `epoch` those of `batch`, of which only the last batch
+    counts."""
     last = program.ticks if learns else program.loss_tick
     blocks = [block for block in program.blocks if block.end <= last]
     if level == "op":
@@ -38,26 +39,26 @@ def ends_in_batch(program: Program, level: str, learns: bool) -> tuple[int, ...]
     return (last,)
 
 
-class Ruler:
-    """Counts the places of one level along a timeline. `runs` lists (first batch, learns), in order, the first from batch 0."""
+class StepIndex:
+    """Counts the steps of one level along a timeline. `runs` lists (first batch, learns) in order, beginning with batch 0."""
 
     def __init__(self, program: Program, level: str, runs: Sequence[tuple[int, bool]]) -> None:
         self._program, self._every = program, program.num_batches if level == "epoch" else 1
         self._starts = [first for first, _ in runs]
         self._ends = [ends_in_batch(program, level, learns) for _, learns in runs]
-        self._before = [0]  # places before each run
+        self._before = [0]  # steps before each run
         for i in range(1, len(runs)):
             self._before.append(self._before[-1] + self._whole(i - 1, self._starts[i]))
 
     def _counted(self, batch: int) -> int:
-        """Batches before `batch` that count: all, or the last of each epoch."""
+        """The number of batches before `batch` that count: all, or only the last of each epoch."""
         return batch // self._every
 
     def _whole(self, run: int, batch: int) -> int:
         return (self._counted(batch) - self._counted(self._starts[run])) * len(self._ends[run])
 
     def count(self, tick: int) -> int:
-        """How many places there are up to and including `tick`."""
+        """The number of steps that end at or before `tick`."""
         if tick <= 0:
             return 0
         batch, k = divmod(tick - 1, self._program.ticks)
@@ -66,10 +67,10 @@ class Ruler:
         return self._before[run] + self._whole(run, batch) + inside
 
     def tick(self, n: int) -> int:
-        """The tick of the n-th place, 1-based; 0 for n ≤ 0, the beginning."""
+        """The tick at which the n-th step ends, 1-based; 0, the beginning, for n ≤ 0."""
         if n <= 0:
             return 0
-        run = bisect_right(self._before, n - 1) - 1  # the last run with fewer than n places before it
+        run = bisect_right(self._before, n - 1) - 1  # the last run with fewer than n steps before it
         batches, index = divmod(n - 1 - self._before[run], len(self._ends[run]))
         counted = self._counted(self._starts[run]) + batches
         batch = (counted + 1) * self._every - 1
@@ -77,11 +78,11 @@ class Ruler:
 
 
 @dataclass(frozen=True)
-class Stride:
-    """Steps at one level from `origin`, wherever in a batch that is, remembered so that their reverse leads back to it.
+class StepMemory:
+    """Consecutive steps at one level from `origin`, remembered so that the same number of steps back returns to `origin`.
 
-    `net` is how many have been asked for so far, `at` the tick that they have led to; `cut` says that they were to lead further,
-    but the beginning, the end or a stop was in the way: then only the whole reverse leads back, and other steps begin from `at`.
+    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` says that they ended early, at the beginning, the
+    end or a stop: then only the complete reverse returns to `origin`, and other steps begin from `at`.
     """
 
     level: str
@@ -91,23 +92,23 @@ class Stride:
     cut: bool = False
 
     @classmethod
-    def begin(cls, level: str, tick: int) -> Stride:
+    def begin(cls, level: str, tick: int) -> StepMemory:
         return cls(level, tick, 0, tick)
 
-    def onwards(self, level: str, tick: int, count: int) -> Stride:
-        """The stride that `count` steps from `tick` belong to: this one, or a new one."""
+    def onwards(self, level: str, tick: int, count: int) -> StepMemory:
+        """The memory for `count` steps from `tick`: this one if they continue it, otherwise a new one."""
         goes_on = (self.level, self.at) == (level, tick) and (not self.cut or self.net + count == 0)
-        return self if goes_on else Stride.begin(level, tick)
+        return self if goes_on else StepMemory.begin(level, tick)
 
-    def target(self, ruler: Ruler, count: int) -> tuple[int, bool]:
-        """Where `count` more steps lead, and whether the beginning is in their way."""
-        net, passed = self.net + count, ruler.count(self.origin)
+    def target(self, index: StepIndex, count: int) -> tuple[int, bool]:
+        """The tick that `count` more steps lead to, and whether they end early at the beginning of the run."""
+        net, passed = self.net + count, index.count(self.origin)
         if net == 0:
             return self.origin, False
-        if net < 0 and ruler.tick(passed) != self.origin:
-            net += 1  # the first step back is to the place before, which is nearer than a whole step
-        return ruler.tick(passed + net), passed + net < 0
+        if net < 0 and index.tick(passed) != self.origin:
+            net += 1  # the first step back is to the last step end, less than a whole step away
+        return index.tick(passed + net), passed + net < 0
 
-    def gone(self, count: int, tick: int, cut: bool) -> Stride:
-        """After `count` more steps, which have led to `tick`."""
+    def gone(self, count: int, tick: int, cut: bool) -> StepMemory:
+        """The memory after `count` more steps, which reached `tick`."""
         return replace(self, net=self.net + count, at=tick, cut=cut)

@@ -1,4 +1,4 @@
-"""Reads what was typed after a verb, from left to right: numbers, entries such as `Wz[0,1]`, timesteps, characters, words."""
+"""Parses the arguments of a typed command, from left to right: numbers, entries such as `Wz[0,1]`, timesteps, characters, words."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import warnings
 
 from tui_gru.engine.errors import TuiGruError
 
-LARGEST = 10**15  # of whole numbers: more ticks than any run reaches
+LARGEST = 10**15  # largest whole number; no run reaches this tick
 
 _SPACE = re.compile(r"\s*")
 _WHOLE = re.compile(r"[+\-−]?[0-9]+")
@@ -16,14 +16,11 @@ _NUMBER = re.compile(r"[+\-−]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+\-−]?[0-9
 _NAME = re.compile(r"[^\s\[\]=,]+")
 _WORD = re.compile(r"\S+")
 _QUOTED_CHARACTER = re.compile(r"""(?P<quote>['"])(?:\\.{1,9}|.)(?P=quote)""")
-_SHOWN = 20  # characters of what was typed, in a message
+_SHOWN = 20  # characters of the input shown in a message
 
 
 class TypedError(TuiGruError):
-    """Something typed that cannot be understood.
-
-    `reason` says what was wrong in one line, `column` (1-based) where in the text.
-    """
+    """Typed input that cannot be parsed: `reason` is one line, `column` (1-based) its place in the text."""
 
     def __init__(self, reason: str, column: int) -> None:
         super().__init__(f"column {column}: {reason}")
@@ -31,14 +28,14 @@ class TypedError(TuiGruError):
         self.column = column
 
     def moved(self, columns: int) -> TypedError:
-        """The same error in a text that has `columns` more characters before this one."""
+        """The same error in a longer text, with `columns` more characters in front."""
         return type(self)(self.reason, self.column + columns)
 
 
 class Reader:
-    """Reads a text piece by piece. `usage` is an example of the whole text, for messages.
+    """Parses a text piece by piece. `usage` is an example of the complete text, for messages.
 
-    Every method that reads raises `TypedError`, with the column, where something else comes next.
+    Every parsing method raises `TypedError` with the column if the next piece is something else.
     """
 
     def __init__(self, text: str, usage: str) -> None:
@@ -47,11 +44,11 @@ class Reader:
 
     @property
     def left(self) -> str:
-        """What has not been read yet."""
+        """The rest of the text."""
         return self._text[self._at :]
 
     def take(self, sign: str) -> bool:
-        """Read `sign`, in upper or lower case, if it comes next. True if it did."""
+        """Read `sign`, in upper or lower case, if it comes next. Returns whether it did."""
         if self._text[self._at : self._at + len(sign)].lower() != sign:
             return False
         self._at += len(sign)
@@ -60,20 +57,20 @@ class Reader:
 
     @property
     def next_word(self) -> str:
-        """What comes up to the next space; the empty text at the end."""
+        """The text up to the next space; empty at the end."""
         match = _WORD.match(self._text, self._at)
         return match[0] if match else ""
 
     def word(self) -> str:
-        """Read what comes up to the next space."""
+        """Read the text up to the next space."""
         return self._read(_WORD) or ""
 
     def next_whole(self) -> bool:
-        """True if a whole number comes next."""
+        """Whether a whole number comes next."""
         return _WHOLE.match(self._text, self._at) is not None
 
     def whole(self, what: str, *, least: int = -LARGEST, most: int = LARGEST) -> int:
-        """A whole number from `least` to `most`; `what` names it in messages."""
+        """Read a whole number from `least` to `most`; `what` names it in messages."""
         start = self._at
         digits = self._read(_WHOLE)
         if digits is None:
@@ -85,7 +82,7 @@ class Reader:
         return number
 
     def number(self, what: str, *, before: str = "") -> float:
-        """A number, with the sign `before` behind it; `what` names it in messages."""
+        """Read a number that is followed by the sign `before`; `what` names it in messages."""
         start, number = self._at, self._read(_NUMBER)
         if number is None or not self.take(before) or not (self._at == len(self._text) or self._text[self._at - 1].isspace()):
             self._at = start
@@ -93,7 +90,7 @@ class Reader:
         return float(number.replace("−", "-"))
 
     def entry(self) -> tuple[str, tuple[int, ...]]:
-        """A name, and the index in brackets after it; the empty index where there is none."""
+        """Read a name and the index in brackets after it; the index is empty if there is none."""
         name = self._read(_NAME)
         if name is None:
             raise self.error("the name of a value comes first")
@@ -103,11 +100,11 @@ class Reader:
         while self.take(","):
             index.append(self._index())
         if not self.take("]"):
-            raise self.error(f"an index is whole numbers with commas between, and ends with ], not {self._shown}")
+            raise self.error(f"an index is whole numbers separated by commas and ends with ], not {self._shown}")
         return name, tuple(index)
 
     def timestep(self, seq_length: int) -> int | None:
-        """`t 2`, counted from 1, as a 0-based timestep; None at the end."""
+        """Read `t 2`, counted from 1, as a 0-based timestep; None at the end of the text."""
         if not self.left:
             return None
         if not self.take("t"):
@@ -115,16 +112,16 @@ class Reader:
         return self.whole("a timestep", least=1, most=seq_length) - 1
 
     def character(self) -> str:
-        """A character as it is, or between quotes, as a space must be: `' '`, `'\\n'`."""
+        """Read a character, plain or in quotes; a space needs quotes: `' '`, `'\\n'`."""
         text, self._at = self.left, len(self._text)
         if len(text) == 1:
             return text
         if _QUOTED_CHARACTER.fullmatch(text):
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # about `\q`, meant for programmers
+                warnings.simplefilter("ignore")  # Python warns about escapes such as `\q`
                 try:
                     value = ast.literal_eval(text)
-                except (ValueError, SyntaxError):  # an escape that is none
+                except (ValueError, SyntaxError):  # an invalid escape
                     value = ""
             if len(value) == 1:
                 return str(value)
@@ -132,12 +129,12 @@ class Reader:
         raise self.error(f"a character is typed as a, or as ' ' in quotes, not {self._shown}")
 
     def end(self) -> None:
-        """Raise `TypedError` where something is left."""
+        """Raise `TypedError` unless the text has been read to its end."""
         if self.left:
             raise self.error(f"{self._shown} is not understood here")
 
     def error(self, reason: str) -> TypedError:
-        """An error about what comes next."""
+        """An error at the current place."""
         return TypedError(f"{reason}; write it as {self._usage}", self._at + 1)
 
     def _index(self) -> int:
@@ -162,7 +159,7 @@ class Reader:
 
 
 def whole_number(text: str) -> int | None:
-    """A whole number of size at most `LARGEST`; None for any other text."""
+    """The whole number that a text is, from −`LARGEST` to `LARGEST`; None for any other text."""
     if not _WHOLE.fullmatch(text):
         return None
     digits = text.lstrip("+-−").lstrip("0")
@@ -172,15 +169,15 @@ def whole_number(text: str) -> int | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a number, as `Reader.number` reads it."""
+    """Whether a text is a number that `Reader.number` reads."""
     return _NUMBER.fullmatch(text) is not None
 
 
 def quoted(char: str) -> str:
-    """A character as `Reader.character` reads it."""
+    """A character in the form that `Reader.character` reads."""
     return char if char.isprintable() and not char.isspace() else repr(char)
 
 
 def shortened(text: str) -> str:
-    """What was typed, in a message."""
+    """The input in a message, shortened."""
     return repr(text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…")

@@ -1,1 +1,1 @@
-"""Everything that a screen shows of a moment, read once."""
+"""Immutable snapshots of everything that a screen shows of a moment."""

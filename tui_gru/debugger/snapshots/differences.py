@@ -1,4 +1,4 @@
-"""A snapshot whose numbers are those of this branch minus those of the one that it is compared with."""
+"""A snapshot of the differences between this branch and the one it is compared with."""
 
 from __future__ import annotations
 
@@ -9,34 +9,35 @@ import numpy as np
 
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
+from tui_gru.engine.numbers import same
 from tui_gru.engine.weights import Array
 
 _NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
 
 
 def differences(snapshot: Snapshot) -> Snapshot:
-    """The differences from the branch that is compared with; the snapshot itself where there is none."""
+    """The snapshot of the differences from the compared branch; the snapshot itself if there is none."""
     if snapshot.other is None:
         return snapshot
     return Differences(**{field.name: getattr(snapshot, field.name) for field in fields(Snapshot)})
 
 
 def difference(mine: Any, theirs: Any) -> Any:
-    """mine − theirs of two arrays or two numbers, in float64; None where either is not there.
+    """mine − theirs of two arrays or two numbers, in float64; None if one of them is None.
 
-    It is 0 exactly where the two are the same, both not a number included: of float32 values it is exact but for some that are
-    more than 2^29 times as large as each other, of float64 values it is rounded once. Nothing that differs is rounded to 0.
+    It is 0 exactly where the two are equal or both NaN; different numbers never give 0. Differences of float32 values are exact
+    unless one is more than 2^29 times as large as the other; differences of float64 values are rounded once.
     """
     if mine is None or theirs is None:
         return None
     a, b = np.asarray(mine, np.float64), np.asarray(theirs, np.float64)
     with np.errstate(all="ignore"):
-        result = np.where((a == b) | (np.isnan(a) & np.isnan(b)), 0.0, a - b)
+        result = np.where(same(a, b), 0.0, a - b)
     return result if result.ndim else float(result)
 
 
 class Differences(Snapshot):
-    """Whoever draws a snapshot draws differences when given this. None is what is not computed yet on either branch."""
+    """A snapshot whose values are differences. A value is None if it is not computed yet on one of the branches."""
 
     @property
     def minus(self) -> str:
@@ -50,7 +51,7 @@ class Differences(Snapshot):
         return self._difference(mine, lambda moment: moment.value(name, self.position.t if t is None else t))
 
     def parameter(self, name: str) -> Any:
-        """None where the other branch has not come so far."""
+        """None if the other branch has not reached this moment."""
         return self.value(name)
 
     def gradient(self, name: str) -> Array | None:

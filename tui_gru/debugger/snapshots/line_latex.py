@@ -1,4 +1,4 @@
-"""A line of the program in LaTeX, with a matrix of numbers in the place of every name; and values by themselves."""
+"""LaTeX of the current line with a matrix in place of every name, and of single values."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ import numpy as np
 
 from tui_gru.debugger.derivation.evaluation import Numbers
 from tui_gru.debugger.program.line_table import Line
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.expression import Expression, Name
 from tui_gru.equations.names import Symbols
 from tui_gru.equations.writing import Writer
 
-MOST = 12  # rows and columns of a matrix that are written; of more, the first of them and dots
+MOST = 12  # rows and columns of a matrix that are written, followed by dots if there are more
 DIGITS = 4
 
 
 def line_latex(snapshot: Snapshot) -> str | None:
-    """The line just executed, its formula and under it the same with numbers, as an align*; None where there is no formula."""
+    """The line just executed as an align*: its formula, and below it the formula with numbers. None if it has no formula."""
     line = snapshot.line
     if line is None or line.formula is None:
         return None
@@ -33,7 +34,7 @@ def line_latex(snapshot: Snapshot) -> str | None:
 
 
 class _Numbers(Writer):
-    """Writes a matrix of numbers in the place of every name."""
+    """Writes a matrix of numbers in place of every name."""
 
     def __init__(self, written: Callable[[str], str]) -> None:
         super().__init__(Symbols())
@@ -44,18 +45,18 @@ class _Numbers(Writer):
 
 
 def values_latex(snapshot: Snapshot, values: Iterable[tuple[str, Any]]) -> str:
-    """Values, each a name in LaTeX and an array, one under the other."""
+    """An align* of values, given as pairs of a LaTeX name and an array."""
     return _aligned(snapshot, [" \\\\\n".join(rf"  {name} &= {_matrix(value)}" for name, value in values)])
 
 
 def _aligned(snapshot: Snapshot, rows: list[str]) -> str:
     p = snapshot.position
-    place = f"% epoch {p.epoch + 1}, batch {p.batch + 1}, t {p.t + 1}"
+    place = f"% {in_words(p.epoch, p.batch, p.t)}"
     return "\n".join([place, r"\begin{align*}", *rows, r"\end{align*}"]) + "\n"
 
 
 def _before(snapshot: Snapshot, line: Line) -> str:
-    """What the target of += or −= was before, and the sign that joins it; empty for =, and before the first share of a gradient."""
+    """The old value of the target of += or −= with the operator; empty for =, and before the first contribution to a gradient."""
     if line.op == "-=":
         return f"{_matrix(snapshot.record.before[line.target])} - "
     before = snapshot.gradient_before(line.target.removeprefix("d")) if line.op == "+=" else None
@@ -63,7 +64,7 @@ def _before(snapshot: Snapshot, line: Line) -> str:
 
 
 def _read(snapshot: Snapshot, name: str) -> Any:
-    """What a name stands for in the line just executed."""
+    """The value of a name as the line just executed reads it."""
     program, line = snapshot.program, snapshot.line
     named = program.names.get(name)
     if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # of every timestep
@@ -84,7 +85,7 @@ def _matrix(value: Any) -> str:
 
 
 def _decimals(array: Any) -> int:
-    """Decimals that give the largest entry `DIGITS` significant digits, and every entry as many decimals as that."""
+    """The number of decimal places that gives the largest entry `DIGITS` significant digits; used for all entries."""
     largest = float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
     return DIGITS if largest == 0 else max(DIGITS, DIGITS - 1 - math.floor(math.log10(largest)))
 

@@ -1,4 +1,4 @@
-"""What a screen draws: everything about one moment of a session, immutable."""
+"""The snapshot of a session at one moment, which the screen draws."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import numpy as np
 from tui_gru.debugger.derivation.evaluation import EVERY, Numbers
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.debugger.snapshots.other import Other
+from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import LogLine, Stops, Watched
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine.batch import BatchRecord
@@ -27,7 +27,7 @@ from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import unlabelled
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import Tally
+    from tui_gru.debugger.analysis.checked_run import CheckTotals
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.flow import Flow
     from tui_gru.engine.sampling import Sample
@@ -37,13 +37,13 @@ NO_STOPS = Stops()
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One moment of a session. Values are read through `value`, which gives None for what has not been computed yet.
+    """One moment of a session, immutable. `value` returns None for values that are not computed yet.
 
     `previous` is the record of the batch before (None in the first), `losses` the loss of every batch run so far on this branch,
     `learning` whether batches learn from here on, `changed` the names changed since the line here was executed, `forks` where
     each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
     the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
-    come of checking every batch (None where that is off). `unrecorded` says that the session is in memory only, though it was to be
+    come of checking every batch (None if that is off). `unrecorded` says that the session is in memory only, though it was to be
     recorded or its owner was asked. `findings` are those that have been found last on this branch.
     """
 
@@ -64,14 +64,14 @@ class Snapshot:
     samples: tuple[Sample, ...]
     changed: frozenset[str] = frozenset()
     notice: str = ""
-    forks: tuple[Fork, ...] = ()
+    forks: tuple[BranchInfo, ...] = ()
     stops: Stops = NO_STOPS
     watched: Sequence[Watched] = ()
     log: tuple[LogLine, ...] = ()
     marks: tuple[Mark, ...] = ()
     hits: tuple[int, ...] = ()
-    other: Other | None = None
-    checked: Tally | None = None
+    other: OtherBranch | None = None
+    checked: CheckTotals | None = None
     unrecorded: bool = False
     findings: tuple[Finding, ...] = ()
 
@@ -81,12 +81,12 @@ class Snapshot:
 
     @property
     def line(self) -> Line | None:
-        """The line just executed; None at the very beginning."""
+        """The line just executed; None at the start of the run."""
         return self.position.line
 
     @property
     def timestep(self) -> int | None:
-        """The timestep at work, 0-based; None outside the loops over t: at the very beginning, in the loss, in the update."""
+        """The current timestep, 0-based; None outside the loops over t: at the start of the run, in the loss, and in the update."""
         inside = self.position.phase in ("forward", "backward") and self.line not in (*self.program.earlier, *self.program.outside)
         return self.position.t if inside else None
 
@@ -96,31 +96,31 @@ class Snapshot:
 
     @property
     def moment_read(self) -> Moment:
-        """The moment as the line just executed reads it: a line of the update reads what it changes (m, v) as it was."""
+        """The moment as the line just executed read it: a line of the update reads the old value of its target (m, v)."""
         if self.position.phase != "update":
             return self.moment
         return replace(self.moment, position=position_of(self.program, self.position.tick - 1))
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """As `Moment.value`: (B, ·) of timestep `t`, a number, or None where not computed yet."""
+        """As `Moment.value`: (B, ·) of timestep `t`, a number, or None if not computed yet."""
         return self.moment.value(name, t)
 
     def parameter(self, name: str) -> Array:
-        """A parameter as of now."""
+        """The current value of a parameter."""
         value: Array = self.moment.value(name)
         return value
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter as far as it has been accumulated in this batch."""
+        """The gradient of a parameter accumulated so far in this batch; None before its first line."""
         return self.moment.gradient(name)
 
     def gradient_before(self, name: str) -> Array | None:
-        """What the gradient was before this timestep's share; None where this share is the first, or not there yet."""
+        """The gradient before the contribution of this timestep; None if there was none before it."""
         return self.moment.gradient_before(name)
 
     @property
     def tutorial_term1(self) -> Array | None:
-        """Term 1 as the tutorial's own code takes it, which is not finite where ŷ underflows to 0; None if not computed yet."""
+        """Term 1 as the tutorial's code computes it, not finite where ŷ underflows to 0; None if not computed yet."""
         line = self.program.lines.get(self.program.loss_names.entry)
         value = self.value(line.target) if line is not None else None
         if value is None or line is None or line.formula is None:
@@ -130,30 +130,30 @@ class Snapshot:
         return term
 
     def last_step(self, name: str) -> Array | None:
-        """What the last update has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+        """The last change of a parameter: by the update of this batch if it has reached the parameter, otherwise of the batch
+        before."""
         return last_step(self.moment, self.previous, name)
 
     @property
     def minus(self) -> str:
-        """The branch whose numbers have been taken from these; empty where these are the numbers themselves."""
+        """The name of the branch whose numbers are subtracted; empty if the values are not differences."""
         return ""
 
     def flow(self, row: int | None = None, state: str | None = None) -> tuple[Flow | None, ...]:
-        """How the gradient of a state flows through time, timestep by timestep, in all rows or in one; None for those not reached
-        yet.
+        """The flow of the gradient of a state at each timestep, over all rows or of one; None for timesteps not reached yet.
 
-        `state` is the state of the last layer unless it is given.
+        `state` defaults to the state of the last layer.
         """
         key = row, state or self.program.main_state
         if key not in self._flows:
-            from tui_gru.debugger.analysis.flow import flow  # late: the first picture has none
+            from tui_gru.debugger.analysis.flow import flow  # imported late: the first screen needs none
 
             self._flows[key] = flow(self.moment, self.program.flow_of(key[1]), row)
         return self._flows[key]
 
     @property
     def flowing(self) -> bool:
-        """Whether the gradient has begun to flow back through this batch."""
+        """Whether the backward pass of this batch has begun."""
         if not self.program.goes_back:
             return False
         flow = self.program.flow_of(self.program.main_state)
@@ -161,7 +161,7 @@ class Snapshot:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the gradient that the first timestep hands on runs into earlier batches (carry `notebook`), or is cut there."""
+        """Whether the gradient continues from the first timestep into earlier batches (carry `notebook`)."""
         return bool(self.program.earlier) and self.position.batch > 0
 
     @cached_property
@@ -170,13 +170,14 @@ class Snapshot:
 
     @property
     def finite(self) -> bool:
-        """Whether the loss, where it is there, and all parameters are finite."""
+        """Whether the loss, if it is computed, and all parameters are finite."""
         loss = self.value("loss")
         return (loss is None or math.isfinite(loss)) and bool(np.isfinite(self.moment.weights.parameters).all())
 
 
 def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
-    """What the last update has added to a parameter: of this batch if its update has reached it, else of the batch before."""
+    """The last change of a parameter: by the update of this batch if it has reached the parameter, otherwise of the batch
+    before."""
     record, program = moment.record if name in moment.updated_names else previous, moment.program
     line = program.lines.get(name)
     if record is None or not record.learned or line is None or line.formula is None:

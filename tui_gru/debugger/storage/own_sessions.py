@@ -9,7 +9,7 @@ from datetime import date
 from pathlib import Path
 
 from tui_gru.debugger.program.line_table import program_of
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.storage import facts, session_file
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionMissingError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
@@ -101,7 +101,10 @@ def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
     names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
     if here["branch"] not in names or here["tick"] > here["newest"]:
         raise damaged(file.path, "the place where it was left")
-    config = Config.of(**facts.read(file, "run", facts.RUN)["config"])
-    at = position_of(program_of(config), here["tick"])
-    place = f"epoch {at.epoch + 1}, batch {at.batch + 1}, t {at.t + 1}"
+    place = here.get("place") or _place(Config.of(**facts.read(file, "run", facts.RUN)["config"]), here["tick"])
     return written_in(file) / 1e6, place, (here["branch"], *(name for name in names if name != here["branch"]))
+
+
+def _place(config: Config, tick: int) -> str:
+    at = position_of(program_of(config), tick)
+    return in_words(at.epoch, at.batch, at.t)

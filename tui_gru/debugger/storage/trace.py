@@ -12,6 +12,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.initial import initial_weights
+from tui_gru.engine.numbers import gib
 from tui_gru.engine.training import check_epochs, train
 
 FORMAT, VERSION = "tui-gru-trace", 2
@@ -104,7 +105,7 @@ class Trace:
         needed = self.batch_count * self.config.record_bytes
         if needed > machine_memory() // 2:
             raise TuiGruError(
-                f"{self.batch_count} batches as npz would take {needed / 2**30:,.1f} GiB, more than half of this machine's memory; "
+                f"{self.batch_count} batches as npz would take {gib(needed)}, more than half of this machine's memory; "
                 "ask for fewer epochs, a later from_epoch, or json, which is written as it is computed",
                 option="epochs",
             )

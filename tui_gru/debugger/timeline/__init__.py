@@ -1,1 +1,1 @@
-"""Replay from checkpoints, changes and branches: everything that can be read at a moment."""
+"""Replay from checkpoints, changes and branches, and the values that can be read at a moment."""

@@ -1,11 +1,11 @@
-"""Named lines of history, and the undoing of what made them."""
+"""The branches of a session, and undo and redo of the changes that made them."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from tui_gru.debugger.timeline.journal import Action
+from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
@@ -16,7 +16,7 @@ LONGEST_NAME = 40
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Branch:
-    """A timeline and the newest tick that has been reached on it."""
+    """A timeline and the newest tick reached on it."""
 
     timeline: Timeline
     newest: int
@@ -24,10 +24,10 @@ class Branch:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Change:
-    """A change made at `tick` of the branch `source` and seen on `target`, which is another where it forked.
+    """A change made at `tick` of the branch `source`, with its result on the branch `target`, a new one if the change forked.
 
-    `other` is what `target` was before it, None where it forked; once taken back, it is what `target` was after it, and `left` is
-    where one was then.
+    `other` is the branch `target` as it was before the change, None if the change forked. After undo, `other` is `target` as it was
+    after the change, and `left` is the tick of the position at which undo was called.
     """
 
     source: str
@@ -39,7 +39,7 @@ class Change:
 
 @dataclass(frozen=True, eq=False)
 class Branches:
-    """All branches of a session, the one that is current, and the changes that can be undone and redone. Immutable."""
+    """All branches of a session, the name of the current one, and the changes that can be undone and redone. Immutable."""
 
     named: Mapping[str, Branch]
     current: str = MAIN
@@ -48,7 +48,7 @@ class Branches:
 
     @classmethod
     def begin(cls, timeline: Timeline) -> Branches:
-        """One branch, `main`, at its beginning."""
+        """A single branch, `main`, at its beginning."""
         return cls({MAIN: Branch(timeline, 0)})
 
     @property
@@ -64,31 +64,33 @@ class Branches:
         return self.named[self.current].newest
 
     @property
-    def last_change(self) -> Action | None:
-        """What undo would take back."""
+    def last_change(self) -> JournalEntry | None:
+        """The change that undo would revert; None if there is none."""
         return self.named[self.done[-1].target].timeline.last.action if self.done else None
 
     @property
-    def next_change(self) -> Action | None:
-        """What redo would do again."""
+    def next_change(self) -> JournalEntry | None:
+        """The change that redo would apply again; None if there is none."""
         target = self.undone[-1].other if self.undone else None
         return None if target is None else target.timeline.last.action
 
     def reached(self, tick: int) -> Branches:
-        """The current branch has come as far as `tick`."""
+        """The branches after the current one has reached `tick`."""
         if tick <= self.newest:
             return self
         return replace(self, named={**self.named, self.current: Branch(self.timeline, tick)})
 
     def changed(self, timeline: Timeline, tick: int) -> Branches:
-        """The future after `tick` is another: on the same branch where that is its newest moment, else on a new one."""
+        """The branches after a change at `tick`, with the new timeline. A change before the newest tick of its branch forks a new
+        branch."""
         forks = tick < self.newest
         target = self._free_name() if forks else self.current
         change = Change(self.current, target, tick, None if forks else self.named[target], tick)
         return Branches({**self.named, target: Branch(timeline, tick)}, target, (*self.done, change))
 
     def undo(self, tick: int) -> tuple[Branches, int] | None:
-        """Without the last change, and the tick at which it was made; `tick` is where one is now. None if there is none."""
+        """The branches without the last change, and the tick of that change; None if there is none. `tick` is the current
+        position."""
         if not self.done:
             return None
         *done, change = self.done
@@ -101,7 +103,7 @@ class Branches:
         return Branches(named, change.source, tuple(done), (*self.undone, undone)), change.tick
 
     def redo(self) -> tuple[Branches, int] | None:
-        """With the change that was undone last, and the tick at which one was then. None if there is none."""
+        """The branches with the last undone change, and the tick of the position when it was undone; None if there is none."""
         if not self.undone:
             return None
         *undone, change = self.undone
@@ -111,12 +113,12 @@ class Branches:
         return Branches(named, change.target, (*self.done, done), tuple(undone)), change.left
 
     def switched(self, name: str) -> Branches:
-        """Another branch is current."""
+        """The branches with another current one. Raises `TuiGruError` for an unknown name."""
         self._check(name)
         return replace(self, current=name)
 
     def renamed(self, old: str, new: str) -> Branches:
-        """A branch has another name, in the changes that can be undone and redone as well."""
+        """The branches with one renamed, also in undo and redo. Raises `TuiGruError` for an unknown, invalid or taken name."""
         self._check(old)
         if not arguments.text("the name of a branch", new).isprintable() or new.split() != [new] or len(new) > LONGEST_NAME:
             raise TuiGruError(f"a name of a branch is one word of at most {LONGEST_NAME} characters, not {new!r}")
@@ -137,9 +139,9 @@ class Branches:
         return Branches(named, name(self.current), changes(self.done), changes(self.undone))
 
     def without(self, name: str) -> Branches:
-        """A branch is gone, and with it the undoing and redoing of the changes that were made on it or led to it.
+        """The branches without one, and without undo and redo of the changes made on it or leading to it.
 
-        What others share with it stays. The current branch cannot go.
+        Data shared with other branches stays. Raises `TuiGruError` for an unknown name and for the current branch.
         """
         self._check(name)
         if name == self.current:
@@ -154,7 +156,7 @@ class Branches:
 
     @property
     def undoable(self) -> tuple[Change, ...]:
-        """Those of the changes done that can be undone one after the other, the last first: their branches are there then."""
+        """The applied changes that undo can revert, one after the other from the last: the branches they need exist."""
         named: dict[str, Branch] = dict(self.named)
         kept: list[Change] = []
         for change in reversed(self.done):
@@ -170,7 +172,7 @@ class Branches:
 
     @property
     def redoable(self) -> tuple[Change, ...]:
-        """Those of the changes undone that can be redone one after the other, the last first."""
+        """The undone changes that redo can apply, one after the other from the last."""
         named: dict[str, Branch] = dict(self.named)
         kept: list[Change] = []
         for change in reversed(self.undone):

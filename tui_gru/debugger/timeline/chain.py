@@ -1,4 +1,4 @@
-"""The segments of a timeline in the order of time, arranged for looking up: which is in force where, and which batches learn."""
+"""The segments of a timeline in order, with lookups: the segment in force at a tick, and the batches that learn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.steps import Ruler
+from tui_gru.debugger.program.steps import StepIndex
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.segment import Segment
@@ -20,9 +20,9 @@ MOST = 4
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Chain:
-    """A segment and those before it, without those that another has taken over from at their own tick.
+    """A segment and the segments before it, without those that another segment replaced at the same tick.
 
-    `runs` lists (first batch, learns): whether a batch learns is decided where its loss has been computed.
+    `runs` lists (first batch, learns). Whether a batch learns is decided when its loss has been computed.
     """
 
     program: Program
@@ -30,10 +30,10 @@ class Chain:
     starts: tuple[int, ...] = ()
     first_batches: tuple[int, ...] = ()
     runs: tuple[tuple[int, bool], ...] = ()
-    _rulers: dict[str, Ruler] = field(default_factory=dict)
+    _indices: dict[str, StepIndex] = field(default_factory=dict)
 
     def then(self, more: Iterable[Segment]) -> Chain:
-        """With more segments, each of which takes over from the one before it."""
+        """The chain with more segments, each of which takes over from the one before it."""
         segments, starts, firsts, runs = list(self.segments), list(self.starts), list(self.first_batches), list(self.runs)
         for segment in more:
             if starts and starts[-1] == segment.start:
@@ -45,32 +45,32 @@ class Chain:
         return Chain(self.program, tuple(segments), tuple(starts), tuple(firsts), tuple(runs))
 
     def at(self, tick: int) -> Segment:
-        """The segment in force at a tick: the last that has taken over by then."""
+        """The segment in force at a tick: the last one that began at or before it."""
         return self.segments[bisect_right(self.starts, tick) - 1]
 
     def beginning_at(self, tick: int) -> Segment | None:
-        """The segment that takes over just after a tick; None if there is none."""
+        """The segment that begins at a tick; None if there is none."""
         i = bisect_left(self.starts, tick)
         return self.segments[i] if i < len(self.starts) and self.starts[i] == tick else None
 
     def owner(self, batch: int) -> int:
-        """The index of the last segment that has a part in this batch, or of the one that runs on into it."""
+        """The index of the last segment in force in a batch."""
         return bisect_right(self.first_batches, batch) - 1
 
-    def ruler(self, level: str) -> Ruler:
-        """The measure of steps of one level."""
-        if level not in self._rulers:
-            self._rulers[level] = Ruler(self.program, level, self.runs)
-        return self._rulers[level]
+    def step_index(self, level: str) -> StepIndex:
+        """The step index of one level."""
+        if level not in self._indices:
+            self._indices[level] = StepIndex(self.program, level, self.runs)
+        return self._indices[level]
 
     def shared(self, other: Chain) -> int:
-        """How many of the first segments two chains have in common."""
+        """The number of leading segments that two chains share."""
         mine, theirs = self.segments, other.segments
         return bisect_left(range(min(len(mine), len(theirs))), True, key=lambda i: mine[i] is not theirs[i])
 
 
 def _add(runs: list[tuple[int, bool]], segment: Segment, program: Program) -> None:
-    """What a segment decides from its start on."""
+    """Add which batches learn from the start of a segment on."""
     batch = max(0, -(-(segment.start - program.loss_tick) // program.ticks))
     while runs and runs[-1][0] >= batch:
         runs.pop()
@@ -80,10 +80,10 @@ def _add(runs: list[tuple[int, bool]], segment: Segment, program: Program) -> No
 
 
 class Chains:
-    """The chains asked for last. Those of other timelines are put together anew: undo keeps no more than their last segments."""
+    """A cache of the chains used last. Others are built again from their last segments."""
 
     def __init__(self, program: Program) -> None:
-        self._none, self._lock = Chain(program), threading.Lock()  # a screen reads losses while a run goes on
+        self._none, self._lock = Chain(program), threading.Lock()  # the screen reads losses during a run
         self._made: OrderedDict[Segment, Chain] = OrderedDict()
 
     def of(self, last: Segment) -> Chain:

@@ -1,4 +1,4 @@
-"""Which numbers of a run can be changed, where in a batch a change of one is made, and how the batch goes on from there."""
+"""The numbers of a run that can be changed, the place in the batch of such a change, and how the batch continues from there."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def changeable(program: Program) -> tuple[str, ...]:
 
 
 def is_per_batch(program: Program, name: str) -> bool:
-    """Whether a batch has a name once, and not every timestep."""
+    """Whether a name has one value per batch instead of one per timestep."""
     return program.names[name].kind in _PER_BATCH
 
 
 @lru_cache(maxsize=8)
 def _settable_parts(program: Program) -> frozenset[str]:
-    """Labelled parts of a line from which the rest of the line can be computed without reading a weight again."""
+    """The labelled parts from which the rest of their line can be computed without reading a weight."""
     found = set[str]()
     for line in program.lines.values():
         for node in line.formula.walk() if line.formula is not None else ():
@@ -45,7 +45,7 @@ def _settable_parts(program: Program) -> frozenset[str]:
 
 
 def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
-    """Whether nothing between a part and the whole line reads a weight, apart from parts that are recorded themselves."""
+    """Whether nothing between a part and its complete line reads a weight, except in other recorded parts."""
     if node.label == label:
         return True
     inside = [child for child in node.children if any(part.label == label for part in child.walk())]
@@ -60,10 +60,10 @@ def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
 
 
 def offset_of(program: Program, name: str, t: int | None) -> int:
-    """The tick within a batch after which the number is there, and nothing that reads it has been executed.
+    """The tick within a batch at which a number exists and no line that reads it has been executed.
 
-    A parameter is there from the beginning, a gradient once it is complete; `t` is None for those. What comes from another timestep
-    and is read by the first line of its own is there before that.
+    A parameter exists from the start, a gradient once it is complete; `t` is None for both. A value that comes from another
+    timestep exists before the line that reads it.
     """
     named = program.names[name]
     match named.kind:
@@ -78,10 +78,9 @@ def offset_of(program: Program, name: str, t: int | None) -> int:
 
 
 def replace_number(record: BatchRecord, program: Program, name: str, t: int | None, index: Index, value: float) -> Point:
-    """Put `value` at `index` of `name` (of timestep `t`), in a record of the caller's own; where the batch goes on from.
+    """Set entry `index` of `name` (of timestep `t`) to `value` in a record that the caller owns. Returns where the batch continues.
 
-    The value that is there already changes nothing at all, not a bit. Raises `TuiGruError` for a gradient from beyond the last
-    timestep, which no timestep hands back.
+    Setting the existing value changes no bit. Raises `TuiGruError` for a gradient from after the last timestep, which is always 0.
     """
     named = program.names[name]
     if named.kind in (Kind.PARAMETER, Kind.KEPT):
@@ -104,13 +103,13 @@ def replace_number(record: BatchRecord, program: Program, name: str, t: int | No
             edge = "last" if way > 0 else "first"
             raise TuiGruError(f"{name} of the {edge} timestep is 0: nothing comes after it; change {name.rpartition('_')[0]} there")
     array = record.array(name)
-    array = array[t : t + 1] if named.timed else array[np.newaxis]  # so that a number, too, has an entry to be set
+    array = array[t : t + 1] if named.timed else array[np.newaxis]  # so that a scalar has an entry to set as well
     array[(0, *index)] = value
     return _rest_of_line(program, name, t)
 
 
 def _rest_of_line(program: Program, name: str, t: int) -> Point:
-    """Where a batch goes on after a number of `name` has been set: behind its line, or in the middle of it after a part."""
+    """The point from which a batch continues after an edit of `name`: after its line, or inside the line after an edited part."""
     offset = offset_of(program, name, t)
     if name in program.lines or name not in program.parts:
         return program.point_after(offset)

@@ -1,60 +1,63 @@
-"""Changes to a run: what can be changed, how it is checked, and how it is made to a record.
+"""Edits of a run: what can be edited, how an edit is checked, and how it is applied to a record.
 
-A change is made when a person asks for it, and once more each time that its batch is replayed.
+An edit is applied when the user makes it, and again each time its batch is replayed.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from tui_gru.debugger.program.names import Kind, unknown_name
+from tui_gru.debugger.program.naming import brackets
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of, replace_number
-from tui_gru.debugger.timeline.journal import SETTINGS, Action, Letter, Settings
+from tui_gru.debugger.timeline.journal import SETTINGS, JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import counted
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import Array
 
-# Changes a record of its own, with the trainer that goes on from there, and says where to go on (None: from the moment).
+# Changes a record that the caller owns, with the trainer that computes the rest. Returns where to continue (None: at the moment).
 Change = Callable[[BatchRecord, Trainer], Point | None]
 
 
 def nothing(record: BatchRecord, trainer: Trainer) -> None:
-    """The change that only changes settings."""
+    """The change of an edit that changes settings only."""
 
 
 @dataclass(frozen=True)
 class Edit:
-    """One change: a number of a parameter, a value or a gradient, the learning rate (`index` empty), or a character of the text."""
+    """One edit: of an entry of a parameter, value or gradient, of the learning rate (`index` empty), or of a character of the
+    text."""
 
     name: str
     index: tuple[int, ...]
     value: Any
 
 
-def action(edit: Edit) -> Action:
-    """An edit that has been planned, as the action that it is."""
-    return Action("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
+def action(edit: Edit) -> JournalEntry:
+    """The journal entry of a planned edit."""
+    return JournalEntry("edit", edit.name, edit.index, edit.value if edit.name == "text" else float(edit.value))
 
 
-def change_of(action: Action, here: Moment, settings: Settings) -> Change:
-    """What an action does to a record at a moment; `settings` are those before it. Raises `TuiGruError` where it makes no sense."""
+def change_of(action: JournalEntry, here: Moment, settings: Settings) -> Change:
+    """The change that a journal entry makes to a record at a moment; `settings` are those before it. Raises `TuiGruError`."""
     if action.kind != "edit":
         return nothing
     return plan(Edit(action.name, action.index, action.value), here, settings)[1]
 
 
 def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
-    """The settings and the change that make an edit at a moment. Raises `TuiGruError` where it makes no sense."""
+    """The new settings and the change of an edit at a moment. Raises `TuiGruError` for an edit that is not possible there."""
     program = here.program
     if here.program.config.given is not None and edit.name in SETTINGS:
         raise TuiGruError(f"{edit.name} cannot be changed here: this run is on given numbers, without a text or an update")
@@ -67,7 +70,7 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
         raise TuiGruError(f"{edit.name!r} cannot be changed; {unknown_name(edit.name, known).split('; ')[-1]}")
     kind = program.names[edit.name].kind
     if kind is Kind.INPUT:
-        raise TuiGruError(f"{edit.name} is what this run was given; ask what would follow from another one, with what_if")
+        raise TuiGruError(f"{edit.name} is a given input and cannot be edited; use what_if to see the effect of another value")
     if kind in (Kind.PARAMETER, Kind.KEPT):
         return settings, _weight(edit, here)
     if edit.name in program.model.page.states or kind is Kind.STATE:
@@ -76,7 +79,7 @@ def plan(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change
 
 
 def _weight(edit: Edit, here: Moment) -> Change:
-    """A weight, or what the update rule keeps: of now, whether this batch has updated it or not."""
+    """An edit of the current value of a weight or of a state of the update rule."""
     check_index(edit, here.weights[edit.name])
     value = checked_number(edit, here.program.config)
 
@@ -91,17 +94,17 @@ def _weight(edit: Edit, here: Moment) -> Change:
 
 
 def _state(edit: Edit, here: Moment) -> Change:
-    """A state that has been computed, or that a timestep finds, as long as nothing has used it."""
+    """An edit of a computed state, or of the state that a timestep reads, before anything has used it."""
     t, program, page = here.position.t, here.program, here.program.model.page
     state = next((state for state in page.states if page.before(state) == edit.name), edit.name)
     shown, found = program.writer.name(state), page.before(state)
     if edit.name == state:
         if here.value(state) is None:
-            raise TuiGruError(f"{shown} has not been computed at this place yet; step over its line first, or change {found}")
+            raise TuiGruError(f"{shown} has not been computed yet; step over its line first, or change {found}")
         if here.position.phase == "backward":
             raise TuiGruError(f"the backward pass has begun to use {shown}; change it before that, or once the update has begun")
     elif here.executed(state, t) or here.position.phase not in ("start", "forward"):
-        raise TuiGruError(f"{found} has been used at this place already; change {shown}, or step back to the start of the timestep")
+        raise TuiGruError(f"{found} has already been used here; change {shown}, or step back to the start of the timestep")
     elif 0 <= (before := t - program.way_of(state)) < program.seq_length and not here.executed(state, before):
         raise TuiGruError(f"{found} of timestep {t + 1} has not been computed yet; change {shown} once it is")
     check_index(edit, here.record.array(edit.name)[t])
@@ -114,12 +117,12 @@ def _state(edit: Edit, here: Moment) -> Change:
 
 
 def _computed(edit: Edit, here: Moment) -> Change:
-    """A value or a delta of the timestep, or a gradient: just after its line, before anything has read it."""
+    """An edit of a value or delta of the timestep, or of a gradient: just after its line, before anything has read it."""
     program, per_batch = here.program, is_per_batch(here.program, edit.name)
     t = None if per_batch else here.position.t
     array = here.value(edit.name)
     if array is None:
-        raise TuiGruError(f"{edit.name} has not been computed at this place yet; step over its line first")
+        raise TuiGruError(f"{edit.name} has not been computed yet; step over its line first")
     if here.position.offset != offset_of(program, edit.name, t):
         gradient = program.names[edit.name].kind is Kind.GRADIENT
         where = "at the end of the backward pass" if gradient else "just after its line"
@@ -136,11 +139,12 @@ def _computed(edit: Edit, here: Moment) -> Change:
 def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
     config = here.program.config
     char = edit.value
-    if not isinstance(char, str) or len(char) != 1 or char not in config.vocabulary:
+    if not isinstance(char, str) or char not in frozenset(config.vocabulary):
         typed = arguments.shown(char)
-        raise TuiGruError(f"a character of the text must be one of the vocabulary {config.shown_vocabulary}, not {typed}")
+        what = counted(config.vocabulary)
+        raise TuiGruError(f"a {what} of the text must be in the vocabulary {config.shown_vocabulary}, not {typed}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
-        raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {_shown(edit.index)}")
+        raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {brackets(edit.index)}")
 
     def change(record: BatchRecord, trainer: Trainer) -> None:
         for t in range(config.seq_length):
@@ -151,16 +155,15 @@ def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Chang
 
 
 def check_index(edit: Edit, array: Array) -> None:
-    """Raises `TuiGruError` where the array has no such cell."""
+    """Raise `TuiGruError` if the array has no entry at the index of the edit."""
     shape = array.shape
     if len(edit.index) != len(shape) or any(not -n <= i < n for i, n in zip(edit.index, shape, strict=True)):
-        raise TuiGruError(
-            f"{edit.name} has the shape {' x '.join(map(str, shape))} and no cell {_shown(edit.index)}; indices are counted from 0"
-        )
+        size, entry = " x ".join(map(str, shape)), brackets(edit.index)
+        raise TuiGruError(f"{edit.name} has the shape {size} and no entry {entry}; indices are counted from 0")
 
 
 def checked_number(edit: Edit, config: Config) -> float:
-    """The value, rounded to the config's dtype. Raises `TuiGruError` where it is no finite number."""
+    """The value of an edit, rounded to the dtype of the config. Raises `TuiGruError` unless it is a finite number."""
     with np.errstate(over="ignore"):
         value = float(np.dtype(config.dtype).type(arguments.number(edit.name, edit.value)))
     if not math.isfinite(value):
@@ -168,12 +171,8 @@ def checked_number(edit: Edit, config: Config) -> float:
     return value
 
 
-def _shown(index: Sequence[int]) -> str:
-    return f"[{', '.join(map(str, index))}]"
-
-
 def as_index(index: Any) -> tuple[int, ...]:
-    """`2`, `(0, 1)`, `None` as a tuple of whole numbers. Raises `TuiGruError`."""
+    """An index as a tuple of whole numbers, from `2`, `(0, 1)` or None (empty). Raises `TuiGruError`."""
     if index is None:
         return ()
     parts = tuple(index) if isinstance(index, (tuple, list)) else (index,)

@@ -1,4 +1,4 @@
-"""The watch for numbers that cease to be finite."""
+"""Finds the first loss or update that is not finite."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from tui_gru.engine.batch import BatchRecord
 
 
 class FiniteWatch:
-    """Looks, on the way onwards from `here`, for the first loss or update that is not finite; for none where one already is."""
+    """Watches a run from `here` on for the first loss or update that is not finite. Inactive if one already is not finite."""
 
     def __init__(self, timeline: Timeline, here: Position) -> None:
         self._timeline, self._program, self._here = timeline, timeline.program, here
-        lost = here.number - (here.offset < self._program.loss_tick)  # the batch whose loss came last
+        lost = here.number - (here.offset < self._program.loss_tick)  # the last batch with a loss
         updated = here.number - (here.offset < self._program.ticks)
         self._awake = bool(self._finite("loss", lost, lost).all() and self._finite("max_weight", updated, updated).all())
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a batch that is computed on the way is to be stopped at."""
+        """Whether a computed batch should stop the run."""
         return self._awake and batch > self._here.number and not record.finite
 
     def place(self, tick: int) -> int | None:
-        """The first place, up to `tick`, of a loss or an update that is not finite; None if the batches run so far have none."""
+        """The tick of the first loss or update up to `tick` that is not finite; None if all computed so far are finite."""
         if not self._awake:
             return None
         for first, last in self._timeline.blocks(self._here.number, (tick - 1) // self._program.ticks):

@@ -1,4 +1,4 @@
-"""What was done that changed the future of a run, kept as it was done: so little that all of it can be kept."""
+"""The journal of changes that affected the future of a run. Entries are small, so all of them are kept."""
 
 from __future__ import annotations
 
@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.tokens import Text, as_text
 from tui_gru.engine.trainer import Trainer, corpus_of
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
-SETTINGS = ("text", "learning_rate")  # what can be edited and is no number of a batch
+SETTINGS = ("text", "learning_rate")  # editable names that are not numbers of a batch
 MOST_TRAINERS = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Action:
-    """What a person did: one of `KINDS`; an edit has a name, an index (empty for the rate) and a value."""
+class JournalEntry:
+    """One change; `kind` is one of `KINDS`. An edit has a name, an index (empty for the learning rate) and a value."""
 
     kind: str
     name: str = ""
@@ -26,25 +27,25 @@ class Action:
 
     @property
     def edited(self) -> str:
-        """The number that it changes: a weight, a value or a gradient; empty if it changes none."""
+        """The name of the weight, value or gradient that it edits; empty for other entries."""
         return self.name if self.kind == "edit" and self.name not in SETTINGS else ""
 
     @property
     def args(self) -> dict[str, Any]:
-        """Its arguments, as something that JSON can hold."""
+        """Its arguments in a form that JSON can represent."""
         if self.kind == "edit":
             return {"name": self.name, "index": list(self.index), "value": self.value}
         return {} if self.value is None else {"value": self.value}
 
     @classmethod
-    def of(cls, kind: str, args: Mapping[str, Any]) -> Action:
-        """From its kind and `args`."""
+    def of(cls, kind: str, args: Mapping[str, Any]) -> JournalEntry:
+        """Create an entry from its kind and `args`."""
         return cls(kind, args.get("name", ""), tuple(args.get("index", ())), args.get("value"))
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Letter:
-    """A character of the text that was changed at a place (0-based), and the one changed before it."""
+    """An edited character of the text at `place` (0-based), and the one edited before it."""
 
     place: int
     char: str
@@ -53,7 +54,7 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What a stretch of training runs under. `once` names the batch that learns although learning is off (an SGD step)."""
+    """The settings of a stretch of training. `once` is the batch that learns although learning is off (an SGD step)."""
 
     learning: bool
     learning_rate: float
@@ -66,14 +67,14 @@ class Settings:
 
 
 class Trainers:
-    """The trainers of a run, one for each text that it has had. Those not used for longest are made again when asked for."""
+    """The trainers of a run, one per version of the text. Only the most recently used are kept; others are created again."""
 
     def __init__(self, config: Config) -> None:
         self._first = Trainer(config, corpus_of(config))
         self._made: OrderedDict[Letter, Trainer] = OrderedDict()
 
     def of(self, letters: Letter | None) -> Trainer:
-        """The trainer for the text in which these characters have been changed."""
+        """The trainer for the text with these characters edited."""
         if letters is None:
             return self._first
         if letters not in self._made:
@@ -84,7 +85,7 @@ class Trainers:
             self._made.popitem(last=False)
         return self._made[letters]
 
-    def _text(self, letters: Letter | None) -> str:
+    def _text(self, letters: Letter | None) -> Text:
         changed: dict[int, str] = {}
         while letters is not None:
             changed.setdefault(letters.place, letters.char)
@@ -92,4 +93,4 @@ class Trainers:
         text = list(self._first.config.text)
         for place, char in changed.items():
             text[place] = char
-        return "".join(text)
+        return as_text(text, self._first.config.text)

@@ -1,4 +1,4 @@
-"""What can be read at a position: what has been computed by then, and nothing that has not."""
+"""The values that can be read at a position: those computed up to it."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point, gradients_so_far
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text
 from tui_gru.engine.weights import Array, Weights
 
 
 @dataclass(frozen=True, eq=False)
 class Moment:
-    """A batch's record as it stands at one position. All arrays are read-only views of what was computed."""
+    """The record of a batch as of one position. All arrays are read-only views of the computed values."""
 
     program: Program
     position: Position
     record: BatchRecord
-    vocabulary: str
+    vocabulary: Text
 
     def executed(self, name: str, t: int) -> bool:
         """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
@@ -32,11 +33,11 @@ class Moment:
         return tick is not None and tick <= self.position.offset
 
     def begun(self, t: int) -> bool:
-        """Whether timestep `t` has begun: its inputs are there."""
+        """Whether timestep `t` has begun, so that its inputs can be read."""
         return self.there(next(iter(self.program.model.page.inputs)), t)
 
     def there(self, name: str, t: int) -> bool:
-        """Whether `name` of timestep `t` can be read: computed, or read from outside or from the timestep before."""
+        """Whether `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
         if self.program.names[name].kind is Kind.DELTA and not self.learned:
             return False
         tick = self.program.there_at(name, t)
@@ -48,7 +49,10 @@ class Moment:
         return self.record.learned
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """The value of `name`: an array (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet."""
+        """The value of `name`: an array (B, ·) of timestep `t` (default: the position's), a number, or None if not computed yet.
+
+        Parameters and gradients have their own shapes. Raises `TuiGruError` for an unknown name.
+        """
         t = self.position.t if t is None else t
         named = self.program.names.get(name)
         if named is None:
@@ -99,7 +103,7 @@ class Moment:
 
     @cached_property
     def updated_names(self) -> frozenset[str]:
-        """The parameters, and states of the update rule, that this batch's update has reached."""
+        """The parameters and states of the update rule that this batch has updated so far."""
         if not self.learned:
             return frozenset()
         reached = max(self.position.offset - self.program.backward_end, 0)
@@ -108,8 +112,7 @@ class Moment:
 
     @cached_property
     def weights(self) -> Weights:
-        """All parameters, and the states of the update rule, as of now: in the middle of the update some are new and some are
-        old."""
+        """All parameters and states of the update rule as of the position. During the update, some are new and some are old."""
         names = self.updated_names
         if not names:
             return self.record.before
@@ -121,7 +124,7 @@ class Moment:
         return mixed
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter so far: it grows timestep by timestep. None before its first line."""
+        """The gradient of a parameter so far, in its shape; it accumulates timestep by timestep. None before its first line."""
         steps = self._steps_done(name)
         if not steps:
             return None
@@ -132,7 +135,7 @@ class Moment:
         return frozen(self._so_far(name, steps))
 
     def gradient_before(self, name: str) -> Array | None:
-        """The gradient without what the last timestep added; None where that was the first, or there is none yet."""
+        """The gradient without the contribution of the last timestep; None if there was none before it."""
         steps = self._steps_done(name)
         return frozen(self._so_far(name, steps - 1)) if steps > 1 else None
 
@@ -153,15 +156,15 @@ class Moment:
 
     @cached_property
     def _sums(self) -> dict[tuple[str, int, int], Array]:
-        """Gradients over the first steps of a segment, computed when asked for."""
+        """Gradients over the first steps of a segment, computed on demand."""
         return {}
 
 
 def value_before(moment: Moment, previous: BatchRecord | None, name: str) -> Any:
-    """The value of `name` one round earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
+    """The value of `name` one step earlier: in the timestep computed before, or in the batch before, whose record is `previous`.
 
-    What is computed once a batch, and what the first timestep to be computed has, is as at the end of the batch before. Before the
-    first batch, where `previous` is the record that the run began with, there are the initial weights and nothing else.
+    For values that a batch computes once, and in the first timestep to be computed, this is the value at the end of the batch
+    before. Before the first batch, where `previous` is the first record of the run, only the initial weights exist.
     """
     program, t = moment.program, moment.position.t
     way = program.way_of(name)

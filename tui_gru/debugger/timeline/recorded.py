@@ -1,4 +1,4 @@
-"""Everything that a batch computes, in order, and how to read it from a finished record."""
+"""Lists everything that a batch computes, in order, and reads it from a complete record."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from tui_gru.engine.weights import Array
 
 
 def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str, int | None]]:
-    """Every name with its timestep (0-based; None for what a batch has once) in the order in which a batch computes it.
+    """Every name with its timestep (0-based; None for values of the whole batch), in the order in which a batch computes them.
 
-    Inputs, and the states that the batch begins with, come with the timestep that reads them; gradients of parameters at the end
-    of the backward pass."""
+    Inputs and initial states come with the timestep that reads them, gradients of parameters at the end of the backward pass.
+    """
     page, names = program.model.page, program.names
     begins = {page.before(state): state for state in page.states}
     loaded: set[tuple[str, int]] = set()
@@ -41,7 +41,7 @@ def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str,
 
 
 def _computed(line: Line, program: Program) -> Iterator[str]:
-    """What a line computes: its labelled parts, those inside first, and its target. Gradients of parameters are left out."""
+    """The names that a line computes: its labelled parts, inner ones first, and its target. Omits gradients of parameters."""
     if line.formula is None:
         return
     for node in reversed(tuple(line.formula.walk())):
@@ -52,7 +52,7 @@ def _computed(line: Line, program: Program) -> Iterator[str]:
 
 
 def recorded(program: Program, record: BatchRecord, name: str, t: int | None = None) -> Array:
-    """The value of a name in a finished record: an array of one timestep, of the whole batch, or of one number."""
+    """The value of a name in a complete record: of one timestep, (B, ·), or of the whole batch; a scalar has the shape ()."""
     match program.names[name].kind:
         case Kind.PARAMETER | Kind.KEPT:
             return record.after[name]

@@ -1,4 +1,4 @@
-"""One number of every batch of a timeline: read when it is asked for, so that a long run costs nothing to hand on."""
+"""One scalar of every batch of a timeline, read on access, so that passing it on is free for long runs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tui_gru.debugger.timeline.timeline import Timeline
 
 
 class Series:
-    """`name` (loss, grad_norm or max_weight) of the first `count` batches, all of which have been run. Slices are arrays."""
+    """`name` (loss, grad_norm or max_weight) of the first `count` batches, all of which are computed. Slices are arrays."""
 
     def __init__(self, timeline: Timeline, name: str, count: int) -> None:
         self._timeline, self._name, self._count = timeline, name, count

@@ -1,4 +1,4 @@
-"""One line of history: segments, each taking over from the one before where something was changed."""
+"""A timeline: a chain of segments, each of which takes over from the one before at a change."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,28 +14,32 @@ from numpy.typing import NDArray
 from tui_gru.debugger.checkpoints.scalars import COLUMNS, Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.debugger.program.steps import Ruler
+from tui_gru.debugger.program.steps import StepIndex
 from tui_gru.debugger.timeline.chain import Chain
 from tui_gru.debugger.timeline.changes import changeable
-from tui_gru.debugger.timeline.journal import Action, Settings
+from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.weights import Weights
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.timeline.anchor import Anchor
 
 BLOCK = 2**16  # batches
 
 
 @dataclass(frozen=True, eq=False, slots=True, weakref_slot=True)
 class Timeline:
-    """An immutable chain of segments, known by its last. Changing the future at a position gives another that shares the past."""
+    """An immutable chain of segments, identified by the last one. A change at a position gives a new timeline with the same
+    past."""
 
     last: Segment
     memory: Memory
 
     @classmethod
     def begin(cls, settings: Settings, weights: Weights, memory: Memory) -> Timeline:
-        """A fresh run, before its first line."""
+        """A new run, before its first line."""
         return cls(Segment.begin(memory, settings, weights), memory)
 
     @property
@@ -43,7 +48,7 @@ class Timeline:
 
     @property
     def beginning(self) -> Segment:
-        """The segment with which the run begins, as nobody has changed it."""
+        """The first segment of the run, before any change."""
         segment = self.last
         while segment.before is not None:
             segment = segment.before
@@ -51,7 +56,7 @@ class Timeline:
 
     @property
     def chain(self) -> Chain:
-        """Its segments in the order of time."""
+        """Its segments in order, with lookups."""
         return self.memory.chains.of(self.last)
 
     @property
@@ -59,18 +64,18 @@ class Timeline:
         return self.chain.segments
 
     def segment_at(self, tick: int) -> Segment:
-        """The segment in force at a tick: the last that has taken over by then."""
+        """The segment in force at a tick: the last one that began at or before it."""
         return self.chain.at(tick)
 
-    def ruler(self, level: str) -> Ruler:
-        """The measure of steps of one level along this timeline."""
-        return self.chain.ruler(level)
+    def step_index(self, level: str) -> StepIndex:
+        """The step index of one level along this timeline."""
+        return self.chain.step_index(level)
 
     def position(self, tick: int) -> Position:
         return position_of(self.program, tick)
 
     def moment(self, tick: int, monitor: Monitor | None = None) -> Moment:
-        """Everything that can be read at a tick; runs or replays what is needed. Earlier than asked if `monitor` stopped it."""
+        """The moment at a tick; computes or replays batches as needed. The moment is earlier if `monitor` stopped the run."""
         segment, position = self.segment_at(tick), self.position(tick)
         batch, record = segment.record(position.number, monitor)
         if batch != position.number:
@@ -78,7 +83,7 @@ class Timeline:
         return Moment(self.program, position, record, self.program.config.vocabulary)
 
     def moment_before(self, tick: int) -> Moment:
-        """The moment at a tick as it was before anything was changed there: as the line that had just been executed found it."""
+        """The moment at a tick as it was before any change at that tick."""
         segment = self.chain.beginning_at(tick)
         if segment is None:
             return self.moment(tick)
@@ -86,12 +91,12 @@ class Timeline:
         return Moment(self.program, position, (segment.base or segment).record(position.number)[1], self.program.config.vocabulary)
 
     def place(self, tick: int) -> int:
-        """The last tick at or before `tick` that is a place: not one of a line that is stepped over."""
-        places = self.ruler("op")
+        """The last tick at or before `tick` whose line is executed; lines of batches that do not learn are skipped."""
+        places = self.step_index("op")
         return places.tick(places.count(tick))
 
     def end_of(self, batch: int) -> int:
-        """The last place of a batch: after its update, or after its loss where it does not learn."""
+        """The last tick of a batch: after its update, or after its loss if it does not learn."""
         return self.place((batch + 1) * self.program.ticks)
 
     def learns(self, batch: int) -> bool:
@@ -99,7 +104,7 @@ class Timeline:
         return bool(self.learned(batch, batch)[0])
 
     def learned(self, first: int, last: int) -> NDArray[np.bool_]:
-        """Which of the batches `first` … `last` end with backward and update."""
+        """Whether each of the batches `first` … `last` ends with backward and update, (last + 1 − first)."""
         learned = np.zeros(max(last + 1 - first, 0), bool)
         for batch, learns in self.chain.runs:
             learned[max(batch - first, 0) :] = learns
@@ -115,15 +120,15 @@ class Timeline:
         return None
 
     def record(self, batch: int, monitor: Monitor | None = None) -> BatchRecord:
-        """The finished record of a batch, counted through all epochs; of an earlier one if `monitor` stopped it."""
+        """The complete record of a batch, counted through all epochs; of an earlier batch if `monitor` stopped the run."""
         return self._owner(batch).record(batch, monitor)[1]
 
     def before(self, batch: int) -> BatchRecord:
-        """The finished record of the batch before; of the first batch, its own with the weights that the run began with."""
+        """The complete record of the batch before; for the first batch, the record of the first batch itself, before any change."""
         return self.record(batch - 1) if batch else self.segments[0].record(0)[1]
 
     def walk(self, first: int, last: int | None, visit: Monitor) -> bool:
-        """Show `visit` the finished records of the batches `first` … `last` (None: without end) until it returns True."""
+        """Call `visit` with the complete records of the batches `first` … `last` (None: no end) until it returns True."""
         last = sys.maxsize if last is None else last
         chain = self.chain
         while first <= last:
@@ -135,72 +140,80 @@ class Timeline:
         return False
 
     def replay_start(self, batch: int) -> int:
-        """The first batch that is replayed on the way to `batch` when nothing is at hand."""
+        """The first batch that is replayed on the way to `batch` if nothing is cached."""
         return self._owner(batch).replay_start(batch)
 
     @property
     def computed(self) -> int:
-        """The newest batch that has been run."""
+        """The newest computed batch."""
         return self.last.computed
 
     def changed_in(self, batch: int) -> bool:
-        """Whether a segment takes over within a batch, so that its finished record does not hold for all its places."""
+        """Whether a change was made within a batch, so that its complete record is not valid at all its places."""
         return bool(self.changed_batches(batch, batch))
 
     def changed_batches(self, first: int, last: int) -> Sequence[int]:
-        """Those of the batches `first` … `last` within which a segment takes over, in order; one of them may come repeatedly."""
+        """The batches among `first` … `last` within which a change was made, in order, possibly with repetitions."""
         chain = self.chain
-        begin = max(bisect_left(chain.first_batches, first), 1)  # the first one begins the run
+        begin = max(bisect_left(chain.first_batches, first), 1)  # without the first segment, which begins the run
         return chain.first_batches[begin : bisect_right(chain.first_batches, last)]
 
     def _owner(self, batch: int) -> Segment:
-        """The last segment that has a part in this batch, or the one that runs on into it."""
+        """The last segment in force in a batch."""
         chain = self.chain
         return chain.segments[chain.owner(batch)]
 
     @property
     def whole_columns(self) -> frozenset[str]:
-        """What can be read of many batches at once, and is what each of them computes."""
+        """The names that can be read as a column of many batches."""
         return frozenset({*(COLUMNS if self.memory.numbers is None else ("loss",)), "epoch", "batch"})
 
     def column(self, name: str, first: int, last: int) -> Rows:
-        """loss, grad_norm or max_weight of the batches `first` … `last`, as far as they have been run."""
+        """loss, grad_norm or max_weight of the computed batches among `first` … `last`, (n)."""
         chain, parts = self.chain, []
         i = chain.owner(max(first, 0))
         while first <= last and i < len(chain.segments):
             after = chain.first_batches[i + 1] if i + 1 < len(chain.segments) else sys.maxsize
             upto = min(last, after - 1, chain.segments[i].computed)
             if first <= upto:
-                parts.append(chain.segments[i].history.column(name, first, upto))
+                parts.append(chain.segments[i].checkpoints.column(name, first, upto))
             first, i = max(first, upto + 1), i + 1
         return parts[0] if len(parts) == 1 else np.concatenate([np.empty(0), *parts])
 
     def blocks(self, first: int, last: int) -> Iterator[tuple[int, int]]:
-        """(first, last) of pieces short enough to have their columns in memory: together `first` … `last`, as far as run."""
+        """The computed batches among `first` … `last`, in pieces (first, last) whose columns fit into memory."""
         last = min(last, self.computed)
         return ((low, min(low + BLOCK - 1, last)) for low in range(first, last + 1, BLOCK))
 
     def loss(self, batch: int) -> float:
-        """The loss of a batch that has been run."""
+        """The loss of a computed batch."""
         segment = self.last
         while segment.first_batch > batch and segment.before is not None:
             segment = segment.before
-        return segment.history.numbers(batch)[COLUMNS.index("loss")]
+        return segment.checkpoints.numbers(batch)[COLUMNS.index("loss")]
 
     def parted(self, other: Timeline) -> int:
-        """The tick to which this timeline and another are the same."""
+        """The tick up to which this timeline and another are equal."""
         mine, theirs = self.chain, other.chain
         shared = mine.shared(theirs)
         return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
 
-    def changed(self, at: Position, settings: Settings, action: Action) -> Timeline:
-        """The timeline that goes on from `at`, where `action` is done, with other settings. What lies before it stays as it was."""
+    def still_has(self, anchor: Anchor) -> bool:
+        """Whether this timeline, too, has the moment of an anchor, with all its numbers."""
+        parted = self.parted(anchor.timeline)
+        if parted != anchor.tick:
+            return parted > anchor.tick
+        here, there = self.moment(anchor.tick), anchor.timeline.moment(anchor.tick)
+        return all(_same(here.value(name), there.value(name)) for name in changeable(self.program))
+
+    def changed(self, at: Position, settings: Settings, action: JournalEntry) -> Timeline:
+        """The timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
         segment = Segment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
         segment.record(segment.first_batch)
         return Timeline(segment, self.memory)
 
     def changed_at(self, tick: int) -> frozenset[str]:
-        """What was changed at a tick: parameters, values, gradients, the rate; the line there had been executed with others."""
+        """The names changed at a tick: parameters, values, gradients, the learning rate. The line before it used the old ones."""
         if tick == 0 or self.chain.beginning_at(tick) is None:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
@@ -208,15 +221,22 @@ class Timeline:
         return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
 
     def common(self, other: Timeline) -> int:
-        """How many of the first segments two timelines have in common."""
+        """The number of leading segments that two timelines share."""
         return self.chain.shared(other.chain)
 
     def earlier(self, batch: int, monitor: Monitor | None = None) -> tuple[BatchRecord, ...]:
-        """The records of the epoch's batches before `batch`, the latest first (carry `notebook`; empty for any other).
+        """The records of the epoch's batches before `batch`, latest first, for carry `notebook`; otherwise empty.
 
-        `monitor` may raise where they are run again.
+        `monitor` sees batches that are replayed, and may raise an error.
         """
         if not self.program.earlier:
             return ()
         begin = batch - batch % self.program.num_batches
         return tuple(self.record(b, monitor) for b in range(begin, batch))[::-1]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, NaN to NaN; None is a value that is not computed."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=True)

@@ -1,4 +1,4 @@
-"""Capture of GRUs in a training script, by hooks alone. Of the project, only this folder knows torch's modules."""
+"""Captures GRUs in a training script by hooks. Only this folder of the project knows torch's modules."""
 
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule, HeadCall, WeightSet
 from tui_gru.interop.capture.capturing import Capture

@@ -1,4 +1,4 @@
-"""Memory that is used again: every step of a script leaves as many arrays, and fresh pages cost more than the copying."""
+"""A pool of reused arrays: every step needs the same ones, and new memory costs more than the copies."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from numpy.typing import DTypeLike
 
 from tui_gru.interop.tensors import Array
 
-#: (shape, dtype) -> an array whose contents are not set.
+#: (shape, dtype) -> an uninitialised array.
 Take: TypeAlias = Callable[[Sequence[int], DTypeLike], Array]
 
-_UNHELD = 2  # references to a buffer that only the pool has: from its list, and the call that counts
+_UNHELD = 2  # references to a buffer that only the pool holds: its list, and the call that counts
 _PAGE = 4096
 _SMALL = 1 << 16  # bytes; smaller arrays are no cheaper from here
 
 
 def fresh(shape: Sequence[int], dtype: DTypeLike) -> Array:
-    """An array in memory of its own."""
+    """A new array."""
     return np.empty(tuple(shape), dtype)
 
 
 class Buffers:
-    """A `Take` whose arrays go back to it by themselves: Python counts references, so that it knows when nobody holds one."""
+    """A `Take` that reuses its arrays as soon as reference counts show that no caller holds them."""
 
     def __init__(self) -> None:
         self._buffers: dict[int, list[Array]] = {}  # by size, each in the order in which they were taken last
@@ -49,7 +49,7 @@ class Buffers:
         return buffer[: count * dtype.itemsize].view(dtype).reshape(tuple(shape))
 
     def _drop_unheld(self, size: int) -> None:
-        """Let go of what is not held, where that is more than what is: the sizes have changed."""
+        """Release free arrays if they use more memory than held ones, which means that the sizes have changed."""
         unheld = {key: [b for b in buffers if sys.getrefcount(b) == _UNHELD + 1] for key, buffers in self._buffers.items()}
         free = sum(key * len(buffers) for key, buffers in unheld.items())
         if 2 * free > self.nbytes + size:
@@ -59,11 +59,11 @@ class Buffers:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all its memory, held or not."""
+        """The size of all its arrays, free and held, in bytes."""
         return sum(size * len(buffers) for size, buffers in self._buffers.items())
 
 
 def _rounded(size: int) -> int:
-    """Up to a multiple of an eighth of the power of two below, so that sizes of about the same share memory."""
+    """Round up to a multiple of an eighth of the power of two below, so that similar sizes share memory."""
     step = max(_PAGE, 1 << (size.bit_length() - 4))
     return -(-size // step) * step

@@ -1,1 +1,1 @@
-"""Containers of bytes: zip, pickle, Protocol Buffers, HDF5; each read within bounds, none of it run."""
+"""Readers of zip, pickle, Protocol Buffers and HDF5 files, with bounds, and without running anything."""

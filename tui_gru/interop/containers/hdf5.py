@@ -1,4 +1,4 @@
-"""HDF5 files, read through h5py within bounds: no link and no dataset leads out of the file, and sizes are checked first."""
+"""Reads HDF5 files through h5py with bounds: links and datasets outside the file are refused, and sizes are checked first."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def read_tree(source: Source) -> Tree:
                         seen.add((info.fileno, info.addr))
                         inner.append((here, item, depth + 1))
                 if len(tree.tensors) + len(seen) > MOST_OBJECTS or depth > MOST_DEPTH:
-                    raise ModelFileError("it holds more groups than can be a model; it is not read")
+                    raise ModelFileError("it has more groups than a model can have; it is not read")
             waiting.extend(reversed(inner))
     return tree
 

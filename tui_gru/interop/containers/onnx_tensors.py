@@ -1,4 +1,4 @@
-"""ONNX's TensorProto: numbers in the message, or in a file beside it. Field numbers are those of onnx.proto."""
+"""Reads ONNX's TensorProto: numbers in the message, or in a file beside it. Field numbers are those of onnx.proto."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def onnx_tensor(message: Message, path: Path) -> Tensor:
 
 
 def integers(message: Message) -> Array | None:
-    """The numbers of a tensor of int32 or int64 in the message, as int64; None where it is another kind or kept elsewhere."""
+    """The numbers of a tensor of int32 or int64 in the message, as int64; None if it is another kind or kept elsewhere."""
     shape, number = checked_shape(message.signed(DIMS)), (message.numbers(DATA_TYPE) or [0])[-1]
     dtype = DTYPES[number] if number < len(DTYPES) else ""
     if dtype not in ("int32", "int64") or (message.numbers(DATA_LOCATION) or [0])[-1] == EXTERNAL:
@@ -89,9 +89,9 @@ def _external(message: Message, path: Path, size: int) -> tuple[Path, int]:
         source = (folder / location).resolve()
         there = source.is_file()
     if not source.is_relative_to(folder):
-        raise ModelFileError(f"its weights are said to be in {name}, outside of its folder; nothing is read there")
+        raise ModelFileError(f"its weights should be in {name}, outside its folder, which is not read")
     if not there:
-        raise ModelFileError(f"its weights are in {name}, which is not there; put that file beside it")
+        raise ModelFileError(f"its weights are in {name}, which does not exist; put that file beside it")
     try:
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", size))
     except ValueError:

@@ -1,4 +1,4 @@
-"""A file that is being looked at: what every format is recognised by."""
+"""A file to be recognised: its path, size and first bytes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Opened:
 
 
 def open_file(path: Path) -> Opened:
-    """Raises `ModelFileError` where there is no file to read."""
+    """Raises `ModelFileError` if there is no file to read."""
     try:
         mode = path.stat().st_mode
         if S_ISREG(mode):
@@ -37,7 +37,7 @@ def open_file(path: Path) -> Opened:
     except OSError as error:
         raise ModelFileError(f"it cannot be opened: {(error.strerror or str(error)).lower()}; check the name") from None
     except ValueError:  # a zero byte in the name
-        raise ModelFileError("it is no file name; check the name") from None
+        raise ModelFileError("it is not a file name; check the name") from None
     if not S_ISREG(mode):
         raise ModelFileError(f"it is {'a folder' if S_ISDIR(mode) else 'no file'}; name the file that holds the weights")
     if not head:

@@ -1,4 +1,4 @@
-"""What a pickle holds, without running it: a small stack machine that makes plain values, and placeholders for all else.
+"""Reads a pickle without running it: a small stack machine that creates plain values, and placeholders for everything else.
 
 Python's own unpickler imports and calls what a file names, and takes memory for a size that a file claims (`LONG_BINPUT`,
 `BINBYTES8`). Here a named class or function is only a name, unless `builders` makes something of it, and every size is

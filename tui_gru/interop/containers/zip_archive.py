@@ -75,7 +75,7 @@ def _inflate(data: bytes, most: int) -> bytes:
 
 
 def members(path: Path) -> dict[str, Member]:
-    """The files in the archive by name. Raises `ModelFileError` where one of them is out of bounds, overlaps, or is a bomb."""
+    """The files in the archive by name. Raises `ModelFileError` if one of them is out of bounds, overlaps, or is a bomb."""
     try:
         with zipfile.ZipFile(path) as archive:
             infos = [info for info in archive.infolist() if not info.filename.endswith("/")]

@@ -1,4 +1,4 @@
-"""One file format a file, and the one table of them: a file is what the first one that fits says it is."""
+"""One module per file format, and the table of formats: the first one that fits a file reads it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ def _json(file: Opened, name: str) -> Any:
 
 
 def parsed(text: str | bytes, name: str) -> Any:
-    """JSON. Raises `ModelFileError` where it is none."""
+    """JSON. Raises `ModelFileError` if it is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):

@@ -1,4 +1,4 @@
-"""npz: a zip archive of NumPy arrays. Arrays of Python objects are pickles and are not read."""
+"""npz: a zip archive of NumPy arrays. Arrays of Python objects are pickled and are not read."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _tensor(member: Member) -> Tensor:
             warnings.simplefilter("ignore")
             shape, column_major, dtype = header(head)
     except UNREADABLE:
-        raise ModelFileError(f"{printable(member.name)} in it is no array of NumPy, or is damaged; get the file again") from None
+        raise ModelFileError(f"{printable(member.name)} in it is not a NumPy array, or is damaged; get the file again") from None
     start, shape = head.tell(), checked_shape(shape)
     kind = dtype.newbyteorder("=").name
     if kind in ITEM_SIZE and member.size != start + byte_size(shape, kind):

@@ -63,7 +63,7 @@ class Scope:
     made_by: dict[str, str]
 
     def tensor(self, name: str, what: str) -> Tensor:
-        """A constant. Raises `NotAGRUError` where it is computed."""
+        """A constant. Raises `NotAGRUError` if it is computed."""
         if message := self.constants.get(name):
             return onnx_tensor(message, self.path)
         operation = self.made_by.get(name)
@@ -147,7 +147,7 @@ def _gru(name: str, node: Message, scope: Scope) -> FoundGRU:
     if reverse is None:
         raise NotAGRUError(f"its direction is {printable(attributes.text('direction', ''))}; get the file again")
     if any(attributes.floats("clip")):
-        raise NotAGRUError("it clips what goes into its gates, which is not read; export it without clip")
+        raise NotAGRUError("it clips the inputs of its gates, which is not supported; export it without clip")
     W, R = scope.tensor(inputs[1], "W"), scope.tensor(inputs[2], "R")
     B = scope.tensor(inputs[3], "B") if inputs[3] else None
     cells = _cells(W, R, B, reverse)
@@ -192,7 +192,7 @@ def _gate(attributes: Attributes, directions: int) -> str:
     for gate, candidate in zip(names[::2], names[1::2], strict=False):
         if candidate != "tanh" or gate not in ("sigmoid", "hardsigmoid"):
             raise NotAGRUError(
-                f"its activations are {printable(gate)} and {printable(candidate)}; sigmoid or hard sigmoid, and tanh are read"
+                f"its activations are {printable(gate)} and {printable(candidate)}; sigmoid or hard sigmoid, and tanh are supported"
             )
         slope, middle = (next(alphas, HARD_SIGMOID[0]), next(betas, HARD_SIGMOID[1])) if gate == "hardsigmoid" else (0.0, 0.0)
         kinds = {(0.0, 0.0): "sigmoid", HARD_SIGMOID: "hard_sigmoid", (1 / 6, 0.5): "hard_sigmoid_6"}
@@ -200,7 +200,7 @@ def _gate(attributes: Attributes, directions: int) -> str:
             (k for values, k in kinds.items() if math.isclose(values[0], slope, rel_tol=1e-4) and values[1] == middle), None
         )
         if kind is None:
-            raise NotAGRUError(f"its hard sigmoid is {slope:g} a + {middle:g}; 0.2 a + 0.5 and a/6 + 0.5 are read")
+            raise NotAGRUError(f"its hard sigmoid is {slope:g} a + {middle:g}; 0.2 a + 0.5 and a/6 + 0.5 are supported")
         gates.add(kind)
     if len(gates) != 1 or len(names) != 2 * directions:
         raise NotAGRUError("its directions have different activations, or some have none; export each direction by itself")

@@ -1,4 +1,4 @@
-"""Formats that are recognised so that they can be refused with the cure."""
+"""Formats that are recognised only to be refused with the cure."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TORCH_BEFORE_1_6 = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."
 
 def _refused(name: str, fits: Callable[[Opened], bool], cure: str) -> Format:
     def find(file: Opened, order: str | None) -> NoReturn:
-        raise ModelFileError(f"it is {name}, which is not read; {cure}")
+        raise ModelFileError(f"it is {name}, which is not supported; {cure}")
 
     return Format(name, fits, find)
 

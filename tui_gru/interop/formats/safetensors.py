@@ -1,7 +1,7 @@
 """safetensors: a JSON header of names, types, shapes and offsets, then the bytes.
 
-Its own library is as safe, but through NumPy it reads no bfloat16, which most of these files hold. What is refused here is
-what it refuses: overlaps, gaps, sizes that do not fit, names that are there twice.
+The safetensors library is as safe, but with NumPy it does not read bfloat16, which most of these files use. This reader refuses the
+same files: with overlaps, gaps, sizes that do not fit, or duplicate names.
 """
 
 from __future__ import annotations
@@ -41,19 +41,24 @@ def _header_length(file: Opened) -> int:
     return int(struct.unpack("<Q", file.head[:8])[0])
 
 
-def header(file: Opened) -> dict[str, Any]:
-    """Its header as it stands there. Raises `ModelFileError`."""
+def header_text(file: Opened) -> bytes:
+    """The JSON of its header. Raises `ModelFileError`."""
     if not fits(file):
-        raise ModelFileError("it is no safetensors file, or it is cut off; get it again")
+        raise ModelFileError("it is not a safetensors file, or it is cut off; get it again")
     length = _header_length(file)
     if length > MOST_HEADER:
         raise ModelFileError(f"its header has {length} bytes, more than {MOST_HEADER}; it is not read")
     with file.path.open("rb") as opened:
         opened.seek(8)
-        try:
-            found = json.loads(opened.read(length), object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
-            raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
+        return opened.read(length)
+
+
+def header(file: Opened) -> dict[str, Any]:
+    """Its header as it stands there. Raises `ModelFileError`."""
+    try:
+        found = json.loads(header_text(file), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
     if not isinstance(found, dict):
         raise ModelFileError(DAMAGED)
     return found

@@ -1,4 +1,4 @@
-"""torch.save's zip files: a pickle of names and tensors, and one file of bytes a storage. Nothing in the pickle is run."""
+"""Zip files of torch.save: a pickle of names and tensors, and one file of bytes per storage. Nothing in the pickle is run."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def tensors(file: Opened) -> tuple[dict[str, Tensor], list[str]]:
     folder = pickle.name.removesuffix(PICKLE)
     if f"{folder}constants.pkl" in file.members:
         raise ModelFileError(
-            "it is TorchScript, which holds a program; write torch.save(torch.jit.load(FILE).state_dict(), NEW) and open that"
+            "it is TorchScript, which contains a program; run torch.save(torch.jit.load(FILE).state_dict(), NEW) and open that"
         )
     if pickle.size > MOST_PICKLE:
         raise ModelFileError(f"its {PICKLE} has {pickle.size} bytes, more than {MOST_PICKLE}; {SAVE_STATE_DICT}")

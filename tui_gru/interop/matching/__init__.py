@@ -1,1 +1,1 @@
-"""Which arrays of a file are which part of a GRU: by name, by a configuration, or by shape."""
+"""Matches the arrays of a file to the parts of a GRU: by name, by a configuration, or by shape."""

@@ -1,4 +1,4 @@
-"""One layer in one direction made of the arrays of a file: which block is what, by shape alone."""
+"""Builds one layer in one direction from the arrays of a file, by shape."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CellArrays:
 
 
 class NotAGRUError(ModelFileError):
-    """The arrays belong to something else, or do not fit together."""
+    """The arrays are not those of a GRU, or do not fit together."""
 
 
 def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_hn: Tensor | None, order: str) -> CellArrays:
@@ -41,7 +41,9 @@ def stacked_cell(W: Tensor, U: Tensor, b: Tensor | None, b_h: Tensor | None, b_h
     hidden, width = min(U.shape), max(U.shape)
     if not hidden or width % hidden or width // hidden != 3:
         kind = KINDS.get(width // hidden if hidden and width % hidden == 0 else 0)
-        raise NotAGRUError(f"it is {kind}, and only GRUs are opened" if kind else f"its recurrent weights {U.shape} are no GRU's")
+        raise NotAGRUError(
+            f"it is {kind}, and only GRUs are opened" if kind else f"its recurrent weights {U.shape} are not those of a GRU"
+        )
     by_rows = U.shape[0] == width
     if W.shape[0 if by_rows else 1] != width:
         _refuse_fit(W, U)

@@ -1,4 +1,4 @@
-"""Arrays whose names say nothing: a pair of matrices that has a GRU's shapes is one, if the user gives the order of its gates."""
+"""Arrays with unknown names: a pair of matrices with the shapes of a GRU is one if the user gives the order of its gates."""
 
 from __future__ import annotations
 

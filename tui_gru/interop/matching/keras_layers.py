@@ -1,4 +1,4 @@
-"""The GRU layers among the weights of a Keras model, by their paths and shapes; the model's configuration says the rest.
+"""Finds the GRU layers in the weights of a Keras model, by paths, shapes and the model's configuration.
 
 Paths: Keras 3 `layers/<class>/cell/vars/0,1,2` (kernel, recurrent kernel, bias, by position) with the layer's own name as an
 attribute; legacy h5 `model_weights/<layer>/…/kernel`, `recurrent_kernel`, `bias`, with or without `:0`.
@@ -218,9 +218,8 @@ def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
     if entry["class_name"] == "CuDNNGRU":
         activation = "sigmoid"
     if candidate != "tanh" or activation not in ("sigmoid", "hard_sigmoid"):
-        raise NotAGRUError(
-            f"its activations are {_function(activation)} and {_function(candidate)}; sigmoid or hard_sigmoid, and tanh are read"
-        )
+        found = f"{_function(activation)} and {_function(candidate)}"
+        raise NotAGRUError(f"its activations are {found}; sigmoid or hard_sigmoid and tanh are supported")
     return (hard if activation == "hard_sigmoid" else "sigmoid"), False
 
 

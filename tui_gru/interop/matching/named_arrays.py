@@ -1,4 +1,4 @@
-"""GRUs among arrays that have only names: torch's, flax', equinox', MLX', Haiku's and Keras' names say what is what."""
+"""Finds GRUs among named arrays, by the names of torch, flax, equinox, MLX, Haiku and Keras."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layers and directions that belong together as one GRU."""
+"""Joins layers and directions into one GRU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def stack(
     warning: str = "",
     batch_first: bool | None = None,
 ) -> FoundGRU:
-    """One GRU of `cells`, by layer and by whether it is the reverse direction. Raises `NotAGRUError` where they do not fit."""
+    """One GRU of `cells`, by layer and by whether it is the reverse direction. Raises `NotAGRUError` if they do not fit."""
     reverse = sorted({reverse for _, reverse in cells})
     layers = 1 + max(layer for layer, _ in cells)
     if layers * len(reverse) != len(cells):

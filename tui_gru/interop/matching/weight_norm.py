@@ -1,4 +1,4 @@
-"""torch's weight_norm undone: a direction v and a length g, in either spelling, composed to the weight they stand for."""
+"""Undoes torch's weight_norm: computes the weight from its direction v and length g, in both spellings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GRU of a file as a run of ours: its convention as equations, its weights under our names, and the numbers that it is given."""
+"""Opens a GRU from a file as a run: its convention as equations, its weights under our names, and its inputs."""
 
 from tui_gru.interop.opening.choosing import chosen
 from tui_gru.interop.opening.equations import cell_in

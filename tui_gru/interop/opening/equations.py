@@ -1,4 +1,4 @@
-"""The equations of a convention: one of the cells that ship, with its gates or its last line written as the convention has them."""
+"""The equations of a convention: a built-in cell, with its gates or its last line changed to the convention."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _KEEPS, _TAKES = "near 1 keeps the old state", "near 1 takes the candidate"
 
 
 def cell_in(convention: Convention) -> tuple[str, str]:
-    """The name of the cell, and the text of its equations; the text is empty for a cell that ships."""
+    """The name of the cell and the text of its equations; the text is empty for a built-in cell."""
     return _cell(convention.reset, convention.z, convention.gate)
 
 

@@ -1,4 +1,4 @@
-"""Captured calls computed again, with the compiled equations, from what was captured alone; and compared."""
+"""Recomputes captured calls with the compiled equations, and compares the results."""
 
 from tui_gru.interop.recomputing.comparing import Difference, compare_outputs, one_step_at_a_time
 from tui_gru.interop.recomputing.gradients import Cause, GradientComparison, compare_gradients

@@ -1,4 +1,4 @@
-"""What was computed again beside what the script computed: the outputs of a call, end to end and one step at a time."""
+"""Compares recomputed outputs of a call with those of the script, end to end and one step at a time."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import numpy as np
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.computing import compute
+from tui_gru.engine.numbers import same
 from tui_gru.engine.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
 from tui_gru.interop.recomputing.records import recompute
@@ -19,7 +20,7 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e
 
 
 def tolerance_of(call: GRUCall) -> float:
-    """The tolerance for a call: of its own type, or of the one that autocast computed in."""
+    """The tolerance for a call: that of its type, or of the type that autocast used."""
     return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
 
 
@@ -27,8 +28,8 @@ def tolerance_of(call: GRUCall) -> float:
 class Difference:
     """Two arrays that should be equal, `ours` and the `recorded` one.
 
-    `worst` is their largest difference, `largest` the largest recorded number, finite ones only; `over_time` (T) has the largest
-    difference at each timestep, where they have timesteps: how it grows.
+    `worst` is their largest difference, `largest` the largest finite recorded number. `over_time` (T) has the largest difference at
+    each timestep, if they have timesteps.
     """
 
     name: str
@@ -45,9 +46,9 @@ class Difference:
 
 
 def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) -> Difference:
-    """Compare two arrays; NaN and infinities agree with themselves."""
+    """Compare two arrays. NaN equals NaN, and infinities equal themselves."""
     with np.errstate(all="ignore"):
-        apart = np.where((ours == recorded) | (np.isnan(ours) & np.isnan(recorded)), 0, np.abs(ours - recorded))
+        apart = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
     apart = np.nan_to_num(apart, nan=np.inf)
     largest = np.abs(recorded).max(initial=0, where=np.isfinite(recorded))
     over_time = apart.reshape(len(apart), -1).max(axis=1, initial=0) if timed else None
@@ -55,7 +56,7 @@ def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) 
 
 
 def compare_outputs(call: GRUCall, record: BatchRecord | None = None) -> list[Difference]:
-    """The outputs of a call and its last states, run from its first state to its end; from `record`, or computed in float64."""
+    """Compare the outputs and last states of a call, run from its first state to its end; from `record`, or computed in float64."""
     record = recompute(call, "float64") if record is None else record
     states = np.stack([record.border(state, end=True) for state in record.compiled.states])
     found = [
@@ -68,7 +69,7 @@ def compare_outputs(call: GRUCall, record: BatchRecord | None = None) -> list[Di
 
 
 def output_name(record: BatchRecord) -> str:
-    """The name under which a model hands on the output of its GRU."""
+    """The name of the GRU's output in a model."""
     structure = record.compiled.model.structure
     return (
         "out"
@@ -80,22 +81,31 @@ def output_name(record: BatchRecord) -> str:
 
 
 def one_step_at_a_time(call: GRUCall, record: BatchRecord | None = None) -> Difference:
-    """The outputs of a call, each computed from the state before it that the script recorded: rounding does not add up."""
+    """Compare the outputs of a call, each computed from the recorded state before it, so that rounding does not accumulate."""
     record = recompute(call, "float64") if record is None else record
     return stepwise(record, call.out, call.lengths)
 
 
 def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> Difference:
-    """Outputs (T, B, directions · H) that were recorded elsewhere beside those of a record, each computed from the recorded state
-    before it; the first ones from the states that the record begins with. `lengths` (B) are those of the rows.
+    """Compare outputs (T, B, directions · H) from elsewhere with those of a record, each computed from the recorded state before
+    it, and the first ones from the initial states of the record. `lengths` (B) are the row lengths.
 
-    The layers below the last have no recorded states: they are run from their first state to their end.
+    Layers below the last have no recorded states, so they run from their first state to their end.
     """
+    T, B = (record.compiled.sizes[axis] for axis in "TB")
+    live = _live(T, B, lengths)
+    ours = [np.where(live[..., None], one.array("h").reshape(T, B, -1), 0) for one in single_steps(record, out, lengths)]
+    return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
+
+
+def single_steps(record: BatchRecord, out: Array, lengths: Array | None = None) -> list[BatchRecord]:
+    """For each direction of the last layer every timestep of every row, computed from the state before it that `out` (T, B,
+    directions · H) records: a record of one timestep and T · B rows, the rows of timestep 1 first. `lengths` as in `stepwise`."""
     compiled_, model = record.compiled, record.compiled.model
     T, B, H = (compiled_.sizes[axis] for axis in "TBH")
-    live = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+    live = _live(T, B, lengths)
     directions = 2 if model.structure.bidirectional else 1
-    ours = []
+    found = []
     for layer, out_ in zip(model.composed.layers[-directions:], np.split(out, directions, axis=2), strict=True):
         x = record.array(layer.reads)
         one = replace(model.structure, layers=1, bidirectional=False, backwards=False, input="dense", head="", loss="",
@@ -110,12 +120,17 @@ def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> D
         single.border("h", end=False)[...] = _states_before(out_, h0, live, backwards=layer.backwards).reshape(T * B, H)
         with np.errstate(all="ignore"):
             compute(single, None, learn=False)
-        ours.append(np.where(live[..., None], single.array("h").reshape(T, B, H), 0))
-    return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
+        found.append(single)
+    return found
+
+
+def _live(T: int, B: int, lengths: Array | None) -> Array:
+    """Which timesteps (T, B) each row has."""
+    return np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
 
 
 def _states_before(out: Array, h0: Array, live: Array, *, backwards: bool) -> Array:
-    """The recorded state (T, B, H) that each timestep starts from; where a row begins, h0."""
+    """The recorded state (T, B, H) before each timestep; h0 at the start of a row."""
     if not backwards:
         return np.concatenate([h0[None], out[:-1]])
     later = np.concatenate([out[1:], h0[None]])

@@ -1,4 +1,4 @@
-"""Recordings of training runs: written beside the training, read anywhere without torch."""
+"""Recordings of training runs: written during the training, read anywhere without torch."""
 
 from tui_gru.interop.recording.listing import KeptStep
 from tui_gru.interop.recording.reading import Recording, open_recording

@@ -1,4 +1,4 @@
-"""A captured step as arrays with names and a JSON object about them, and back: nothing is believed that does not fit."""
+"""Encodes a captured step as named arrays and a JSON object, and decodes it with full validation."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STEP = ("number", "updated", "rank", "ranks", "not_kept")
 
 
 def encoded(step: CapturedStep) -> tuple[dict[str, Array], dict[str, Any]]:
-    """The arrays of a step by name, `calls.0.x`, and all else."""
+    """The arrays of a step by name, `calls.0.x`, and a JSON object with the rest."""
     arrays: dict[str, Array] = {}
     modules, sets = list[GRUModule](), list[WeightSet]()
     calls = []
@@ -48,27 +48,27 @@ def encoded(step: CapturedStep) -> tuple[dict[str, Array], dict[str, Any]]:
 
 
 def plain(value: float | None) -> float | str | None:
-    """A number for JSON, which has no NaN: that and infinities as text."""
+    """A number for JSON; NaN and infinities become strings."""
     return value if value is None or math.isfinite(value) else str(value)
 
 
 def number(value: Any) -> float | None:
-    """What `plain` wrote. Raises `ModelFileError`."""
+    """The number that `plain` encoded. Raises `ModelFileError`."""
     if value is None:
         return None
     if type(value) in (int, float) or value in ("nan", "inf", "-inf"):
         return float(value)
-    raise ModelFileError(f"{printable(value, 40)} stands where a number is expected; the file is damaged")
+    raise ModelFileError(f"{printable(value, 40)} is not a number; the file is damaged")
 
 
 def decoded(tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> CapturedStep:
-    """The step. Raises `ModelFileError` where something is missing or does not fit."""
+    """The step. Raises `ModelFileError` if something is missing or does not fit."""
     try:
         return _Decoder(tensors, about).step()
     except ModelFileError:
         raise
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, OverflowError) as error:
-        raise ModelFileError(f"what it says of its calls is damaged ({type(error).__name__}: {printable(error, 60)})") from None
+        raise ModelFileError(f"its description of the calls is damaged ({type(error).__name__}: {printable(error, 60)})") from None
 
 
 class _Decoder:
@@ -175,13 +175,13 @@ class _Decoder:
 
 
 def module_of(entry: Mapping[str, Any]) -> GRUModule:
-    """A module as JSON describes it. Raises `ModelFileError` where that makes no sense."""
+    """A module as JSON describes it. Raises `ModelFileError` if that makes no sense."""
     sizes = {name: _whole(entry[name]) for name in ("input_size", "hidden_size", "layers")}
     flags = {name: bool(entry[name]) for name in ("bidirectional", "bias", "batch_first")}
     most = {"GRU": (1000, True), "GRUCell": (1, False)}.get(entry["kind"])
     fits = most is not None and sizes["layers"] <= most[0] and flags["bidirectional"] <= most[1]
     if not fits or not all(1 <= size < 2**31 for size in sizes.values()):
-        raise ModelFileError(f"{printable(entry.get('name'))} is described as no GRU can be; the file is damaged")
+        raise ModelFileError(f"{printable(entry.get('name'))} has an impossible description; the file is damaged")
     return GRUModule(name=printable(entry["name"]), kind=entry["kind"], dropout=number(entry["dropout"]) or 0.0, **sizes, **flags)  # type: ignore[arg-type]
 
 
@@ -212,7 +212,7 @@ def _item(items: Sequence[Any], at: Any) -> Any:
 
 def _whole(value: Any) -> int:
     if type(value) is not int or not 0 <= value < 2**53:
-        raise ModelFileError(f"{printable(value, 40)} stands where a whole number is expected; the file is damaged")
+        raise ModelFileError(f"{printable(value, 40)} is not a whole number; the file is damaged")
     return value
 
 

@@ -1,4 +1,5 @@
-"""`tui_gru.record`: a flight recorder for training. Some steps are written as they end; a trigger writes the last ones, too."""
+"""`tui_gru.record`: a flight recorder for training. It writes every n-th step, and, when a trigger fires, the last steps as
+well."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ HALF = ("bfloat16",)
 
 
 class Recorder:
-    """Records a run into a folder; `record` makes one. Also a context manager."""
+    """Records a run into a folder; created by `record`. Also a context manager."""
 
     def __init__(
         self,
@@ -43,14 +44,14 @@ class Recorder:
         on: str = "nan or loss > 3*mean(loss)",
         rank: int | None = None,
     ) -> None:
-        """Raises `CaptureError`, which names the argument and the cure."""
+        """Raises a `CaptureError` that names the argument and the cure."""
         self.folder = Path(folder)
         self._every, self._last = _count("every", every), _count("last", last)
         self._trigger = Trigger(on)
-        self._holds = bool(self._last or on.strip())  # whether every step has to be looked at
+        self._holds = bool(self._last or on.strip())  # whether every step must be captured
         self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: kept already
-        self._losses: list[float | None] = []  # of the steps that no line has told of
-        self._told = 0  # how many steps lines have told of
+        self._losses: list[float | None] = []  # of the steps not written to a line yet
+        self._told = 0  # the number of steps written to lines
         self.kept: list[int] = []
         self._warned = False
         self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)
@@ -62,11 +63,11 @@ class Recorder:
             raise
 
     def step(self, loss: float | Tensor | None = None) -> None:
-        """End a step of training, after optimizer.step(). Raises `CaptureError` where `loss` is not one number."""
+        """End a step of training, after optimizer.step(). Raises `CaptureError` if `loss` is not one number."""
         self._capture.step(loss)
 
     def close(self) -> None:
-        """End the last step, take every hook off, and say in the folder that the recording is complete."""
+        """End the last step, remove all hooks, and mark the recording as complete."""
         if self._capture.closed:
             return
         self._capture.close()
@@ -89,7 +90,7 @@ class Recorder:
         return self._every > 0 and number % self._every == 0
 
     def _take(self, step: CapturedStep) -> None:
-        """A step has ended: keep it, or hold it for a while."""
+        """Write an ended step, or hold it in memory."""
         self._losses.append(step.loss)
         norm = norm_of(step)
         values = {
@@ -114,7 +115,7 @@ class Recorder:
             self._append(Progress(step.number + 1, self._losses_up_to(step.number + 1)))
 
     def _keep(self, step: CapturedStep, why: str, norm: float | None) -> None:
-        """Write a step, first its file and then its line. A full disk does not stop the training; it is said once."""
+        """Write a step, first its file and then its line. A full disk does not stop the training; it is reported once."""
         arrays, about = encoded(step)
         about |= {"why": why, "norm": plain(norm)}
         half = any(call.dtype in HALF or call.autocast in HALF for call in step.calls)
@@ -130,7 +131,7 @@ class Recorder:
         self._append(Line(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
 
     def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
-        """The losses of the first `steps` steps that no line has told of."""
+        """The losses of the first `steps` steps that are not written to a line yet."""
         count = max(0, steps - self._told)
         told, self._losses = self._losses[:count], self._losses[count:]
         self._told += len(told)
@@ -139,7 +140,7 @@ class Recorder:
     # Files
 
     def _begin(self, optimizer: Optimizer | None) -> TextIO:
-        """The folder with its run.json, and this rank's file of lines. Nothing that is there is written over."""
+        """Create the folder with run.json and this rank's file of lines, without overwriting anything."""
         import torch
 
         run = {
@@ -209,10 +210,10 @@ def record(
             rec.step(loss)
         rec.close()
 
-    every: each step whose number, from 0, it divides is kept; 0: none. last, on: the last steps are held in memory, and written
-    where the condition begins to hold. It may read loss, norm (of all gradients), step, lr and nan (some number of the step is
-    not finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output.
-    rank: of this process among those that train together; torch.distributed's by default. Without `rec.step`, steps end where
-    the next one begins, and have no loss. Raises `TuiGruError`, which names the argument and the cure.
+    every: record every n-th step, counted from 0; 0 records none. last, on: the last steps are held in memory, and written when the
+    condition becomes true. The condition can read loss, norm (of all gradients), step, lr and nan (a number of the step is not
+    finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output. rank:
+    the rank of this process, by default torch.distributed's. Without `rec.step`, a step ends where the next one begins, and has no
+    loss. Raises a `TuiGruError` that names the argument and the cure.
     """
     return Recorder(folder, module, optimizer, head, every, last, on, rank)

@@ -1,7 +1,8 @@
 """The condition at which a recorder writes what it holds in memory, such as `nan or loss > 3*mean(loss)`.
 
-A name stands for a number of the step that has just ended; `mean`, `min` and `max` are over the steps before it, `prev` is the
-one before it. What is not known is NaN, which compares with nothing. Python's parser reads it, and a whitelist says what it may be.
+A name is a number of the step that has just ended; `mean`, `min` and `max` are over the steps before it, `prev` is the value of
+the step before. Unknown numbers are NaN, for which every comparison is false. Python's parser parses it, and only listed nodes
+are allowed.
 """
 
 from __future__ import annotations
@@ -52,17 +53,17 @@ _OF_A_NUMBER: Mapping[str, Callable[[float], float]] = {
 
 
 class Trigger:
-    """Fires at a step where a condition begins to hold: not again at every step while it goes on holding."""
+    """Fires at a step at which a condition becomes true, and not again while it stays true."""
 
     def __init__(self, source: str) -> None:
-        """An empty source never fires. Raises `CaptureError` with the column where it is no condition."""
+        """An empty source never fires. Raises a `CaptureError` with the column for an invalid condition."""
         self.source = source
         self._earlier: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in NAMES}
         self._evaluate = _compile(source, self._earlier) if source.strip() else None
         self._held = False
 
     def fires(self, values: Mapping[str, float]) -> bool:
-        """Take the numbers of a step, and say whether the condition holds at it and did not at the one before."""
+        """Evaluate the condition on the numbers of a step. Returns whether it is true and was not at the step before."""
         holds = self._evaluate is not None and _true(self._evaluate({name: float(values[name]) for name in NAMES}))
         fires, self._held = holds and not self._held, holds
         for name, earlier in self._earlier.items():
@@ -77,12 +78,12 @@ def _true(value: float) -> bool:
 
 def _compile(source: str, earlier: Mapping[str, deque[float]]) -> Evaluate:
     if len(source) > LONGEST:
-        raise CaptureError(f"on is longer than {LONGEST} characters; write it shorter", option="on")
+        raise CaptureError(f"on is longer than {LONGEST} characters; shorten it", option="on")
     try:
         tree = ast.parse(source.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         column = getattr(error, "offset", None) or 1
-        raise CaptureError(f"on: column {column}: {printable(source, 60)!r} is no condition; {_EXAMPLE}", option="on") from None
+        raise CaptureError(f"on: column {column}: {printable(source, 60)!r} is not a condition; {_EXAMPLE}", option="on") from None
     return _Compiler(earlier).number(tree, 0)
 
 

@@ -14,13 +14,13 @@ from tui_gru.debugger.analysis.summaries import Summary, summary
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken_index
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.engine.weights import Array
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Row
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.list_overlay import Line, ListOverlay

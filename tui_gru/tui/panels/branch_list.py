@@ -14,9 +14,9 @@ from textual.binding import Binding, BindingType
 from textual.message import Message
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -26,7 +26,7 @@ from tui_gru.tui.widgets.overlay import Overlay
 
 HEAD = ("branch", "left its source at", "newest", "loss")
 SHORT_HEAD = ("branch", "left at", "newest", "loss")
-HINTS = ("enter goes there", "r renames", "d deletes")
+HINTS = ("enter goes there", "a compares", "r renames", "d deletes")
 _GAP, _SHORT_GAP = 3, 2
 _FULL = 64  # cells, from which on a place is said with its phase
 _MARKS = 4
@@ -37,11 +37,11 @@ _LEAST = 8  # cells of a name
 class Twig:
     """A branch in its place of the tree; `stem` is what is drawn before its name."""
 
-    fork: Fork
+    fork: BranchInfo
     stem: str
 
 
-def tree(forks: Sequence[Fork], source: str | None = None, stem: str = "") -> list[Twig]:
+def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "") -> list[Twig]:
     """The branches that have left `source`, in the order of time, each followed by those that have left it."""
     twigs: list[Twig] = []
     children = sorted((fork for fork in forks if fork.source == source), key=lambda fork: fork.tick)
@@ -53,10 +53,10 @@ def tree(forks: Sequence[Fork], source: str | None = None, stem: str = "") -> li
 
 
 class BranchList(Overlay):
-    """Enter goes to the branch singled out, `r` renames it, `d` deletes it; what that means is for the screen."""
+    """Enter goes to the branch under the cursor, `a` says how it differs, `r` renames, `d` deletes it; the screen does so."""
 
     class Chosen(Message):
-        """Something is to be done with a branch: `switch`, `rename` or `delete`."""
+        """Something is to be done with a branch: `switch`, `apart`, `rename` or `delete`."""
 
         def __init__(self, verb: str, name: str) -> None:
             super().__init__()
@@ -69,6 +69,7 @@ class BranchList(Overlay):
         Binding("home", "move(-1000000)", "First", show=False, id="branches.first"),
         Binding("end", "move(1000000)", "Last", show=False, id="branches.last"),
         Binding("enter", "choose('switch')", "Go to this branch", show=False, id="branches.switch"),
+        Binding("a", "choose('apart')", "How it differs from this one", show=False, id="branches.apart"),
         Binding("r", "choose('rename')", "Rename it", show=False, id="branches.rename"),
         Binding("d", "choose('delete')", "Delete it", show=False, id="branches.delete"),
     ]
@@ -159,8 +160,7 @@ def _place(program: Program, tick: int, short: bool) -> str:
     at = position_of(program, tick)
     if not tick:
         return "the start"
-    place = f"e{at.epoch + 1} b{at.batch + 1} t{at.t + 1}"
-    return place if short else f"{place} {at.phase}"
+    return as_typed(at) if short else f"{as_typed(at)} {at.phase}"
 
 
 def _line(palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style) -> Row:

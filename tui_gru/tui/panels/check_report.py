@@ -10,7 +10,7 @@ from textual.message import Message
 from textual.timer import Timer
 
 from tui_gru.debugger.analysis.checking import Report, Row
-from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.characters import fitting
 from tui_gru.tui.key_signs import with_keys
@@ -135,7 +135,7 @@ class CheckReport(Overlay):
         at, snapshot = self._position, self._snapshot
         if snapshot is None:
             return
-        title = f"check · epoch {at.epoch + 1:,} · batch {at.batch + 1:,}/{snapshot.program.num_batches:,}"
+        title = f"check · {in_words(at.epoch, at.batch, between=' · ')}/{snapshot.program.num_batches:,}"
         if at.number != snapshot.position.number:
             title += with_keys(self, " · <check> checks this one")
         state = "on" if snapshot.checked is not None else "off"

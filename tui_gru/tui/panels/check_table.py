@@ -5,9 +5,11 @@ from __future__ import annotations
 from rich.cells import cell_len, set_cell_size
 from rich.segment import Segment
 
-from tui_gru.debugger.analysis.checked_run import Tally
-from tui_gru.debugger.analysis.checking import DIFFERENCES, Report, entry, scientific
+from tui_gru.debugger.analysis.checked_run import CheckTotals
+from tui_gru.debugger.analysis.checking import DIFFERENCES, Report, entry
 from tui_gru.debugger.analysis.checking import Row as Compared
+from tui_gru.debugger.program.position import in_words
+from tui_gru.engine.numbers import scientific
 from tui_gru.engine.torch_reference import Comparison
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
@@ -40,7 +42,9 @@ class Table:
         """The row on a line of what was drawn last."""
         return self._shown[line] if 0 <= line < len(self._shown) else None
 
-    def draw(self, palette: Palette, checked: Tally | None, cursor: int, top: int, width: int, height: int) -> tuple[int, Box]:
+    def draw(
+        self, palette: Palette, checked: CheckTotals | None, cursor: int, top: int, width: int, height: int
+    ) -> tuple[int, Box]:
         """The table in this room, the row under the cursor in sight; with its first row, from which `top` it is scrolled."""
         report = self.report
         sign, ink = (_tick(palette), palette.gate) if report.agrees else (_cross(palette), palette.warning)
@@ -167,7 +171,7 @@ def _name(comparison: Comparison) -> str:
     return {"forward pass": "PyTorch’s forward pass", "autograd": "PyTorch’s autograd"}.get(comparison.against, comparison.against)
 
 
-def _every(checked: Tally | None, report: Report) -> str:
+def _every(checked: CheckTotals | None, report: Report) -> str:
     """What has come of checking every batch."""
     if checked is None:
         return ""
@@ -175,5 +179,5 @@ def _every(checked: Tally | None, report: Report) -> str:
         return "every batch is checked from here on: stepping takes longer"
     epoch, batch = divmod(checked.batch, report.program.num_batches)
     count = "1 batch" if checked.batches == 1 else f"{checked.batches:,} batches"
-    where = f"{checked.place} of epoch {epoch + 1}, batch {batch + 1}"
+    where = f"{checked.place} of {in_words(epoch, batch)}"
     return f"every batch is checked: {count} so far, the largest difference {scientific(checked.worst)} at {where}"

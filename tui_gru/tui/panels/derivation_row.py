@@ -84,6 +84,6 @@ def opener(row: Row) -> str:
     """A sign before what can be opened."""
     if row.node is None:
         return "▸ " if row.path[-1:] == (-1,) else "  "
-    if row.node.expansion.kind == "given":
+    if row.node.derivation.kind == "given":
         return "  "
     return "▾ " if row.opened else "▸ "

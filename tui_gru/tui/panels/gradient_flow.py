@@ -12,10 +12,10 @@ from rich.style import Style
 
 from tui_gru.debugger.analysis.flow import Flow
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.equations.names import split
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Row
 

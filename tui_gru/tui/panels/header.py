@@ -13,11 +13,11 @@ from textual.widget import Widget
 
 from tui_gru.debugger.program.naming import printable
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 
 _GAP = "  "
 _DOT = " · "
@@ -77,7 +77,11 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     if left and room >= _EXCERPT:
         left.append(
             _Item(
-                _excerpt(palette, snapshot.corpus.text, min(room, width // (4 if snapshot.config.given is None else 2))),
+                _excerpt(
+                    palette,
+                    snapshot.config.as_string(snapshot.corpus.text[:LONGEST]),
+                    min(room, width // (4 if snapshot.config.given is None else 2)),
+                ),
                 palette.dim,
                 0,
             )
@@ -141,6 +145,8 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
         items.append(_Item(f"compared with {snapshot.other.name}", palette.second, 5))
         if snapshot.other.moment is None:
             items.append(_Item("which has not come so far", palette.second, 1))
+        elif snapshot.position.tick < snapshot.other.parted:
+            items.append(_Item("which is the same up to here", palette.second, 1))
     label, loss = _loss(snapshot)
     if loss is not None:
         items.append(_Item(f"{label} ", palette.dim, 6, numbers.wide(loss).strip().removeprefix("+")))
@@ -151,9 +157,9 @@ def _rule(snapshot: Snapshot) -> list[str]:
     """The update rule, where it is not plain SGD, with its rate, limit and count of updates."""
     config, program = snapshot.config, snapshot.program
     rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
-    facts = [f"{rule}{program.writer.name('learning_rate')} {snapshot.learning_rate:g}"]
+    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(snapshot.learning_rate)}"]
     if config.clip:
-        facts.append(f"clip {config.clip:g}")
+        facts.append(f"clip {numbers.given(config.clip)}")
     if program.counts_updates:
         count = snapshot.record.before.updates + (snapshot.position.phase == "update")
         facts.append(f"{count:,} update{'' if count == 1 else 's'}")
@@ -173,6 +179,9 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     if snapshot.previous is not None:
         return "last batch’s loss", snapshot.previous.loss
     return "", None
+
+
+LONGEST = 1000  # characters or tokens, more than a line has
 
 
 def _excerpt(palette: Palette, content: str, width: int) -> str:

@@ -9,12 +9,11 @@ from rich.segment import Segment
 from textual.geometry import Size
 
 from tui_gru.debugger.program.naming import shown_char
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import LogLine
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.panels.stop_signs import place_of
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, text
 from tui_gru.tui.widgets.panel import Panel
@@ -71,7 +70,7 @@ class Log(Panel):
 
     def _place(self, tick: int) -> str:
         assert self._snapshot is not None
-        return place_of(position_of(self._snapshot.program, tick))
+        return as_typed(position_of(self._snapshot.program, tick))
 
     # Following where one is
 

@@ -12,13 +12,13 @@ from textual.geometry import Size
 
 from tui_gru.debugger.program.line_table import LossNames
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels import given_output
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import EMPTY, Box, bracket, clip, from_rows, hstack, spans, text, vstack
 from tui_gru.tui.widgets.refs import Cell, Ref, refs_of
 from tui_gru.tui.widgets.written import ENTRIES, entry_style, kept, matrix, scale_of

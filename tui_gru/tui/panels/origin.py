@@ -14,9 +14,9 @@ from textual.geometry import Size
 from textual.message import Message
 
 from tui_gru.debugger.derivation.latex import as_latex
-from tui_gru.debugger.derivation.origin import Node, Number
+from tui_gru.debugger.derivation.origin import Node, ValueRef
 from tui_gru.debugger.derivation.written import Path, Row, as_text, first_opened, laid_out
-from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.program.position import Position, in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.anchor import Anchor
 from tui_gru.tui.characters import fitting
@@ -50,7 +50,7 @@ class Leaf:
 class AboutNumber(Message):
     """Something that a person wants of a number in a derivation."""
 
-    def __init__(self, number: Number) -> None:
+    def __init__(self, number: ValueRef) -> None:
         super().__init__()
         self.number = number
 
@@ -119,14 +119,14 @@ class OriginPanel(Overlay):
         self.turn_to(replace(self.leaf, opened=self.leaf.opened | {path}))
 
     @property
-    def number(self) -> Number | None:
+    def number(self) -> ValueRef | None:
         """The number that the cursor is at, the root's where it is at a part of a line."""
         node = self._rows[self.leaf.cursor].node
         return self.leaf.root.number if node is None or node.number is None else node.number
 
     def text(self, *, latex: bool = False) -> str:
         """The derivation as it is open now."""
-        return (as_latex if latex else as_text)(self.leaf.root, self.leaf.opened, place_of(self.leaf.place))
+        return (as_latex if latex else as_text)(self.leaf.root, self.leaf.opened, _place(self.leaf.place))
 
     def _lay_out(self) -> None:
         self.read_at = self.leaf.anchor
@@ -156,8 +156,8 @@ class OriginPanel(Overlay):
         lines: list[list[Segment]] = []
         if self._head:
             value = f"= {self._rows[0].written.removeprefix('+')}"
-            lines.append(self._spread(root.label, value, place_of(self.leaf.place), width))
-            lines += [[Segment(transliterate(root.expansion.formula, palette.glyphs), palette.keyword)], []]
+            lines.append(self._spread(root.label, value, _place(self.leaf.place), width))
+            lines += [[Segment(transliterate(root.derivation.formula, palette.glyphs), palette.keyword)], []]
         for index, row in enumerate(self._rows):
             here = index == self.leaf.cursor
             lines.append(list(line(palette, row, columns, palette.cursor if here and self.has_focus else self._ink(row))))
@@ -214,8 +214,8 @@ class OriginPanel(Overlay):
                 self.open_at(row.path)
         elif row.opened:
             self.action_move(1)
-        elif row.node.expansion.kind != "given":
-            if row.node.expansion.near:
+        elif row.node.derivation.kind != "given":
+            if row.node.derivation.near:
                 self.open_at(row.path)
             else:
                 self.post_message(self.Opened(row.node, row.path))
@@ -270,8 +270,8 @@ class OriginPanel(Overlay):
                 self.action_follow()
 
 
-def place_of(position: Position) -> str:
+def _place(position: Position) -> str:
     """`epoch 1 · batch 2 · t 3 · backward`."""
     if position.tick == 0:
         return "before the first line"
-    return f"epoch {position.epoch + 1} · batch {position.batch + 1} · t {position.t + 1} · {position.phase}"
+    return in_words(position.epoch, position.batch, position.t, position.phase, between=" · ")

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.debugger.timeline.forks import Fork
+from tui_gru.debugger.timeline.branch_tree import BranchInfo
 
 
 class Remarkable(NamedTuple):
@@ -35,7 +35,7 @@ def remarkable(snapshot: Snapshot) -> tuple[Remarkable, ...]:
     return (*marks, *forks, *stops)
 
 
-def partings(forks: Sequence[Fork], current: str) -> Iterator[tuple[str, int]]:
+def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, int]]:
     """(name, tick) of every other branch: to which tick it is the same as the current one."""
     by_name = {fork.name: fork for fork in forks}
     if current not in by_name:
@@ -50,7 +50,7 @@ def partings(forks: Sequence[Fork], current: str) -> Iterator[tuple[str, int]]:
                 break
 
 
-def _lineage(forks: dict[str, Fork], name: str) -> Iterator[tuple[str, int]]:
+def _lineage(forks: dict[str, BranchInfo], name: str) -> Iterator[tuple[str, int]]:
     """A branch and what it has come from, one after the other, each with the tick to which the branch shares its past."""
     upto = forks[name].newest
     while True:

@@ -9,11 +9,11 @@ from rich.cells import cell_len
 from textual.geometry import Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.panels import given_output
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.bars import bars
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, columns, hstack, quieted, text, vstack
 from tui_gru.tui.widgets.refs import Ref

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.glyphs import Glyphs
 
@@ -57,8 +56,3 @@ def described(stop: Breakpoint, program: Program) -> str:
     kind = "log point" if stop.log else "breakpoint"
     log = f": {stop.log}" if stop.log else ""
     return f"{kind} {stop.id}{place}{said}{log}{'' if stop.enabled else ', off'}"
-
-
-def place_of(position: Position) -> str:
-    """`e1 b2 t3`, as `g` takes it."""
-    return f"e{position.epoch + 1} b{position.batch + 1} t{position.t + 1}"

@@ -10,14 +10,14 @@ from textual import events
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui_gru.debugger.program.position import position_of
+from tui_gru.debugger.program.position import as_typed, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import Breakpoint, Watch
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import sign_of_key, with_keys
-from tui_gru.tui.panels.stop_signs import clauses, place_of, sign_of
+from tui_gru.tui.panels.stop_signs import clauses, sign_of
 from tui_gru.tui.panels.watched_value import just_changed, written_value
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, columns, from_rows, pad, text, vstack
@@ -123,7 +123,7 @@ class StopsList(Overlay):
         if isinstance(entry, Watch):
             name = entry.expression
         elif isinstance(entry, Mark):
-            name = place_of(position_of(self._snapshot.program, entry.tick))
+            name = as_typed(position_of(self._snapshot.program, entry.tick))
         elif not entry.line:
             name = "anywhere"
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import ClassVar
 
 from textual import events
@@ -13,6 +14,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine import numbers
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.loss_series import LossSeries
@@ -21,7 +23,6 @@ from tui_gru.tui.panels.time_columns import LossColumns, loss_columns
 from tui_gru.tui.panels.time_signs import placed, put_branches, put_divisions, put_here, put_signs
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.time_scale import TimeScale, place_name
 
@@ -218,10 +219,23 @@ class TimeLine(Widget, can_focus=True):
         return self.tick_of(event.get_content_offset_capture(self).x)
 
     def tick_of(self, column: int) -> int:
-        """The tick that a column stands for: that of the sign that is seen in it, else the one in its middle."""
+        """The tick that a column stands for: of the sign in it, else of the loss that stands out, else in the middle."""
         scale = self.scale
         signs = (sign.tick for sign in self._signs if scale.column(sign.tick) == column)
-        return next(signs, scale.tick(column))
+        sign = next(signs, None)
+        return sign if sign is not None else self._standing_out(column) or scale.tick(column)
+
+    def _standing_out(self, column: int) -> int | None:
+        """The tick of the loss that stands out among those of a column; None where none does."""
+        snapshot, scale = self._snapshot, self.scale
+        if snapshot is None or not 0 <= column < scale.width:
+            return None
+        ticks, way = snapshot.program.ticks, int(self._curve(snapshot, scale).standing_out[column])
+        first, after = (math.ceil(edge) for edge in scale.batches(ticks)[column : column + 2])
+        first, after = max(first, 0), min(after, len(self._series))
+        if not way or after <= first:
+            return None
+        return self._series.envelope.furthest(first, after, way) * ticks + snapshot.program.loss_tick
 
     def describe(self, tick: int) -> str:
         """The place of a tick in words, the loss of its batch, and the signs in its column."""
@@ -237,4 +251,6 @@ class TimeLine(Widget, can_focus=True):
             words += f" · loss {numbers.wide(losses[position.number]).strip().removeprefix('+')}"
         column = scale.column(tick)
         notes = dict.fromkeys(sign.note for sign in self._signs if scale.column(sign.tick) == column)
+        if tick == self._standing_out(column):
+            notes["this loss stands out"] = None
         return "\n".join([words, *list(notes)[:6]])

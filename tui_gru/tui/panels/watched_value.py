@@ -13,14 +13,15 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
+from tui_gru.debugger.breakpoints.tested import computed_here
 from tui_gru.debugger.program.naming import shown_char
-from tui_gru.debugger.search.computed_here import computed_here
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Watched
+from tui_gru.engine import numbers
+from tui_gru.engine.numbers import same
 from tui_gru.tui.characters import cut
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Row
 
 _LARGEST_WHOLE = 1e9
@@ -114,18 +115,15 @@ def _summary(value: NDArray[Any]) -> str:
 def _same(value: Any, before: Any) -> bool:
     if isinstance(value, np.ndarray) or isinstance(before, np.ndarray):
         return not _differs(np.asarray(value), before).any()
-    return bool(value == before) or (value != value and before != before)
+    return bool(same(value, before))
 
 
 def _differs(value: NDArray[Any], before: Any) -> NDArray[np.bool_]:
-    """Where two arrays differ, everywhere if their shapes do; one that is not a number is like another."""
+    """Where two arrays differ, everywhere if their shapes do; NaN equals NaN."""
     earlier = np.asarray(before)
     if earlier.shape != value.shape:
         return np.ones(value.shape, bool)
-    differs = value != earlier
-    if value.dtype.kind == "f" and earlier.dtype.kind == "f":
-        differs &= ~(np.isnan(value) & np.isnan(earlier))
-    return np.asarray(differs)
+    return ~np.asarray(same(value, earlier))
 
 
 def _width(palette: Palette, parts: _Parts) -> int:

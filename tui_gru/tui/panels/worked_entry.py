@@ -11,9 +11,10 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 
-from tui_gru.debugger.derivation.entries import Made, Part, made_of
+from tui_gru.debugger.derivation.entries import Factor, Terms, terms_of
 from tui_gru.debugger.derivation.evaluation import Numbers
 from tui_gru.debugger.program.naming import joined, said, shown_char
+from tui_gru.engine import numbers
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Apply, Name
 from tui_gru.equations.functions import FUNCTIONS
@@ -21,7 +22,6 @@ from tui_gru.equations.writing import decimal
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand, Operands
-from tui_gru.tui.widgets import numbers
 from tui_gru.tui.widgets.boxes import Box, from_rows
 
 #: Sums of more terms than this are written with their first and their last.
@@ -56,7 +56,7 @@ class WorkedEntry:
         i, j = self._place(result)
         activation = operands.activation
         formula = line.formula.argument if activation is not None and isinstance(line.formula, Apply) else line.formula
-        terms = self._summands(Part(formula, self._index(result, i, j)))
+        terms = self._summands(Factor(formula, self._index(result, i, j)))
         if line.op == "+=":
             terms = [number(before.values[i, j]) if before is not None else "0", *terms]
         if line.op == "-=" and before is not None:
@@ -135,12 +135,12 @@ class WorkedEntry:
 
     # What it is made of
 
-    def _summands(self, part: Part) -> list[str]:
+    def _summands(self, part: Factor) -> list[str]:
         """What one entry is the sum of: itself, where it is a number."""
         node = part.formula
         if isinstance(node, Name | e.Number | e.Size):
             return self._signed(part, [self._factor(part)])
-        made = made_of(node, part.at, self._numbers)
+        made = terms_of(node, part.at, self._numbers)
         match made.kind:
             case "product":
                 terms = ["·".join(self._factor(made.term(k)[0]) for k in range(made.size))]
@@ -169,17 +169,17 @@ class WorkedEntry:
             terms = [_negated(term) for term in terms]
         return self._signed(part, terms)
 
-    def _signed(self, part: Part, terms: list[str]) -> list[str]:
+    def _signed(self, part: Factor, terms: list[str]) -> list[str]:
         return terms if part.sign > 0 else [_negated(term) for term in terms]
 
-    def _each(self, made: Made, before: str = "") -> list[str]:
+    def _each(self, made: Terms, before: str = "") -> list[str]:
         """The terms of a sum over an axis, the first and the last where there are many; of ① those that count."""
         chosen: Sequence[int] = range(made.size)
         if made.over == "the vocabulary" and made.kind == "sum" and made.size > LONGEST:
             chosen = [k for k in chosen if self._value(made.term(k)[0]) != 0]
         return _shortened(len(chosen), lambda k: "·".join(f"{before}{self._factor(part)}" for part in made.term(chosen[k])))
 
-    def _factor(self, part: Part) -> str:
+    def _factor(self, part: Factor) -> str:
         """One entry as a factor: one number, or something in parentheses."""
         node = part.formula
         match node:
@@ -198,7 +198,7 @@ class WorkedEntry:
         terms = self._summands(part)
         return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(joined(terms))})"
 
-    def _value(self, part: Part) -> float:
+    def _value(self, part: Factor) -> float:
         """An entry as it was recorded."""
         if isinstance(part.formula, Name) and not part.formula.label:
             return self._numbers.entry(part.formula.name, part.at, part.t)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from textual import events
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import answers
 from tui_gru.tui.screens.looking import LookingScreen
 
 if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.branches_apart import Apart
     from tui_gru.tui.panels.branch_list import BranchList
+    from tui_gru.tui.panels.branches_apart import BranchesApart
 
 
 class BranchingScreen(LookingScreen):
@@ -20,6 +23,10 @@ class BranchingScreen(LookingScreen):
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._doomed = ""  # a branch that is to be deleted if the next key says so
+
+    def go(self, place: str | int) -> None:
+        """Go to a place in time."""
+        raise NotImplementedError
 
     async def action_command(self, text: str) -> None:
         """Begin a command."""
@@ -34,13 +41,35 @@ class BranchingScreen(LookingScreen):
         else:
             await self.lay(BranchList())
 
+    def show_apart(self, name: str) -> None:
+        """Lay over the blackboard how this branch and another differ; with the empty name, the one compared with or the nearest."""
+        found: list[Apart] = []
+
+        def compare(progress: Any) -> None:
+            found.append(self.session.apart(name, progress=progress))
+
+        self.do(compare, batches=None, then=lambda: self._cover_apart(found[0]), opens=True)
+
+    def _cover_apart(self, apart: Apart) -> None:
+        from tui_gru.tui.panels.branches_apart import BranchesApart  # late, too
+
+        self.cover(BranchesApart(apart, self.session.program))
+
+    def on_branches_apart_chosen(self, event: BranchesApart.Chosen) -> None:
+        self.lift()
+        self.go(event.tick)
+
     def switch(self, branch: str) -> None:
         """Go to another branch."""
-        self.do(lambda _: self.session.switch(branch), batches=self.session.batches_to())
+
+        def say() -> None:
+            self.answer(f"on branch {self.snapshot.branch} · {answers.place(self.snapshot)}")
+
+        self.do(lambda _: self.session.switch(branch), batches=self.session.batches_to(), then=say)
 
     def rename(self, old: str, new: str) -> None:
         """Give a branch another name."""
-        self.do(lambda _: self.session.rename_branch(old, new))
+        self.do(lambda _: self.session.rename_branch(old, new), then=lambda: self.answer(f"{old} is {new} now"))
 
     def ask_to_delete(self, name: str) -> None:
         """Ask whether a branch is to go; the next key is the answer. Raises `TuiGruError` where it cannot."""
@@ -73,6 +102,8 @@ class BranchingScreen(LookingScreen):
     async def on_branch_list_chosen(self, event: BranchList.Chosen) -> None:
         if event.verb == "switch":
             self.switch(event.name)
+        elif event.verb == "apart":
+            self.show_apart("" if event.name == self.snapshot.branch else event.name)
         elif event.verb == "rename":
             await self.action_command(f"rename {event.name} ")
         else:

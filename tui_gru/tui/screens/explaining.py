@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from tui_gru.debugger.program.naming import typed_entry
 from tui_gru.debugger.program.position import position_of
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.line_at_work import LineAtWork
@@ -15,8 +16,8 @@ from tui_gru.tui.widgets.cells import CellPanel, NumberAsked
 from tui_gru.tui.widgets.matrix import MatrixView
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.derivation.origin import Node, Number
-    from tui_gru.debugger.session.travelling import Progress
+    from tui_gru.debugger.derivation.origin import Node, ValueRef
+    from tui_gru.debugger.session.guards import Progress
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
 
 
@@ -29,29 +30,29 @@ class ExplainingScreen(LookingScreen):
         self._ask_about(event.ref.name, event.ref.index, event.ref.t)
 
     def _ask_about(self, name: str, index: tuple[int, ...], t: int | None) -> None:
-        from tui_gru.debugger.derivation.origin import Number  # late, as all that the first picture does not need
+        from tui_gru.debugger.derivation.origin import ValueRef  # late, as all that the first picture does not need
 
-        self.ask(Number(name, index, t, self.snapshot.position.tick))
+        self.ask(ValueRef(name, index, t, self.snapshot.position.tick))
 
-    def ask(self, number: Number) -> None:
+    def ask(self, number: ValueRef) -> None:
         """Lay the derivation of a number over the blackboard; where one is there already, it is come back to."""
         self._derive(replace(number, name=self.session.program.code_name(number.name)), follow=False)
 
     def on_origin_panel_followed(self, event: OriginPanel.Followed) -> None:
         self._derive(event.number, follow=True)
 
-    def _derive(self, number: Number, *, follow: bool) -> None:
+    def _derive(self, number: ValueRef, *, follow: bool) -> None:
         from tui_gru.tui.panels.origin import Leaf  # late, as all that the first picture does not need
 
         found: list[Leaf] = []
 
         def derive(progress: Progress | None) -> None:
             root = self.session.origin(number, progress=progress)
-            while follow and root.expansion.kind == "copy" and root.terms[0].number is not None:
+            while follow and root.derivation.kind == "copy" and root.terms[0].number is not None:
                 # What is only handed on is followed to where it was computed.
                 root = self.session.origin(root.terms[0].number, progress=progress)
             assert root.number is not None
-            tick = root.number.tick if root.expansion.tick is None else root.expansion.tick
+            tick = root.number.tick if root.derivation.tick is None else root.derivation.tick
             if follow:
                 self.session.seek(tick)
             _work_out(root)
@@ -94,8 +95,8 @@ class ExplainingScreen(LookingScreen):
     async def on_origin_panel_changes_asked(self, event: OriginPanel.ChangesAsked) -> None:
         """When it last changed by more than what is typed: a search back in time, ready to be completed."""
         number = event.number
-        entry = f"[{', '.join(map(str, number.index))}]" if number.index else ""
-        await self.run_action(f"command({f'back abs({number.name}{entry} - prev({number.name}){entry}) > '!r})")
+        now, before = (typed_entry(name, number.index) for name in (number.name, f"prev({number.name})"))
+        await self.run_action(f"command({f'back abs({now} - {before}) > '!r})")
 
     def on_origin_panel_copied(self, event: OriginPanel.Copied) -> None:
         self.app.copy_to_clipboard(event.text)
@@ -115,20 +116,22 @@ class ExplainingScreen(LookingScreen):
         elif isinstance(focused, CellPanel) and focused.spot is not None:
             focused.action_ask()
         elif isinstance(focused, LossCurve):
-            self._explain_loss()
+            self._explain_loss(focused.pointed)
         elif focused is None or isinstance(focused, (Listing, LineAtWork)):
             self._explain_line()
         else:
             self.say(with_keys(self, "there is no number to ask about here; <panel.next> goes to the next panel"), warning=True)
 
-    def _explain_loss(self) -> None:
-        """The loss of the batch at which the mark of the curve is; before there is one, that of the batch before."""
-        from tui_gru.debugger.derivation.origin import Number  # late, too
+    def _explain_loss(self, batch: int | None) -> None:
+        """The loss of the batch pointed at (from 0 over the run), else of the present one, or the one before while it has none."""
+        from tui_gru.debugger.derivation.origin import ValueRef  # late, too
 
         position, ticks = self.snapshot.position, self.snapshot.program.ticks
         tick = position.tick if self.snapshot.value("loss") is not None else position.number * ticks
+        if batch is not None and batch != position.number:
+            tick = batch * ticks + self.snapshot.program.loss_tick
         if tick:
-            self.ask(Number("loss", (), None, tick))
+            self.ask(ValueRef("loss", (), None, tick))
         else:
             self.say(with_keys(self, "no batch has come to its loss yet: <step.batch> runs one"), warning=True)
 
@@ -149,4 +152,4 @@ class ExplainingScreen(LookingScreen):
 def _work_out(node: Node) -> None:
     """Have the terms of a node, and what stands beside each of them, ready to be drawn."""
     for term in node.terms:
-        term.expansion  # noqa: B018 - kept once it has been asked for
+        term.derivation  # noqa: B018 - kept once it has been asked for

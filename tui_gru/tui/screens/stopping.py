@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from textual import events
 from textual.containers import Container
 
+from tui_gru.debugger.program.position import as_typed
 from tui_gru.debugger.program.typed import TypedError
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.state.marks import Mark
@@ -15,7 +16,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.listing import Listing, stops_on
-from tui_gru.tui.panels.stop_signs import command_of, described, place_of, plain
+from tui_gru.tui.panels.stop_signs import command_of, described, plain
 from tui_gru.tui.screens.looking import LookingScreen
 from tui_gru.tui.view import Shows
 
@@ -119,7 +120,13 @@ class StoppingScreen(LookingScreen):
         self._run_on(
             lambda progress: self.session.next_match(direction > 0, progress=progress),
             f"{self.session.last_condition!r} did not hold {way}",
+            then=lambda: self._say_held(self.session.last_condition),
         )
+
+    def _say_held(self, condition: str) -> None:
+        """Say where a condition holds, unless there is something else to say: why the run ended elsewhere."""
+        if not self.session.notice:
+            self.answer(f"{condition} holds {answers.place(self.snapshot)}")
 
     def search(self, condition: str, *, forwards: bool, begins: int = 0) -> None:
         """Run until a condition holds, or back in time until it does. `begins` is where in what was typed it begins, from 0."""
@@ -130,23 +137,23 @@ class StoppingScreen(LookingScreen):
                 held = verb(condition, progress=progress)
             except TypedError as error:
                 raise error.moved(begins) from None
-            if not held and not self.session.notice:
-                self.session.notice = f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}"
+            if not held and self.session.outcome.stopped_by is None:
+                self.session.add_notice(f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}")
 
-        self.do(run, batches=None)
+        self.do(run, batches=None, then=lambda: self._say_held(condition))
 
-    def _run_on(self, verb: Callable[[Any], bool], otherwise: str) -> None:
-        """Do it as often as was typed, while it stops at something."""
+    def _run_on(self, verb: Callable[[Any], bool], otherwise: str, then: Callable[[], None] | None = None) -> None:
+        """Do it as often as was typed, while it stops at something; `otherwise` is said where it does not."""
         count = self.take_count()
 
         def run(progress: Any) -> None:
             # The session forgets an interrupt once a verb has ended, even one that had come to a stop by itself.
             interrupts = self.session.interrupts
             stopped = all(verb(progress) and self.session.interrupts == interrupts for _ in range(count))
-            if not stopped and not self.session.notice:
-                self.session.notice = otherwise
+            if not stopped and self.session.outcome.stopped_by is None:
+                self.session.add_notice(otherwise)
 
-        self.do(run, batches=None)
+        self.do(run, batches=None, then=then)
 
     # Marks: a key, and then a letter
 
@@ -181,14 +188,14 @@ class StoppingScreen(LookingScreen):
     def mark(self, letter: str) -> None:
         """Mark this place. Raises `TuiGruError`."""
         self.change_stops(lambda session: session.mark(letter))
-        self.say(f"{letter} marks {place_of(self.session.position)}")
+        self.say(f"{letter} marks {as_typed(self.session.position)}")
 
     def jump(self, letter: str) -> None:
         """Go to the place of a mark, or with `'` to where one was before the last jump; and say where that is."""
         before = self.snapshot
 
         def say() -> None:
-            if not self.session.notice:
+            if self.session.outcome.stopped_by is None:
                 self.answer(answers.place(self.snapshot) + answers.branched(before, self.snapshot))
 
         self.do(lambda progress: self.session.jump(letter, progress=progress), batches=self.session.batches_to(), then=say)
@@ -243,12 +250,7 @@ class StoppingScreen(LookingScreen):
                 yield panel
         self.set_class(watches or logs, "-watching")
         if self.page > self.pages:  # there was a page for them alone
-            self.action_page()
-
-    @property
-    def pages(self) -> int:
-        """On a small screen, watches and log have a page of their own, after the others."""
-        return super().pages + (self._small and self.has_class("-watching"))
+            self.turn_to(1)
 
     @property
     def _small(self) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.program.names import Kind
-from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.program.naming import spoken, typed_entry
 from tui_gru.debugger.program.typed import quoted
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.numbers import given
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
@@ -17,7 +18,7 @@ from tui_gru.tui.widgets.refs import Ref
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
-    from tui_gru.debugger.derivation.origin import Number
+    from tui_gru.debugger.derivation.origin import ValueRef
     from tui_gru.tui.panels.what_if import WhatIfPanel
 
 
@@ -48,10 +49,9 @@ class SupposingScreen(LookingScreen):
         if value is None:
             self.say(f"{ref.name} is not computed here yet; step on to where it is", warning=True)
             return
-        entry = f"[{', '.join(map(str, ref.index))}]" if ref.index else ""
         t = "" if ref.t is None or ref.t == self.snapshot.position.t else f" t {ref.t + 1}"
         number = value[ref.index] if ref.index else value
-        await self.action_command(f"what-if {ref.name}{entry} ", str(number), t)
+        await self.action_command(f"what-if {typed_entry(ref.name, ref.index)} ", str(number), t)
 
     def _character(self, ref: Ref) -> tuple[str, str]:
         """The command that changes a character of the text, and the character that is there."""
@@ -75,7 +75,7 @@ class SupposingScreen(LookingScreen):
             return None if focused.spot is None else focused.spot.ref
         return None
 
-    def _here(self, number: Number) -> Ref | None:
+    def _here(self, number: ValueRef) -> Ref | None:
         """A number of a derivation, if it is of the batch that one is in."""
         same = (number.tick - 1) // self.snapshot.program.ticks == self.snapshot.position.number
         return Ref(number.name, number.index, number.t) if same else None
@@ -96,6 +96,23 @@ class SupposingScreen(LookingScreen):
         panel.read_at = self.session.anchor()
         self.cover(panel)
 
+    def on_what_if_panel_nudged(self, event: WhatIfPanel.Nudged) -> None:
+        """Suppose a number some steps away; a count typed before says how many."""
+        from tui_gru.tui.panels.what_if import WhatIfPanel
+
+        panel, what_if, steps = self.overlay, event.what_if, event.direction * self.take_count()
+        if not isinstance(panel, WhatIfPanel):
+            return
+        if self.snapshot.position.number != what_if.now.position.number:
+            self.say("this is of another batch; ask again in the one that you are in now", warning=True)
+            return
+        found: list[WhatIf] = []
+
+        def suppose(_: object) -> None:
+            found.append(self.session.what_if(what_if.name, what_if.index, what_if.nudged(steps), what_if.t))
+
+        self.do(suppose, then=lambda: panel.turn_to(found[0]), opens=True)
+
     def on_what_if_panel_kept(self, event: WhatIfPanel.Kept) -> None:
         """Go to where the number was computed, and change it there; in the past this starts a branch."""
         what_if = event.what_if
@@ -106,7 +123,7 @@ class SupposingScreen(LookingScreen):
 
         def say() -> None:
             named = spoken(self.snapshot.program, what_if.name, what_if.index)
-            self.answer(f"{named} is {what_if.value + 0:g} from here on{answers.branched(before, self.snapshot)}")
+            self.answer(f"{named} is {given(what_if.value)} from here on{answers.branched(before, self.snapshot)}")
 
         self.lift()
         self.do(keep, batches=self.session.batches_to(), then=say)

@@ -16,7 +16,7 @@ from textual.strip import Strip
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import spoken
-from tui_gru.tui.widgets.numbers import exact
+from tui_gru.engine.numbers import exact
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Cell, Ref
 

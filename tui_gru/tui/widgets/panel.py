@@ -79,6 +79,7 @@ class Panel(ScrollView, can_focus=True):
     _strips: Sequence[Strip] = ()
     _scrolls = False  # whether its content, as it was built last, is larger than the room
     _titles: tuple[str | Content | None, str | Content | None] = (None, None)
+    _remark = ""
 
     @property
     def palette(self) -> Palette:
@@ -110,7 +111,19 @@ class Panel(ScrollView, can_focus=True):
         """Set the border's texts. A str is taken as it is, never as markup; the same again costs nothing."""
         if (title, subtitle) != self._titles:
             self._titles = (title, subtitle)
-            self.border_title, self.border_subtitle = self._border_text(title), self._border_text(subtitle)
+            self._set_border()
+
+    def set_remark(self, remark: str) -> None:
+        """Say something in the border after the title, whatever that is; the empty text says nothing."""
+        if remark != self._remark:
+            self._remark = remark
+            self._set_border()
+
+    def _set_border(self) -> None:
+        title, subtitle = (self._border_text(text) for text in self._titles)
+        if self._remark and title is not None:
+            title = Content.assemble(title, transliterate(f" · {self._remark}", self.palette.glyphs))
+        self.border_title, self.border_subtitle = title, subtitle
 
     def _border_text(self, text: str | Content | None) -> Content | None:
         return Content(transliterate(text, self.palette.glyphs)) if isinstance(text, str) else text

@@ -1,4 +1,4 @@
-"""Findings about what the model is given: by the sampler, from one batch to the next, and from other rows."""
+"""Findings about the data flow: of the sampler, between batches, and between rows."""
 
 from __future__ import annotations
 
@@ -8,48 +8,50 @@ from contextlib import suppress
 import numpy as np
 
 from tui_gru.debugger.analysis.findings.examined import Examined
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, listed
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
 from tui_gru.debugger.analysis.influence import influence_of_rows
 from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import given, rounded
 from tui_gru.engine.sampling import SAMPLERS, Sample, sample
 from tui_gru.engine.weights import Weights
 from tui_gru.equations import expression as e
 
-_LONGEST_AGAIN = 100  # characters that are sampled again to show what another sampler says
+_LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
 
 
 def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
-    """The newest sample whose choices were not what the model read next."""
+    """The newest sample whose characters the model did not read next."""
     for drawn in reversed(x.samples):
         chosen = [draw.char for draw in drawn.draws[:-1]]
-        ignored = sum(drawn.primer != char for char in chosen)
+        ignored = sum(tuple(drawn.primer) != (char,) for char in chosen)
         if drawn.sampler != "tutorial" or not ignored:
             continue
-        evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(drawn.primer)} was read again")]
+        primer = x.config.as_string(drawn.primer)
+        evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(primer)} was read again")]
         weights, said = _weights_of(x, drawn), dict[str, str]()
         for sampler in SAMPLERS:
             if weights is None:
                 break
             length = min(len(drawn.draws), _LONGEST_AGAIN)
-            with suppress(TuiGruError):  # of weights that are not finite
+            with suppress(TuiGruError):  # weights that are not finite
                 said[sampler] = sample(
-                    x.config, weights, drawn.primer, length,
+                    x.config, weights, primer, length,
                     sampler=sampler, temperature=drawn.temperature, seed=drawn.seed,
                 ).text  # fmt: skip
         same, other = said.get("tutorial", ""), said.get("fed-back", "")
-        if same and same == drawn.text[: len(same)] and other != same:  # else it was drawn on another branch
+        if same and same == drawn.text[: len(same)] and other != same:  # otherwise it was drawn on another branch
             evidence.append(Evidence(f"it says {x.quoted(same)}; fed back, the same weights say {x.quoted(other)}"))
-        primer = drawn.primer.replace(" ", "' '")
+        primer = primer.replace(" ", "' '")
         yield Finding(
             "sampler-without-feedback",
-            "the sampler never feeds back its choice",
-            "A language model predicts from what it has read. This sampler reads the primer again at every step, so the model "
-            "never knows what was chosen, and its prediction can only drift with the state.",
-            f":sample {primer} {length} {drawn.temperature:g} fed-back",
+            "the sampler does not feed back its characters",
+            "A language model predicts from what it has read. This sampler feeds the primer again at every step, so the model "
+            "never reads the sampled characters, and its prediction changes with the state only.",
+            f":sample {primer} {length} {given(drawn.temperature)} fed-back",
             tuple(evidence),
             drawn.tick,
         )
@@ -57,22 +59,23 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
 
 
 def _weights_of(x: Examined, drawn: Sample) -> Weights | None:
-    """The weights that a sample was drawn with, if this branch has come that far."""
+    """The weights that a sample was drawn with, if this branch has reached them."""
     if drawn.tick is None:
         return x.moment.weights
     return x.timeline.moment(drawn.tick).weights if drawn.tick <= x.end(x.timeline.computed) else None
 
 
 def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
-    """Rows that begin elsewhere in the text than they ended, with the state of where they ended."""
+    """Rows that do not continue in the text where their state comes from."""
     corpus = x.timeline.segment_at(x.moment.position.tick).trainer.corpus
     if not isinstance(corpus, Corpus) or x.config.carry == "reset" or x.config.num_batches < 2 or corpus.continues(1, 0):
         return
     T, text = x.config.seq_length, corpus.text
     ended, begins = corpus.position_in_text(0, 0, 0), corpus.position_in_text(1, 0, 0)
+    reads, state = (x.quoted(x.config.as_string(text[at : at + T])) for at in (begins, ended))
     words = (
-        f"row 1 of batch 2 reads {x.quoted(text[begins : begins + T])} from character {begins + 1} on, with the state after "
-        f"{x.quoted(text[ended : ended + T])}, which ends at character {ended + T}"
+        f"row 1 of batch 2 reads {reads} from character {begins + 1} on, with the state after "
+        f"{state}, which ends at character {ended + T}"
     )
     evidence = [Evidence(words)]
     if x.count > 1:
@@ -81,12 +84,12 @@ def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
         unit = int(np.argmax(np.abs(values)))
         number = x.entry(1, found, (0, unit), 0)
         evidence.append(
-            Evidence(f"{x.written(found)}[row 1, unit {unit + 1}] = {digits(values[unit])} there", number, float(values[unit]))
+            Evidence(f"{x.written(found)}[row 1, unit {unit + 1}] = {rounded(values[unit])} there", number, float(values[unit]))
         )
     yield Finding(
         "rows-do-not-continue",
-        "rows do not go on where they ended, though their state is carried",
-        "The state handed to a batch should be what the model remembers of the characters just before it. Here it remembers "
+        "rows do not continue where they ended, although their state is carried",
+        "The state passed to a batch should come from the characters just before it. Here it comes from "
         "other characters, so it is noise at the beginning of every row.",
         "--layout contiguous, or --carry reset",
         tuple(evidence),
@@ -95,7 +98,7 @@ def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
 
 
 def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
-    """The gradient of a batch that has run on into batches computed with other weights."""
+    """The gradient of a batch that continues into batches computed with other weights."""
     learned = x.learned[x.learned % x.program.num_batches > 0] if x.program.earlier else x.learned[:0]
     if not len(learned):
         return
@@ -110,14 +113,14 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
     passed = batch % x.program.num_batches
     yield Finding(
         "gradient-into-earlier-batches",
-        "the gradient of a batch runs on into the batches before it",
-        "Those batches were computed with older weights, so what flows through them is the gradient of no function. Its cost "
+        "the gradient of a batch continues into the batches before it",
+        "Those batches were computed with older weights, so the result is not the gradient of any function. Its cost "
         "grows with the square of the number of batches in an epoch.",
         "--carry detach",
         (
             Evidence(f"the gradient of {x.at(batch)} ran through {counted(passed, 'earlier batch')}"),
             Evidence(
-                f"{x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {digits(value)} was handed on at t 1",
+                f"{x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {rounded(value)} was passed on at t 1",
                 x.entry(batch, handed_on, (row, unit), 0),
                 value,
             ),
@@ -127,7 +130,7 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
 
 
 def character_never_seen(x: Examined) -> Iterator[Finding]:
-    """Characters of the vocabulary that the text does not have."""
+    """Characters of the vocabulary that do not occur in the text."""
     text = set(x.timeline.segment_at(x.moment.position.tick).trainer.corpus.text)
     unseen = [char for char in x.config.vocabulary if char not in text]
     if not unseen:
@@ -138,13 +141,13 @@ def character_never_seen(x: Examined) -> Iterator[Finding]:
         "character-never-seen",
         "the text has no " + listed([x.quoted(char) for char in unseen]),
         "The weights that read such a character never change, and the model only learns not to predict it.",
-        "leave it out of --vocabulary, or give a text that has it",
+        "remove it from --vocabulary, or use a text that has it",
         (Evidence(words),),
     )
 
 
 def rows_know_each_other(x: Examined) -> Iterator[Finding]:
-    """A prediction that depends on what another row of the batch has read."""
+    """A prediction that depends on another row of the batch."""
     lines = [x.program.lines[target].formula for layer in x.program.layers for target in layer.lines]
     over_rows = [
         node for line in lines if line is not None for node in line.walk() if isinstance(node, e.Reduce) and node.over == "B"
@@ -159,13 +162,13 @@ def rows_know_each_other(x: Examined) -> Iterator[Finding]:
     other = 1 + int(np.argmax(np.maximum(np.abs(found.gradient), np.abs(found.occlusion))[1:]))
     yield Finding(
         "rows-know-each-other",
-        "rows of the batch know of each other",
-        "Rows are different places of the text, computed side by side. A prediction that depends on another row changes with "
-        "the batch it happens to be in, and cannot be made for one row alone.",
-        "take what is summed over the rows out of the cell",
+        "rows of the batch influence each other",
+        "Rows are different places of the text, computed in parallel. A prediction that depends on another row changes with "
+        "the batch it is in, and cannot be computed for one row alone.",
+        "remove the sum over the rows from the cell",
         (
-            Evidence(f"row {other + 1} on the prediction of row 1, by gradient: {digits(found.gradient[other])}; it should be 0"),
-            Evidence(f"by occlusion: {digits(found.occlusion[other])}; it should be 0"),
+            Evidence(f"row {other + 1} on the prediction of row 1, by gradient: {rounded(found.gradient[other])}; it should be 0"),
+            Evidence(f"by occlusion: {rounded(found.occlusion[other])}; it should be 0"),
         ),
         x.end(batch),
     )

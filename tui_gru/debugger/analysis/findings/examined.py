@@ -1,4 +1,4 @@
-"""What findings are looked for in: the batches of a run that have ended by one moment, and what was sampled."""
+"""The data that findings are computed from: the completed batches of a run up to a moment, and its samples."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.analysis.expected import Expected, expected_of
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array
+from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
-RECENT = 8  # batches that are looked at as a whole
-RECENT_BYTES = 2**26  # of their records: fewer of a large model
-ENOUGH = 32  # entries of a unit, before anything is said of it
+RECENT = 8  # batches that are examined completely
+RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
+ENOUGH = 32  # entries of a unit that a finding needs
 
 Wide = NDArray[np.float64]
 
@@ -34,7 +38,7 @@ Wide = NDArray[np.float64]
 class Examined:
     """A run up to the position of `moment`. Batches are counted through all epochs, 0-based.
 
-    Only batches that have ended are looked at. Those that are needed are replayed; `monitor` may raise where they are.
+    Only completed batches are examined. Batches are replayed as needed; `monitor` sees them and may raise an error.
     """
 
     def __init__(
@@ -42,7 +46,7 @@ class Examined:
         timeline: Timeline,
         moment: Moment,
         samples: Sequence[Sample] = (),
-        held_out: str = "",
+        held_out: Text = "",
         monitor: Monitor | None = None,
     ) -> None:
         self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
@@ -56,17 +60,24 @@ class Examined:
         return np.flatnonzero(self.timeline.learned(0, self.count - 1))
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Rows:
-        """loss, grad_norm or max_weight of the batches `first` … `last`, by default of all that have ended."""
+        """loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
         last = self.count - 1 if last is None else last
         return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
 
     @cached_property
     def losses(self) -> Rows:
-        """The loss of every batch that has ended."""
+        """The loss of every completed batch."""
         return self.column("loss")
 
+    @cached_property
+    def maybe_not_finite(self) -> NDArray[np.intp]:
+        """The batches that have ended whose numbers say that something in them is not finite, in order."""
+        known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
+        finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
+        return np.flatnonzero(~np.logical_and.reduce(finite))
+
     def record(self, batch: int) -> BatchRecord:
-        """The finished record of a batch."""
+        """The complete record of a batch."""
         return self.timeline.record(batch, self._monitor)
 
     @cached_property
@@ -77,7 +88,7 @@ class Examined:
 
     @cached_property
     def recently_learned(self) -> tuple[tuple[int, BatchRecord], ...]:
-        """Those of them that have learned."""
+        """The last batches that have learned."""
         return tuple((batch, record) for batch, record in self.recent if record.learned)
 
     def stacked(self, name: str) -> Array:
@@ -87,7 +98,7 @@ class Examined:
 
     @cached_property
     def varied(self) -> bool:
-        """Whether the last batches have enough entries, and not the same input in all of them."""
+        """Whether the last batches have enough entries and different inputs."""
         inputs = [self._given(record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
@@ -99,7 +110,7 @@ class Examined:
     @cached_property
     def last_prediction(self) -> dict[str, Wide]:
         """Of each state of each layer and direction the norm, over rows and units, of the gradient of the last timestep's loss
-        alone, after each timestep of the last batch, (T); empty where there is no batch, or no character to be predicted."""
+        alone, after each timestep of the last batch, (T); empty if there is no batch, or no character to be predicted."""
         program = self.program
         if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
             return {}
@@ -117,38 +128,58 @@ class Examined:
                 state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
             }
 
+    @cached_property
+    def expected(self) -> Expected | None:
+        """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
+        given = self.config.given
+        if given is None:
+            return None
+        number = self.moment.position.number
+        found = expected_of(self.record(number), given.batches[number])
+        return None if found is None or found.agrees else found
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """The variant of the computation that gives the expected output."""
+        given = self.config.given
+        if given is None or self.expected is None:
+            return None
+        port = Port.of(given, self.moment.position.number)
+        return None if port is None else port.fit(self.expected.tolerance)
+
     # Words
 
     def at(self, batch: int) -> str:
-        """A batch in words, counted from 1: `batch 3 of epoch 2`."""
-        epoch, within = divmod(batch, self.program.num_batches)
-        return f"batch {within + 1} of epoch {epoch + 1}"
+        """A batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
+        if self.config.given is not None and self.config.given.steps:
+            return f"step {self.config.given.steps[batch]:,}"
+        return batch_in_words(*divmod(batch, self.program.num_batches))
 
     def end(self, batch: int) -> int:
         """The last tick of a batch."""
         return self.timeline.end_of(batch)
 
-    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> Number:
-        """A number as it is at the end of a batch."""
-        return Number(name, index, t, self.end(batch))
+    def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
+        """A number as of the end of a batch."""
+        return ValueRef(name, index, t, self.end(batch))
 
     def written(self, name: str) -> str:
-        """A name as on screen."""
+        """The on-screen spelling of a name."""
         return self.program.writer.name(name)
 
     def counted_as(self, name: str) -> str:
-        """What the last axis of a name counts, as a word for one of it: unit."""
+        """The word for one entry of the last axis of a name: unit."""
         return self.program.names[name].counted[-1].strip()
 
     @staticmethod
     def quoted(text: str) -> str:
-        """A text in quotation marks, with signs for what does not show."""
+        """A text in quotation marks, with signs for invisible characters."""
         return f"“{''.join(map(shown_char, text))}”"
 
     def text_of(self, batch: int, row: int) -> str:
-        """What a row of a batch reads."""
+        """The text that a row of a batch reads."""
         ids = self.record(batch).ids(self.program.input)[:, row]
-        return "".join(self.config.vocabulary[i] for i in ids)
+        return self.config.as_string(picked(ids, self.config.vocabulary))
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -8,46 +8,43 @@ from collections.abc import Iterator
 import numpy as np
 
 from tui_gru.debugger.analysis.findings.examined import Examined, Wide
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits, listed, percent
-from tui_gru.debugger.derivation.origin import Number
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, listed
+from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import percent, rounded
 
 _THOUSAND = 1e3
-_SOON = 3  # timesteps: a gradient that is under a thousandth by then vanishes; in healthy runs it takes 5 or more
+_SOON = 3  # timesteps within which a vanishing gradient falls below a thousandth; healthy runs take 5 or more
 _CLIPPED = 0.1  # the factor below which nearly all of a gradient is clipped away
-_FEW = 4  # units: fewer may have nothing to remember
-_STEPS = 8  # of learning, before anything is said of most of them
+_FEW = 4  # units; with fewer, there may be nothing to remember
+_STEPS = 8  # of learning that a finding needs
 _MOST = 0.5
 
 
 def not_finite(x: Examined) -> Iterator[Finding]:
     """The first number that is NaN or infinite, and the line that computed it."""
-    bad = ~(np.isfinite(x.losses) & np.isfinite(x.column("max_weight")))
-    if not bad.any():
-        return
-    batch = int(np.argmax(bad))
-    record = x.record(batch)
-    first = _first_not_finite(x, record)
+    broken = ((batch, _first_not_finite(x, x.record(batch))) for batch in x.maybe_not_finite.tolist())
+    batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
     if first is None:
         return
-    name, t, index = first
+    record, (name, t, index) = x.record(batch), first
     line = x.program.tick_of(name, t)
     tick = batch * x.program.ticks + line if line is not None else x.end(batch)
     array = np.asarray(recorded(x.program, record, name, t))
     value = float(array[index])
     where = spoken(x.program, name, index) + ("" if t is None else f" at t {t + 1}")
     _, text = x.program.made_by(name) if name in x.program.lines or name in x.program.parts else ("", "")
-    number = None if x.program.names[name].kind is Kind.GRADIENT else Number(name, index, t, tick)
+    number = None if x.program.names[name].kind is Kind.GRADIENT else ValueRef(name, index, t, tick)
     last = x.losses[batch - 1] if batch else None
-    before = f", after a loss of {digits(last)} in the batch before" if last is not None and np.isfinite(last) else ""
+    before = f", after a loss of {rounded(last)} in the batch before" if last is not None and np.isfinite(last) else ""
     yield Finding(
         "not-finite",
         f"{x.written(name)} became {'NaN' if np.isnan(value) else 'infinite'} in {x.at(batch)}",
-        "Every number computed from it is lost too, and with the update all weights are: nothing after it means anything.",
-        "step back to before it; then a smaller --learning-rate, or --clip 1",
+        "Every number computed from it is not finite either, and after the update neither are the weights.",
+        "step back to before it; then use a smaller --learning-rate, or --clip 1",
         (
             Evidence(f"the first number that is not finite: {where} = {value}{before}", number, value),
             *((Evidence(f"the line that computed it: {text}"),) if text else ()),
@@ -66,7 +63,7 @@ def _first_not_finite(x: Examined, record: BatchRecord) -> tuple[str, int | None
 
 
 def zero_gradient(x: Examined) -> Iterator[Finding]:
-    """Parameters whose gradient is exactly 0 in all of the last batches, by the number from which the zeros come."""
+    """Parameters whose gradient is exactly 0 in all of the last batches, grouped by the source of the zeros."""
     learned = x.recently_learned
     if len(learned) < 2:
         return
@@ -84,8 +81,8 @@ def zero_gradient(x: Examined) -> Iterator[Finding]:
         yield Finding(
             "zero-gradient",
             f"the gradient of {listed([x.written(name) for name in names])} is exactly 0",
-            "These weights never change, however long the training goes on.",
-            "look where the zeros come from: a function that is flat there (relu, clamp), or a state that is always 0",
+            "These weights never change, however long the training is.",
+            "find where the zeros come from: a function that is flat there (relu, clamp), or a state that is always 0",
             (
                 Evidence(f"0 in every entry, in the last {counted(len(learned), 'batch')} that learned"),
                 Evidence(
@@ -118,14 +115,14 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
 
 
 def _comes_from_elsewhere(x: Examined, name: str) -> bool:
-    """Whether a name is the gradient from the timestep behind the last, which is 0 without a cause."""
+    """Whether a name is the gradient from after the last timestep, which is always 0."""
     return name in {x.program.model.page.ahead(state) for state in x.program.model.page.states}
 
 
 def vanishing_gradient(x: Examined) -> Iterator[Finding]:
-    """A gradient of the last loss that has nearly gone after few timesteps, through every state of every layer.
+    """A gradient of the last loss that nearly vanishes within a few timesteps, through every state of every layer.
 
-    A layer alone may do without: in healthy runs another one remembers.
+    In healthy runs a single layer may have such a gradient, if another layer remembers.
     """
     flows = _flows(x) if x.config.hidden_size >= _FEW else {}
     gone = [next((d for d, norm in enumerate(norms) if norm * _THOUSAND < norms[0]), None) for norms in flows.values()]
@@ -138,9 +135,9 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
         state,
         flows[state],
         "vanishing-gradient",
-        f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is under a thousandth",
-        "What the model did earlier hardly gets to know of a later mistake, so it cannot learn to remember that far.",
-        "gates that are not saturated, first weights that are not near 0 (--init torch), or another cell (gru, lstm)",
+        f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is below a thousandth",
+        "A later error hardly changes the weights for earlier timesteps, so the model cannot learn to remember that far.",
+        "gates that are not saturated, initial weights that are not near 0 (--init torch), or another cell (gru, lstm)",
     )
 
 
@@ -158,10 +155,10 @@ def exploding_gradient(x: Examined) -> Iterator[Finding]:
             state,
             norms,
             "exploding-gradient",
-            f"the gradient of {x.written(state)} explodes: it is {digits(norms.max() / last)} times as large at the other end",
-            "A small change early in the row changes the last prediction out of all proportion, so one step of the update "
-            "throws the weights anywhere.",
-            "--clip 1, a smaller --learning-rate, or smaller first weights (--init torch)",
+            f"the gradient of {x.written(state)} explodes: it is {rounded(norms.max() / last)} times as large at the other end",
+            "A small change early in the row changes the last prediction very much, so one update step "
+            "can move the weights far away.",
+            "--clip 1, a smaller --learning-rate, or smaller initial weights (--init torch)",
             Evidence(f"it is over ten times as large from t {t} on"),
         )
 
@@ -187,8 +184,8 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
     batch, record = x.recent[-1]
     evidence = [
         Evidence(
-            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {digits(norms[0])} at t {T}, "
-            f"{digits(norms[-1])} at t 1, in {x.at(batch)}"
+            f"‖∂ loss of t {T} / ∂ {x.written(state)}‖ over all rows: {rounded(norms[0])} at t {T}, "
+            f"{rounded(norms[-1])} at t 1, in {x.at(batch)}"
         )
     ]
     handed_on = f"d{x.program.model.page.before(state)}"
@@ -198,7 +195,7 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
         value = float(record.array(handed_on)[-1, row, unit])
         evidence.append(
             Evidence(
-                f"the largest entry that t {T} hands on: {x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {digits(value)}",
+                f"the largest entry passed on by t {T}: {x.written(handed_on)}[row {row + 1}, unit {unit + 1}] = {rounded(value)}",
                 x.entry(batch, handed_on, (row, unit), T - 1),
                 value,
             )
@@ -207,7 +204,7 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
 
 
 def softmax_underflow(x: Examined) -> Iterator[Finding]:
-    """Probabilities that are exactly 0, whose logarithm the tutorial's own loss takes."""
+    """Probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
     name = x.program.loss_names.prediction
     if not x.program.target or name not in x.values:
         return
@@ -222,8 +219,8 @@ def softmax_underflow(x: Examined) -> Iterator[Finding]:
             "softmax-underflow",
             f"{x.written(name)} is exactly 0 for {counted(int(zeros.sum()), 'entry')}",
             f"The probability is too small for {x.config.dtype}. The loss written as in the tutorial, y ⊙ log ŷ, is then "
-            f"{term}; here log and softmax are taken together, which stays finite.",
-            "compute log_softmax at once, not the log of a softmax, or use --dtype float64; smaller weights give less extreme odds",
+            f"{term}; here log and softmax are computed together, which stays finite.",
+            "compute log_softmax in one step instead of the log of a softmax, or use --dtype float64; smaller weights help as well",
             (
                 Evidence(
                     f"{x.written(name)}[row {row + 1}, {x.quoted(x.config.vocabulary[char])}] = 0 at t {t + 1} of {x.at(batch)}",
@@ -249,16 +246,16 @@ def mostly_clipped(x: Examined) -> Iterator[Finding]:
     factor = float(x.record(first).numbers["clip"])
     yield Finding(
         "mostly-clipped",
-        f"the gradient is shortened to under a tenth in {percent(share)} of all steps",
-        "Clipping is for the rare step that would go too far. Where it acts on every step, the length of the gradient means "
-        "nothing any more, and the learning rate alone says how far a step goes.",
-        f"--clip {digits(float(np.median(norms)))} or more, or a smaller --learning-rate in its place",
+        f"the gradient is clipped to less than a tenth in {percent(share)} of all steps",
+        "Clipping is meant for rare steps that are too large. If it acts on every step, the norm of the gradient has no "
+        "effect, and the learning rate alone determines the size of a step.",
+        f"--clip {rounded(float(np.median(norms)))} or more, or a smaller --learning-rate instead",
         (
             Evidence(
                 f"in {int(clipped.sum()):,} of {counted(len(norms), 'step')} the factor is below {_CLIPPED}; "
-                f"the median norm is {digits(float(np.median(norms)))}, the limit {digits(x.config.clip)}"
+                f"the median norm is {rounded(float(np.median(norms)))}, the limit {rounded(x.config.clip)}"
             ),
-            Evidence(f"the first is {x.at(first)}, with the factor {digits(factor)}", x.entry(first, "clip", ()), factor),
+            Evidence(f"the first is {x.at(first)}, with the factor {rounded(factor)}", x.entry(first, "clip", ()), factor),
         ),
         x.end(first),
     )

@@ -1,4 +1,4 @@
-"""Findings about the course of the training: where it begins, how far its steps go, and where it ends up."""
+"""Findings about the course of the training: the first loss, the size of the steps, and the last loss."""
 
 from __future__ import annotations
 
@@ -9,27 +9,28 @@ import numpy as np
 
 from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.analysis.findings.examined import Examined, Wide
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted, digits
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counted
 from tui_gru.debugger.analysis.loss_places import loss_of_rows
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.weights import Weights
 
 _FAR = 1.0  # nats above log V
-_FEW_CHARACTERS = 8  # with fewer, half of log V may be luck
-_STEPS = 8  # batches of which means are taken
-_LARGE, _SMALL = 1e-1, 1e-5  # of the weights, that a step changes
+_FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
+_STEPS = 8  # batches that means are taken over
+_LARGE, _SMALL = 1e-1, 1e-5  # relative changes of the weights by a step
 _UP, _DOWN = 1.2, 0.9
-_FREQUENT, _SHARE = 0.1, 0.1  # of the characters to be predicted; of its frequency, that it is predicted with
-_EPOCHS, _BATCHES = 20, 500  # of learning, before a loss can be said to have settled
-_HELD_OUT = 10_000  # characters that are read of a text that was held out
-_PLACES = 6  # of the run at which the text that was held out is read
+_FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
+_EPOCHS, _BATCHES = 20, 500  # of learning, before a loss counts as settled
+_HELD_OUT = 10_000  # characters of a held-out text that are read
+_PLACES = 6  # places of the run at which the held-out text is read
 _RISEN = 0.1  # nats
 
 
 def initial_loss(x: Examined) -> Iterator[Finding]:
-    """A first loss that is far from that of guessing."""
+    """A first loss that is far from the loss of guessing."""
     if not x.count or not x.program.target:
         return
     loss, guess = float(x.losses[0]), math.log(x.config.vocab_size)
@@ -40,23 +41,23 @@ def initial_loss(x: Examined) -> Iterator[Finding]:
     yield Finding(
         "initial-loss",
         f"the first loss is far {'above' if above else 'below'} log V",
-        "A model that knows nothing should give every character the same probability, and so lose log V. "
+        "A model that knows nothing should give every character the same probability, which is a loss of log V. "
         + (
-            "It begins by being sure of what is wrong, and the first steps only undo that."
+            "This model begins with confident wrong predictions, and the first steps only undo them."
             if above
             else "It knows something before the first step: its weights are not fresh, or its input gives the target away."
         ),
-        "smaller first weights (--init torch)" if above else "fresh weights; targets that are one character ahead of the input",
+        "smaller initial weights (--init torch)" if above else "new weights; targets that are one character after the input",
         (
-            Evidence(f"the loss of the first batch is {digits(loss)}", x.entry(0, "loss", ()), loss),
-            Evidence(f"log {x.config.vocab_size} = {digits(guess)}"),
+            Evidence(f"the loss of the first batch is {rounded(loss)}", x.entry(0, "loss", ()), loss),
+            Evidence(f"log {x.config.vocab_size} = {rounded(guess)}"),
         ),
         x.end(0),
     )
 
 
 def _step_ratio(records: Iterable[BatchRecord]) -> float:
-    """The median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN of none."""
+    """The median of ‖ΔW‖ / ‖W‖ of some updates, over all weights together; NaN if there are none."""
     found = []
     with np.errstate(all="ignore"):
         for record in records:
@@ -66,14 +67,14 @@ def _step_ratio(records: Iterable[BatchRecord]) -> float:
 
 
 def _windows(x: Examined) -> Wide:
-    """The mean loss of each `_STEPS` batches that have learned, one window after the other, the last one whole."""
+    """The mean loss of consecutive windows of `_STEPS` batches that have learned, ending with the last batch."""
     losses = x.losses[x.learned]
     windows: Wide = losses[len(losses) % _STEPS :].reshape(-1, _STEPS).mean(axis=1)
     return windows
 
 
 def rate_too_large(x: Examined) -> Iterator[Finding]:
-    """Steps that change the weights by more than a tenth, the first or the last ones, while the loss rises."""
+    """Steps, among the first or last, that change the weights by more than a tenth while the loss rises."""
     windows = _windows(x)
     if len(windows) < 2:
         return
@@ -88,12 +89,12 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
         return
     yield Finding(
         "rate-too-large",
-        f"the learning rate is too large: a step changes the weights by {digits(100 * ratio)} %",
-        "Steps so long jump over what they are meant to reach, and the loss rises.",
-        f"--learning-rate {digits(x.moment.record.learning_rate / 10)} or less",
+        f"the learning rate is too large: a step changes the weights by {rounded(100 * ratio)} %",
+        "Such large steps overshoot the minimum, and the loss rises.",
+        f"--learning-rate {rounded(x.moment.record.learning_rate / 10)} or less",
         (
-            Evidence(f"the last {_STEPS} batches lose {digits(windows[-1])} on average; it has been {digits(best)}"),
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {digits(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
+            Evidence(f"the last {_STEPS} batches lose {rounded(windows[-1])} on average; it has been {rounded(best)}"),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)} in {x.at(batch)}; about 1e-3 is usual"),
             _grad_norm(x, batch),
         ),
         x.end(batch),
@@ -101,7 +102,7 @@ def rate_too_large(x: Examined) -> Iterator[Finding]:
 
 
 def rate_too_small(x: Examined) -> Iterator[Finding]:
-    """Steps that change the weights by nearly nothing, while the loss has hardly fallen."""
+    """Steps that hardly change the weights, while the loss has hardly fallen."""
     windows, ratio = _windows(x), _step_ratio(record for _, record in x.recently_learned)
     if not len(windows) or not ratio < _SMALL:
         return
@@ -111,12 +112,14 @@ def rate_too_small(x: Examined) -> Iterator[Finding]:
         return
     yield Finding(
         "rate-too-small",
-        f"the learning rate is too small: a step changes the weights by {digits(ratio)} of their size",
-        "At this pace it takes a hundred thousand steps to make the weights others than they were.",
+        f"the learning rate is too small: a step changes the weights by {rounded(ratio)} of their size",
+        "At this rate it takes a hundred thousand steps to change the weights noticeably.",
         "a --learning-rate a hundred times as large" if x.moment.record.learning_rate else "a --learning-rate that is not 0",
         (
-            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {digits(ratio)}, the median of the last steps; about 1e-3 is usual"),
-            Evidence(f"the loss was {digits(windows[0])} in the first {_STEPS} batches, and is {digits(windows[-1])} in the last"),
+            Evidence(f"‖ΔW‖ / ‖W‖ over all weights is {rounded(ratio)}, the median of the last steps; about 1e-3 is usual"),
+            Evidence(
+                f"the loss was {rounded(windows[0])} in the first {_STEPS} batches, and is {rounded(windows[-1])} in the last"
+            ),
             _grad_norm(x, batch),
         ),
         x.end(batch),
@@ -130,14 +133,14 @@ def _grad_norm(x: Examined, batch: int) -> Evidence:
     index = (0,) * len(x.program.names[parameter].axes)
     value = float(x.record(batch).after[parameter][index])
     words = (
-        f"the gradient of {x.at(batch)} has the norm {digits(norm)}, the learning rate is {digits(rate)}; "
-        f"{spoken(x.program, parameter, index)} is {digits(value)} after it"
+        f"the gradient of {x.at(batch)} has the norm {rounded(norm)}, the learning rate is {rounded(rate)}; "
+        f"{spoken(x.program, parameter, index)} is {rounded(value)} after it"
     )
     return Evidence(words, x.entry(batch, parameter, index), value)
 
 
 def worse_than_a_table(x: Examined) -> Iterator[Finding]:
-    """A loss that has settled above what a table of single characters, or of pairs, gives."""
+    """A loss that has settled above that of a unigram or bigram table."""
     N = x.program.num_batches
     epochs = len(x.learned) // N
     if epochs < _EPOCHS or len(x.learned) < _BATCHES or not x.program.target:
@@ -160,20 +163,20 @@ def worse_than_a_table(x: Examined) -> Iterator[Finding]:
     yield Finding(
         "worse-than-a-table",
         f"the loss has settled above that of a table of {words}",
-        f"Counting the {words} of this text and predicting by their frequencies would do better, so the model makes little of "
+        f"Counting the {words} of this text and predicting by their frequencies would do better, so the model makes little use of "
         "what it has read.",
         "more units (--hidden-size), another --learning-rate, or longer rows (--seq-length)",
         (
-            Evidence(f"the last {counted(quarter, 'epoch')} lose {digits(now)} on average, those before {digits(before)}"),
-            Evidence(f"a table of {words} loses {digits(value)} on this text"),
-            Evidence(f"the loss of {x.at(batch)} is {digits(loss)}", x.entry(batch, "loss", ()), loss),
+            Evidence(f"the last {counted(quarter, 'epoch')} lose {rounded(now)} on average, those before {rounded(before)}"),
+            Evidence(f"a table of {words} loses {rounded(value)} on this text"),
+            Evidence(f"the loss of {x.at(batch)} is {rounded(loss)}", x.entry(batch, "loss", ()), loss),
         ),
         x.end(batch),
     )
 
 
 def never_predicted(x: Examined) -> Iterator[Finding]:
-    """A frequent character that a model which has learned for an epoch never predicts."""
+    """A frequent character that the model never predicts after an epoch of learning."""
     name = x.program.loss_names.prediction
     if not x.program.target or name not in x.values or len(x.learned) < max(x.program.num_batches, 50):
         return
@@ -192,14 +195,14 @@ def never_predicted(x: Examined) -> Iterator[Finding]:
         shown = x.quoted(x.config.vocabulary[char])
         yield Finding(
             "never-predicted",
-            f"{shown} is never predicted, though it is frequent",
-            "A model that has learned anything predicts each character about as often as it comes.",
-            f"look at its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and at what was edited",
+            f"{shown} is never predicted, although it is frequent",
+            "A trained model predicts each character about as often as it occurs.",
+            f"check its entry of the last bias ({', '.join(map(x.written, x.program.of_head))}), and what was edited",
             (
-                Evidence(f"{shown} is {digits(100 * frequency[char])} % of what was to be predicted in the last batches"),
-                Evidence(f"its probability was {digits(mean[char])} on average, and never the largest"),
+                Evidence(f"{shown} is {rounded(100 * frequency[char])} % of what was to be predicted in the last batches"),
+                Evidence(f"its probability was {rounded(mean[char])} on average, and never the largest"),
                 Evidence(
-                    f"{x.written(name)}[row 1, {shown}] = {digits(value)} at t 1 of {x.at(batch)}",
+                    f"{x.written(name)}[row 1, {shown}] = {rounded(value)} at t 1 of {x.at(batch)}",
                     x.entry(batch, name, (row, char), t),
                     value,
                 ),
@@ -209,7 +212,7 @@ def never_predicted(x: Examined) -> Iterator[Finding]:
 
 
 def overfitting(x: Examined) -> Iterator[Finding]:
-    """A loss on a text that was held out that has risen again while the training's fell."""
+    """A loss on a held-out text that has risen again while the training loss fell."""
     if len(x.held_out) < 2 or len(x.learned) < _PLACES or not x.program.loss_names.row:
         return
     places = x.learned[np.linspace(0, len(x.learned) - 1, _PLACES).astype(int)].tolist()
@@ -227,20 +230,20 @@ def overfitting(x: Examined) -> Iterator[Finding]:
     loss = float(x.losses[batch])
     yield Finding(
         "overfitting",
-        "the loss on the text that was held out has risen again",
-        "The model learns this text by heart: what it learns now does not hold for any other.",
+        "the loss on the held-out text has risen again",
+        "The model memorises this text: what it learns now does not apply to other texts.",
         f"go back to {x.at(places[best])}; then more text, or fewer units (--hidden-size)",
         (
-            Evidence(f"held out: {digits(held[best])} nats at {x.at(places[best])}, {digits(held[-1])} now"),
-            Evidence(f"training: {digits(then)} then, {digits(now)} now"),
-            Evidence(f"the loss of {x.at(batch)} is {digits(loss)}", x.entry(batch, "loss", ()), loss),
+            Evidence(f"held out: {rounded(held[best])} nats at {x.at(places[best])}, {rounded(held[-1])} now"),
+            Evidence(f"training: {rounded(then)} then, {rounded(now)} now"),
+            Evidence(f"the loss of {x.at(batch)} is {rounded(loss)}", x.entry(batch, "loss", ()), loss),
         ),
         x.end(places[best]),
     )
 
 
 def held_out_loss(x: Examined, weights: Weights) -> float:
-    """The mean loss on the text that was held out, nats, on its first 10,000 characters. Raises `TuiGruError`."""
+    """The mean loss on the first 10,000 characters of the held-out text, in nats. Raises `TuiGruError`."""
     text = x.held_out[:_HELD_OUT]
     name = x.program.loss_names.row
     values = loss_of_rows(x.program, read_text(x.config, weights, text, [name])[name])

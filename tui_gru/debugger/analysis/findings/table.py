@@ -1,4 +1,4 @@
-"""The table of all findings: which there are, in the order in which they are looked for and listed."""
+"""The table of all findings, in the order in which they are computed and listed."""
 
 from __future__ import annotations
 
@@ -7,19 +7,20 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.analysis.findings import data, gradients, learning, units
+from tui_gru.debugger.analysis.findings import data, gradients, learning, ported, units
 from tui_gru.debugger.analysis.findings.examined import Examined
 from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.tokens import Text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
 
 
 class Row(NamedTuple):
-    """One finding: its name, and what looks for it. `instead_of` are findings that say nothing new where this one is made."""
+    """One finding: its name and its function. If it is found, those in `instead_of` are omitted."""
 
     name: str
     look: Callable[[Examined], Iterator[Finding]]
@@ -37,6 +38,16 @@ TABLE = (
     Row("gradient-into-earlier-batches", data.gradient_into_earlier_batches),
     Row("rows-know-each-other", data.rows_know_each_other),
     Row("character-never-seen", data.character_never_seen),
+    Row("axes-swapped", ported.axes_swapped),
+    Row("padding-moves-the-state", ported.padding_moves_the_state),
+    Row("gates-mixed-up", ported.gates_mixed_up),
+    Row("reset-mixed-up", ported.reset_mixed_up),
+    Row("z-flipped", ported.z_flipped),
+    Row("biases-counted-twice", ported.biases_counted_twice),
+    Row("bias-left-out", ported.bias_left_out),
+    Row("biases-merged", ported.biases_merged),
+    Row("output-not-expected", ported.output_not_expected),
+    Row("adam-uncorrected", ported.adam_uncorrected),
     Row("initial-loss", learning.initial_loss),
     Row("rate-too-large", learning.rate_too_large),
     Row("rate-too-small", learning.rate_too_small),
@@ -59,14 +70,14 @@ def find(
     moment: Moment,
     samples: Sequence[Sample] = (),
     *,
-    held_out: str = "",
+    held_out: Text = "",
     monitor: Monitor | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> tuple[Finding, ...]:
-    """Everything that can be found in a run up to a moment, and in what was sampled.
+    """All findings in a run up to a moment and in its samples.
 
-    `held_out` is a text that was not trained on. Batches that are needed are replayed; `monitor` may raise where they are, and
-    `progress` is told what is looked for. Neither the run nor its records are changed.
+    `held_out` is a text that was not trained on. Batches are replayed as needed; `monitor` sees them and may raise an error, and
+    `progress` receives a description of each part. The run and its records are not changed.
     """
     examined, found, left_out = Examined(timeline, moment, samples, held_out, monitor), list[Finding](), set[str]()
     with np.errstate(all="ignore"):

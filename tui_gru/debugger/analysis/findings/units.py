@@ -9,22 +9,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.findings.examined import Examined
-from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, digits, listed, percent
+from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, listed
 from tui_gru.debugger.analysis.saturation import Limits, limits_of, saturating, unit_shares
 from tui_gru.debugger.analysis.summaries import dead_units
 from tui_gru.debugger.program.line_table import Program
+from tui_gru.engine.numbers import percent, rounded
 from tui_gru.engine.weights import Array
 from tui_gru.equations import expression as e
 
-_FEW = 4  # units: of fewer, most says nothing
+_FEW = 4  # units; of fewer, most is not significant
 _MOST = 0.5  # of the units
 _DEEP, _DEEPLY = 0.01, 0.75  # of the range from a limit, and of the units that may be that near in a network that has learned
-_ALWAYS = 0.9  # of its entries: then a unit is saturated
+_ALWAYS = 0.9  # share of saturated entries from which on a unit is saturated
 _SHUT = 0.99  # of the old state that is kept
 _NEARLY_ALL = 0.99  # of the entries
 _STILL = 0.05  # of the range of a state
 _DEAD, _RARE = 1e-4, 0.2  # of the range; of the units: in a large healthy network some hardly vary for a while
-_SHORT = 100  # batches: of a shorter run the first one is looked at, too
+_SHORT = 100  # batches; in a shorter run the first batch is examined as well
 
 
 def saturated_gate(x: Examined) -> Iterator[Finding]:
@@ -64,16 +65,16 @@ def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int,
     return Finding(
         "saturated-gate",
         f"{written} is saturated in {len(stuck)} of {values.shape[-1]} units{', from the first batch on' if batch == 0 else ''}",
-        f"There the function that gives {written} is flat: hardly any gradient comes through, so these units hardly learn, and a "
-        "gate that is always open or always shut decides nothing.",
-        "smaller first weights (--init torch), a smaller --learning-rate, or a gradient that is clipped (--clip 1)",
+        f"There the function that computes {written} is flat: hardly any gradient passes, so these units hardly learn, and a "
+        "gate that is always open or always closed has no function.",
+        "smaller initial weights (--init torch), a smaller --learning-rate, or a clipped gradient (--clip 1)",
         (
             Evidence(
                 f"in {x.at(batch) if batches == 1 else f'the last {batches} batches'}, {percent(low)} of its entries are below "
-                f"{digits(least)}, {percent(high)} above {digits(most)}"
+                f"{rounded(least)}, {percent(high)} above {rounded(most)}"
             ),
             Evidence(
-                f"{written}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
                 x.entry(batch, name, (0, unit), t),
                 value,
             ),
@@ -126,16 +127,15 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
             f"{listed([f'unit {u + 1}' for u in shut.tolist()])} of {x.written(state)} never change"
             + ("s" if len(shut) == 1 else "")
             + f": {written} keeps the old state",
-            f"A unit whose {written} is always near 1 takes in nothing of what is read: it is a constant, and no help to any "
-            "prediction.",
-            "first weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
+            f"A unit whose {written} is always near 1 ignores its input: it is a constant and does not help any prediction.",
+            "initial weights and biases nearer to 0 (--init torch), or a smaller --learning-rate",
             (
                 Evidence(f"{written} of unit {unit + 1} is {_SHUT} or more in {percent(share)} of the last {len(kept):,} entries"),
                 Evidence(
-                    f"{x.written(state)} of it stays between {digits(values[:, unit].min())} and {digits(values[:, unit].max())}"
+                    f"{x.written(state)} of it stays between {rounded(values[:, unit].min())} and {rounded(values[:, unit].max())}"
                 ),
                 Evidence(
-                    f"{written}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                    f"{written}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
                     x.entry(batch, gate, (0, unit), t),
                     value,
                 ),
@@ -154,7 +154,7 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
         low, high = x.program.ranges[state]
         scale = max(abs(low), abs(high)) if np.isfinite(high - low) else float(np.abs(values).max())
         shut = _shut_units(x, state, gates[state]) if state in gates else np.empty(0, np.intp)
-        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # where it was dead already
+        earlier = [x.record(x.count // 2), *([x.record(0)] if x.count < _SHORT else [])]  # whether it was dead already
         whole = np.concatenate([values, *(record.array(state).reshape(-1, values.shape[-1]) for record in earlier)])
         dead = np.setdiff1d(dead_units(whole, scale, _DEAD), shut)
         if len(dead) <= _RARE * values.shape[-1]:
@@ -166,15 +166,15 @@ def dead_unit(x: Examined) -> Iterator[Finding]:
             "dead-unit",
             f"{listed([f'unit {u + 1}' for u in dead.tolist()])} of {x.written(state)} "
             + ("is dead" if len(dead) == 1 else "are dead"),
-            "Its value is the same whatever is read, so it tells the layers above nothing, and it can be left out.",
-            "other first weights (--seed, --init torch), or fewer units (--hidden-size)",
+            "Its value does not depend on the input, so the layers above learn nothing from it, and it can be removed.",
+            "other initial weights (--seed, --init torch), or fewer units (--hidden-size)",
             (
                 Evidence(
-                    f"in {len(values):,} entries it varies by {digits(values[:, unit].max() - values[:, unit].min())} at most, "
-                    f"of a largest value of {digits(scale)}"
+                    f"in {len(values):,} entries it varies by {rounded(values[:, unit].max() - values[:, unit].min())} at most, "
+                    f"of a largest value of {rounded(scale)}"
                 ),
                 Evidence(
-                    f"{x.written(state)}[row 1, unit {unit + 1}] = {digits(value)} at t {t + 1} of {x.at(batch)}",
+                    f"{x.written(state)}[row 1, unit {unit + 1}] = {rounded(value)} at t {t + 1} of {x.at(batch)}",
                     x.entry(batch, state, (0, unit), t),
                     value,
                 ),

@@ -1,1 +1,1 @@
-"""A run in one picture, to be read without a screen: as a page (HTML), a picture (SVG) or a text (Markdown)."""
+"""A report of a run: as a page (HTML), a picture (SVG) or a text (Markdown)."""

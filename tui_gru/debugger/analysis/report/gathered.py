@@ -1,33 +1,36 @@
-"""What a report says, gathered from a session: configuration, curve, findings, units, where the loss is made, samples."""
+"""Gathers the data of a report from a session: configuration, curve, findings, units, sources of the loss, and samples."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.activity import Activity, context, of_text
 from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
 from tui_gru.debugger.analysis.classes import CLASSES
-from tui_gru.debugger.analysis.findings.finding import Finding, digits
 from tui_gru.debugger.analysis.findings.table import find
-from tui_gru.debugger.analysis.loss_places import Losses, Share
+from tui_gru.debugger.analysis.loss_places import Losses
 from tui_gru.debugger.analysis.reading import read_text
+from tui_gru.debugger.analysis.report.given import of_given
+from tui_gru.debugger.analysis.report.report import Report, UnitNote
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable
+from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.tokens import Text, counted, separator
 
-POINTS = 300  # of a curve: each is the mean of so many batches as it takes
+POINTS = 300  # of a curve; each is the mean of equally many batches
 TEXT = 20_000  # characters that units are read over
 UNITS, PLACES, SHOWN = 12, 4, 96  # units that are shown, places of each, and characters of the heat map
 HARDEST = 6  # characters
@@ -36,59 +39,30 @@ SAMPLES, LENGTH = 5, 60  # over the training, and characters of each
 Progress = Callable[[str], object]
 
 
-@dataclass(frozen=True)
-class UnitNote:
-    """A unit (0-based): the class that it goes with, Pearson's correlation r with it, and after which characters it is strongest in
-    that direction: what stands before one, the character, what stands after it."""
-
-    unit: int
-    goes_with: str
-    r: float
-    places: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """All of it. `curve` has, for each point, the last batch (from 1) and the mean loss; `values` (units shown, characters) is the
-    heat map of `name` over `text`, in the order of `units`."""
-
-    title: str
-    options: tuple[tuple[str, str], ...]
-    facts: tuple[tuple[str, str], ...]
-    curve: tuple[tuple[int, float], ...]
-    lines: tuple[tuple[str, float], ...]
-    findings: tuple[Finding, ...]
-    units: tuple[UnitNote, ...]
-    name: str
-    text: str
-    values: NDArray[np.floating]
-    classes: tuple[Share, ...]
-    hardest: tuple[tuple[tuple[str, str, str], float], ...]
-    samples: tuple[tuple[str, str], ...]
-
-
 def gather(
     timeline: Timeline,
     moment: Moment,
     samples: Sequence[Sample] = (),
     *,
     title: str,
-    held_out: str = "",
+    held_out: Text = "",
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Everything that a report says of a run up to a moment.
+    """The data of a report of a run up to a moment.
 
     `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError`.
     """
     say = progress or (lambda words: None)
     program, config = timeline.program, timeline.program.config
     findings = find(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
+    if config.given is not None:
+        return of_given(timeline, moment, config.given, title, findings)
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text
     say("reading the text")
     activity, read = _read(program, moment, text[:TEXT])
-    notes = tuple(_notes(activity)) if activity is not None else ()
+    notes = tuple(_notes(activity, config)) if activity is not None else ()
     say("drawing samples")
     return Report(
         title=title,
@@ -102,18 +76,20 @@ def gather(
         text=activity.text[:SHOWN] if activity is not None else "",
         values=activity.values[:SHOWN, [note.unit for note in notes]].T if activity is not None else np.empty((0, 0)),
         classes=tuple(sorted((s for s in read.by_class() if s.count), key=lambda s: -s.share)) if read is not None else (),
-        hardest=tuple((context(read.text, place.at), place.value) for place in read.hardest(HARDEST, apart=20)) if read else (),
+        hardest=tuple((_around(read.text, place.at, config), place.value) for place in read.hardest(HARDEST, apart=20))
+        if read
+        else (),
         samples=tuple(_samples(timeline, moment, len(losses))),
     )
 
 
 def said(words: str) -> str:
-    """A text as it can stand in a line."""
+    """A text on one line."""
     return "".join(map(printable, words))
 
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:
-    yield "text", f"{len(config.text):,} characters, of {config.vocab_size} kinds"
+    yield "text", f"{len(config.text):,} {counted(config.vocabulary)}s, of {config.vocab_size} kinds"
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name not in ("text", "vocabulary", "cell_text") and value not in ("", False):
@@ -123,13 +99,13 @@ def _options(config: Config) -> Iterator[tuple[str, str]]:
 
 def _facts(moment: Moment, losses: Rows) -> Iterator[tuple[str, str]]:
     at = moment.position
-    yield "place", f"epoch {at.epoch + 1:,}, batch {at.batch + 1:,}"
+    yield "place", in_words(at.epoch, at.batch)
     yield "batches run", f"{len(losses):,}"
     if len(losses):
         last = float(losses[-moment.program.num_batches :].mean())
-        yield "first loss", f"{digits(losses[0])} nats"
-        yield "loss of the last epoch", f"{digits(last)} nats, {digits(bits(last))} bits a character"
-        yield "perplexity", digits(perplexity(last))
+        yield "first loss", f"{rounded(losses[0])} nats"
+        yield "loss of the last epoch", f"{rounded(last)} nats, {rounded(bits(last))} bits a character"
+        yield "perplexity", rounded(perplexity(last))
 
 
 def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
@@ -139,8 +115,8 @@ def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
         yield end, float(piece.mean())
 
 
-def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None, Losses | None]:
-    """The text read with the weights of now; nothing by weights that are not finite."""
+def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, Losses | None]:
+    """The text read with the current weights; empty if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
     state, loss = program.main_state, program.loss_names.row
@@ -148,24 +124,30 @@ def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None,
     return of_text(state, found, text), loss_places.of_text(found, program, text) if loss and len(text) > 1 else None
 
 
-def _notes(activity: Activity) -> Iterator[UnitNote]:
-    """Of some units, those that go most with a class first."""
+def _around(text: Text, at: int, config: Config) -> tuple[str, str, str]:
+    before, char, after = context(text, at)
+    blank = separator(config.vocabulary)
+    return config.as_string(before) + blank, char, blank + config.as_string(after)
+
+
+def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
+    """Units, sorted by their correlation with a class."""
     found = activity.goes_with(CLASSES.values())
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
         pick = activity.most if found[unit].r >= 0 else activity.least
-        places = tuple(context(activity.text, place.at) for place in pick(unit, PLACES))
+        places = tuple(_around(activity.text, place.at, config) for place in pick(unit, PLACES))
         yield UnitNote(unit, str(found[unit].what), found[unit].r, places)
 
 
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
-    """The likeliest characters after the text's first two, with the weights of several moments up to now."""
+    """The most likely characters after the text's first two, with the weights of several moments."""
     config = timeline.program.config
     for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
         weights = moment.weights if batch == count else timeline.record(batch).before
         words = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
         try:
-            yield words, sample(config, weights, config.text[:2], LENGTH, temperature=0).text
+            yield words, sample(config, weights, config.as_string(config.text[:2]), LENGTH, temperature=0).text
         except TuiGruError as error:
             yield words, f"no sample: {error}"
             return

@@ -6,8 +6,9 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from tui_gru.debugger.analysis.findings.finding import digits
-from tui_gru.debugger.analysis.report.gathered import Report, said
+from tui_gru.debugger.analysis.report.gathered import said
+from tui_gru.debugger.analysis.report.report import Report
+from tui_gru.engine.numbers import rounded
 
 WIDTH = 960
 _INK, _DIM, _GRID, _LINE = "#1d2429", "#566168", "#c3c8c6", "#0b6b60"
@@ -50,22 +51,22 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
     if len(points) == 1:
         found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{_LINE}"/>')
     found.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>')
-    found.append(text(right, bottom + 16, f"{last:,} batches", ink=_DIM, anchor="end"))
+    found.append(text(right, bottom + 16, f"{last:,} {report.of}", ink=_DIM, anchor="end"))
     found.append(text(left, bottom + 16, "loss in nats, logarithmic", ink=_DIM))
     below = 0.0
     for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
         below = max(y(value) + 4, below + 13)  # so that no two of them lie over each other
         ink = _DIM if name else _LINE
         found.append(text(right + 6, below, name, ink=ink))
-        found.append(text(left - 6, below, digits(value), ink=ink, anchor="end", bold=not name))
+        found.append(text(left - 6, below, rounded(value), ink=ink, anchor="end", bold=not name))
     return found
 
 
 def heat_map(report: Report) -> tuple[list[str], int]:
-    """The units of the report over the first characters of its text, and the height of it."""
+    """The units of the report over the first characters of its text, and the height of the picture."""
     units, characters = report.values.shape
     left, top = 80, 18
-    found = [text(left + i * _CELL, top - 5, said(char), size=11, ink=_DIM) for i, char in enumerate(report.text)]
+    found = [text(left + i * _CELL, top - 5, said(char[:1]), size=11, ink=_DIM) for i, char in enumerate(report.text)]
     for row, note in enumerate(report.units):
         y = top + row * 14
         found.append(text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))
@@ -86,7 +87,7 @@ def _colour(value: float) -> str:
 
 
 def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[list[str], int]:
-    """Horizontal bars: a name, a value, and what is written behind it; and the height of them."""
+    """Horizontal bars with a name, a value and a text after it, and the height of the picture."""
     largest = max((value for _, value, _ in values), default=1.0) or 1.0
     found = []
     for row, (name, value, words) in enumerate(values):
@@ -100,23 +101,23 @@ def bars(values: Sequence[tuple[str, float, str]], width: int = 420) -> tuple[li
 
 
 def classes(report: Report) -> tuple[list[str], int]:
-    """The mean loss of each class of characters as bars, the class that has most of the loss first."""
+    """The mean loss of each class of characters as bars, sorted by their share of the loss."""
     return bars([(each.name, each.mean, f"{each.mean:.2f}  {100 * each.share:.0f} %") for each in report.classes])
 
 
 def svg(elements: Sequence[str], width: int, height: int, *, label: str) -> str:
-    """Elements as a picture of its own."""
+    """Elements as a complete picture."""
     head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" role="img"'
     return f'{head} aria-label="{escape(label)}">{"".join(elements)}</svg>'
 
 
 def moved(elements: Sequence[str], x: float, y: float) -> str:
-    """Elements somewhere else."""
+    """Elements moved to another place."""
     return f'<g transform="translate({x:g} {y:g})">{"".join(elements)}</g>'
 
 
 def wrapped(words: str, width: int) -> Iterator[str]:
-    """Words in lines of at most so many characters; a longer word is cut."""
+    """Words wrapped to lines of a maximum length; longer words are cut."""
     line = ""
     for word in words.split():
         while len(word) > width:

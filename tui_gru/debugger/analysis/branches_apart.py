@@ -1,0 +1,217 @@
+"""How two branches of a run differ: where first, and how far apart their losses and their samples are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.program.names import Kind
+from tui_gru.debugger.timeline.changes import offset_of
+from tui_gru.debugger.timeline.moment import Moment
+from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
+from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text, as_text
+from tui_gru.engine.weights import Array
+
+#: Characters of the samples that are compared, and of the text that they begin with.
+SAMPLED, PRIMER = 12, 2
+_COLUMNS = ("loss", "grad_norm", "max_weight")
+
+Monitor = Callable[[int, BatchRecord], bool]
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An array that differs, and its entry that differs most: `mine` on this branch, `theirs` on the other.
+
+    `name` of timestep `t` (0-based; None for what a batch has once); `entries` of it differ at all. `tick` is where it is there.
+    """
+
+    name: str
+    t: int | None
+    index: tuple[int, ...]
+    mine: float
+    theirs: float
+    entries: int
+    tick: int
+
+
+@dataclass(frozen=True)
+class First:
+    """Where two branches first differ: what the batch (0-based, over the run) began with or was given, and what a line computed.
+
+    Either is None where there is no such difference. `learns` is `mine` or `theirs` where that branch alone learns in this batch,
+    and nothing before that differs; else the empty text.
+    """
+
+    batch: int
+    found: Entry | None
+    computed: Entry | None
+    learns: str = ""
+
+    @property
+    def entry(self) -> Entry | None:
+        """The earlier of both."""
+        return self.found or self.computed
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The losses of one batch (0-based, over the run) on both branches."""
+
+    batch: int
+    mine: float
+    theirs: float
+
+    @property
+    def apart(self) -> float:
+        return self.mine - self.theirs
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What each branch says after the same characters, the likeliest character each time."""
+
+    primer: Text
+    mine: Text
+    theirs: Text
+
+    @property
+    def first(self) -> int | None:
+        """The first character (0-based, after the primer) that differs; None where all are the same."""
+        pairs = zip(self.mine, self.theirs, strict=True)
+        return next((i for i, (one, other) in enumerate(pairs) if one != other), None)
+
+    @property
+    def count(self) -> int:
+        """How many characters differ."""
+        return sum(one != other for one, other in zip(self.mine, self.theirs, strict=True))
+
+
+@dataclass(frozen=True)
+class Apart:
+    """The branch `name` beside the branch `other`. `parted` is the tick to which they are one run.
+
+    `first` is None where they are the same as far as both have come; `here` and `furthest` are None where no batch has a loss on
+    both; `samples` is None where there is nothing to sample. `reached`: whether the other branch has come as far as this moment.
+    """
+
+    name: str
+    other: str
+    parted: int
+    first: First | None
+    here: Losses | None
+    furthest: Losses | None
+    samples: Samples | None
+    reached: bool = True
+
+
+def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monitor | None = None) -> First | None:
+    """Where two timelines of one session first differ at or before the tick `upto`, which both have reached; None where nowhere.
+
+    `monitor` is shown the batches that are run again for it, and may raise.
+    """
+    parted = mine.parted(theirs)
+    if parted > upto:
+        return None
+    program, last = mine.program, max(upto - 1, 0) // mine.program.ticks
+    for batch in _batches(mine, theirs, min(parted // program.ticks, last), last):
+        records = (timeline.record(batch, monitor) for timeline in (mine, theirs))
+        found = _in_batch(program, batch, *records)
+        if found is not None:
+            return found if found.entry is None or found.entry.tick <= upto else None
+    return None
+
+
+def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Losses | None:
+    """The batch of `first` … `last` whose losses are furthest apart; the first in which only one is a number; None for no batch."""
+    furthest: Losses | None = None
+    for low, high in mine.blocks(first, last):
+        one, other = (timeline.column("loss", low, high) for timeline in (mine, theirs))
+        count = min(len(one), len(other))
+        if not count:
+            break
+        with np.errstate(invalid="ignore"):
+            apart = np.abs(one[:count] - other[:count])
+        broken = np.isnan(apart) & ~(np.isnan(one[:count]) & np.isnan(other[:count]))
+        apart = np.where(broken, np.inf, np.nan_to_num(apart, nan=0.0, posinf=np.inf))
+        at = int(np.argmax(apart))
+        if furthest is None or apart[at] > abs(furthest.apart):
+            furthest = Losses(low + at, float(one[at]), float(other[at]))
+        if math.isinf(apart[at]):
+            break
+    return furthest
+
+
+def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
+    """What both say after the beginning of the text, the likeliest character each time; None for a model that cannot be sampled."""
+    from tui_gru.engine.sampling import sample  # late: it compiles a model of one row
+
+    config = mine.program.config
+    primer = config.text[:PRIMER]
+    try:
+        one, other = (sample(config, moment.weights, config.as_string(primer), SAMPLED, temperature=0) for moment in (mine, theirs))
+    except TuiGruError:
+        return None
+    return Samples(primer, *(as_text((draw.char for draw in each.draws), primer) for each in (one, other)))
+
+
+def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:
+    """The batches in which the first difference may be: the first, and those where a number of the whole batch first differs."""
+    yield first
+    for low, high in mine.blocks(first, last):
+        for name in _COLUMNS:
+            one, other = (timeline.column(name, low, high) for timeline in (mine, theirs))
+            count = min(len(one), len(other))
+            differs = np.flatnonzero(~((one[:count] == other[:count]) | (np.isnan(one[:count]) & np.isnan(other[:count]))))
+            if len(differs):
+                batch = low + int(differs[0])
+                yield from (each for each in (batch - 1, batch) if each > first)
+                return
+
+
+def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchRecord) -> First | None:
+    """The first differences in a batch: of what it begins with or is given, and of what it computes."""
+    begin = batch * program.ticks
+    found: Entry | None = None
+    for name in program.names_of(Kind.PARAMETER, Kind.KEPT):
+        entry = _entry(name, None, mine.before[name], theirs.before[name], begin)
+        found = found or entry
+    for name, t in computed_in_order(program, learned=mine.learned and theirs.learned):
+        given = name in program.model.page.inputs or name not in {*program.lines, *program.parts}
+        if given and found is not None:
+            continue
+        one, other = (recorded(program, record, name, t) for record in (mine, theirs))
+        entry = _entry(name, t, np.asarray(one), np.asarray(other), begin + _offset(program, name, t))
+        if entry is None:
+            continue
+        if not given:
+            return First(batch, found, entry)
+        found = entry
+    learns = "" if mine.learned == theirs.learned else "mine" if mine.learned else "theirs"
+    return First(batch, found, None, learns) if found is not None or learns else None
+
+
+def _offset(program: Program, name: str, t: int | None) -> int:
+    """The tick within a batch at which a value of it is there."""
+    if program.names[name].kind is Kind.GRADIENT:
+        return offset_of(program, name, None)
+    return program.there_at(name, program.seq_length - 1 if t is None else t) or 0
+
+
+def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> Entry | None:
+    differs = (mine != theirs) & ~(np.isnan(mine) & np.isnan(theirs))
+    if not differs.any():
+        return None
+    with np.errstate(all="ignore"):
+        apart = np.abs(mine.astype(np.float64) - theirs.astype(np.float64))
+    apart = np.where(differs, np.where(np.isnan(apart), np.inf, apart), -1)
+    index = np.unravel_index(int(np.argmax(apart)), apart.shape)
+    where = tuple(map(int, index))
+    return Entry(name, t, where, float(mine[where]), float(theirs[where]), int(differs.sum()), tick)

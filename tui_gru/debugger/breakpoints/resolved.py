@@ -1,0 +1,119 @@
+"""Breakpoints and watches resolved in a program: the ticks at which each is tested, and its texts compiled."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from functools import cached_property
+
+from tui_gru.debugger.breakpoints.hit_count import HitCount
+from tui_gru.debugger.breakpoints.log_points import LogPoint
+from tui_gru.debugger.breakpoints.tested import tested_ticks
+from tui_gru.debugger.expressions.conditions import Condition, ConditionError, Expression, compile_condition, compile_value
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.state.stops import Breakpoint, Stop, Watch
+from tui_gru.engine.errors import TuiGruError
+
+
+@dataclass(frozen=True, eq=False)
+class ResolvedStop:
+    """A breakpoint or watch in one program. `ticks` are those within a batch at which it is tested, by whether the batch learns.
+
+    It is hit at each of them if it has no condition; where the condition holds; or where the value of `watched` differs from the
+    one that was computed last. Stops with the same `key` are hit at the same places.
+    """
+
+    stop: Stop
+    key: tuple[str, ...]
+    ticks: Mapping[bool, tuple[int, ...]]
+    condition: Condition | None = None
+    watched: Expression | None = None
+    count: HitCount | None = None
+    log: LogPoint | None = None
+
+    @property
+    def id(self) -> int:
+        return self.stop.id
+
+    def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
+        """True if it may be tested at one of the ticks after `after`, up to `upto`."""
+        places = self._places
+        if not places or upto - after >= batch_ticks:
+            return bool(places) and after < upto
+        batch, k = divmod(after, batch_ticks)
+        i = bisect_right(places, k)
+        return (batch * batch_ticks + places[i] if i < len(places) else (batch + 1) * batch_ticks + places[0]) <= upto
+
+    @cached_property
+    def _places(self) -> list[int]:
+        return sorted({*self.ticks[False], *self.ticks[True]})
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is hit at each of its ticks."""
+        return self.condition is None and self.watched is None
+
+
+def resolve(stop: Stop, program: Program) -> ResolvedStop:
+    """Resolve a stop in a program. Raises `TuiGruError` where it does not fit, `ConditionError`, with the column, for its texts."""
+    names = program.spellings
+    if isinstance(stop, Watch):
+        watched = compile_value(stop.expression, names)
+        ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # what reads nothing never changes
+        return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=watched)
+    return _of_breakpoint(stop, program, names)
+
+
+def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str]) -> ResolvedStop:
+    condition = compile_condition(stop.condition, names) if stop.condition else None
+    if stop.line:
+        ticks = _executed(program, stop.line)
+    elif condition is None:
+        raise TuiGruError("a breakpoint needs a line to stop at, or a condition such as loss < 0.5")
+    else:
+        ticks = _tested(program, condition.names)
+    constant = None if condition is None else _constant(condition)
+    if constant is not None:
+        condition, ticks = None, ticks if constant else {False: (), True: ()}
+    return ResolvedStop(
+        stop,
+        ("breakpoint", stop.line, stop.condition),
+        ticks,
+        condition=condition,
+        count=HitCount.parse(stop.hits) if stop.hits else None,
+        log=LogPoint.parse(stop.log, names) if stop.log else None,
+    )
+
+
+def line_named(program: Program, name: str) -> str:
+    """The target of a line that a person names, as in the code or as on screen (`h̃`). Raises `TuiGruError` where there is none."""
+    targets = [row.line.target for row in program.rows if row.line is not None]
+    known = program.code_name(name) if isinstance(name, str) else ""
+    if known in targets:
+        return known
+    close = get_close_matches(name, targets) if isinstance(name, str) else ()
+    hint = f"did you mean {' or '.join(close)}?" if close else f"there are: {' '.join(targets)}"
+    raise TuiGruError(f"there is no line that computes {name!r}; {hint}")
+
+
+def _executed(program: Program, line: str) -> dict[bool, tuple[int, ...]]:
+    target = line_named(program, line)
+    ticks = {program.tick_of(target, t) for t in range(program.seq_length)}
+    executed = tuple(sorted(tick for tick in ticks if tick is not None))
+    return {True: executed, False: tuple(tick for tick in executed if tick <= program.loss_tick)}
+
+
+def _tested(program: Program, names: frozenset[str]) -> dict[bool, tuple[int, ...]]:
+    return {learns: tested_ticks(program, names, learns) for learns in (False, True)}
+
+
+def _constant(condition: Condition) -> bool | None:
+    """What a condition that reads nothing says everywhere; None for one that reads something, or cannot be evaluated."""
+    if condition.names:
+        return None
+    try:
+        return condition.test(lambda name: None)
+    except ConditionError:
+        return None

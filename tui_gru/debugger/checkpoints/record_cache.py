@@ -1,0 +1,87 @@
+"""A cache of batches, so that nearby batches need not be computed again."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from tui_gru.debugger.checkpoints.budget import Budget
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.config import Config
+
+MOST = 64
+MOST_OF_A_RUN = 2  # more would not stay in the processor's cache, and a replay from a checkpoint is short
+LEAST_GIVEN = 2  # in a run on given batches, which computes no batch on the way to another
+LEAST = 4  # batches kept regardless of the limit: the one shown, the one before it, and two to compute in
+RECORD, VIEW = 25_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
+
+
+def size_at_hand(config: Config) -> int:
+    """The memory of one cached batch, in bytes, including overhead, which dominates for small models."""
+    return config.record_bytes + RECORD + VIEW * config.compiled.views
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class CachedBatch:
+    """A computed batch. `earlier` (carry `notebook`) has the records of the epoch's batches before it, latest first."""
+
+    record: BatchRecord
+    earlier: Sequence[BatchRecord] = ()
+
+
+class RecordCache:
+    """The cached batches of all stretches of a session; the least recently used are dropped first. Cached batches never change."""
+
+    def __init__(self, budget: Budget, record_bytes: int, least: int = LEAST) -> None:
+        self._budget, self._record_bytes, self._most, self._least = budget, record_bytes, MOST, least
+        self._kept: OrderedDict[tuple[int, int], CachedBatch] = OrderedDict()
+        self._of: dict[int, dict[int, CachedBatch]] = {}  # by stretch; each is in `_kept` as well, even after an interrupt
+        self._in_passes = False  # whether any batch had earlier ones
+
+    @property
+    def run(self) -> int:
+        """The number of batches to keep on the way to a batch, so that steps back from it are fast."""
+        return min(max(self._least, min(self._most, self._budget.share("records") // self._record_bytes)) // 4, MOST_OF_A_RUN)
+
+    def keep(self, stretch: int, batch: int, kept: CachedBatch) -> None:
+        """Cache a batch of a stretch."""
+        self._kept[stretch, batch] = kept
+        self._in_passes = self._in_passes or bool(kept.earlier)
+        self._kept.move_to_end((stretch, batch))
+        self._of.setdefault(stretch, {})[batch] = kept
+        least = self._least + len(kept.earlier)
+        most = max(least, self._budget.share("records") // self._record_bytes)
+        while len(self._kept) > self._most or (len(self._kept) > 1 and self._held() > most):
+            self._drop(*next(iter(self._kept)))
+
+    def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
+        """The last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
+        of = self._of.get(stretch, {})
+        at = batch if batch in of else max((b for b in of if b <= batch), default=None)
+        if at is None:
+            return None
+        self._kept.move_to_end((stretch, at))
+        return at, of[at]
+
+    def clear(self) -> None:
+        """Drop all batches."""
+        self._of.clear()
+        self._kept.clear()
+
+    def _drop(self, stretch: int, batch: int) -> None:
+        of = self._of.get(stretch, {})
+        of.pop(batch, None)
+        if not of:
+            self._of.pop(stretch, None)
+        del self._kept[stretch, batch]
+
+    def _held(self) -> int:
+        """The number of records in memory. Batches of one pass through an epoch share their earlier records."""
+        if not self._in_passes:
+            return len(self._kept)
+        passes: dict[int, int] = {}
+        for kept in self._kept.values():
+            first = id(kept.earlier[-1] if kept.earlier else kept.record)
+            passes[first] = max(passes.get(first, 0), 1 + len(kept.earlier))
+        return sum(passes.values())

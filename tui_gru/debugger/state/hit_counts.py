@@ -1,0 +1,136 @@
+"""How often each stop is hit in each batch: counted once and kept, since batches that have been run never change."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.timeline.timeline import Timeline
+
+UNKNOWN = -1
+RECENT = 64
+MOST = 4  # timelines
+
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Hits:
+    """The ticks of a batch at which a stop is hit, in order; and those at which it could not be evaluated, with the errors."""
+
+    batch: int
+    ticks: tuple[int, ...] = ()
+    errors: tuple[tuple[int, ConditionError], ...] = ()
+
+
+class HitCounts:
+    """The number of hits of one stop in each batch of a timeline, as far as they have been counted."""
+
+    def __init__(self) -> None:
+        self._counts = np.full(0, UNKNOWN, np.int32)
+        self._sums = np.zeros(1, np.int64)  # hits before each batch
+        self._summed = 0  # the batches from the first on that are in the sums
+        self._doubtful: set[int] = set()  # batches in which it could not be evaluated at some place
+        self._recent: dict[int, Hits] = {}
+        self.looked = False  # whether a batch had to be tested, so that counting again would take long
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int32], doubtful: Iterable[int]) -> HitCounts:
+        """Counts that are known already: the number of hits in each batch, UNKNOWN where it is not known."""
+        known = cls()
+        known._counts, known._doubtful, known.looked = counts.copy(), set(doubtful), True
+        return known
+
+    @property
+    def known_counts(self) -> NDArray[np.int32]:
+        """The number of hits in each batch, up to the last that is known."""
+        known = np.flatnonzero(self._counts != UNKNOWN)
+        return self._counts[: known[-1] + 1 if known.size else 0]
+
+    def counts(self, first: int, last: int) -> NDArray[np.int32]:
+        """The counts of the batches `first` … `last`, UNKNOWN where they have not been counted: a view, which may be written to."""
+        missing = last + 1 - len(self._counts)
+        if missing > 0:
+            more = max(missing, len(self._counts) // 4, 64)
+            self._counts = np.concatenate((self._counts, np.full(more, UNKNOWN, np.int32)))
+        return self._counts[first : last + 1]
+
+    def known(self, batch: int) -> bool:
+        return batch < len(self._counts) and bool(self._counts[batch] != UNKNOWN)
+
+    def note(self, hits: Hits) -> None:
+        """Note the hits in a batch."""
+        self.looked = True
+        self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
+        if hits.errors:
+            self._doubtful.add(hits.batch)
+        if hits.ticks or hits.errors:
+            self._recent[hits.batch] = hits
+            while len(self._recent) > RECENT:
+                del self._recent[next(iter(self._recent))]
+
+    def noted(self, batch: int) -> Hits | None:
+        """The hits in a batch, if they are among the last that were noted; else None."""
+        return self._recent.get(batch)
+
+    def doubtful(self, first: int, last: int) -> list[int]:
+        """Those of the batches `first` … `last` in which the stop could not be evaluated at some place."""
+        return [batch for batch in self._doubtful if first <= batch <= last]
+
+    def before(self, batch: int) -> int | None:
+        """How many hits there are before a batch; None if that is not known."""
+        if batch > self._summed:
+            counts = self.counts(self._summed, batch - 1)
+            unknown = np.flatnonzero(counts == UNKNOWN)
+            counts = counts[: unknown[0]] if unknown.size else counts
+            upto = self._summed + len(counts)
+            if upto >= len(self._sums):
+                self._sums = np.concatenate((self._sums, np.zeros(max(upto + 1 - len(self._sums), len(self._sums) // 4), np.int64)))
+            self._sums[self._summed + 1 : upto + 1] = self._sums[self._summed] + np.cumsum(counts)
+            self._summed = upto
+        return int(self._sums[batch]) if batch <= self._summed else None
+
+    def shared(self, batches: int) -> HitCounts:
+        """The counts of another timeline, which has the first `batches` in common with this one."""
+        shared = HitCounts()
+        shared._counts = self._counts[:batches].copy()
+        shared._doubtful = {batch for batch in self._doubtful if batch < batches}
+        shared.looked = self.looked
+        return shared
+
+
+class HitCache:
+    """The hit counts of the timelines that were asked for last, by the keys of stops. Those of others are counted again."""
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[Timeline, dict[Key, HitCounts]] = OrderedDict()
+
+    def put(self, timeline: Timeline, counts: Mapping[Key, HitCounts]) -> None:
+        """Take over counts of a timeline."""
+        self._of[timeline] = dict(counts)
+
+    def of(self, timeline: Timeline, key: Key) -> HitCounts:
+        """The counts of a stop on a timeline; those of a timeline with the same beginning are taken over."""
+        if timeline not in self._of:
+            self._of[timeline] = self._taken_over(timeline)
+            while len(self._of) > MOST:
+                self._of.popitem(last=False)
+        self._of.move_to_end(timeline)
+        return self._of[timeline].setdefault(key, HitCounts())
+
+    def _taken_over(self, timeline: Timeline) -> dict[Key, HitCounts]:
+        likest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
+        batches = _in_common(likest, timeline)
+        return {key: each.shared(batches) for key, each in self._of.get(likest, {}).items()} if batches else {}
+
+
+def _in_common(one: Timeline, other: Timeline) -> int:
+    """How many of the first batches two timelines have in common."""
+    same = one.common(other)
+    parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
+    return min(parted, default=max(one.computed, other.computed) + 1) if same else 0
