@@ -1,16 +1,38 @@
+import gc
+import itertools
 import os
 
 import pytest
 
 
+def pytest_collection_finish() -> None:
+    """Leave modules and tests out of every garbage collection from here on: they live as long as the run. Collect less often."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 10, 10)
+
+
+@pytest.fixture(scope="session")
+def state_folders(tmp_path_factory):
+    """New empty folders, one a call: `mktemp` reads the names of all that there are."""
+    base, numbers = tmp_path_factory.mktemp("states"), itertools.count()
+
+    def new():
+        folder = base / str(next(numbers))
+        folder.mkdir()
+        return folder
+
+    return new
+
+
 @pytest.fixture(autouse=True)
-def own_state_folder(tmp_path_factory, monkeypatch, request):
+def own_state_folder(state_folders, monkeypatch, request):
     """Sessions of the tests, and of the programs that they start, are no business of the person who runs them.
 
     The screen says an error that nothing expects, writes a report, and goes on: a test in which that happens fails, unless it
     asks for `expected_reports`.
     """
-    folder = tmp_path_factory.mktemp("state")
+    folder = state_folders()
     monkeypatch.setenv("XDG_STATE_HOME", str(folder))
     yield folder
     if "expected_reports" not in request.fixturenames:

@@ -31,6 +31,7 @@ from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 
@@ -162,7 +163,7 @@ async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:
     own = keymap.load(path)
     assert own == tomllib.loads(block)["keys"]
     app = make_app(Config.of(), keys=path)
-    async with app.run_test() as pilot:
+    async with headless(app) as pilot:
         for key in "jjjk":
             await pilot.press(key)
         await until_idle(pilot)

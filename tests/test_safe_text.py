@@ -12,6 +12,7 @@ from tui_gru.engine.safe_text import safe_text
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.pilot import headless
 
 EVIL = "a\x1b]0;owned\x07\x1b[2J\x9b31m\u202eb\udc9bc"
 
@@ -56,7 +57,7 @@ def lines_of(widget):
 
 
 async def test_what_is_said_and_typed_on_the_screen_commands_no_terminal():
-    async with make_app(Config.of()).run_test(size=(120, 36)) as pilot:
+    async with headless(make_app(Config.of()), (120, 36)) as pilot:
         screen = pilot.app.screen
         screen.say(f"there is no branch {EVIL}")
         await pilot.pause()
@@ -75,6 +76,6 @@ async def test_what_is_said_and_typed_on_the_screen_commands_no_terminal():
 async def test_a_kept_command_with_escapes_is_left_out():
     session = Session()
     session.keep("commands", ["go 3", EVIL])
-    async with make_app(session).run_test() as pilot:
+    async with headless(make_app(session)) as pilot:
         await pilot.press(":", "up")
         assert pilot.app.screen.query_one(CommandLine).value == "go 3"

@@ -1,7 +1,10 @@
+from contextlib import asynccontextmanager
+
 import pytest
 from textual.app import App
 
 from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.pilot import PromptPilot
 from tui_gru.tui.svg import mend
 from tui_gru.tui.themes import register_themes
 
@@ -31,6 +34,11 @@ class Board(App):
 
     def on_mount(self):
         self.prepare()
+
+    @asynccontextmanager
+    async def run_test(self, **options):
+        async with super().run_test(**options):
+            yield PromptPilot(self)
 
     def export_screenshot(self, **options):
         return mend(super().export_screenshot(**options))

@@ -29,6 +29,7 @@ from tui_gru.tui.panels.loss_places import LossPlaces
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.units_map import UnitsMap
 from tui_gru.tui.panels.weights import Overview, Weights
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import single_keys, until_idle
 
 TEXT = (
@@ -54,7 +55,7 @@ def opened(options: dict[str, Any]) -> Any:
 async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
     """The app at 160x50 after these keys, and its pilot."""
     app = opened(options)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, keys)
         yield app, pilot
 
@@ -124,7 +125,7 @@ async def test_a_model_of_another_program_has_findings(tmp_path: Path) -> None:
     x = torch.randn(5, 2, 3)
     session = tui_gru.load(tmp_path / "m.pt", inputs=x.numpy(), expect=gru(x)[0].detach().numpy(), z="takes")
     app = make_app(session)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, "!")
         (finding,) = app.screen.overlay.findings
         assert finding.name == "z-flipped"
@@ -303,7 +304,7 @@ async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> Non
 
 async def test_the_next_saturated_unit() -> None:
     app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         for unit in (3, 7):
             app.screen.session.edit("bz", (unit,), 9.0)
         await press(pilot, "s W")
@@ -378,7 +379,7 @@ def said(app: Any) -> str:
 @pytest.mark.parametrize("rate", [0.1, 3e37], ids=["well", "not finite"])
 async def test_every_panel_of_any_model(model: dict[str, Any], rate: float) -> None:
     app = opened({**model, "learning_rate": rate})
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with headless(app, (80, 24)) as pilot:
         for keys in ("! down", "l 3n s ! down", "h down right tab tab > r", "y right tab", "d tab tab down", "W down"):
             await press(pilot, keys)
             overlay, message = app.screen.overlay, app.screen.query_one(BottomLine).message

@@ -10,6 +10,7 @@ from textual.widgets import Input
 from tests.tui.test_answers import SIZES
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import single_keys, until_checked, until_idle
 from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.verbs.line import execute
@@ -35,7 +36,7 @@ async def see(pilot: Any, *keys: str) -> list[str]:
 @pytest.mark.parametrize("size", SIZES)
 async def test_every_line_and_overlay_is_ascii(size: tuple[int, int]) -> None:
     app = make_app(Config.of(), ascii=True)
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         await see(pilot)
         await see(pilot, "l", "n", "s")
         for _ in range(app.session.program.ticks // 3):
@@ -50,7 +51,7 @@ async def test_every_line_and_overlay_is_ascii(size: tuple[int, int]) -> None:
 
 async def test_scroll_bars_and_what_is_typed_are_ascii() -> None:
     app = make_app(Config.of(), ascii=True)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with headless(app, (80, 24)) as pilot:
         await see(pilot, "9o")
         assert app.screen.query_one("Listing").show_vertical_scrollbar
         await see(pilot, ":", "h", "ŷ", "²")
@@ -62,7 +63,7 @@ async def test_a_users_own_text_keeps_its_columns(size: tuple[int, int]) -> None
     config = Config.of(text=GREEK, hidden_size=2, batch_size=2, seq_length=4)
     plain, fancy = make_app(config, ascii=True), make_app(config)
     for app in (plain, fancy):
-        async with app.run_test(size=size) as pilot:
+        async with headless(app, size) as pilot:
             await see(pilot, "l", "n", "s", "s") if app is plain else await pilot.press("l", "n", "s", "s")
             await until_idle(pilot)
             await pilot.pause()
@@ -73,7 +74,7 @@ async def test_a_users_own_text_keeps_its_columns(size: tuple[int, int]) -> None
 
 async def test_formulas_are_written_as_they_are_typed() -> None:
     app = make_app(Config.of(), ascii=True)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         text = "\n".join(await see(pilot, "s", "o", "o", "o"))
         for formula in (
             "z = sigmoid(x Wz + h_prev Uz + bz)", "y_hat = softmax(o)", "term2 = sum term1 over", "dh = do Wy.T + dh_future",

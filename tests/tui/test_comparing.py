@@ -25,6 +25,7 @@ from tui_gru.tui.panels.loss_curve import LossCurve
 from tui_gru.tui.panels.loss_terms import LossTerms
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
@@ -96,7 +97,7 @@ class Eye:
 @asynccontextmanager
 async def looking(session: Session | None = None, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Eye]:
     app = app_of(session or forked())
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         await pilot.pause()
         screen = app.screen
         assert isinstance(screen, MainScreen)

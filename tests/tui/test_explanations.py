@@ -25,6 +25,7 @@ from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.legend import Legend
 from tui_gru.tui.panels.listing import Listing
 from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
@@ -183,7 +184,7 @@ async def test_a_line_under_the_mouse_says_what_it_is_for() -> None:
 
 async def test_in_ascii_the_legend_is_ascii() -> None:
     app = TuiGruApp(Session(), glyphs=ASCII)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await pilot.press("semicolon")
         await until_idle(pilot)
         await pilot.pause()

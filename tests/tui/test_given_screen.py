@@ -20,6 +20,7 @@ from tui_gru.tui.panels.given_sequence import _off
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_checked, until_idle
 from tui_gru.tui.verbs.line import execute
@@ -43,7 +44,7 @@ def opened(tmp_path: Path) -> Callable[..., Session]:
 @asynccontextmanager
 async def driving(session: Session, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
     app = make_app(session)
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         assert isinstance(app.screen, MainScreen)
         yield Driver(pilot, app.screen)
 

@@ -12,6 +12,7 @@ from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.key_signs import key_sign, key_signs
 from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.help import HelpPanel, HelpScreen
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
@@ -40,7 +41,7 @@ def test_keys_are_written_as_people_know_them() -> None:
 
 async def test_messages_and_panels_name_a_persons_own_keys(keys: Path) -> None:
     app = make_app(Config.of(), keys=keys)
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         screen: Any = app.screen
         d = Driver(pilot, screen)
         written = "\n".join(panel.plain_text() + str(panel.border_subtitle) for panel in screen.query(Panel))

@@ -17,6 +17,7 @@ from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.verbs.line import execute
@@ -48,7 +49,7 @@ class Driver:
 @asynccontextmanager
 async def driving(size: tuple[int, int] = (160, 50), **options: Any) -> AsyncIterator[Driver]:
     app: TuiGruApp = make_app(Config.of(**options))
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)
         yield Driver(pilot, screen)
@@ -249,7 +250,7 @@ async def test_own_keys(tmp_path: Any) -> None:
     file = tmp_path / "keys.toml"
     file.write_text('[keys]\n"step.timestep" = "j,down"\n')
     app = make_app(Config.of(), keys=file)
-    async with app.run_test(size=(80, 24)) as pilot:
+    async with headless(app, (80, 24)) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)
         await pilot.press("s")

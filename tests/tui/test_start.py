@@ -8,6 +8,7 @@ from textual.screen import Screen
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import until_idle
 
 
@@ -27,7 +28,7 @@ async def test_the_first_picture_is_styled_and_laid_out_no_more_than_that_of_an_
 
     monkeypatch.setattr(Screen, "_refresh_layout", count_layout)
     monkeypatch.setattr(Stylesheet, "apply", count_style)
-    async with make_app(Config.of()).run_test(size=size) as pilot:
+    async with headless(make_app(Config.of()), size) as pilot:
         await until_idle(pilot)
         await pilot.pause(0.05)
     assert again <= 1  # Textual's own notifications

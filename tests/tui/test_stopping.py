@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from textual.events import Paste
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.state.stops import Breakpoint, Watch
@@ -15,7 +16,10 @@ from tui_gru.tui.panels.watches import Watches
 
 
 async def command(d: Driver, text: str) -> None:
-    await d.type(":", *(("space" if char == " " else char) for char in text), "enter")
+    """Paste a command on the `:` line, which is drawn once for it and not for every letter, and enter it."""
+    await d.type(":")
+    d.pilot.app.post_message(Paste(text))
+    await d.type("enter")
 
 
 def target(d: Driver) -> str:

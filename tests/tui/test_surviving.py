@@ -24,6 +24,7 @@ from tui_gru.tui.layout import Layout
 from tui_gru.tui.panels.command_line import CommandLine
 from tui_gru.tui.panels.gates import Gates
 from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
 
@@ -31,7 +32,7 @@ from tui_gru.tui.screenshot import until_idle
 @asynccontextmanager
 async def driving(session: Session | None = None, size: tuple[int, int] = (160, 50)) -> AsyncIterator[Driver]:
     app = make_app(Config.of() if session is None else session)
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)
         await pilot.pause()

@@ -11,6 +11,7 @@ from textual.pilot import Pilot
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
 from tui_gru.tui.panels.time_line import TimeLine
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs import stepping
@@ -48,7 +49,7 @@ class Hand:
 @asynccontextmanager
 async def pointing(size: tuple[int, int] = (160, 50), batches: int = 40, learning: bool = True) -> AsyncIterator[Hand]:
     app = make_app(Config.of())
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         screen = app.screen
         assert isinstance(screen, MainScreen)
         screen.session.learning = learning

@@ -20,6 +20,7 @@ from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.panels.sequence import Sequence
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.units_map import UnitsMap
+from tui_gru.tui.pilot import headless
 
 WORDS = ["the", "cat", "sat", "on", "the", "mat", ".", "internationalization", "is", "a", "long", "word", "."] * 12
 OPTIONS = {"text": WORDS, "hidden_size": 6, "batch_size": 2, "seq_length": 4, "seed": 3}
@@ -45,7 +46,7 @@ def test_a_token_is_cut_to_eight_cells():
 @pytest.mark.parametrize("size", SIZES)
 async def test_steps_and_samples_show_tokens(size: tuple[int, int]) -> None:
     app = make_app(Config.of(**OPTIONS))
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         await press(pilot, "n n p")
         main = app.main
         assert main is not None
@@ -64,7 +65,7 @@ async def test_steps_and_samples_show_tokens(size: tuple[int, int]) -> None:
 @pytest.mark.parametrize(("command", "kind"), [("units", UnitsMap), ("influence", InfluenceMap), ("losses", LossPlaces)])
 async def test_overlays_show_tokens(command: str, kind: type) -> None:
     app = make_app(Config.of(**OPTIONS))
-    async with app.run_test(size=(120, 36)) as pilot:
+    async with headless(app, (120, 36)) as pilot:
         await press(pilot, f"n n {typed(command)}")
         shown = text_of(pilot, kind)
         assert len(set(shown.split()) & {*WORDS, "interna…"}) > 3
@@ -72,7 +73,7 @@ async def test_overlays_show_tokens(command: str, kind: type) -> None:
 
 async def test_a_token_is_typed_in_conditions_and_edits() -> None:
     app = make_app(Config.of(**OPTIONS))
-    async with app.run_test(size=(160, 50)) as pilot:
+    async with headless(app, (160, 50)) as pilot:
         await press(pilot, typed('until target[0] == "internationalization"'))
         assert app.main is not None
         assert app.main.session.value("target")[0] == "internationalization"

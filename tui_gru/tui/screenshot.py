@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
 from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.verbs.checking import checking
 
@@ -34,7 +35,7 @@ def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], o
 
 
 async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
-    async with app.run_test(size=size) as pilot:
+    async with headless(app, size) as pilot:
         for key in keys:
             await pilot.press(key)
             await until_idle(pilot)
@@ -45,16 +46,26 @@ async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -
 
 async def until_idle(pilot: Pilot[None]) -> None:
     """Wait until no key waits and no run is under way."""
-    app = pilot.app
-    while (isinstance(app, TuiGruApp) and app.keyboard.busy) or (isinstance(app.screen, MainScreen) and app.screen.running):
-        await pilot.pause(0.02)
+
+    def busy() -> bool:
+        app = pilot.app
+        return (isinstance(app, TuiGruApp) and app.keyboard.busy) or (isinstance(app.screen, MainScreen) and app.screen.running)
+
+    await _while(busy)
 
 
 async def until_checked(pilot: Pilot[None]) -> None:
     """Wait until a check that is waited for has come out."""
     screen = pilot.app.screen
-    while isinstance(screen, MainScreen) and checking(screen):
-        await pilot.pause(0.02)
+    await _while(lambda: isinstance(screen, MainScreen) and checking(screen))
+
+
+async def _while(busy: Callable[[], bool]) -> None:
+    """Look after 1 ms, and less often the longer it takes."""
+    delay = 0.001
+    while busy():
+        await asyncio.sleep(delay)
+        delay = min(2 * delay, 0.02)
 
 
 def single_keys(tokens: Iterable[str]) -> Iterator[str]:

@@ -13,6 +13,7 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.branch_list import BranchList, tree
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 
 
@@ -51,7 +52,7 @@ async def test_nothing_is_wider_than_the_panel(board, written, width, glyphs):
     panel = BranchList()
     app = board(panel, **({} if glyphs is None else {"glyphs": glyphs}))
     app.prepare = lambda: panel.show(branched(), View())
-    async with app.run_test(size=(width, 12)) as pilot:
+    async with headless(app, (width, 12)) as pilot:
         await pilot.pause()
         said = written(panel)
         assert all(len(line) <= max(width - 4, 0) for line in said.splitlines())

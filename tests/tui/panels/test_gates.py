@@ -2,6 +2,7 @@ import pytest
 
 from tui_gru.engine import numbers
 from tui_gru.tui.panels.gates import Gates, ValueMatrix
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.matrix import MatrixView
 
@@ -59,7 +60,7 @@ async def test_a_cell_is_named_as_people_count(board, moment):
         def on_number_asked(self, event):
             chosen.append((event.ref.name, *event.ref.index))
 
-    async with Page(gates).run_test(size=(200, 6)) as pilot:
+    async with headless(Page(gates), (200, 6)) as pilot:
         gates.show(moment("computed"), View(row=1))
         matrix = gates.query(ValueMatrix).first()
         matrix.focus()

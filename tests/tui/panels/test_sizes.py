@@ -9,6 +9,7 @@ from tui_gru.tui.panels.loss_curve import LossCurve
 from tui_gru.tui.panels.samples import Samples
 from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.panels.weights import Overview, Weights
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
 
@@ -38,7 +39,7 @@ async def test_no_content_is_wider_than_its_panel(board, moment, name, glyphs):
 async def test_a_whole_page_at_every_size(board, moment, name):
     gates, weights, others = Gates(moment(name).program), Weights(), (Softmax(), LossCurve(), Samples())
     page = board(gates, Horizontal(*others), weights)
-    async with page.run_test(size=(160, 50)) as pilot:
+    async with headless(page, (160, 50)) as pilot:
         for size in [(160, 50), (80, 24), (40, 12), (20, 6), (10, 2)]:
             await pilot.resize_terminal(*size)
             for panel in (gates, weights, *others):

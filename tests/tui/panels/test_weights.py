@@ -3,6 +3,7 @@ import pytest
 
 from tui_gru.engine import numbers
 from tui_gru.tui.panels.weights import Overview, ParameterMatrix, Weights
+from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.refs import Ref
 
@@ -82,7 +83,7 @@ async def test_a_cursor_goes_from_number_to_number_over_all_matrices(board, mome
         def on_number_asked(self, event):
             asked.append(event.ref)
 
-    async with Page(weights).run_test(size=(78, 42)) as pilot:
+    async with headless(Page(weights), (78, 42)) as pilot:
         weights.show(snapshot, View())
         overview = weights.query_one(Overview)
         overview.focus()
