@@ -123,7 +123,7 @@ class SupposingScreen(LookingScreen):
 
         def say() -> None:
             named = spoken(self.snapshot.program, what_if.name, what_if.index)
-            self.answer(f"{named} is {given(what_if.value)} from here on{answers.branched(before, self.snapshot)}")
+            self.answer(f"{named} is {given(what_if.value + 0)} from here on{answers.branched(before, self.snapshot)}")
 
         self.lift()
         self.do(keep, batches=self.session.batches_to(), then=say)
