@@ -19,14 +19,18 @@ from tests.soak.healthy import random_text
 from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
+from tui_gru.tui.panels.gates import Gates
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.weights import Weights
 from tui_gru.tui.screenshot import until_idle
+from tui_gru.tui.widgets.panel import Panel
 
 ROUNDS = 15
 BATCHES = 40
 LENGTH = 100_000
 SIZES = {"hidden_size": 256, "batch_size": 32, "seq_length": 64}
 VOCABULARY = "".join(map(chr, range(32, 127))) + "\n"
-PANELS = {"findings": "!", "units": "h", "influence": "y", "losses": "d", "arrays": "W"}
+OVERLAYS = {"findings": "!", "units": "h", "influence": "y", "losses": "d", "arrays": "W"}
 
 
 def cpu(call: Callable[[], object]) -> float:
@@ -39,7 +43,13 @@ def cpu(call: Callable[[], object]) -> float:
 def redraw(panel: Any) -> None:
     """Show a panel another snapshot, and draw what is in view of it."""
     panel.show(panel.screen.session.snapshot(), panel.screen.view)
-    panel.render_lines(Region(0, 0, panel.size.width, panel.size.height))
+    draw(panel)
+
+
+def draw(widget: Any) -> None:
+    """Draw every row of a panel, or of the panels in a container, that is in view."""
+    for panel in (widget,) if isinstance(widget, Panel) else [panel for panel in widget.query(Panel) if panel.region]:
+        panel.render_lines(Region(0, 0, panel.size.width, panel.size.height))
 
 
 async def measure() -> None:
@@ -55,12 +65,13 @@ async def measure() -> None:
         print(f"units over {LENGTH:,} characters: {cpu(session.units):.2f} s of CPU")
         session.step("timestep", 9)
         app.screen.show_now()
-        for name, key in PANELS.items():
+        for name, key in OVERLAYS.items():
             begun = time.process_time()
             await pilot.press(key)
             while app.screen.running or app.screen.expecting:
                 await asyncio.sleep(0.02)
             await until_idle(pilot)
+            await pilot.pause()
             opened = time.process_time() - begun
             panel = app.screen.overlay
             redrawn = median(cpu(lambda panel=panel: redraw(panel)) for _ in range(ROUNDS))
@@ -68,6 +79,24 @@ async def measure() -> None:
             if name == "units":
                 moved = median(cpu(lambda panel=panel: (panel.action_unit(1), redraw(panel))) for _ in range(ROUNDS))
                 print(f"{'':10} the next unit {1000 * moved:.1f} ms")
+        await pilot.press("escape")
+        await until_idle(pilot)
+        session.step("batch", 1)
+        app.screen.show_now()
+        await until_idle(pilot)
+        screen = app.screen
+        for kind in (Sequence, Gates, Weights):
+            panel = screen.query_one(kind)
+            redrawn = median(cpu(lambda panel=panel: redraw(panel)) for _ in range(ROUNDS))
+            print(f"{kind.__name__:10} redrawn in {1000 * redrawn:.1f} ms")
+        screen.query_one(Weights).chosen = "Uz"
+        for words, press in {
+            "largest": screen.action_largest,
+            "largest gradient": lambda: screen.action_largest("gradients"),
+            "sorted by size": screen.action_sort,
+        }.items():
+            moved = median(cpu(lambda press=press: (press(), draw(screen.query_one(Weights)))) for _ in range(ROUNDS))
+            print(f"{words:16} {1000 * moved:.1f} ms, drawn")
         weights = session.parameter("Uz")
         print(
             f"largest entry of {weights.shape}: {1000 * median(cpu(lambda: largest_entry(weights)) for _ in range(ROUNDS)):.2f} ms"

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from textual.pilot import Pilot
+from torch import nn
 
+import tui_gru
 from tests.debugger.models import parametrize
 from tests.screenshots import typed
 from tui_gru.debugger.analysis.classes import class_of
@@ -17,10 +23,12 @@ from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.panels.array_list import ArrayList
 from tui_gru.tui.panels.bottom_line import BottomLine
 from tui_gru.tui.panels.findings_list import FindingsList
+from tui_gru.tui.panels.gates import ValueMatrix
 from tui_gru.tui.panels.influence_map import InfluenceMap
 from tui_gru.tui.panels.loss_places import LossPlaces
 from tui_gru.tui.panels.origin import OriginPanel
 from tui_gru.tui.panels.units_map import UnitsMap
+from tui_gru.tui.panels.weights import Overview, Weights
 from tui_gru.tui.screenshot import single_keys, until_idle
 
 TEXT = (
@@ -42,13 +50,20 @@ def opened(options: dict[str, Any]) -> Any:
     return make_app(Config.of(**options))
 
 
+@asynccontextmanager
+async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
+    """The app at 160x50 after these keys, and its pilot."""
+    app = opened(options)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, keys)
+        yield app, pilot
+
+
 # Findings
 
 
 async def test_the_tutorials_story_is_told() -> None:
-    app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, f"l 300e {typed('sample Ma 10 0.0')} !")
+    async with started({}, f"l 300e {typed('sample Ma 10 0.0')} !") as (app, _):
         panel = app.screen.overlay
         assert isinstance(panel, FindingsList)
         assert [each.name for each in panel.findings] == ["sampler-without-feedback", "rows-do-not-continue"]
@@ -58,9 +73,7 @@ async def test_the_tutorials_story_is_told() -> None:
 
 
 async def test_enter_goes_to_a_finding_and_asks_where_its_numbers_come_from() -> None:
-    app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 3n !")
+    async with started({}, "l 3n !") as (app, pilot):
         (finding,) = app.screen.overlay.findings
         await press(pilot, "enter")
         assert app.screen.session.position.tick == finding.tick
@@ -71,9 +84,7 @@ async def test_enter_goes_to_a_finding_and_asks_where_its_numbers_come_from() ->
 
 
 async def test_a_healthy_run_has_none_and_says_so() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "!")
+    async with started(LARGE, "!") as (app, pilot):
         assert "No batch has been finished yet" in app.screen.overlay.plain_text()
         await press(pilot, "escape l 2e !")
         assert "Nothing was found" in app.screen.overlay.plain_text()
@@ -82,21 +93,43 @@ async def test_a_healthy_run_has_none_and_says_so() -> None:
 
 
 async def test_a_branch_has_findings_of_its_own() -> None:
-    app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, f"l 3n ! escape {typed('go e1 b2 t1')} {typed('set learning_rate 0.5')}")
+    async with started({}, f"l 3n ! escape {typed('go e1 b2 t1')} {typed('set learning_rate 0.5')}") as (app, pilot):
         assert "finding" not in header(app)
         await press(pilot, "u")
         assert "1 finding" in header(app)
 
 
 async def test_findings_are_looked_for_after_a_long_run() -> None:
-    app = opened({})
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 80e")
+    async with started({}, "l 80e") as (app, pilot):
         assert "finding" not in header(app)
         await press(pilot, "90e")
         assert "1 finding" in header(app)
+
+
+async def test_findings_are_looked_for_after_sampling() -> None:
+    async with started({"layout": "contiguous"}, typed("sample Ma 5 fed-back")) as (app, pilot):
+        assert "finding" not in header(app)
+        await press(pilot, typed("sample Ma 5 tutorial"))
+        assert "1 finding" in header(app)
+        assert [each.name for each in app.screen.snapshot.findings] == ["sampler-without-feedback"]
+    async with started(LARGE, "l 1e p") as (app, pilot):
+        assert "1 finding" in header(app)
+        await press(pilot, "! down enter")
+        assert app.screen.session.position == app.screen.session.newest
+
+
+async def test_a_model_of_another_program_has_findings(tmp_path: Path) -> None:
+    gru = nn.GRU(3, 4)
+    torch.save(gru.state_dict(), tmp_path / "m.pt")
+    x = torch.randn(5, 2, 3)
+    session = tui_gru.load(tmp_path / "m.pt", inputs=x.numpy(), expect=gru(x)[0].detach().numpy(), z="takes")
+    app = make_app(session)
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, "!")
+        (finding,) = app.screen.overlay.findings
+        assert finding.name == "z-flipped"
+        await press(pilot, "down enter")
+        assert app.screen.overlay.leaf.root.number == finding.evidence[0].number
 
 
 def header(app: Any) -> str:
@@ -109,9 +142,7 @@ def header(app: Any) -> str:
 
 
 async def test_units_over_the_text_are_sorted_by_what_they_go_with() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 1e h")
+    async with started(LARGE, "l 1e h") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, UnitsMap)
         activity = app.screen.session.units()
@@ -126,9 +157,7 @@ async def test_units_over_the_text_are_sorted_by_what_they_go_with() -> None:
 
 
 async def test_the_keys_of_the_units() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 1e h tab tab")
+    async with started(LARGE, "l 1e h tab tab") as (app, pilot):
         panel = app.screen.overlay
         assert panel.plain_text().splitlines()[3].startswith("unit 1 ")  # they are sorted by number
         await press(pilot, f"{'up ' * 24} down right right")
@@ -145,21 +174,17 @@ async def test_the_keys_of_the_units() -> None:
 
 
 async def test_curves_that_are_kept() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "h space down down space down")
+    async with started(LARGE, "h space down down space down") as (app, pilot):
         panel = app.screen.overlay
         assert len(panel.picked) == 2
         for unit in panel.picked:
-            assert panel.plain_text().count(f"unit {unit + 1} ") >= 2  # its row, and its curve
+            assert {f"unit {unit + 1}", f"curve {unit + 1}"} <= {line[:9].strip() for line in panel.plain_text().splitlines()}
         await press(pilot, "up space")
         assert len(panel.picked) == 1
 
 
 async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 1e h right right right right right enter")
+    async with started(LARGE, "l 1e h right right right right right enter") as (app, _):
         session, corpus = app.screen.session, app.screen.snapshot.corpus
         batch, t, row = corpus.cell_of(5)
         assert (session.position.epoch, session.position.batch, session.position.t) == (0, batch, t)
@@ -168,9 +193,7 @@ async def test_enter_goes_to_where_the_training_reads_the_character() -> None:
 
 
 async def test_units_of_a_row_are_live() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, f"s s {typed('units z row 2')}")
+    async with started(LARGE, f"s s {typed('units z row 2')}") as (app, pilot):
         panel = app.screen.overlay
         assert panel.activity.row == 1
         assert np.isnan(panel.activity.values[2:]).all()
@@ -194,25 +217,35 @@ async def test_units_of_a_row_are_live() -> None:
     ],
 )
 async def test_commands_that_are_refused(command: str, said: str) -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, f"s {typed(command)}")
+    async with started(LARGE, f"s {typed(command)}") as (app, _):
         assert said in app.screen.query_one(BottomLine).message
         assert app.screen.overlay is None
+
+
+async def test_what_a_unit_goes_with_is_said_on_every_width() -> None:
+    async with started(LARGE, "l 1e h") as (app, pilot):
+        panel = app.screen.overlay
+        best = app.screen.session.units().goes_with()[panel.unit]
+        for width, beside in ((160, f"{best.what} {best.r:+.2f}"), (80, f"{best.r:+.2f}"), (40, "")):
+            await pilot.resize_terminal(width, 24)
+            await pilot.pause()
+            lines = panel.plain_text().splitlines()
+            (row,) = (line for line in lines if line.split()[:2] == ["unit", str(panel.unit + 1)])
+            assert row.endswith(beside) if beside else str(best.what) not in row
+            assert any(f"goes with {str(best.what)[:6]}" in line for line in lines) or width == 40
 
 
 # Influence
 
 
 async def test_influence_of_every_prediction_of_the_batch() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 3n 5s r y")
+    async with started(LARGE, "l 3n 5s r y") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, InfluenceMap)
         expected = app.screen.session.influence(0, 4)
         assert (panel.influence.gradient == expected.gradient).all()
         assert f"after {expected.reach('occlusion').steps} characters" in panel.plain_text()
+        assert "the other rows: by gradient 0, by occlusion 0" in panel.plain_text()
         await press(pilot, "right down")
         assert (panel.t, panel.influence.row) == (5, 1)
         await press(pilot, "tab")
@@ -223,9 +256,7 @@ async def test_influence_of_every_prediction_of_the_batch() -> None:
 
 
 async def test_influence_on_another_character_than_the_likeliest() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, f"5s {typed('influence w')}")
+    async with started(LARGE, f"5s {typed('influence w')}") as (app, pilot):
         panel = app.screen.overlay
         assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
         assert "gives “w”" in panel.plain_text()
@@ -237,9 +268,7 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
 
 
 async def test_where_the_loss_is_made() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 1e d")
+    async with started(LARGE, "l 1e d") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, LossPlaces)
         losses = app.screen.session.losses(text=LARGE["text"])
@@ -258,9 +287,7 @@ async def test_where_the_loss_is_made() -> None:
 
 
 async def test_every_array_is_summed_up_and_its_largest_entry_explained() -> None:
-    app = opened(LARGE)
-    async with app.run_test(size=(160, 50)) as pilot:
-        await press(pilot, "l 1n s W")
+    async with started(LARGE, "l 1n s W") as (app, pilot):
         panel = app.screen.overlay
         assert isinstance(panel, ArrayList)
         written = panel.plain_text()
@@ -284,6 +311,64 @@ async def test_the_next_saturated_unit() -> None:
         panel.action_move(panel.names.index("z"))
         await press(pilot, ">")
         assert app.screen.overlay.leaf.root.number.index == (0, 3)
+
+
+# Matrices
+
+
+async def test_keys_to_what_matters_in_a_matrix() -> None:
+    async with started(LARGE, "l 1e *") as (app, pilot):
+        weights, session = app.screen.query_one(Weights), app.screen.session
+        matrix, values = weights.matrix, session.parameter("Wz")
+        first, second = np.argsort(-np.abs(values).ravel())[:2]
+        assert app.screen.focused is matrix
+        assert matrix.cursor == np.unravel_index(first, values.shape)
+        assert said(app).startswith("the largest entry: ")
+        await press(pilot, "*")
+        assert matrix.cursor == np.unravel_index(second, values.shape)
+        assert said(app).startswith("the 2nd largest entry: ")
+        for key, mode, read in (("&", "gradients", session.gradient), ("%", "changes", app.screen.snapshot.last_step)):
+            await press(pilot, key)
+            largest = max(session.parameter_names, key=lambda name: np.abs(read(name)).max())
+            assert (weights.mode, weights.chosen) == (mode, largest)
+            at = matrix.cursor if read(largest).ndim == 2 else matrix.cursor[1:]
+            assert np.abs(read(largest))[at] == np.abs(read(largest)).max()
+        await press(pilot, ", _")
+        assert "rows by size" in str(matrix.sorted_by) + " by size"
+        assert not matrix.near_zero_shown
+        await press(pilot, ">")
+        assert matrix.sorted_by == ""
+
+
+async def test_keys_to_what_matters_in_a_small_model() -> None:
+    async with started({}, "& *") as (app, pilot):
+        assert said(app) == "no matrix is in focus; tab goes from panel to panel"
+        await press(pilot, "a &")
+        overview, session = app.screen.query_one(Overview), app.screen.session
+        name = max(session.parameter_names, key=lambda name: np.abs(session.gradient(name)).max())
+        assert overview.spot.ref.name == f"d{name}"
+        assert np.abs(session.gradient(name))[overview.spot.ref.index] == np.abs(session.gradient(name)).max()
+        assert app.screen.focused is overview
+
+
+async def test_the_next_saturated_unit_of_a_gate() -> None:
+    async with started(LARGE, "s") as (app, pilot):
+        for unit in (3, 7):
+            app.screen.session.edit("bz", (unit,), 9.0)
+        await press(pilot, "s")
+        matrix = next(each for each in app.screen.query(ValueMatrix) if each.value_name == "z")
+        app.screen.set_focus(matrix)
+        for unit in (3, 7, 3):
+            await press(pilot, "~")
+            assert matrix.cursor[1] == unit
+            assert said(app) == f"unit {unit + 1} is saturated in nearly all rows"
+        app.screen.set_focus(app.screen.query_one(Weights).matrix)
+        await press(pilot, "~")
+        assert "has no limits" in said(app)
+
+
+def said(app: Any) -> str:
+    return str(app.screen.query_one(BottomLine).message)
 
 
 # Any model

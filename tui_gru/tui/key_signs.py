@@ -14,6 +14,7 @@ KEY_SIGNS = {
     "right": "→", "left": "←", "up": "↑", "down": "↓", "shift+tab": "shift+tab",
     "right_square_bracket": "]", "left_square_bracket": "[", "apostrophe": "'",
     "equals_sign": "=", "comma": ",", "semicolon": ";", "exclamation_mark": "!", "circumflex_accent": "^",
+    "asterisk": "*", "ampersand": "&", "percent_sign": "%", "tilde": "~", "underscore": "_",
 }  # fmt: skip
 
 

@@ -91,8 +91,15 @@ VERBS = (
     Verb("influence", "y", "influence", "", "what a prediction depends on: the influence of every earlier character", _MATTERS),
     Verb("losses", "d", "losses", "", "where the loss is made: by class of character, timestep, row; hardest places", _MATTERS),
     Verb("arrays", "W", "arrays", "", "every array in a line: saturated, dead, near 0, largest entry, histogram", _MATTERS),
+    Verb("largest", "asterisk", "largest", "", "to the largest entry of a matrix; again: the next largest", _MATTERS),
+    Verb("largest.gradient", "ampersand", "largest('gradients')", "", "to the largest gradient of all weights", _MATTERS),
+    Verb("largest.change", "percent_sign", "largest('changes')", "", "to the weight that the last step changed most", _MATTERS),
+    Verb("saturated", "tilde", "saturated", "", "to the next unit of a gate or state that is saturated", _MATTERS),
+    Verb("sort", "comma", "sort", "", "rows of a heat map by their size, columns, both, neither", _MATTERS),
+    Verb("near.zero", "underscore", "near_zero", "", "a heat map without the entries near 0, and back", _MATTERS),
     Verb("command", "colon", "command('')", "command", "the command line", _ELSE, 5),
-    Verb("help", "question_mark", "help", "keys", "all keys", _ELSE, 0),
+    Verb("help", "question_mark", "help", "keys", "what is in focus, explained in sentences; all keys and commands", _ELSE, 0),
+    Verb("legend", "semicolon", "legend", "", "the legend: what colours and signs mean", _ELSE),
     Verb("quit", "q", "quit", "quit", "quit", _ELSE, 4),
 )
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))

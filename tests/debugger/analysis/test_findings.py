@@ -8,10 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+import torch
 
+from tests.debugger.analysis import ported_models as ported
 from tests.debugger.models import parametrize
+from tests.interop.capture.scripts import SCRIPTS, dropout_of_everything
 from tests.soak.healthy import block
-from tui_gru import Session
+from tui_gru import Session, record
 from tui_gru.debugger.analysis.findings.table import TABLE
 
 TEXT = "the cat sat on the mat; the rat ran to the hat. " * 8
@@ -120,6 +123,34 @@ CASES = {
         lambda: run(1, text="abcabcabc", vocabulary="abcd", batch_size=1),
         lambda: run(1, text="abcabcabd", vocabulary="abcd", batch_size=1),
     ),
+    "axes-swapped": Case(
+        lambda: ported.other_output(lambda gru, x: gru(x.swapaxes(0, 1))[0].swapaxes(0, 1)),
+        lambda: ported.reading(),
+    ),
+    "padding-moves-the-state": Case(
+        lambda: ported.other_output(lambda gru, x: gru(x)[0], lengths=ported.LENGTHS),
+        lambda: ported.other_output(ported.packed, lengths=ported.LENGTHS),
+    ),
+    "gates-mixed-up": Case(lambda: ported.reading(order="zrn"), lambda: ported.reading(order="rzn")),
+    "reset-mixed-up": Case(lambda: ported.reading(reset="before"), lambda: ported.reading(reset="after")),
+    "z-flipped": Case(lambda: ported.reading(z="takes"), lambda: ported.reading(z="keeps")),
+    "biases-counted-twice": Case(
+        lambda: ported.biases(ported.copied, ported.summed),
+        lambda: ported.biases(ported.copied, ported.copied),
+    ),
+    "bias-left-out": Case(
+        lambda: ported.biases(ported.kept, ported.without_second),
+        lambda: ported.biases(ported.without_second, ported.without_second),
+    ),
+    "biases-merged": Case(
+        lambda: ported.biases(ported.summed, ported.kept),
+        lambda: ported.biases(ported.summed_in_gates, ported.kept),
+    ),
+    "output-not-expected": Case(
+        lambda: ported.other_output(lambda gru, x: gru(x)[0] + 1e-3),
+        lambda: ported.other_output(lambda gru, x: gru(x)[0] + 1e-6),
+    ),
+    "adam-uncorrected": Case(lambda: ported.recorded(corrected=False), lambda: ported.recorded(corrected=True)),
     "initial-loss": Case(
         lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 64}),
         lambda: run(1, **{**LEARNED, "init": "tutorial", "hidden_size": 2}),
@@ -225,3 +256,71 @@ def test_a_run_that_was_changed_by_hand_can_be_asked():
 @pytest.mark.parametrize("seed", range(5))
 def test_nothing_is_found_in_a_healthy_run(seed):
     block(seed)
+
+
+# Models from elsewhere
+
+MISTAKES = {
+    "two at once": (
+        lambda: ported.biases(ported.copied, ported.summed, reset="before"),
+        {"reset-mixed-up", "biases-counted-twice"},
+    ),
+    "reset and z": (lambda: ported.reading(reset="before", z="takes"), {"reset-mixed-up", "z-flipped"}),
+    "a gate function": (lambda: ported.reading(gate="hard_sigmoid"), {"gates-mixed-up"}),
+    "merged by the other program": (lambda: ported.biases(ported.kept, ported.summed), {"biases-merged"}),
+    "doubled by the other program": (
+        lambda: ported.biases(ported.summed, lambda b, b_h: (2 * (b + b_h), 0 * b_h)),
+        {"biases-counted-twice"},
+    ),
+    "mixed by a reshape": (
+        lambda: ported.other_output(lambda gru, x: gru(x.swapaxes(0, 1).reshape(x.shape))[0]),
+        {"axes-swapped"},
+    ),
+    "a stack": (lambda: ported.reading(ported.module(num_layers=2), z="takes"), {"z-flipped"}),
+    "both directions": (lambda: ported.reading(ported.module(bidirectional=True), reset="before"), {"reset-mixed-up"}),
+    "filled up with zeros": (ported.padded_with_zeros, {"padding-moves-the-state"}),
+    "zeros that are inputs": (lambda: ported.padded_with_zeros(within=True), set()),
+    "padding that is learned from": (lambda: ported.padded_in_a_script(masked=False), {"padding-moves-the-state"}),
+    "padding that the loss leaves out": (lambda: ported.padded_in_a_script(masked=True), set()),
+    "Adam that has begun before": (lambda: ported.recorded(corrected=False, first=3), set()),
+    "a stack that is right": (lambda: ported.reading(ported.module(num_layers=2, bidirectional=True)), set()),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_mistakes_of_a_port(name):
+    open_, expected = MISTAKES[name]
+    session = open_()
+    found = session.findings()
+    assert {each.name for each in found} == expected
+    can_be_followed(session, found)
+
+
+@pytest.mark.parametrize(
+    "convention", [("before", "keeps", "sigmoid"), ("after", "takes", "hard_sigmoid"), ("before", "takes", "sigmoid")]
+)
+def test_a_model_is_right_in_its_own_convention_and_what_differs_is_found_in_another(convention):
+    reset, z, gate = convention
+    own = ported.reading(reset=reset, z=z, gate=gate)
+    y = torch.tensor(np.array([own.value("h", t=t) for t in range(ported.T)]))
+    assert ported.opened(ported.module(), y, reset=reset, z=z, gate=gate).findings() == ()
+    there = {each.cure for each in ported.opened(ported.module(), y, reset="after", z="keeps").findings()}
+    cures = {f"--reset {reset}", f"--z {z}, or negate all weights and biases of z", f"--gate {gate}"}
+    assert there == {cure for cure in cures if not {"after", "keeps,", "sigmoid"} & set(cure.split())}
+
+
+@pytest.mark.parametrize("script", [each for each in SCRIPTS if each is not dropout_of_everything], ids=lambda each: each.__name__)
+def test_nothing_is_found_in_a_recording_of_a_healthy_script(script, tmp_path):
+    torch.manual_seed(1)
+    recorders = []
+
+    def begin(module, optimizer, **options):
+        recorders.append(record(tmp_path / "run.gru", module, optimizer, every=1, **options))
+        return recorders[0]
+
+    script(begin)
+    recorders[0].close()
+    session = Session.open(tmp_path / "run.gru")
+    while session.position != session.end:
+        session.step("batch")
+        assert session.findings() == ()

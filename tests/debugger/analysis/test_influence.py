@@ -35,7 +35,7 @@ def stopped_at(batches=3, **options):
 
 
 def of(session, t, row, **options):
-    return influence(session._timeline, session.snapshot().moment, t, row, **options)
+    return influence(session.state.timeline, session.snapshot().moment, t, row, **options)
 
 
 def in_torch(session, read, states):
@@ -53,7 +53,7 @@ def read_by(session, found):
 
 
 def first_states(session, found):
-    record = session._timeline.record(int(found.batch[0]))
+    record = session.state.timeline.record(int(found.batch[0]))
     return {state: record.border(state, end=False)[found.row : found.row + 1] for state in record.compiled.states}
 
 
@@ -136,7 +136,11 @@ def test_rows_that_know_of_each_other_are_found_out():
     found = influence_of_rows(session.snapshot().moment, 3, 1)
     assert (found.gradient > 1e-3).all()
     assert (np.abs(found.occlusion) > 1e-4).all()
-    assert found.others == max(np.delete(found.gradient, 1).max(), np.delete(np.abs(found.occlusion), 1).max())
+    each = np.delete(found.gradient, 1).max(), np.delete(np.abs(found.occlusion), 1).max()
+    assert found.others == max(*each, abs(found.together))
+    together = session.influence_of_rows(1, 3)
+    assert (together.together, together.gradient.tolist()) == (found.together, found.gradient.tolist())
+    assert np.isnan(together.occlusion).all()
 
 
 @pytest.mark.parametrize(

@@ -298,3 +298,23 @@ def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path
         path.write_bytes(data)
         with suppress(TuiGruError):  # and no other error
             tui_gru.load(encoder[0], inputs=path)
+
+
+def test_the_growth_of_a_difference_is_said(tmp_path):
+    """A GRU that separates neighbouring states: float32 is far from float64 at the end, and equal one step at a time."""
+    torch.manual_seed(0)
+    gru = torch.nn.GRU(2, 24)
+    with torch.no_grad():
+        gru.weight_hh_l0 *= 16
+        gru.bias_ih_l0[24:48] = -4  # z is small: the candidate replaces the state
+    torch.save(gru.state_dict(), tmp_path / "m.pt")
+    x = torch.randn(200, 1, 2)
+    y = gru.double()(x.double())[0].detach().numpy()
+    found = tui_gru.load(tmp_path / "m.pt", inputs=x.numpy(), expect=y).expected
+    assert found.agrees
+    assert found.whole.worst > 1e3 * found.one_step.worst
+    assert found.growth > 1.05
+    assert f"growing {found.growth:.2f} times a timestep" in found.sentence
+    steady = tui_gru.load(tmp_path / "m.pt", inputs=x.numpy()[:3], expect=y[:3]).expected
+    assert steady.growth == 1
+    assert "growing" not in steady.sentence

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 from textual.containers import Horizontal
 
+from tui_gru.debugger.analysis.saturation import Limits
+from tui_gru.debugger.analysis.summaries import summary
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.glyphs import ASCII
 from tui_gru.tui.widgets.cells import NumberAsked
@@ -38,7 +40,7 @@ class Listener:
 
 
 async def test_a_small_matrix_shows_its_numbers_and_a_large_one_becomes_a_heat_map(board):
-    matrix = view()
+    matrix = view(height=9)
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         matrix.show_array(SMALL)
         await pilot.pause()
@@ -48,7 +50,9 @@ async def test_a_small_matrix_shows_its_numbers_and_a_large_one_becomes_a_heat_m
         await pilot.pause()
         assert not matrix.as_numbers
         assert matrix.show_vertical_scrollbar
-        assert rows(matrix)[0].startswith(" 0")
+        assert "≈0 3%" in rows(matrix)[0]
+        assert rows(matrix)[1].split() == ["0", "2", "4", "6", "8", "10"]
+        assert rows(matrix)[2].startswith(" 0  0+2+4+6+7+7+5+3+1-1")
         assert matrix.border_subtitle == "64×48 · tenths of 3"
         matrix.show_array(SMALL)
         await pilot.pause()
@@ -56,7 +60,7 @@ async def test_a_small_matrix_shows_its_numbers_and_a_large_one_becomes_a_heat_m
 
 
 async def test_stale_numbers_are_never_shown(board):
-    matrix = view()
+    matrix = view(height=9)
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         for values in (SMALL, LARGE):
             matrix.show_array(values)
@@ -64,7 +68,7 @@ async def test_stale_numbers_are_never_shown(board):
             matrix.show_array(None)
             await pilot.pause()
             assert matrix.shape == values.shape
-            text = "".join(rows(matrix))
+            text = "".join(row[3:] for row in rows(matrix)[2:]) if values is LARGE else "".join(rows(matrix))  # without names
             assert "·" in text
             assert not any(digit in text for digit in "0123456789")
 
@@ -109,8 +113,8 @@ async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
         matrix.cursor = (63, 47)
         await pilot.pause()
         offset, region = matrix.scroll_offset, matrix.scrollable_content_region
-        assert offset.y + region.height == 64
-        last = offset.x // 2 + region.width // 2
+        assert offset.y + region.height == 64 + 2  # the rows that stay above
+        last = offset.x // 2 + (region.width - 3) // 2  # the names that stay before
         assert last == 48
         assert matrix._border_subtitle.plain.startswith("[63, 47] = ")
         await pilot.press("home", "pageup")
@@ -119,7 +123,7 @@ async def test_the_heat_map_follows_the_cursor_into_its_last_corner(board):
 
 
 async def test_the_mouse_chooses_what_it_points_at(board):
-    matrix = view(width=40)
+    matrix = view(height=9, width=40)
     async with board(matrix).run_test(size=(60, 20)) as pilot:
         matrix.show_array(SMALL)
         listener = Listener(matrix)
@@ -134,8 +138,121 @@ async def test_the_mouse_chooses_what_it_points_at(board):
         assert matrix.cursor == before
         matrix.show_array(LARGE)
         await pilot.pause()
-        await pilot.click(matrix, offset=(2 + 5, 3))
-        assert matrix.cursor == (2, 2)
+        await pilot.click(matrix, offset=(2 + 3 + 5, 4))
+        assert matrix.cursor == (1, 2)
+        for above in (1, 2):
+            await pilot.click(matrix, offset=(2 + 3 + 9, above))
+        assert matrix.cursor == (1, 2)
+
+
+async def test_a_large_matrix_says_what_is_in_it(board):
+    matrix = view(height=12, width=100)
+    async with board(matrix).run_test(size=(110, 20)) as pilot:
+        values = LARGE.copy()
+        values[5, 7], values[:, 9], values[2, 3] = -2.4, 0, np.nan
+        matrix.show_array(values)
+        await pilot.pause()
+        assert "1 not finite" in rows(matrix)[0]
+        matrix.show_array(np.nan_to_num(values), limits=Limits(-1, 1))
+        await pilot.pause()
+        what = summary(np.nan_to_num(values), Limits(-1, 1))
+        said = [f"{100 * what.share(n):.0f} % {word}" for n, word in ((what.saturated, "saturated"), (what.near_zero, "near 0"))]
+        assert f"{said[0]} · {said[1]} · 1 dead unit · largest -2.40 at [5, 7]" in rows(matrix)[0]
+        assert rows(matrix)[0][:16].strip(" ") == rows(matrix)[0][:16]  # the histogram
+        matrix.show_array(LARGE)
+        await pilot.pause()
+        assert "-2.20 … +2.20 · 3 % near 0 · largest" in rows(matrix)[0]
+
+
+async def test_a_panel_too_low_for_a_map_shows_the_histogram_and_shares(board):
+    matrix = view(height=4, width=30)
+    async with board(matrix).run_test(size=(60, 20)) as pilot:
+        z = (np.abs(LARGE) / 2.2).astype(np.float32)
+        matrix.show_array(z, kind="unit", limits=Limits(0, 1))
+        await pilot.pause()
+        shares = [round(100 * float(part.mean())) for part in (z < 0.1, z > 0.9)]
+        assert rows(matrix)[1].strip() == f"≈0 {shares[0]}%  ≈1 {shares[1]}%  mean {z.mean():.2f}"
+        assert not matrix.show_vertical_scrollbar
+        matrix.show_array(z, kind="unit", limits=Limits(0, 1), row=0)
+        await pilot.pause()
+        assert rows(matrix)[1].split()[1] == f"{round(100 * float((z[0] < 0.1).mean()))}%"
+        matrix.focus()
+        await pilot.pause()
+        assert rows(matrix)[0].startswith(" 0 3 6 8 9")
+        assert rows(matrix)[1].strip() == "[0, 0]"
+
+
+async def test_largest_entries_one_after_the_other(board):
+    matrix = view(height=12, width=60)
+    async with board(matrix).run_test(size=(80, 20)) as pilot:
+        matrix.show_array(LARGE)
+        await pilot.pause()
+        order = np.argsort(-np.abs(LARGE).ravel(), kind="stable")
+        for rank in (1, 2, 3):
+            assert matrix.go_to_largest() == rank
+            assert abs(LARGE[matrix.cursor]) == np.abs(LARGE).ravel()[order[rank - 1]]
+        matrix.cursor = (0, 0)
+        assert matrix.go_to_largest() == 1
+        matrix.show_array(None)
+        assert matrix.go_to_largest() is None
+        assert not matrix.go_to_saturated()
+        matrix.show_array(np.full((3, 4), np.nan))
+        assert matrix.go_to_largest() is None
+
+
+async def test_saturated_units_one_after_the_other(board):
+    matrix = view(height=12, width=60)
+    async with board(matrix).run_test(size=(80, 20)):
+        z = np.full((8, 40), 0.5)
+        z[:, [3, 17]] = 0.99, 0.01
+        matrix.show_array(z, kind="unit")
+        assert not matrix.go_to_saturated()  # without limits
+        matrix.show_array(z, kind="unit", limits=Limits(0, 1))
+        seen = []
+        for _ in range(3):
+            assert matrix.go_to_saturated()
+            seen.append(matrix.cursor[1])
+        assert seen == [3, 17, 3]
+
+
+async def test_rows_and_columns_by_size(board):
+    matrix = view(height=20, width=100)
+    async with board(matrix).run_test(size=(110, 24)) as pilot:
+        values = LARGE.copy()
+        values[40], values[:, 20] = 2.0, 2.1
+        matrix.show_array(values)
+        matrix.focus()
+        await pilot.pause()
+        assert matrix.sort() == "rows"
+        await pilot.pause()
+        matrix.cursor = (40, 0)
+        await pilot.pause()
+        assert rows(matrix)[2].split()[0] == "40"
+        await pilot.press("down")
+        assert matrix.cursor[0] == int(np.argsort(-np.linalg.norm(values, axis=1), kind="stable")[1])
+        assert matrix.sort() == "columns"
+        await pilot.press("home")
+        assert matrix.cursor[1] == 20
+        assert rows(matrix)[1].split()[0] == "20"
+        assert matrix.sort() == "rows and columns"
+        assert matrix.sort() == ""
+        assert matrix.border_subtitle is not None
+
+
+async def test_entries_near_zero_can_be_left_out(board):
+    matrix = view(height=20, width=100)
+    async with board(matrix).run_test(size=(110, 24)) as pilot:
+        values = np.full((20, 40), 0.01)
+        values[:, ::2] = 1
+        matrix.show_array(values)
+        await pilot.pause()
+        assert "+1" not in rows(matrix)[2]
+        assert rows(matrix)[2].split()[1].startswith("+9+0+9")
+        assert not matrix.leave_out_near_zero()
+        await pilot.pause()
+        assert rows(matrix)[2].split()[1:4] == ["+9", "+9", "+9"]
+        assert str(matrix.border_subtitle).endswith("without what is near 0")
+        assert matrix.leave_out_near_zero()
 
 
 async def test_arrays_of_odd_shapes(board):

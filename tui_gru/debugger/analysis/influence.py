@@ -23,6 +23,7 @@ from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array, Weights
 
 BACK = 64  # inputs before the prediction that are examined by default
@@ -60,7 +61,7 @@ class Influence:
     at: int
     character: int
     value: float
-    text: str
+    text: Text
     batch: NDArray[np.intp]
     t: NDArray[np.intp]
     gradient: Wide
@@ -147,23 +148,28 @@ def influence(
 
 @dataclass(frozen=True, eq=False)
 class RowInfluence:
-    """The influence of the inputs of every row of a batch, (B), on the prediction of one row; it should be 0 for all other rows."""
+    """The influence of the inputs of every row of a batch, (B), on the prediction of one row; it should be 0 for all other rows.
+
+    `together` is the change of the prediction when all other rows are omitted at once. `occlusion` is NaN if the rows were not
+    omitted one by one.
+    """
 
     row: int
     gradient: Wide
     occlusion: Wide
+    together: float = 0.0
 
     @property
     def others(self) -> float:
         """The largest influence of another row, by either measure; 0 in a network that does not mix rows."""
-        both = np.concatenate([np.delete(np.abs(array), self.row) for array in (self.gradient, self.occlusion)])
-        return float(both.max(initial=0.0))
+        both = np.concatenate([np.delete(np.abs(array), self.row) for array in (self.gradient, np.nan_to_num(self.occlusion))])
+        return float(max(both.max(initial=0.0), abs(self.together)))
 
 
-def influence_of_rows(moment: Moment, t: int, row: int, *, stop: Stop | None = None) -> RowInfluence:
+def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: Stop | None = None) -> RowInfluence:
     """The influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
 
-    Raises `StoppedError` if `stop` returns True.
+    Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
     """
     program, B = moment.program, moment.program.config.batch_size
     row = arguments.whole("the row", row, least=0, most=B - 1)
@@ -176,13 +182,18 @@ def influence_of_rows(moment: Moment, t: int, row: int, *, stop: Stop | None = N
         read = reader.record.array(reader.reads).copy()
         gradient = np.sqrt(np.square(reader.record.array(f"d{reader.reads}")).sum(axis=(0, 2)))
         plain = OnNumbers(program, moment.record.before, program.seq_length, B, read.shape[-1])
-        occlusion = np.zeros(B)
-        for other in range(B):
+        occlusion = np.full(B, np.nan)
+
+        def without(rows: NDArray[np.intp]) -> float:
             _heed(stop)
             x = read.copy()
-            x[:, other] = 0
-            occlusion[other] = value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
-    return RowInfluence(row, gradient, occlusion)
+            x[:, rows] = 0
+            return value - prediction(program, plain.run(x, states)[t, row], chosen)[0]
+
+        for other in range(B if each else 0):
+            occlusion[other] = without(np.array([other]))
+        together = without(np.delete(np.arange(B), row))
+    return RowInfluence(row, gradient, occlusion, together)
 
 
 @dataclass(frozen=True, eq=False)
@@ -208,9 +219,9 @@ class _Window:
         T = program.seq_length
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
-    def text(self, program: Program) -> str:
+    def text(self, program: Program) -> Text:
         """The characters of the window."""
-        return "".join(program.config.vocabulary[i] for i in self.x) if self.x.ndim == 1 else ""
+        return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
 
 
 def _given(record: BatchRecord, program: Program) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from tui_gru.engine.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
+from tui_gru.interop.opening.remarks import remarks
 from tui_gru.interop.recomputing.comparing import tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
 from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, torch_gradients, weights_of
@@ -104,8 +105,10 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     outside = flows = None
     if frame.learns:
         share = 1 / len(steps)  # p.grad is the mean over the ranks
-        outside = share * join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
-        flows = [share * flow for flow in join.states(lambda call: call.dhn)]
+        outside = join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
+        flows = list(join.states(lambda call: call.dhn))
+        if share != 1:
+            outside, flows = share * outside, [share * flow for flow in flows]
     expected = join.timed(lambda call: call.out, width)
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
@@ -119,6 +122,7 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
         tolerance=max(tolerance_of(call) for call in calls),
         loss=sum(losses) / len(losses) if losses else np.nan,
         recorded=_recorded(steps, model),
+        settings=steps[0][0].settings,
         said=lru_cache(maxsize=1)(partial(sentences, steps)),
     )
 
@@ -137,12 +141,18 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
     sets = list({id(call.weights): call.weights for call in calls}.values())
     if not step.gradients and not any(used.gradients for used in sets):
         return None
-    summed = {name: np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0) for name in sets[0].gradients}
+    summed = {
+        name: own if len(sets) == 1 else np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0)
+        for name, own in sets[0].gradients.items()
+    }
     recorded = recorded_gradients(step, replace(calls[0], weights=replace(sets[0], gradients=summed)), model)
     for name, gradient in recorded.items() if not calls[0].module.bias else ():
         if name.startswith("b") and name != "by":
             gradient[...] = np.nan
     return recorded
+
+
+_NAMES = ("p.", "h0 ")  # which begin a sentence as they are
 
 
 def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
@@ -152,11 +162,12 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     said = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     said += [f"{note.sentence}." for note in notes]
+    said += remarks(calls)
     if len(calls) > len(steps):
         said.append(f"The rows are those of {len(calls) // len(steps)} calls of it in this step.")
     if len(steps) > 1:
         said.append(f"The rows are those of {len(steps)} ranks.")
-    return " ".join(sentence[0].upper() + sentence[1:] if not sentence.startswith("p.") else sentence for sentence in said)
+    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in said)
 
 
 def _derived(call: GRUCall) -> Mapping[str, Array]:
@@ -178,8 +189,11 @@ class _Joined:
             at += call.rows
 
     def timed(self, read: Callable[[GRUCall], Array | None], width: int, fill: float = 0) -> Array:
-        """(T, B, width), padded with `fill`."""
+        """(T, B, width), padded with `fill`; the array of the call itself if one call has all of it."""
         parts = [(read(call), rows) for call, rows in self._rows()]
+        only = parts[0][0] if len(parts) == 1 else None
+        if only is not None and only.shape == (self._T, self._B, width) and only.dtype == self._dtype:
+            return only
         joined = np.full((self._T, self._B, width), fill, self._dtype)
         for part, rows in parts:
             if part is not None:

@@ -92,11 +92,20 @@ def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> D
 
     Layers below the last have no recorded states, so they run from their first state to their end.
     """
+    T, B = (record.compiled.sizes[axis] for axis in "TB")
+    live = _live(T, B, lengths)
+    ours = [np.where(live[..., None], one.array("h").reshape(T, B, -1), 0) for one in single_steps(record, out, lengths)]
+    return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
+
+
+def single_steps(record: BatchRecord, out: Array, lengths: Array | None = None) -> list[BatchRecord]:
+    """For each direction of the last layer every timestep of every row, computed from the state before it that `out` (T, B,
+    directions · H) records: a record of one timestep and T · B rows, the rows of timestep 1 first. `lengths` as in `stepwise`."""
     compiled_, model = record.compiled, record.compiled.model
     T, B, H = (compiled_.sizes[axis] for axis in "TBH")
-    live = np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
+    live = _live(T, B, lengths)
     directions = 2 if model.structure.bidirectional else 1
-    ours = []
+    found = []
     for layer, out_ in zip(model.composed.layers[-directions:], np.split(out, directions, axis=2), strict=True):
         x = record.array(layer.reads)
         one = replace(model.structure, layers=1, bidirectional=False, backwards=False, input="dense", head="", loss="",
@@ -111,8 +120,13 @@ def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> D
         single.border("h", end=False)[...] = _states_before(out_, h0, live, backwards=layer.backwards).reshape(T * B, H)
         with np.errstate(all="ignore"):
             compute(single, None, learn=False)
-        ours.append(np.where(live[..., None], single.array("h").reshape(T, B, H), 0))
-    return difference("out, one step at a time", np.concatenate(ours, axis=2), out, timed=True)
+        found.append(single)
+    return found
+
+
+def _live(T: int, B: int, lengths: Array | None) -> Array:
+    """Which timesteps (T, B) each row has."""
+    return np.ones((T, B), bool) if lengths is None else np.arange(T)[:, None] < lengths
 
 
 def _states_before(out: Array, h0: Array, live: Array, *, backwards: bool) -> Array:

@@ -9,6 +9,7 @@ from textual import events
 from textual.app import ComposeResult
 from textual.containers import Grid
 
+from tui_gru.debugger.analysis.saturation import limits_of
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.equations.compose import Layer
@@ -52,6 +53,7 @@ class ValueMatrix(MatrixView):
         self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(snapshot), name)
         self.refs = refs_of(program, name)
         bounded = program.ranges.get(name) == (-1, 1)  # so that colours can be compared between them
+        limits = None if self.minus else limits_of(program, name)
         self.show_array(
             snapshot.value(name),
             kind="signed" if self.minus else kind_of(program, name),
@@ -59,6 +61,7 @@ class ValueMatrix(MatrixView):
             scale=1.0 if bounded and not self.minus else None,
             fresh=snapshot.line is not None and snapshot.line.target == name,
             row=view.row,
+            limits=limits,
         )
 
     def _caption(self) -> None:
@@ -75,6 +78,12 @@ class ValueMatrix(MatrixView):
 
     def name_cell(self, row: int, column: int) -> str:
         return f"row {row + 1}, unit {column + 1}"
+
+    def name_row(self, row: int) -> str:
+        return str(row + 1)
+
+    def name_column(self, column: int) -> str:
+        return str(column + 1)
 
 
 class Gates(Grid):

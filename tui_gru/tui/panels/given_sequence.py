@@ -107,4 +107,6 @@ def _size(vector: Array) -> str:
 
 
 def _off(difference: Array) -> str:
-    return f"{float(np.abs(difference).max(initial=0)):.0e}".replace("e-0", "e-").replace("0e+00", "0")
+    """The largest difference in four cells; one below 1e-9 is `~0`."""
+    largest = float(np.abs(difference).max(initial=0))
+    return "~0" if 0 < largest < 9.5e-10 else f"{largest:.0e}".replace("e-0", "e-").replace("0e+00", "0")

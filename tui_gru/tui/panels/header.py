@@ -77,7 +77,11 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     if left and room >= _EXCERPT:
         left.append(
             _Item(
-                _excerpt(palette, snapshot.corpus.text, min(room, width // (4 if snapshot.config.given is None else 2))),
+                _excerpt(
+                    palette,
+                    snapshot.config.as_string(snapshot.corpus.text[:LONGEST]),
+                    min(room, width // (4 if snapshot.config.given is None else 2)),
+                ),
                 palette.dim,
                 0,
             )
@@ -175,6 +179,9 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     if snapshot.previous is not None:
         return "last batch’s loss", snapshot.previous.loss
     return "", None
+
+
+LONGEST = 1000  # characters or tokens, more than a line has
 
 
 def _excerpt(palette: Palette, content: str, width: int) -> str:

@@ -11,10 +11,12 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.geometry import Region, Size
 
+from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.corpus import Corpus
-from tui_gru.tui.characters import visible_text, widest, written_char
+from tui_gru.engine.tokens import Text
+from tui_gru.tui.characters import fitting, visible_text, widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -55,7 +57,7 @@ class Sequence(SnapshotPanel):
                 on = f"gradient of {layer} {on}".rstrip()
                 on = on if cell_len(f"sequence · {on}") <= self.outer_size.width - 6 else layer
             legend = gradient_flow.legend(self._snapshot, state, self.size.width) or None
-        self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend)
+        self.set_titles(f"sequence · {on}" if on else "sequence", self.point_out() or legend or self._summed_up())
 
     def build(self, width: int, height: int) -> Box:
         if self._snapshot is None:
@@ -68,6 +70,22 @@ class Sequence(SnapshotPanel):
         width, height = self.canvas(width, height, partial(whole_size, self._snapshot))
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
 
+    def _summed_up(self) -> str | None:
+        """Of a batch that has no room: how large it is, and which target it predicted worst so far."""
+        snapshot, size = self._snapshot, self.content_size
+        if snapshot is None or snapshot.config.given is not None or self.zoomed or not size.height:
+            return None
+        whole = _whole(snapshot)
+        rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
+        if whole.label + steps * (widest(snapshot.corpus.vocabulary) + 2) <= size.width and rows < size.height:
+            return None
+        found = [f"{rows} rows × {steps}"]
+        if (worst := _worst_predicted(snapshot)) is not None:
+            t, row, p = worst
+            char = shown_char(snapshot.corpus.vocabulary[snapshot.record.ids(snapshot.program.target)[t, row]])
+            found.append(f"worst so far “{char}” {numbers.unit(p).strip()} row {row + 1} t {t + 1}")
+        return fitting(found, self.outer_size.width - 6)
+
     def _follow(self) -> None:
         """Zoomed, the current column is brought into view, once it is another."""
         snapshot, scrolls = self._snapshot, self.virtual_size.width > self.size.width
@@ -77,6 +95,17 @@ class Sequence(SnapshotPanel):
         layout = _whole(snapshot)
         column = Region(layout.label + snapshot.timestep * layout.column, self.scroll_offset.y, layout.column, 1)
         self.scroll_to_region(column, animate=False, immediate=True, force=True)
+
+
+def _worst_predicted(snapshot: Snapshot) -> tuple[int, int, float] | None:
+    """The timestep, row (both 0-based) and probability of the target that was predicted worst, of those predicted so far."""
+    name, target = snapshot.program.loss_names.prediction, snapshot.program.target
+    there = [t for t in range(snapshot.config.seq_length) if snapshot.moment.there(name, t)] if name and target else []
+    if not there:
+        return None
+    p = np.take_along_axis(snapshot.record.array(name)[there], snapshot.record.ids(target)[there][..., None], axis=2)[..., 0]
+    t, row = np.unravel_index(int(np.argmin(np.nan_to_num(p, nan=-1.0))), p.shape)
+    return there[int(t)], int(row), float(p[t, row])
 
 
 class _Layout(NamedTuple):
@@ -110,7 +139,7 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
     word = "row " if width >= 30 else ""
     label = len(f"{word}{rows}") + 1
     roomy = 2 * rows <= height
-    text = 2 * steps * char + 5
+    text = 2 * steps * _spaced(snapshot.corpus.vocabulary) + 5
     wide = max(2 * char + 1, numbers.UNIT - 1)
     forms = (
         ("pair", 2, wide, 2),
@@ -127,6 +156,11 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
     count = min(max((width - label - 1) // (char + 2), 1), steps)
     start = min(max(snapshot.position.t - count // 2, 0), steps - count)
     return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
+
+
+def _spaced(vocabulary: Text) -> int:
+    """The cells that a token takes in a text, with the blank that stands between two that are longer than a character."""
+    return widest(vocabulary) + (not isinstance(vocabulary, str))
 
 
 def _states(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -332,7 +366,7 @@ def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int
         return ()
     row = singled if singled in torn else torn[0]
     here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
-    room = max((width - len(" row 10 “” does not follow “”")) // (2 * widest(corpus.vocabulary)) - 1, 1)
+    room = max((width - len(" row 10 “” does not follow “”")) // (2 * _spaced(corpus.vocabulary)) - 1, 1)
     glyphs = palette.glyphs
     here = visible_text(here, glyphs) if len(here) <= room else f"{visible_text(here[:room], glyphs)}…"
     before = visible_text(before, glyphs) if len(before) <= room else f"…{visible_text(before[-room:], glyphs)}"

@@ -11,27 +11,26 @@ from rich.cells import cell_len
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.debugger.analysis.activity import Activity, Correlated, context, over_row
+from tui_gru.debugger.analysis.activity import Activity, Correlated, over_row
 from tui_gru.debugger.analysis.classes import CharacterClass
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.weights import Array
-from tui_gru.tui.characters import cut, fitting, written_char
+from tui_gru.tui.characters import cut, fitting, in_context, one_cell
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import LEVELS, Palette
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, clip, from_rows
 from tui_gru.tui.widgets.cells import NumberAsked
-from tui_gru.tui.widgets.overlay import Overlay
+from tui_gru.tui.widgets.overlay import Overlay, hidden
 from tui_gru.tui.widgets.refs import Ref
 
 SORTS = ("by class", "by variation", "by number", "like this one")
-_NOTES = 24  # cells for what a unit goes with, where there is the width
-_WIDE = 90
+_NOTES = ((90, 24), (60, 15))  # in so wide a panel, cells for what a unit goes with; in a narrower one the foot alone says it
 _WIDEST = 6  # cells of a character, in a row of few
 _FOOT = 5  # rows under the map: the curve of the unit, and where it is on
 _PICKED = 4  # units whose curves are kept, at most
@@ -44,23 +43,23 @@ class UnitsMap(Overlay):
     """Of a row of the batch it is live; of a whole text it shows the weights that read it."""
 
     ASKING = frozenset({"choose", "row"})
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("up", "unit(-1)", "Unit before", show=False),
-        Binding("down", "unit(1)", "Next unit", show=False),
-        Binding("left", "character(-1)", "Character before", show=False),
-        Binding("right", "character(1)", "Next character", show=False),
-        Binding("pageup", "page(-1)", "Back", show=False),
-        Binding("pagedown", "page(1)", "On", show=False),
-        Binding("home", "character(-999999999)", "Beginning", show=False),
-        Binding("end", "character(999999999)", "End", show=False),
-        Binding("greater_than_sign", "place(1)", "Next place where it is on", show=False),
-        Binding("less_than_sign", "place(-1)", "The one before", show=False),
-        Binding("slash", "class", "A class of characters", show=False),
-        Binding("tab", "sort", "Sort", show=False),
-        Binding("space", "pick", "Keep its curve", show=False),
-        Binding("r", "row", "Row or text", show=False),
-        Binding("enter", "choose", "Explain, or go there", show=False),
-    ]
+    BINDINGS: ClassVar[list[BindingType]] = hidden(
+        ("up", "unit(-1)", "Unit before"),
+        ("down", "unit(1)", "Next unit"),
+        ("left", "character(-1)", "Character before"),
+        ("right", "character(1)", "Next character"),
+        ("pageup", "page(-1)", "Back"),
+        ("pagedown", "page(1)", "On"),
+        ("home", "character(-999999999)", "Beginning"),
+        ("end", "character(999999999)", "End"),
+        ("greater_than_sign", "place(1)", "Next place where it is on"),
+        ("less_than_sign", "place(-1)", "The one before"),
+        ("slash", "class", "A class of characters"),
+        ("tab", "sort", "Sort"),
+        ("space", "pick", "Keep its curve"),
+        ("r", "row", "Row or text"),
+        ("enter", "choose", "Explain, or go there"),
+    )
 
     class RowAsked(Message):
         """Another row of the batch is to be shown, 0-based, or with None the whole text."""
@@ -131,8 +130,8 @@ class UnitsMap(Overlay):
         if self._snapshot is None:
             return EMPTY
         palette = self.palette
-        label = max(cell_len(self._called(unit)) for unit in (0, self.activity.units - 1)) + 1
-        notes = _NOTES if width >= _WIDE and self._notes else 0
+        label = self._label
+        notes = next((cells for least, cells in _NOTES if width >= least), 0) if self._notes else 0
         room, down = max(width - label - notes, 1), max(min(height - 1 - _FOOT - len(self._kept), self.activity.units), 1)
         self._cell = min(max(room // max(len(self.activity.values), 1), 1), _WIDEST)
         across = room // self._cell
@@ -148,18 +147,25 @@ class UnitsMap(Overlay):
             chosen = unit == self.unit
             ink = palette.accent if chosen else palette.plain
             cells = _merged(table, code.tolist())
-            note = self._note(unit) if notes else ""
+            note = self._note(unit, notes - 2) if notes else ""
             gap = " " * (room - len(code) * self._cell)
             rows.append((Segment(self._called(unit).ljust(label), ink), *cells, Segment(gap), Segment(f"  {note}", palette.dim)))
         rows += self._foot(palette, label, here, width)
         return clip(palette, from_rows(rows), width, height)
 
+    @property
+    def _label(self) -> int:
+        """Cells before the map and its curves."""
+        return len(f"curve {self.activity.units}") + 1
+
     def _called(self, unit: int) -> str:
         return f"unit {unit + 1}"
 
-    def _note(self, unit: int) -> str:
+    def _note(self, unit: int, room: int) -> str:
+        """What a unit goes with; where there is no room for the whole name, its beginning."""
         note = self._notes[unit]
-        return f"{note.what} {note.r:+.2f}" if abs(note.r) >= _WEAK else ""
+        r = f" {note.r:+.2f}"
+        return cut(str(note.what), room - len(r), self.palette.glyphs) + r if abs(note.r) >= _WEAK else ""
 
     def _scale(self) -> tuple[float, tuple[float, float]]:
         assert self._snapshot is not None
@@ -172,8 +178,7 @@ class UnitsMap(Overlay):
     def _characters(self, palette: Palette, here: slice) -> Iterator[Segment]:
         """The characters over their cells; the one under the cursor stands out."""
         text = self.activity.text[here] if self.activity.text else "·" * len(self.activity.values[here])
-        signs = (written_char(char, palette.glyphs) for char in text)
-        shown = "".join((sign if cell_len(sign) == 1 else "?").center(self._cell) for sign in signs)
+        shown = "".join(one_cell(char, palette.glyphs).center(self._cell) for char in text)
         at, after = ((self.at - self._first + i) * self._cell for i in (0, 1))
         yield Segment(shown[:at], palette.dim)
         yield Segment(shown[at:after], palette.cursor)
@@ -192,7 +197,7 @@ class UnitsMap(Overlay):
         levels = np.clip(np.rint(parts * (len(column) - 1)), 0, len(column) - 1).astype(int)
         bars = "".join(column[k] * self._cell for k in levels.tolist())
         ink = palette.accent if unit == self.unit else palette.plain
-        return (Segment(self._called(unit).ljust(label), ink), Segment(bars, palette.gate))
+        return (Segment(f"curve {unit + 1}".ljust(label), ink), Segment(bars, palette.gate))
 
     def _foot(self, palette: Palette, label: int, here: slice, width: int) -> Iterator[Row]:
         activity, unit = self.activity, self.unit
@@ -202,7 +207,8 @@ class UnitsMap(Overlay):
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
-        yield _line(palette, f"{words}{char}", width, f"like it: {', '.join(like)}" if like else "")
+        goes = f" · goes with {self._note(unit, width)}" if self._notes and abs(self._notes[unit].r) >= _WEAK else ""
+        yield _line(palette, f"{words}{char}{goes}", width, f"like it: {', '.join(like)}" if like else "")
         for said, places in (("most on in  ", activity.most(unit, 4)), ("least in    ", activity.least(unit, 4))):
             yield tuple(self._excerpts(palette, said, [place.at for place in places], width))
         yield ()
@@ -212,9 +218,7 @@ class UnitsMap(Overlay):
         yield Segment(said, palette.dim)
         room = width - len(said)
         for at in places if self.activity.text else ():
-            parts = [
-                "".join(written_char(char, palette.glyphs) for char in part) for part in context(self.activity.text, at, 10, 6)
-            ]
+            parts = in_context(self.activity.text, at, 10, 6, palette.glyphs)
             used = sum(map(cell_len, parts)) + 3
             if used > room:
                 return
@@ -313,7 +317,7 @@ class UnitsMap(Overlay):
         offset = event.get_content_offset(self)
         if offset is None or not 1 <= offset.y <= self._room[0]:
             return
-        label = max(cell_len(self._called(unit)) for unit in (0, self.activity.units - 1)) + 1
+        label = self._label
         self.at = min(max(self._first + (offset.x - label) // self._cell, 0), len(self.activity.values) - 1)
         self._choose_unit(self._order[min(self._top + offset.y - 1, len(self._order) - 1)])
 

@@ -10,11 +10,14 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.geometry import Size
+from textual.widget import Widget
 
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.program.naming import shown_char
+from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.numbers import exact
 from tui_gru.equations.compose import Layer
+from tui_gru.tui.characters import written_char
 from tui_gru.tui.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, fits, sheet
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
@@ -76,12 +79,8 @@ class Overview(SnapshotPanel):
                 shown, left_out = together, others[count:]
         self._caption("weights", f"{sign_of_key(self, 'weights')}: {left_out[0].name}" if left_out else "")
         if GRADIENTS not in others and snapshot.program.goes_back and not snapshot.minus and shown.height + 1 < height:
-            how = (
-                "they come with the backward phase"
-                if snapshot.learning
-                else with_keys(self, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
-            )
-            shown = vstack(shown, text(self.palette, f"no gradients yet: {how}", self.palette.dim), gap=1)
+            words = f"no gradients yet: {_how_gradients_come(self, snapshot)}"
+            shown = vstack(shown, text(self.palette, words, self.palette.dim), gap=1)
         return shown
 
     def _sheet(self, snapshot: Snapshot, kind: Sheet, width: int, *, compact: bool = True) -> Box:
@@ -101,6 +100,12 @@ class Overview(SnapshotPanel):
         self.set_titles(title, self.point_out() or note or None)
 
 
+def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
+    if snapshot.learning:
+        return "they come with the backward phase"
+    return with_keys(panel, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
+
+
 class ParameterMatrix(MatrixView):
     """One parameter, or its gradient or last change."""
 
@@ -110,6 +115,8 @@ class ParameterMatrix(MatrixView):
         self._program: Program | None = None
 
     def show(self, snapshot: Snapshot, kind: Sheet, name: str) -> None:
+        if (name, kind.sign) != (self.parameter, self._sign):
+            self.unsort()
         self.parameter, self._sign = name, kind.sign
         self._program, self._minus = snapshot.program, snapshot.minus
         self.refs = kind.refs(snapshot.program, name)
@@ -134,17 +141,29 @@ class ParameterMatrix(MatrixView):
         super()._caption()
 
     def name_cell(self, row: int, column: int) -> str:
+        return f"{self.parameter}, {self.place_of(row, column)}"
+
+    def place_of(self, row: int, column: int) -> str:
         assert self._program is not None
-        named, vocabulary = self._program.names[self.parameter], self._program.config.vocabulary
-        index = (row, column)[2 - len(named.axes) :]
-        said_all = [_short(axis, i, vocabulary) for axis, i in zip(named.counted, index, strict=True)]
-        return f"{self.parameter}, {' → '.join(said_all)}"
+        counted = self._program.names[self.parameter].counted
+        index = (row, column)[2 - len(counted) :]
+        words = [self._short(axis, i) for axis, i in zip(counted, index, strict=True)]
+        return " → ".join(word if axis == "character" else f"{axis} {word}" for axis, word in zip(counted, words, strict=True))
 
+    def name_row(self, row: int) -> str:
+        assert self._program is not None
+        counted = self._program.names[self.parameter].counted
+        return self._short(counted[0], row) if len(counted) > 1 else ""
 
-def _short(axis: str, i: int, vocabulary: str) -> str:
-    if axis == "character":
-        return shown_char(vocabulary[i]) if vocabulary else f"token {i}"
-    return f"{axis} {i + 1}"
+    def name_column(self, column: int) -> str:
+        assert self._program is not None
+        return self._short(self._program.names[self.parameter].counted[-1], column)
+
+    def _short(self, axis: str, i: int) -> str:
+        """A character as it is written, or what an axis counts, from 1."""
+        assert self._program is not None
+        vocabulary = self._program.config.vocabulary
+        return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
 
 
 class Weights(Container):
@@ -191,6 +210,43 @@ class Weights(Container):
             names = self._snapshot.program.parameters
             self.chosen = names[(names.index(self._one) + by) % len(names)]
             self._update()
+
+    @property
+    def matrix(self) -> MatrixView | None:
+        """The matrix of a large model; None where all parameters are shown at once."""
+        return self._matrix if self._one_at_a_time else None
+
+    def go_to_largest(self, mode: str) -> str:
+        """Show gradients or changes, with the cursor on the largest entry of all parameters; what it is, in words."""
+        from tui_gru.debugger.analysis.summaries import largest_entry  # late: few ask
+
+        snapshot, (kind,) = self._snapshot, _SHEETS[mode]
+        sizes = {}
+        for name in snapshot.program.parameters if snapshot is not None else ():
+            array = None if snapshot is None else kind.read(snapshot, name)
+            if array is not None and (index := largest_entry(array)) is not None:
+                sizes[name] = abs(float(array[index])), index
+        if snapshot is None or not sizes:
+            return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}" if snapshot is not None else ""
+        name = max(sizes, key=lambda name: sizes[name][0])
+        index = sizes[name][1]
+        if self.region:  # what is on another page stays as it is
+            self.mode, self.chosen = mode, name
+            self._update()
+            self._point_at(kind, index)
+        value = kind.read(snapshot, name)
+        assert value is not None
+        return f"the largest: {kind.sign}{spoken(snapshot.program, name, index)} = {exact(value[index])}"
+
+    def _point_at(self, kind: Sheet, index: tuple[int, ...]) -> None:
+        """Move the cursor to an entry of the chosen parameter, and give the panel the focus."""
+        assert self._snapshot is not None
+        row, column = (0, *index)[-2:]
+        if self._one_at_a_time:
+            self._matrix.cursor = (row, column)
+        else:
+            self._overview.pointed = kind.refs(self._snapshot.program, self.chosen)(row, column)
+        self.screen.set_focus(self._matrix if self._one_at_a_time else self._overview)
 
     def on_resize(self) -> None:
         self._update()

@@ -15,7 +15,7 @@ from tui_gru.tui.screens.explaining import ExplainingScreen
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity, Correlated
     from tui_gru.debugger.analysis.findings.finding import Finding
-    from tui_gru.debugger.analysis.influence import Influence
+    from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.tui.panels.findings_list import FindingsList
     from tui_gru.tui.panels.influence_map import InfluenceMap
     from tui_gru.tui.panels.loss_places import LossPlaces
@@ -37,8 +37,12 @@ class AnalysingScreen(ExplainingScreen):
     def after_run(self, batches: int) -> None:
         """Look for findings after a long run, so that the top line can say that there are some."""
         if batches >= MANY_BATCHES:
-            with suppress(TuiGruError):  # it was stopped, which was meant for the run
-                self.session.findings()
+            self.look_for_findings()
+
+    def look_for_findings(self) -> None:
+        """Look for findings after something else that was asked for; where it is stopped, that was meant for the other thing."""
+        with suppress(TuiGruError):
+            self.session.findings()
 
     def action_findings(self) -> None:
         """Look for what is wrong with the run up to here, and list it."""
@@ -119,22 +123,22 @@ class AnalysingScreen(ExplainingScreen):
 
     def show_influence(self, row: int, t: int, character: str | None = None) -> None:
         """What the prediction of a row after a timestep of this batch depends on, 0-based; of a character, or the likeliest."""
-        found: list[Influence] = []
+        found: list[tuple[Influence, RowInfluence]] = []
 
         def look(progress: Any) -> None:
-            found.append(self.session.influence(row, t, character=character))
+            found.append((self.session.influence(row, t, character=character), self.session.influence_of_rows(row, t)))
 
-        self.do(look, batches=None, then=lambda: self._cover_influence(found[0]) if found else None, opens=True)
+        self.do(look, batches=None, then=lambda: self._cover_influence(*found[0]) if found else None, opens=True)
 
-    def _cover_influence(self, influence: Influence) -> None:
+    def _cover_influence(self, influence: Influence, rows: RowInfluence) -> None:
         from tui_gru.tui.panels.influence_map import InfluenceMap
 
         panel = self.overlay
         if isinstance(panel, InfluenceMap):
-            panel.turn_to(influence)
+            panel.turn_to(influence, rows)
             panel.read_at = self.session.anchor()
             return
-        panel = InfluenceMap(influence)
+        panel = InfluenceMap(influence, rows)
         panel.read_at = self.session.anchor()
         self.cover(panel)
 

@@ -12,14 +12,18 @@ from textual.geometry import Region
 from textual.widget import Widget
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.pages import page_words, pages_of
 from tui_gru.tui.panels.line_at_work import LineAtWork
 from tui_gru.tui.panels.weights import Weights
 from tui_gru.tui.screens.walking import WalkingScreen
 from tui_gru.tui.view import View
+from tui_gru.tui.widgets.matrix import MatrixView
 from tui_gru.tui.widgets.overlay import Overlay
 from tui_gru.tui.widgets.panel import Panel
 
 LOW = 20  # rows
+ORDINALS = {2: "nd", 3: "rd"}
 
 
 class LookingScreen(WalkingScreen):
@@ -155,8 +159,53 @@ class LookingScreen(WalkingScreen):
         weights.action_cycle_mode()
         self.say(f"weights panel: {weights.mode}")  # it may be on another page
 
+    # Matrices: the one in focus, or the weights
+
+    def _matrix(self) -> MatrixView | None:
+        """The matrix in focus, or that of the weights, which then has it; None, and it is said, where there is none in view."""
+        focused = self.focused
+        found = focused if isinstance(focused, MatrixView) else self.query_one(Weights).matrix
+        if found is None or not found.region:
+            self.say(with_keys(self, "no matrix is in focus; <panel.next> goes from panel to panel"))
+            return None
+        if found is not focused:
+            self.set_focus(found)
+        return found
+
+    def action_largest(self, sheet: str = "") -> None:
+        """Go to the largest entry of the matrix in focus, or to the largest of all gradients or changes."""
+        if sheet:
+            self.say(self.query_one(Weights).go_to_largest(sheet))
+        elif (matrix := self._matrix()) is not None:
+            rank = matrix.go_to_largest()
+            which = "" if rank == 1 else f"{rank}{ORDINALS.get(rank or 0, 'th')} "
+            found = f"the {which}largest entry: {matrix.place_of(*matrix.cursor)} = {matrix.exact}"
+            self.say(found if rank is not None else "it is not computed yet")
+
+    def action_saturated(self) -> None:
+        matrix = self._matrix()
+        if matrix is None:
+            return
+        if matrix.limits is None:
+            self.say("what is shown here has no limits, so it cannot be saturated; gates and states can be")
+        elif matrix.go_to_saturated():
+            self.say(f"unit {matrix.cursor[1] + 1} is saturated in nearly all rows")
+        else:
+            self.say("no unit is saturated in nearly all rows")
+
+    def action_sort(self) -> None:
+        if (matrix := self._matrix()) is not None:
+            by = matrix.sort()
+            self.say(f"{by} by their size" if by else "rows and columns in their own order")
+
+    def action_near_zero(self) -> None:
+        if (matrix := self._matrix()) is not None:
+            self.say("all entries" if matrix.leave_out_near_zero() else "without the entries near 0")
+
     def action_page(self) -> None:
         self.turn_to(self.page + 1)
+        if self.pages > 1:
+            self.say(page_words(self.page_panels, self.page))
 
     def turn_to(self, page: int) -> None:
         """Show a page of panels, counted from 1; the first where there is no such page."""
@@ -166,10 +215,13 @@ class LookingScreen(WalkingScreen):
 
     @property
     def pages(self) -> int:
-        """How many pages a screen of this size has: as many as main.tcss makes of it."""
-        if self.has_class("-tiny"):
-            return 4
-        return 3 if self.has_class("-narrow") else 1 if self.has_class("-tall") else 2
+        """How many pages a screen of this size has."""
+        return len(self.page_panels)
+
+    @property
+    def page_panels(self) -> tuple[tuple[str, ...], ...]:
+        """The panels on each page of a screen of this size, in words."""
+        return pages_of(self.classes, watching=self.has_class("-watching"))
 
     def action_zoom(self) -> None:
         """Zoom on the panel in focus, or on the line at work, which then has the focus, so that the arrows scroll it."""

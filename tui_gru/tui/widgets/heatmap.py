@@ -16,12 +16,12 @@ from tui_gru.tui.widgets.written import Array, Kind
 CELL = 2
 
 _NOT_FINITE = LEVELS * 3 * 10
-_BLANK = _NOT_FINITE + 1
+_BLANK, _LEFT_OUT = _NOT_FINITE + 1, _NOT_FINITE + 2
 
 
 @lru_cache(maxsize=32)
 def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
-    """A segment for every code: LEVELS colours by three signs (0, +, −) by ten digits, then not finite, then blank."""
+    """A segment for every code: LEVELS colours by three signs (0, +, −) by ten digits, then not finite, blank, left out."""
     segments = []
     faint = Style(color=palette.dim.color)  # small entries step back, so that the large ones make a picture
     tints = palette.signed_scale if kind == "signed" else palette.unit_scale
@@ -31,10 +31,11 @@ def _segments(palette: Palette, kind: Kind) -> tuple[Segment, ...]:
                 segments.append(Segment(f"{sign}{digit}", tint if tenths else tint + faint))
     segments.append(Segment(f" {palette.glyphs.not_finite}", palette.warning))
     segments.append(Segment(f" {palette.glyphs.blank}", palette.blank))
+    segments.append(Segment(" " * CELL))
     return tuple(segments)
 
 
-def _codes(values: Array, kind: Kind, scale: float) -> Array:
+def _codes(values: Array, kind: Kind, scale: float, least: float = 0.0) -> Array:
     """For each entry the number of its segment: by colour, sign, and tenths of the scale. values (C,) -> int (C,)."""
     signed = kind == "signed"
     finite = np.isfinite(values)
@@ -42,15 +43,27 @@ def _codes(values: Array, kind: Kind, scale: float) -> Array:
     level = np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
     sign = np.where(part > 0, 1, np.where(part < 0, 2, 0))
     tenths = np.minimum(np.abs(part) * 10, 9).astype(np.intp)
-    return np.where(finite, (level * 3 + sign) * 10 + tenths, _NOT_FINITE)
+    codes = np.where(finite, (level * 3 + sign) * 10 + tenths, _NOT_FINITE)
+    return np.where(finite & (np.abs(values) < least), _LEFT_OUT, codes) if least else codes
 
 
 def heat_row(
-    palette: Palette, values: Array | None, count: int, *, kind: Kind, scale: float, cursor: int | None, quiet: bool
+    palette: Palette,
+    values: Array | None,
+    count: int,
+    *,
+    kind: Kind,
+    scale: float,
+    cursor: int | None,
+    quiet: bool,
+    least: float = 0.0,
 ) -> Strip:
-    """One row of a heat map. values (C,), or None for `count` blanks; `cursor` is a column to mark."""
+    """One row of a heat map. values (C,), or None for `count` blanks; `cursor` is a column to mark.
+
+    Entries of a magnitude under `least` are left out: nothing is written, on the ground of the panel.
+    """
     table = _segments(palette, kind)
-    numbers = [_BLANK] * count if values is None else _codes(values, kind, scale).tolist()
+    numbers = [_BLANK] * count if values is None else _codes(values, kind, scale, least).tolist()
     row = [table[number] for number in numbers]
     if quiet:
         row = [Segment(segment.text, _quiet(palette, segment.style)) for segment in row]

@@ -1,11 +1,13 @@
-"""A matrix on screen: written out where it fits, a scrolling heat map where it does not."""
+"""A matrix on screen: written out where it fits; where it does not, a scrolling heat map that says what is in it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Region, Size
@@ -13,6 +15,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_gru.engine.numbers import exact, given
+from tui_gru.tui.characters import cut, fitting
+from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
@@ -20,11 +24,20 @@ from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
 
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.saturation import Limits
+    from tui_gru.debugger.analysis.summaries import Summary
+
+#: Rows above a heat map: what is in it, and the numbers of its columns. A panel of fewer rows than this has no map at all.
+_HEAD, _LEAST_MAP = 2, 5
+_SORTS = ("", "rows", "columns", "rows and columns")
+
 
 class MatrixView(Panel):
     """Shows one two-dimensional array (a vector is one row), or the dots of one that is not computed yet.
 
-    Arrow keys move a cursor while the view has the focus; the border says the exact number under it.
+    Arrow keys move a cursor while the view has the focus; the border says the exact number under it. What is too large for its
+    numbers is a heat map under a line that says what is in it; in a panel too low for that, the histogram and that line alone.
     """
 
     ASKING = frozenset({"choose"})
@@ -52,7 +65,13 @@ class MatrixView(Panel):
         self.kind: Kind = "signed"
         self.row: int | None = None
         self.scale = 1.0
-        self._captioned: bool | None = None
+        self.limits: Limits | None = None
+        self.near_zero_shown, self.sorted_by = True, ""
+        self._captioned = ""
+        self._summary: Summary | None = None
+        self._widest_name: int | None = None
+        self._orders: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)  # of rows and columns, by size
+        self._rank = 0  # among the largest entries, of that gone to last
 
     def show_array(
         self,
@@ -63,12 +82,14 @@ class MatrixView(Panel):
         scale: float | None = None,
         fresh: bool = False,
         row: int | None = None,
+        limits: Limits | None = None,
     ) -> None:
         """Show this array; None is what is not computed yet, drawn as dots in `shape` (by default the last one shown).
 
         `scale`: the |x| with the strongest colour, by default the array's largest, rounded up. `fresh`: just computed.
-        `row`: singled out, the others turn quiet.
+        `row`: singled out, the others turn quiet. `limits`: of a value that can be saturated.
         """
+        self.limits, self._summary, self._widest_name = limits, None, None
         self.values = None if values is None else np.atleast_2d(values)
         if self.values is not None:
             self.shape = (self.values.shape[0], self.values.shape[1])
@@ -89,6 +110,18 @@ class MatrixView(Panel):
     def name_cell(self, row: int, column: int) -> str:
         """What the border calls an entry; a subclass may know better names than two 0-based indices."""
         return f"[{row}, {column}]"
+
+    def name_row(self, row: int) -> str:
+        """What stands before a row of a heat map."""
+        return str(row)
+
+    def name_column(self, column: int) -> str:
+        """What stands above a column of a heat map."""
+        return str(column)
+
+    def place_of(self, row: int, column: int) -> str:
+        """Where the largest entry is, in words."""
+        return self.name_cell(row, column)
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
         return [] if self.values is None or self.refs is None else [(self.refs(0, 0), self.values)]
@@ -118,43 +151,219 @@ class MatrixView(Panel):
             compact=compact,
         )
 
-    def _ensure_built(self) -> None:
-        if self.as_numbers is not self._captioned:
-            self.call_next(self._caption)  # the room inside may change without that of the whole
+    @property
+    def form(self) -> Literal["numbers", "map", "strips"]:
+        """How the array is drawn: as its numbers, as a heat map, or, where there is no room for its rows, by its histogram."""
         if self.as_numbers:
+            return "numbers"
+        return "map" if self.content_size.height >= _LEAST_MAP or not self._framed else "strips"
+
+    @property
+    def _framed(self) -> bool:
+        """Whether a heat map has a frame: where all of it has room without one only, it has none."""
+        (rows, columns), (width, height) = self.shape, self.content_size
+        bare = rows <= height and CELL * columns <= width
+        return not bare or (rows + _HEAD <= height and height >= _LEAST_MAP and self._label_width + CELL * columns <= width)
+
+    @property
+    def _head(self) -> int:
+        """Rows that stay above a heat map."""
+        return _HEAD if self._framed else 0
+
+    @property
+    def summary(self) -> Summary | None:
+        """What is in the array, or in its row that is singled out; None where it is not computed yet."""
+        if self._summary is None and self.values is not None:
+            from tui_gru.debugger.analysis.summaries import summary  # late: a small model has no heat map
+            from tui_gru.tui.widgets.heat_frame import BINS
+
+            one = self.row is not None and self.row < len(self.values) and self.form == "strips"
+            values = self.values[self.row : self.row + 1] if one and self.row is not None else self.values
+            self._summary = summary(values, self.limits, bins=BINS)
+        return self._summary
+
+    @property
+    def _gutter(self) -> int:
+        """Cells that stay before a heat map."""
+        return self._label_width if self._framed else 0
+
+    @property
+    def _label_width(self) -> int:
+        """Cells for the names of the rows, and a blank; 0 for a single row."""
+        if self._widest_name is None:
+            rows = self.shape[0]
+            self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
+        return self._widest_name
+
+    def _ensure_built(self) -> None:
+        form = self.form
+        if form != self._captioned:
+            self.call_next(self._caption)  # the room inside may change without that of the whole
+        if form == "numbers":
             super()._ensure_built()
             return
         # A heat map is drawn line by line as it is looked at: there is nothing to build.
         self._built_for = ()
         rows, columns = self.shape
         width, height = self.content_size
-        room = width - (self.styles.scrollbar_size_vertical if rows > height else 0)
-        wide = CELL * columns
-        # Half an entry is never shown, so the last one may need to be scrolled a cell further.
-        wanted = Size(wide + CELL - 1 if wide > room else wide, rows)
+        wanted = Size(0, 0)
+        if form == "map":
+            room = width - (self.styles.scrollbar_size_vertical if rows + self._head > height else 0)
+            wide = self._gutter + CELL * columns
+            # Half an entry is never shown, so the last one may need to be scrolled a cell further.
+            wanted = Size(wide + CELL - 1 if wide > room else wide, rows + self._head)
         if wanted != self.virtual_size:
             self.call_next(self._set_virtual_size, wanted)
 
     def render_line(self, y: int) -> Strip:
-        if self.as_numbers:
+        form = self.form
+        if form == "numbers":
             return super().render_line(y)
         self._ensure_built()
         width = self.scrollable_content_region.width
-        row = self.scroll_offset.y + y
-        if row >= self.shape[0]:
-            return Strip.blank(width, self._ground)
+        strip = self._map_line(y, width) if form == "map" else self._summary_line(y, width)
+        return strip.extend_cell_length(width).apply_style(self._ground)
+
+    def _summary_line(self, y: int, width: int) -> Strip:
+        """A line of a panel without room for a map; once it has the focus, the row and the place of the cursor in the first two."""
+        from tui_gru.tui.widgets import heat_frame
+
+        if y == 0 and self.has_focus and self.values is not None:
+            row, at = self.cursor[0], self._place(1, self.cursor[1])
+            first = min(max(at - width // (2 * CELL), 0), max(self.shape[1] - width // CELL, 0))
+            return self._heat(row, first, min(first + width // CELL, self.shape[1]))
+        if y == 1 and self.has_focus and self.values is not None:
+            place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
+            return Strip([Segment(place, self.palette.plain)])
+        lines = heat_frame.strips(self.palette, self.summary, self.kind, self._where, width, self.content_size.height)
+        return lines[y] if y < len(lines) else Strip.blank(width)
+
+    def _map_line(self, y: int, width: int) -> Strip:
+        from tui_gru.tui.widgets import heat_frame
+
+        head, gutter = self._head, self._gutter
+        if head and y == 0:
+            return heat_frame.summary_strip(self.palette, self.summary, self.kind, self._where, width)
         first = self.scroll_offset.x // CELL
-        last = min(first + width // CELL, self.shape[1])
-        strip = heat_row(
+        last = min(first + max(width - gutter, 0) // CELL, self.shape[1])
+        if y < head:
+            names = [self.name_column(self._entry(1, place)) for place in range(first, last)]
+            marked = self._place(1, self.cursor[1]) - first if self.has_focus else None
+            return heat_frame.column_strip(self.palette, names, first, gutter, width, marked)
+        place = self.scroll_offset.y + y - head
+        if place >= self.shape[0]:
+            return Strip.blank(width)
+        row = self._entry(0, place)
+        if not gutter:
+            return self._heat(row, first, last)
+        name = transliterate(self.name_row(row), self.palette.glyphs)
+        chosen = row == self.row or (self.has_focus and row == self.cursor[0])
+        ink = self.palette.accent if chosen else self.palette.dim
+        label = Segment(" " * (gutter - 1 - cell_len(name)) + name + " ", ink)
+        return Strip.join([Strip([label], gutter), self._heat(row, first, last)])
+
+    def _heat(self, row: int, first: int, last: int) -> Strip:
+        """The entries of a row at the places `first` … `last` − 1."""
+        columns = self._orders[1]
+        here: slice | Sequence[int] = slice(first, last) if columns is None else columns[first:last]
+        return heat_row(
             self.palette,
-            None if self.values is None else self.values[row, first:last],
+            None if self.values is None else self.values[row, here],
             last - first,
             kind=self.kind,
             scale=self.scale,
-            cursor=self.cursor[1] - first if self.has_focus and row == self.cursor[0] else None,
+            cursor=self._place(1, self.cursor[1]) - first if self.has_focus and row == self.cursor[0] else None,
             quiet=self.row is not None and row != self.row,
+            least=0.0 if self.near_zero_shown else self._least,
         )
-        return strip.extend_cell_length(width).apply_style(self._ground)
+
+    @property
+    def _least(self) -> float:
+        """The magnitude below which an entry is near zero, as the summary counts it."""
+        from tui_gru.debugger.analysis.summaries import NEAR_ZERO
+
+        what = self.summary
+        if what is None or not what.finite:
+            return 0.0
+        ends = (self.limits.low, self.limits.high) if self.limits is not None else (what.smallest, what.largest)
+        return NEAR_ZERO * max(map(abs, ends))
+
+    def _where(self, index: tuple[int, ...]) -> str:
+        row = index[0] if self.row is None or self.form != "strips" else self.row
+        return self.place_of(row, index[1])
+
+    # Rows and columns by size
+
+    def _entry(self, axis: int, place: int) -> int:
+        """Which row (axis 0) or column (1) stands at a place on screen."""
+        order = self._orders[axis]
+        return place if order is None else int(order[place])
+
+    def _place(self, axis: int, entry: int) -> int:
+        """Where a row or a column stands on screen."""
+        order = self._orders[axis]
+        return entry if order is None else list(order).index(entry)
+
+    def sort(self) -> str:
+        """Rows, then columns, then both by their size, then none, as they are now; what is sorted now."""
+        from tui_gru.debugger.analysis.summaries import by_size
+
+        self.sorted_by = _SORTS[(_SORTS.index(self.sorted_by) + 1) % len(_SORTS)] if self.values is not None else ""
+        self._orders = (None, None)
+        if self.values is not None:
+            rows, columns = (by_size(self.values, axis).tolist() if word in self.sorted_by else None
+                             for axis, word in enumerate(_SORTS[1:3]))  # fmt: skip
+            self._orders = (rows, columns)
+        self._changed()
+        return self.sorted_by
+
+    def unsort(self) -> None:
+        """Rows and columns as they are numbered: what is shown is another array."""
+        self.sorted_by, self._orders = "", (None, None)
+
+    def leave_out_near_zero(self) -> bool:
+        """Leave the entries near zero out of a heat map, or no longer; whether they are shown."""
+        self.near_zero_shown = not self.near_zero_shown
+        self._changed()
+        return self.near_zero_shown
+
+    def _changed(self) -> None:
+        self._caption()
+        self.refresh_content()
+        self._show_cursor()
+
+    # What matters
+
+    @property
+    def exact(self) -> str:
+        """The number under the cursor with all its digits; a dot where it is not computed yet."""
+        return self.palette.glyphs.blank if self.values is None else exact(self.values[self.cursor])
+
+    def go_to_largest(self) -> int | None:
+        """Move the cursor to the largest entry, or from there to the next largest; its rank from 1, None where there is none."""
+        from tui_gru.debugger.analysis.summaries import largest_entries
+
+        if self.values is None:
+            return None
+        places = largest_entries(self.values, self._rank + 1)
+        on_it = 0 < self._rank <= len(places) and places[self._rank - 1] == self.cursor
+        self._rank = self._rank + 1 if on_it and self._rank < len(places) else 1
+        if not places:
+            return None
+        self.cursor = (places[self._rank - 1][0], places[self._rank - 1][1])
+        return self._rank
+
+    def go_to_saturated(self) -> bool:
+        """Move the cursor to the next unit that is saturated nearly always, from the first again; False where none is."""
+        from tui_gru.debugger.analysis.saturation import next_saturated_unit
+
+        if self.values is None or self.limits is None:
+            return False
+        unit = next_saturated_unit(self.values, self.limits, self.cursor[1])
+        if unit is None:
+            return False
+        self.cursor = (self.cursor[0], unit)
+        return True
 
     def get_content_height(self, container: Size, viewport: Size, width: int) -> int:
         return self.shape[0]
@@ -175,31 +384,33 @@ class MatrixView(Panel):
         return min(max(cursor[0], 0), max(rows - 1, 0)), min(max(cursor[1], 0), max(columns - 1, 0))
 
     def watch_cursor(self, old: tuple[int, int], new: tuple[int, int]) -> None:
-        if self.as_numbers:
-            self.refresh_content()
-        else:
-            self.refresh_line(old[0])
-            self.refresh_line(new[0])
-            self.scroll_to_region(Region(CELL * new[1], new[0], 2 * CELL - 1, 1), animate=False, force=True)
+        self.refresh_content()
+        self._show_cursor()
         self._caption()
+
+    def _show_cursor(self) -> None:
+        """Bring the entry under the cursor into view."""
+        if self.form == "map":  # what stays above and before it takes room from what scrolls
+            row, column = (self._place(axis, entry) for axis, entry in enumerate(self.cursor))
+            region = Region(CELL * column, row, self._gutter + 2 * CELL - 1, 1 + self._head)
+            self.scroll_to_region(region, animate=False, force=True)
 
     def _caption(self) -> None:
         """Title and, in the border below, the number under the cursor; without the focus, what a heat map lacks."""
         if not self.is_attached:
             return
-        note, self._captioned = None, self.as_numbers
+        note, self._captioned = None, self.form
         if self.has_focus and self.shape[0] and self.shape[1]:
-            value = self.palette.glyphs.blank if self.values is None else exact(self.values[self.cursor])
-            note = f"{self.name_cell(*self.cursor)} = {value}"
+            note = f"{self.name_cell(*self.cursor)} = {self.exact}"
             if len(note) > self.outer_size.width - 6:  # corners, and the gaps around a border's text
-                note = value  # the digits matter more than where they are: that is in view
+                note = self.exact  # the digits matter more than where they are: that is in view
         elif not self.as_numbers:
-            note = f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"
-            if self.kind != "onehot" and self.values is not None:
-                note += f" {self.palette.glyphs.blank} tenths"
-                note += f" of {given(self.scale)}" if self.kind == "signed" else ""
-                if len(note) > self.outer_size.width - 6:
-                    note = note.partition(" ")[0]
+            notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
+            if self.kind != "onehot" and self.values is not None and self.form == "map":
+                notes.append("tenths" + (f" of {given(self.scale)}" if self.kind == "signed" else ""))
+                notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
+                notes += [] if self.near_zero_shown else ["without what is near 0"]
+            note = fitting(notes, self.outer_size.width - 6)
         self.set_titles(self.title, note)
 
     def watch_has_focus(self, has_focus: bool) -> None:
@@ -211,13 +422,17 @@ class MatrixView(Panel):
         self._caption()
 
     def action_move(self, rows: int, columns: int) -> None:
-        self.cursor = (self.cursor[0] + rows, self.cursor[1] + columns)
+        """Move the cursor by so many places on screen."""
+        places = (self._place(axis, self.cursor[axis]) + by for axis, by in enumerate((rows, columns)))
+        row, column = self.validate_cursor((next(places), next(places)))
+        if self.shape[0] and self.shape[1]:
+            self.cursor = (self._entry(0, row), self._entry(1, column))
 
     def action_page(self, direction: int) -> None:
-        self.cursor = (self.cursor[0] + direction * max(self.content_size.height - 1, 1), self.cursor[1])
+        self.action_move(direction * max(self.content_size.height - (1 if self.as_numbers else self._head), 1), 0)
 
     def action_edge(self, direction: int) -> None:
-        self.cursor = (self.cursor[0], 0 if direction < 0 else self.shape[1] - 1)
+        self.action_move(0, direction * self.shape[1])
 
     def action_choose(self) -> None:
         if self.refs is not None:
@@ -234,10 +449,12 @@ class MatrixView(Panel):
 
     def _cell_at(self, x: int, y: int) -> tuple[int, int] | None:
         """The entry at a place in the panel, None beside it."""
-        form = self._entry_form(self.content_size)
-        if form is None:
-            row, column = y + self.scroll_offset.y, x // CELL + self.scroll_offset.x // CELL
+        compact = self._entry_form(self.content_size)
+        if compact is not None:
+            row, column = y, (x - 1) // (ENTRIES[self.kind, compact].width + 1)  # after the bracket
+        elif self.form == "map" and y >= self._head and x >= self._gutter:
+            row, column = y - self._head + self.scroll_offset.y, (x - self._gutter) // CELL + self.scroll_offset.x // CELL
         else:
-            row, column = y, (x - 1) // (ENTRIES[self.kind, form].width + 1)  # after the bracket
+            return None
         inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
-        return (row, column) if inside else None
+        return (self._entry(0, row), self._entry(1, column)) if inside else None

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from textual.binding import Binding, BindingType
+
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.anchor import Anchor
+
+
+def hidden(*keys: tuple[str, str, str]) -> list[BindingType]:
+    """Keys that only this panel has, each with its action and what that does, which the footer does not show."""
+    return [Binding(key, action, description, show=False) for key, action, description in keys]
 
 
 class Overlay(Panel):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.analysis.expected import Expected, expected_of
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
@@ -20,7 +21,9 @@ from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array
+from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -43,7 +46,7 @@ class Examined:
         timeline: Timeline,
         moment: Moment,
         samples: Sequence[Sample] = (),
-        held_out: str = "",
+        held_out: Text = "",
         monitor: Monitor | None = None,
     ) -> None:
         self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
@@ -65,6 +68,13 @@ class Examined:
     def losses(self) -> Rows:
         """The loss of every completed batch."""
         return self.column("loss")
+
+    @cached_property
+    def maybe_not_finite(self) -> NDArray[np.intp]:
+        """The batches that have ended whose numbers say that something in them is not finite, in order."""
+        known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
+        finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
+        return np.flatnonzero(~np.logical_and.reduce(finite))
 
     def record(self, batch: int) -> BatchRecord:
         """The complete record of a batch."""
@@ -118,10 +128,31 @@ class Examined:
                 state: np.sqrt(np.square(found.array(f"d{state}")).reshape(T, -1).sum(axis=1)) for state in record.compiled.states
             }
 
+    @cached_property
+    def expected(self) -> Expected | None:
+        """The output of the current batch and the expected one; None if they agree or the expected one is unknown."""
+        given = self.config.given
+        if given is None:
+            return None
+        number = self.moment.position.number
+        found = expected_of(self.record(number), given.batches[number])
+        return None if found is None or found.agrees else found
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """The variant of the computation that gives the expected output."""
+        given = self.config.given
+        if given is None or self.expected is None:
+            return None
+        port = Port.of(given, self.moment.position.number)
+        return None if port is None else port.fit(self.expected.tolerance)
+
     # Words
 
     def at(self, batch: int) -> str:
-        """A batch in words, counted from 1: `batch 3 of epoch 2`."""
+        """A batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
+        if self.config.given is not None and self.config.given.steps:
+            return f"step {self.config.given.steps[batch]:,}"
         return batch_in_words(*divmod(batch, self.program.num_batches))
 
     def end(self, batch: int) -> int:
@@ -148,7 +179,7 @@ class Examined:
     def text_of(self, batch: int, row: int) -> str:
         """The text that a row of a batch reads."""
         ids = self.record(batch).ids(self.program.input)[:, row]
-        return "".join(self.config.vocabulary[i] for i in ids)
+        return self.config.as_string(picked(ids, self.config.vocabulary))
 
     @property
     def values(self) -> tuple[str, ...]:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from tui_gru.debugger.analysis.findings import data, gradients, learning, units
+from tui_gru.debugger.analysis.findings import data, gradients, learning, ported, units
 from tui_gru.debugger.analysis.findings.examined import Examined
 from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.tokens import Text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -37,6 +38,16 @@ TABLE = (
     Row("gradient-into-earlier-batches", data.gradient_into_earlier_batches),
     Row("rows-know-each-other", data.rows_know_each_other),
     Row("character-never-seen", data.character_never_seen),
+    Row("axes-swapped", ported.axes_swapped),
+    Row("padding-moves-the-state", ported.padding_moves_the_state),
+    Row("gates-mixed-up", ported.gates_mixed_up),
+    Row("reset-mixed-up", ported.reset_mixed_up),
+    Row("z-flipped", ported.z_flipped),
+    Row("biases-counted-twice", ported.biases_counted_twice),
+    Row("bias-left-out", ported.bias_left_out),
+    Row("biases-merged", ported.biases_merged),
+    Row("output-not-expected", ported.output_not_expected),
+    Row("adam-uncorrected", ported.adam_uncorrected),
     Row("initial-loss", learning.initial_loss),
     Row("rate-too-large", learning.rate_too_large),
     Row("rate-too-small", learning.rate_too_small),
@@ -59,7 +70,7 @@ def find(
     moment: Moment,
     samples: Sequence[Sample] = (),
     *,
-    held_out: str = "",
+    held_out: Text = "",
     monitor: Monitor | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> tuple[Finding, ...]:

@@ -1,0 +1,167 @@
+"""GRUs that were carried over from PyTorch with one mistake, and without it, each beside the output that it gave there."""
+
+from __future__ import annotations
+
+import atexit
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import tui_gru
+from tui_gru import Session
+
+T, B, IN, H = 7, 5, 3, 4
+LENGTHS = np.array([7, 3, 5, 7, 2])
+Weights = dict[str, Tensor]
+
+_folder = tempfile.TemporaryDirectory()
+atexit.register(_folder.cleanup)
+
+
+def module(**options: Any) -> nn.GRU:
+    torch.manual_seed(3)
+    return nn.GRU(IN, H, **options)
+
+
+def inputs() -> Tensor:
+    return torch.randn(T, B, IN, generator=torch.Generator().manual_seed(4))
+
+
+def with_weights(values: Mapping[str, Tensor]) -> nn.GRU:
+    found = module()
+    found.load_state_dict(values)
+    return found
+
+
+def changed(change: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) -> Weights:
+    """The weights of the module with other biases, from those beside x W and those beside h U."""
+    values = dict(module().state_dict())
+    values["bias_ih_l0"], values["bias_hh_l0"] = change(values["bias_ih_l0"], values["bias_hh_l0"])
+    return values
+
+
+def opened(
+    gru: nn.GRU, y: Tensor | None = None, *, weights: Weights | None = None, x: Tensor | None = None, **said: Any
+) -> Session:
+    """A session on a file of these weights, beside the output y; both are those of the module where they are not given."""
+    path = Path(tempfile.mkstemp(".pt", dir=_folder.name)[1])
+    torch.save(weights or gru.state_dict(), path)
+    x = inputs() if x is None else x
+    y = gru(x)[0] if y is None else y
+    session = tui_gru.load(path, inputs=x.numpy(), expect=y.detach().numpy(), **said)
+    session.step("batch")
+    return session
+
+
+def reading(gru: nn.GRU | None = None, **said: str) -> Session:
+    """A session on an output that was computed as torch does, in the reading that is said."""
+    return opened(gru or module(), **said)
+
+
+def other_output(give: Callable[[nn.GRU, Tensor], Tensor], gru: nn.GRU | None = None, **said: Any) -> Session:
+    """A session beside the output of another program, which is given the module and the input."""
+    gru = gru or module()
+    return opened(gru, give(gru, inputs()), **said)
+
+
+def biases(
+    stored: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], used: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]], **said: Any
+) -> Session:
+    """A session on a file with changed biases, beside the output of biases that were changed in another way."""
+    return opened(with_weights(changed(used)), weights=changed(stored), **said)
+
+
+def kept(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
+    return b, b_h
+
+
+def summed(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
+    return b + b_h, 0 * b_h
+
+
+def copied(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
+    return b + b_h, b + b_h
+
+
+def summed_in_gates(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
+    """Merged where that is right: in z and r."""
+    gate = torch.arange(3 * H) < 2 * H
+    return torch.where(gate, b + b_h, b), torch.where(gate, 0, b_h)
+
+
+def without_second(b: Tensor, b_h: Tensor) -> tuple[Tensor, Tensor]:
+    return b, 0 * b_h
+
+
+def packed(gru: nn.GRU, x: Tensor) -> Tensor:
+    together = nn.utils.rnn.pack_padded_sequence(x, torch.tensor(LENGTHS), enforce_sorted=False)
+    return nn.utils.rnn.pad_packed_sequence(gru(together)[0], total_length=T)[0]
+
+
+def padded_with_zeros(*, within: bool = False) -> Session:
+    """Rows of different lengths that were filled up; with `within`, zeros come between other inputs, too, so they are inputs."""
+    x = inputs() * torch.tensor(np.arange(T)[:, None] < LENGTHS)[..., None]
+    if within:
+        x[1, 0] = 0
+    return opened(module(), x=x)
+
+
+class Adam(torch.optim.Optimizer):
+    """Adam, with its correction or without."""
+
+    def __init__(self, parameters: Any, *, corrected: bool) -> None:
+        super().__init__(parameters, {"lr": 0.01, "betas": (0.9, 0.999)})
+        self.corrected = corrected
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        for p in self.param_groups[0]["params"]:
+            state = self.state[p]
+            n = state["n"] = state.get("n", 0) + 1
+            m = state["m"] = 0.9 * state.get("m", 0) + 0.1 * p.grad
+            v = state["v"] = 0.999 * state.get("v", 0) + 0.001 * p.grad**2
+            if self.corrected:
+                m, v = m / (1 - 0.9**n), v / (1 - 0.999**n)
+            p -= 0.01 * m / (v.sqrt() + 1e-8)
+
+
+def recorded(*, corrected: bool, first: int = 0) -> Session:
+    """A recording of a few steps of Adam."""
+    folder = Path(tempfile.mkdtemp(dir=_folder.name)) / "run.gru"
+    gru = module()
+    optimizer = Adam(gru.parameters(), corrected=corrected)
+    for _ in range(first):
+        _learn(gru, optimizer)
+    with tui_gru.record(folder, gru, optimizer, every=1) as recorder:
+        for _ in range(4):
+            _learn(gru, optimizer)
+            recorder.step()
+    session = Session.open(folder)
+    session.step("batch")
+    return session
+
+
+def padded_in_a_script(*, masked: bool) -> Session:
+    """A recording of rows that were filled up with zeros and not packed; the loss is of the rows alone, or of the padding, too."""
+    folder = Path(tempfile.mkdtemp(dir=_folder.name)) / "run.gru"
+    gru, there = module(), torch.tensor(np.arange(T)[:, None] < LENGTHS)[..., None]
+    optimizer = torch.optim.SGD(gru.parameters(), 0.1)
+    with tui_gru.record(folder, gru, optimizer, every=1) as recorder:
+        out = gru(inputs() * there)[0]
+        ((out - 0.3).pow(2) * (there if masked else 1)).mean().backward()
+        optimizer.step()
+        recorder.step()
+    session = Session.open(folder)
+    session.step("batch")
+    return session
+
+
+def _learn(gru: nn.GRU, optimizer: Adam) -> None:
+    optimizer.zero_grad()
+    (gru(inputs())[0] - 0.3).pow(2).mean().backward()
+    optimizer.step()

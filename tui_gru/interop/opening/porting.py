@@ -1,0 +1,296 @@
+"""A GRU from another program with the output that it gave there: which variant of the computation gives that output.
+
+As in the proof of a convention, each step starts from the recorded state, so that rounding errors do not grow. The proof compares
+conventions; here the biases, the axes of the input and the lengths of the rows are compared too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.compiled import compiled
+from tui_gru.engine.computing import compute
+from tui_gru.engine.given import Given, GivenBatch, weights_for
+from tui_gru.engine.model import Structure, model_of
+from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.weights import Array
+from tui_gru.equations.compose import LIVE
+from tui_gru.interop.blocks import LETTERS
+from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention
+from tui_gru.interop.opening.equations import cell_in
+from tui_gru.interop.recomputing.comparing import single_steps, stepwise
+
+_ORDER = "zrn"  # the order of gates that are not mixed up
+_ROWS, _TIMESTEPS = 4, 6  # of the batch, for every variant; the best one is computed for all timesteps
+_MARGIN = 10  # by which the error of a variant must be smaller than the present one
+_ROUNDS = 12  # of the search for two biases
+_APART = 1e-2  # the relative error allowed for the sum of these two biases
+
+Pair = tuple[Array, Array]
+
+#: How a variant changes the two biases of a gate: the bias added to x W, and the bias added to h_prev U.
+BIASES: Mapping[str, Callable[[Array, Array], Pair]] = {
+    "": lambda b, b_h: (b, b_h),
+    "first": lambda b, b_h: (b, 0 * b_h),
+    "second": lambda b, b_h: (0 * b, b_h),
+    "twice": lambda b, b_h: (2 * b, 2 * b_h),
+    "merged": lambda b, b_h: (b + b_h, 0 * b_h),
+}
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One variant of the computation of a batch. The order of `convention` lists the gates that are now used as z, r and n.
+
+    `gates` and `candidate` are keys of `BIASES`, for the biases of z and r and for those of the candidate; `candidate` can also be
+    "separate", two biases with the sum of the present one. `axes` of the input: "swapped", "mixed" by a reshape, or "unmixed".
+    `padded`: timesteps after the end of a row change its state.
+    """
+
+    convention: Convention
+    gates: str = ""
+    candidate: str = ""
+    axes: str = ""
+    padded: bool = False
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The variant that gives the expected output, with the error of the present computation (`now`) and of this variant (`then`),
+    relative to the largest entry. `equal`: the two biases of every gate are equal."""
+
+    variant: Variant
+    here: Convention
+    now: float
+    then: float
+    equal: bool = False
+
+    def differs(self, field: str) -> bool:
+        """Whether a field of the convention differs."""
+        return bool(getattr(self.variant.convention, field) != getattr(self.here, field))
+
+
+@dataclass(frozen=True, eq=False)
+class _Numbers:
+    """x (T, B, I) or tokens (T, B), first states (layers · directions, B, H), live (T, B) or None, and the output (T, B, D · H)."""
+
+    x: Array
+    states: Array
+    live: NDArray[np.bool_] | None
+    out: Array
+
+    def rows(self) -> _Numbers:
+        """The shortest and the longest rows."""
+        B = self.x.shape[1]
+        if B <= _ROWS:
+            return self
+        lengths = np.zeros(B) if self.live is None else self.live.sum(axis=0)
+        kept = np.argsort(lengths, kind="stable")[[*range(_ROWS // 2), *range(B - _ROWS // 2, B)]]
+        live = None if self.live is None else self.live[:, kept]
+        return _Numbers(self.x[:, kept], self.states[:, kept], live, self.out[:, kept])
+
+    def first(self, timesteps: int) -> _Numbers:
+        """The first timesteps."""
+        live = None if self.live is None else self.live[:timesteps]
+        return _Numbers(self.x[:timesteps], self.states, live, self.out[:timesteps])
+
+
+class Port:
+    """The weights and the data of one given batch of a GRU whose expected output is known."""
+
+    def __init__(self, given: Given, batch: GivenBatch, here: Convention) -> None:
+        assert batch.expected is not None
+        self.here = here
+        self._structure = replace(given.structure, head="", loss="", dropout=False, lengths=False)
+        self._sizes, self._input = dict(given.sizes), next(name for name in batch.inputs if name != LIVE)
+        T, B, H = (given.sizes[axis] for axis in "TBH")
+        live = None if LIVE not in batch.inputs else np.asarray(batch.inputs[LIVE]).reshape(T, B).astype(bool)
+        states = np.asarray(batch.states, np.float64).reshape(-1, B, H)
+        self._numbers = _Numbers(np.asarray(batch.inputs[self._input]), states, live, np.asarray(batch.expected, np.float64))
+        self._suffixes = _suffixes(given.structure)
+        self._values = {name: np.asarray(value, np.float64) for name, value in _halves(given, batch, here).items()}
+
+    @classmethod
+    def of(cls, given: Given, number: int) -> Port | None:
+        """The batch `number` of a run; None if the model is not a GRU or has dropout, or there is no expected output."""
+        batch, here = given.batches[number], _convention(given.structure)
+        if batch.expected is None or here is None or given.structure.dropout:
+            return None
+        return cls(given, batch, here)
+
+    def fit(self, tolerance: float) -> Fit | None:
+        """The variant that gives the expected output, with one difference or else two; None if there is none, or none is needed."""
+        with ONE_THREAD, np.errstate(all="ignore"):
+            now = self.off(Variant(self.here))
+            if now <= tolerance:
+                return None
+            enough = min(tolerance, now / _MARGIN)
+            for variants in (self._one_mistake(), self._two_mistakes()):
+                variant = min(variants, key=lambda variant: self.off(variant, _TIMESTEPS))
+                if (best := self.off(variant)) <= enough:
+                    return Fit(variant, self.here, now, best, self._equal)
+            apart = self._separated(enough)
+        return None if apart is None else Fit(Variant(self.here, candidate="separate"), self.here, now, apart)
+
+    def off(self, variant: Variant, timesteps: int | None = None) -> float:
+        """The error of the output of a variant, one step at a time, relative to the largest entry; infinite if it does not apply.
+
+        Only for the first `timesteps` if the model has no backward direction.
+        """
+        numbers = self._changed(variant)
+        if numbers is None:
+            return np.inf
+        if timesteps is not None and not (self._structure.bidirectional or self._structure.backwards):
+            numbers = numbers.first(timesteps)
+        record = self._computed(variant.convention, self._weights(variant), numbers)
+        error = stepwise(record, numbers.out, None if numbers.live is None else numbers.live.sum(axis=0)).error
+        return float(np.nan_to_num(error, nan=np.inf))
+
+    # Variants
+
+    def _one_mistake(self) -> Iterator[Variant]:
+        here = Variant(self.here)
+        if self._numbers.live is not None:
+            yield replace(here, padded=True)
+        for axes in ("swapped", "mixed", "unmixed"):
+            yield replace(here, axes=axes)
+        yield from (replace(here, convention=convention) for convention in self._conventions())
+        yield from (replace(here, convention=replace(self.here, order=order)) for order in ORDERS if order != _ORDER)
+        yield from self._biases(self.here)
+
+    def _two_mistakes(self) -> Iterator[Variant]:
+        for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_FUNCTIONS):
+            yield Variant(replace(self.here, reset=reset, z=z, gate=gate))
+        for convention in self._conventions():
+            yield from self._biases(convention)
+            yield from (Variant(replace(convention, order=order)) for order in ORDERS if order != _ORDER)
+            yield Variant(convention, axes="swapped")
+
+    def _conventions(self) -> Iterator[Convention]:
+        for reset, z in product(RESETS, Z_MEANINGS):
+            if (reset, z) != (self.here.reset, self.here.z):
+                yield replace(self.here, reset=reset, z=z)
+        yield from (replace(self.here, gate=gate) for gate in GATE_FUNCTIONS if gate != self.here.gate)
+
+    @staticmethod
+    def _biases(convention: Convention) -> Iterator[Variant]:
+        for gates, candidate in product(("first", "", "second", "twice"), ("first", "", "second", "twice", "merged")):
+            if gates or candidate:
+                yield Variant(convention, gates, candidate)
+
+    @property
+    def _equal(self) -> bool:
+        """Whether the two biases of every gate are equal and not 0."""
+        pairs = [(self._values[f"b{LETTERS[g]}{s}"], self._values[f"bh{g}{s}"]) for g in _ORDER for s in self._suffixes]
+        return all(np.allclose(b, b_h, rtol=1e-5) and b.any() for b, b_h in pairs)
+
+    # Computing
+
+    def _changed(self, variant: Variant) -> _Numbers | None:
+        found, (T, B) = self._numbers, self._numbers.x.shape[:2]
+        if variant.padded:
+            found = replace(found, live=None)
+        if variant.axes == "swapped":
+            if found.live is not None or (found.states.any() and T != B):
+                return None
+            states = found.states if T == B else np.zeros((len(found.states), T, found.states.shape[2]))
+            found = replace(found, x=found.x.swapaxes(0, 1), out=found.out.swapaxes(0, 1), states=states)
+        elif variant.axes:
+            x = found.x
+            mixed = x.swapaxes(0, 1).reshape(x.shape) if variant.axes == "mixed" else x.reshape(B, T, *x.shape[2:]).swapaxes(0, 1)
+            if np.array_equal(mixed, x):  # one row, or one timestep
+                return None
+            found = replace(found, x=mixed)
+        return found.rows()
+
+    def _weights(self, variant: Variant) -> dict[str, Array]:
+        """The parameters of a variant by their names in the cell of its convention."""
+        own = self._values
+        found: dict[str, Array] = {name: value for name, value in own.items() if name == "E"}
+        for suffix, (gate, stored) in product(self._suffixes, zip(_ORDER, variant.convention.order, strict=True)):
+            letter, from_ = LETTERS[gate], LETTERS[stored]
+            found |= {f"{part}{letter}{suffix}": own[f"{part}{from_}{suffix}"] for part in "WU"}
+            change = BIASES[variant.candidate if gate == "n" else variant.gates]
+            b, b_h = change(own[f"b{from_}{suffix}"], own[f"bh{stored}{suffix}"])
+            if variant.convention.reset == "after":
+                found |= {f"b{letter}{suffix}": b, f"bh{gate}{suffix}": b_h}
+            else:
+                found[f"b{letter}{suffix}"] = b + b_h
+        return found
+
+    def _computed(self, convention: Convention, values: Mapping[str, Array], numbers: _Numbers) -> BatchRecord:
+        """The record of a forward pass."""
+        cell, text = cell_in(convention)
+        structure = replace(self._structure, cell=cell, cell_text=text, lengths=numbers.live is not None)
+        T, B = numbers.x.shape[:2]
+        sizes = self._sizes | {"T": T, "B": B}
+        record = BatchRecord(compiled(structure, sizes, "float64"))
+        record.before = weights_for(structure, sizes, "float64", values)
+        for name, given in record.compiled.model.page.inputs.items():
+            if given.one_hot:
+                record.ids(name)[...] = numbers.x
+                record.array(name)[...] = numbers.x[..., None] == np.arange(record.array(name).shape[-1])
+            else:
+                record.array(name)[...] = numbers.x if name == self._input else numbers.live
+        record.begin_with(numbers.states.ravel())
+        compute(record, None, learn=False)
+        return record
+
+    def _separated(self, enough: float) -> float | None:
+        """The error of the output with two biases of the candidate that have the sum of the present one; None if there are two
+        already, or no two biases give the expected output. Gauss-Newton iteration, for all units in parallel."""
+        (suffix, *others) = self._suffixes
+        if self.here.reset != "after" or others or self._values[f"bhn{suffix}"].any() or self._structure.backwards:
+            return None
+        numbers, values = self._numbers.rows(), dict(self._values)
+        lengths = None if numbers.live is None else numbers.live.sum(axis=0)
+        there = np.ones(numbers.x.shape[:2], bool) if numbers.live is None else numbers.live
+        values |= {name: value.copy() for name, value in values.items() if name in ("bh", "bhn")}
+        for _ in range(_ROUNDS):
+            record = self._computed(self.here, values, numbers)
+            (one,) = single_steps(record, numbers.out, lengths)
+            r, n, new, h = (one.array(name)[0][there.ravel()] for name in ("r", "h_tilde", "new", "h"))
+            slope = np.divide(new, n, out=np.zeros_like(n), where=n != 0) * (1 - n * n)  # of h with respect to the input of tanh
+            apart = numbers.out.reshape(len(there.ravel()), -1)[there.ravel()] - h
+            a, b, c = (np.sum(slope * slope * power, axis=0) for power in (1, r, r * r))
+            p, q = np.sum(slope * apart, axis=0), np.sum(slope * apart * r, axis=0)
+            determinant = a * c - b * b
+            if not (determinant > 0).all():
+                return None
+            values["bh"] += (c * p - b * q) / determinant
+            values["bhn"] += (a * q - b * p) / determinant
+        error = stepwise(self._computed(self.here, values, numbers), numbers.out, lengths).error
+        total = self._values["bh"]
+        is_sum = np.abs(values["bh"] + values["bhn"] - total).max() <= _APART * max(np.abs(total).max(), enough)
+        return float(error) if error <= enough and is_sum else None
+
+
+def _convention(structure: Structure) -> Convention | None:
+    """The convention of the equations of a model; None if it is not a GRU of a known convention."""
+    for reset, z, gate in product(RESETS, Z_MEANINGS, GATE_FUNCTIONS):
+        convention = Convention(_ORDER, reset, z, gate)
+        if cell_in(convention) == (structure.cell, structure.cell_text):
+            return convention
+    return None
+
+
+def _suffixes(structure: Structure) -> tuple[str, ...]:
+    """The suffixes of the parameter names, by layer and direction."""
+    return tuple(layer.suffix for layer in model_of(structure).composed.layers)
+
+
+def _halves(given: Given, batch: GivenBatch, here: Convention) -> dict[str, Array]:
+    """All parameters by their names with two biases for each gate; the second ones are 0 if only the sum is known."""
+    weights = batch.weights
+    if here.reset == "before" and given.again is not None and batch.expected is not None:
+        weights = given.again("after", None, batch.expected)[0].batches[0].weights
+    values = dict(weights.items())
+    for suffix, gate in product(_suffixes(given.structure), _ORDER):
+        values.setdefault(f"bh{gate}{suffix}", np.zeros_like(values[f"b{LETTERS[gate]}{suffix}"]))
+    return values

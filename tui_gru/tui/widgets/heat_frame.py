@@ -1,0 +1,131 @@
+"""What stands around a heat map: what is in it in a line, the numbers of its columns, the names of its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+from rich.cells import cell_len
+from rich.segment import Segment
+from rich.style import Style
+from textual.strip import Strip
+
+from tui_gru.debugger.analysis.summaries import Summary
+from tui_gru.engine import numbers
+from tui_gru.tui.characters import cut, fitting
+from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.palette import Palette
+from tui_gru.tui.widgets.cell_row import CellRow
+from tui_gru.tui.widgets.heatmap import CELL
+from tui_gru.tui.widgets.written import Kind
+
+BINS = 48  # of a summary: as many columns as the widest histogram has
+_COLUMNS = 16  # cells of the histogram beside words
+_EVERY = 5  # columns, each of which has its number written above it
+_WIDE = 50  # cells: from there on there is room for words as well as numbers
+
+Where = Callable[[tuple[int, ...]], str]
+
+
+def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
+    """The histogram of a summary in so many cells; what is there at all is at least the lowest column."""
+    counts = [int(part.sum()) for part in np.array_split(summary.counts, max(min(width, len(summary.counts)), 1))]
+    signs, tallest = palette.glyphs.column, max(counts, default=0) or 1
+    levels = [min(-(-n * (len(signs) - 1) // tallest), len(signs) - 1) for n in counts]
+    each, more = divmod(max(width, 0), len(levels))
+    return Segment("".join(signs[level] * (each + (i < more)) for i, level in enumerate(levels)), palette.gate)
+
+
+def summary_strip(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int) -> Strip:
+    """What is in a matrix, in a line: histogram, range, shares, and the largest entry with its place."""
+    if summary is None:
+        return Strip([Segment(cut("not computed yet", width, palette.glyphs), palette.blank)]).adjust_cell_length(width)
+    columns = min(_COLUMNS, width // 5)
+    room = width - columns - 2
+    bad = summary.entries - summary.finite
+    words = [*([f"{bad:,} not finite"] if bad else []), *_words(summary, kind, where, short=room < _WIDE)]
+    all_of_it = " · ".join([_range(summary), *words])
+    said = transliterate(all_of_it if cell_len(all_of_it) <= room else fitting(words, room), palette.glyphs)
+    ink = palette.warning if bad else palette.dim
+    row = [histogram(palette, summary, columns), Segment(f"  {cut(said, room, palette.glyphs)}", ink)]
+    return Strip(row).adjust_cell_length(width)
+
+
+def strips(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int, height: int) -> Sequence[Strip]:
+    """A matrix that has no room for its rows: its histogram from edge to edge, and under it what is in it, in as many lines."""
+    if summary is None:
+        return [Strip([Segment(palette.glyphs.blank * width, palette.blank)], width)] * min(height, 1)
+    found = [Strip([histogram(palette, summary, width)], width)]
+    bad = summary.entries - summary.finite
+    words = [*([f"{bad:,} not finite"] if bad else []), *_words(summary, kind, where, short=True)]
+    line = ""
+    for word in words:
+        longer = f"{line}  {word}" if line else word
+        if line and cell_len(longer) > width:
+            found.append(_said(palette, line, width, bad=bad > 0 and len(found) == 1))
+            longer = word
+        line = longer
+    found.append(_said(palette, line, width, bad=bad > 0 and len(found) == 1))
+    return found[:height]
+
+
+def _said(palette: Palette, words: str, width: int, *, bad: bool) -> Strip:
+    text = cut(transliterate(words, palette.glyphs), width, palette.glyphs)
+    return Strip([Segment(text, palette.warning if bad else palette.dim)]).adjust_cell_length(width)
+
+
+def _range(summary: Summary) -> str:
+    low, high = (numbers.compact(x).strip() for x in (summary.smallest, summary.largest))
+    return f"{low} … {high}"
+
+
+def _words(summary: Summary, kind: Kind, where: Where, *, short: bool) -> Iterator[str]:
+    """Shares of the entries, the mean of a gate, the largest entry; what matters most first."""
+    limits = summary.limits
+    if limits is not None and limits.low == 0:
+        yield _share(summary, summary.low, "0", short)
+        yield _share(summary, summary.high, f"{limits.high:g}", short)
+        yield f"mean {summary.mean:.2f}"
+    elif limits is not None:
+        yield _percent(summary, summary.saturated, "sat. {}" if short else "{} saturated", short)
+    if limits is None or limits.low < 0:
+        yield _share(summary, summary.near_zero, "0", short)
+    if summary.dead:
+        yield f"{summary.dead} dead" if short else f"{summary.dead} dead unit{'' if summary.dead == 1 else 's'}"
+    if summary.peak is not None and kind == "signed":
+        largest = summary.largest if summary.largest >= -summary.smallest else summary.smallest
+        yield f"{'max' if short else 'largest'} {numbers.compact(largest).strip()} at {where(summary.peak)}"
+
+
+def _share(summary: Summary, count: int, near: str, short: bool) -> str:
+    return _percent(summary, count, f"≈{near} {{}}" if short else f"{{}} near {near}", short)
+
+
+def _percent(summary: Summary, count: int, words: str, short: bool) -> str:
+    share = summary.share(count)
+    percent = "<1 %" if 0 < share < 0.005 else f"{100 * share:.0f} %"
+    return words.format(percent.replace(" ", "") if short else percent)
+
+
+def column_strip(palette: Palette, names: Sequence[str], first: int, gutter: int, width: int, marked: int | None) -> Strip:
+    """The names of the columns from `first` on over their cells: each one that is a character, else as many as have room.
+
+    `names` are those of the columns in view; `marked` is the one under the cursor, counted in `names`.
+    """
+    row = CellRow(width)
+    if marked is not None and 0 <= marked < len(names):
+        _put(row, gutter + CELL * marked, names[marked], palette.accent, palette)
+    in_order = all(name.isdecimal() and int(name) == first + i + 1 for i, name in enumerate(names))
+    apart = -(-(max(map(cell_len, names), default=1) + 1) // CELL)  # columns from one name to the next
+    for i, name in enumerate(names):
+        if int(name) % _EVERY == 0 or int(name) == 1 if in_order else i % apart == 0:
+            _put(row, gutter + CELL * i, name, palette.dim, palette)
+    return row.strip()
+
+
+def _put(row: CellRow, x: int, name: str, ink: Style, palette: Palette) -> None:
+    """Write a name over the second cell of its column, or from its first on; not where it would touch another."""
+    name = transliterate(name, palette.glyphs)
+    x += cell_len(name) == 1
+    if row.free(x - 1, cell_len(name) + 1) or (x == 0 and row.free(x, cell_len(name))):
+        row.put(x, name, ink)
