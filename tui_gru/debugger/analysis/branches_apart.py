@@ -16,6 +16,7 @@ from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import same
 from tui_gru.engine.tokens import Text, as_text
 from tui_gru.engine.weights import Array
 
@@ -139,7 +140,7 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
             break
         with np.errstate(invalid="ignore"):
             apart = np.abs(one[:count] - other[:count])
-        broken = np.isnan(apart) & ~(np.isnan(one[:count]) & np.isnan(other[:count]))
+        broken = np.isnan(apart) & ~same(one[:count], other[:count])
         apart = np.where(broken, np.inf, np.nan_to_num(apart, nan=0.0, posinf=np.inf))
         at = int(np.argmax(apart))
         if furthest is None or apart[at] > abs(furthest.apart):
@@ -169,7 +170,7 @@ def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterato
         for name in _COLUMNS:
             one, other = (timeline.column(name, low, high) for timeline in (mine, theirs))
             count = min(len(one), len(other))
-            differs = np.flatnonzero(~((one[:count] == other[:count]) | (np.isnan(one[:count]) & np.isnan(other[:count]))))
+            differs = np.flatnonzero(~same(one[:count], other[:count]))
             if len(differs):
                 batch = low + int(differs[0])
                 yield from (each for each in (batch - 1, batch) if each > first)
@@ -206,7 +207,7 @@ def _offset(program: Program, name: str, t: int | None) -> int:
 
 
 def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> Entry | None:
-    differs = (mine != theirs) & ~(np.isnan(mine) & np.isnan(theirs))
+    differs = ~np.asarray(same(mine, theirs))
     if not differs.any():
         return None
     with np.errstate(all="ignore"):
