@@ -12,6 +12,7 @@ from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, lear
 from tests.debugger.models import TEXT
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.derivation.origin import ValueRef
+from tui_gru.engine.numbers import given
 
 PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 
@@ -244,7 +245,7 @@ def test_what_was_set_by_hand_says_so(place, name, index):
     t = timeline_of(session).position(at).t if name == "h" else None
     node = session.origin(ValueRef(name, where, t, at))
     assert node.value == 0.5
-    assert node.derivation.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {was:.6g}"
+    assert node.derivation.note == f"set by hand at epoch 1, batch {place[4]}, t {place[-1]}; it was {given(was)}"
     assert node.derivation.tick == at
     if name == "h":
         session.seek(at + 1)

@@ -25,12 +25,12 @@ _SCREEN = (
 
 
 def screen_options(command: Command) -> Command:
-    """Give a command the options of the debugger's screen."""
+    """Add the options of the debugger's screen to a command."""
     for option in reversed(_SCREEN):
         command = option(command)
     return command
 
 
 def output_option(words: str) -> Callable[[Command], Command]:
-    """The option that says where a command writes."""
+    """The option for the output file of a command."""
     return click.option("-o", "--output", type=click.Path(allow_dash=True), default=STANDARD_OUTPUT, metavar="FILE", help=words)

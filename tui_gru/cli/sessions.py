@@ -34,7 +34,7 @@ def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory
 
     `given` is what the command line says of its model.
 
-    Raises `TuiGruError` if it says something else than the session does, or where the session cannot be opened.
+    Raises `TuiGruError` if options differ from the session, or the session cannot be opened.
     """
     if given:
         _check_same(Session.open(path), path, given)

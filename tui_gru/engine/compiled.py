@@ -108,7 +108,7 @@ class Compiled:
             weights.cut_views += len(weights.views[key])
 
     def identity(self, size: int) -> Array | None:
-        """An identity matrix to copy one-hot rows from, ten times as fast as to compare indices; None where it would be large."""
+        """An identity matrix to copy one-hot rows from, ten times as fast as comparing indices; None if it would be too large."""
         if size > LARGEST_IDENTITY:
             return None
         if size not in self._identities:

@@ -32,8 +32,8 @@ def unit(x: SupportsFloat) -> str:
 
 
 def given(x: SupportsFloat, digits: int = 6) -> str:
-    """A number with at most `digits` significant digits and no trailing zeros, for given numbers: `0.01`, `1e-8`; 0 has no sign."""
-    return _short_exponent(f"{float(x) + 0:.{digits}g}")
+    """A number with at most `digits` significant digits and no trailing zeros, for given numbers: `0.01`, `1e-8`."""
+    return _short_exponent(f"{float(x):.{digits}g}")
 
 
 def exact(x: SupportsFloat) -> str:

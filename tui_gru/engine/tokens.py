@@ -1,4 +1,4 @@
-"""Texts and vocabularies. Of characters each is a string; of tokens that may be longer than a character, a tuple of strings."""
+"""Texts and vocabularies: strings of characters, or tuples of tokens that can be longer than a character."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def as_text(tokens: Iterable[str], like: Text) -> Text:
 
 
 def checked(value: Any, option: str) -> Text:
-    """A string as it is; a sequence of strings, none of them empty, as a tuple. Raises `TuiGruError`."""
+    """A string unchanged; a sequence of non-empty strings as a tuple. Raises `TuiGruError`."""
     if isinstance(value, str):
         return value
     try:
@@ -31,7 +31,8 @@ def checked(value: Any, option: str) -> Text:
 
 
 def alike(text: Text, vocabulary: Text) -> tuple[Text, Text]:
-    """Both as strings where every token has one character; else both as tuples, the text cut into tokens. Raises `TuiGruError`."""
+    """Both as strings if every token has one character; otherwise as tuples, with the text cut into tokens. Raises
+    `TuiGruError`."""
     if all(len(token) == 1 for token in (*vocabulary, *text)):
         return "".join(text), "".join(vocabulary)
     vocabulary = tuple(vocabulary)
@@ -39,14 +40,14 @@ def alike(text: Text, vocabulary: Text) -> tuple[Text, Text]:
 
 
 def as_string(text: Text, vocabulary: Text) -> str:
-    """A text in one string: tokens with blanks between them, unless a token of the vocabulary has a blank itself."""
+    """A text as one string: tokens separated by spaces, unless a token of the vocabulary has a space."""
     return text if isinstance(text, str) else separator(vocabulary).join(text)
 
 
 def cut(text: str, vocabulary: Text, option: str = "text") -> Text:
-    """The tokens of a text: the longest token of the vocabulary that fits, again and again, as `as_string` joins them.
+    """The tokens of a text, as joined by `as_string`: repeatedly the longest token of the vocabulary that fits.
 
-    White space between tokens is skipped where no token has any. Raises `TuiGruError` for what no token fits.
+    White space between tokens is skipped if no token has any. Raises `TuiGruError` if no token fits.
     """
     if isinstance(vocabulary, str):
         return text
@@ -69,7 +70,7 @@ def cut(text: str, vocabulary: Text, option: str = "text") -> Text:
 
 
 def separator(vocabulary: Text) -> str:
-    """What stands between two tokens of a text in one string."""
+    """The separator between two tokens of a text as one string."""
     return "" if isinstance(vocabulary, str) or any(map(_has_blank, vocabulary)) else " "
 
 
@@ -78,7 +79,7 @@ def _has_blank(token: str) -> bool:
 
 
 def counted(vocabulary: Text) -> str:
-    """What the entries of a vocabulary are, in a word."""
+    """The word for the entries of a vocabulary."""
     return "character" if isinstance(vocabulary, str) else "token"
 
 

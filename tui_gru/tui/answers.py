@@ -42,7 +42,7 @@ def change(action: JournalEntry, program: Program) -> str:
             return "the SGD step"
         case "edit" if action.name == "text":
             return f"text[{action.index[0]}] = “{shown_char(action.value)}”"
-    return f"{spoken(program, action.name, action.index)} = {given(action.value)}"
+    return f"{spoken(program, action.name, action.index)} = {given(action.value + 0)}"
 
 
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:

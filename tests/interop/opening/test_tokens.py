@@ -161,7 +161,7 @@ def test_files_that_are_none_are_refused(tmp_path, what):
         ({"inputs": IDS + 1}, "the token ids go from 2 to 10, and the model has 0 to 9"),
         ({"inputs": IDS * 1.0}, r"token ids, whole numbers one after the other \(N\), not float64"),
         ({"inputs": np.zeros((3, 4), int)}, r"not int64 \(3, 4\)"),
-        ({"text": TEXT, "vocabulary": 3}, "3 is no list of tokens"),
+        ({"text": TEXT, "vocabulary": 3}, "3 is not a list of tokens"),
         ({"head": None, "tokens": "words.txt"}, "give head= and text= as well"),
     ],
 )

@@ -8,9 +8,9 @@ from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, 
 from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
+from tui_gru.tui.panels.example_entry import ExampleEntry, number
 from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
 from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.panels.worked_entry import WorkedEntry, number
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
 
@@ -68,7 +68,7 @@ def test_every_number_is_the_recorded_one(snapshot):
 
 def evaluated(snapshot, row):
     """The worked entry's arithmetic, done again with the numbers it shows: (what it comes to, what it says it comes to)."""
-    words = " ".join(piece for piece, _ in WorkedEntry(Operands(snapshot, snapshot.line), row).pieces(P))
+    words = " ".join(piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), row).pieces(P))
     words = words.split(": ", 1)[-1].replace("−", "-").replace("·", "*")
     terms, said = re.match(r"(.*?) = (-?[\d.]+(?:e-?\d+)?)", words).groups()
     terms = re.sub(r"e\^(-?[\d.]+)", r"exp(\1)", terms)
@@ -86,7 +86,7 @@ def test_the_worked_entry_adds_up(reset, row):
 
 def test_the_worked_entry_says_the_recorded_preactivation_and_result():
     snapshot = at("z", 1)
-    words = [piece for piece, _ in WorkedEntry(Operands(snapshot, snapshot.line), 1).pieces(P)]
+    words = [piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), 1).pieces(P)]
     assert words[-3:] == [
         f"= {snapshot.value('az')[1, 0]:.4f}".replace("-", "−"),
         f"  σ → {snapshot.value('z')[1, 0]:.4f}",
@@ -103,7 +103,7 @@ def test_the_worked_entry_is_written_from_the_terms_of_the_derivation(reset):
         session.step("op")
         snapshot = session.snapshot()
         operands = Operands(snapshot, snapshot.line)
-        worked = WorkedEntry(operands, 1)
+        worked = ExampleEntry(operands, 1)
         index = worked._index(operands.result, *worked._place(operands.result))
         node = session.explain(snapshot.line.target, index)
         if snapshot.line.op == "+=":

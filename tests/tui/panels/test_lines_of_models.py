@@ -12,9 +12,9 @@ import pytest
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.tui.panels.example_entry import ExampleEntry
 from tui_gru.tui.panels.line_at_work import written_out
 from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.panels.worked_entry import WorkedEntry
 from tui_gru.tui.themes import BLACKBOARD, palette_for
 from tui_gru.tui.view import View
 
@@ -56,7 +56,7 @@ def after(model: str, target: str) -> Snapshot:
 
 def worked(snapshot: Snapshot, row: int = 0) -> str:
     assert snapshot.line is not None
-    return " ".join(piece for piece, _ in WorkedEntry(Operands(snapshot, snapshot.line), row).pieces(P))
+    return " ".join(piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), row).pieces(P))
 
 
 def drawn(snapshot: Snapshot, width: int = 114, height: int = 9) -> list[str]:

@@ -10,9 +10,9 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.remarkable import partings, remarkable
 from tui_gru.tui.panels.time_columns import loss_columns
 from tui_gru.tui.panels.time_line import TimeLine
+from tui_gru.tui.panels.timeline_marks import partings, timeline_marks
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.envelope import Envelope
 from tui_gru.tui.widgets.time_scale import TimeScale
@@ -191,8 +191,8 @@ def test_marks_of_other_branches_are_here_in_the_past_that_is_shared():
         Mark("c", "gone", tick),
         Mark("d", "main", 25 * tick),
     )
-    assert [place.name for place in remarkable(replace(snapshot, marks=marks)) if place.kind == "mark"] == ["a", "d"]
-    assert [place.name for place in remarkable(replace(snapshot, forks=())) if place.kind == "fork"] == []
+    assert [place.name for place in timeline_marks(replace(snapshot, marks=marks)) if place.kind == "mark"] == ["a", "d"]
+    assert [place.name for place in timeline_marks(replace(snapshot, forks=())) if place.kind == "fork"] == []
 
 
 def test_a_branch_parts_where_it_or_the_present_one_has_left():

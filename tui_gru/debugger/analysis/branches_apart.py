@@ -1,4 +1,4 @@
-"""How two branches of a run differ: where first, and how far apart their losses and their samples are."""
+"""Compares two branches of a run: their first difference, and the differences of their losses and samples."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.numbers import same
 from tui_gru.engine.tokens import Text, as_text
 from tui_gru.engine.weights import Array
 
@@ -28,9 +29,10 @@ Monitor = Callable[[int, BatchRecord], bool]
 
 @dataclass(frozen=True)
 class Entry:
-    """An array that differs, and its entry that differs most: `mine` on this branch, `theirs` on the other.
+    """An array that differs, and its entry with the largest difference: `mine` on this branch, `theirs` on the other.
 
-    `name` of timestep `t` (0-based; None for what a batch has once); `entries` of it differ at all. `tick` is where it is there.
+    `name` is the array at timestep `t` (0-based; None for a value of the whole batch); `entries` of its entries differ. `tick` is
+    where it exists.
     """
 
     name: str
@@ -44,10 +46,10 @@ class Entry:
 
 @dataclass(frozen=True)
 class First:
-    """Where two branches first differ: what the batch (0-based, over the run) began with or was given, and what a line computed.
+    """The first difference of two branches, in the batch `batch` (0-based, over the run).
 
-    Either is None where there is no such difference. `learns` is `mine` or `theirs` where that branch alone learns in this batch,
-    and nothing before that differs; else the empty text.
+    `found` is the first difference in its initial values or inputs, `computed` the first one in a computed value; None if there
+    is none. `learns` is `mine` or `theirs` if only that branch learns in this batch and nothing before differs; otherwise empty.
     """
 
     batch: int
@@ -57,7 +59,7 @@ class First:
 
     @property
     def entry(self) -> Entry | None:
-        """The earlier of both."""
+        """The earlier one of both."""
         return self.found or self.computed
 
 
@@ -76,7 +78,7 @@ class Losses:
 
 @dataclass(frozen=True)
 class Samples:
-    """What each branch says after the same characters, the likeliest character each time."""
+    """Samples of both branches after the same characters, with the most likely character each time."""
 
     primer: Text
     mine: Text
@@ -84,22 +86,22 @@ class Samples:
 
     @property
     def first(self) -> int | None:
-        """The first character (0-based, after the primer) that differs; None where all are the same."""
+        """The first character (0-based, after the primer) that differs; None if all are equal."""
         pairs = zip(self.mine, self.theirs, strict=True)
         return next((i for i, (one, other) in enumerate(pairs) if one != other), None)
 
     @property
     def count(self) -> int:
-        """How many characters differ."""
+        """The number of characters that differ."""
         return sum(one != other for one, other in zip(self.mine, self.theirs, strict=True))
 
 
 @dataclass(frozen=True)
 class Apart:
-    """The branch `name` beside the branch `other`. `parted` is the tick to which they are one run.
+    """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are one run.
 
-    `first` is None where they are the same as far as both have come; `here` and `furthest` are None where no batch has a loss on
-    both; `samples` is None where there is nothing to sample. `reached`: whether the other branch has come as far as this moment.
+    `first` is None if they are equal as far as both have been computed; `here` and `furthest` are None if no batch has a loss on
+    both; `samples` is None if the model cannot be sampled. `reached` says whether the other branch has reached this moment.
     """
 
     name: str
@@ -113,9 +115,9 @@ class Apart:
 
 
 def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monitor | None = None) -> First | None:
-    """Where two timelines of one session first differ at or before the tick `upto`, which both have reached; None where nowhere.
+    """The first difference of two timelines of a session up to the tick `upto`, which both have reached; None if there is none.
 
-    `monitor` is shown the batches that are run again for it, and may raise.
+    `monitor` sees batches that are replayed, and may raise an error.
     """
     parted = mine.parted(theirs)
     if parted > upto:
@@ -130,7 +132,8 @@ def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monit
 
 
 def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Losses | None:
-    """The batch of `first` … `last` whose losses are furthest apart; the first in which only one is a number; None for no batch."""
+    """The batch of `first` … `last` with the largest difference of losses, or the first one with a single NaN; None for no
+    batch."""
     furthest: Losses | None = None
     for low, high in mine.blocks(first, last):
         one, other = (timeline.column("loss", low, high) for timeline in (mine, theirs))
@@ -139,7 +142,7 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
             break
         with np.errstate(invalid="ignore"):
             apart = np.abs(one[:count] - other[:count])
-        broken = np.isnan(apart) & ~(np.isnan(one[:count]) & np.isnan(other[:count]))
+        broken = np.isnan(apart) & ~same(one[:count], other[:count])
         apart = np.where(broken, np.inf, np.nan_to_num(apart, nan=0.0, posinf=np.inf))
         at = int(np.argmax(apart))
         if furthest is None or apart[at] > abs(furthest.apart):
@@ -150,7 +153,8 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
 
 
 def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
-    """What both say after the beginning of the text, the likeliest character each time; None for a model that cannot be sampled."""
+    """Samples of both branches after the start of the text, with the most likely characters; None if the model cannot be
+    sampled."""
     from tui_gru.engine.sampling import sample  # late: it compiles a model of one row
 
     config = mine.program.config
@@ -163,13 +167,13 @@ def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
 
 
 def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:
-    """The batches in which the first difference may be: the first, and those where a number of the whole batch first differs."""
+    """Candidates for the batch of the first difference: the first batch, and those around the first difference of a scalar."""
     yield first
     for low, high in mine.blocks(first, last):
         for name in _COLUMNS:
             one, other = (timeline.column(name, low, high) for timeline in (mine, theirs))
             count = min(len(one), len(other))
-            differs = np.flatnonzero(~((one[:count] == other[:count]) | (np.isnan(one[:count]) & np.isnan(other[:count]))))
+            differs = np.flatnonzero(~same(one[:count], other[:count]))
             if len(differs):
                 batch = low + int(differs[0])
                 yield from (each for each in (batch - 1, batch) if each > first)
@@ -177,7 +181,7 @@ def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterato
 
 
 def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchRecord) -> First | None:
-    """The first differences in a batch: of what it begins with or is given, and of what it computes."""
+    """The first differences in a batch: in its initial values or inputs, and in its computed values."""
     begin = batch * program.ticks
     found: Entry | None = None
     for name in program.names_of(Kind.PARAMETER, Kind.KEPT):
@@ -199,14 +203,14 @@ def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchReco
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:
-    """The tick within a batch at which a value of it is there."""
+    """The tick within a batch from which on a value exists."""
     if program.names[name].kind is Kind.GRADIENT:
         return offset_of(program, name, None)
     return program.there_at(name, program.seq_length - 1 if t is None else t) or 0
 
 
 def _entry(name: str, t: int | None, mine: Array, theirs: Array, tick: int) -> Entry | None:
-    differs = (mine != theirs) & ~(np.isnan(mine) & np.isnan(theirs))
+    differs = ~np.asarray(same(mine, theirs))
     if not differs.any():
         return None
     with np.errstate(all="ignore"):

@@ -264,4 +264,4 @@ def _norms(array: Array) -> Wide:
 
 def _heed(stop: Stop | None) -> None:
     if stop is not None and stop():
-        raise StoppedError("stopped before every input had been left out once")
+        raise StoppedError("stopped before every input had been occluded once")

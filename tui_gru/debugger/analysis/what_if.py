@@ -48,7 +48,7 @@ class Difference:
 
     @property
     def size(self) -> float:
-        """How large the change is; infinite where a number has become none, or the other way round."""
+        """The size of the change; infinite if a number becomes NaN, or the reverse."""
         return abs(self.change) if math.isfinite(self.change) else math.inf
 
 
@@ -91,7 +91,8 @@ class WhatIf:
 
     @cached_property
     def prediction(self) -> Prediction | None:
-        """The prediction whose target changes most in probability; None where the model predicts no classes, or none changes."""
+        """The prediction with the largest change in the probability of its target; None if there are no classes, or none
+        changes."""
         program = self.now.program
         name = program.loss_names.prediction
         if not program.target or not name or program.names[name].axes != ("B", "V"):

@@ -10,13 +10,14 @@ import numpy as np
 
 from tui_gru.debugger.breakpoints.batch_columns import BatchColumns, BatchReader, BatchView
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
-from tui_gru.debugger.breakpoints.watching import last_computed, same
+from tui_gru.debugger.breakpoints.watching import equal_values, last_computed
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.expressions.values import Array, UnevenSliceError
 from tui_gru.debugger.state.hit_counts import Hits
 from tui_gru.debugger.timeline.moment import value_before
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.numbers import same
 
 TOGETHER = 16  # batches, at most, that are tested at once
 
@@ -83,7 +84,7 @@ class HitFinder:
         for i, batch in enumerate(numbers):
             if i == 0 or numbers[i - 1] != batch - 1:
                 before = self._value_before(batch)
-                changed[i * count] = before is not None and not same(before, values[i * count])
+                changed[i * count] = before is not None and not equal_values(before, values[i * count])
         self._last = numbers[-1], values[-1]
         return changed.reshape(len(numbers), count)
 
@@ -113,7 +114,7 @@ class HitFinder:
                 else:
                     assert stop.watched is not None
                     value = stop.watched.value(moment.value, before)
-                    hit = value is not None and last is not None and not same(last, value)
+                    hit = value is not None and last is not None and not equal_values(last, value)
                     last = last if value is None else value
             except ConditionError as error:
                 errors.append((tick, error.with_traceback(None)))  # it is kept, and need not keep records
@@ -127,8 +128,6 @@ class HitFinder:
 
 
 def _differ(one: Array, other: Array) -> Array:
-    """At which of the rows two arrays are not the same; NaN and NaN are."""
-    differ = one != other
-    if one.dtype.kind == "f":
-        differ &= ~(np.isnan(one) & np.isnan(other))
+    """The rows in which two arrays differ, (rows); NaN equals NaN."""
+    differ = ~np.asarray(same(one, other))
     return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))

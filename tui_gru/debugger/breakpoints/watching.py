@@ -14,6 +14,7 @@ from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.state.stops import Watch, Watched
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.numbers import same
 
 
 class WatchedValues(Sequence[Watched]):
@@ -68,7 +69,7 @@ def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -
     last = place = last_computed(resolved, timeline, tick + 1)
     while value is not None and place is not None and place[0] > begin:
         before = last_computed(resolved, timeline, place[0])
-        if same(place[1], value):
+        if equal_values(place[1], value):
             return None if before is None else before[1]
         place = before
     return None if last is None else last[1]
@@ -114,7 +115,7 @@ def _with_more(timeline: Timeline, batch: int) -> int:
     return max((*likely, *timeline.changed_batches(0, batch - 1)[-1:]), default=-1)
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two values are the same, NaN and NaN too."""
+def equal_values(one: Any, other: Any) -> bool:
+    """Whether two values of any shape and kind are equal; NaN equals NaN."""
     a, b = np.asarray(one), np.asarray(other)
-    return a.shape == b.shape and a.dtype.kind == b.dtype.kind and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
+    return a.shape == b.shape and a.dtype.kind == b.dtype.kind and bool(np.all(same(a, b)))

@@ -91,7 +91,7 @@ class ManualEdits:
         for segment, before in self._pairs(number):
             was = begun_with if before is None else before.settings.learning_rate
             if segment.settings.learning_rate != was:
-                return self.said(segment.start, numbers.given(was))
+                return self.said(segment.start, numbers.given(was + 0))
         return ""
 
     def character(self, place: int, number: ValueRef) -> str:

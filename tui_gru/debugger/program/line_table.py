@@ -528,7 +528,7 @@ class Program:
         return tuple(rows)
 
     def _heading(self, line: Line) -> str:
-        """Over lines of one kind, where there are several layers or directions: which layer, and what its names end with."""
+        """The heading of a layer, with the suffix of its names, if there are several layers or directions."""
         if len(self.layers) == 1:
             return ""
         layer = self.layer_with(line.target)

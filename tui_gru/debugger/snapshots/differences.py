@@ -71,7 +71,7 @@ class Differences(Snapshot):
 
     @property
     def tutorial_term1(self) -> None:
-        """It is no number that differences could be taken of where it is of interest."""
+        """None: where term 1 of the tutorial's code matters, it is not finite and has no difference."""
 
     def _difference(self, mine: Any, theirs: Any) -> Any:
         assert self.other is not None

@@ -39,12 +39,12 @@ NO_STOPS = Stops()
 class Snapshot:
     """One moment of a session, immutable. `value` returns None for values that are not computed yet.
 
-    `previous` is the record of the batch before (None in the first), `losses` the loss of every batch run so far on this branch,
-    `learning` whether batches learn from here on, `changed` the names changed since the line here was executed, `forks` where
-    each of the branches has left another. `log` holds what breakpoints have written on this branch, in the order of time, `hits`
-    the ticks of this branch at which runs have stopped; `other` is the branch that this one is compared with, `checked` what has
-    come of checking every batch (None if that is off). `unrecorded` says that the session is in memory only, though it was to be
-    recorded or its owner was asked. `findings` are those that have been found last on this branch.
+    `previous` is the record of the batch before (None in the first batch), `losses` has the loss of every computed batch of this
+    branch, `learning` says whether batches learn from here on, `changed` has the names edited since the current line was
+    executed, and `forks` describes all branches. `log` has the lines written by log points on this branch in order, `hits` the
+    ticks of this branch at which runs have stopped. `other` is the compared branch, `checked` has the results of checking every
+    batch (None if that is off). `unrecorded` says that the session is in memory only, although it should be recorded or the user
+    was asked. `findings` are the last findings on this branch.
     """
 
     config: Config

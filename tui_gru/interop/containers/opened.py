@@ -23,7 +23,7 @@ class Opened:
 
     @cached_property
     def members(self) -> dict[str, Member]:
-        """The files in it by name, where it is a zip archive; else none."""
+        """The files in it by name; empty unless it is a zip archive."""
         return members(self.path) if self.head.startswith(b"PK\x03\x04") else {}
 
 

@@ -56,7 +56,7 @@ def fits(file: Opened) -> bool:
 
 @dataclass
 class Scope:
-    """What the names of a graph stand for: constants, and what computes the rest."""
+    """The names of a graph: constants, and the nodes that compute the others."""
 
     path: Path
     constants: dict[str, Message]
@@ -118,7 +118,7 @@ def find(file: Opened, order: str | None) -> Findings:
 
 
 def _recurrent(graph: Message, outer: Scope, depth: int) -> Iterator[tuple[Message, str, Scope]]:
-    """The recurrent nodes of a graph and of the graphs inside it, with what their inputs stand for."""
+    """The recurrent nodes of a graph and its subgraphs, with the scope of their names."""
     if depth > MOST_NESTED:
         raise ModelFileError(f"its graphs are nested more than {MOST_NESTED} deep; it is not read")
     constants = outer.constants | {tensor.text(TENSOR_NAME): tensor for tensor in graph.messages(INITIALIZER)}

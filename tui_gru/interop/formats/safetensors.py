@@ -54,7 +54,7 @@ def header_text(file: Opened) -> bytes:
 
 
 def header(file: Opened) -> dict[str, Any]:
-    """Its header as it stands there. Raises `ModelFileError`."""
+    """The raw header. Raises `ModelFileError`."""
     try:
         found = json.loads(header_text(file), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:

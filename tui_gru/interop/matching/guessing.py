@@ -19,7 +19,7 @@ PAIRED = "fit together as a GRU in more than one way; give them names as in torc
 
 
 def guessed(tensors: Tensors, order: str | None) -> Findings:
-    """Groups of arrays, by what stands before the last separator of their names, that fit together as one GRU."""
+    """Groups of arrays that fit together as one GRU, by the part of their names before the last separator."""
     groups: dict[str, dict[str, Tensor]] = {}
     for name, tensor in tensors.items():
         at = max(name.rfind(separator) for separator in "./_")

@@ -40,7 +40,7 @@ class Place:
 
     @property
     def direction(self) -> int | None:
-        """Where in `path` the direction of a bidirectional layer stands."""
+        """The position of the direction of a bidirectional layer in `path`."""
         return next((i for i, part in enumerate(self.path) if FORWARD.fullmatch(part) or BACKWARD.fullmatch(part)), None)
 
     @property
@@ -116,7 +116,7 @@ class Configs:
         self._inside: dict[str, list[dict[str, Any]]] = {}
 
     def rank(self, place: Place) -> int:
-        """Where the layer stands in the model."""
+        """The position of the layer in the model."""
         return next((self._order[name] for name in place.names if name in self._order), len(self._order))
 
     def of(self, place: Place) -> dict[str, Any] | None:
@@ -207,7 +207,7 @@ def _convention(cell: CellArrays, entry: dict[str, Any] | None, configs: Configs
 
 
 def _gate(entry: dict[str, Any] | None, configs: Configs) -> tuple[str, bool]:
-    """The gates' activation, and True where it is assumed."""
+    """The activation of the gates, and whether it is assumed."""
     hard = "hard_sigmoid" if configs.major < 3 else "hard_sigmoid_6"
     if entry is None:
         old = re.match(r"1\.|2\.[0-2]\.\d+$", configs.version)  # tf.keras has a suffix there, and the later default

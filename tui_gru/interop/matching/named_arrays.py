@@ -121,7 +121,7 @@ def _cell(family: Stacked | Apart, names: dict[str, str], tensors: Tensors) -> C
 
 
 def _convention(convention: Convention, cell: CellArrays) -> tuple[Convention, bool]:
-    """`convention` with its reset, and True where the family or the biases say it."""
+    """`convention` with its reset, and whether the family or the biases determine it."""
     if convention.reset:
         return convention, True
     if cell.biases in ("two", "one and bhn"):  # of no use where both are added to the same sum

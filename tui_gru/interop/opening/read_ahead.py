@@ -1,4 +1,4 @@
-"""Reads in a thread what is likely to be asked for next."""
+"""Reads the item that is likely to be needed next, in a thread."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Item = TypeVar("Item")
 
 
 class ReadAhead(Generic[Item]):
-    """One item of a sequence, read while the one before it is computed with."""
+    """One item of a sequence, read while the item before it is in use."""
 
     def __init__(self, read: Callable[[int], Item]) -> None:
         self._read = read
@@ -26,7 +26,8 @@ class ReadAhead(Generic[Item]):
         self._thread.start()
 
     def take(self, at: int) -> Item | None:
-        """Item `at`, if it has been read ahead, or is being read; None if not, or where it cannot be read: reading it says why."""
+        """Item `at`, if it has been or is being read ahead; None otherwise, or if it cannot be read; reading it directly gives
+        the error."""
         if at != self._at:
             return None
         if self._thread.is_alive():

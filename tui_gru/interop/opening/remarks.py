@@ -1,4 +1,4 @@
-"""What a captured call shows of how a script uses its GRU: the first state, half precision, and outputs that are easily misread."""
+"""Remarks on how a script uses its GRU: the first state, half precision, and outputs that are easily misused."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _first_state(call: GRUCall) -> str:
     if not call.h0_given:
         return "No h0 was given: it begins with 0, whatever the batch before ended with."
     if call.h0_attached:
-        return "h0 was given with its graph: its gradient goes on into whatever computed it."
+        return "h0 was given with its graph: its gradient continues into the computation of h0."
     return "h0 was given without a graph, as after detach(): the gradient ends there."
 
 

@@ -45,7 +45,7 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
 
 
 def _of_json(content: str) -> Any:
-    """The tokens or the mapping in JSON; None where it is none, such as a list of tokens of which the first is a bracket."""
+    """The tokens or the mapping in JSON; None if it is not JSON, for example a list of tokens that begins with a bracket."""
     try:
         found = json.loads(content)
     except (ValueError, RecursionError):
@@ -62,11 +62,11 @@ def _of_json(content: str) -> Any:
 
 
 def in_order(tokens: Any) -> list[str]:
-    """Tokens by their indices: a sequence as it is, a mapping from each to its index. Raises `ModelFileError`."""
+    """The tokens in the order of their indices, from a sequence or a mapping to indices. Raises `ModelFileError`."""
     if isinstance(tokens, Mapping):
         tokens = _of_mapping(tokens)
     if isinstance(tokens, str) or not isinstance(tokens, Iterable):
-        raise ModelFileError(f"{printable(tokens, 40)} is no list of tokens; {FILE}", option="vocabulary")
+        raise ModelFileError(f"{printable(tokens, 40)} is not a list of tokens; {FILE}", option="vocabulary")
     found = list(tokens)
     for i, token in enumerate(found):
         if not isinstance(token, str) or not token:

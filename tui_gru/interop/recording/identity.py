@@ -1,4 +1,4 @@
-"""By what a recording is found and recognised again: its folder, and a hash of the header of every kept step."""
+"""The identity of a recording, to find and recognise it again: its folder, and a hash of the header of every kept step."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def identity_of(recording: Recording, name: str) -> dict[str, Any]:
 
 
 def recognised(identity: Mapping[str, Any]) -> Recording:
-    """The recording with this identity, with the steps that it had then; steps kept since then are left out.
+    """The recording with this identity, with the steps that it had then; steps recorded later are omitted.
 
-    Raises `RecordingError`, one line that says what has moved or changed, and `ValueError` for what is no identity.
+    Raises `RecordingError`, one line that says what has moved or changed, and `ValueError` for an invalid identity.
     """
     numbers = [number for number, _ in identity["steps"]]
     if numbers != sorted(set(numbers)):
@@ -46,7 +46,8 @@ def recognised(identity: Mapping[str, Any]) -> Recording:
 
 
 def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
-    """Of the sizes and headers of a step's files. A header has the loss, the norm, and the name, type and shape of every array."""
+    """The hash of the sizes and headers of a step's files. A header has the loss, the norm, and the name, type and shape of every
+    array."""
     found = blake2b(digest_size=HASH)
     for rank in ranks:
         path = folder / shard_name(number, rank)

@@ -14,10 +14,10 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.glyphs import Glyphs, transliterate
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.palette import Palette
+from tui_gru.tui.panels.example_entry import ExampleEntry
 from tui_gru.tui.panels.operands import Operands
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.panels.tokens import Limits, Matrix, Sign, Token
-from tui_gru.tui.panels.worked_entry import WorkedEntry
 from tui_gru.tui.panels.written_line import Writer, drawn, elided, fitted, squeezed, widest_piece
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
@@ -106,7 +106,7 @@ def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, wi
 def _written(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
     """As `written_out`, and whether it is written for one row of the batch alone."""
     operands = Operands(snapshot, line)
-    worked = WorkedEntry(operands, view.row or 0).box(palette, width)
+    worked = ExampleEntry(operands, view.row or 0).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     room = height - sum(box.height for box in below) - len(below)
     for choice in _choices(operands, view.row, palette.glyphs, width, room, height):
@@ -126,7 +126,7 @@ def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: i
     arrays = [token.operand.values for token in tokens if isinstance(token, Matrix)]
     each = isqrt(MOST_NUMBERS // len(arrays)) if sum(array.size for array in arrays) > MOST_NUMBERS else None
     limits = Limits(columns=each, rows=each)
-    worked = WorkedEntry(operands, view.row or 0).box(palette, width)
+    worked = ExampleEntry(operands, view.row or 0).box(palette, width)
     below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
     return vstack(drawn(palette, tokens, limits, max(width, widest_piece(tokens, limits)), view.row), *below, gap=1)
 

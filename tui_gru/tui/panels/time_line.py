@@ -18,9 +18,9 @@ from tui_gru.engine import numbers
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.loss_series import LossSeries
-from tui_gru.tui.panels.remarkable import Remarkable, remarkable
 from tui_gru.tui.panels.time_columns import LossColumns, loss_columns
 from tui_gru.tui.panels.time_signs import placed, put_branches, put_divisions, put_here, put_signs
+from tui_gru.tui.panels.timeline_marks import TimelineMark, timeline_marks
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.cell_row import CellRow
@@ -59,7 +59,7 @@ class TimeLine(Widget, can_focus=True):
         self._snapshot: Snapshot | None = None
         self._series, self._version = LossSeries(), 0
         self._columns: tuple[object, LossColumns] | None = None
-        self._signs: tuple[Remarkable, ...] = ()
+        self._signs: tuple[TimelineMark, ...] = ()
         self._signs_of: tuple[object, ...] = ()
         self._base: tuple[object, CellRow] | None = None
         self._drawn: tuple[object, list[Strip]] | None = None
@@ -79,7 +79,7 @@ class TimeLine(Widget, can_focus=True):
             tuple((f.name, f.source, f.tick) for f in snapshot.forks),
         )
         if signs_of != self._signs_of:
-            self._signs_of, self._signs = signs_of, remarkable(snapshot)
+            self._signs_of, self._signs = signs_of, timeline_marks(snapshot)
         if self._snapshot is not None and snapshot.position != self._snapshot.position and not self._under_way:
             self._asked = None  # something else has gone there
         self._under_way = False

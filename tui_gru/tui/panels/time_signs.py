@@ -11,7 +11,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
-from tui_gru.tui.panels.remarkable import Remarkable
+from tui_gru.tui.panels.timeline_marks import TimelineMark
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.time_scale import TimeScale, divisions, place_name
 
@@ -22,7 +22,7 @@ _FORK, _TICK = "╰", "╵"
 Signs = Mapping[int, tuple[str, Style]]
 
 
-def placed(palette: Palette, scale: TimeScale, places: Sequence[Remarkable]) -> Signs:
+def placed(palette: Palette, scale: TimeScale, places: Sequence[TimelineMark]) -> Signs:
     """The signs by their columns; of several in one column the first."""
     styles = {"mark": palette.strong, "fork": palette.second, "stop": palette.warning}
     signs: dict[int, tuple[str, Style]] = {}
@@ -53,7 +53,7 @@ def put_here(row: CellRow, palette: Palette, x: int, position: Position, *, focu
     row.put(x, palette.glyphs.here, ink)
 
 
-def put_branches(row: CellRow, palette: Palette, scale: TimeScale, places: Sequence[Remarkable]) -> None:
+def put_branches(row: CellRow, palette: Palette, scale: TimeScale, places: Sequence[TimelineMark]) -> None:
     """The names of the branches that part, beside their signs where there is room."""
     parting: dict[int, list[str]] = {}
     for place in places:

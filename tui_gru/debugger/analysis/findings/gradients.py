@@ -164,7 +164,7 @@ def exploding_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def _flows(x: Examined) -> dict[str, Wide]:
-    """The norms of each state from the end of its row on to the beginning, where there is something to be compared."""
+    """The norms of each state from the end of its row to the start, if there are several to compare."""
     if x.program.seq_length < 2:
         return {}
     found = {}

@@ -98,7 +98,7 @@ def _padded_without_lengths(x: Examined) -> Iterator[Finding]:
     T = x.program.seq_length
     read = (batch.inputs["x"].reshape(T, x.config.batch_size, -1) != 0).max(axis=2)
     lengths = np.where(read.any(axis=0), T - read[::-1].argmax(axis=0), 0)
-    within = read.sum(axis=0) == lengths  # zeros are nowhere but behind the end
+    within = read.sum(axis=0) == lengths  # zeros only after the end
     if not within.all() or lengths.max() < T or lengths.min() == T or not lengths.min():
         return
     padded = np.arange(T)[:, None] >= lengths

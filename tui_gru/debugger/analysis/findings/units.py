@@ -98,7 +98,7 @@ def kept_by(program: Program) -> Mapping[str, str]:
 
 
 def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
-    """The units that keep their old state in the first batch and in the last ones. In a healthy run some come to."""
+    """The units that keep their old state in the first batch and in the last ones. In a healthy run, a few units reach this."""
     kept, values = x.stacked(gate), x.stacked(state)
     low, high = x.program.ranges[state]
     span = high - low if np.isfinite(high - low) else float(np.abs(values).max())

@@ -15,7 +15,7 @@ from tui_gru.engine.tokens import Text
 @dataclass(frozen=True)
 class UnitNote:
     """A unit (0-based): the class that it goes with, Pearson's correlation r with it, and after which characters it is strongest in
-    that direction: what stands before one, the character, what stands after it."""
+    that direction: as the text before it, the character, and the text after it."""
 
     unit: int
     goes_with: str

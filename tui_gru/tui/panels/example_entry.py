@@ -42,7 +42,7 @@ def _shortened(count: int, term: Callable[[int], str]) -> list[str]:
 
 
 @dataclass(frozen=True)
-class WorkedEntry:
+class ExampleEntry:
     """The entry of a line's result in the batch row that is looked at (0 if none is), in the first unit or at the target."""
 
     operands: Operands

@@ -1,4 +1,4 @@
-"""The places of a run that are worth a sign on the time line: marks, stops, and where another branch parts."""
+"""The signs on the time line: marks, stops, and forks of other branches."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 
 
-class Remarkable(NamedTuple):
-    """A place: `kind` is mark, stop or fork, `name` the letter of a mark or the branch that parts here, `note` says it in words."""
+class TimelineMark(NamedTuple):
+    """One sign at `tick`: `kind` is mark, stop or fork, `name` the letter of a mark or the other branch, `note` a description."""
 
     tick: int
     kind: str
@@ -18,25 +18,25 @@ class Remarkable(NamedTuple):
     note: str
 
 
-def remarkable(snapshot: Snapshot) -> tuple[Remarkable, ...]:
-    """What is worth a sign on the current branch; of two in one column the earlier of this list is seen.
+def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
+    """The signs of the current branch. If two are in the same column, the first one in this list is shown.
 
-    A mark that was set on another branch is one of this branch too where it lies in the past that they share.
+    A mark of another branch counts as one of this branch if it is in their shared past.
     """
     here = snapshot.branch
     shared = dict(partings(snapshot.forks, here))
     marks = [
-        Remarkable(mark.tick, "mark", mark.letter, f"mark {mark.letter}")
+        TimelineMark(mark.tick, "mark", mark.letter, f"mark {mark.letter}")
         for mark in snapshot.marks
         if mark.branch == here or mark.tick <= shared.get(mark.branch, -1)
     ]
-    forks = [Remarkable(tick, "fork", name, f"{name} parts from {here} here") for name, tick in shared.items()]
-    stops = [Remarkable(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
+    forks = [TimelineMark(tick, "fork", name, f"{name} parts from {here} here") for name, tick in shared.items()]
+    stops = [TimelineMark(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
     return (*marks, *forks, *stops)
 
 
 def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, int]]:
-    """(name, tick) of every other branch: to which tick it is the same as the current one."""
+    """(name, tick) of every other branch: the tick up to which it equals the current one."""
     by_name = {fork.name: fork for fork in forks}
     if current not in by_name:
         return
@@ -45,13 +45,13 @@ def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, i
         if name == current:
             continue
         for ancestor, tick in _lineage(by_name, name):
-            if ancestor in mine:  # one of them may have left their common ancestor before the other
+            if ancestor in mine:  # they can fork from their common ancestor at different ticks
                 yield name, min(tick, mine[ancestor])
                 break
 
 
 def _lineage(forks: dict[str, BranchInfo], name: str) -> Iterator[tuple[str, int]]:
-    """A branch and what it has come from, one after the other, each with the tick to which the branch shares its past."""
+    """A branch and its ancestors, each with the tick up to which the branch shares its past."""
     upto = forks[name].newest
     while True:
         yield name, upto
