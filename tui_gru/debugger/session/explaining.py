@@ -160,10 +160,10 @@ class Explaining(Travelling):
         return influence(self._timeline, self._moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
 
     def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
-        """What every row of the batch has to do with the prediction of one after timestep `t` (0-based; default: the position's).
+        """The influence of every row of the batch on the prediction of one row after timestep `t`.
 
-        By gradient of each, and by leaving all others out together. Other rows have 0 in a model that keeps its rows apart. Raises
-        `TuiGruError`.
+        `t` is 0-based; the default is that of the position. The gradient is computed for each row, the occlusion for all other rows
+        at once. Both are 0 for other rows unless the model mixes rows. Raises `TuiGruError`.
         """
         from tui_gru.debugger.analysis.influence import influence_of_rows
 

@@ -40,7 +40,7 @@ class AnalysingScreen(ExplainingScreen):
             self.look_for_findings()
 
     def look_for_findings(self) -> None:
-        """Look for findings after something else that was asked for; where it is stopped, that was meant for the other thing."""
+        """Look for findings after a run or a sample. An interrupt is not an error here."""
         with suppress(TuiGruError):
             self.session.findings()
 

@@ -158,10 +158,10 @@ class LookingScreen(WalkingScreen):
         weights.action_cycle_mode()
         self.say(f"weights panel: {weights.mode}")  # it may be on another page
 
-    # Matrices: the one in focus, or the weights
+    # Matrices
 
     def _matrix(self) -> MatrixView | None:
-        """The matrix in focus, or that of the weights, which then has it; None, and it is said, where there is none in view."""
+        """The matrix in focus, otherwise that of the weights, which gets the focus; None with a message if neither is in view."""
         focused = self.focused
         found = focused if isinstance(focused, MatrixView) else self.query_one(Weights).matrix
         if found is None or not found.region:
@@ -172,7 +172,7 @@ class LookingScreen(WalkingScreen):
         return found
 
     def action_largest(self, sheet: str = "") -> None:
-        """Go to the largest entry of the matrix in focus, or to the largest of all gradients or changes."""
+        """Go to the largest entry of the matrix in focus, or to the largest gradient or change of all weights."""
         if sheet:
             self.say(self.query_one(Weights).go_to_largest(sheet))
         elif (matrix := self._matrix()) is not None:
@@ -186,7 +186,7 @@ class LookingScreen(WalkingScreen):
         if matrix is None:
             return
         if matrix.limits is None:
-            self.say("what is shown here has no limits, so it cannot be saturated; gates and states can be")
+            self.say("these values have no limits, so they cannot be saturated; gates and states can")
         elif matrix.go_to_saturated():
             self.say(f"unit {matrix.cursor[1] + 1} is saturated in nearly all rows")
         else:
@@ -195,11 +195,11 @@ class LookingScreen(WalkingScreen):
     def action_sort(self) -> None:
         if (matrix := self._matrix()) is not None:
             by = matrix.sort()
-            self.say(f"{by} by their size" if by else "rows and columns in their own order")
+            self.say(f"{by} sorted by size" if by else "rows and columns in their own order")
 
     def action_near_zero(self) -> None:
         if (matrix := self._matrix()) is not None:
-            self.say("all entries" if matrix.leave_out_near_zero() else "without the entries near 0")
+            self.say("all entries are shown" if matrix.toggle_near_zero() else "entries near 0 are hidden")
 
     def action_page(self) -> None:
         self.turn_to(self.page + 1)

@@ -49,7 +49,7 @@ WHILE_RUNNING = frozenset({
     "escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit",
     "largest", "saturated", "sort", "near_zero",
 })  # fmt: skip
-SMALL_RECORD = 2**18  # bytes of a batch: in a run of no larger ones findings are looked for at once
+SMALL_RECORD = 2**18  # bytes of a batch up to which findings are looked for without a thread
 FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
 
 
