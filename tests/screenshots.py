@@ -5,16 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from pydoc_data.topics import topics
 from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+import torch
 
 import tui_gru
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
+from tui_gru.interop.opening.module import forget
 from tui_gru.tui.screenshot import take
 
 FOLDER = Path(__file__).parent.parent / "screenshots"
@@ -51,6 +54,7 @@ class Picture:
     theme: str | None = None
     options: dict[str, Any] = field(default_factory=dict)
     session: Callable[[], Session] | None = None
+    rounded: bool = False  # rounding errors, which depend on the machine, are in the picture
 
     def draw(self, folder: Path) -> Path:
         out = folder / f"{self.name}.svg"
@@ -78,6 +82,46 @@ def ported() -> Session:
         return tui_gru.load(path, inputs=x, expect=y, reset="before")
 
 
+def debugged() -> Session:
+    """The batch of a script that clips its gradient."""
+    torch.manual_seed(3)
+    model, head = torch.nn.GRU(3, 5), torch.nn.Linear(5, 1)
+    optimizer = torch.optim.SGD([*model.parameters(), *head.parameters()], 0.1)
+    tui_gru.debug(model, optimizer, screen=False)
+    (head(model(torch.randn(6, 2, 3))[0]) - 2).pow(2).mean().backward()
+    torch.nn.utils.clip_grad_norm_(model.parameters(), 0.25)
+    optimizer.step()
+    session = tui_gru.debug(model, optimizer, screen=False)
+    forget(model)
+    assert session is not None
+    return session
+
+
+@cache
+def _recordings() -> TemporaryDirectory[str]:
+    return TemporaryDirectory()
+
+
+def recorded() -> Session:
+    """A recording of a run that read an infinite number in step 33: every tenth step, and the three before it."""
+    folder = Path(_recordings().name) / "run.gru"
+    if not folder.exists():
+        torch.manual_seed(0)
+        model = torch.nn.GRU(3, 5)
+        optimizer = torch.optim.SGD(model.parameters(), 0.5)
+        with tui_gru.record(folder, model, optimizer, every=10, last=3, on="nan") as recorder:
+            for step in range(36):
+                x = torch.randn(6, 2, 3)
+                if step == 33:
+                    x[2, 1, 0] = torch.inf
+                optimizer.zero_grad()
+                loss = (model(x)[0] - 0.5).pow(2).mean()
+                loss.backward()
+                optimizer.step()
+                recorder.step(loss)
+    return Session.open(folder)
+
+
 def typed(command: str) -> str:
     """The keys that type a command on the `:` line and do it."""
     return f": {' '.join('space' if char == ' ' else char for char in command)} enter"
@@ -101,6 +145,8 @@ PICTURES = (
     Picture("tiny", "s s o o o", (40, 12)),
     Picture("light", "s o o o o o", (120, 36), "whiteboard"),
     Picture("opened", "4s o o o o", (120, 36), session=ported),
+    Picture("module", "n x x", (160, 50), session=debugged, rounded=True),
+    Picture("recording", "^", (160, 50), session=recorded, rounded=True),
     Picture("text", f"l {TRAINED} {typed('sample The 150 0.5 fed-back')} 3s 4o", options=TOPICS),
     Picture("own", "l n n 5s 3o", options={"cell": "my.cell", "cell_text": CELL}),
 )

@@ -200,7 +200,7 @@ def test_the_debuggers_options_reach_it(run, screen, tmp_path):
     assert run(*arguments)[0] == 0
     (((session,), options),) = screen
     assert (session.config, session.learning) == (Config(seed=7), True)
-    assert session._state().branches.timeline.memory.budget.limit == 2 * 2**20
+    assert session.state.branches.timeline.memory.budget.limit == 2 * 2**20
     assert options == {"theme": "nord", "ascii": False, "keys": keymap}
 
 

@@ -102,18 +102,50 @@ def test_a_mistake_is_said_in_one_line(run, model, monkeypatch, what):
     assert reason in err
 
 
-def test_open_goes_on_to_predictions(tmp_path):
+@pytest.fixture
+def language_model(tmp_path):
+    """A file with an embedding, a GRU and a head for four tokens, and files of token ids and of the tokens."""
     torch.manual_seed(3)
     parts = {"embed": torch.nn.Embedding(4, 3), "rnn": torch.nn.GRU(3, 5), "fc": torch.nn.Linear(5, 4)}
     torch.save(torch.nn.ModuleDict(parts).state_dict(), tmp_path / "m.pt")
-    options = ("--head", "fc", "--embedding", "embed", "--text", "MathMathMathMath", "--vocabulary", "hatM", "--seq-length", "3")
-    terminal = Terminal("open", str(tmp_path / "m.pt"), *options)
+    np.save(tmp_path / "ids.npy", np.arange(20) % 4)
+    (tmp_path / "words.txt").write_text("the\ncat\nsat\ndown\n")
+    return tmp_path
+
+
+CHARACTERS = ("--text", "MathMathMathMath", "--vocabulary", "hatM")
+IDS = ("--input", "ids.npy", "--tokens", "words.txt")
+
+
+@pytest.mark.parametrize(("given", "shown"), [(CHARACTERS, "MathMath"), (IDS, "the cat sat")])
+def test_open_goes_on_to_predictions(language_model, monkeypatch, given, shown):
+    monkeypatch.chdir(language_model)
+    terminal = Terminal("open", "m.pt", "--head", "fc", "--embedding", "embed", *given, "--seq-length", "3")
     try:
         terminal.wait("training loop")
+        terminal.wait(shown)
         terminal.type("lnnq")
         assert terminal.wait_for_the_end() == 0
     finally:
         terminal.close()
+
+
+@pytest.mark.parametrize(
+    ("given", "reason"),
+    [
+        (("--text", "the cow"), "--text: no token of the vocabulary begins at character 5"),
+        (("--text", "the cat", "--vocabulary", "abcd"), "--tokens and vocabulary are both given"),
+        (("--text", "the cat", "--input", "ids.npy"), "--input: inputs and text are both given"),
+        (("--input", "none.npy"), "--input: none.npy"),
+        (("--input", "ids.npy", "--batch-size", "9"), "the text has 20 tokens; 9 rows of 3 timesteps need 28"),
+    ],
+)
+def test_a_mistake_about_tokens_is_said_in_one_line(run, language_model, monkeypatch, given, reason):
+    monkeypatch.chdir(language_model)
+    code, out, err = run("open", "m.pt", "--head", "fc", "--embedding", "embed", "--tokens", "words.txt", *given)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert reason in err
 
 
 def test_a_script_stands_still_until_q(tmp_path):

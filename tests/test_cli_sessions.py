@@ -54,7 +54,7 @@ def test_a_name_begins_a_session_and_goes_on_with_it(opened):
     _, _, again = opened("--session", "poem")
     assert again.position == session.position
     assert again.recording == session_path("poem")
-    assert again._timeline.memory.budget.limit == 2**20
+    assert again.state.timeline.memory.budget.limit == 2**20
     assert again.notice == "reopened where it was left: epoch 2 · batch 1 · t 3 on main, 1 branch, 1 change"
 
 
@@ -109,7 +109,7 @@ def test_what_is_said_of_the_model_must_be_what_it_is(opened, saved, tmp_path):
     ("size", "bytes_"), [("64", 64 * 2**20), ("1g", 2**30), ("512K", 2**19), ("1.5MiB", 3 * 2**19), ("0", 0), ("2MB", 2**21)]
 )
 def test_sizes_of_memory(opened, saved, size, bytes_):
-    assert opened("--no-record", "--history-memory", size)[2]._timeline.memory.budget.limit == bytes_
+    assert opened("--no-record", "--history-memory", size)[2].state.timeline.memory.budget.limit == bytes_
 
 
 @pytest.mark.parametrize("size", ["", "big", "-1", "64X", "1e9", "1,5G", "٣"])

@@ -106,11 +106,11 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.counting breakpoints.hit_counts "
-        "breakpoints.log_lines breakpoints.log_points breakpoints.lookout breakpoints.stop_search breakpoints.triggers "
-        "breakpoints.watching derivation.manual_edits derivation.carried_gradient derivation.explainer derivation.latex "
-        "derivation.origin derivation.written expressions.conditions expressions.parser search.value_search session.opening "
-        "snapshots.differences snapshots.line_latex state.tallies storage.state_reader storage.trace timeline.anchor "
+        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.batch_columns breakpoints.counting "
+        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter breakpoints.stop_search "
+        "breakpoints.resolved breakpoints.watching derivation.manual_edits derivation.carried_gradient derivation.explainer "
+        "derivation.latex derivation.origin derivation.written expressions.conditions expressions.parser session.opening "
+        "snapshots.differences snapshots.line_latex state.hit_counts storage.state_reader storage.trace timeline.anchor "
         "timeline.edits"
     ),
     "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",

@@ -85,6 +85,9 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     torch.save(modules.state_dict(), "model.pt")
     characters = {"embed": torch.nn.Embedding(4, 3), "rnn": torch.nn.GRU(3, 5), "fc": torch.nn.Linear(5, 4)}
     torch.save(torch.nn.ModuleDict(characters).state_dict(), "chars.pt")
+    shutil.copy("chars.pt", "words.pt")
+    (tmp_path / "words.txt").write_text("the\ncat\nsat\non\n")
+    np.save("ids.npy", np.arange(16) % 4)
     x = torch.randn(6, 2, 3)
     np.save("x.npy", x.numpy())
     np.save("y.npy", modules["encoder"](x)[0].detach().numpy())

@@ -82,7 +82,7 @@ def seeking(name: str, batches: int, memory: int, targets: tuple[int, int], **op
     session = learning(history_memory=memory, **options)
     running = milliseconds(lambda: session.step("batch", batches))
     show(f"{name}: running {batches:,} batches, a batch", f"{running / batches:.3f} ms")
-    history, budget = session._timeline.last.checkpoints, session._timeline.memory.budget
+    history, budget = session.state.timeline.last.checkpoints, session.state.timeline.memory.budget
     show(f"{name}: checkpoints", f"{history.nbytes / MIB:.1f} MiB", f"limit {memory // MIB}; one every {budget.spacing}")
     rng = random.Random(1)
     times = []

@@ -31,9 +31,9 @@ def put_together(batches: int, limit: int) -> Session:
     session.learning = True
     epoch = session.program.num_batches
     session.step("batch", epoch)
-    history, budget = session._timeline.last.checkpoints, session._timeline.memory.budget
+    history, budget = session.state.timeline.last.checkpoints, session.state.timeline.memory.budget
     numbers = np.array([history.numbers(batch) for batch in range(epoch)])
-    begun = session._timeline.beginning.checkpoints.before(0)
+    begun = session.state.timeline.beginning.checkpoints.before(0)
     assert begun is not None
     while history.length < batches:
         first = history.length
@@ -57,7 +57,7 @@ def memory() -> str:
 def main(batches: int = 10**7, mib: int = 256) -> None:
     show("memory before", memory())
     session = put_together(batches, mib * MIB)
-    budget, scalars = session._timeline.memory.budget, session._timeline.memory.scalars
+    budget, scalars = session.state.timeline.memory.budget, session.state.timeline.memory.scalars
     show(f"{batches:,} batches, limit {mib} MiB: memory", memory(), f"a checkpoint every {budget.spacing}")
     show("numbers in the temporary file", f"{scalars._filed * 1024 * 24 / MIB:.0f} MiB")
     rng, times = random.Random(1), []

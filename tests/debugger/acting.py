@@ -33,7 +33,7 @@ def untouched(path):
 
 def altered(path, key, change):
     """Change a fact in a session file in place, with the hash that belongs to it: `change` is given the fact, or is its text."""
-    with closing(session_file._connect(path, "rw")) as connection:
+    with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         fact = json.loads(file.fact(key))
         file.put_fact(key, change if isinstance(change, str) else json.dumps(change(fact)))
@@ -61,7 +61,7 @@ def timeline_of(session):
 
 def portrait(session):
     """Everything that can be read of a session, as something that compares bit for bit."""
-    timeline, state = timeline_of(session), session._state()  # what is kept of a session has no other door
+    timeline, state = timeline_of(session), session.state
     shown = session.snapshot()
     return {
         "config": (session.config, shown.corpus.inputs.tobytes(), session.epochs, timeline.memory.budget.limit),
@@ -77,7 +77,7 @@ def portrait(session):
         "samples": [(s.text, s.sampler, s.temperature, s.seed, [bits(d.y_hat) + str(d) for d in s.draws]) for s in session.samples],
         "kept": session.kept("marks"),
         "left behind": (shown.hits, shown.log),
-        "stops": (session.stops, session.marks, session.last_condition, session.kept("left"), session.kept("compared")),
+        "stops": (state.stops, state.marks, state.last_condition, state.left, state.compared),
     }
 
 
@@ -174,3 +174,15 @@ def acts_for_ever(folder):
             act_for_ever(Path(folder) / f"{int(line)}.tui-gru", int(line))
         os.waitpid(child, 0)
         print("gone", flush=True)
+
+
+def assert_every_level_leads_through_and_back(session, *levels):
+    """Steps of each level lead from the beginning to the end, and back through the same places."""
+    for level in levels:
+        session.seek(0)
+        places = [session.position]
+        while session.position != session.end:
+            places.append(session.step(level))
+        assert places == sorted(set(places)), level
+        for place in reversed(places[:-1]):
+            assert session.step(level, -1) == place, level

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.debugger import models
+from tests.debugger.acting import altered
 from tests.debugger.deriving import UNEXPLAINED
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.session.session import Session
@@ -214,8 +215,7 @@ def test_it_is_kept_with_the_session(tmp_path):
     session.compare("main")
     session.save(tmp_path / "walk")
     assert Session.open(tmp_path / "walk").comparing == "main"
-    session.keep("compared", {"what": "is this"})
-    session.save(tmp_path / "walk")
+    altered(tmp_path / "walk", "kept", lambda kept: {**kept, "compared": {"what": "is this"}})
     reopened = Session.open(tmp_path / "walk")
     assert reopened.comparing is None
     assert "compared" in reopened.notice

@@ -335,7 +335,7 @@ def test_equal_conditions_are_equal() -> None:
 
 def test_size_is_bounded() -> None:
     assert holds("loss < 2 or " + " " * (MAX_LENGTH - 13) + "t")
-    with pytest.raises(ConditionError, match=f"column {MAX_LENGTH + 1}: over {MAX_LENGTH} characters"):
+    with pytest.raises(ConditionError, match=f"column {MAX_LENGTH + 1}: more than {MAX_LENGTH} characters"):
         holds("loss < 2 or " + " " * (MAX_LENGTH - 12) + "t")
 
 

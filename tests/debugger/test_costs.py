@@ -6,8 +6,8 @@ import sys
 import pytest
 
 from tui_gru import Session
-from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch
-from tui_gru.debugger.state.tallies import Tally
+from tui_gru.debugger.state.hit_counts import HitCounts
+from tui_gru.debugger.state.stops import Breakpoint
 
 
 def calls(work):
@@ -87,7 +87,10 @@ def test_branches_are_compared_with_those_that_have_changed_only():
 
 def stopping(count, make):
     session = learning()
-    session._keep_stops(Stops(tuple(make(i) for i in range(count)), (), count))
+    for i in range(count):
+        stop = make(i)
+        session.break_at(stop.line, condition=stop.condition, hits=stop.hits)
+        session.change_stop(stop.id, enabled=stop.enabled)
     return session, count
 
 
@@ -137,8 +140,8 @@ def test_hits_that_have_been_counted_are_not_counted_again(monkeypatch):
     """A breakpoint that counts its hits does not look at all batches before at every step."""
     session, _ = stopping(1, fifth_hit)
     session.step("batch", 300)
-    looked, counts = [], Tally.counts
-    monkeypatch.setattr(Tally, "counts", lambda self, first, last: looked.append(last + 1 - first) or counts(self, first, last))
+    looked, counts = [], HitCounts.counts
+    monkeypatch.setattr(HitCounts, "counts", lambda self, first, last: looked.append(last + 1 - first) or counts(self, first, last))
     session.step("batch")
     assert max(looked) < 100
 
@@ -152,7 +155,8 @@ def test_another_stop_costs_what_there_are():
 
 def watching(count):
     session = learning()
-    session._keep_stops(Stops((), tuple(Watch(i + 1, f"Wz[0, 0] + {i}") for i in range(count)), count))
+    for i in range(count):
+        session.watch(f"Wz[0, 0] + {i}")
     return session, count
 
 

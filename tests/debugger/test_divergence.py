@@ -108,7 +108,7 @@ def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tm
     if machine:
         monkeypatch.setattr(state_writer, "this_machine", lambda: machine)
     session.save(path)
-    with closing(session_file._connect(path, "rw")) as connection:
+    with closing(session_file.connect(path, "rw")) as connection:
         file = session_file.SessionFile(path, connection)
         number, data = list(file.arrays("checkpoints/1"))[which]
         row = unpack(data)["row"].copy()

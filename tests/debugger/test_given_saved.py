@@ -9,9 +9,11 @@ import tui_gru
 from tests.debugger.acting import altered
 from tests.debugger.test_given_derivations import of_a_file, of_a_module, of_a_recording, of_another_convention, of_tokens
 from tui_gru import Session, TuiGruError
+from tui_gru.debugger.storage import own_sessions
 from tui_gru.debugger.storage.session_errors import SessionFileError
+from tui_gru.debugger.storage.store import session_path
 
-MAKERS = [of_a_file, of_another_convention, of_tokens, of_a_module]
+MAKERS = [of_a_file, of_another_convention, of_tokens, of_a_module, of_a_recording]
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def assert_same(one, other):
 @pytest.mark.parametrize("make", MAKERS)
 def test_it_is_opened_where_it_was_left(tmp_path, path, make):
     session = make(tmp_path)
-    session.seek(session.end.tick // 3)
+    session.seek(session.program.ticks // 3)
     weight = session.parameter_names[0]
     session.edit(weight, (0, 0), 0.5)
     session.step("timestep", 2)
@@ -79,10 +81,13 @@ def test_numbers_that_are_not_finite_are_saved(tmp_path, path):
     assert_same(session, Session.open(path))
 
 
-def test_a_recording_stays_in_its_folder(tmp_path, path):
-    with pytest.raises(SessionFileError, match=r"its steps are in run\.gru; open that again"):
-        of_a_recording(tmp_path).save(path)
-    assert not path.exists()
+@pytest.mark.parametrize(("make", "place"), [(of_a_file, "m.pt, t 3"), (of_a_recording, "step 0, t 3")])
+def test_a_list_of_sessions_says_where_it_was_left(tmp_path, path, make, place):
+    session = make(tmp_path)
+    session.seek("e1 b1 t3")
+    session.save(session_path("own"))
+    (listed,) = own_sessions.listed()
+    assert listed.place.endswith(place)
 
 
 TAMPERED = {
@@ -104,6 +109,29 @@ TAMPERED = {
 def test_what_does_not_fit_is_refused(tmp_path, path, what):
     of_a_file(tmp_path).save(path)
     altered(path, "run", lambda run: {**run, "given": TAMPERED[what](run["given"])})
+    with pytest.raises(SessionFileError) as caught:
+        Session.open(path)
+    assert "\n" not in str(caught.value)
+
+
+MISPLACED = {
+    "no folder": lambda identity: {**identity, "folder": 3},
+    "a folder that cannot be": lambda identity: {**identity, "folder": "\0"},
+    "no module of it": lambda identity: {**identity, "name": "other"},
+    "no steps": lambda identity: {**identity, "steps": []},
+    "steps that are none": lambda identity: {**identity, "steps": [[0, 0]]},
+    "the same step twice": lambda identity: {**identity, "steps": identity["steps"][:1] * 3},
+    "fewer steps": lambda identity: {**identity, "steps": identity["steps"][:1]},
+    "nothing": lambda identity: {},
+}
+
+
+@pytest.mark.parametrize("what", MISPLACED)
+def test_a_recording_that_does_not_fit_is_refused(tmp_path, path, what):
+    session = of_a_recording(tmp_path)
+    session.seek(session.end)
+    session.save(path)
+    altered(path, "run", lambda run: {**run, "recording": MISPLACED[what](run["recording"])})
     with pytest.raises(SessionFileError) as caught:
         Session.open(path)
     assert "\n" not in str(caught.value)

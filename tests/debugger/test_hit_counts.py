@@ -2,7 +2,7 @@
 
 import pytest
 
-from tui_gru.debugger.breakpoints.hit_counts import HitCount
+from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.expressions.conditions import ConditionError
 
 

@@ -73,7 +73,7 @@ FACTS = [
     ("run", put("epochs", to="3")), ("run", put("history_memory", to=-1)), ("run", put("config", "hidden_size", to="2")),
     ("run", put("config", "hidden_size", to=3)), ("run", put("config", "hidden_size", to=10**15)),
     ("run", put("config", "seq_length", to=10**15)), ("run", put("config", "vocabulary", to="hatMM")),
-    ("run", put("config", "vocabulary", to=["h", "a", "t", "M"])), ("run", put("config", "learning_rate", to=-1)),
+    ("run", put("config", "vocabulary", to=["h", "a", "t", ["M"]])), ("run", put("config", "learning_rate", to=-1)),
     ("run", put("config", "learning_rate", to="0.1")), ("run", put("config", "dtype", to="object")),
     ("run", put("config", "colour", to="red")), ("run", put("config", to=[])),
     ("run", put("config", "cell", to="nope")), ("run", put("config", "cell", to=EVIL)), ("run", put("config", "cell", to=7)),
@@ -137,7 +137,7 @@ def with_arrays(path, key, change):
 
 def with_entries(path, key, change):
     """Change what is under a key: (number, bytes) of each."""
-    with closing(session_file._connect(path, "rw")) as connection:
+    with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         entries = list(file.arrays(key))
         change(entries)

@@ -9,8 +9,10 @@ import pytest
 import torch
 
 import tui_gru
+from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
 from tui_gru import Session, TuiGruError
+from tui_gru.cli.debugging import INSTEAD, WATCHING
 from tui_gru.engine.given import GivenConfig
 from tui_gru.interop.capture import Capture
 from tui_gru.interop.opening.module import captured_run, forget
@@ -77,6 +79,9 @@ def test_every_kind_of_script_is_computed_again(script):
     largest = max(np.abs(theirs).max() for _, theirs in known)
     worst = max(np.abs(ours - theirs).max() for ours, theirs in known)
     assert worst <= bound * max(largest, 1), said
+    if script.__name__ in HALF:
+        assert "the tolerance of half precision" in s.expected.sentence
+        assert "agree to about" in said
     if everything:
         assert said.startswith("p.grad is the derived gradient") or "no gradient" in said, said
 
@@ -115,7 +120,7 @@ def test_before_the_optimizer_and_after_a_forward_pass_alone(model):
     s = tui_gru.debug(model, optimizer, screen=False)
     assert not s.learning
     assert "backward" not in {row.line.phase for row in s.program.rows if row.line is not None}
-    with pytest.raises(TuiGruError, match="your script's"):
+    with pytest.raises(TuiGruError, match="belongs to your script"):
         s.sgd()
     del loss
     optimizer.zero_grad()
@@ -151,15 +156,7 @@ def test_the_gradient_from_outside_is_a_line_of_its_own(model):
 
 
 def test_every_level_of_steps_leads_through_the_backward_pass_and_back(model):
-    s = watched(model)
-    for level in ("op", "timestep", "phase", "batch", "epoch"):
-        s.seek(0)
-        places = [s.position]
-        while s.position != s.end:
-            places.append(s.step(level))
-        assert places == sorted(set(places)), level
-        for place in reversed(places[:-1]):
-            assert s.step(level, -1) == place, level
+    assert_every_level_leads_through_and_back(watched(model), "op", "timestep", "phase", "batch", "epoch")
 
 
 def test_a_clip_and_a_scale_are_named(model):
@@ -210,7 +207,7 @@ def test_several_grus_are_named(tmp_path):
     loss_of(pair["b"](pair["a"](torch.randn(5, 2, 3))[0])[0]).backward()
     s = tui_gru.debug(pair, optimizer, screen=False, name="a")
     assert s.config.hidden_size == 4
-    assert "Captured besides: b; name= shows one of them." in s.notice
+    assert "Also captured: b; name= selects one." in s.notice
     with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
         tui_gru.debug(pair, optimizer, screen=False)
     forget(pair)
@@ -254,9 +251,32 @@ def test_without_a_terminal_the_script_goes_on_and_the_recording_is_offered(tmp_
     done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
     assert done.stdout == "went on\n"
     first, second = done.stderr.splitlines()
-    assert "watching from here on" in first
+    assert first == WATCHING
     assert "is not a terminal" in second
     assert "tui_gru.record" in second
+
+
+def test_a_notebook_is_offered_the_session_and_the_recording(model, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "ipykernel", object())
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer)
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, optimizer)
+    assert s.learning
+    said = capsys.readouterr().err.splitlines()
+    assert said == [WATCHING, f"tui_gru.debug: a notebook is not a terminal: {INSTEAD}"]
+
+
+def test_the_first_call_after_a_batch_says_that_it_is_not_kept(model, capsys):
+    """Nothing of what the GRU computed can be reached from the module: only the weights and their gradients."""
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    a_step(model, optimizer)
+    assert tui_gru.debug(model, optimizer, screen=False) is None
+    assert capsys.readouterr().err == f"{WATCHING}\n"
+    assert "PyTorch does not keep what a GRU has computed" in WATCHING
+    a_step(model, optimizer)
+    assert tui_gru.debug(model, optimizer, screen=False).learning
+    assert capsys.readouterr().err == ""
 
 
 def test_what_is_no_module_is_refused():

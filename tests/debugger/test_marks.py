@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.debugger.acting import altered
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.state.marks import Mark
@@ -22,7 +23,7 @@ def forked():
 
 def test_a_mark_is_a_place_on_a_branch():
     session = forked()
-    here, there = session.position, session._branches.named["main"].newest
+    here, there = session.position, session.state.branches.named["main"].newest
     assert session.branch == "main~1"
     assert session.marks == (Mark("a", "main~1", here.tick), Mark("m", "main", there), Mark("B", "main~1", here.tick))
     assert session.snapshot().marks == session.marks
@@ -116,9 +117,8 @@ def test_marks_and_the_last_condition_survive_the_process(tmp_path):
 )  # fmt: skip
 def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
     session = Session()
-    session.keep("marked", kept)
-    session.keep("last_condition", ["loss"])
     session.save(tmp_path / "it.tui-gru")
+    altered(tmp_path / "it.tui-gru", "kept", lambda fact: {**fact, "marked": kept, "last_condition": ["loss"]})
     other = Session.open(tmp_path / "it.tui-gru")
     assert (other.marks, other.last_condition) == ((), "")
     assert "what was kept as marked cannot be read and is left out; what was kept as last_condition cannot be read" in other.notice

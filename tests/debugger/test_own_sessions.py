@@ -9,10 +9,10 @@ import pytest
 
 from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
-from tui_gru.debugger.session import opening, surviving
-from tui_gru.debugger.storage import own_sessions, state_writer, store
+from tui_gru.debugger.session import opening
+from tui_gru.debugger.storage import own_sessions, recorder, state_writer, store
 from tui_gru.debugger.storage.session_errors import SessionInUseError, SessionMissingError
-from tui_gru.debugger.storage.store import Recorder
+from tui_gru.debugger.storage.store import RecordedFile
 
 TODAY = date(2026, 11, 25)
 
@@ -131,7 +131,7 @@ def test_a_disk_that_is_full_at_the_beginning_is_said(begun, monkeypatch):
     monkeypatch.setattr(StateWriter, "write", full)
     begun.step()
     assert begun.notice.endswith("database or disk is full; save it elsewhere")
-    assert surviving.ATTEMPTS > 1
+    assert recorder.ATTEMPTS > 1
 
 
 # Names
@@ -332,8 +332,8 @@ def test_a_session_that_cannot_be_written_goes_on_in_memory(tmp_path, monkeypatc
     session.save(path)
     from tui_gru.debugger.storage import session_file
 
-    connect = session_file._connect
-    monkeypatch.setattr(session_file, "_connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
+    connect = session_file.connect
+    monkeypatch.setattr(session_file, "connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
     for way in (opening.reopened, opening.copied):
         with untouched(path):
             again = way(path)
@@ -350,13 +350,13 @@ def test_the_past_can_be_given_other_bounds(tmp_path):
     session.save(tmp_path / "math.tui-gru")
     for record in (False, True):
         with closing(Session.open(tmp_path / "math.tui-gru", record=record, history_memory=20000)) as again:
-            budget = again._timeline.memory.budget
+            budget = again.state.timeline.memory.budget
             assert budget.limit == 20000
-            assert again._timeline.segments[-1].checkpoints.count < session._timeline.segments[-1].checkpoints.count
+            assert again.state.timeline.segments[-1].checkpoints.count < session.state.timeline.segments[-1].checkpoints.count
             again.seek("e20 b1 t1")
             session.seek("e20 b1 t1")
             assert (again.parameter("Wz") == session.parameter("Wz")).all()
-    assert Session.open(tmp_path / "math.tui-gru")._timeline.memory.budget.limit == 20000
+    assert Session.open(tmp_path / "math.tui-gru").state.timeline.memory.budget.limit == 20000
 
 
 # Branches with another name
@@ -371,15 +371,19 @@ def test_a_branch_and_the_marks_on_it_are_renamed_in_one_go(tmp_path, monkeypatc
         session.step("batch", -2)
         session.edit("Wz", (0, 0), 1.0)
         session.mark("a")
-        states, write = [], Recorder._try
+        states = []
 
-        def after(recorder, what):
-            said = write(recorder, what)
-            again = Session.open(path)
-            states.append((again.branches, [mark.branch for mark in again.marks]))
-            return said
+        def after(write):
+            def written(file, state):
+                said = write(file, state)
+                again = Session.open(path)
+                states.append((again.branches, [mark.branch for mark in again.marks]))
+                return said
 
-        monkeypatch.setattr(Recorder, "_try", after)
+            return written
+
+        monkeypatch.setattr(RecordedFile, "write", after(RecordedFile.write))
+        monkeypatch.setattr(RecordedFile, "write_kept", after(RecordedFile.write_kept))
         session.rename_branch("main~1", "warm")
         session.switch("main")
         session.delete_branch("warm")

@@ -8,10 +8,12 @@ import pytest
 import torch
 from torch import nn
 
+from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.interop.capture.scripts import Seq2seq, loss_of
 from tests.interop.recording.runs import IN, B, H, T, trained
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.session.recordings import session_on
+from tui_gru.debugger.storage.session_errors import SessionFileError
 from tui_gru.interop.recording import open_recording, record
 
 RELATIVE = 5e-7
@@ -64,15 +66,7 @@ def test_any_step_is_reached_without_those_before_it(run):
 
 
 def test_every_level_of_steps_leads_through_and_back(run):
-    s = Session.open(run)
-    for level in ("timestep", "phase", "batch", "epoch"):
-        s.seek(0)
-        places = [s.position]
-        while s.position != s.end:
-            places.append(s.step(level))
-        assert places == sorted(set(places)), level
-        for place in reversed(places[:-1]):
-            assert s.step(level, -1) == place, level
+    assert_every_level_leads_through_and_back(Session.open(run), "timestep", "phase", "batch", "epoch")
 
 
 def test_conditions_look_into_all_kept_steps(run):
@@ -116,13 +110,11 @@ def test_a_change_stays_inside_of_its_step(run):
     assert_as_recorded(s)
 
 
-def test_training_on_is_refused_with_the_reason(run, tmp_path):
+def test_training_on_is_refused_with_the_reason(run):
     s = Session.open(run)
     for verb in (s.sgd, lambda: setattr(s, "learning_rate", 0.1)):
         with pytest.raises(TuiGruError, match="this is a recording"):
             verb()
-    with pytest.raises(TuiGruError, match="cannot be saved"):
-        s.save(tmp_path / "s.tui-gru")
     assert s.explain("Wz", (0, 0)).derivation.note == "a weight of run.gru at step 0"
 
 
@@ -232,3 +224,81 @@ def test_one_that_is_still_written_is_opened_and_says_so(run):
     text = lines.read_text().splitlines(keepends=True)
     lines.write_text("".join(text[:-1]))
     assert "still being written, or was cut off" in Session.open(run).notice
+
+
+def saved(run, tmp_path):
+    """A session on a recording with an edit in step 4, left in step 16, in a file."""
+    s = Session.open(run)
+    s.seek("e1 b2 t1")
+    s.edit("Uz", (0, 0), 2.0)
+    s.keep("marks", ["here"])
+    s.seek("e1 b5 t3")
+    s.save(tmp_path / "s.tui-gru")
+    return s, tmp_path / "s.tui-gru"
+
+
+def test_a_saved_session_goes_on_where_it_was_left(run, tmp_path):
+    was, path = saved(run, tmp_path)
+    assert path.stat().st_size < 100_000  # the numbers of the steps stay in the recording
+    s = Session.open(path)
+    assert (s.position, s.branch, s.branches, s.steps) == (was.position, was.branch, was.branches, was.steps)
+    assert s.kept("marks") == ["here"]
+    for name in ("h", "z", "x"):
+        assert np.array_equal(s.value(name), was.value(name)), name
+    assert s.undo()
+    assert_as_recorded(s)
+    s.seek("e1 b2 t1")
+    assert_as_recorded(s)
+    assert list(s.snapshot().losses) == list(was.snapshot().losses)
+    s.seek("e1 b3 t2")
+    s.record_to(path)
+    s.step("batch")
+    s.close()
+    again = Session.open(path)
+    assert again.position == s.position
+
+
+def test_a_saved_session_leaves_out_steps_that_were_kept_since(run, tmp_path):
+    later = sorted(run.glob("step-*"))[-1]
+    beside = tmp_path / later.name
+    later.rename(beside)
+    was, path = saved(run, tmp_path)
+    beside.rename(later)
+    assert len(Session.open(run).steps) == len(was.steps) + 1
+    assert Session.open(path).steps == was.steps
+
+
+def test_a_saved_session_says_that_its_recording_has_moved_or_changed(run, tmp_path):
+    _, path = saved(run, tmp_path)
+    run.rename(tmp_path / "moved.gru")
+    with pytest.raises(SessionFileError, match=r"its recording is not at .*run\.gru any more; move it back there, or open the"):
+        Session.open(path)
+    (tmp_path / "moved.gru").rename(run)
+    shard = sorted(run.glob("step-*"))[2]
+    whole = shard.read_bytes()
+    for change, words in (
+        (lambda: shard.write_bytes(whole.replace(b"every", b"other")), "step 8 of its recording .* has changed"),
+        (lambda: shard.write_bytes(whole[:-4]), "step 8 of its recording .* has changed"),
+        (lambda: shard.write_bytes(b"short"), "safetensors file"),
+        (shard.unlink, "step 8 of its recording .* was deleted"),
+    ):
+        change()
+        with pytest.raises(SessionFileError, match=words) as caught:
+            Session.open(path)
+        assert "\n" not in str(caught.value)
+    shard.write_bytes(whole)
+    assert Session.open(path).steps == (0, 4, 8, 12, 16, 20)
+
+
+def test_outputs_that_are_all_tiny_are_those_that_were_recorded(tmp_path):
+    """Where z is nearly 1, the rounding of 1 − z is large beside the output."""
+    torch.manual_seed(0)
+    gru = nn.GRU(IN, H)
+    with torch.no_grad():
+        gru.bias_ih_l0[H : 2 * H] = 13.0
+    trained(tmp_path / "run", steps=2, every=1, model=gru)
+    s = Session.open(tmp_path / "run")
+    s.step("batch")
+    assert s.expected.one_step.largest < 1e-4
+    assert s.expected.one_step.error > s.expected.tolerance
+    assert s.expected.agrees

@@ -124,7 +124,7 @@ def test_a_recording_that_fails_leaves_the_session_and_what_was_written(path, mo
 @pytest.fixture(params=[("SQLITE_BUSY", errno.ENOLCK), ("SQLITE_IOERR_LOCK", errno.EOPNOTSUPP)], ids=["busy", "failing"])
 def no_locks(monkeypatch, request):
     """A file system without locks: SQLite says that it is busy, or that it failed, and the system says what is wrong."""
-    connect, (said, code) = session_file._connect, request.param
+    connect, (said, code) = session_file.connect, request.param
 
     def connected(path, mode):
         if "nolock" in mode or "immutable" in mode:
@@ -134,7 +134,7 @@ def no_locks(monkeypatch, request):
     def refuse(*_):
         raise OSError(code, "No locks available")
 
-    monkeypatch.setattr(session_file, "_connect", connected)
+    monkeypatch.setattr(session_file, "connect", connected)
     monkeypatch.setattr(fcntl, "lockf", refuse)
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests.debugger.acting import OPTIONS, TEXT, acted, assert_same, portrait, read_only, untouched
 from tui_gru import Session, TuiGruError
-from tui_gru.debugger.storage import session_file, state_writer
+from tui_gru.debugger.storage import session_file
 from tui_gru.debugger.storage.encoding import pack, unpack
 from tui_gru.debugger.storage.session_errors import (
     DamagedSessionError,
@@ -112,7 +112,7 @@ def test_contents_that_make_no_sense_are_an_error_with_a_name(path, key, json):
     session = Session()
     session.edit("Wz", (0, 0), 1)
     session.save(path)
-    with closing(session_file._connect(path, "rw")) as connection:
+    with closing(session_file.connect(path, "rw")) as connection:
         session_file.SessionFile(path, connection).put_fact(key, json)
     with untouched(path), pytest.raises(TuiGruError):
         Session.open(path)
@@ -197,13 +197,21 @@ def test_a_session_of_an_earlier_version_is_refused(path):
 # What can go wrong with writing
 
 
+def failing(monkeypatch, error):
+    """The last fact of a session cannot be written."""
+    put = session_file.SessionFile.put_fact
+
+    def fail(file, key, json):
+        if key == "here":
+            raise error
+        put(file, key, json)
+
+    monkeypatch.setattr(session_file.SessionFile, "put_fact", fail)
+
+
 def test_a_save_that_fails_leaves_what_was_there(path, monkeypatch):
     Session().save(path)
-
-    def fail(*args, **options):
-        raise sqlite3.OperationalError("database or disk is full")
-
-    monkeypatch.setattr(state_writer.StateWriter, "_write_place", fail)
+    failing(monkeypatch, sqlite3.OperationalError("database or disk is full"))
     with untouched(path):
         with pytest.raises(UnwritableSessionError, match="disk is full; save it elsewhere"):
             acted(1, 5).save(path)
@@ -213,11 +221,7 @@ def test_a_save_that_fails_leaves_what_was_there(path, monkeypatch):
 
 def test_an_interrupted_save_leaves_what_was_there(path, monkeypatch):
     Session().save(path)
-
-    def interrupt(*args, **options):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr(state_writer.StateWriter, "_write_place", interrupt)
+    failing(monkeypatch, KeyboardInterrupt)
     with untouched(path), pytest.raises(KeyboardInterrupt):
         acted(1, 5).save(path)
 
@@ -264,8 +268,8 @@ def test_saving_again_replaces_and_keeps_the_permissions(path):
 def test_a_folder_that_cannot_be_written_to_is_named(path, monkeypatch):
     session = Session()
     session.save(path)
-    connect = session_file._connect
-    monkeypatch.setattr(session_file, "_connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
+    connect = session_file.connect
+    monkeypatch.setattr(session_file, "connect", lambda path, mode: connect(path, "ro" if mode.startswith("rwc") else mode))
     with untouched(path), pytest.raises(UnwritableSessionError, match="cannot be written to; save it elsewhere"):
         session.save(path)
 
@@ -286,12 +290,16 @@ def test_a_folder_that_is_read_only_can_be_read_from():
         assert_same(session, Session.open(path))
 
 
-def test_a_full_disk_ends_the_recording_and_not_the_session(path):
-    session = Session()
+def test_a_full_disk_ends_the_recording_and_not_the_session(path, monkeypatch):
+    session, connections, connect = Session(), [], sqlite3.connect
+    monkeypatch.setattr(
+        sqlite3, "connect", lambda *args, **options: connections.append(connect(*args, **options)) or connections[-1]
+    )
     session.record_to(path)
+    recorded = connections[-1]
     session.step("batch", 2)
     acknowledged = portrait(session)
-    session._recorder._file._connection.execute("PRAGMA max_page_count = 1")  # no page more than there are
+    recorded.execute("PRAGMA max_page_count = 1")  # no page more than there are
     for i in range(40):
         session.edit("Wz", (0, 0), i)
         if session.recording is None:

@@ -14,10 +14,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.debugger import models
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, assert_shows, conditions_for, everything, same
+from tui_gru.debugger.breakpoints.hits import TOGETHER
 from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.expressions.conditions import compile_condition
 from tui_gru.debugger.program.position import position_of
-from tui_gru.debugger.search.probe import TOGETHER
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
 

@@ -15,7 +15,7 @@ from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
 from tui_gru.debugger.breakpoints import stop_search
-from tui_gru.debugger.breakpoints.hit_counts import HitCount
+from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
 from tui_gru.debugger.session.session import Session

@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from tests.debugger.acting import acted
+from tests.debugger.acting import acted, altered
 from tui_gru import Session
 from tui_gru.debugger.state.stops import Stops
 from tui_gru.engine.trainer import Trainer
@@ -39,9 +39,9 @@ def test_stops_survive_the_process(tmp_path):
 )  # fmt: skip
 def test_kept_stops_that_make_no_sense_are_left_out(tmp_path, kept):
     session = Session()
-    session.keep("stops", kept)
     session.mark("a")
     session.save(tmp_path / "it.tui-gru")
+    altered(tmp_path / "it.tui-gru", "kept", lambda fact: {**fact, "stops": kept})
     other = Session.open(tmp_path / "it.tui-gru")
     assert other.stops in (Stops(), Stops(last_id=1))
     assert other.notice.startswith("reopened where it was left: ")
@@ -82,7 +82,7 @@ def test_a_branch_that_is_deleted_takes_what_was_logged_on_it_along():
     session.step("batch", 2)
     session.switch("main")
     session.delete_branch("main~1")
-    assert set(session.kept("log")) == {"main"}
+    assert set(session.state.log) == {"main"}
     assert len(session.snapshot().log) == 3
 
 
@@ -95,9 +95,9 @@ def test_a_branch_that_is_deleted_takes_what_was_logged_on_it_along():
 )  # fmt: skip
 def test_kept_hits_and_lines_that_make_no_sense_are_left_out(tmp_path, name, kept):
     session = Session()
-    session.keep(name, kept)
     session.step("batch")
     session.save(tmp_path / "it.tui-gru")
+    altered(tmp_path / "it.tui-gru", "kept", lambda fact: {**fact, name: kept})
     other = Session.open(tmp_path / "it.tui-gru")
     assert (other.snapshot().hits, other.snapshot().log) == ((), ())
     assert other.notice.endswith(f"; what was kept as {name} cannot be read and is left out")

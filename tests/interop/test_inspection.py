@@ -21,17 +21,17 @@ from tui_gru.interop.formats import FORMATS
 ROOT = Path(__file__).parents[2]
 
 FOREIGN = {
-    "tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(100), "it is TFLite, which is not read; it has no GRU, only the steps of one"),
-    "gguf": (b"GGUF\x03\x00\x00\x00", "it is GGUF, which is not read"),
+    "tflite": (b"\x1c\x00\x00\x00TFL3" + bytes(100), "it is TFLite, which is not supported; it has no GRU, only the steps of one"),
+    "gguf": (b"GGUF\x03\x00\x00\x00", "it is GGUF, which is not supported"),
     "npy": (b"\x93NUMPY\x01\x00", "one array of NumPy, or several without names.*save them with names"),
     "git lfs": (b"version https://git-lfs.example\noid sha256:0", "a Git LFS pointer, not the file itself.*run git lfs pull"),
     "gzip": (gzip.compress(b"hello"), "compressed with gzip.*decompress it first"),
-    "msgpack": (b"\x81\xa6params", "it is msgpack, as flax writes it, which is not read; save flatten_dict.*as safetensors"),
-    "pickle": (b"\x80\x04\x95", "it is a pickle, which is not read"),
+    "msgpack": (b"\x81\xa6params", "it is msgpack, as flax writes it, which is not supported; save flatten_dict.*as safetensors"),
+    "pickle": (b"\x80\x04\x95", "it is a pickle, which is not supported"),
     "text": (b"hello\n", "its format is not known, or it is cut off; torch checkpoints, safetensors, ONNX, npz and Keras"),
     "nothing": (b"", "it is empty; get the file again"),
-    "zeros": (bytes(1000), "it is in no format that is known"),
-    "a zip of something else": (None, "it is in no format that is known"),
+    "zeros": (bytes(1000), "its format is not known"),
+    "a zip of something else": (None, "its format is not known"),
 }
 
 

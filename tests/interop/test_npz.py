@@ -99,12 +99,12 @@ HOSTILE = {
     "a negative size": (npy(header("(-12, 4)")), "a tensor has the shape"),
     "cut off": (npy(header("(12, 3)"), bytes(100)), "does not fit its shape"),
     "bytes too many": (npy(header("(12, 3)"), bytes(200)), "does not fit its shape"),
-    "no header": (npy("os.system('true')"), "no array of NumPy, or is damaged"),
-    "a header of another version": (npy(header("(1,)"), magic=b"\x93NUMPY\x09\x00"), "no array of NumPy, or is damaged"),
-    "no magic": (b"hello", "no array of NumPy, or is damaged"),
-    "a deep header": (npy("(" * 5000), "no array of NumPy, or is damaged"),
-    "a long header": (npy(" " * 60_000), "no array of NumPy, or is damaged"),
-    "nothing": (b"", "no array of NumPy, or is damaged"),
+    "no header": (npy("os.system('true')"), "not a NumPy array, or is damaged"),
+    "a header of another version": (npy(header("(1,)"), magic=b"\x93NUMPY\x09\x00"), "not a NumPy array, or is damaged"),
+    "no magic": (b"hello", "not a NumPy array, or is damaged"),
+    "a deep header": (npy("(" * 5000), "not a NumPy array, or is damaged"),
+    "a long header": (npy(" " * 60_000), "not a NumPy array, or is damaged"),
+    "nothing": (b"", "not a NumPy array, or is damaged"),
 }
 
 
@@ -127,7 +127,7 @@ def test_pickled_objects_are_not_read(path, arrays):
     with pytest.raises(ModelFileError, match="its weights have 1 and 2 axes"):
         inspect(path)
     np.savez(path, weight_ih=np.full((12, 3), None), weight_hh=arrays["weight_hh"])
-    with pytest.raises(ModelFileError, match="its weights are of the type object, which is not read; save them as float32"):
+    with pytest.raises(ModelFileError, match="its weights are of the type object, which is not supported; save them as float32"):
         inspect(path)
 
 
@@ -161,7 +161,7 @@ def test_a_member_that_says_less_than_it_inflates_to_gives_no_more_than_it_says(
 
 def test_a_member_without_a_name_is_no_array(path):
     path.write_bytes(archive_of(b"", b"", 0))
-    with pytest.raises(ModelFileError, match="in no format that is known"):
+    with pytest.raises(ModelFileError, match="its format is not known"):
         inspect(path)
 
 

@@ -196,7 +196,7 @@ def test_a_tensor_that_reaches_beyond_its_storage_or_repeats_it_is_refused(tmp_p
 
 
 def test_a_storage_of_another_kind_is_refused_by_its_name(tmp_path):
-    with pytest.raises(ModelFileError, match="its weights are of the type OddStorage, which is not read; save them as float32"):
+    with pytest.raises(ModelFileError, match="of the type OddStorage, which is not supported; save them as float32"):
         inspect(with_tensor(tmp_path / "model.pt", storage="OddStorage"))
     with pytest.raises(ModelFileError, match="its weights are int8, so it is quantised"):
         inspect(with_tensor(tmp_path / "model.pt", storage="CharStorage"))

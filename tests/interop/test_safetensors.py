@@ -87,7 +87,7 @@ def test_hostile_headers_are_refused_as_the_library_refuses_them(path, case):
 
 def test_a_header_longer_than_the_file_or_than_any_is_not_read(path):
     path.write_bytes(struct.pack("<Q", 2**60) + b"{}" + bytes(600))
-    with pytest.raises(ModelFileError, match="in no format that is known, or it is cut off"):
+    with pytest.raises(ModelFileError, match="its format is not known, or it is cut off"):
         inspect(path)
     with path.open("wb") as file:  # a file with a hole, which takes no room
         file.write(struct.pack("<Q", 2**35) + b"{}")

@@ -245,7 +245,7 @@ def test_the_old_format_and_bare_pickles_are_refused_with_the_cure(saved, tmp_pa
         inspect(saved(nn.GRU(3, 5).state_dict(), _use_new_zipfile_serialization=False))
     path = tmp_path / "model.pkl"
     path.write_bytes(pickle.dumps({"weight": 1}))
-    with pytest.raises(ModelFileError, match=r"it is a pickle, which is not read.*state_dict"):
+    with pytest.raises(ModelFileError, match=r"it is a pickle, which is not supported.*state_dict"):
         inspect(path)
 
 

@@ -123,3 +123,24 @@ async def test_a_warning_is_not_hidden_by_an_answer() -> None:
         assert d.screen.query_one(BottomLine).warning
         await d.type("l")
         assert not d.screen.query_one(BottomLine).warning
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_steps_searches_and_branches_answer(size: tuple[int, int]) -> None:
+    async with driving(size) as d:
+        await d.type("n", "a")
+        steps = {name: d.session.snapshot().last_step(name) for name in d.session.program.parameters}
+        most = max(steps, key=lambda name: abs(steps[name]).max())  # type: ignore[arg-type, union-attr]
+        assert seen(d).startswith(f"an SGD step: {d.session.program.writer.name(most)}[")
+        await d.type("l", "9n", "G")
+        await command(d, "back loss < 9")
+        assert seen(d).startswith("loss < 9 holds at epoch")
+        await d.type("[")
+        assert seen(d).startswith("loss < 9 holds at epoch")
+        await command(d, "set η 0.5")
+        await command(d, "branch main")
+        assert seen(d).startswith("on branch main · at ")
+        await command(d, "rename main~1 warmer")
+        assert seen(d) == "main~1 is warmer now"
+        await command(d, "theme whiteboard")
+        assert seen(d) == "the theme is whiteboard"

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -15,8 +16,10 @@ from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
 from tui_gru.tui.commands import execute
+from tui_gru.tui.panels.given_sequence import _off
 from tui_gru.tui.panels.header import Header
 from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.softmax import Softmax
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_checked, until_idle
 
@@ -132,3 +135,24 @@ async def test_what_needs_training_is_refused_and_the_convention_is_said(opened:
         await until_idle(d.pilot)
         await d.pilot.pause()
         assert "text cannot be changed" in d.says
+
+
+async def test_zoomed_the_difference_is_shown_number_by_number(opened: Callable[..., Session]) -> None:
+    session = opened(layers=1, bidirectional=False, z="takes", expect=np.ones((6, 2, 4), np.float32))
+    async with driving(session) as d:
+        await d.type("n", "@")
+        d.screen.query_one(Softmax).focus()
+        await d.type("z")
+        session = d.screen.session
+        h, t = session.value("h"), session.position.t
+        off = h - session.config.given.batches[0].expected[t]
+        row, unit = np.unravel_index(np.abs(off).argmax(), off.shape)
+        lines = iter(d.screen.query_one(Softmax).plain_text().splitlines())
+        assert any(line.split()[-4:] == ["here", "expected", "off", "by"] for line in lines)
+        numbers = f"{h[row, unit]:+.4f} +1.0000 {off[row, unit]:+.1e}"
+        assert next(lines).partition("h[")[2].split() == f"row {row + 1}, unit {unit + 1}] {numbers}".split()
+
+
+def test_a_difference_is_told_in_four_cells() -> None:
+    shown = {0.0: "0", 5e-10: "~0", 1e-9: "1e-9", -3e-7: "3e-7", 0.25: "2e-1"}
+    assert {number: _off(np.array([number])) for number in shown} == shown

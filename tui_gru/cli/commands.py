@@ -15,6 +15,7 @@ from click.shell_completion import get_completion_class
 
 from tui_gru import __version__
 from tui_gru.cli.model import chosen_config, for_a_file, given_model, model_options, number, whole_number
+from tui_gru.cli.options import output_option, screen_options, theme_option
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.own_models import config_of, inspect_command, number_options, open_command
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
@@ -45,9 +46,6 @@ def memory_size(value: str | int) -> int:
     return int(float(match[1]) * 2 ** {"k": 10, "m": 20, "g": 30}[match[2].lower() or "m"])
 
 
-theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
-
-
 @click.group(
     invoke_without_command=True,
     context_settings={"max_content_width": 110, "help_option_names": ["-h", "--help"]},
@@ -56,20 +54,16 @@ Examples:
   tui-gru                                     the tutorial's GRU
   tui-gru --file poem.txt --hidden-size 64    your own text
   tui-gru --cell lstm --layers 2              another model; `tui-gru cells` lists them
-  tui-gru --session poem --file poem.txt      a session with a name, to be gone on with: tui-gru --session poem
+  tui-gru --session poem --file poem.txt      a named session; open it again with --session poem
   tui-gru open model.pt --input x.npy         a trained GRU, or run.gru, a recording of a training run
   tui-gru trace --epochs 3 -o run.json        every number, without a screen
-  tui-gru sample --epochs 700                 train, then write
+  tui-gru sample --epochs 700                 train, then sample
 
 Options of the model can be given before or after a subcommand.""",
 )
 @model_options
 @click.option("--learn/--no-learn", default=False, help="End each batch with backward and update; default no.")
-@theme_option
-@click.option("--ascii/--no-ascii", "ascii_only", default=None, help="Draw in ASCII only; default: if the locale is not UTF-8.")
-@click.option(
-    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
-)
+@screen_options
 @click.option("--session", metavar="NAME|PATH", help="Open session NAME, creating it if needed; `last` opens the newest.")
 @click.option("--copy", is_flag=True, help="Open a copy of the session and leave the original unchanged.")
 @click.option("--record/--no-record", default=True, help="Record sessions without a name; the newest 20 are kept. Default yes.")
@@ -184,14 +178,7 @@ Examples:
 )
 @click.option("--learn/--no-learn", default=True, help="End each batch with backward and update; default yes.")
 @click.option("--format", "kind", type=click.Choice(["json", "npz"]), default="json", help="File format; default json.")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(allow_dash=True),
-    default=STANDARD_OUTPUT,
-    metavar="FILE",
-    help="Output file; default: standard output.",
-)
+@output_option("Output file; default: standard output.")
 def trace(epochs: int, from_epoch: int, learn: bool, kind: str, output: str, model: str | None, **numbers: Any) -> None:
     """Train a new model and write every number that the debugger shows."""
     config = chosen_config() if model is None else config_of(model, **numbers, **for_a_file("reset"))
@@ -235,7 +222,16 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
     config = chosen_config()
     from tui_gru.cli.sampled import sampled_line
 
-    line = sampled_line(config, epochs, config.text[:2] if primer is None else primer, length, sampler, temperature, sample_seed)
+    primer = config.as_string(config.text[:2]) if primer is None else primer
+    line = sampled_line(
+        config,
+        epochs,
+        primer,
+        length,
+        sampler,
+        temperature,
+        sample_seed,
+    )
     with opened(STANDARD_OUTPUT) as out:
         out.write(line.encode(sys.stdout.encoding, "backslashreplace") + b"\n")
 
@@ -246,17 +242,11 @@ def sample(epochs: int, primer: str | None, length: int, sampler: str, temperatu
 Examples:
   tui-gru report poem -o poem.html
   tui-gru report last -o - | less
-  tui-gru report poem --held-out other.txt -o poem.svg""",
+  tui-gru report poem --held-out other.txt -o poem.svg
+  tui-gru report run.gru -o run.html""",
 )
-@click.argument("session", metavar="NAME|PATH")
-@click.option(
-    "-o",
-    "--output",
-    type=click.Path(allow_dash=True),
-    default=STANDARD_OUTPUT,
-    metavar="FILE",
-    help="Output file, ending with .html, .svg or .md; default: Markdown to standard output.",
-)
+@click.argument("session", metavar="NAME|PATH|RUN")
+@output_option("Where, ending with .html, .svg or .md; default: Markdown to standard output.")
 @click.option(
     "--held-out",
     type=click.Path(path_type=Path, exists=True, dir_okay=False),
@@ -267,7 +257,8 @@ def report(session: str, output: str, held_out: Path | None) -> None:
     """Write a report of a session at its last position: loss curve and baselines, findings, units, sources of the loss, and
     samples.
 
-    The report is one file without scripts.
+    The report is one file without scripts. For RUN, the folder of a recording, it has the losses and gradient norms, and compares
+    the output and p.grad of the last step with the derived ones.
     """
     from tui_gru.cli.reported import reported
 

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
     from tui_gru.debugger.session.session import Session
 
-WATCHING = "tui_gru: watching from here on; the next tui_gru.debug opens on the batch that was computed before it"
+WATCHING = (
+    "tui_gru.debug: nothing to show yet. PyTorch does not keep what a GRU has computed, so the first call of debug only sets hooks "
+    "on the module; the next call opens on the batch computed before it"
+)
 INSTEAD = (
     "screen=False gives the session, and tui_gru.record(folder, module, optimizer) writes a recording for `tui-gru open` elsewhere"
 )
@@ -35,23 +38,25 @@ def debug(
             …; loss.backward(); optimizer.step()
             tui_gru.debug(model, optimizer)  # opens on this batch; q continues the script
 
-    Hooks on every torch.nn.GRU and GRUCell of the module capture the batch. The first call only sets the hooks and returns None.
-    The hooks do not change what the script computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if
-    there are several. Later calls return the session; with screen=False, or without a terminal, no screen opens. Raises
-    `TuiGruError`, one line that names the argument and the cure.
+    Hooks on every torch.nn.GRU and GRUCell of the module capture the batch. The first call only sets the hooks: PyTorch does not
+    keep what was computed before, so the call says so on standard error and returns None. The hooks do not change what the script
+    computes. `head` is the torch.nn.Linear that reads the GRU's output, `name` the GRU if there are several. Later calls return the
+    session; with screen=False, in a notebook or without a terminal, no screen opens.
+
+    Raises `TuiGruError`, one line that names the argument and the cure.
     """
     from tui_gru.debugger.session.live_module import session_on
 
     session = session_on(module, optimizer, head, name)
-    if not screen:
-        return session
     if session is None:
         print(WATCHING, file=sys.stderr)
-        return None
+    if session is None or not screen:
+        return session
     try:
         require_terminal()
     except TuiGruError as error:
-        print(f"tui_gru: {str(error).partition(':')[0]}: {INSTEAD}", file=sys.stderr)
+        why = "a notebook is not a terminal" if "ipykernel" in sys.modules else str(error).partition(":")[0]
+        print(f"tui_gru.debug: {why}: {INSTEAD}", file=sys.stderr)
         return session
     from tui_gru.cli.screen import open_debugger
 

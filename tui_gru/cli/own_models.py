@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from tui_gru.cli.model import read_text_file
+from tui_gru.cli.options import Command, screen_options
 from tui_gru.cli.output import STANDARD_OUTPUT, opened
 from tui_gru.cli.terminal import require_terminal, speaks_utf8
 from tui_gru.engine.errors import TuiGruError
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from tui_gru.interop.findings import Findings
     from tui_gru.interop.found import FoundGRU
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
 _RESETS, _Z, _GATES = ("before", "after"), ("keeps", "takes"), ("sigmoid", "hard_sigmoid", "hard_sigmoid_6")
 _CONVENTION = (
     click.option("--order", metavar="rzn|zrn|…", help="The order of the gates in the file: r reset, z update, n candidate."),
@@ -34,7 +34,7 @@ _CONVENTION = (
 )
 _NUMBERS = (
     click.option("--name", metavar="NAME", help="Which GRU of the file; optional if there is only one."),
-    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size."),
+    click.option("--input", "inputs", metavar="X.npy", help="Inputs (T, B, I): timesteps, rows, input size; with --head, ids (N)."),
     click.option("--h0", metavar="H.npy", help="First states (layers · directions, B, H); default zero."),
     click.option("--lengths", metavar="L.npy", help="Timesteps of each row (B); default all."),
     click.option("--expect", metavar="Y.npy", help="The output of the original model: proves the convention, and is compared."),
@@ -47,6 +47,7 @@ _GOING_ON = (
     click.option("--text", help="A text to predict and to train on."),
     click.option("--file", type=click.Path(path_type=Path), metavar="PATH", help="Read the text from a UTF-8 file instead."),
     click.option("--vocabulary", metavar="CHARS", help="The characters of the text, in the order of the model's indices."),
+    click.option("--tokens", metavar="FILE", help="Instead of --vocabulary: tokens of any length, one per line, or JSON."),
     click.option("--seq-length", type=int, metavar="N", help="Timesteps in a batch of the text."),
     click.option("--batch-size", type=int, metavar="N", help="Rows in a batch of the text."),
 )
@@ -123,17 +124,14 @@ Examples:
   tui-gru open model.pt --name encoder --input x.npy
   tui-gru open model.onnx --input x.npy --expect y.npy
   tui-gru open chars.pt --head fc --embedding embed --file book.txt --vocabulary 'abc …'
+  tui-gru open words.pt --head fc --embedding embed --input ids.npy --tokens words.txt
   tui-gru open run.gru""",
 )
 @click.argument("path", metavar="FILE|RUN")
 @number_options
 @going_on_options
 @convention_options
-@click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
-@click.option("--ascii/--no-ascii", "ascii_only", default=None, help="Draw in ASCII only; default: if the locale is not UTF-8.")
-@click.option(
-    "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
-)
+@screen_options
 def open_command(path: str, theme: str | None, ascii_only: bool | None, keymap: Path | None, **options: Any) -> None:
     """Step through a trained GRU on your own inputs: its gates and states, line by line, in the convention of the file.
 
@@ -178,8 +176,10 @@ def _options_of_the_command() -> Iterator[None]:
 
 def config_of(path: str, **options: Any) -> Config:
     """The config of a run on a GRU from a file. Raises `TuiGruError`."""
-    from tui_gru.debugger.session.loading import opened as of_file
     from tui_gru.engine.given import GivenConfig
+    from tui_gru.interop.opening.loading import Convention, on_numbers
 
+    names = [field.name for field in fields(Convention)]
+    convention = Convention(**{name: options.pop(name) for name in names if name in options})
     with _options_of_the_command():
-        return GivenConfig.of_given(of_file(path, **options)[0])
+        return GivenConfig.of_given(on_numbers(path, options.pop("name"), convention, options)[0])

@@ -11,17 +11,24 @@ from tui_gru.cli.sessions import found
 from tui_gru.debugger.analysis.report.written import WRITERS
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.interop.recording.folder import holds_a_recording
 
 
 def reported(name: str, output: str, held_out: Path | None) -> bytes:
-    """The report of a session, given by name or file, in the format of the suffix of `output`. Does not change the session."""
+    """The report of a session, given by name or file, or of a recording, given by its folder, in the format of the suffix of
+    `output`. Changes neither."""
     suffix = ".md" if output == STANDARD_OUTPUT else Path(output).suffix.lower()
     if suffix not in WRITERS:
         raise TuiGruError(f"a report is {', '.join(WRITERS)}, but {output} has another suffix; name it report.html", option="o")
-    path = found(name)
+    path = Path(name) if holds_a_recording(Path(name)) else found(name)
     if path is None:
         raise TuiGruError(f"there is no session {name}; `tui-gru sessions` lists those there are")
     text = "" if held_out is None else read_text_file(held_out, option="held_out")
     with closing(Session.open(path)) as session:
-        report = session.report(path.stem, held_out=text)
+        if text and session.config.given is not None:
+            raise TuiGruError("a run without a text has nothing to hold out; leave it out", option="held_out")
+        if path.is_dir():
+            session.seek(f"e1 b{session.config.num_batches}")
+            session.step("batch")
+        report = session.report(path.name if path.is_dir() else path.stem, held_out=text)
     return WRITERS[suffix](report).encode()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import gib
+from tui_gru.engine.tokens import Text, alike, as_string, checked, counted
 
 if TYPE_CHECKING:
     from tui_gru.engine.compiled import Compiled
@@ -44,11 +45,12 @@ class Config:
     `cell_text`. `reset` is another way to choose between two cells: the reset gate acts on the state `before` the product with Uh
     (gru) or `after` it (gru-reset-after, as torch.nn.GRU). `embedding` is the width of an embedding, 0 for one-hot characters;
     `clip` is the largest norm of the gradient, 0 for no limit. `layout` says how the text is cut into rows: as in the tutorial,
-    or `contiguous`, so that each row continues where it ended in the batch before.
+    or `contiguous`, so that each row continues where it ended in the batch before. `vocabulary` is a string of characters, or a
+    tuple of tokens that may be longer; then `text` is a tuple of such tokens.
     """
 
-    text: str = TUTORIAL_TEXT
-    vocabulary: str = TUTORIAL_VOCABULARY
+    text: Text = TUTORIAL_TEXT
+    vocabulary: Text = TUTORIAL_VOCABULARY
     hidden_size: int = 2
     batch_size: int = 2
     seq_length: int = 3
@@ -68,16 +70,19 @@ class Config:
     layout: str = "tutorial"
 
     @classmethod
-    def of(cls, *, text: str | None = None, vocabulary: str | None = None, **options: Any) -> Config:
+    def of(cls, *, text: Any = None, vocabulary: Any = None, **options: Any) -> Config:
         """A checked config; missing options get the defaults for the text. Raises a `TuiGruError` that names the option and the
-        cure."""
+        cure.
+
+        The text is a string, or a sequence of tokens; a string is cut into tokens if the vocabulary is a sequence of longer ones.
+        """
         text = TUTORIAL_TEXT if text is None else text
-        if not isinstance(text, str):
+        if not isinstance(text, str | list | tuple):
             raise TuiGruError(f"text must be a string, not {type(text).__name__}", option="text")
+        text = checked(text, "text")
         if vocabulary is None:
-            vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else "".join(sorted(set(text)))
-        elif not isinstance(vocabulary, str):
-            vocabulary = _joined(vocabulary)
+            vocabulary = TUTORIAL_VOCABULARY if text == TUTORIAL_TEXT else sorted(set(text))
+        text, vocabulary = alike(text, checked(vocabulary, "vocabulary"))
         if unknown := sorted(set(options) - set(cls.__dataclass_fields__)):
             raise TuiGruError(f"unknown option {unknown[0]!r}; there are: {', '.join(cls.__dataclass_fields__)}", option=unknown[0])
         known: dict[str, Any] = {} if text == TUTORIAL_TEXT else dict(OWN_TEXT)
@@ -140,11 +145,17 @@ class Config:
     def vocab_size(self) -> int:
         return len(self.vocabulary)
 
+    def as_string(self, text: Text) -> str:
+        """A part of the text, or of another one of this vocabulary, in one string."""
+        return as_string(text, self.vocabulary)
+
     @property
     def shown_vocabulary(self) -> str:
-        """The quoted vocabulary for a message, shortened to 40 characters."""
-        shown = self.vocabulary if self.vocab_size <= 40 else self.vocabulary[:40] + "…"
-        return repr(shown)
+        """The quoted vocabulary for a message, shortened to 40 characters or 20 tokens."""
+        if not isinstance(self.vocabulary, str):
+            shown = " ".join(self.vocabulary[:20])
+            return repr(shown if self.vocab_size <= 20 and len(shown) <= 80 else shown[:80] + "…")
+        return repr(self.vocabulary if self.vocab_size <= 40 else self.vocabulary[:40] + "…")
 
     @property
     def num_batches(self) -> int:
@@ -190,18 +201,6 @@ def _cell(options: dict[str, Any]) -> dict[str, Any]:
 
 def _same(name: str, value: Any) -> Any:
     return value
-
-
-def _joined(vocabulary: Any) -> str:
-    """A vocabulary given as a sequence of characters."""
-    try:
-        chars = list(vocabulary)
-    except TypeError:
-        chars = [vocabulary]
-    for char in chars:
-        if not isinstance(char, str) or len(char) != 1:
-            raise TuiGruError(f"the vocabulary must be characters, not {arguments.shown(char)}", option="vocabulary")
-    return "".join(chars)
 
 
 def _positive(name: str, value: Any) -> int:
@@ -268,7 +267,8 @@ _CHECKS: dict[str, Callable[[str, Any], Any]] = {
 
 def _check_vocabulary(config: Config) -> None:
     if not config.text:
-        raise TuiGruError(f"the text is empty; it needs at least {arguments.shown(_needed(config))} characters", option="text")
+        words = f"it needs at least {arguments.shown(_needed(config))} {counted(config.vocabulary)}s"
+        raise TuiGruError(f"the text is empty; {words}", option="text")
     seen: dict[str, int] = {}
     for index, char in enumerate(config.vocabulary):
         if char in seen:
@@ -280,7 +280,8 @@ def _check_vocabulary(config: Config) -> None:
     for index, char in enumerate(config.text):
         if char not in seen:
             raise TuiGruError(
-                f"character {char!r} at position {index + 1} of the text is not in the vocabulary {config.shown_vocabulary}; "
+                f"{counted(config.vocabulary)} {char!r} at position {index + 1} of the text is not in the vocabulary "
+                f"{config.shown_vocabulary}; "
                 "add it to the vocabulary or change the text",
                 option="vocabulary",
             )
@@ -294,7 +295,7 @@ def _check_length(config: Config) -> None:
     if len(config.text) < _needed(config):
         rows, timesteps, needed = map(arguments.shown, (config.batch_size, config.seq_length, _needed(config)))
         raise TuiGruError(
-            f"the text has {len(config.text)} characters; {rows} rows of {timesteps} timesteps need {needed} "
+            f"the text has {len(config.text)} {counted(config.vocabulary)}s; {rows} rows of {timesteps} timesteps need {needed} "
             "(batch_size x seq_length + 1): use a longer text or smaller sizes",
             option="text",
         )

@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.tokens import Text, index_of, picked
 
 
 class Corpus:
@@ -18,7 +19,7 @@ class Corpus:
     """
 
     def __init__(self, config: Config) -> None:
-        index = {char: i for i, char in enumerate(config.vocabulary)}
+        index = index_of(config.vocabulary)
         ids = np.fromiter((index[char] for char in config.text), np.intp, len(config.text))
         self.text, self.vocabulary = config.text, config.vocabulary
         self.num_batches, self._rows, self._length = config.num_batches, config.batch_size, config.seq_length
@@ -54,9 +55,9 @@ class Corpus:
         row, batch = divmod(sequence, self.num_batches) if self._contiguous else divmod(sequence, self._rows)[::-1]
         return batch, t, row
 
-    def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> str:
+    def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> Text:
         """The characters of one row of `inputs` or `targets`."""
-        return "".join(self.vocabulary[i] for i in ids[batch, :, row])
+        return picked(ids[batch, :, row], self.vocabulary)
 
     def continues(self, batch: int, row: int) -> bool:
         """Whether a row continues in the text where the same row of the batch before ended."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,7 +52,8 @@ class Given:
     of the inputs. `learns` says that gradients from outside are given, so that there is a backward pass; there is never an
     update. `knows_loss` says that the original run reported the losses. `fixed` is the message for a request to train further.
     `places` names the origin of each batch, such as `step 300`; `steps` has the step numbers of a recording. `numbers` (batches,
-    3) has loss, gradient norm and largest weight of each batch as far as they are known, otherwise NaN. For a model file,
+    3) has loss, gradient norm and largest weight of each batch as far as they are known, otherwise NaN. For batches that stay in a
+    recording, `identity` returns as JSON where the recording is and how it is recognised. For a model file,
     `reading` has the place of the reset gate and the meaning of z, and `again` reads the file with another reading, compares with
     an output, and returns the new data and a sentence on it.
     """
@@ -71,6 +73,7 @@ class Given:
     reading: tuple[str, str] = ("", "")
     again: Callable[[str | None, str | None, Array], tuple[Given, str]] | None = None
     numbers: NDArray[np.float64] | None = None
+    identity: Callable[[], Mapping[str, Any]] | None = None
 
 
 @dataclass(frozen=True)

@@ -31,9 +31,9 @@ def unit(x: SupportsFloat) -> str:
     return _fitted(float(x), UNIT, signed=False)
 
 
-def given(x: SupportsFloat) -> str:
-    """A number that was given and not computed, with the digits that it has: `0.01`, `1e-8`."""
-    return _short_exponent(f"{float(x):g}")
+def given(x: SupportsFloat, digits: int = 6) -> str:
+    """A number with at most `digits` significant digits and no trailing zeros, for given numbers: `0.01`, `1e-8`; 0 has no sign."""
+    return _short_exponent(f"{float(x) + 0:.{digits}g}")
 
 
 def exact(x: SupportsFloat) -> str:
@@ -52,6 +52,13 @@ def rounded(x: float) -> str:
 def scientific(x: float) -> str:
     """Two significant digits and an exponent, for differences and tolerances: `3.1e-8`; 0 is `0`."""
     return "0" if x == 0 else _short_exponent(f"{x:.1e}")
+
+
+def four(x: float) -> str:
+    """A number ≥ 0 in four cells, five above 99.9: `0.12`, `12.3`, `1e-3`, `1e+02`; 0 is `0.00`."""
+    if 0 < x < 0.005 or 99.95 <= x < math.inf:
+        return f"{x:.0e}".replace("e-0", "e-")
+    return f"{x:.2f}" if x < 9.995 else f"{x:.1f}"
 
 
 def short(x: float) -> str:

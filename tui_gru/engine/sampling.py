@@ -21,6 +21,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, counted, cut, index_of, separator
 from tui_gru.engine.weights import Array, Weights
 
 
@@ -36,19 +37,28 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sampled text with its options and draws. `tick` is the place in the run whose weights were used, None if unknown."""
+    """A sampled text with its options and draws. `tick` is the place in the run whose weights were used, None if unknown.
 
-    primer: str
+    `primer` is a string of characters, or a tuple of tokens that may be longer.
+    """
+
+    primer: Text
     sampler: str
     temperature: float
     seed: int
     draws: tuple[Draw, ...]
     tick: int | None = None
+    between: str = ""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """The characters or tokens of the primer, and those sampled after it."""
+        return (*self.primer, *(draw.char for draw in self.draws))
 
     @property
     def text(self) -> str:
-        """The primer and the sampled characters."""
-        return self.primer + "".join(draw.char for draw in self.draws)
+        """The primer and what was sampled after it, in one string, with `between` between two tokens."""
+        return self.between.join(self.tokens)
 
 
 def sample(
@@ -68,10 +78,10 @@ def sample(
     Raises `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
     check(config, primer, length, sampler, temperature, seed)
-    index = {char: i for i, char in enumerate(config.vocabulary)}
+    begin, index = cut(primer, config.vocabulary, "primer"), index_of(config.vocabulary)
     step = _Stepper(config, weights)
     generator = np.random.Generator(np.random.PCG64(seed))
-    primer_ids = [index[char] for char in primer]
+    primer_ids = [index[char] for char in begin]
     logits = step.through(primer_ids)
     draws: list[Draw] = []
     while len(draws) < length:
@@ -82,7 +92,7 @@ def sample(
             break
         if len(draws) < length:
             logits = step.through([chosen] if sampler == "fed-back" else primer_ids)
-    return Sample(primer, sampler, float(temperature), int(seed), tuple(draws))
+    return Sample(begin, sampler, float(temperature), int(seed), tuple(draws), between=separator(config.vocabulary))
 
 
 def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[int, NDArray[np.float64]]:
@@ -135,10 +145,11 @@ def check(config: Config, primer: str, length: int, sampler: str, temperature: f
         raise TuiGruError("this model has no head over characters, so there is nothing to sample")
     if config.bidirectional:
         raise TuiGruError("a bidirectional model needs the whole text before it can predict, so it cannot sample")
-    if not arguments.text("the primer", primer, option="primer"):
-        raise TuiGruError("the primer is empty; give at least one character of the vocabulary", option="primer")
-    for i, char in enumerate(primer):
-        if char not in config.vocabulary:
+    known = frozenset(config.vocabulary)
+    if not (tokens := cut(arguments.text("the primer", primer, option="primer"), config.vocabulary, "primer")):
+        raise TuiGruError(f"the primer is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="primer")
+    for i, char in enumerate(tokens):
+        if char not in known:
             raise TuiGruError(
                 f"character {char!r} at position {i + 1} of the primer is not in the vocabulary {config.shown_vocabulary}",
                 option="primer",

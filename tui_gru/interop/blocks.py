@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeAlias
 
 import numpy as np
@@ -39,10 +40,10 @@ def canonical(blocks: Blocks, order: str, reset: str, z: str) -> dict[str, Array
     """
     cell: dict[str, Array] = {}
     for k, gate in enumerate(order):
-        sign = np.negative if gate == "z" and z == "takes" else np.array  # both copy
+        sign = partial(np.negative if gate == "z" and z == "takes" else np.array, order="C")  # both copy
         letter = LETTERS[gate]
-        cell[f"W{letter}"] = np.ascontiguousarray(sign(blocks.W[k]))
-        cell[f"U{letter}"] = np.ascontiguousarray(sign(blocks.U[k]))
+        cell[f"W{letter}"] = sign(blocks.W[k])
+        cell[f"U{letter}"] = sign(blocks.U[k])
         if reset == "after":
             cell[f"b{letter}"] = sign(blocks.b[k])
             cell[f"bh{gate}"] = sign(blocks.b_h[k])

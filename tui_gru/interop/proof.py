@@ -12,6 +12,7 @@ from itertools import product
 
 import numpy as np
 
+from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.blocks import Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
@@ -193,17 +194,17 @@ def _judged(found: FoundGRU, readings: tuple[Reading, ...], tolerance: float) ->
     fitting = [reading for reading in readings if reading.error <= max(tolerance, MARGIN * best.error)]
     if best.error > tolerance:
         message = (
-            f"no reading gives this output: the best, {_text(best.convention)}, is off by {best.error:.1e}; "
+            f"no reading gives this output: the best, {_text(best.convention)}, is off by {scientific(best.error)}; "
             f"check that x and y are of {found.name}, timesteps first, and that h0 is given"
         )
         return Proof(found, readings, False, message)
     if len(fitting) > 1:
         message = (
-            f"{len(fitting)} readings give this output to {tolerance:.0e}, among them {_text(best.convention)} and "
+            f"{len(fitting)} readings give this output to {given(tolerance)}, among them {_text(best.convention)} and "
             f"{_text(following.convention)}; give more timesteps, or a start from a state that is not zero"
         )
         return Proof(found, readings, False, message)
-    evidence = f"proved by an input and its output: off by {best.error:.1e}, the next best reading by {following.error:.1e}"
+    evidence = f"proved by an input and its output: off by {scientific(best.error)}, the next best by {scientific(following.error)}"
     c = best.convention
     return Proof(found.read_as(c.order, c.reset, c.z, c.gate, evidence), readings, True, f"{_text(c)}: {evidence}")
 

@@ -75,4 +75,4 @@ def not_float(dtype: str) -> str:
     """The message for a type that cannot be opened as weights."""
     if dtype.startswith(("int", "uint", "float8", "quantised")):
         return f"its weights are {printable(dtype)}, so it is quantised; open the model in float that it was made from"
-    return f"its weights are of the type {printable(dtype)}, which is not read; save them as float32"
+    return f"its weights are of the type {printable(dtype)}, which is not supported; save them as float32"

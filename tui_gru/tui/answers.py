@@ -9,7 +9,7 @@ import numpy as np
 from tui_gru.debugger.program.naming import shown_char, spoken
 from tui_gru.debugger.program.position import in_words
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.engine.numbers import exact
+from tui_gru.engine.numbers import exact, given, short
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.line_table import Program
@@ -37,12 +37,12 @@ def change(action: JournalEntry, program: Program) -> str:
         case "learning":
             return f"learning {'on' if action.value else 'off'}"
         case "learning_rate":
-            return f"η = {action.value:g}"
+            return f"η = {given(action.value)}"
         case "sgd":
             return "the SGD step"
         case "edit" if action.name == "text":
             return f"text[{action.index[0]}] = “{shown_char(action.value)}”"
-    return f"{spoken(program, action.name, action.index)} = {action.value + 0:g}"
+    return f"{spoken(program, action.name, action.index)} = {given(action.value)}"
 
 
 def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -> str:
@@ -52,6 +52,23 @@ def edited(name: str, index: tuple[int, ...], before: Snapshot, now: Snapshot) -
         return f"text[{index[0]}] is {now_is}, was {was}"
     was, now_is = (_number(name, index, snapshot) for snapshot in (before, now))
     return f"{spoken(now.program, name, index)} is {now_is}, was {was}"
+
+
+def stepped(now: Snapshot) -> str:
+    """What the last SGD step of this batch has changed most: `the SGD step moved Wy[unit 1, “a”] most, by 0.0123`."""
+    largest: tuple[float, str, tuple[int, ...], float] | None = None
+    for name in now.program.parameters:
+        step = now.last_step(name)
+        if step is None or not step.size:
+            continue
+        index = np.unravel_index(int(np.argmax(np.abs(step))), step.shape)
+        size = abs(float(step[index]))
+        if largest is None or size > largest[0]:
+            largest = size, name, tuple(map(int, index)), float(step[index])
+    if largest is None:
+        return "an SGD step"
+    _, name, where, by = largest
+    return f"an SGD step: {spoken(now.program, name, where)} has moved most, by {short(by)}"
 
 
 def branched(before: Snapshot, now: Snapshot) -> str:
@@ -69,6 +86,6 @@ def moved(before: Snapshot, now: Snapshot) -> str:
 
 def _number(name: str, index: tuple[int, ...], snapshot: Snapshot) -> str:
     if name == "learning_rate":
-        return f"{snapshot.learning_rate:g}"
+        return given(snapshot.learning_rate)
     value: Any = snapshot.value(name)
     return "not there" if value is None else exact(np.asarray(value)[index]).removeprefix("+")

@@ -209,6 +209,13 @@ def _apart(screen: MainScreen, rest: str) -> None:
     screen.show_apart(rest)
 
 
+def _help(screen: MainScreen, rest: str) -> None:
+    if rest:
+        screen.explain_word(rest)
+    else:
+        screen.action_help()
+
+
 def _branches(screen: MainScreen) -> None:
     screen.call_next(screen.action_branches)
 
@@ -300,6 +307,7 @@ COMMANDS = (
     Command(
         ("theme",), "theme whiteboard", "blackboard, whiteboard, ansi-dark, ansi-light", lambda screen, rest: screen.set_theme(rest)
     ),
-    Command(("help", "?"), "help", "all keys and commands", lambda screen, rest: screen.action_help()),
+    Command(("help", "?"), "help $z", "what a name, a sign or a panel is; without one, all keys and commands", _help),
+    Command(("legend",), "legend", "what colours and signs mean", lambda screen, rest: screen.action_legend()),
     Command(("quit", "q"), "quit", "quit", lambda screen, rest: screen.action_quit()),
 )

@@ -98,7 +98,8 @@ VERBS = (
     Verb("sort", "comma", "sort", "", "sort rows, columns, both, or neither of a heat map by size", _MATTERS),
     Verb("near.zero", "underscore", "near_zero", "", "hide or show the entries near 0 of a heat map", _MATTERS),
     Verb("command", "colon", "command('')", "command", "the command line", _ELSE, 5),
-    Verb("help", "question_mark", "help", "keys", "all keys", _ELSE, 0),
+    Verb("help", "question_mark", "help", "keys", "what is in focus, explained in sentences; all keys and commands", _ELSE, 0),
+    Verb("legend", "semicolon", "legend", "", "the legend: what colours and signs mean", _ELSE),
     Verb("quit", "q", "quit", "quit", "quit", _ELSE, 4),
 )
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from textual.message import Message
 
 from tui_gru.debugger.program.position import Position
-from tui_gru.debugger.session.travelling import Progress
+from tui_gru.debugger.session.guards import Progress
 from tui_gru.engine.errors import TuiGruError
 
 REPORT_EVERY = 0.1  # seconds

@@ -145,7 +145,7 @@ def _line(program: Program, typed: str, column: int) -> str:
 
 def _check(screen: StoppingScreen, fields: dict[str, str], columns: dict[str, int]) -> None:
     """Raise a `TypedError`, by its column in what was typed, for a field that cannot be understood."""
-    from tui_gru.debugger.breakpoints.hit_counts import HitCount
+    from tui_gru.debugger.breakpoints.hit_count import HitCount
     from tui_gru.debugger.breakpoints.log_points import LogPoint
     from tui_gru.debugger.expressions.conditions import compile_condition, compile_value
 

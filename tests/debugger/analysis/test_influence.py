@@ -35,7 +35,7 @@ def stopped_at(batches=3, **options):
 
 
 def of(session, t, row, **options):
-    return influence(session._timeline, session.snapshot().moment, t, row, **options)
+    return influence(session.state.timeline, session.snapshot().moment, t, row, **options)
 
 
 def in_torch(session, read, states):
@@ -53,7 +53,7 @@ def read_by(session, found):
 
 
 def first_states(session, found):
-    record = session._timeline.record(int(found.batch[0]))
+    record = session.state.timeline.record(int(found.batch[0]))
     return {state: record.border(state, end=False)[found.row : found.row + 1] for state in record.compiled.states}
 
 

@@ -148,7 +148,7 @@ def test_weights_that_are_not_numbers():
         ("", ["h"], "the text is empty"),
         ("the Cat", ["h"], "character 'C' at position 5 of the text is not in the vocabulary"),
         ("the cat", ["h_tilda"], "'h_tilda' is not a value of every character; did you mean h_tilde"),
-        ("the cat", ["Wz"], "'Wz' is no value"),
+        ("the cat", ["Wz"], "'Wz' is not a value"),
     ],
 )
 def test_what_cannot_be_read_is_refused(text, names, message):

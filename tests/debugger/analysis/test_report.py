@@ -8,11 +8,16 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
+import tui_gru
+from tests.interop.recording.runs import trained
 from tests.test_cli_mistakes import assert_one_line
 from tui_gru import Session
 from tui_gru.cli.program import main
 from tui_gru.debugger.analysis.report.written import WRITERS, as_html, as_markdown, as_svg
+from tui_gru.engine.numbers import rounded
+from tui_gru.interop.recording import open_recording
 
 TEXT = 'He said "no <b>tags</b> & `ticks` | bars". ' * 12
 
@@ -65,7 +70,8 @@ def test_a_long_curve_is_of_means(tutorial):
 @pytest.mark.parametrize("write", WRITERS.values())
 def test_the_tutorials_story_is_told_by_its_findings(tutorial, write):
     written = write(tutorial.report("Math"))
-    for words in ("the sampler does not feed back its characters", "Matttttttttt", "MathMathMath", "fed-back", "rows do not go on"):
+    findings = "the sampler does not feed back its characters", "rows do not continue"
+    for words in (*findings, "Matttttttttt", "MathMathMath", "fed-back"):
         assert words in written
 
 
@@ -126,15 +132,71 @@ def test_from_the_command_line(session, tmp_path, capsys):
     assert saved.read_bytes() == before
 
 
+@pytest.fixture
+def run(tmp_path):
+    """A recording of 21 steps, of which every fourth was kept."""
+    trained(tmp_path / "run.gru", steps=21, every=4, last=0)
+    return tmp_path / "run.gru"
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_a_recording(run, tmp_path, suffix):
+    session = Session.open(run)
+    saved, out = tmp_path / "left.tui-gru", tmp_path / f"report{suffix}"
+    session.seek("e1 b3 t1")
+    session.save(saved)
+    losses = [step.loss for step in open_recording(run).steps]
+    for source, place in ((run, "step 20"), (saved, "step 8")):
+        assert main(["report", str(source), "-o", str(out)]) == 0
+        written = out.read_text()
+        for words in (place, "6, from step 0 to step 20; 15 others were not kept", rounded(losses[0]), rounded(losses[-1])):
+            assert words in written
+        for words in ("the output is the expected one", "p.grad is the derived gradient"):
+            assert words in written
+        assert "amples" not in written
+    assert [loss for _, loss in session.report().curve] == losses
+
+
+def test_a_recording_in_which_a_number_is_not_finite(tmp_path):
+    model = torch.nn.GRU(3, 4)
+
+    def break_it(module, inputs):
+        if not model.weight_hh_l0.isfinite().all() or calls.append(1) or len(calls) == 6:
+            with torch.no_grad():
+                model.weight_hh_l0[4, 0] = torch.inf
+
+    calls = []
+    model.register_forward_pre_hook(break_it)
+    trained(tmp_path / "run.gru", steps=8, every=1, model=model)
+    session = Session.open(tmp_path / "run.gru")
+    assert session.findings() == ()
+    session.seek(session.end)
+    (found,) = [each for each in session.findings() if each.name == "not-finite"]
+    assert found.title == "hUz became NaN in step 5"
+    session.seek(0)
+    assert session.run_to_not_finite()
+    assert found.tick == session.position.tick
+
+
+def test_a_model_file_without_a_loss(tmp_path):
+    torch.save(torch.nn.GRU(3, 4, 2).state_dict(), tmp_path / "m.pt")
+    session = tui_gru.load(tmp_path / "m.pt")
+    for write in WRITERS.values():
+        written = write(session.report("m"))
+        assert "gru of m.pt" in written
+        assert "Loss" not in written
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere"], "there is no session nowhere"),
+        (["run.gru", "--held-out", "strange.txt"], "a run without a text has nothing to hold out; leave it out"),
         (["run.tui-gru", "-o", "run.pdf"], "a report is .html, .svg, .md"),
         (["run.tui-gru", "--held-out", "strange.txt"], "the text that was held out has 'z', which is not in the vocabulary"),
     ],
 )
-def test_mistakes(arguments, message, session, tmp_path, monkeypatch, capsys):
+def test_mistakes(arguments, message, session, run, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     session.save("run.tui-gru")
     (tmp_path / "strange.txt").write_text("zzz")

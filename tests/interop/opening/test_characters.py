@@ -113,12 +113,13 @@ def test_characters_may_be_read_one_hot(tmp_path):
 REFUSED = {
     "no text": ({"text": None}, "predictions need a head= of the file, and a text="),
     "no head": ({"head": None}, "predictions need a head= of the file"),
-    "another head": ({"head": "rnn.weight_hh_l0", "embedding": "embed"}, "different characters, and its head predicts"),
+    "another head": ({"head": "rnn.weight_hh_l0", "embedding": "embed"}, "different tokens, and its head predicts"),
     "no such head": ({"head": "out"}, "there is no tensor 'out' in it"),
     "no embedding": ({}, "name its table with embedding"),
     "another vocabulary": ({"embedding": "embed", "vocabulary": "abc"}, "the vocabulary has 3 characters, and the model"),
     "a character it does not know": ({"embedding": "embed", "text": TEXT + "Q" * 9}, "'Q'"),
-    "inputs as well": ({"inputs": np.zeros((2, 2, 2))}, "a run on a text reads that"),
+    "inputs as well": ({"inputs": np.zeros((2, 2, 2))}, "inputs and text are both given"),
+    "a first state": ({"h0": np.zeros((2, 2, 2))}, "a run on a text reads that"),
     "a bias": ({"head": "fc.bias"}, "a matrix is needed"),
     "an unknown option": ({"embedding": "embed", "colour": 1}, "unknown option 'colour'"),
 }

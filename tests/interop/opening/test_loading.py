@@ -228,7 +228,7 @@ REFUSED = {
     "tokens beyond the table": ({"inputs": np.full((6, 2), 9), "embedding": np.zeros((4, 3))}, "go from 9 to 9"),
     "a table of another width": ({"inputs": np.zeros((6, 2), int), "embedding": np.zeros((4, 5))}, "the embedding has the shape"),
     "words": ({"inputs": np.array([["a"]])}, "give real numbers"),
-    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "it is no array"),
+    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "it is not an array"),
     "a missing file": ({"inputs": "nowhere.npy"}, "nowhere.npy: no such file or directory; check the name"),
     "h0 of another shape": ({"h0": np.zeros((4, 9, 4)), "inputs": np.zeros((6, 2, 3))}, r"h0 has the shape \(4, 9, 4\)"),
     "lengths beyond the end": ({"lengths": [7, 2], "inputs": np.zeros((6, 2, 3))}, "lengths are 2 whole numbers from 0 to 6"),
@@ -289,7 +289,7 @@ def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path
     huge = whole.replace(b"(6, 2, 3)", b"(10**9, 3)")
     for data in (b"", whole[:40], whole[:-4], huge, whole.replace(b"(6, 2, 3)", b"(9999999, 3)")[:200], b"PK" + whole):
         path.write_bytes(data)
-        with pytest.raises(TuiGruError, match="it is no array as numpy") as caught:
+        with pytest.raises(TuiGruError, match="it is not an array written by numpy") as caught:
             tui_gru.load(encoder[0], inputs=path)
         assert "\n" not in str(caught.value)
     for _ in range(100):
@@ -298,3 +298,23 @@ def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path
         path.write_bytes(data)
         with suppress(TuiGruError):  # and no other error
             tui_gru.load(encoder[0], inputs=path)
+
+
+def test_the_growth_of_a_difference_is_said(tmp_path):
+    """A GRU that separates neighbouring states: float32 is far from float64 at the end, and equal one step at a time."""
+    torch.manual_seed(0)
+    gru = torch.nn.GRU(2, 24)
+    with torch.no_grad():
+        gru.weight_hh_l0 *= 16
+        gru.bias_ih_l0[24:48] = -4  # z is small: the candidate replaces the state
+    torch.save(gru.state_dict(), tmp_path / "m.pt")
+    x = torch.randn(200, 1, 2)
+    y = gru.double()(x.double())[0].detach().numpy()
+    found = tui_gru.load(tmp_path / "m.pt", inputs=x.numpy(), expect=y).expected
+    assert found.agrees
+    assert found.whole.worst > 1e3 * found.one_step.worst
+    assert found.growth > 1.05
+    assert f"growing {found.growth:.2f} times a timestep" in found.sentence
+    steady = tui_gru.load(tmp_path / "m.pt", inputs=x.numpy()[:3], expect=y[:3]).expected
+    assert steady.growth == 1
+    assert "growing" not in steady.sentence

@@ -78,8 +78,8 @@ def test_the_mean_forgets():
         ("loss > 1" + "0" * 400, r"this number is too large"),
         ("loss > 1" + "0" * 2000, r"on is longer than 1000 characters"),
         ("-" * (DEEPEST + 5) + "loss", r"it is nested too deeply"),
-        ("(" * 900 + "loss", r"is no condition"),
-        ("loss > \x1b[2J1", r"is no condition"),
+        ("(" * 900 + "loss", r"is not a condition"),
+        ("loss > \x1b[2J1", r"is not a condition"),
     ],
 )
 def test_what_is_no_condition_is_refused_in_one_line(source, message):

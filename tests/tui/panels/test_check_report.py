@@ -31,11 +31,11 @@ def checked(make=tutorial, wrong=None, learning=True, **options):
     return check.run(), session.snapshot()
 
 
-def drawn(report, width=108, height=46, cursor=None, top=0, tally=None, palette=P):
+def drawn(report, width=108, height=46, cursor=None, top=0, totals=None, palette=P):
     """The lines of the table, with the cursor at the worst."""
     shown = Table(report)
     cursor = shown.rows.index(report.worst) if cursor is None else cursor
-    return [line.rstrip() for line in shown.draw(palette, tally, cursor, top, width, height)[1].text.splitlines()]
+    return [line.rstrip() for line in shown.draw(palette, totals, cursor, top, width, height)[1].text.splitlines()]
 
 
 def test_a_row_for_every_array_with_all_its_numbers():
@@ -85,11 +85,11 @@ def test_a_batch_that_does_not_learn_is_said_to_be_a_copy():
 
 def test_what_came_of_every_batch():
     report, _ = checked()
-    tally = CheckTotals(120, 2e-7, "dUh[0, 1]", 7)
-    text = " ".join(" ".join(drawn(report, tally=tally)).split())
+    totals = CheckTotals(120, 2e-7, "dUh[0, 1]", 7)
+    text = " ".join(" ".join(drawn(report, totals=totals)).split())
     assert "every batch is checked: 120 batches so far, the largest difference 2.0e-7 at dUh[0, 1] of epoch 3, batch 2" in text
-    assert "every batch is checked from here on" in " ".join(drawn(report, tally=CheckTotals()))
-    assert "1 batch so far" in " ".join(drawn(report, tally=replace(tally, batches=1)))
+    assert "every batch is checked from here on" in " ".join(drawn(report, totals=CheckTotals()))
+    assert "1 batch so far" in " ".join(drawn(report, totals=replace(totals, batches=1)))
 
 
 @pytest.mark.parametrize("cursor", [0, 20, 40])

@@ -160,14 +160,17 @@ async def test_of_several_stops_on_a_line_the_one_that_stops_is_seen(board):
         assert panel.tooltip.plain == "click for a breakpoint"
 
 
-async def test_a_line_that_is_cut_is_said_under_the_mouse(board):
+async def test_a_line_that_is_cut_is_said_under_the_mouse_and_what_it_is_for(board):
     panel = Heard()
     panel.styles.width = 30
     async with board(panel).run_test(size=(60, 40)) as pilot:
         lines = await shown(pilot, panel, at("h_tilde", 1))
         assert lines[6].endswith("…")
         await pilot.hover(panel, offset=(10, 1 + 6))
-        assert panel.tooltip.plain == "h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)"
+        assert panel.tooltip.plain.split("\n") == [
+            "h̃ = tanh(x Wh + (r⊙hₜ₋₁) Uh + bh)",
+            "candidate: what the new state could be",
+        ]
         await pilot.hover(panel, offset=(10, 1 + 1))
         assert panel.tooltip is None
 

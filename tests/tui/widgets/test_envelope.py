@@ -1,6 +1,7 @@
 import itertools
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -108,3 +109,13 @@ def test_means_are_of_the_finite_values_between_edges(series, edges):
 def test_the_furthest_value_is_found_among_what_is_not_finite():
     series = Envelope([np.nan, 1.0, 9.0, np.inf, -3.0])
     assert (series.furthest(0, 5, 1), series.furthest(0, 5, -1), series.furthest(0, 1, 1)) == (2, 4, 0)
+
+
+@pytest.mark.parametrize("cycle", [2, 3, 4, 5, 8, 16])
+@pytest.mark.parametrize("count", [20_000, 100_000, 1_000_000])
+def test_the_mean_of_many_points_does_not_fall_in_with_a_cycle_of_batches(cycle, count):
+    series = Envelope(np.arange(count) % cycle * 1.0)
+    means = series.means(np.linspace(0, count, 101), lambda values: values)
+    whole = count / 100 < 8 * BLOCK
+    np.testing.assert_allclose(means, (cycle - 1) / 2, atol=0.2 * cycle if whole else 0.5)
+    assert (series.span.typical_low, series.span.typical_high) == (0, cycle - 1)

@@ -17,6 +17,7 @@ from tui_gru.debugger.program.names import unknown_name
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array
 
 Wide = NDArray[np.float64]
@@ -59,7 +60,7 @@ class Activity:
 
     name: str
     values: Array
-    text: str
+    text: Text
     row: int | None = None
 
     @property
@@ -199,15 +200,15 @@ def over_row(moment: Moment, name: str, row: int) -> Activity:
     values = moment.record.array(name)[:, row].reshape(program.seq_length, -1).copy()
     values[[not moment.there(name, t) for t in range(program.seq_length)]] = np.nan
     read = [moment.record.ids(i)[:, row] for i, given in program.model.page.inputs.items() if given.one_hot and not given.target]
-    text = "".join(moment.vocabulary[i] for i in read[0]) if read else ""
+    text = picked(read[0], moment.vocabulary) if read else ""
     return Activity(name, values, text, row)
 
 
-def of_text(name: str, found: Mapping[str, Array], text: str) -> Activity:
+def of_text(name: str, found: Mapping[str, Array], text: Text) -> Activity:
     """A value after every character of a text, as returned by `read_text`."""
     return Activity(name, found[name].reshape(len(text), -1), text)
 
 
-def context(text: str, at: int, before: int = 12, after: int = 8) -> tuple[str, str, str]:
+def context(text: Text, at: int, before: int = 12, after: int = 8) -> tuple[Text, str, Text]:
     """The text before a character, the character, and the text after it."""
     return text[max(at - before, 0) : at], text[at], text[at + 1 : at + 1 + after]

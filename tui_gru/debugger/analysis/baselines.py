@@ -9,6 +9,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.engine.tokens import Text, index_of
+
 LOG2 = math.log(2)
 
 
@@ -28,7 +30,7 @@ class Baselines:
 
 
 @lru_cache(maxsize=8)
-def baselines(text: str, vocab_size: int) -> Baselines:
+def baselines(text: Text, vocab_size: int) -> Baselines:
     """The cross-entropies of the frequencies of a text on the same text, the best possible for tables of these kinds.
 
     The entropy of the characters, and the conditional entropy given the character before (Shannon 1951, *Prediction and entropy of
@@ -52,7 +54,10 @@ def bits(nats: float) -> float:
     return nats / LOG2
 
 
-def _codes(text: str) -> NDArray[np.uint32]:
+def _codes(text: Text) -> NDArray[np.uint32]:
+    if not isinstance(text, str):
+        index = index_of(tuple(dict.fromkeys(text)))
+        return np.array([index[token] for token in text], np.uint32)
     return np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
 
 

@@ -16,6 +16,7 @@ from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text, as_text
 from tui_gru.engine.weights import Array
 
 #: Characters of the samples that are compared, and of the text that they begin with.
@@ -77,9 +78,9 @@ class Losses:
 class Samples:
     """What each branch says after the same characters, the likeliest character each time."""
 
-    primer: str
-    mine: str
-    theirs: str
+    primer: Text
+    mine: Text
+    theirs: Text
 
     @property
     def first(self) -> int | None:
@@ -155,10 +156,10 @@ def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
     config = mine.program.config
     primer = config.text[:PRIMER]
     try:
-        one, other = (sample(config, moment.weights, primer, SAMPLED, temperature=0) for moment in (mine, theirs))
+        one, other = (sample(config, moment.weights, config.as_string(primer), SAMPLED, temperature=0) for moment in (mine, theirs))
     except TuiGruError:
         return None
-    return Samples(primer, *("".join(draw.char for draw in each.draws) for each in (one, other)))
+    return Samples(primer, *(as_text((draw.char for draw in each.draws), primer) for each in (one, other)))
 
 
 def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:

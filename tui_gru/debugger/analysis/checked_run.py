@@ -41,9 +41,9 @@ class CheckWatch:
     changed halfway, and the batches in `done`, which have been checked before.
     """
 
-    def __init__(self, timeline: Timeline, first: int, last: int | None, tally: CheckTotals, done: range = range(0)) -> None:
+    def __init__(self, timeline: Timeline, first: int, last: int | None, totals: CheckTotals, done: range = range(0)) -> None:
         self.problem, self.stopped_at = "", -1
-        self._tally = tally
+        self._totals = totals
         self._ahead: dict[int, tuple[float, str]] = {}  # the largest difference of each of the newest batches, and where
         self._timeline, self._first, self._last, self._done = timeline, first, last, done
         self._seen: set[int] = set()
@@ -66,19 +66,19 @@ class CheckWatch:
         self._ahead[batch] = (largest.absolute, place(largest, self._timeline.program))
         if len(self._ahead) > LOOKAHEAD:
             oldest = min(self._ahead)
-            self._tally = self._tally.with_batch(oldest, *self._ahead.pop(oldest))
+            self._totals = self._totals.with_batch(oldest, *self._ahead.pop(oldest))
         wrong = [comparison for comparison in found if not comparison.agrees]
         if wrong:
             self._stop(batch, max(wrong, key=severity))
         return bool(wrong)
 
-    def tally(self, tick: int) -> CheckTotals:
+    def totals(self, tick: int) -> CheckTotals:
         """The results for the batches completed by `tick`; a search sees some batches beyond the place it finds."""
-        tally = self._tally
+        totals = self._totals
         for batch in sorted(self._ahead):
             if self._timeline.end_of(batch) <= tick:
-                tally = tally.with_batch(batch, *self._ahead[batch])
-        return tally
+                totals = totals.with_batch(batch, *self._ahead[batch])
+        return totals
 
     def missed(self, tick: int) -> list[int]:
         """The batches completed by `tick` that the run did not show, for example because they were cached."""

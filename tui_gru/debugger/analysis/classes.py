@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text
 
 Mask = NDArray[np.bool_]
 
@@ -27,13 +28,16 @@ class CharacterClass:
 
     name: str
     words: str
-    mask: Callable[[str], Mask]
+    mask: Callable[[Text], Mask]
 
 
-def _each(belongs: Callable[[str], bool]) -> Callable[[str], Mask]:
-    """The mask of a class that depends only on the character itself."""
+def _each(belongs: Callable[[str], bool]) -> Callable[[Text], Mask]:
+    """The mask of a class that depends only on the character itself; a longer token is in it if all its characters are."""
 
-    def mask(text: str) -> Mask:
+    def mask(text: Text) -> Mask:
+        if not isinstance(text, str):
+            known = {token: all(map(belongs, token)) for token in frozenset(text)}
+            return np.array([known[token] for token in text], bool)
         codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
         every, where = np.unique(codes, return_inverse=True)
         found: Mask = np.array([belongs(chr(code)) for code in every.tolist()], bool)[where]
@@ -42,10 +46,10 @@ def _each(belongs: Callable[[str], bool]) -> Callable[[str], Mask]:
     return mask
 
 
-def _within(before: Callable[[str], Mask], own: Callable[[str], Mask]) -> Callable[[str], Mask]:
+def _within(before: Callable[[Text], Mask], own: Callable[[Text], Mask]) -> Callable[[Text], Mask]:
     """Characters of one class whose predecessor is in another."""
 
-    def mask(text: str) -> Mask:
+    def mask(text: Text) -> Mask:
         found: Mask = own(text) & np.concatenate([[False], before(text)])[: len(text)]
         return found
 
@@ -56,23 +60,23 @@ _is_letter = _each(str.isalpha)
 _is_blank = _each(str.isspace)
 
 
-def _starting(text: str) -> Mask:
+def _starting(text: Text) -> Mask:
     """The first characters of words: not blank, and after a blank or at the start of the text."""
     found: Mask = ~_is_blank(text) & np.concatenate([[True], _is_blank(text)])[: len(text)]
     return found
 
 
-def _indenting(text: str) -> Mask:
+def _indenting(text: Text) -> Mask:
     """Spaces and tabs with nothing before them on their line."""
     found = np.zeros(len(text), bool)
     at = 0
-    for line in text.split("\n"):
+    for line in text.split("\n") if isinstance(text, str) else ():
         found[at : at + len(line) - len(line.lstrip(" \t"))] = True
         at += len(line) + 1
     return found
 
 
-def _quoted(text: str) -> Mask:
+def _quoted(text: Text) -> Mask:
     """Characters between double quotes. Quotes end at an empty line, so an unclosed one affects its paragraph only."""
     found = np.zeros(len(text), bool)
     inside = False
@@ -86,7 +90,7 @@ def _quoted(text: str) -> Mask:
     return found
 
 
-def _bracketed(text: str) -> Mask:
+def _bracketed(text: Text) -> Mask:
     """Characters between brackets of any kind, which end at an empty line."""
     found = np.zeros(len(text), bool)
     depth = 0

@@ -23,6 +23,7 @@ from tui_gru.engine import arguments
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array, Weights
 
 BACK = 64  # inputs before the prediction that are examined by default
@@ -60,7 +61,7 @@ class Influence:
     at: int
     character: int
     value: float
-    text: str
+    text: Text
     batch: NDArray[np.intp]
     t: NDArray[np.intp]
     gradient: Wide
@@ -218,9 +219,9 @@ class _Window:
         T = program.seq_length
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
-    def text(self, program: Program) -> str:
+    def text(self, program: Program) -> Text:
         """The characters of the window."""
-        return "".join(program.config.vocabulary[i] for i in self.x) if self.x.ndim == 1 else ""
+        return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
 
 
 def _given(record: BatchRecord, program: Program) -> NDArray[Any]:

@@ -14,6 +14,7 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text
 from tui_gru.engine.weights import Array
 from tui_gru.equations import expression as e
 
@@ -38,7 +39,7 @@ class Losses:
 
     values: NDArray[np.float64]
     places: NDArray[np.intp]
-    text: str
+    text: Text
     t: NDArray[np.intp] | None = None
     row: NDArray[np.intp] | None = None
 
@@ -122,7 +123,7 @@ def of_epoch(records: Iterable[tuple[int, Array]], program: Program, corpus: Cor
     )
 
 
-def of_text(found: Mapping[str, Array], program: Program, text: str) -> Losses:
+def of_text(found: Mapping[str, Array], program: Program, text: Text) -> Losses:
     """The losses of a whole text, as `read_text` gives them for `program.loss_names.row`."""
     values = loss_of_rows(program, found[program.loss_names.row])
     return Losses(values[:-1], np.arange(1, len(text)), text)
@@ -134,6 +135,8 @@ def _places(corpus: Corpus, batch: int, T: int, B: int) -> NDArray[np.intp]:
     return starts[None, :] + np.arange(1, T + 1)[:, None]
 
 
-def _sorted(values: NDArray[np.float64], places: NDArray[np.intp], text: str, t: NDArray[np.intp], row: NDArray[np.intp]) -> Losses:
+def _sorted(
+    values: NDArray[np.float64], places: NDArray[np.intp], text: Text, t: NDArray[np.intp], row: NDArray[np.intp]
+) -> Losses:
     order = np.argsort(places, kind="stable")
     return Losses(values[order], places[order], text, t[order], row[order])

@@ -22,6 +22,7 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
 from tui_gru.engine.numbers import gib
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, counted, index_of
 from tui_gru.engine.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
 
@@ -39,11 +40,11 @@ class StoppedError(TuiGruError):
     """A long computation was stopped."""
 
 
-def indices_of(config: Config, text: str) -> NDArray[np.intp]:
+def indices_of(config: Config, text: Text) -> NDArray[np.intp]:
     """The characters of a text as indices into the vocabulary, (n). Raises `TuiGruError` for no text, or a character not in it."""
-    index = {char: i for i, char in enumerate(config.vocabulary)}
+    index = index_of(config.vocabulary)
     if not text:
-        raise TuiGruError("the text is empty; give at least one character of the vocabulary", option="text")
+        raise TuiGruError(f"the text is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="text")
     if (strange := next((i for i, char in enumerate(text) if char not in index), None)) is not None:
         raise TuiGruError(
             f"character {text[strange]!r} at position {strange + 1} of the text is not in the vocabulary {config.shown_vocabulary}",
@@ -55,7 +56,7 @@ def indices_of(config: Config, text: str) -> NDArray[np.intp]:
 def read_text(
     config: Config,
     weights: Weights,
-    text: str,
+    text: Text,
     names: Sequence[str],
     *,
     progress: Progress | None = None,

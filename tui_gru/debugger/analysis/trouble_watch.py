@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tui_gru.debugger.analysis.growth import GrowthWatch
 from tui_gru.debugger.program.position import Position
+from tui_gru.debugger.state.outcome import Notice, StopEvent
 from tui_gru.debugger.timeline.finite import FiniteWatch
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
@@ -21,8 +22,11 @@ class TroubleWatch:
         """Whether a computed batch should stop the run."""
         return self._finite.sees(batch, record) or self._growth.sees(batch, record)
 
-    def place(self, tick: int) -> tuple[int, str] | None:
-        """The first place up to `tick` and the reason in words; None if no computed batch has one."""
+    def event(self, tick: int) -> StopEvent | None:
+        """What stops the run first, up to `tick`; None if no computed batch does."""
         lost = self._finite.place(tick)
         grown = self._growth.place(tick if lost is None else lost - 1)
-        return grown if grown is not None or lost is None else (lost, _NOT_FINITE)
+        if grown is not None:
+            place, words = grown
+            return StopEvent(place, "growth", Notice(words, warning=True))
+        return None if lost is None else StopEvent(lost, "not finite", Notice(_NOT_FINITE, warning=True))

@@ -1,4 +1,4 @@
-"""Hits that can be told without looking into a batch: of lines, and of conditions on the columns kept of every batch."""
+"""Counts hits without looking into batches: of lines, and of conditions on the columns that are kept of every batch."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.breakpoints.triggers import Trigger
+from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.expressions.conditions import Condition, ConditionError
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.state.tallies import UNKNOWN
+from tui_gru.debugger.state.hit_counts import UNKNOWN
 from tui_gru.debugger.timeline.timeline import Timeline
 
 MOST_READ = 16  # columns
@@ -42,17 +42,17 @@ class Columns:
         return epochs if name == "epoch" else batches
 
 
-class Counter:
-    """Counts the hits of one trigger in batches that have been run, by arithmetic; `possible` says whether that can be done."""
+class ColumnCounter:
+    """Counts the hits of one stop in batches that have been run, from their columns; `possible` says whether that can be done."""
 
-    def __init__(self, trigger: Trigger, timeline: Timeline, columns: Columns) -> None:
-        self._timeline, self._condition, self._columns = timeline, trigger.condition, columns
-        condition, program = trigger.condition, timeline.program
-        self.plain = trigger.plain
-        self._ticks = dict(trigger.ticks)
+    def __init__(self, stop: ResolvedStop, timeline: Timeline, columns: Columns) -> None:
+        self._timeline, self._condition, self._columns = timeline, stop.condition, columns
+        condition, program = stop.condition, timeline.program
+        self.plain = stop.plain
+        self._ticks = dict(stop.ticks)
         self.possible = self.plain
         if condition is not None and condition.names and condition.scalar(timeline.whole_columns):
-            self._ticks = {learns: _readable(condition, program, ticks, learns) for learns, ticks in trigger.ticks.items()}
+            self._ticks = {learns: _readable(condition, program, ticks, learns) for learns, ticks in stop.ticks.items()}
             self.possible = "max_weight" not in condition.current or self._ticks[True] in ((), (program.ticks,))
         self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)
 

@@ -1,4 +1,4 @@
-"""Where a trigger is hit in one batch after another: at all places of each, many batches at once."""
+"""Finds the hits of a breakpoint or watch in batches: at all places of a batch at once, and in many batches together."""
 
 from __future__ import annotations
 
@@ -8,26 +8,27 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.breakpoints.triggers import Trigger
+from tui_gru.debugger.breakpoints.batch_columns import BatchColumns, BatchReader, BatchView
+from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.watching import last_computed, same
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.expressions.values import Array, UnevenSliceError
-from tui_gru.debugger.search.columns import BatchColumns, BatchView
-from tui_gru.debugger.search.probe import TOGETHER, BatchReader
-from tui_gru.debugger.state.tallies import Hits
+from tui_gru.debugger.state.hit_counts import Hits
 from tui_gru.debugger.timeline.moment import value_before
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 
+TOGETHER = 16  # batches, at most, that are tested at once
+
 
 class HitFinder:
-    """Tests a trigger that reads something in the batches it is given. What has been found comes with a delay, in their order."""
+    """Tests a stop that reads something in the batches it is given. The hits come in the order of the batches, with a delay."""
 
-    def __init__(self, trigger: Trigger, timeline: Timeline) -> None:
-        reads = trigger.watched if trigger.condition is None else trigger.condition
+    def __init__(self, stop: ResolvedStop, timeline: Timeline) -> None:
+        reads = stop.watched if stop.condition is None else stop.condition
         assert reads is not None
-        self._trigger, self._timeline = trigger, timeline
-        self._reader = BatchReader(reads, trigger.ticks, timeline)
+        self._stop, self._timeline = stop, timeline
+        self._reader = BatchReader(reads, stop.ticks, timeline)
         self._waiting: BatchColumns | None = None
         self._numbers: list[int] = []
         self._taken: list[list[Array]] = []
@@ -35,7 +36,7 @@ class HitFinder:
         self._last: tuple[int, Any] = -2, None  # a batch, and what is watched after it
 
     def begin(self) -> None:
-        """Begin again: what is near is to be found soon."""
+        """Test few batches at once again, so that a near hit is found soon."""
         self._together = 1
 
     def add(self, batch: int, record: BatchRecord) -> list[Hits]:
@@ -73,10 +74,10 @@ class HitFinder:
 
     def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
         """Whether it is hit at each tick of each batch, (batches, ticks)."""
-        if self._trigger.condition is not None:
-            return whole.holds(self._trigger.condition, taken)
-        assert self._trigger.watched is not None
-        values, count = whole.values(self._trigger.watched, taken), len(whole.ticks)
+        if self._stop.condition is not None:
+            return whole.holds(self._stop.condition, taken)
+        assert self._stop.watched is not None
+        values, count = whole.values(self._stop.watched, taken), len(whole.ticks)
         changed = np.empty(len(values), bool)
         changed[1:] = _differ(values[1:], values[:-1])
         for i, batch in enumerate(numbers):
@@ -90,7 +91,7 @@ class HitFinder:
         """What is watched as it was when last computed before a batch; None if it never was."""
         if self._last[0] == batch - 1:
             return self._last[1]
-        last = last_computed(self._trigger, self._timeline, batch * self._timeline.program.ticks + 1)
+        last = last_computed(self._stop, self._timeline, batch * self._timeline.program.ticks + 1)
         return None if last is None else last[1]
 
     def _alone(self, batch: int) -> Hits:
@@ -99,19 +100,19 @@ class HitFinder:
 
     def _one_by_one(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> Hits:
         """Test the places of a batch, one after the other."""
-        trigger, N = self._trigger, self._timeline.program.ticks
-        last = None if trigger.watched is None else self._value_before(batch)
+        stop, N = self._stop, self._timeline.program.ticks
+        last = None if stop.watched is None else self._value_before(batch)
         ticks, errors = [], []
-        for k in trigger.ticks[record.gradients is not None]:
+        for k in stop.ticks[record.gradients is not None]:
             tick = batch * N + k
             moment = self._reader.moment(tick, record)
             before = partial(value_before, moment, previous)
             try:
-                if trigger.condition is not None:
-                    hit = trigger.condition.test(moment.value, before)
+                if stop.condition is not None:
+                    hit = stop.condition.test(moment.value, before)
                 else:
-                    assert trigger.watched is not None
-                    value = trigger.watched.value(moment.value, before)
+                    assert stop.watched is not None
+                    value = stop.watched.value(moment.value, before)
                     hit = value is not None and last is not None and not same(last, value)
                     last = last if value is None else value
             except ConditionError as error:
@@ -120,7 +121,7 @@ class HitFinder:
             else:
                 if hit:
                     ticks.append(tick)
-        if trigger.watched is not None:
+        if stop.watched is not None:
             self._last = batch, last
         return Hits(batch, tuple(ticks), tuple(errors))
 

@@ -6,34 +6,36 @@ from collections.abc import Sequence
 from functools import partial
 
 from tui_gru.debugger.breakpoints.counting import Columns
-from tui_gru.debugger.breakpoints.lookout import Lookout
+from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.breakpoints.stop_search import StopSearch
-from tui_gru.debugger.breakpoints.triggers import Trigger
 from tui_gru.debugger.expressions.conditions import ConditionError
+from tui_gru.debugger.state.hit_counts import HitCache
 from tui_gru.debugger.state.stops import LogLine
-from tui_gru.debugger.state.tallies import Tallies
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 
+MOST_LINES = 1000  # of a branch
+
 
 def lines_between(
-    triggers: Sequence[Trigger], timeline: Timeline, tallies: Tallies, after: int, upto: int, monitor: Monitor, most: int
+    stops: Sequence[ResolvedStop], timeline: Timeline, cache: HitCache, after: int, upto: int, monitor: Monitor, most: int
 ) -> list[LogLine]:
     """The last `most` lines that log points write at the places after `after`, up to `upto`, in order."""
-    passed: list[tuple[int, int, Trigger]] = []
+    passed: list[tuple[int, int, ResolvedStop]] = []
     columns = Columns(timeline)
-    for trigger in triggers:
-        lookout = Lookout(trigger, timeline, tallies.of(timeline, trigger.key), columns, matters=True)
-        ticks = StopSearch(timeline, [lookout], monitor).latest(lookout, after, upto, most)
-        passed += [(tick, trigger.id, trigger) for tick in ticks]
+    for stop in stops:
+        counter = HitCounter(stop, timeline, cache.of(timeline, stop.key), columns, matters=True)
+        ticks = StopSearch(timeline, [counter], monitor).latest(counter, after, upto, most)
+        passed += [(tick, stop.id, stop) for tick in ticks]
     passed.sort(key=lambda each: each[:2])
     lines: list[LogLine] = []
-    for tick, id, trigger in passed[-most:]:
+    for tick, id, stop in passed[-most:]:
         moment = timeline.moment(tick)
         if monitor(moment.position.number, moment.record):
             break
-        lines.append(LogLine(tick, id, _rendered(trigger, timeline, moment)))
+        lines.append(LogLine(tick, id, _rendered(stop, timeline, moment)))
     return lines
 
 
@@ -43,10 +45,10 @@ def merged(old: Sequence[LogLine], new: Sequence[LogLine], most: int) -> tuple[L
     return tuple(sorted(by_place.values()))[-most:]
 
 
-def _rendered(trigger: Trigger, timeline: Timeline, moment: Moment) -> str:
-    assert trigger.log is not None
-    previous = timeline.before(moment.position.number) if trigger.log.previous else None
+def _rendered(stop: ResolvedStop, timeline: Timeline, moment: Moment) -> str:
+    assert stop.log is not None
+    previous = timeline.before(moment.position.number) if stop.log.previous else None
     try:
-        return trigger.log.render(moment.value, partial(value_before, moment, previous))
+        return stop.log.render(moment.value, partial(value_before, moment, previous))
     except ConditionError as error:
         return f"cannot be written: {error}"

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tui_gru.debugger.breakpoints.stop_search import Halt
-from tui_gru.debugger.breakpoints.triggers import Trigger
+from tui_gru.debugger.breakpoints.resolved import ResolvedStop
+from tui_gru.debugger.breakpoints.stop_search import SearchEnd
 from tui_gru.debugger.breakpoints.watching import last_computed, value_at
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.program.position import Position
@@ -19,21 +19,21 @@ _CALL = re.compile(r"([^()]*\w)\((.*)\)")  # a formula that is one function of s
 LONGEST = 48
 
 
-def why(halt: Halt, timeline: Timeline) -> str:
+def why(found: SearchEnd, timeline: Timeline) -> str:
     """Why a run stopped where it did."""
-    said = "; ".join(_by(trigger, hit, halt, timeline) for trigger, hit in halt.by)
-    if all(isinstance(trigger.stop, Watch) for trigger, _ in halt.by):
+    said = "; ".join(_by(resolved, hit, found, timeline) for resolved, hit in found.by)
+    if all(isinstance(resolved.stop, Watch) for resolved, _ in found.by):
         return f"stopped: {said}"
-    return f"stopped at {_line(timeline.position(halt.tick))}: {said}"
+    return f"stopped at {_line(timeline.position(found.tick))}: {said}"
 
 
-def _by(trigger: Trigger, hit: int | None, halt: Halt, timeline: Timeline) -> str:
-    stop = trigger.stop
+def _by(resolved: ResolvedStop, hit: int | None, found: SearchEnd, timeline: Timeline) -> str:
+    stop = resolved.stop
     what = f"{'watch' if isinstance(stop, Watch) else 'breakpoint'} {stop.id}"
-    if halt.error is not None:
-        return f"{what} cannot be evaluated, {halt.error}"
+    if found.error is not None:
+        return f"{what} cannot be evaluated, {found.error}"
     if isinstance(stop, Watch):
-        return f"{what}, {stop.expression} {_change(trigger, halt.tick, timeline)}"
+        return f"{what}, {stop.expression} {_change(resolved, found.tick, timeline)}"
     counted = "" if hit is None else f", hit {hit}"
     return f"{what}{counted}{' · ' * bool(stop.condition)}{stop.condition}"
 
@@ -46,9 +46,9 @@ def _line(position: Position) -> str:
     return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
 
 
-def _change(trigger: Trigger, tick: int, timeline: Timeline) -> str:
+def _change(resolved: ResolvedStop, tick: int, timeline: Timeline) -> str:
     try:
-        now, last = value_at(trigger, timeline, tick), last_computed(trigger, timeline, tick)
+        now, last = value_at(resolved, timeline, tick), last_computed(resolved, timeline, tick)
     except ConditionError:
         return "changed"
     before = None if last is None else last[1]

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from tui_gru.debugger.breakpoints.triggers import Trigger
+from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.state.stops import Watch, Watched
 from tui_gru.debugger.timeline.moment import Moment, value_before
@@ -48,53 +48,53 @@ class WatchedValues(Sequence[Watched]):
         return self._known[watch.id]
 
 
-def watched(trigger: Trigger, timeline: Timeline, moment: Moment) -> Watched:
+def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watched:
     """A watch at a moment of a timeline."""
-    watch = trigger.stop
+    watch = resolved.stop
     assert isinstance(watch, Watch)
     if not watch.enabled:
         return Watched(watch)
     tick, error, value = moment.position.tick, "", None
     try:
-        value = value_at(trigger, timeline, tick)
+        value = value_at(resolved, timeline, tick)
     except ConditionError as said:
         error = str(said)
-    return Watched(watch, value, _before(trigger, timeline, tick, value), error)
+    return Watched(watch, value, _before(resolved, timeline, tick, value), error)
 
 
-def _before(trigger: Trigger, timeline: Timeline, tick: int, value: Any) -> Any:
+def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -> Any:
     """What a value seen at a tick was before it was computed; before the tick, where it was not computed in this batch."""
     begin = timeline.position(tick).number * timeline.program.ticks
-    last = place = last_computed(trigger, timeline, tick + 1)
+    last = place = last_computed(resolved, timeline, tick + 1)
     while value is not None and place is not None and place[0] > begin:
-        before = last_computed(trigger, timeline, place[0])
+        before = last_computed(resolved, timeline, place[0])
         if same(place[1], value):
             return None if before is None else before[1]
         place = before
     return None if last is None else last[1]
 
 
-def value_at(trigger: Trigger, timeline: Timeline, tick: int) -> Any:
+def value_at(resolved: ResolvedStop, timeline: Timeline, tick: int) -> Any:
     """What is watched, at a tick; None where it is not computed yet. Raises `ConditionError` where it cannot be evaluated."""
-    assert trigger.watched is not None
+    assert resolved.watched is not None
     moment = timeline.moment(tick)
-    previous = timeline.before(moment.position.number) if trigger.watched.previous else None
-    return trigger.watched.value(moment.value, partial(value_before, moment, previous))
+    previous = timeline.before(moment.position.number) if resolved.watched.previous else None
+    return resolved.watched.value(moment.value, partial(value_before, moment, previous))
 
 
-def last_computed(trigger: Trigger, timeline: Timeline, before: int) -> tuple[int, Any] | None:
+def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tuple[int, Any] | None:
     """The last tick before `before` at which what is watched was computed, and its value then.
 
     None if it never was, or could not be evaluated where it was to be computed last.
     """
     N = timeline.program.ticks
-    batch = max(before - 1, 0) // N if any(trigger.ticks.values()) else -1
+    batch = max(before - 1, 0) // N if any(resolved.ticks.values()) else -1
     while batch >= 0:
         learns = timeline.learns(batch)
-        for tick in (batch * N + k for k in reversed(trigger.ticks[learns])):
+        for tick in (batch * N + k for k in reversed(resolved.ticks[learns])):
             if tick < before:
                 try:
-                    value = value_at(trigger, timeline, tick)
+                    value = value_at(resolved, timeline, tick)
                 except ConditionError:
                     return None
                 if value is not None:

@@ -16,7 +16,7 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.debugger.timeline.segment import Segment
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.numbers import same
+from tui_gru.engine import numbers
 from tui_gru.equations.expression import Expression, Name
 
 
@@ -61,7 +61,7 @@ class ManualEdits:
         if last != number.name and self._is_part_of(last, number.name):
             return self._from_parts(number, tick)
         old = self._was(replace(number, tick=tick, before=True))
-        note = self.said(tick, f"{old.value:.6g}")
+        note = self.said(tick, numbers.given(old.value))
         if not math.isfinite(old.value):
             return given(note, tick=tick)
         change = Node(
@@ -91,7 +91,7 @@ class ManualEdits:
         for segment, before in self._pairs(number):
             was = begun_with if before is None else before.settings.learning_rate
             if segment.settings.learning_rate != was:
-                return self.said(segment.start, f"{was + 0:g}")
+                return self.said(segment.start, numbers.given(was))
         return ""
 
     def character(self, place: int, number: ValueRef) -> str:
@@ -121,7 +121,7 @@ class ManualEdits:
     def _differs(self, number: ValueRef, segment: Segment) -> bool:
         before, after = self._timeline.moment_before(segment.start), self._timeline.moment(segment.start)
         was, now = self._value(number, before), self._value(number, after)
-        return not same(was, now)
+        return not numbers.same(was, now)
 
     def _value(self, number: ValueRef, moment: Moment) -> float:
         """A number in a record, even if it has not been computed at the moment."""

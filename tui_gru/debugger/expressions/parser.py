@@ -16,6 +16,7 @@ import numpy as np
 from tui_gru.debugger.expressions import values as values
 from tui_gru.debugger.expressions.text import ConditionError, ExpressionText
 from tui_gru.debugger.expressions.values import Array, Moments, Operation, Verdict
+from tui_gru.debugger.program.names import Spellings
 
 Evaluate: TypeAlias = Callable[[Moments], Array]
 Read: TypeAlias = Callable[[str], object]
@@ -134,6 +135,7 @@ class _Compiler:
     def __init__(self, text: ExpressionText, spellings: Mapping[str, str]) -> None:
         self._place = text.place
         self._names = frozenset(spellings.values())
+        self._tokens = spellings.tokens if isinstance(spellings, Spellings) else frozenset()
         # Python's parser normalizes names (NFKC).
         self._spellings = {normalize("NFKC", spelled): name for spelled, name in spellings.items()}
         self.now: set[str] = set()
@@ -180,8 +182,12 @@ class _Compiler:
 
     def _constant(self, node: ast.Constant) -> Evaluate:
         match node.value:
-            case str() as text if len(text) == 1:
+            case str() as text if len(text) == 1 or text in self._tokens:
                 constant = np.array([text])
+            case str() as text if self._tokens:
+                near = get_close_matches(text, self._tokens)
+                advice = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+                raise self._error(node, f"there is no token {text!r} in the vocabulary{advice}")
             case str() as text:
                 raise self._error(node, f"{len(text)} characters; text is compared one character at a time")
             case bool() as flag:

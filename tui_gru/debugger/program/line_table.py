@@ -12,7 +12,7 @@ from functools import cached_property, lru_cache
 from typing import NamedTuple
 from unicodedata import normalize
 
-from tui_gru.debugger.program.names import Kind, Named, named_values
+from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config
 from tui_gru.engine.segments import Segment
@@ -270,10 +270,12 @@ class Program:
         return frozenset(part.label for node in nodes if isinstance(node, Apply) for part in node.parts if part.label)
 
     @cached_property
-    def spellings(self) -> Mapping[str, str]:
+    def spellings(self) -> Spellings:
         """Every spelling of a readable name, in code and on screen, with its code spelling."""
         shown = {self.writer.name(name): name for name in self.names}
-        return {**shown, **{name: name for name in self.names}}
+        found = Spellings({**shown, **{name: name for name in self.names}})
+        found.tokens = frozenset(token for token in self.config.vocabulary if len(token) > 1)
+        return found
 
     def code_name(self, typed: str) -> str:
         """The code spelling of a typed name: h_prev for hₜ₋₁. An unknown name is returned unchanged."""

@@ -24,6 +24,13 @@ CHARACTERS = ("char", "target")
 _COUNTED = {"B": "row", "V": "character", "H": "unit", "D": "column", "I": "input"}
 
 
+class Spellings(dict[str, str]):
+    """Every spelling of a readable name, and the name in code; `tokens` are those of a vocabulary that are longer than a
+    character."""
+
+    tokens: frozenset[str] = frozenset()
+
+
 class Kind(Enum):
     """The kind of a name."""
 

@@ -8,7 +8,8 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.program.line_table import Program
+    from tui_gru.engine.tokens import Text
+from tui_gru.debugger.program.line_table import Program
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡", "\xa0": "⍽"}
 _CONTROLS = "".join(chr(0x2400 + code) for code in range(0x20))
@@ -39,12 +40,12 @@ def spoken(program: Program, name: str, index: Sequence[int]) -> str:
     return f"{program.writer.name(name)}[{where}]" if where else program.writer.name(name)
 
 
-def said(axis: str, i: int, vocabulary: str) -> str:
+def said(axis: str, i: int, vocabulary: Text) -> str:
     """One index (0-based) along the axis `row`, `unit` or `character`, in words; a negative index as typed."""
     return character(i, vocabulary) if axis == "character" else f"{axis} {i + 1 if i >= 0 else i}"
 
 
-def character(i: int, vocabulary: str) -> str:
+def character(i: int, vocabulary: Text) -> str:
     """A character by its index (0-based): `“M”`; without a vocabulary `token 12`."""
     return f"“{shown_char(vocabulary[i])}”" if vocabulary else f"token {i}"
 
@@ -54,8 +55,10 @@ def shown_char(char: str) -> str:
     """A visible form of a character, one or two cells wide, independent of its neighbours.
 
     Spaces, newlines, tabs and other control characters have their own signs; a mark that would combine with the character before
-    it is shown on a dotted circle; any other invisible character is `�`.
+    it is shown on a dotted circle; any other invisible character is `�`. For a longer token, each of its characters.
     """
+    if len(char) > 1:
+        return "".join(map(shown_char, char))
     code = ord(char)
     if char in _SIGNS:
         return _SIGNS[char]
@@ -68,7 +71,7 @@ def shown_char(char: str) -> str:
 
 
 def printable(char: str) -> str:
-    """A character for a line of text: a space unchanged, others as in `shown_char`."""
+    """A character or longer token for a line of text: a space unchanged, others as in `shown_char`."""
     return char if char == " " else shown_char(char)
 
 

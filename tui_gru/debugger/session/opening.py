@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.session.surviving import REOPENED
+from tui_gru.debugger.session.session import REOPENED, Session
 from tui_gru.debugger.storage.own_sessions import free_path
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionInUseError, UnwritableSessionError
 from tui_gru.debugger.storage.store import is_own
@@ -38,10 +37,12 @@ def reopened(path: Path, history_memory: int | None = None) -> Session:
 def copied(path: Path, history_memory: int | None = None) -> Session:
     """A copy of the session in a file, recorded beside it under a name of its own. Raises `SessionFileError` as `reopened`."""
     session, to = Session.open(path, history_memory=history_memory), free_path(path)
-    left, session.notice = session.notice, ""
+    left, session.notice = session.outcome.notice, ""
     record(session, to)
-    if session.recording is not None:
-        session.notice = type(left)(f"a copy of {path.stem}, recorded as {to.stem}: {left.removeprefix(REOPENED)}")
+    if session.recording is not None and left is not None:
+        session.add_notice(
+            f"a copy of {path.stem}, recorded as {to.stem}: {left.text.removeprefix(REOPENED)}", warning=left.warning
+        )
     return session
 
 

@@ -1,4 +1,4 @@
-"""What runs stop at: breakpoints on lines and conditions, and watched values. Plain data; `triggers` finds where they are hit."""
+"""What runs stop at: breakpoints on lines and conditions, and watched values. Plain data: `breakpoints` finds the hits."""
 
 from __future__ import annotations
 

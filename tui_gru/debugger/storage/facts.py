@@ -12,6 +12,7 @@ from typing import Any
 
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.storage.encoding import from_json
+from tui_gru.debugger.storage.given import LONGEST_PLACE
 from tui_gru.debugger.storage.session_errors import damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.state_writer import LATEST
@@ -56,17 +57,25 @@ def number(least: float = -math.inf, below: float = math.inf) -> Check:
     return check
 
 
-def flag(value: Any) -> Any:
-    if type(value) is not bool:
-        raise ValueError("is neither true nor false")
-    return value
+def of_type(kind: type, otherwise: str) -> Check:
+    """A value of exactly this type; `otherwise` says what any other is."""
+
+    def check(value: Any) -> Any:
+        if type(value) is not kind:
+            raise ValueError(otherwise)
+        return value
+
+    return check
 
 
-def text(value: Any) -> Any:
-    """Any text, such as what a model learns."""
-    if type(value) is not str:
-        raise ValueError("is not a text")
-    return value
+flag = of_type(bool, "is neither true nor false")
+text = of_type(str, "is not a text")
+mapping = of_type(dict, "is not an object")  # its values are checked by those that kept them
+
+
+def tokens(value: Any) -> Any:
+    """A text, or a list of tokens that may be longer than a character."""
+    return text(value) if type(value) is not list else listed(text)(value)
 
 
 def line(longest: int) -> Check:
@@ -140,13 +149,6 @@ def fields(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None)
     return check
 
 
-def mapping(value: Any) -> Any:
-    """Any object; its values are checked by those that kept them."""
-    if type(value) is not dict:
-        raise ValueError("is not an object")
-    return value
-
-
 def action(value: Any) -> Any:
     """What began a segment: a kind, and the arguments of that kind."""
     fields({"kind": one_of(*ACTIONS), "args": mapping})(value)
@@ -162,7 +164,7 @@ def edited(value: Any) -> Any:
 SIZE = whole(1)
 RATE = number(0)
 CONFIG: dict[str, Check] = {
-    "text": text, "vocabulary": text, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
+    "text": tokens, "vocabulary": tokens, "hidden_size": SIZE, "batch_size": SIZE, "seq_length": SIZE, "seed": whole(0, 2**63 - 1),
     "learning_rate": RATE, "carry": text, "dtype": text, "reset": text, "cell": text, "cell_text": text, "layers": SIZE,
     "bidirectional": flag, "embedding": whole(), "optimizer": text, "clip": number(0), "init": text, "layout": text,
 }  # fmt: skip
@@ -176,7 +178,10 @@ RUN = fields(
         "history_memory": whole(),
         "first_batch": line(HASH),
     },
-    {"given": mapping},
+    {
+        "given": mapping,
+        "recording": fields({"folder": text, "name": text, "steps": listed(row(whole(), line(HASH)))}),
+    },
 )
 STEPS = {"level": one_of("", *LEVELS), "origin": whole(), "net": whole(-MOST), "at": whole(), "cut": flag}
 HERE = fields(
@@ -184,6 +189,7 @@ HERE = fields(
         "tick": whole(), "branch": name, "stride": fields(STEPS), "stop_on_nan": flag, "done": whole(), "undone": whole(),
         "newest": whole(), "counted": optional(whole()), "written": whole(0, LATEST),
     },
+    {"place": line(LONGEST_PLACE)},
 )  # fmt: skip
 BRANCH = row(whole(), whole())  # the last segment, the newest tick
 BRANCHES = listed(row(name, whole(), whole()))
@@ -205,8 +211,8 @@ HISTORY = fields({"length": SIZE, "checkpoints": whole()})
 SAMPLES = listed(
     fields(
         {
-            "at": whole(), "primer": text, "sampler": one_of(*SAMPLERS), "temperature": number(0), "seed": whole(most=None),
-            "chars": text, "uniforms": listed(optional(number(0, below=1))),
+            "at": whole(), "primer": tokens, "sampler": one_of(*SAMPLERS), "temperature": number(0), "seed": whole(most=None),
+            "chars": tokens, "uniforms": listed(optional(number(0, below=1))),
         },
         {"tick": whole()},
     )

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tui_gru.debugger.state.state import State
 from tui_gru.engine.compiled import compiled
 from tui_gru.engine.given import Given, GivenBatch
 from tui_gru.engine.model import Structure
 from tui_gru.engine.weights import Weights
+from tui_gru.interop.errors import printable
 
 KEY = "given"
+LONGEST_PLACE = 400  # characters
 _TEXTS = ("title", "origin", "inputs_from", "fixed", "dtype")
 _OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), "update": ("sgd",)}
 
@@ -31,6 +34,14 @@ def fact_of(given: Given) -> dict[str, Any]:
         "tolerance": batch.tolerance,
         "said": batch.said(),
     }
+
+
+def place_of(state: State) -> str:
+    """Where a session on given batches was left, in words for a list of sessions."""
+    config, at = state.config, state.branches.timeline.position(state.tick)
+    assert config.given is not None
+    places = config.given.places
+    return printable(f"{config.given.title}, {f'{places[at.batch]}, ' if places else ''}t {at.t + 1}", LONGEST_PLACE)
 
 
 def arrays_of(given: Given) -> dict[str, NDArray[Any]]:

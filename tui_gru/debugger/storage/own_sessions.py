@@ -101,7 +101,10 @@ def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
     names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
     if here["branch"] not in names or here["tick"] > here["newest"]:
         raise damaged(file.path, "the place where it was left")
-    config = Config.of(**facts.read(file, "run", facts.RUN)["config"])
-    at = position_of(program_of(config), here["tick"])
-    place = in_words(at.epoch, at.batch, at.t)
+    place = here.get("place") or _place(Config.of(**facts.read(file, "run", facts.RUN)["config"]), here["tick"])
     return written_in(file) / 1e6, place, (here["branch"], *(name for name in names if name != here["branch"]))
+
+
+def _place(config: Config, tick: int) -> str:
+    at = position_of(program_of(config), tick)
+    return in_words(at.epoch, at.batch, at.t)

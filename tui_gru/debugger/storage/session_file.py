@@ -134,7 +134,7 @@ def glancing(path: Path) -> Iterator[SessionFile]:
     identify(path)
     with reading_errors(path):
         log_missing = sqlite_files.log_missing(path)
-        with sqlite_files.readable(path) as (at, mode), closing(_connect(at, mode)) as connection:
+        with sqlite_files.readable(path) as (at, mode), closing(connect(at, mode)) as connection:
             connection.execute("BEGIN")
             yield _checked(path, connection, log_missing)
 
@@ -172,7 +172,7 @@ def replace(path: Path, fill: Fill) -> Inode:
 def recording(path: Path, inode: Inode) -> SessionFile:
     """The file that `replace` has just put at `path`, to add to. Raises `SessionInUseError` where another has taken its place."""
     with writing_errors(path):
-        connection = _connect(path, "rw")
+        connection = connect(path, "rw")
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = NORMAL")
@@ -191,7 +191,8 @@ def is_at(path: Path, inode: Inode) -> bool:
     return inode_of(path) == inode
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """A connection to a file, in a mode of SQLite's: `ro`, `rw` or `rwc`. Raises `sqlite3.Error`."""
     uri = f"{path.absolute().as_uri()}?mode={mode}"
     # A session is used by one thread at a time, but not always by the same.
     connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None, check_same_thread=False)
@@ -247,7 +248,7 @@ def _checked(path: Path, connection: sqlite3.Connection, log_missing: bool) -> S
 
 
 def _marks(path: Path, mode: str) -> tuple[int, int]:
-    with closing(_connect(path, mode)) as connection:
+    with closing(connect(path, mode)) as connection:
         application, version = (connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("application_id", "user_version"))
         return application, version
 
@@ -261,7 +262,7 @@ def _claimed(path: Path) -> Iterator[SessionFile | None]:
     identify(path)
     log_missing = sqlite_files.log_missing(path)
     sqlite_files.put_foreign_log_aside(path)
-    with closing(_connect(path, "rw")) as connection:
+    with closing(connect(path, "rw")) as connection:
         _leave_wal_mode(connection)  # takes the log into the file; refused if another has it open
         connection.execute("BEGIN EXCLUSIVE")
         with reading_errors(path):
@@ -271,7 +272,7 @@ def _claimed(path: Path) -> Iterator[SessionFile | None]:
 
 
 def _write_new(path: Path, old: SessionFile | None, fill: Fill) -> None:
-    with closing(_connect(path, "rwc&nolock=1")) as connection:
+    with closing(connect(path, "rwc&nolock=1")) as connection:
         # Nobody else knows of it, so it needs no locks. A file that is not finished is thrown away: it is enough that all of it is
         # on the disk before it has its name.
         connection.execute("PRAGMA journal_mode = MEMORY")

@@ -20,6 +20,7 @@ from tui_gru.debugger.storage import facts
 from tui_gru.debugger.storage.encoding import unpack
 from tui_gru.debugger.storage.facts import Check
 from tui_gru.debugger.storage.given import KEY, given_of
+from tui_gru.debugger.storage.kept import fields_of
 from tui_gru.debugger.storage.session_errors import SessionFileError, damaged
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
@@ -33,14 +34,15 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.given import GivenConfig
 from tui_gru.engine.sampling import Draw, Sample
+from tui_gru.engine.tokens import as_text, index_of, separator
 from tui_gru.engine.weights import Weights
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.state.tallies import Key, Tally
+    from tui_gru.debugger.state.hit_counts import HitCounts, Key
 
 
-def read_state(file: SessionFile) -> State:
-    """The state that was written last.
+def read_state(file: SessionFile) -> tuple[State, list[str]]:
+    """The state that was written last, and the names of what was kept and cannot be read.
 
     Raises `DamagedSessionError` where something is missing or makes no sense, `DivergedError` where this machine does not
     compute what was recorded.
@@ -61,17 +63,18 @@ class _Reader:
     def __init__(self, file: SessionFile) -> None:
         self._file = file
         run = self._fact("run", facts.RUN)
-        self._config = self._given(run["given"]) if "given" in run else Config.of(**run["config"])
+        self._config = self._config_of(run)
         self._epochs, self._machine, self._first_batch = run["epochs"], run["machine"], run["first_batch"]
         self._memory = Memory(self._config, run["history_memory"])
         self._program = program_of(self._config)
         self._segments: dict[int, Segment] = {}
 
-    def state(self) -> State:
+    def state(self) -> tuple[State, list[str]]:
         here = self._fact("here", facts.HERE)
         branches = self._branches(here)
         self._prove(branches.timeline.beginning)
-        return State(
+        kept, unreadable = fields_of(self._fact("kept", facts.KEPT), self._program)
+        state = State(
             self._config,
             self._epochs,
             branches,
@@ -79,12 +82,17 @@ class _Reader:
             stride=self._stride(StepMemory(**here["stride"]), branches, here["tick"]),
             stop_on_nan=here["stop_on_nan"],
             samples=tuple(self._sample(fact) for fact in self._fact("samples", facts.SAMPLES)),
-            kept=self._fact("kept", facts.KEPT),
             hit_counts=self._hit_counts(here.get("counted"), branches.timeline),
+            **kept,
         )
+        return state, unreadable
 
-    def _given(self, fact: dict[str, Any]) -> Config:
-        return GivenConfig.of_given(given_of(fact, self._array(KEY)))
+    def _config_of(self, run: dict[str, Any]) -> Config:
+        if "recording" in run:
+            from tui_gru.interop.opening.recorded import recognised_run  # late: few sessions are on one
+
+            return GivenConfig.of_given(recognised_run(run["recording"]))
+        return GivenConfig.of_given(given_of(run["given"], self._array(KEY))) if "given" in run else Config.of(**run["config"])
 
     def _fact(self, key: str, check: Check) -> Any:
         return facts.read(self._file, key, check)
@@ -128,7 +136,8 @@ class _Reader:
         number, newest = fact
         timeline = Timeline(self._segment(number), self._memory)
         reached = (timeline.computed + 1) * self._program.ticks
-        self._require(timeline.last.start <= newest <= reached, "how far a branch has come")
+        there = self._config.given is None or timeline.computed < self._config.num_batches
+        self._require(there and timeline.last.start <= newest <= reached, "how far a branch has come")
         return Branch(timeline, newest)
 
     def _segment(self, number: int) -> Segment:
@@ -204,28 +213,31 @@ class _Reader:
         self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
         return [at for at, _ in entries], [arrays for _, arrays in entries]
 
-    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, Tally]:
+    def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, HitCounts]:
         """The hit counts of a timeline, as far as it is the one that ends with the segment `counted`."""
         if counted is None:
             return {}
-        from tui_gru.debugger.state.tallies import Tallies, Tally
+        from tui_gru.debugger.state.hit_counts import HitCache, HitCounts
 
-        fact, before, tallies = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), Tallies()
+        fact, before, cache = self._fact("counts", facts.COUNTS), Timeline(self._segment(counted), self._memory), HitCache()
         counts = [arrays["counts"] for arrays in self._entries("counts", ("counts",))[1]]
         fit = all(each.dtype == np.int32 and each.ndim == 1 and len(each) <= before.computed + 1 for each in counts)
         self._require(fit and all(((each >= -1) & (each <= self._program.ticks)).all() for each in counts), "counts")
         known = zip(fact["keys"], counts, fact["doubtful"], strict=True)
-        tallies.put(before, {tuple(key): Tally.of(each, doubtful) for key, each, doubtful in known})
-        return {tuple(key): tallies.of(timeline, tuple(key)) for key in fact["keys"]}
+        cache.put(before, {tuple(key): HitCounts.of(each, doubtful) for key, each, doubtful in known})
+        return {tuple(key): cache.of(timeline, tuple(key)) for key in fact["keys"]}
 
     def _sample(self, fact: dict[str, Any]) -> Sample:
         arrays, chars, vocabulary = self._array(f"sample/{fact['at']}"), fact["chars"], self._config.vocabulary
         index, y_hat = arrays["index"].tolist(), arrays.get("y_hat", np.empty((0, len(vocabulary))))
         fit = arrays["index"].dtype.kind == "i" and y_hat.dtype == np.float64 and y_hat.shape == (len(chars), len(vocabulary))
-        self._require(fit and [vocabulary.find(char) for char in chars] == index and -1 not in index, "samples")
-        self._require(bool(fact["primer"]) and set(fact["primer"]) <= set(vocabulary), "samples")
+        known = index_of(vocabulary)
+        self._require(fit and [known.get(char, -1) for char in chars] == index and -1 not in index, "samples")
+        primer = as_text(fact["primer"], vocabulary)
+        self._require(bool(primer) and set(primer) <= known.keys(), "samples")
         draws = tuple(Draw(*draw) for draw in zip(chars, index, y_hat, fact["uniforms"], strict=True))
-        return Sample(fact["primer"], fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"))
+        between = separator(vocabulary)
+        return Sample(primer, fact["sampler"], float(fact["temperature"]), fact["seed"], draws, fact.get("tick"), between)
 
     def _prove(self, beginning: Segment) -> None:
         """Compute the first batch once more: a machine that computes something else cannot go on with this session."""

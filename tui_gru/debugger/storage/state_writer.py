@@ -3,16 +3,16 @@
 The facts: `run` (config, epochs, history_memory, machine, and a hash of what the first batch comes to), `here` (tick, branch, how
 far that has come, stride, how many changes can be undone and redone, when it was written), `branches` [name, segment, newest],
 `segment/I` (the segment before it, start, action, settings), `history/I` (how much of it there is), `done/N` and `undone/N`
-(changes), `samples`, and `kept`: a place by name for what a front end wants to find again (marks, breakpoints, watches, layout,
-commands). The arrays, by segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by
-batch; `sample/N` the draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the
-timeline that ends with segment `here.counted`.
+(changes), `samples`, and `kept` (breakpoints, marks and the like, and what a front end keeps, by name: `storage.kept`). The arrays,
+by segment: `columns/I` the numbers of every batch, in pieces, `checkpoints/I` rows of weights and states, by batch; `sample/N` the
+draws of a sample. Both under `counts`: the keys of counted breakpoints, and their hits in every batch of the timeline that ends
+with segment `here.counted`.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +23,13 @@ from tui_gru.debugger.checkpoints.divergence import fingerprint
 from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.checkpoints.scalars import COLUMNS
 from tui_gru.debugger.state.state import State
+from tui_gru.debugger.storage import kept
 from tui_gru.debugger.storage.encoding import pack, to_json
-from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of
+from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment
+from tui_gru.engine.tokens import as_text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -58,7 +60,8 @@ class StateWriter:
         self._samples: dict[Sample, int] = {}
         self._facts: dict[str, str] = {}
         self._named: tuple[tuple[str, Branch | Segment], ...] = ()  # the branches in the file, the current one by its last segment
-        self._kept: Mapping[str, Any] | None = None
+        self._kept: tuple[Any, ...] | None = None  # what the fact `kept` in the file was made of
+        self._verb: State | None = None  # the state after the last verb
         self._counted: int | None = None
         self._here: dict[str, Any] = {}
         self._grown: set[Segment] = set()
@@ -80,18 +83,19 @@ class StateWriter:
             self._write_samples(file, state.samples)
             self._write_hit_counts(file, state)
             self._write_branches(file, state.branches)
-            self._write_kept(file, state.kept)
+            self._write_kept(file, state, state)
             self._write_place(file, state, changed=file.changes > before)
 
-    def write_kept(self, file: SessionFile, kept: Mapping[str, Any]) -> None:
-        """Write what a front end wants to find again, and nothing else."""
+    def write_kept(self, file: SessionFile, state: State) -> None:
+        """Write what was kept, and nothing of what a verb that has not ended yet has done."""
         with file.transaction():
-            self._write_kept(file, kept)
+            self._write_kept(file, state, self._verb or state)
 
-    def _write_kept(self, file: SessionFile, kept: Mapping[str, Any]) -> None:
-        if kept is not self._kept:
-            file.put_fact("kept", to_json(kept))
-            self._kept = kept
+    def _write_kept(self, file: SessionFile, state: State, verb: State) -> None:
+        fields = kept.fields_in(state)
+        if self._kept is None or any(now is not before for now, before in zip(fields, self._kept, strict=True)):
+            self._put(file, "kept", kept.data_of(state, verb))
+        self._kept, self._verb = fields if verb is state else None, verb
 
     def _put(self, file: SessionFile, key: str, value: Any) -> None:
         """Write a fact that may have been written before, if it is another now."""
@@ -110,7 +114,9 @@ class StateWriter:
             "machine": this_machine(),
             "first_batch": fingerprint(timeline.beginning.record(0)[1]),
         }
-        if given is not None:
+        if given is not None and given.identity is not None:
+            run["recording"] = dict(given.identity())
+        elif given is not None:
             run["given"] = fact_of(given)
             file.put_arrays(KEY, [(0, pack(arrays_of(given)))])
         file.put_fact("run", to_json(run))
@@ -127,6 +133,8 @@ class StateWriter:
             "undone": len(branches.undone),
             "counted": self._counted,
         }
+        if state.config.given is not None:
+            here["place"] = place_of(state)
         if changed or here != self._here:
             self.written = min(max(now(), self.written + 1), LATEST)
             self._put(file, "here", {**here, "written": self.written})
@@ -243,10 +251,10 @@ class StateWriter:
         if not state.hit_counts:
             return
         self._counted = state.branches.timeline.last.number
-        doubtful = [tally.doubtful(0, len(tally.known_counts)) for tally in state.hit_counts.values()]
+        doubtful = [each.doubtful(0, len(each.known_counts)) for each in state.hit_counts.values()]
         self._put(file, "counts", {"keys": list(state.hit_counts), "doubtful": doubtful})
         file.drop_arrays("counts")
-        counts = (pack({"counts": tally.known_counts}) for tally in state.hit_counts.values())
+        counts = (pack({"counts": each.known_counts}) for each in state.hit_counts.values())
         file.put_arrays("counts", enumerate(counts))
 
 
@@ -276,7 +284,7 @@ def _sample_fact(sample: Sample, at: int) -> dict[str, Any]:
         "sampler": sample.sampler,
         "temperature": sample.temperature,
         "seed": int(sample.seed),
-        "chars": "".join(draw.char for draw in sample.draws),
+        "chars": as_text((draw.char for draw in sample.draws), sample.primer),
         "uniforms": [draw.uniform for draw in sample.draws],
         "tick": sample.tick,
     }

@@ -6,11 +6,11 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from platformdirs import user_state_path
 
@@ -67,11 +67,13 @@ def load(path: FilePath, history_memory: int | None = None) -> Opened:
 def _read(file: SessionFile, history_memory: int | None) -> Opened:
     from tui_gru.debugger.storage.state_reader import read_state  # late: a recording that begins reads nothing
 
-    state, log = read_state(file), f"{file.path.name}-wal"
+    state, unreadable = read_state(file)
+    log = f"{file.path.name}-wal"
     if history_memory is not None:
         state.branches.timeline.memory.budget.bound(history_memory)
-    trouble = f"newer work was in {log} beside it, which is missing: copy both" if file.log_missing else ""
-    return Opened(file.path, state, written_in(file), trouble)
+    trouble = [f"newer work was in {log} beside it, which is missing: copy both"] if file.log_missing else []
+    trouble += [f"what was kept as {name} cannot be read and is left out" for name in unreadable]
+    return Opened(file.path, state, written_in(file), "; ".join(trouble))
 
 
 def written(path: Path) -> int:
@@ -115,7 +117,6 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
     `opened` is the file that the session was read from: over it nothing is written that would undo what another wrote there
     meanwhile. Returns the same as of now.
     """
-    _check_is_no_recording(state)
     real = _real(path)
     _make_folder(real)
     writer = StateWriter(max(_newest(real), opened[1] if opened else 0))
@@ -126,12 +127,6 @@ def save(state: State, path: FilePath, opened: Origin | None = None) -> Origin |
 
     session_file.replace(real, fill)
     return (real, writer.written) if opened is not None and opened[0] == real else opened
-
-
-def _check_is_no_recording(state: State) -> None:
-    """Raise `SessionFileError` for a recording, whose steps a session file does not hold."""
-    if (given := state.config.given) is not None and given.steps:
-        raise UnwritableSessionError(f"a session on a recording cannot be saved: its steps are in {given.origin}; open that again")
 
 
 def _check_unchanged(path: Path, file: SessionFile | None, opened: Origin | None) -> None:
@@ -171,7 +166,7 @@ def _make_folder(path: Path) -> None:
             raise UnwritableSessionError(f"{path.parent} cannot be made: {reason(error)}; save it elsewhere") from None
 
 
-class Recorder:
+class RecordedFile:
     """A session's file while it is recorded to: it is brought up to the session after every verb.
 
     What has been written survives the end of the process, however it comes; a power cut may take the last moments, never the file.
@@ -199,7 +194,6 @@ class Recorder:
 
         Raises `SessionFileError`; only a session is overwritten, and none that is open elsewhere.
         """
-        _check_is_no_recording(state)
         at = _real(path)
 
         def given(old: SessionFile | None) -> Opened:
@@ -228,9 +222,9 @@ class Recorder:
         """Bring the file up to `state`. Where that fails the recording ends, and what to tell the person is returned."""
         return self._try(lambda writer: writer.write(self._file, state))
 
-    def write_kept(self, kept: Mapping[str, Any]) -> str:
-        """As `write`, for what a front end has asked to keep."""
-        return self._try(lambda writer: writer.write_kept(self._file, kept))
+    def write_kept(self, state: State) -> str:
+        """As `write`, of what was kept outside of a verb, and nothing else."""
+        return self._try(lambda writer: writer.write_kept(self._file, state))
 
     def _try(self, write: Callable[[StateWriter], None]) -> str:
         with self._lock:

@@ -22,6 +22,7 @@ from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config, check_learning_rate
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import counted
 from tui_gru.engine.trainer import Trainer
 from tui_gru.engine.weights import Array
 
@@ -138,9 +139,10 @@ def _computed(edit: Edit, here: Moment) -> Change:
 def _text(edit: Edit, here: Moment, settings: Settings) -> tuple[Settings, Change]:
     config = here.program.config
     char = edit.value
-    if not isinstance(char, str) or len(char) != 1 or char not in config.vocabulary:
+    if not isinstance(char, str) or char not in frozenset(config.vocabulary):
         typed = arguments.shown(char)
-        raise TuiGruError(f"a character of the text must be in the vocabulary {config.shown_vocabulary}, not {typed}")
+        what = counted(config.vocabulary)
+        raise TuiGruError(f"a {what} of the text must be in the vocabulary {config.shown_vocabulary}, not {typed}")
     if len(edit.index) != 1 or not 0 <= edit.index[0] < len(config.text):
         raise TuiGruError(f"the text has the positions 0 to {len(config.text) - 1}, not {brackets(edit.index)}")
 

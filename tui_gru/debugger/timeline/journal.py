@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.tokens import Text, as_text
 from tui_gru.engine.trainer import Trainer, corpus_of
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
@@ -84,7 +85,7 @@ class Trainers:
             self._made.popitem(last=False)
         return self._made[letters]
 
-    def _text(self, letters: Letter | None) -> str:
+    def _text(self, letters: Letter | None) -> Text:
         changed: dict[int, str] = {}
         while letters is not None:
             changed.setdefault(letters.place, letters.char)
@@ -92,4 +93,4 @@ class Trainers:
         text = list(self._first.config.text)
         for place, char in changed.items():
             text[place] = char
-        return "".join(text)
+        return as_text(text, self._first.config.text)

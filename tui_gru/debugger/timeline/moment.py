@@ -14,6 +14,7 @@ from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.computing import Point, gradients_so_far
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.tokens import Text
 from tui_gru.engine.weights import Array, Weights
 
 
@@ -24,7 +25,7 @@ class Moment:
     program: Program
     position: Position
     record: BatchRecord
-    vocabulary: str
+    vocabulary: Text
 
     def executed(self, name: str, t: int) -> bool:
         """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""

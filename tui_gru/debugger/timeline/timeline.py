@@ -6,6 +6,7 @@ import sys
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,9 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.weights import Weights
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.timeline.anchor import Anchor
 
 BLOCK = 2**16  # batches
 
@@ -194,6 +198,14 @@ class Timeline:
         shared = mine.shared(theirs)
         return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
 
+    def still_has(self, anchor: Anchor) -> bool:
+        """Whether this timeline, too, has the moment of an anchor, with all its numbers."""
+        parted = self.parted(anchor.timeline)
+        if parted != anchor.tick:
+            return parted > anchor.tick
+        here, there = self.moment(anchor.tick), anchor.timeline.moment(anchor.tick)
+        return all(_same(here.value(name), there.value(name)) for name in changeable(self.program))
+
     def changed(self, at: Position, settings: Settings, action: JournalEntry) -> Timeline:
         """The timeline with the change `action` at a position and new settings after it. Its past is unchanged."""
         segment = Segment(self.memory, at.tick, settings, action, self.segment_at(at.tick))
@@ -221,3 +233,10 @@ class Timeline:
             return ()
         begin = batch - batch % self.program.num_batches
         return tuple(self.record(b, monitor) for b in range(begin, batch))[::-1]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, NaN to NaN; None is a value that is not computed."""
+    if one is None or other is None:
+        return one is other
+    return np.array_equal(one, other, equal_nan=True)

@@ -43,12 +43,12 @@ class GRUModule:
 
 @dataclass(frozen=True, eq=False)
 class WeightSet:
-    """The weights that one or more calls used, as they were then: composed, where a parametrization makes them.
+    """The weights that one or more calls used, at the time of the calls.
 
-    `values` has torch's own names and shapes, weight_ih_l0 (3H, I). `parameters` names, for each weight that is a parameter, the
-    parameter: its gradient is in `CapturedStep.gradients`. `gradients` has those of the weights that are computed from parameters
-    (weight_norm, a parametrization, functional_call) or gathered by FSDP, as autograd handed them over in this process; for all
-    calls of this set together.
+    `values` has torch's names and shapes, weight_ih_l0 (3H, I). `parameters` maps each weight that is a parameter to the name of
+    the parameter, whose gradient is in `CapturedStep.gradients`. `gradients` has the gradients of weights that are computed from
+    parameters (weight_norm, a parametrization, functional_call) or gathered by FSDP, as autograd computed them in this process,
+    summed over all calls of this set.
     """
 
     module: GRUModule
@@ -70,16 +70,16 @@ class HeadCall:
 
 @dataclass(frozen=True, eq=False)
 class GRUCall:
-    """One call of a GRU, time first whatever layout the script uses; that of a GRUCell is one timestep.
+    """One call of a GRU, time first in any layout of the script; a call of a GRUCell has one timestep.
 
-    x (T, B, I), h0 (layers · directions, B, H), out (T, B, directions · H), hn as h0. `dout` and `dhn` are the gradients that came
-    to them from outside; None: none came. `lengths` (B): of a PackedSequence, rows in the script's own order, 0 behind their ends.
-    `masks`: what dropout between layers multiplied with, (T, B, directions · H), one for each layer but the last. Half precision
-    is widened to float32; `dtype` says what it was.
+    The shapes are x (T, B, I), h0 and hn (layers · directions, B, H), and out (T, B, directions · H). `dout` and `dhn` are the
+    gradients of out and hn from outside, None if there were none. `lengths` (B) are the row lengths of a PackedSequence, in the
+    script's order of rows, with zeros after the end of a row. `masks` are the dropout masks between layers, (T, B, directions ·
+    H), one for each layer but the last. Half precision is converted to float32; `dtype` is the original type.
     """
 
     module: GRUModule
-    number: int  # in the step, in the order of the forward passes, from 0
+    number: int  # index in the step, in the order of the forward passes
     x: Array
     h0: Array
     out: Array
@@ -92,8 +92,8 @@ class GRUCall:
     head: HeadCall | None = None
     dtype: str = "float32"
     autocast: str = ""  # the type that torch.autocast computed in
-    h0_given: bool = False  # False: the script gave none, and it is 0
-    h0_attached: bool = False  # the gradient goes on into what h0 was computed from
+    h0_given: bool = False  # False: the script gave none, and h0 is 0
+    h0_attached: bool = False  # whether the gradient continues into the computation of h0
     training: bool = True  # the module's mode
     backward_passes: int = 0  # the number of backward passes that gave it a gradient
     notes: tuple[Note, ...] = ()
@@ -116,9 +116,9 @@ class GRUCall:
 class CapturedStep:
     """One step of a training script.
 
-    `gradients`: p.grad of every parameter of the captured GRUs just before the optimizer used it, or at the end of the step
-    where no optimizer is known or it did not run; by the parameter's name in the module. `before`: what was in p.grad before the
-    step's own backward pass, where that was not 0. `settings` are the optimizer's, of its first group.
+    `gradients` has p.grad of every parameter of the captured GRUs, by the parameter's name in the module, just before the
+    optimizer used it, or at the end of the step if there is no optimizer or it did not run. `before` has p.grad before the step's
+    backward pass, where it was not 0. `settings` has the numeric settings of the optimizer's first group.
     """
 
     number: int
@@ -130,5 +130,5 @@ class CapturedStep:
     settings: Mapping[str, float] = field(default_factory=dict)
     rank: int = 0
     ranks: int = 1
-    not_kept: int = 0  # calls that no gradient came to: validation, mostly
+    not_kept: int = 0  # calls that received no gradient, mostly validation
     notes: tuple[Note, ...] = ()

@@ -31,12 +31,11 @@ if TYPE_CHECKING:
 class Capture:
     """Captures every nn.GRU and nn.GRUCell in a module, from `__init__` to `close`; also a context manager.
 
-    A step ends with `step()`, called once after each optimizer.step(). A script that never calls it has its steps ended by the
-    first training call after the optimizer has run. Each step is handed to `on_step` as it ends. What belongs to no step yet,
-    `close` ends.
+    A step ends with `step()`, called once after each optimizer.step(). If a script never calls it, a step ends at the first
+    training call after the optimizer has run. Each step is passed to `on_step` when it ends; `close` ends the last one.
 
-    The script computes what it computes without it, to the bit; only a graph of torch.compile breaks at the hooks on a cell,
-    and may round differently.
+    The capture does not change the results of the script in any bit. The only exception: a graph of torch.compile breaks at the
+    hooks of a cell, and may round differently.
     """
 
     def __init__(
@@ -51,10 +50,10 @@ class Capture:
         rank: int | None = None,
         wanted: Callable[[int], bool] = lambda number: True,
     ) -> None:
-        """`without_gradient`: how many calls of a step are kept that no gradient comes to, such as those under no_grad; the latest.
+        """`without_gradient`: the number of latest calls of a step without a gradient, such as those under no_grad, that are kept.
 
-        `take` gives the memory for arrays, `rank` is this process's among those that train together (default: torch.distributed's),
-        `wanted` says whether the step of a number, from 0, is to be captured; one that is not has no calls.
+        `take` allocates arrays. `rank` is the rank of this process among those that train together (default: torch.distributed's).
+        `wanted` says whether to capture the step of a number, from 0; steps that are not captured have no calls.
         Raises `CaptureError` if there is no GRU in `module`, or another argument does not fit.
         """
         self._parts: dict[Module, GRUModule] = find_grus(module)
@@ -64,11 +63,11 @@ class Capture:
         self._without_gradient = without_gradient
         self._parameters = Parameters(module, self._parts)
         self.rank, self.ranks = _ranks(rank)
-        self.ended = 0  # how many steps have ended
+        self.ended = 0  # the number of ended steps
         self.closed = False
         self._wanted, self._begun = wanted, 0
         self._open = self._new_step()
-        self._waiting: OpenStep | None = None  # ended by a call; the script may still say what its loss was
+        self._waiting: OpenStep | None = None  # ended by a call; the script can still report its loss
         self._explicit = False  # whether the script calls `step`
         self._updating = self._checked = False
         self._calls_before_update = 0
@@ -84,7 +83,7 @@ class Capture:
         return tuple(self._parts.values())
 
     def step(self, loss: float | Tensor | None = None) -> CapturedStep | None:
-        """End the step. Call it after optimizer.step(); returns the step as `on_step` gets it. None after `close`."""
+        """End the step. Call it after optimizer.step(). Returns the step that `on_step` receives; None after `close`."""
         if self.closed:
             return None
         value = math.nan if loss is None else _number(loss)
@@ -158,7 +157,7 @@ class Capture:
         self._waiting = ended
 
     def _end_cleared(self) -> None:
-        """A backward pass finds the gradients of the one before it cleared: what came before was given up."""
+        """End the current step because its gradients were cleared before the backward pass of the next one."""
         ended, self._open = self._open, self._new_step()
         ended.split_off(self._open)
         ended.notes[Note.CLEARED] = None
@@ -180,7 +179,8 @@ class Capture:
         return handles
 
     def _before_gru(self, part: Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """What can be seen before a call only: the generator's state, weights that FSDP frees, and what a cell's weights become."""
+        """Note what is visible only before a call: the generator's state, weights that FSDP frees, and a cell's computed
+        weights."""
         import torch
 
         module = self._parts.get(part)

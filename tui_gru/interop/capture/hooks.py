@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 
 class Hook:
-    """Calls `action`, outside of what torch.compile compiles. Copied or pickled with its module, it becomes a function that does
-    nothing, and needs nothing of this package."""
+    """Calls `action`, outside of code compiled by torch.compile. A copy or pickle of it is a function that does nothing and does
+    not need this package."""
 
     def __init__(self, action: Callable[..., None]) -> None:
         import torch
@@ -37,7 +37,8 @@ def _nothing() -> Callable[..., None]:
 
 
 def hook_calls(part: Module, before: Callable[..., None] | None, after: Callable[..., None]) -> list[Any]:
-    """Have `before(part, args, kwargs)` and `after(part, args, kwargs, output)` called, in any case both; returns the handles."""
+    """Register `before(part, args, kwargs)` and `after(part, args, kwargs, output)`; both are always called. Returns the
+    handles."""
     handles = [part.register_forward_hook(Hook(after), with_kwargs=True, always_call=before is not None)]
     if before is not None:
         handles.append(part.register_forward_pre_hook(Hook(before), with_kwargs=True))

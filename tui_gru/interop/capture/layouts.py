@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def to_array(tensor: Tensor, take: Take) -> Array:
-    """A copy of the numbers: float64 stays, everything else becomes float32, which holds half precision exactly."""
+    """A copy of the numbers: float64 stays, everything else becomes float32, which represents half precision exactly."""
     import torch
 
     tensor = tensor.detach()
@@ -28,7 +28,7 @@ def to_array(tensor: Tensor, take: Take) -> Array:
 
 @dataclass(frozen=True)
 class Padded:
-    """A sequence (T, B, ·), or as `turned` says (B, T, ·) or (T, ·)."""
+    """A sequence (T, B, ·), or (B, T, ·) or (T, ·) according to `turned`."""
 
     turned: str = ""  # "", "batch first", "no batch"
     lengths: Array | None = None
@@ -48,7 +48,7 @@ class Padded:
 
 @dataclass(frozen=True)
 class OneTimestep(Padded):
-    """What a cell reads and gives: (B, ·), or (·)."""
+    """The input or output of a cell: (B, ·), or (·)."""
 
     no_batch: bool = False
 
@@ -57,20 +57,20 @@ class OneTimestep(Padded):
         return to_array(tensor[None, None] if self.no_batch else tensor[None], take)
 
     def state(self, tensor: Tensor, take: Take) -> Array:
-        """The same: a cell gives its state, (1, B, H)."""
+        """The state (1, B, H), which a cell outputs."""
         return self.array(tensor, take)
 
 
 @dataclass(frozen=True, eq=False)
 class Packed:
-    """A PackedSequence: its rows lie sorted by length, one timestep of all that are left after the other."""
+    """A PackedSequence: its rows are sorted by length, and stored timestep by timestep."""
 
     batch_sizes: Array  # (T)
     order: Array  # (B): the script's row at each place
 
     @cached_property
     def lengths(self) -> Array:
-        """(B), of the rows as the script has them."""
+        """The row lengths (B), in the script's order of rows."""
         lengths = np.empty(len(self.order), np.int64)
         lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
         return lengths
@@ -81,7 +81,7 @@ class Packed:
         return t, self.order[np.concatenate([np.arange(size) for size in self.batch_sizes])]
 
     def array(self, tensor: Tensor, take: Take) -> Array:
-        """The numbers (T, B, ·) of data that lie packed, 0 behind the end of a row."""
+        """The numbers (T, B, ·) of packed data, 0 after the end of a row."""
         data = to_array(tensor, take)
         array = take((len(self.batch_sizes), len(self.order), *data.shape[1:]), data.dtype)
         array[...] = 0
@@ -89,12 +89,12 @@ class Packed:
         return array
 
     def state(self, tensor: Tensor, take: Take) -> Array:
-        """A state (layers · directions, B, H), whose rows are the script's already."""
+        """A state (layers · directions, B, H), already in the script's order of rows."""
         return to_array(tensor, take)
 
 
 def packed_layout(sequence: PackedSequence) -> Packed:
-    """How the data of a PackedSequence lie."""
+    """The layout of a PackedSequence."""
     sizes = sequence.batch_sizes.numpy().astype(np.int64)
     order = sequence.sorted_indices
     return Packed(sizes, np.arange(int(sizes[0])) if order is None else order.cpu().numpy().astype(np.int64))

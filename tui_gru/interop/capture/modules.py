@@ -45,6 +45,6 @@ def find_grus(module: Module) -> dict[Module, GRUModule]:
 
 
 def _is_recurrent(part: Module) -> bool:
-    """Whether it looks like something that someone would expect to be captured: an LSTM, a scripted or quantised GRU."""
+    """Whether a user could expect it to be captured: an LSTM, a scripted or quantised GRU."""
     name = getattr(part, "original_name", type(part).__name__)  # of a scripted module
     return any(word in name for word in ("GRU", "LSTM", "RNN"))

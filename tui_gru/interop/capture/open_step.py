@@ -19,15 +19,16 @@ if TYPE_CHECKING:
     from torch.nn import Module
 
 
-_MANY = 10_000  # calls of one step, such as those of a long validation, among which the dead ones are looked for
+_MANY = 10_000  # calls of one step, for example of a long validation, after which dead ones are removed
 
 
 @dataclass(eq=False)
 class Entry:
-    """The place of a call. Until a gradient comes, only the script's own graph holds the call: if that goes, none can come.
+    """An entry for a call. Until the call receives a gradient, only the script's graph holds it; if the graph is freed, it cannot
+    receive one.
 
-    A call under no_grad has no graph, and `waiting` is None. Checkpointing may compute it again, in a backward pass and with a
-    graph; the gradient comes to that, which takes its place.
+    A call under no_grad has no graph, and `waiting` is None. Checkpointing can compute the call again in a backward pass, with a
+    graph; the new call replaces it and receives the gradient.
     """
 
     part: Module
@@ -40,27 +41,27 @@ class Entry:
 
 @dataclass(eq=False)
 class OpenStep:
-    """`latest` are the calls that are kept though no gradient came to them yet; its length is the user's choice. Of one that is not
-    `wanted` nothing is collected."""
+    """The data of the current step. `latest` has calls that are kept without a gradient; its length is set by the user. If the
+    step is not `wanted`, nothing is collected."""
 
     number: int
     wanted: bool
     latest: deque[PendingCall]
     entries: list[Entry] = field(default_factory=list)
-    learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that a gradient came to, by id
+    learned: dict[int, PendingCall] = field(default_factory=dict)  # the calls that received a gradient, by id
     weights: dict[Module, UsedWeights] = field(default_factory=dict)  # the latest of each
     gradients: dict[str, Array] = field(default_factory=dict)
     before: dict[str, Array] = field(default_factory=dict)
     passes: set[int] = field(default_factory=set)
     updated: bool = False
-    not_kept: int = 0  # calls whose places are forgotten
+    not_kept: int = 0  # calls whose entries were removed
     loss: float | None = None
     settings: dict[str, float] = field(default_factory=dict)
     notes: dict[Note, None] = field(default_factory=dict)
     token: int = field(default_factory=itertools.count(1).__next__)
 
     def place(self, part: Module, *, again: bool) -> Entry | None:
-        """A place for a call; `again`: it is made in a backward pass. None if it is not needed: its first time had a graph."""
+        """An entry for a call. `again`: the call is made in a backward pass; None if its first call had a graph."""
         if again:
             return next((e for e in reversed(self.entries) if e.part is part and e.waiting is None), None)
         if len(self.entries) >= _MANY:
@@ -69,7 +70,7 @@ class OpenStep:
         return self.entries[-1]
 
     def _forget_dead(self) -> None:
-        """Count the older calls that no gradient can come to any more, and forget their places."""
+        """Count the older calls that can no longer receive a gradient, and remove their entries."""
         older, self.entries = self.entries[: -_MANY // 2], self.entries[-_MANY // 2 :]
         alive = [entry for entry in older if entry.call is not None]
         self.not_kept += len(older) - len(alive)
@@ -85,7 +86,7 @@ class OpenStep:
         return list(dict.fromkeys(call.part for call in self.learned.values()))
 
     def split_off(self, following: OpenStep) -> None:
-        """Hand all calls behind the last one that a gradient came to on to the step that follows."""
+        """Move all calls after the last one that received a gradient to the following step."""
         last = max(i for i, entry in enumerate(self.entries) if id(entry.call) in self.learned)
         self.entries, following.entries = self.entries[: last + 1], self.entries[last + 1 :]
         following.weights = dict(self.weights)
@@ -95,7 +96,7 @@ class OpenStep:
                 following.latest.append(call)
 
     def freeze(self, rank: int, ranks: int) -> CapturedStep:
-        """What has been collected. Calls that no gradient came to are counted, unless they are among the latest."""
+        """The collected step. Calls without a gradient are only counted, unless they are among the latest."""
         kept = self.learned.keys() | set(map(id, self.latest))
         calls = [call for entry in self.entries if (call := entry.call) is not None and id(call) in kept]
         return CapturedStep(

@@ -58,19 +58,19 @@ class PendingCall:
     step: int = 0  # the token of the step that it belongs to
 
     def add(self, gradients: str, gradient: Tensor, take: Take) -> None:
-        """Add to `dout` or `dhn` what came to it; once a backward pass."""
+        """Add a gradient to `dout` or `dhn`, once per backward pass."""
         more = self.layout.state(gradient, take) if gradients == "dhn" else self.layout.array(gradient, take)
         before = getattr(self, gradients)
         setattr(self, gradients, more if before is None else before + more)
 
     def check_in_place(self) -> None:
-        """Note whether the script has changed the outputs since the call, and let go of them."""
+        """Note whether the script has changed the outputs since the call, and release them."""
         if any(output._version != version for output, version in self.outputs):
             self.notes[Note.CHANGED_IN_PLACE] = None
         self.outputs = []
 
     def is_read_whole_by(self, tensor: Tensor) -> bool:
-        """Whether a tensor is the output, in whatever shape: that of the head's input."""
+        """Whether a tensor, such as the head's input, is the output in any shape."""
         if tensor.numel() != math.prod(self.shape) or tensor.shape[-1] != self.shape[-1]:
             return False
         return np.array_equal(self.layout.array(tensor.reshape(self.shape), np.empty), self.out, equal_nan=True)
@@ -96,7 +96,7 @@ class PendingCall:
             handle.remove()
 
     def frozen(self, number: int) -> GRUCall:
-        """What has been collected."""
+        """The collected call."""
         self.let_go()
         head = None if self.head is None else HeadCall(**vars(self.head))
         self.check_in_place()
@@ -136,9 +136,9 @@ def autocast_type(device: str) -> str:
 
 
 def begun(part: Module, module: GRUModule, call: Seen, weights: UsedWeights, generator: Tensor | None, take: Take) -> PendingCall:
-    """A call with everything that is known before the backward pass.
+    """Create a call with everything that is known before the backward pass.
 
-    `generator` is the state of the CPU's generator before it, where dropout between layers drew from that.
+    `generator` is the state of the CPU's generator before the call, if dropout between layers drew from it.
     """
     layout = call.layout
     hn = layout.state(call.hn, take)

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Seen:
-    """`x` and `out` are the data of a PackedSequence, where there is one; `layout` says so."""
+    """The tensors of a call. For a PackedSequence, `x` and `out` are its data, and `layout` is `Packed`."""
 
     x: Tensor
     h0: Tensor | None
@@ -29,7 +29,7 @@ class Seen:
 
 
 def has_numbers(tensor: Tensor) -> bool:
-    """Whether there are numbers in it to copy: not in one that is traced, shared among ranks, or freed."""
+    """Whether it has numbers to copy: not if it is traced, shared among ranks, or freed."""
     import torch
 
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)
@@ -40,7 +40,7 @@ def has_numbers(tensor: Tensor) -> bool:
 
 
 def seen(module: GRUModule, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> Seen | None:
-    """None for what is no call of a GRU's own forward: a subclass may do what it likes, and a call may have raised."""
+    """None unless it is a call of a GRU's own forward; subclasses differ, and a call can have raised an error."""
     import torch
     from torch.nn.utils.rnn import PackedSequence
 

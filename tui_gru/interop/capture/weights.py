@@ -22,7 +22,7 @@ _SAMPLED = 61  # entries of a weight that are compared to detect changes through
 
 
 def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
-    """The tensors that a call that has just ended computed with, in the order of `module.weight_names`.
+    """The weight tensors of the call that has just ended, in the order of `module.weight_names`.
 
     A GRU keeps them; of a GRUCell they are its attributes, for which `computed_once` must have been in effect during the call.
     """
@@ -33,25 +33,25 @@ def tensors_used(part: Module, module: GRUModule) -> list[Tensor]:
 
 
 def is_parametrized(part: Module) -> bool:
-    """Whether some weight of it is computed by torch.nn.utils.parametrize."""
+    """Whether torch.nn.utils.parametrize computes one of its weights."""
     from torch.nn.utils import parametrize
 
     return parametrize.is_parametrized(part)
 
 
 def is_sharded(part: Module) -> bool:
-    """Whether FSDP keeps only a share of each parameter of it in this process."""
+    """Whether FSDP keeps only a shard of its parameters in this process."""
     return any(_is_share(parameter) for parameter in part.parameters())
 
 
 def _is_share(tensor: Tensor) -> bool:
-    return hasattr(tensor, "full_tensor")  # of a DTensor: calling it waits for all ranks, which is not ours to ask of them
+    return hasattr(tensor, "full_tensor")  # a DTensor; calling full_tensor would wait for all ranks
 
 
 def computed_once() -> ExitStack:
-    """Keeps what parametrizations compute until it is closed, so that what a GRUCell used can be seen after the call.
+    """Caches the results of parametrizations until closed, so that the weights of a GRUCell are known after the call.
 
-    A GRUCell reads each weight once a call, so that nothing is computed more or less often than without it.
+    A GRUCell reads each weight once per call, so the number of computations does not change.
     """
     from torch.nn.utils import parametrize
 
@@ -66,9 +66,9 @@ class UsedWeights:
     def __init__(
         self, module: GRUModule, tensors: Sequence[Tensor], names: Callable[[str, Tensor], str] | None, take: Take
     ) -> None:
-        """`names` gives the name of a leaf that takes a gradient, by the name of the weight; its p.grad is kept elsewhere.
+        """`names` returns the name of a leaf tensor with a gradient, from the name of the weight; its p.grad is stored elsewhere.
 
-        None: FSDP has gathered them for this call, and takes their gradients away; what autograd hands to them is kept here.
+        None means that FSDP has gathered the weights for this call and removes their gradients; these are stored here.
         """
         self.module = module
         self._take = take
@@ -85,7 +85,7 @@ class UsedWeights:
                 self._handles.append(tensor.register_hook(self._adder(name)))  # type: ignore[no-untyped-call]
 
     def are(self, tensors: Sequence[Tensor]) -> bool:
-        """Whether these are still the same weights, with the same numbers."""
+        """Whether these are the same tensors with the same numbers."""
         return all(
             seen() is tensor and version == tensor._version and self._unchanged(name, tensor)
             for (seen, version), (name, tensor) in zip(self._seen, zip(self._values, tensors, strict=True), strict=True)
@@ -105,7 +105,7 @@ class UsedWeights:
         return add
 
     def freeze(self) -> WeightSet:
-        """What has been collected; nothing is added any more."""
+        """The collected weights and gradients, which no longer change."""
         if self.frozen is None:
             for handle in self._handles:
                 handle.remove()
@@ -114,17 +114,17 @@ class UsedWeights:
 
 
 class Parameters:
-    """The parameters of the captured modules, by name, and what is in their p.grad."""
+    """The parameters of the captured modules by name, and their p.grad."""
 
     def __init__(self, root: Module, parts: Mapping[Module, GRUModule]) -> None:
         own = {id(parameter): part for part in parts for parameter in part.parameters()}
         self._named = {name: parameter for name, parameter in root.named_parameters() if id(parameter) in own}
         self._names = {id(parameter): name for name, parameter in self._named.items()}
         self._of: dict[Module, list[str]] = {part: [self._names[id(p)] for p in part.parameters()] for part in parts}
-        self._given: dict[str, Tensor] = {}  # other leaves that took a parameter's place in this step
+        self._given: dict[str, Tensor] = {}  # other leaf tensors that replaced a parameter in this step
 
     def name(self, module: GRUModule, weight: str, tensor: Tensor) -> str:
-        """The name of a leaf. One that is no parameter is remembered for this step, as `encoder.weight_hh_l0 (given)`."""
+        """The name of a leaf tensor. A leaf that is not a parameter gets a name for this step, `encoder.weight_hh_l0 (given)`."""
         if (known := self._names.get(id(tensor))) is not None:
             return known
         name = f"{module.name}.{weight} (given)"
@@ -132,7 +132,7 @@ class Parameters:
         return name
 
     def of(self, parts: Sequence[Module]) -> list[str]:
-        """The names of their parameters that take gradients."""
+        """The names of the parameters of these modules that require gradients."""
         found = dict.fromkeys(name for part in parts for name in self._of[part] if self._named[name].requires_grad)
         return [*found, *self._given]
 
@@ -140,7 +140,7 @@ class Parameters:
         self._given = {}
 
     def gradients(self, names: Sequence[str], take: Take) -> dict[str, Array]:
-        """Copies of p.grad by name, where there is one that is not 0."""
+        """Copies of p.grad by name, where it exists and is not 0."""
         found = {}
         for name in names:
             gradient = self._gradient(name)
@@ -149,19 +149,19 @@ class Parameters:
         return found
 
     def all_gradients(self, take: Take) -> dict[str, Array]:
-        """Copies of every p.grad by name, where there is one."""
+        """Copies of every existing p.grad by name."""
         names = [*self._named, *self._given]
         return {name: to_array(gradient, take) for name in names if (gradient := self._gradient(name)) is not None}
 
     def cleared(self, parts: Sequence[Module]) -> bool:
-        """Whether nothing is in the p.grad of their parameters."""
+        """Whether the p.grad of all parameters of these modules is empty or 0."""
         names = self.of(parts)
         if any(_is_share(self._named[name]) for name in names if name in self._named):
             return False
         return bool(names) and not any(bool(gradient.any()) for name in names if (gradient := self._gradient(name)) is not None)
 
     def scaled(self, gradients: Mapping[str, Array]) -> bool:
-        """Whether what is in p.grad now is, by one factor that is neither 1 nor 0, what was copied before."""
+        """Whether p.grad is now a multiple of the earlier copy, with one factor other than 1 and 0."""
         for name, before in gradients.items():
             gradient = self._gradient(name)
             if gradient is None or not before.size:
@@ -177,7 +177,7 @@ class Parameters:
         return False
 
     def missing_in(self, groups: Sequence[Mapping[str, Any]], gradients: Iterable[str]) -> bool:
-        """Whether one of the parameters that got `gradients` is in none of an optimizer's groups."""
+        """Whether a parameter with a gradient is in none of the optimizer's groups."""
         held = {id(parameter) for group in groups for parameter in group["params"]}
         return any(id(self._named[name]) not in held for name in gradients if name in self._named)
 

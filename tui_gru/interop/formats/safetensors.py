@@ -41,8 +41,8 @@ def _header_length(file: Opened) -> int:
     return int(struct.unpack("<Q", file.head[:8])[0])
 
 
-def header(file: Opened) -> dict[str, Any]:
-    """Its header as it stands there. Raises `ModelFileError`."""
+def header_text(file: Opened) -> bytes:
+    """The JSON of its header. Raises `ModelFileError`."""
     if not fits(file):
         raise ModelFileError("it is not a safetensors file, or it is cut off; get it again")
     length = _header_length(file)
@@ -50,10 +50,15 @@ def header(file: Opened) -> dict[str, Any]:
         raise ModelFileError(f"its header has {length} bytes, more than {MOST_HEADER}; it is not read")
     with file.path.open("rb") as opened:
         opened.seek(8)
-        try:
-            found = json.loads(opened.read(length), object_pairs_hook=_unique)
-        except (ValueError, RecursionError) as error:
-            raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
+        return opened.read(length)
+
+
+def header(file: Opened) -> dict[str, Any]:
+    """Its header as it stands there. Raises `ModelFileError`."""
+    try:
+        found = json.loads(header_text(file), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise error if isinstance(error, ModelFileError) else ModelFileError(DAMAGED) from None
     if not isinstance(found, dict):
         raise ModelFileError(DAMAGED)
     return found

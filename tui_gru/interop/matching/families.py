@@ -11,9 +11,9 @@ TORCH = Convention("rzn", "after")
 
 @dataclass(frozen=True)
 class Stacked:
-    """Gates stacked in one matrix: the names of W, U, the bias of the input's side, of the state's side, and of n alone there.
+    """Gates stacked in one matrix: the names of W, U, the bias of the input, the bias of the state, and the state bias of n only.
 
-    A name may end with torch's layer and direction, where `layered`. A GRU has W and U, and what is `required`.
+    With `layered`, names can end with torch's layer and direction. A GRU must have the parts in `required`.
     """
 
     label: str
@@ -25,12 +25,12 @@ class Stacked:
     convention: Convention
     layered: bool = False
     required: str = "WU"
-    guess: str = ""  # what the names do not say
+    guess: str = ""  # the part of the convention that the names do not tell
 
 
 @dataclass(frozen=True)
 class Apart:
-    """Gates in matrices of their own: the names of W, U, b and b_h for the gates z, r and n, in this order."""
+    """Gates in separate matrices: the names of W, U, b and b_h for the gates z, r and n, in this order."""
 
     label: str
     W: tuple[str, str, str]

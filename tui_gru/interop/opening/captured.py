@@ -19,6 +19,7 @@ from tui_gru.engine.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError
+from tui_gru.interop.opening.remarks import remarks
 from tui_gru.interop.recomputing.comparing import tolerance_of
 from tui_gru.interop.recomputing.gradients import compare_gradients
 from tui_gru.interop.recomputing.models import reads_head, recorded_gradients, torch_gradients, weights_of
@@ -28,7 +29,7 @@ from tui_gru.interop.tensors import Array
 
 @dataclass(frozen=True)
 class CallShape:
-    """What has to be known of a call before its numbers are read. `classes` is the width of the head that it is read by, or 0."""
+    """The shape of a call, known before its numbers are read. `classes` is the width of its head, or 0."""
 
     module: GRUModule
     timesteps: int
@@ -48,7 +49,7 @@ class CallShape:
 
 @dataclass(frozen=True)
 class Frame:
-    """The one model that all batches of a run are computed with, and its sizes."""
+    """The model for all batches of a run, and its sizes."""
 
     module: GRUModule
     structure: Structure
@@ -58,7 +59,7 @@ class Frame:
 
     @classmethod
     def around(cls, steps: Sequence[Sequence[CallShape]]) -> Frame:
-        """The frame of steps, each of which has one or more calls of the same module. Raises `CaptureError` for an empty one."""
+        """The frame of several steps, each with one or more calls of the same module. Raises `CaptureError` for an empty call."""
         every = [call for calls in steps for call in calls]
         module = every[0].module
         T, B = max(call.timesteps for call in every), max(sum(call.rows for call in calls) for calls in steps)
@@ -83,9 +84,9 @@ class Frame:
 
 
 def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> GivenBatch:
-    """The batch of one step: of one process, or of several ranks that trained on it together, with their calls of the module.
+    """The batch of one step, from the calls of the module in one process or in several ranks.
 
-    Raises `CaptureError` for calls whose inside cannot be computed.
+    Raises `CaptureError` for calls whose inner values cannot be computed.
     """
     calls = [call for _, own in steps for call in own]
     first = calls[0]
@@ -104,8 +105,10 @@ def batch_of(frame: Frame, steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]
     outside = flows = None
     if frame.learns:
         share = 1 / len(steps)  # p.grad is the mean over the ranks
-        outside = share * join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
-        flows = [share * flow for flow in join.states(lambda call: call.dhn)]
+        outside = join.timed(partial(_outside, head=bool(structure.head)), frame.sizes["V"] if structure.head else width)
+        flows = list(join.states(lambda call: call.dhn))
+        if share != 1:
+            outside, flows = share * outside, [share * flow for flow in flows]
     expected = join.timed(lambda call: call.out, width)
     weights = weights_of(first, model)
     losses = [step.loss for step, _ in steps if step.loss is not None]
@@ -133,12 +136,15 @@ def _outside(call: GRUCall, head: bool) -> Array | None:
 
 
 def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Compiled) -> Weights | None:
-    """p.grad, under the names of the model; it is the same on all ranks."""
+    """p.grad under the names of the model; it is the same on all ranks."""
     step, calls = steps[0]
     sets = list({id(call.weights): call.weights for call in calls}.values())
     if not step.gradients and not any(used.gradients for used in sets):
         return None
-    summed = {name: np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0) for name in sets[0].gradients}
+    summed = {
+        name: own if len(sets) == 1 else np.sum([used.gradients[name] for used in sets if name in used.gradients], axis=0)
+        for name, own in sets[0].gradients.items()
+    }
     recorded = recorded_gradients(step, replace(calls[0], weights=replace(sets[0], gradients=summed)), model)
     for name, gradient in recorded.items() if not calls[0].module.bias else ():
         if name.startswith("b") and name != "by":
@@ -146,28 +152,32 @@ def _recorded(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]], model: Co
     return recorded
 
 
+_NAMES = ("p.", "h0 ")  # which begin a sentence as they are
+
+
 def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
-    """What is to be said of a step: how p.grad comes from the derived gradients, and what people stumble over."""
+    """The sentences about a step: the relation of p.grad to the derived gradients, and the notes on pitfalls."""
     calls = [call for _, own in steps for call in own]
     learned = any(call.learned for call in calls)
     said = [f"{compare_gradients([step for step, _ in steps], _derived).sentence}."] if learned else []
     notes = dict.fromkeys(note for step, _ in steps for note in step.notes) | dict.fromkeys(n for call in calls for n in call.notes)
     said += [f"{note.sentence}." for note in notes]
+    said += remarks(calls)
     if len(calls) > len(steps):
         said.append(f"The rows are those of {len(calls) // len(steps)} calls of it in this step.")
     if len(steps) > 1:
         said.append(f"The rows are those of {len(steps)} ranks.")
-    return " ".join(sentence[0].upper() + sentence[1:] if not sentence.startswith("p.") else sentence for sentence in said)
+    return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in said)
 
 
 def _derived(call: GRUCall) -> Mapping[str, Array]:
-    """The gradients of a call under torch's names, in its own precision, which is enough to tell one cause from another."""
+    """The gradients of a call under torch's names, in its own precision, which is enough to distinguish the causes."""
     record = recompute(call)
     return torch_gradients(call, record.own_gradients, record.compiled)
 
 
 class _Joined:
-    """Arrays of several calls put beside each other along the rows, and made as long as the longest."""
+    """Joins arrays of several calls along the rows, padded to the longest call."""
 
     def __init__(self, calls: Sequence[GRUCall], timesteps: int, rows: int, dtype: str) -> None:
         self._calls, self._T, self._B, self._dtype = calls, timesteps, rows, dtype
@@ -179,8 +189,11 @@ class _Joined:
             at += call.rows
 
     def timed(self, read: Callable[[GRUCall], Array | None], width: int, fill: float = 0) -> Array:
-        """(T, B, width), `fill` where there is nothing."""
+        """(T, B, width), padded with `fill`; the array of the call itself if one call has all of it."""
         parts = [(read(call), rows) for call, rows in self._rows()]
+        only = parts[0][0] if len(parts) == 1 else None
+        if only is not None and only.shape == (self._T, self._B, width) and only.dtype == self._dtype:
+            return only
         joined = np.full((self._T, self._B, width), fill, self._dtype)
         for part, rows in parts:
             if part is not None:
@@ -188,7 +201,7 @@ class _Joined:
         return joined
 
     def states(self, read: Callable[[GRUCall], Array | None]) -> Array:
-        """(layers · directions, B, H), 0 where there is nothing."""
+        """(layers · directions, B, H), padded with 0."""
         first = self._calls[0].h0
         joined = np.zeros((len(first), self._B, first.shape[2]), self._dtype)
         for call, rows in self._rows():

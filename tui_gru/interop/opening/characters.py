@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,14 +22,15 @@ def character_run(
     found: FoundGRU,
     head: tuple[Array, Array | None],
     table: Array | None,
-    text: str,
-    vocabulary: str | None,
+    text: str | Array,
+    vocabulary: str | Sequence[str] | None,
     options: dict[str, Any],
 ) -> tuple[Config, Weights]:
-    """The config of a run on `text`, and the weights of the file to begin with. `head` is its matrix, (V, directions · H) or the
-    other way, and its bias (V); `table` the embedding (V, I), None for characters that are read one-hot.
+    """The config of a run on `text`, a string or token ids (N), and the initial weights from the file. `head` is its matrix,
+    (V, directions · H) or transposed, and its bias (V); `table` is the embedding (V, I), None for one-hot characters. Without a
+    vocabulary, the names of the tokens are their ids.
 
-    Raises `TuiGruError` if they do not fit each other, or the vocabulary, which is in the order of the model's own indices.
+    Raises `TuiGruError` if these do not fit each other or the vocabulary, which is in the order of the model's indices.
     """
     if found.directions == ("reverse",):
         raise ModelFileError(f"{found.name} reads backwards only, so it cannot predict; remove the head", option="head")
@@ -42,19 +44,20 @@ def character_run(
         )
     if read != classes:
         cure = "name its table with embedding" if table is None else "they belong to other models"
-        raise ModelFileError(
-            f"{found.name} reads {read} different characters, and its head predicts {classes}; {cure}", option="head"
-        )
-    characters = vocabulary if vocabulary is not None else "".join(sorted(set(text)))
-    if len(characters) != classes:
+        raise ModelFileError(f"{found.name} reads {read} different tokens, and its head predicts {classes}; {cure}", option="head")
+    known = vocabulary
+    if known is None:
+        known = sorted(set(text)) if isinstance(text, str) else [str(i) for i in range(classes)]
+    if len(known) != classes:
+        what = "characters" if isinstance(known, str) or all(len(token) == 1 for token in known) else "tokens"
         raise TuiGruError(
-            f"the vocabulary has {len(characters)} characters, and the model {classes}; give those it was trained on, in its order",
+            f"the vocabulary has {len(known)} {what}, and the model {classes}; give those it was trained on, in its order",
             option="vocabulary",
         )
     cell, cell_text = cell_in(found.convention)
     config = Config.of(
-        text=text,
-        vocabulary=characters,
+        text=text if isinstance(text, str) else _named(text, known),
+        vocabulary=known,
         hidden_size=found.hidden_size,
         layers=found.layers,
         bidirectional=found.bidirectional,
@@ -70,8 +73,16 @@ def character_run(
         return config, weights_for(config.structure, config.sizes, config.dtype, values)
 
 
+def _named(ids: Array, known: Sequence[str]) -> list[str]:
+    if ids.min() < 0 or ids.max() >= len(known):
+        raise ModelFileError(
+            f"the token ids go from {ids.min()} to {ids.max()}, and the model has 0 to {len(known) - 1}", option="inputs"
+        )
+    return [known[i] for i in ids.tolist()]
+
+
 def _head(head: tuple[Array, Array | None], width: int) -> tuple[Array, Array]:
-    """(directions · H, V), and (V), zero where there is no bias."""
+    """The matrix (directions · H, V) and the bias (V) of the head; the bias is zero if there is none."""
     weight, bias = head
     if weight.ndim != 2 or width not in weight.shape:
         raise ModelFileError(f"the head has the shape {weight.shape}, but the GRU outputs {width} numbers", option="head")

@@ -13,7 +13,7 @@ _SHOWN = 8
 
 
 def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
-    """The GRU of this name; the only one, where no name is given. Raises a `ModelFileError` that lists the names."""
+    """The GRU of this name, by default the only one. Raises a `ModelFileError` that lists the names."""
     names = [gru.name for gru in found]
     if name is None and len(found) == 1:
         return found[0]

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.optim import Optimizer
 
-UNTRAINED = 8  # calls of a step that are kept though no gradient came to them
-FIXED = "this batch is one of your script's, whose optimizer trains: leave with q, and let the script go on"
+UNTRAINED = 8  # calls of a step without a gradient that are kept
+FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
 _captures: list[tuple[Module, Capture]] = []
 
 
 def last_step(module: Module, optimizer: Optimizer | None, head: Linear | None) -> CapturedStep | None:
-    """What `module` has computed since the last time; None if it has not been watched before, which begins now."""
+    """The last step of `module` since the call before; None on the first call, which begins the capture."""
     for watched, capture in _captures:
         if watched is module:
             return capture.cut()
@@ -41,7 +41,7 @@ def forget(module: Module) -> None:
 
 
 def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
-    """A step as a run of one batch, and what is to be said of it at first: of the GRU of this name, or of the first that learned.
+    """A step as a run of one batch, and the first message: for the GRU of this name, or for the first one that learned.
 
     Raises `CaptureError` if no GRU was called, or there is none of this name.
     """
@@ -52,7 +52,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
     said = batch.said()
     if others:
-        said += f" Captured besides: {', '.join(others)}; name= shows one of them."
+        said += f" Also captured: {', '.join(others)}; name= selects one."
     given = Given(
         title=f"{frame.module.name} of your script",
         origin="your script",
@@ -69,10 +69,11 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
 
 
 def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
-    """The calls of one module with one set of weights: the last that learned."""
+    """The last calls that learned, of one module with one set of weights."""
     names = list(dict.fromkeys(call.module.name for call in calls))
     if not names:
-        raise CaptureError("no GRU of this module was called since the last debug; call it after a forward pass", option="module")
+        what = "no GRU of this module was called since the last call of debug"
+        raise CaptureError(f"{what}; call it after a forward pass", option="module")
     if name is not None and name not in names:
         raise CaptureError(f"no GRU {name!r} was called since the last call of debug; {did_you_mean(name, names)}", option="name")
     named = [call for call in calls if name in (None, call.module.name)]
@@ -81,11 +82,11 @@ def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
-    """Of the calls of one module, those that make one batch: all that learned with the weights of the last, or the last alone."""
+    """The calls of one module that form a batch: all that learned with the weights of the last call, or only the last call."""
     learned = [call for call in calls if call.learned]
     return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
 
 
 def _same(one: WeightSet, other: WeightSet) -> bool:
-    """Whether two sets have the same numbers: those of a parametrized module are computed anew for each call."""
+    """Whether two sets have equal numbers; a parametrized module computes new tensors for each call."""
     return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())

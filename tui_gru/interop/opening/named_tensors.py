@@ -12,6 +12,9 @@ from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.formats import npz, safetensors, torch_checkpoint
 from tui_gru.interop.tensors import Array, Tensor
 
+#: What the name of a matrix ends with, and that of the bias beside it.
+_BIASES = {"weight": "bias", "kernel": "bias", "_w": "_b"}
+
 
 def tensors_of(path: str | PathLike[str]) -> Mapping[str, Tensor]:
     """Every tensor in a torch checkpoint, a safetensors or an npz file. Raises `ModelFileError`."""
@@ -33,5 +36,5 @@ def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array
     weight = tensors[found].read()
     if weight.ndim != 2:
         raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)
-    bias = tensors.get(f"{found.removesuffix('weight')}bias") if found.endswith("weight") else None
+    bias = next((tensors.get(found.removesuffix(own) + its) for own, its in _BIASES.items() if found.endswith(own)), None)
     return weight, None if bias is None else bias.read()

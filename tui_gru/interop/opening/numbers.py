@@ -23,8 +23,8 @@ TIMESTEPS, ROWS, SEED = 8, 2, 0
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """x (T, B, I) or whole numbers (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if all rows
-    have all timesteps; y (T, B, directions · H), the output that is expected, or None. `source` says where x is from."""
+    """The inputs: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if all
+    rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
 
     x: Array
     h0: Array
@@ -45,9 +45,9 @@ class Numbers:
         expect: Any = None,
         embedding: Any = None,
     ) -> Numbers:
-        """Arrays, or paths of .npy files; what is None is from the file of the model, or zero, or, of the inputs, random.
+        """Check arrays, or paths of .npy files. Missing values come from the model file or are zero; missing inputs are random.
 
-        Raises `ModelFileError` that names what does not fit, and what would.
+        Raises a `ModelFileError` that names what does not fit, and what would fit.
         """
         table = None if embedding is None else _table(found, array_of(embedding, "embedding"))
         source = _named(inputs, "your inputs")
@@ -69,7 +69,7 @@ class Numbers:
 
 
 def array_of(value: Any, option: str) -> Array:
-    """An array, or the one in a .npy file. Raises `ModelFileError` that names `option`."""
+    """An array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
     if isinstance(value, (str, PathLike)):
         path = Path(value)
         try:

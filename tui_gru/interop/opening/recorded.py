@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any, overload
 
 import numpy as np
@@ -15,7 +15,9 @@ from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable
 from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
 from tui_gru.interop.opening.module import calls_of
+from tui_gru.interop.opening.read_ahead import ReadAhead
 from tui_gru.interop.recomputing.sequences import sequences
+from tui_gru.interop.recording.identity import identity_of, recognised
 from tui_gru.interop.recording.reading import Recording
 from tui_gru.interop.tensors import checked_shape
 
@@ -52,7 +54,13 @@ def recorded_run(recording: Recording, name: str | None = None) -> Given:
         places=_places(recording),
         steps=tuple(step.number for step in recording.steps),
         numbers=numbers,
+        identity=partial(identity_of, recording, module.name),
     )
+
+
+def recognised_run(identity: Mapping[str, Any]) -> Given:
+    """The run of a recording by its identity. Raises `RecordingError` where the recording has moved or changed."""
+    return recorded_run(recognised(identity), identity["name"])
 
 
 def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
@@ -63,7 +71,7 @@ def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
 
 
 def _places(recording: Recording) -> tuple[str, ...]:
-    """`step 300`, and how many before it were not kept."""
+    """`step 300`, with the number of steps before it that were not kept."""
     places, before = [], -1
     for step in recording.steps:
         gap = step.number - before - 1
@@ -73,11 +81,12 @@ def _places(recording: Recording) -> tuple[str, ...]:
 
 
 class RecordedBatches(Sequence[GivenBatch]):
-    """The steps of a recording; the most recently used ones are cached."""
+    """The steps of a recording; the most recently used ones are cached, and the next one is read ahead."""
 
     def __init__(self, recording: Recording, module: GRUModule) -> None:
         self._recording, self._module = recording, module
-        self._read: OrderedDict[int, GivenBatch] = OrderedDict()
+        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by place
+        self._last, self._ahead = -1, ReadAhead(self._load)
         self.frame = Frame.around([shapes for step in recording.steps if (shapes := self._shapes(step.number))])
 
     def __len__(self) -> int:
@@ -92,19 +101,23 @@ class RecordedBatches(Sequence[GivenBatch]):
     def __getitem__(self, at: int | slice) -> GivenBatch | Sequence[GivenBatch]:
         if isinstance(at, slice):
             return [self[i] for i in range(*at.indices(len(self)))]
-        number = self._recording.steps[at].number
-        if number not in self._read:
-            self._read[number] = self._load(number)
-        self._read.move_to_end(number)
+        at = range(len(self))[at]
+        if at not in self._read:
+            self._read[at] = self._ahead.take(at) or self._load(at)
+        self._read.move_to_end(at)
         while len(self._read) > AT_HAND:
             self._read.popitem(last=False)
-        return self._read[number]
+        goes_on, self._last = at == self._last + 1, at
+        if goes_on and at + 1 < len(self) and at + 1 not in self._read:
+            self._ahead.begin(at + 1)
+        return self._read[at]
 
     def _ranks(self, number: int) -> tuple[int | None, ...]:
-        """All ranks of a step, or the lowest that is there, where not all are."""
+        """All ranks of a step, or the lowest available one if not all are available."""
         return tuple(range(self._recording.ranks)) if self._recording.is_complete(number) else (None,)
 
-    def _load(self, number: int) -> GivenBatch:
+    def _load(self, at: int) -> GivenBatch:
+        number = self._recording.steps[at].number
         steps = [self._recording.load(number, rank) for rank in self._ranks(number)]
         pairs = [(step, self._calls(step)) for step in steps]
         T, B = self.frame.sizes["T"], self.frame.sizes["B"]
@@ -115,7 +128,7 @@ class RecordedBatches(Sequence[GivenBatch]):
     def _calls(self, step: CapturedStep) -> list[GRUCall]:
         calls = [call for call in sequences(step) if call.module == self._module]
         if not calls:
-            raise RecordingError(f"step {step.number:,} has no call of {self._module.name} in it; step on to another one")
+            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step on to another one")
         return calls_of(calls)
 
     def _shapes(self, number: int) -> list[CallShape]:
@@ -151,6 +164,6 @@ class RecordedBatches(Sequence[GivenBatch]):
 
     @cached_property
     def _classes(self) -> int:
-        """How wide the head is that the first step was read by; 0 without one."""
+        """The width of the head in the first step; 0 without a head."""
         number = self._recording.steps[0].number
         return CallShape.of(self._calls(self._recording.load(number, self._ranks(number)[0]))[-1]).classes

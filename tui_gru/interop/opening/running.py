@@ -19,13 +19,13 @@ from tui_gru.interop.opening.numbers import Numbers
 from tui_gru.interop.tensors import Array
 
 NO_LOSS = (
-    "this GRU was opened from a file without a head and a loss, so that no gradient comes to it: it cannot be trained on; "
-    "tui_gru.debug(module) shows one that a script trains"
+    "this GRU was opened without a head and a loss, so it has no gradient and cannot be trained; "
+    "tui_gru.debug(module) shows a GRU that a script trains"
 )
 
 
 def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
-    """The weights as the file holds them, in equations of the file's own convention. Raises `ModelFileError`."""
+    """A run with the weights of the file and equations in the convention of the file. Raises `ModelFileError`."""
     cell, text = cell_in(found.convention)
     structure = Structure(
         cell=cell,
@@ -42,7 +42,7 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
     sizes = {"H": found.hidden_size, "B": B, "T": T}
     sizes |= {"I": found.input_size} if numbers.table is None else {"V": len(numbers.table), "D": found.input_size}
     dtype = "float64" if found.dtype == "float64" else "float32"
-    with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here
+    with np.errstate(all="ignore"):  # NaN and infinities are allowed
         weights = weights_for(structure, sizes, dtype, values_of(found, numbers.table))
         inputs = {"x" if numbers.table is None else "token": numbers.x}
         if numbers.lengths is not None:
@@ -63,7 +63,7 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
 
 
 def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: str | None, y: Array) -> tuple[Given, str]:
-    """The same numbers in another reading, beside the output that was expected, or else `y`."""
+    """The same inputs with another reading of the file, compared with the expected output, or else with `y`."""
     other = found.read_as(reset=reset, z=z)
     expected = y if numbers.y is None else numbers.y
     run = given_run(other, replace(numbers, y=expected), path)
@@ -71,7 +71,7 @@ def _again(found: FoundGRU, numbers: Numbers, path: Path, reset: str | None, z: 
 
 
 def values_of(found: FoundGRU, table: Array | None) -> Mapping[str, Array]:
-    """Every parameter by our name for it. The z of a file that takes the new state does so here, too: nothing is negated."""
+    """The parameters by our names. A z that takes the new state stays so; nothing is negated."""
     values = {} if table is None else {"E": table}
     single = found.layers == 1 and not found.bidirectional
     for layer, cells in enumerate(found.blocks()):

@@ -20,7 +20,7 @@ TOLERANCES = {"float64": 1e-10, "float32": 1e-5, "float16": 5e-3, "bfloat16": 2e
 
 
 def tolerance_of(call: GRUCall) -> float:
-    """The tolerance for a call: of its own type, or of the one that autocast computed in."""
+    """The tolerance for a call: that of its type, or of the type that autocast used."""
     return max(TOLERANCES.get(call.dtype, 0.0), TOLERANCES.get(call.autocast, 0.0))
 
 
@@ -28,8 +28,8 @@ def tolerance_of(call: GRUCall) -> float:
 class Difference:
     """Two arrays that should be equal, `ours` and the `recorded` one.
 
-    `worst` is their largest difference, `largest` the largest recorded number, finite ones only; `over_time` (T) has the largest
-    difference at each timestep, where they have timesteps: how it grows.
+    `worst` is their largest difference, `largest` the largest finite recorded number. `over_time` (T) has the largest difference at
+    each timestep, if they have timesteps.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Difference:
 
 
 def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) -> Difference:
-    """Compare two arrays; NaN and infinities agree with themselves."""
+    """Compare two arrays. NaN equals NaN, and infinities equal themselves."""
     with np.errstate(all="ignore"):
         apart = np.where(same(ours, recorded), 0, np.abs(ours - recorded))
     apart = np.nan_to_num(apart, nan=np.inf)
@@ -56,7 +56,7 @@ def difference(name: str, ours: Array, recorded: Array, *, timed: bool = False) 
 
 
 def compare_outputs(call: GRUCall, record: BatchRecord | None = None) -> list[Difference]:
-    """The outputs of a call and its last states, run from its first state to its end; from `record`, or computed in float64."""
+    """Compare the outputs and last states of a call, run from its first state to its end; from `record`, or computed in float64."""
     record = recompute(call, "float64") if record is None else record
     states = np.stack([record.border(state, end=True) for state in record.compiled.states])
     found = [
@@ -69,7 +69,7 @@ def compare_outputs(call: GRUCall, record: BatchRecord | None = None) -> list[Di
 
 
 def output_name(record: BatchRecord) -> str:
-    """The name under which a model hands on the output of its GRU."""
+    """The name of the GRU's output in a model."""
     structure = record.compiled.model.structure
     return (
         "out"
@@ -81,16 +81,16 @@ def output_name(record: BatchRecord) -> str:
 
 
 def one_step_at_a_time(call: GRUCall, record: BatchRecord | None = None) -> Difference:
-    """The outputs of a call, each computed from the state before it that the script recorded: rounding does not add up."""
+    """Compare the outputs of a call, each computed from the recorded state before it, so that rounding does not accumulate."""
     record = recompute(call, "float64") if record is None else record
     return stepwise(record, call.out, call.lengths)
 
 
 def stepwise(record: BatchRecord, out: Array, lengths: Array | None = None) -> Difference:
-    """Outputs (T, B, directions · H) that were recorded elsewhere beside those of a record, each computed from the recorded state
-    before it; the first ones from the states that the record begins with. `lengths` (B) are those of the rows.
+    """Compare outputs (T, B, directions · H) from elsewhere with those of a record, each computed from the recorded state before
+    it, and the first ones from the initial states of the record. `lengths` (B) are the row lengths.
 
-    The layers below the last have no recorded states: they are run from their first state to their end.
+    Layers below the last have no recorded states, so they run from their first state to their end.
     """
     T, B = (record.compiled.sizes[axis] for axis in "TB")
     live = _live(T, B, lengths)
@@ -130,7 +130,7 @@ def _live(T: int, B: int, lengths: Array | None) -> Array:
 
 
 def _states_before(out: Array, h0: Array, live: Array, *, backwards: bool) -> Array:
-    """The recorded state (T, B, H) that each timestep starts from; where a row begins, h0."""
+    """The recorded state (T, B, H) before each timestep; h0 at the start of a row."""
     if not backwards:
         return np.concatenate([h0[None], out[:-1]])
     later = np.concatenate([out[1:], h0[None]])

@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import numpy as np
 
+from tui_gru.engine.numbers import given, scientific
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.comparing import TOLERANCES, Difference, difference, tolerance_of
 from tui_gru.interop.recomputing.models import torch_gradients
@@ -35,11 +36,11 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class GradientComparison:
-    """`differences`: for each parameter, `factor` times the derived gradient beside p.grad; and for each weight that is computed
-    from parameters, the derived gradient beside the one that autograd handed to it, which nothing has scaled yet.
+    """The comparison. `differences` has, for each parameter, `factor` times the derived gradient and p.grad; and for each weight
+    that is computed from parameters, the derived gradient and its gradient from autograd, which is not scaled yet.
 
-    `ignored` is how many of the first calls are left out, because the script cleared their gradients; `added` says that p.grad
-    was not empty before, and that what was added to it is what is compared. `norm` is that of the derived gradients together.
+    `ignored` is the number of first calls that are omitted because the script cleared their gradients. `added` says that p.grad was
+    not empty before, so that only the added part is compared. `norm` is the norm of all derived gradients together.
     """
 
     cause: Cause
@@ -52,35 +53,35 @@ class GradientComparison:
 
     @property
     def error(self) -> float:
-        """The largest difference over the largest gradient, of all of them together."""
+        """The largest difference over the largest gradient, over all parameters."""
         largest = max((one.largest for one in self.differences), default=0.0)
         worst = max((one.worst for one in self.differences), default=0.0)
         return worst / largest if worst and largest else worst
 
     @property
     def scale(self) -> float:
-        """The GradScaler's scale; 1 where there is none."""
+        """The scale of the GradScaler; 1 if there is none."""
         return float(2.0 ** round(-math.log2(self.factor))) if self.cause is Cause.UNSCALED else 1.0
 
     @property
     def sentence(self) -> str:
-        """What was found, in words."""
-        factor, norm = f"{self.factor:.6g}", f"{self.norm:.4g}"
+        """The result in words."""
+        factor, norm, off = given(self.factor), given(self.norm, 4), scientific(self.error)
         return {
             Cause.EQUAL: f"p.grad is the derived gradient, neither clipped nor scaled; its norm is {norm}",
             Cause.CLIPPED: f"p.grad is {factor} times the derived gradient, one common factor: clipped; the norm was {norm}",
-            Cause.UNSCALED: f"the loss was scaled by {self.scale:g}, and p.grad unscaled again, as GradScaler does",
+            Cause.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
             Cause.SCALED: f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip",
-            Cause.DIFFERENT: f"p.grad is not the derived gradient, {self.error:.1e} off: something else added to it or changed it",
+            Cause.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
             Cause.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
             Cause.NOTHING: "no gradient is recorded",
         }[self.cause]
 
 
 def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Derive | None = None) -> GradientComparison:
-    """The derived gradients of a step, all calls together, beside what the optimizer was given.
+    """Compare the derived gradients of a step, summed over all calls, with the gradients for the optimizer.
 
-    `steps`: the step of one process, or the same one of all ranks that train together: p.grad is their mean. `derive` computes the
+    `steps` has the step of one process, or the same step of all ranks, whose mean is p.grad. `derive` computes the
     gradients of a call; the default does so in float64. Raises `CaptureError` for a call that cannot be computed.
     """
     steps = [steps] if isinstance(steps, CapturedStep) else list(steps)
@@ -115,13 +116,13 @@ def _derived(call: GRUCall) -> Mapping[str, Array]:
 
 
 def _parameters(steps: Sequence[CapturedStep]) -> list[str]:
-    """The parameters that are weights of calls which a gradient came to."""
+    """The parameters that are weights of calls with a gradient."""
     named = (name for step in steps for call in step.calls if call.learned for name in call.weights.parameters.values())
     return list(dict.fromkeys(named))
 
 
 def _sum(share: Sequence[tuple[GRUCall, Mapping[str, Array]]]) -> dict[str, Array]:
-    """The derived gradients of several calls together, by parameter."""
+    """The sum of the derived gradients of several calls, by parameter."""
     total: dict[str, Array] = {}
     for call, gradients in share:
         for weight, name in call.weights.parameters.items():
@@ -135,7 +136,7 @@ def _mean(shares: Sequence[Mapping[str, Array]]) -> dict[str, Array]:
 
 
 def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, Array]]]]) -> Iterator[Difference]:
-    """The weights that are computed from parameters: each set on its own, for all calls that used it."""
+    """The weights that are computed from parameters, separately for each set, summed over the calls that used it."""
     for share in calls:
         sets = {id(call.weights): call.weights for call, _ in share}
         for used in sets.values():
@@ -145,7 +146,7 @@ def _computed(calls: Sequence[Sequence[tuple[GRUCall, Mapping[str, Array]]]]) ->
 
 
 def _factor(pairs: Sequence[tuple[Array, Array]], tolerance: float) -> float:
-    """By which number the derived gradients are multiplied; 1 where that is as good, or there is nothing to tell it by."""
+    """The factor of the derived gradients; 1 if it fits as well, or if it cannot be determined."""
     across = sum(float(np.vdot(ours, recorded)) for ours, recorded in pairs)
     own = sum(float(np.vdot(ours, ours)) for ours, _ in pairs)
     factor = across / own if own and math.isfinite(across) and math.isfinite(own) else 1.0

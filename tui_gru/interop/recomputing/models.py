@@ -20,7 +20,7 @@ ORDER = "rzn"  # torch's
 
 
 def structure_of(call: GRUCall) -> Structure:
-    """The model that a call is: the GRU's stack on numbers given, with the head where it alone read the output."""
+    """The model of a call: the stack of the GRU on given numbers, with the head if only the head read the output."""
     return Structure(
         cell="gru-reset-after",
         layers=call.module.layers,
@@ -34,7 +34,7 @@ def structure_of(call: GRUCall) -> Structure:
 
 
 def reads_head(call: GRUCall) -> bool:
-    """Whether the whole gradient of the output came through the head, so that the model can go on to the logits."""
+    """Whether the complete gradient of the output came through the head, so that the model can include the logits."""
     head = call.head
     if head is None or head.dlogits is None or call.dout is None:
         return False
@@ -44,9 +44,9 @@ def reads_head(call: GRUCall) -> bool:
 
 
 def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
-    """The model of a call compiled for its sizes: in `dtype`, or in float64 where the call was, else float32.
+    """The model of a call compiled for its sizes, in `dtype`; by default float64 for a float64 call, otherwise float32.
 
-    Raises `CaptureError` for a call whose inside cannot be computed: with masks that are not known, or larger than the memory.
+    Raises `CaptureError` for a call whose inner values cannot be computed: with unknown masks, or too large for the memory.
     """
     if call.module.dropout and call.training and call.module.layers > 1 and not call.masks:
         raise CaptureError(f"{call.module.name}: the masks of its dropout are not known; run it on the CPU, or with dropout 0")
@@ -59,7 +59,7 @@ def compiled_for(call: GRUCall, dtype: str | None = None) -> Compiled:
     model = compiled(structure, sizes, dtype or ("float64" if call.dtype == "float64" else "float32"))
     if model.record_bytes > machine_memory() // 2:
         raise CaptureError(
-            f"{call.module.name}: everything inside of this call takes {gib(model.record_bytes)}, more than half of "
+            f"{call.module.name}: the inner values of this call take {gib(model.record_bytes)}, more than half of "
             "this machine's memory; capture a smaller batch"
         )
     return model
@@ -77,8 +77,8 @@ def weights_of(call: GRUCall, model: Compiled) -> Weights:
 def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> Weights:
     """p.grad as the step recorded it, under the names of the model, as `BatchRecord.gradients`; NaN if nothing is known.
 
-    It is that of all calls of the step together, as the optimizer used it. Of a weight that is computed from parameters it is
-    what autograd handed to it.
+    It is the sum over all calls of the step, as the optimizer used it. For a weight that is computed from parameters it is the
+    gradient from autograd.
     """
     used = call.weights
     found = {weight: step.gradients[name] for weight, name in used.parameters.items() if name in step.gradients}
@@ -86,7 +86,7 @@ def recorded_gradients(step: CapturedStep, call: GRUCall, model: Compiled) -> We
 
 
 def _canonical(module: GRUModule, arrays: Mapping[str, Array], model: Compiled, missing: float) -> Weights:
-    """Arrays with torch's names and shapes under the names of the model; `missing` in the place of those that are not there."""
+    """Arrays with torch's names and shapes under the names of the model; missing arrays are filled with `missing`."""
     weights = Weights.zeros(model.layout, str(model.dtype))
     weights.flat[...] = np.nan
     H = module.hidden_size

@@ -13,7 +13,7 @@ from tui_gru.interop.recomputing.models import compiled_for, weights_of
 
 
 def fill(record: BatchRecord, call: GRUCall) -> None:
-    """Put into a record of `compiled_for(call)` all that the call was given: inputs, first states, weights, outside gradients."""
+    """Load the inputs, first states, weights and outside gradients of a call into a record of `compiled_for(call)`."""
     model = record.compiled.model
     record.array("x")[...] = call.x
     if call.lengths is not None:
@@ -31,9 +31,9 @@ def fill(record: BatchRecord, call: GRUCall) -> None:
 
 
 def recompute(call: GRUCall, dtype: str | None = None, record: BatchRecord | None = None) -> BatchRecord:
-    """Everything inside of a call: forward, and backward where a gradient came to it. There is no update in it.
+    """Compute all inner values of a call: forward, and backward if it received a gradient. There is no update.
 
-    In `dtype`, or as `compiled_for` says; into `record`, or a new one. Raises `CaptureError` if that cannot be.
+    In `dtype`, or the default of `compiled_for`; into `record`, or a new one. Raises `CaptureError`.
     """
     record = BatchRecord(compiled_for(call, dtype)) if record is None else record
     with np.errstate(all="ignore"):  # NaN and infinities are numbers like others here

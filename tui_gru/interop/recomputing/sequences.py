@@ -16,10 +16,10 @@ ROUNDING = 1e-6  # of the largest gradient: less than that is no gradient from o
 
 
 def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
-    """The calls of a step, in order; calls of a GRUCell that hand the state on to each other, with its gradient, as one.
+    """The calls of a step, in order; calls of a GRUCell that pass the state to each other, with its gradient, are joined to one.
 
-    Of such a call `dout` is what came from outside to each timestep: the gradient that was captured there, without what came back
-    from the next timestep. Everything else is what the calls had. A call keeps the number of its first one.
+    `dout` of a joined call is the gradient from outside at each timestep: the captured gradient without the part from the next
+    timestep. A joined call has the number of its first call.
     """
     runs: list[list[GRUCall]] = []
     for call in step.calls:
@@ -32,7 +32,7 @@ def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
 
 
 def _goes_on(before: GRUCall, call: GRUCall) -> bool:
-    """Whether a call of a cell starts from the state that another one left, in the same graph."""
+    """Whether a call of a cell continues from the last state of another call, in the same graph."""
     same = call.weights is before.weights and call.module.kind == "GRUCell" and call.rows == before.rows
     alike = (call.dtype, call.autocast, call.training) == (before.dtype, before.autocast, before.training)
     return same and alike and call.h0_attached and np.array_equal(call.h0, before.hn)
@@ -53,7 +53,7 @@ def _joined(run: Sequence[GRUCall]) -> GRUCall:
 
 
 def _from_outside(run: Sequence[GRUCall]) -> Array:
-    """The captured gradients (T, B, H) without what each next timestep hands back, computed for all of them at once, as rows."""
+    """The captured gradients (T, B, H) without the part from the next timestep, computed for all timesteps at once, as rows."""
     whole = np.concatenate([np.zeros_like(call.out) if call.dout is None else call.dout for call in run])
     rows = replace(
         run[0],

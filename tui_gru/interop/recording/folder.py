@@ -42,7 +42,7 @@ def lines_name(rank: int) -> str:
 
 
 def step_and_rank(name: str) -> tuple[int, int] | None:
-    """Of which step and rank a file is, by its name; None for any other file."""
+    """The step and rank in the name of a file; None for other files."""
     match = _SHARD.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2]))
 
@@ -54,8 +54,8 @@ def rank_of_lines(name: str) -> int | None:
 
 @dataclass(frozen=True)
 class Line:
-    """A kept step: `why` is "every", "trigger", or "before" one. `losses` are those of the steps since the line before, without
-    gaps and up to this one; None if the script gave none."""
+    """A kept step; `why` is "every", "trigger", or "before" a trigger. `losses` has the losses of all steps since the line
+    before, up to this one; None for steps without a loss."""
 
     step: int
     why: str
@@ -70,7 +70,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Progress:
-    """How many steps there have been, with the losses since the line before; `closed`: there are no more."""
+    """The number of steps so far, with the losses since the line before; `closed` says that the recording has ended."""
 
     steps: int
     losses: tuple[float | None, ...] = ()
@@ -82,7 +82,7 @@ class Progress:
 
 
 def read_line(text: str) -> Line | Progress:
-    """One line of steps.rankN.jsonl. Raises `ModelFileError` for what is none, such as one that is not written to its end."""
+    """Parse one line of steps.rankN.jsonl. Raises `ModelFileError` for an invalid or incomplete line."""
     try:
         entry = json.loads(text)
         losses = tuple(number(loss) for loss in entry["losses"])
@@ -101,27 +101,27 @@ def _count(value: Any) -> int:
 
 
 def write_run(folder: Path, about: Mapping[str, Any]) -> None:
-    """Write run.json, whole or not at all. Raises `OSError`."""
+    """Write run.json atomically. Raises `OSError`."""
     beside = folder / f"{RUN}.{os.getpid()}.part"
     beside.write_text(json.dumps({"format": FORMAT, "version": VERSION, **about}, indent=1) + "\n", encoding="utf-8")
     os.replace(beside, folder / RUN)
 
 
 def read_run(folder: Path) -> dict[str, Any]:
-    """run.json. Raises `ModelFileError` if it is none, and `OSError`."""
+    """Read run.json. Raises `ModelFileError` if it is invalid, and `OSError`."""
     try:
         run = json.loads(read_text(folder / RUN))
     except (ValueError, RecursionError) as error:
         raise error if isinstance(error, ModelFileError) else ModelFileError(f"{RUN} in it is damaged; copy it again") from None
     if not isinstance(run, dict) or run.get("format") != FORMAT:
-        raise ModelFileError(f"{RUN} in it is not that of a recording; give the folder that tui_gru.record wrote")
+        raise ModelFileError(f"{RUN} in it does not belong to a recording; give the folder that tui_gru.record wrote")
     if run.get("version") != VERSION:
         raise ModelFileError(f"it has version {run.get('version')!r} of the format, and {VERSION} is read; update tui-gru")
     return run
 
 
 def read_text(path: Path) -> str:
-    """The text of a file, after a look at its size. Raises `ModelFileError` and `OSError`."""
+    """The text of a file, unless it is too large. Raises `ModelFileError` and `OSError`."""
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MOST_TEXT:
@@ -130,7 +130,7 @@ def read_text(path: Path) -> str:
 
 
 def losses_of(lines: Sequence[Line | Progress]) -> dict[int, float | None]:
-    """The loss of every step that any line knows."""
+    """The loss of every step in the lines."""
     found: dict[int, float | None] = {}
     for line in lines:
         end = line.step + 1 if isinstance(line, Line) else line.steps

@@ -26,7 +26,7 @@ from tui_gru.interop.recording.shards import read_shard
 
 @dataclass(frozen=True)
 class KeptStep:
-    """A step that was kept: its number, from 0, and which ranks kept it. Loss and norm are those of the lowest of them."""
+    """A kept step: its number, from 0, and the ranks that kept it. Loss and norm come from the lowest rank."""
 
     number: int
     ranks: tuple[int, ...]
@@ -37,7 +37,7 @@ class KeptStep:
 
 @dataclass(frozen=True)
 class Listing:
-    """`ranks` are those of which there is some file, `closed_ranks` those that ended their recording."""
+    """The contents of a folder. `ranks` have files; `closed_ranks` have ended their recording."""
 
     steps: tuple[KeptStep, ...]
     total: int
@@ -49,7 +49,7 @@ class Listing:
 
 @dataclass
 class _Lines:
-    """What the lines of one rank say."""
+    """The contents of the lines of one rank."""
 
     steps: dict[int, Line] = field(default_factory=dict)
     losses: dict[int, float | None] = field(default_factory=dict)
@@ -59,7 +59,7 @@ class _Lines:
 
 
 def list_folder(folder: Path) -> Listing:
-    """Raises `OSError` if the folder cannot be read."""
+    """List a folder. Raises `OSError` if it cannot be read."""
     shards: dict[int, list[int]] = defaultdict(list)
     ranks = set[int]()
     with os.scandir(folder) as entries:
@@ -90,7 +90,7 @@ def _lines(folder: Path, rank: int, damaged: list[str]) -> _Lines:
         damaged.append(f"{lines_name(rank)}: {error}")
         return found
     entries: list[Line | Progress] = []
-    for line in text.split("\n")[:-1]:  # behind the last line break is what is being written
+    for line in text.split("\n")[:-1]:  # after the last line break is an unfinished line
         try:
             entries.append(read_line(line))
         except ModelFileError:
@@ -108,7 +108,7 @@ def _kept(folder: Path, step: int, ranks: tuple[int, ...], lines: Mapping[int, _
     for rank in ranks:
         if rank in lines and (line := lines[rank].steps.get(step)) is not None:
             return KeptStep(step, ranks, line.why, line.loss, line.norm)
-    try:  # killed between the step and its line: the step says the same
+    try:  # killed between writing the step and its line: the step has the same data
         about, _ = read_shard(folder / shard_name(step, ranks[0]))
         why = about["why"] if about["why"] in ("every", "before", "trigger") else "every"
         return KeptStep(step, ranks, why, number(about["loss"]), number(about["norm"]))

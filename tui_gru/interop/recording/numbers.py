@@ -1,4 +1,4 @@
-"""Numbers of a step that are there for every step: the norm of its gradients, and whether everything in it is finite."""
+"""Scalars of a step: the norm of its gradients, and whether everything in it is finite."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def norm_of(step: CapturedStep) -> float | None:
 
 
 def is_finite(step: CapturedStep, norm: float | None) -> bool:
-    """Whether the loss, the gradients, and all that came out of the GRUs and back to them is finite."""
+    """Whether the loss, the gradients, and all outputs of the GRUs and their gradients are finite."""
     if step.loss is not None and not math.isfinite(step.loss):
         return False
     if norm is not None and not math.isfinite(norm) and not all(np.isfinite(array).all() for array in _gradients(step)):
@@ -40,7 +40,7 @@ def _gradients(step: CapturedStep) -> Iterator[Array]:
 
 
 def _square(array: Array) -> float:
-    """The sum of the squares; not finite where an entry is not, and where it is too large for the type."""
+    """The sum of squares; not finite if an entry is not finite, or if it overflows."""
     flat = array.reshape(-1)
     with np.errstate(all="ignore"):
         square = float(np.dot(flat, flat))

@@ -23,12 +23,12 @@ _Found = TypeVar("_Found")
 
 @dataclass(frozen=True)
 class Recording:
-    """What is in the folder of a recording, as it was when it was read; `refreshed` reads it again.
+    """The contents of a recording's folder at the time of reading; `refreshed` reads it again.
 
-    `ranks` is how many processes trained together; `missing_ranks` are those of which nothing is here. `steps` are the kept ones
-    in order, `total` how many steps there have been. `closed`: every rank that is here ended its recording; else it is still
-    being written, or was cut off. `losses` has the loss of every step that is known, kept or not. `damaged` has a line for what
-    cannot be read, with the reason.
+    `ranks` is the number of processes that trained together; `missing_ranks` are those without files. `steps` has the kept steps
+    in order; `total` is the number of all steps. `closed` says that every rank with files has ended its recording; otherwise it
+    is still being written, or was interrupted. `losses` has all known losses, also of steps that were not kept. `damaged` has a
+    line, with the reason, for each part that cannot be read.
     """
 
     folder: Path
@@ -43,11 +43,11 @@ class Recording:
     about: Mapping[str, Any] = field(default_factory=dict)  # run.json
 
     def refreshed(self) -> Recording:
-        """The recording as it is now. Raises `RecordingError`."""
+        """The current state of the recording. Raises `RecordingError`."""
         return open_recording(self.folder)
 
     def gaps(self) -> tuple[tuple[int, int], ...]:
-        """Where steps were not kept: the last kept one before each gap, and the first one behind it."""
+        """The gaps between kept steps, as the last kept step before and the first one after each gap."""
         pairs = zip(self.steps, self.steps[1:], strict=False)
         return tuple((a.number, b.number) for a, b in pairs if b.number > a.number + 1)
 
@@ -65,7 +65,7 @@ class Recording:
         return [self.load(number, rank) for rank in self._kept(number).ranks]
 
     def tensors(self, number: int, rank: int | None = None) -> dict[str, Tensor]:
-        """The arrays of a step by name, `calls.0.x`, `weights.0.weight_hh_l0` …, each read when it is asked for.
+        """The arrays of a step by name, `calls.0.x`, `weights.0.weight_hh_l0` …, each read on demand.
 
         Raises `RecordingError`; reading one raises `ModelFileError`.
         """
@@ -73,7 +73,7 @@ class Recording:
         return _read(path, lambda: read_shard(path)[1])
 
     def shapes(self, number: int, rank: int | None = None) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-        """What the header of a step says: of its calls, as `encoding` writes it, and the shape of every array, unchecked.
+        """The header of a step: the description of its calls, as `encoding` writes it, and the shape of every array, unchecked.
 
         Raises `RecordingError`.
         """
@@ -99,7 +99,7 @@ class Recording:
 
 
 def open_recording(folder: str | PathLike[str]) -> Recording:
-    """The recording in a folder. Steps are listed and not yet read. Raises `RecordingError`, one line that names the cure."""
+    """Open the recording in a folder, without reading its steps. Raises `RecordingError`, one line that names the cure."""
     path = Path(folder)
     if not path.is_dir():
         what = "it is a file" if path.exists() else "there is no such folder"
@@ -138,7 +138,7 @@ def _opened(folder: Path) -> Recording:
 
 
 def _of_steps(folder: Path, listing: Listing) -> tuple[tuple[GRUModule, ...], int]:
-    """The modules and the number of ranks, where run.json does not say them: each step says them too."""
+    """The modules and the number of ranks from a step, if run.json does not have them."""
     last = listing.steps[-1]
     step = _load(folder / shard_name(last.number, last.ranks[0]))
     return tuple(dict.fromkeys(call.module for call in step.calls)), max(step.ranks, max(listing.ranks) + 1)
@@ -153,7 +153,7 @@ def _load(path: Path) -> CapturedStep:
     about, tensors = read_shard(path)
     step = decoded(tensors, about)
     if shard_name(step.number, step.rank) != path.name:
-        raise ModelFileError(f"it holds step {step.number} of rank {step.rank}; it has another one's name")
+        raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
     return step
 
 

@@ -210,10 +210,10 @@ def record(
             rec.step(loss)
         rec.close()
 
-    every: each step whose number, from 0, it divides is kept; 0: none. last, on: the last steps are held in memory, and written
-    where the condition begins to hold. It may read loss, norm (of all gradients), step, lr and nan (some number of the step is
-    not finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output.
-    rank: of this process among those that train together; torch.distributed's by default. Without `rec.step`, steps end where
-    the next one begins, and have no loss. Raises `TuiGruError`, which names the argument and the cure.
+    every: record every n-th step, counted from 0; 0 records none. last, on: the last steps are held in memory, and written when the
+    condition becomes true. The condition can read loss, norm (of all gradients), step, lr and nan (a number of the step is not
+    finite), and mean, min, max and prev of them over the steps before. head: the torch.nn.Linear that reads the GRU's output. rank:
+    the rank of this process, by default torch.distributed's. Without `rec.step`, a step ends where the next one begins, and has no
+    loss. Raises a `TuiGruError` that names the argument and the cure.
     """
     return Recorder(folder, module, optimizer, head, every, last, on, rank)

@@ -36,9 +36,15 @@ class BottomLine(Widget):
     warning: reactive[bool] = reactive(False)
     prefix: reactive[str] = reactive("")
 
-    def __init__(self, verbs: Sequence[Verb], keys_of: Callable[[Verb], str], applies: Callable[[Verb], bool]) -> None:
+    def __init__(
+        self,
+        verbs: Sequence[Verb],
+        keys_of: Callable[[Verb], str],
+        applies: Callable[[Verb], bool],
+        label_of: Callable[[Verb], str],
+    ) -> None:
         super().__init__()
-        self._verbs, self._keys_of, self._applies = verbs, keys_of, applies
+        self._verbs, self._keys_of, self._applies, self._label_of = verbs, keys_of, applies, label_of
 
     def say(self, message: str, *, warning: bool = False) -> None:
         """Show a message until `say('')`: in one line, or in as many as it takes where the screen is narrow."""
@@ -83,10 +89,10 @@ class BottomLine(Widget):
     def _hints(self, room: int) -> list[Segment]:
         palette = palette_of(self.app)
         shown = [(self._applies(verb), verb, transliterate(key_sign(self._keys_of(verb)), palette.glyphs)) for verb in self._verbs]
-        while shown and sum(len(sign) + len(verb.label) + 3 for _, verb, sign in shown) > room:
+        while shown and sum(len(sign) + len(self._label_of(verb)) + 3 for _, verb, sign in shown) > room:
             shown.remove(max(reversed(shown), key=lambda item: (not item[0], item[1].rank)))
         segments: list[Segment] = []
         for applies, verb, sign in shown:
             segments.append(Segment(f" {sign}", palette.keyword if applies else palette.dim))
-            segments.append(Segment(f" {verb.label} ", palette.plain if applies else palette.dim))
+            segments.append(Segment(f" {self._label_of(verb)} ", palette.plain if applies else palette.dim))
         return segments

@@ -15,6 +15,7 @@ from tui_gru.debugger.program.naming import printable, spoken
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
+from tui_gru.engine.tokens import Text, counted
 from tui_gru.tui.characters import fitting, folded
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
@@ -136,17 +137,21 @@ class BranchesApart(ListOverlay):
             return
         names = apart.name, apart.other
         first = samples.first
-        words = "the same" if first is None else f"{samples.count} of {len(samples.mine)} differ, from character {first + 1} on"
+        words = (
+            "the same"
+            if first is None
+            else f"{samples.count} of {len(samples.mine)} differ, from {counted(samples.mine)} {first + 1} on"
+        )
         yield from self._said("samples, the likeliest character each time", width, palette.strong)
         room = max(map(cell_len, names))
         for name, text in zip(names, (samples.mine, samples.theirs), strict=True):
-            same, other = (text, "") if first is None else (text[:first], text[first:])
+            same, other = (text, text[:0]) if first is None else (text[:first], text[first:])
             yield Line(
                 self._row(
                     (f"{name.ljust(room)}  ", palette.dim),
-                    ("".join(map(printable, samples.primer)), palette.dim),
-                    ("".join(map(printable, same)), palette.plain),
-                    ("".join(map(printable, other)), palette.second),
+                    (_shown(samples.primer), palette.dim),
+                    (_shown(same), palette.plain),
+                    (_shown(other), palette.second),
                 )
             )
         yield from self._said(words, width)
@@ -156,3 +161,8 @@ class BranchesApart(ListOverlay):
 
     def _row(self, *parts: Part) -> tuple[Segment, ...]:
         return tuple(Segment(transliterate(words, self.palette.glyphs), ink) for words, ink in parts)
+
+
+def _shown(text: Text) -> str:
+    """A part of a sample; each token that may be longer than a character is followed by a blank."""
+    return "".join(printable(token) + ("" if isinstance(text, str) else " ") for token in text)

@@ -9,6 +9,7 @@ from rich.segment import Segment
 from textual.geometry import Size
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.numbers import four
 from tui_gru.engine.weights import Array
 from tui_gru.equations.compose import LIVE
 from tui_gru.tui.palette import Palette
@@ -102,11 +103,10 @@ def expected_output(snapshot: Snapshot) -> Array | None:
 
 def _size(vector: Array) -> str:
     """The Euclidean norm, in four cells where it is no larger than usual."""
-    norm = float(np.linalg.norm(vector.astype(np.float64)))
-    if 0 < norm < 0.005:
-        return f"{norm:.0e}".replace("e-0", "e-")
-    return f"{norm:.2f}" if norm < 9.995 else f"{norm:.1f}" if norm < 99.95 else f"{norm:.0e}" if np.isfinite(norm) else str(norm)
+    return four(float(np.linalg.norm(vector.astype(np.float64))))
 
 
 def _off(difference: Array) -> str:
-    return f"{float(np.abs(difference).max(initial=0)):.0e}".replace("e-0", "e-").replace("0e+00", "0")
+    """The largest difference in four cells; one below 1e-9 is `~0`."""
+    largest = float(np.abs(difference).max(initial=0))
+    return "~0" if 0 < largest < 9.5e-10 else f"{largest:.0e}".replace("e-0", "e-").replace("0e+00", "0")

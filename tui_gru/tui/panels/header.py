@@ -77,7 +77,11 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
     if left and room >= _EXCERPT:
         left.append(
             _Item(
-                _excerpt(palette, snapshot.corpus.text, min(room, width // (4 if snapshot.config.given is None else 2))),
+                _excerpt(
+                    palette,
+                    snapshot.config.as_string(snapshot.corpus.text[:LONGEST]),
+                    min(room, width // (4 if snapshot.config.given is None else 2)),
+                ),
                 palette.dim,
                 0,
             )
@@ -153,9 +157,9 @@ def _rule(snapshot: Snapshot) -> list[str]:
     """The update rule, where it is not plain SGD, with its rate, limit and count of updates."""
     config, program = snapshot.config, snapshot.program
     rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
-    facts = [f"{rule}{program.writer.name('learning_rate')} {snapshot.learning_rate:g}"]
+    facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(snapshot.learning_rate)}"]
     if config.clip:
-        facts.append(f"clip {config.clip:g}")
+        facts.append(f"clip {numbers.given(config.clip)}")
     if program.counts_updates:
         count = snapshot.record.before.updates + (snapshot.position.phase == "update")
         facts.append(f"{count:,} update{'' if count == 1 else 's'}")
@@ -175,6 +179,9 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     if snapshot.previous is not None:
         return "last batch’s loss", snapshot.previous.loss
     return "", None
+
+
+LONGEST = 1000  # characters or tokens, more than a line has
 
 
 def _excerpt(palette: Palette, content: str, width: int) -> str:

@@ -16,7 +16,8 @@ from tui_gru.debugger.analysis.influence import Influence, Reach, RowInfluence
 from tui_gru.debugger.analysis.unrolled import Wide
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.characters import fitting, folded, written_char
+from tui_gru.engine.tokens import counted
+from tui_gru.tui.characters import fitting, folded, one_cell, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
@@ -117,19 +118,21 @@ class InfluenceMap(Overlay):
     def _text(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
         """Lines of characters, tenths of the largest influence under each: a colour alone says nothing."""
         found, parts = self.influence, self._parts(measure)
-        signs = [written_char(char, palette.glyphs) for char in found.text]
-        for first in range(0, len(signs), max(width, 1)):
+        tokens = not isinstance(found.text, str)
+        signs = [(written_char if tokens else one_cell)(char, palette.glyphs) for char in found.text]
+        cell = max(map(cell_len, signs)) + tokens
+        across = max(width // cell, 1)
+        for first in range(0, len(signs), across):
             chars, tenths = [], []
-            for i in range(first, min(first + max(width, 1), len(signs))):
-                sign = signs[i] if cell_len(signs[i]) == 1 else "?"
+            for i in range(first, min(first + across, len(signs))):
                 style = palette.unit(float(parts[i]))
                 if i > found.at and not found.backwards:
                     style = palette.blank
                 elif i == found.at:
                     style = style + Style(bold=True, underline=True)
-                chars.append(Segment(sign, style))
+                chars += [Segment(signs[i], style), Segment(" " * (cell - cell_len(signs[i])))]
                 tenth = min(int(10 * parts[i]), 9)
-                tenths.append(str(tenth) if tenth else " ")
+                tenths.append((str(tenth) if tenth else " ").ljust(cell))
             yield tuple(chars)
             yield (Segment("".join(tenths), palette.dim),)
 
@@ -138,7 +141,7 @@ class InfluenceMap(Overlay):
         yield (Segment(_columns(palette, self._parts(measure))[-width:], palette.gate),)
 
     def _said(self, reach: Reach) -> str:
-        what = "character" if self.influence.text else "timestep"
+        what = counted(self.influence.text) if self.influence.text else "timestep"
         many = f"{reach.steps} {what}{'' if reach.steps == 1 else 's'}"
         if not reach.falls:
             return f"it does not fall under a tenth of its largest within {many}"

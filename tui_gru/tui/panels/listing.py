@@ -19,6 +19,7 @@ from tui_gru.debugger.program.line_table import Line, Row
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.state.stops import Breakpoint
 from tui_gru.tui.characters import cut
+from tui_gru.tui.explanations.here import about_line
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.stop_signs import described, foremost, sign_of
@@ -145,7 +146,7 @@ class Listing(Panel):
             self.post_message((self.GutterChosen if self._in_gutter(event) else self.LineChosen)(row.line))
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """A line that is cut is said in full; beside it, what its stops are."""
+        """What a line is for, and in full where it is cut; beside it, what its stops are."""
         row = self._row_at(event)
         said = self._said_of(row, self._in_gutter(event)) if row is not None else ""
         self.tooltip = Content(transliterate(said, self.palette.glyphs)) if said else None
@@ -155,7 +156,11 @@ class Listing(Panel):
         if in_gutter and row.line is not None and self._snapshot is not None:
             program = self._snapshot.program
             return "\n".join(described(stop, program) for stop in stops_on(self._snapshot, row.line)) or "click for a breakpoint"
-        return row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
+        whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
+        words = ""
+        if self._snapshot is not None and row.line is not None:
+            words = about_line(self._snapshot.program, row.line)
+        return "\n".join(filter(None, (whole, words)))
 
 
 def arrow_row(snapshot: Snapshot) -> int:

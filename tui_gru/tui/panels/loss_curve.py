@@ -13,6 +13,7 @@ from tui_gru.debugger.analysis.baselines import baselines
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.given import GivenCorpus
+from tui_gru.engine.tokens import Text
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.panels.loss_series import LossSeries
@@ -47,7 +48,8 @@ class LossCurve(Panel):
         super().__init__(id=id, classes=classes)
         self._series, self._other = LossSeries(), LossSeries()
         self._names: tuple[str, ...] = ()
-        self._text, self._vocab_size = "", 1
+        self._text: Text = ""
+        self._vocab_size = 1
         self._here: int | None = None
         self._has_loss = True
         self._epoch: int | None = None

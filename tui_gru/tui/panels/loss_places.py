@@ -12,12 +12,12 @@ from rich.style import Style
 from textual.binding import Binding, BindingType
 from textual.message import Message
 
-from tui_gru.debugger.analysis.activity import context
 from tui_gru.debugger.analysis.baselines import Baselines, bits, perplexity
 from tui_gru.debugger.analysis.loss_places import Losses, Share, of_batch
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.corpus import Corpus
-from tui_gru.tui.characters import fitting, visible_text
+from tui_gru.engine.tokens import counted
+from tui_gru.tui.characters import fitting, in_context
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
@@ -76,7 +76,7 @@ class LossPlaces(ListOverlay):
 
     def lines(self, width: int) -> Sequence[Line]:
         palette, mean = self.palette, self._losses.mean
-        text = f"{mean:.4f} nats, {bits(mean):.3f} bits a character, perplexity {perplexity(mean):.2f}"
+        text = f"{mean:.4f} nats, {bits(mean):.3f} bits a {counted(self._losses.text)}, perplexity {perplexity(mean):.2f}"
         found = [self._line(text, palette.strong)]
         known = [f"{name} {value:.3f}" for name, value in self._baselines.lines if np.isfinite(value)]
         found += [self._line(f"for comparison: {', '.join(known)}", palette.dim), Line(())]
@@ -86,7 +86,7 @@ class LossPlaces(ListOverlay):
         found += [Line(row) for row in self._bars(palette, shares, width)]
         found += [Line(()), self._line("hardest places", palette.strong)]
         for entry, place in enumerate(self._hardest):
-            before, char, after = (visible_text(part, palette.glyphs) for part in context(self._losses.text, place.at, 20, 12))
+            before, char, after = in_context(self._losses.text, place.at, 20, 12, palette.glyphs)
             row = (
                 Segment(f"{place.value:7.3f}  ", palette.plain),
                 Segment(" " * (20 - cell_len(before)) + before, palette.plain),

@@ -11,6 +11,7 @@ from tui_gru.debugger.derivation.evaluation import Numbers
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.names import NUMBERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.tokens import Text
 from tui_gru.engine.update import GRADIENT
 from tui_gru.engine.weights import Array
 from tui_gru.equations.expression import Apply, Expression
@@ -158,5 +159,5 @@ class Operands:
         return int(self.snapshot.record.ids(name)[self.snapshot.position.t, row])
 
     @property
-    def vocabulary(self) -> str:
+    def vocabulary(self) -> Text:
         return self.snapshot.corpus.vocabulary

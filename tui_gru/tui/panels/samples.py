@@ -11,7 +11,8 @@ from rich.style import Style
 
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.characters import fitting, written_char
+from tui_gru.engine.numbers import given
+from tui_gru.tui.characters import fitting, widest, written_char
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.view import View
@@ -49,7 +50,7 @@ class Samples(Panel):
     def caption(self) -> None:
         """The border says of the newest sample with what it was drawn, and where in the run."""
         newest = self._samples[-1] if self._samples else None
-        hints = [] if newest is None else [self._place(newest), f"temp {newest.temperature:g}", f"seed {newest.seed}"]
+        hints = [] if newest is None else [self._place(newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
         self.set_titles("samples", fitting([hint for hint in hints if hint], self.outer_size.width - 6) if hints else None)
 
     def on_resize(self) -> None:
@@ -88,8 +89,8 @@ def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int
     label = name.ljust(_LABEL) if width >= _LABEL + 12 else ""
     rows: list[list[Segment]] = []
     row, used = [Segment(label, palette.dim)], len(label)
-    for i, char in enumerate(sample.text):
-        written = char if char == " " else written_char(char, palette.glyphs)
+    for i, char in enumerate(sample.tokens):
+        written = (sample.between if i else "") + (char if char == " " else written_char(char, palette.glyphs))
         if used + cell_len(written) > width:
             if len(rows) + 1 == most:
                 row.append(Segment(written, ink))  # too long: what cuts it marks it
@@ -107,7 +108,7 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
     As many lines of it as fit, each with a blank row after it; nothing where not even one does.
     """
     entry, across = _columns(draws, width)
-    column = entry.width + 1
+    column = _column(entry, draws)
     fit = max(height, 0) // _rows_of_line(draws)
     lines = []
     for start in range(0, min(len(draws), fit * across), across):
@@ -125,8 +126,13 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
 
 def _columns(draws: tuple[Draw, ...], width: int) -> tuple[Entry, int]:
     """How the numbers of a table of draws are written, and how many draws stand side by side."""
-    entry = ENTRIES["unit", len(draws) * (ENTRIES["unit", False].width + 1) + _LEAD > width]
-    return entry, max((width - _LEAD) // (entry.width + 1), 1)
+    entry = ENTRIES["unit", len(draws) * _column(ENTRIES["unit", False], draws) + _LEAD > width]
+    return entry, max((width - _LEAD) // _column(entry, draws), 1)
+
+
+def _column(entry: Entry, draws: tuple[Draw, ...]) -> int:
+    """The cells of a draw, a blank before it included."""
+    return 1 + max(entry.width, widest(tuple(draw.char for draw in draws)))
 
 
 def _rows_of_line(draws: tuple[Draw, ...]) -> int:

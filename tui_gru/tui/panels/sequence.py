@@ -15,6 +15,7 @@ from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine import numbers
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.tokens import Text
 from tui_gru.tui.characters import fitting, visible_text, widest, written_char
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.palette import Palette
@@ -138,7 +139,7 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
     word = "row " if width >= 30 else ""
     label = len(f"{word}{rows}") + 1
     roomy = 2 * rows <= height
-    text = 2 * steps * char + 5
+    text = 2 * steps * _spaced(snapshot.corpus.vocabulary) + 5
     wide = max(2 * char + 1, numbers.UNIT - 1)
     forms = (
         ("pair", 2, wide, 2),
@@ -155,6 +156,11 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
     count = min(max((width - label - 1) // (char + 2), 1), steps)
     start = min(max(snapshot.position.t - count // 2, 0), steps - count)
     return _Layout(form, lines, char, 0, word, label, range(start, start + count), False)
+
+
+def _spaced(vocabulary: Text) -> int:
+    """The cells that a token takes in a text, with the blank that stands between two that are longer than a character."""
+    return widest(vocabulary) + (not isinstance(vocabulary, str))
 
 
 def _states(snapshot: Snapshot, view: View) -> tuple[str, ...]:
@@ -360,7 +366,7 @@ def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int
         return ()
     row = singled if singled in torn else torn[0]
     here, before = (corpus.row_text(corpus.inputs, b, row) for b in (batch, batch - 1))
-    room = max((width - len(" row 10 “” does not follow “”")) // (2 * widest(corpus.vocabulary)) - 1, 1)
+    room = max((width - len(" row 10 “” does not follow “”")) // (2 * _spaced(corpus.vocabulary)) - 1, 1)
     glyphs = palette.glyphs
     here = visible_text(here, glyphs) if len(here) <= room else f"{visible_text(here[:room], glyphs)}…"
     before = visible_text(before, glyphs) if len(before) <= room else f"…{visible_text(before[-room:], glyphs)}"

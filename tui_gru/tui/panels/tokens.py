@@ -10,6 +10,7 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.engine import numbers
+from tui_gru.engine.tokens import Text
 from tui_gru.tui.characters import widest, written_char
 from tui_gru.tui.palette import Palette
 from tui_gru.tui.panels.operands import Operand
@@ -52,7 +53,7 @@ class Matrix:
     """
 
     operand: Operand
-    vocabulary: str
+    vocabulary: Text
     fresh: bool = False
     focus: tuple[int | None, int | None] = (None, None)
     picked: bool = False

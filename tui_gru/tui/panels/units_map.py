@@ -14,12 +14,12 @@ from textual import events
 from textual.binding import BindingType
 from textual.message import Message
 
-from tui_gru.debugger.analysis.activity import Activity, Correlated, context, over_row
+from tui_gru.debugger.analysis.activity import Activity, Correlated, over_row
 from tui_gru.debugger.analysis.classes import CharacterClass
 from tui_gru.debugger.program.naming import shown_char
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.engine.weights import Array
-from tui_gru.tui.characters import cut, fitting, written_char
+from tui_gru.tui.characters import cut, fitting, in_context, one_cell
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.palette import LEVELS, Palette
@@ -181,8 +181,7 @@ class UnitsMap(Overlay):
     def _characters(self, palette: Palette, here: slice) -> Iterator[Segment]:
         """The characters over their cells; the one under the cursor stands out."""
         text = self.activity.text[here] if self.activity.text else "·" * len(self.activity.values[here])
-        signs = (written_char(char, palette.glyphs) for char in text)
-        shown = "".join((sign if cell_len(sign) == 1 else "?").center(self._cell) for sign in signs)
+        shown = "".join(one_cell(char, palette.glyphs).center(self._cell) for char in text)
         at, after = ((self.at - self._first + i) * self._cell for i in (0, 1))
         yield Segment(shown[:at], palette.dim)
         yield Segment(shown[at:after], palette.cursor)
@@ -222,9 +221,7 @@ class UnitsMap(Overlay):
         yield Segment(said, palette.dim)
         room = width - len(said)
         for at in places if self.activity.text else ():
-            parts = [
-                "".join(written_char(char, palette.glyphs) for char in part) for part in context(self.activity.text, at, 10, 6)
-            ]
+            parts = in_context(self.activity.text, at, 10, 6, palette.glyphs)
             used = sum(map(cell_len, parts)) + 3
             if used > room:
                 return

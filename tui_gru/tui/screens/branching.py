@@ -8,6 +8,7 @@ from textual import events
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.tui import answers
 from tui_gru.tui.screens.looking import LookingScreen
 
 if TYPE_CHECKING:
@@ -60,11 +61,15 @@ class BranchingScreen(LookingScreen):
 
     def switch(self, branch: str) -> None:
         """Go to another branch."""
-        self.do(lambda _: self.session.switch(branch), batches=self.session.batches_to())
+
+        def say() -> None:
+            self.answer(f"on branch {self.snapshot.branch} · {answers.place(self.snapshot)}")
+
+        self.do(lambda _: self.session.switch(branch), batches=self.session.batches_to(), then=say)
 
     def rename(self, old: str, new: str) -> None:
         """Give a branch another name."""
-        self.do(lambda _: self.session.rename_branch(old, new))
+        self.do(lambda _: self.session.rename_branch(old, new), then=lambda: self.answer(f"{old} is {new} now"))
 
     def ask_to_delete(self, name: str) -> None:
         """Ask whether a branch is to go; the next key is the answer. Raises `TuiGruError` where it cannot."""

@@ -17,7 +17,7 @@ from tui_gru.tui.widgets.matrix import MatrixView
 
 if TYPE_CHECKING:
     from tui_gru.debugger.derivation.origin import Node, ValueRef
-    from tui_gru.debugger.session.travelling import Progress
+    from tui_gru.debugger.session.guards import Progress
     from tui_gru.tui.panels.origin import Leaf, OriginPanel
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from rich.cells import cell_len
@@ -34,26 +34,42 @@ class HelpScreen(ModalScreen[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "Close", show=False)]
 
-    def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
+    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__()
-        self._keymap, self._program = keymap, program
+        self._keymap, self._program, self._here = keymap, program, here
         for verb in ("help", "stop", "quit"):
             if verb in keymap:
                 self._bindings.bind(keymap[verb], "dismiss", show=False)
 
     def compose(self) -> ComposeResult:
-        yield HelpPanel(self._keymap, self._program)
+        yield HelpPanel(self._keymap, self._program, self._here)
 
 
 class HelpPanel(Panel):
-    def __init__(self, keymap: Mapping[str, str], program: Program) -> None:
+    """What has the focus comes first, then the keys, then the commands."""
+
+    def __init__(self, keymap: Mapping[str, str], program: Program, here: Sequence[tuple[str, str]] = ()) -> None:
         super().__init__()
-        self._keymap, self._program = keymap, program
+        self._keymap, self._program, self._here = keymap, program, here
 
     def on_resize(self) -> None:
         self.set_titles("keys", fitting(HINTS, self.outer_size.width - 6))
 
     def build(self, width: int, height: int) -> Box:
+        return vstack(*([self._explained(width)] if self._here else []), self._keys(width), gap=1)
+
+    def _explained(self, width: int) -> Box:
+        """What has the focus, each thing with the sentence for it under it."""
+        p = self.palette
+        lines: list[list[Segment]] = []
+        for what, sentence in self._here:
+            lines += ([Segment(part, p.keyword)] for part in folded(transliterate(what, p.glyphs), width))
+            lines += (
+                [Segment("  "), Segment(part, p.plain)] for part in folded(transliterate(sentence, p.glyphs), max(width - 2, 1))
+            )
+        return vstack(text(p, "Here", p.strong), from_rows(lines))
+
+    def _keys(self, width: int) -> Box:
         if width >= 130:
             groups = [self._group(group, width // 2 - 2) for group in GROUPS]
             halves = [(vstack(*groups[:i], gap=1), vstack(*groups[i:], gap=1)) for i in range(1, len(groups))]

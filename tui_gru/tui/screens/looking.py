@@ -13,6 +13,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.pages import page_words, pages_of
 from tui_gru.tui.panels.line_at_work import LineAtWork
 from tui_gru.tui.panels.weights import Weights
 from tui_gru.tui.screens.walking import WalkingScreen
@@ -203,6 +204,8 @@ class LookingScreen(WalkingScreen):
 
     def action_page(self) -> None:
         self.turn_to(self.page + 1)
+        if self.pages > 1:
+            self.say(page_words(self.page_panels, self.page))
 
     def turn_to(self, page: int) -> None:
         """Show a page of panels, counted from 1; the first where there is no such page."""
@@ -212,10 +215,13 @@ class LookingScreen(WalkingScreen):
 
     @property
     def pages(self) -> int:
-        """How many pages a screen of this size has: as many as main.tcss makes of it."""
-        if self.has_class("-tiny"):
-            return 4
-        return 3 if self.has_class("-narrow") else 1 if self.has_class("-tall") else 2
+        """How many pages a screen of this size has."""
+        return len(self.page_panels)
+
+    @property
+    def page_panels(self) -> tuple[tuple[str, ...], ...]:
+        """The panels on each page of a screen of this size, in words."""
+        return pages_of(self.classes, watching=self.has_class("-watching"))
 
     def action_zoom(self) -> None:
         """Zoom on the panel in focus, or on the line at work, which then has the focus, so that the arrows scroll it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from textual import actions
@@ -12,9 +13,10 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.program.naming import printable
-from tui_gru.debugger.session.session import ALIASES, Session
-from tui_gru.debugger.state.trouble import joined
+from tui_gru.debugger.session.changes import ALIASES
+from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import SAMPLERS
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers, keys
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.keys import Verb
@@ -46,7 +48,7 @@ if TYPE_CHECKING:
     from tui_gru.tui.panels.command_line import CommandLine
 
 WHILE_RUNNING = frozenset({
-    "escape", "help", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit",
+    "escape", "help", "legend", "row", "layer", "weights", "page", "zoom", "focus_panel", "digit", "interrupt", "quit",
     "largest", "saturated", "sort", "near_zero",
 })  # fmt: skip
 SMALL_RECORD = 2**18  # bytes of a batch up to which findings are looked for without a thread
@@ -89,7 +91,7 @@ class MainScreen(
                     yield Samples()
         self._time_lines = [TimeLine()]
         yield from self._time_lines
-        yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies)
+        yield BottomLine(keys.footer_verbs(), self._keys_of, self._applies, self._label_of)
 
     def on_mount(self) -> None:
         self._show()
@@ -101,7 +103,7 @@ class MainScreen(
     def show_now(self) -> None:
         """Take a new snapshot, and have it drawn once all keys that wait have been dealt with."""
         self.snapshot, self._leaving = self.session.snapshot(), False
-        self.session.notice = joined(self.session.notice, self.lift_what_is_gone())
+        self.session.add_notice(self.lift_what_is_gone())
         if self.session.notice:
             self.say_notice()
         elif self.question and self.question not in self.query_one(BottomLine).message:
@@ -158,7 +160,7 @@ class MainScreen(
         """Go to a place in time, and say which it is; `along` goes on with the jump before it."""
 
         def say() -> None:
-            if not self.session.notice:  # else it says why one is not there
+            if self.session.outcome.stopped_by is None:  # else it says why the run did not come there
                 self.answer(answers.place(self.snapshot))
 
         batches = self.session.batches_to(place) if isinstance(place, int) else None
@@ -215,17 +217,22 @@ class MainScreen(
     @property
     def config_primer(self) -> str:
         """What is sampled after: the text's first two characters."""
-        return self.snapshot.corpus.text[:2]
+        return self.snapshot.config.as_string(self.snapshot.corpus.text[:2])
 
     def set_theme(self, name: str) -> None:
         self.app.theme = checked_theme(self.app, name)
+        self.say(f"the theme is {name}")
 
     # Keys
 
     def action_sgd(self) -> None:
-        count = self.take_count()
+        count, before = self.take_count(), self.snapshot
 
-        self.do(lambda progress: self.session.sgd(count, progress=progress), batches=count)
+        def say() -> None:
+            if self.snapshot.position != before.position and not self.session.notice:
+                self.answer(answers.stepped(self.snapshot) + answers.branched(before, self.snapshot))
+
+        self.do(lambda progress: self.session.sgd(count, progress=progress), batches=count, then=say)
 
     def action_learning(self) -> None:
         self.set_learning(None)
@@ -286,9 +293,34 @@ class MainScreen(
         self.go(event.tick, along=event.along)
 
     def action_help(self) -> None:
+        from tui_gru.tui.explanations.here import rows_here
         from tui_gru.tui.screens.help import HelpScreen
 
-        self.app.push_screen(HelpScreen(self.app_keymap, self.session.program))
+        focused = self.overlay if self.focused is None else self.focused
+        here = list(rows_here(self.snapshot, focused, self._under_cursor(), partial(with_keys, self)))
+        if focused is None:
+            words = "<panel.next> goes from panel to panel, the arrows from number to number: <help> then explains it here"
+            here.append(("more", with_keys(self, words)))
+        self.app.push_screen(HelpScreen(self.app_keymap, self.session.program, here))
+
+    def action_legend(self) -> None:
+        """What colours and signs mean, over the blackboard; again, what it covers."""
+        from tui_gru.tui.panels.legend import Legend  # late, as all that the first picture does not need
+
+        if isinstance(self.overlay, Legend):
+            self.lift()
+        else:
+            self.cover(Legend())
+
+    def explain_word(self, words: str) -> None:
+        """Say what a name, a sign or a panel is. Raises `TuiGruError` where there is no sentence for it."""
+        from tui_gru.tui.explanations.here import explain
+
+        found = explain(self.session.program, words, partial(with_keys, self))
+        if not found:
+            cure = with_keys(self, "type a name of the listing, a sign or a panel; <help> explains what has the focus")
+            raise TuiGruError(f"there is no explanation of {words!r}; {cure}")
+        self.say(found)
 
     @property
     def app_keymap(self) -> dict[str, str]:
@@ -343,6 +375,10 @@ class MainScreen(
     def _applies(self, verb: Verb) -> bool:
         _, action, parameters = actions.parse(verb.action)
         return bool(self.check_action(action, parameters))
+
+    def _label_of(self, verb: Verb) -> str:
+        """The word beside a key in the footer; beside the one that turns pages, also which of how many is shown."""
+        return f"{verb.label} {self.page}/{self.pages}" if verb.id == "page" and self.pages > 1 else verb.label
 
     def _keys_of(self, verb: Verb) -> str:
         return self.app_keymap.get(verb.id, verb.keys)

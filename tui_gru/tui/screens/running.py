@@ -9,9 +9,8 @@ from textual import work
 from textual.message import Message
 from textual.screen import Screen
 
+from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.session.travelling import Progress
-from tui_gru.debugger.state.trouble import Trouble, joined
 from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out, problem_of
 
@@ -43,11 +42,12 @@ class RunningScreen(Screen[None]):
 
     def say_notice(self) -> None:
         """Say what the session has to say: an answer in plain ink, what is wrong as a warning."""
-        self.say(self.session.notice, warning=isinstance(self.session.notice, Trouble))
+        notice = self.session.outcome.notice
+        self.say(self.session.notice, warning=notice is not None and notice.warning)
 
     def answer(self, words: str) -> None:
         """Say what a verb has done, and what the session has to say besides."""
-        self.session.notice = joined(words, self.session.notice)
+        self.session.add_notice(words, first=True)
         self.say_notice()
 
     def show_now(self) -> None:

@@ -120,7 +120,13 @@ class StoppingScreen(LookingScreen):
         self._run_on(
             lambda progress: self.session.next_match(direction > 0, progress=progress),
             f"{self.session.last_condition!r} did not hold {way}",
+            then=lambda: self._say_held(self.session.last_condition),
         )
+
+    def _say_held(self, condition: str) -> None:
+        """Say where a condition holds, unless there is something else to say: why the run ended elsewhere."""
+        if not self.session.notice:
+            self.answer(f"{condition} holds {answers.place(self.snapshot)}")
 
     def search(self, condition: str, *, forwards: bool, begins: int = 0) -> None:
         """Run until a condition holds, or back in time until it does. `begins` is where in what was typed it begins, from 0."""
@@ -131,23 +137,23 @@ class StoppingScreen(LookingScreen):
                 held = verb(condition, progress=progress)
             except TypedError as error:
                 raise error.moved(begins) from None
-            if not held and not self.session.notice:
-                self.session.notice = f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}"
+            if not held and self.session.outcome.stopped_by is None:
+                self.session.add_notice(f"{str(condition)!r} did not hold {'on the way' if forwards else 'before'}")
 
-        self.do(run, batches=None)
+        self.do(run, batches=None, then=lambda: self._say_held(condition))
 
-    def _run_on(self, verb: Callable[[Any], bool], otherwise: str) -> None:
-        """Do it as often as was typed, while it stops at something."""
+    def _run_on(self, verb: Callable[[Any], bool], otherwise: str, then: Callable[[], None] | None = None) -> None:
+        """Do it as often as was typed, while it stops at something; `otherwise` is said where it does not."""
         count = self.take_count()
 
         def run(progress: Any) -> None:
             # The session forgets an interrupt once a verb has ended, even one that had come to a stop by itself.
             interrupts = self.session.interrupts
             stopped = all(verb(progress) and self.session.interrupts == interrupts for _ in range(count))
-            if not stopped and not self.session.notice:
-                self.session.notice = otherwise
+            if not stopped and self.session.outcome.stopped_by is None:
+                self.session.add_notice(otherwise)
 
-        self.do(run, batches=None)
+        self.do(run, batches=None, then=then)
 
     # Marks: a key, and then a letter
 
@@ -189,7 +195,7 @@ class StoppingScreen(LookingScreen):
         before = self.snapshot
 
         def say() -> None:
-            if not self.session.notice:
+            if self.session.outcome.stopped_by is None:
                 self.answer(answers.place(self.snapshot) + answers.branched(before, self.snapshot))
 
         self.do(lambda progress: self.session.jump(letter, progress=progress), batches=self.session.batches_to(), then=say)
@@ -244,12 +250,7 @@ class StoppingScreen(LookingScreen):
                 yield panel
         self.set_class(watches or logs, "-watching")
         if self.page > self.pages:  # there was a page for them alone
-            self.action_page()
-
-    @property
-    def pages(self) -> int:
-        """On a small screen, watches and log have a page of their own, after the others."""
-        return super().pages + (self._small and self.has_class("-watching"))
+            self.turn_to(1)
 
     @property
     def _small(self) -> bool:

@@ -8,6 +8,7 @@ from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken, typed_entry
 from tui_gru.debugger.program.typed import quoted
 from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.numbers import given
 from tui_gru.tui import answers
 from tui_gru.tui.key_signs import with_keys
 from tui_gru.tui.screens.looking import LookingScreen
@@ -122,7 +123,7 @@ class SupposingScreen(LookingScreen):
 
         def say() -> None:
             named = spoken(self.snapshot.program, what_if.name, what_if.index)
-            self.answer(f"{named} is {what_if.value + 0:g} from here on{answers.branched(before, self.snapshot)}")
+            self.answer(f"{named} is {given(what_if.value)} from here on{answers.branched(before, self.snapshot)}")
 
         self.lift()
         self.do(keep, batches=self.session.batches_to(), then=say)

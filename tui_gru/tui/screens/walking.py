@@ -94,7 +94,9 @@ class WalkingScreen(RunningScreen):
             return
         before = self.snapshot.position
         self.walk(*self._last_walk)
-        if self.session.notice or (not self.running and self.snapshot.position == before):
+        outcome = self.session.outcome
+        stopped = outcome.stopped_by is not None or outcome.notice is not None
+        if not self.running and (stopped or self.snapshot.position == before):
             self.pause()
         else:
             self.say(self._pace)

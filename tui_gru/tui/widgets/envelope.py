@@ -17,6 +17,10 @@ TOGETHER = 256
 FEW = 32
 #: The part of a window's points at either end that may be exceptions.
 _EXCEPTIONS = 0.05
+#: Of a block every so many points are looked at for what is typical of it; of a column of a plot so many are, for its mean.
+_EVERY, _LOOKED_AT = 4, 256
+#: Steps of this length modulo 1 fill the range from 0 to 1 evenly.
+_GOLDEN = (5**0.5 - 1) / 2
 
 
 class Columns(NamedTuple):
@@ -101,17 +105,20 @@ class Envelope:
     def means(self, edges: Array, of: Callable[[Array], Array]) -> Array:
         """The mean of `of(values)` between consecutive edges, (n+1,) as in `columns` -> (n,); NaN where there is no finite value.
 
-        Of columns many blocks wide it is the mean over the medians of their blocks.
+        In columns of many points it is the mean of some of them, in those many blocks wide the mean of the medians of their blocks.
         """
         edges = np.clip(np.ceil(edges), 0, len(self)).astype(np.intp)
         if self._wide(edges):
             edges = np.minimum(np.rint(edges / BLOCK).astype(np.intp), self._blocks)
             part = of(self._middle[int(edges[0]) : int(edges[-1]), 1])
+            at = edges - edges[0]
         else:
-            part = of(np.asarray(self.values[int(edges[0]) : int(edges[-1])], np.float64))
+            step = max(int(edges[-1] - edges[0]) // (_LOOKED_AT * max(len(edges) - 1, 1)), 1)
+            chosen = _spread(int(edges[-1] - edges[0]), step)
+            part = of(np.asarray(self.values[int(edges[0]) : int(edges[-1])], np.float64)[chosen])
+            at = np.searchsorted(chosen, edges - edges[0])
         there = np.isfinite(part)
         sums, counts = (np.concatenate([[0.0], np.cumsum(each)]) for each in (np.where(there, part, 0.0), there))
-        at = edges - edges[0]
         with np.errstate(invalid="ignore"):
             means: Array = (sums[at[1:]] - sums[at[:-1]]) / (counts[at[1:]] - counts[at[:-1]])
         return means
@@ -157,13 +164,23 @@ class Envelope:
         self._low[done:upto] = np.fmin.reduce(clean, axis=1)
         self._high[done:upto] = np.fmax.reduce(clean, axis=1)
         self._broken[done:upto] = ~finite.all(axis=1)
-        left_out = int(BLOCK * _EXCEPTIONS)
-        places = left_out, BLOCK // 2, BLOCK - 1 - left_out
-        self._middle[done:upto] = np.partition(clean, places, axis=1)[:, places]
+        some = clean[:, _spread(BLOCK, _EVERY)]
+        count, left_out = some.shape[1], int(some.shape[1] * _EXCEPTIONS)
+        places = left_out, count // 2, count - 1 - left_out
+        self._middle[done:upto] = np.partition(some, places, axis=1)[:, places]
         if not finite.all():  # a block in which not all is finite has fewer to choose from
             rows = np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1))
             self._middle[done + rows] = np.nanpercentile(clean[rows], (100 * _EXCEPTIONS, 50, 100 - 100 * _EXCEPTIONS), axis=1).T
         self._blocks = upto
+
+
+def _spread(count: int, step: int) -> Array:
+    """One index of every `step` of 0 … `count` − 1, ascending, at uneven distances, lest they fall in with a cycle of batches."""
+    if step == 1:
+        return np.arange(count)
+    at = np.arange(count // step)
+    chosen: Array = at * step + np.floor(at * _GOLDEN % 1 * step).astype(np.intp)
+    return chosen
 
 
 def _reduce(low: Array, high: Array, broken: Array, edges: Array) -> Columns:

@@ -14,7 +14,7 @@ from textual.geometry import Region, Size
 from textual.reactive import reactive
 from textual.strip import Strip
 
-from tui_gru.engine.numbers import exact
+from tui_gru.engine.numbers import exact, given
 from tui_gru.tui.characters import cut, fitting
 from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
@@ -394,7 +394,7 @@ class MatrixView(Panel):
         elif not self.as_numbers:
             notes = [f"{self.shape[0]}{self.palette.glyphs.by}{self.shape[1]}"]
             if self.kind != "onehot" and self.values is not None and self.form == "map":
-                notes.append("tenths" + (f" of {self.scale:g}" if self.kind == "signed" else ""))
+                notes.append("tenths" + (f" of {given(self.scale)}" if self.kind == "signed" else ""))
                 notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
                 notes += [] if self.near_zero_shown else ["near 0 hidden"]
             note = fitting(notes, self.outer_size.width - 6)

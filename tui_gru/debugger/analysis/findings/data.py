@@ -15,7 +15,7 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.numbers import rounded
+from tui_gru.engine.numbers import given, rounded
 from tui_gru.engine.sampling import SAMPLERS, Sample, sample
 from tui_gru.engine.weights import Weights
 from tui_gru.equations import expression as e
@@ -27,10 +27,11 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
     """The newest sample whose characters the model did not read next."""
     for drawn in reversed(x.samples):
         chosen = [draw.char for draw in drawn.draws[:-1]]
-        ignored = sum(drawn.primer != char for char in chosen)
+        ignored = sum(tuple(drawn.primer) != (char,) for char in chosen)
         if drawn.sampler != "tutorial" or not ignored:
             continue
-        evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(drawn.primer)} was read again")]
+        primer = x.config.as_string(drawn.primer)
+        evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(primer)} was read again")]
         weights, said = _weights_of(x, drawn), dict[str, str]()
         for sampler in SAMPLERS:
             if weights is None:
@@ -38,19 +39,19 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
             length = min(len(drawn.draws), _LONGEST_AGAIN)
             with suppress(TuiGruError):  # weights that are not finite
                 said[sampler] = sample(
-                    x.config, weights, drawn.primer, length,
+                    x.config, weights, primer, length,
                     sampler=sampler, temperature=drawn.temperature, seed=drawn.seed,
                 ).text  # fmt: skip
         same, other = said.get("tutorial", ""), said.get("fed-back", "")
         if same and same == drawn.text[: len(same)] and other != same:  # otherwise it was drawn on another branch
             evidence.append(Evidence(f"it says {x.quoted(same)}; fed back, the same weights say {x.quoted(other)}"))
-        primer = drawn.primer.replace(" ", "' '")
+        primer = primer.replace(" ", "' '")
         yield Finding(
             "sampler-without-feedback",
             "the sampler does not feed back its characters",
             "A language model predicts from what it has read. This sampler feeds the primer again at every step, so the model "
             "never reads the sampled characters, and its prediction changes with the state only.",
-            f":sample {primer} {length} {drawn.temperature:g} fed-back",
+            f":sample {primer} {length} {given(drawn.temperature)} fed-back",
             tuple(evidence),
             drawn.tick,
         )
@@ -71,9 +72,10 @@ def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
         return
     T, text = x.config.seq_length, corpus.text
     ended, begins = corpus.position_in_text(0, 0, 0), corpus.position_in_text(1, 0, 0)
+    reads, state = (x.quoted(x.config.as_string(text[at : at + T])) for at in (begins, ended))
     words = (
-        f"row 1 of batch 2 reads {x.quoted(text[begins : begins + T])} from character {begins + 1} on, with the state after "
-        f"{x.quoted(text[ended : ended + T])}, which ends at character {ended + T}"
+        f"row 1 of batch 2 reads {reads} from character {begins + 1} on, with the state after "
+        f"{state}, which ends at character {ended + T}"
     )
     evidence = [Evidence(words)]
     if x.count > 1:

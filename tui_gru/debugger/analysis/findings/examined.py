@@ -21,6 +21,7 @@ from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.threads import ONE_THREAD
+from tui_gru.engine.tokens import Text, picked
 from tui_gru.engine.weights import Array
 from tui_gru.interop.opening.porting import Fit, Port
 
@@ -45,7 +46,7 @@ class Examined:
         timeline: Timeline,
         moment: Moment,
         samples: Sequence[Sample] = (),
-        held_out: str = "",
+        held_out: Text = "",
         monitor: Monitor | None = None,
     ) -> None:
         self.timeline, self.moment, self.samples, self.held_out, self._monitor = timeline, moment, samples, held_out, monitor
@@ -67,6 +68,13 @@ class Examined:
     def losses(self) -> Rows:
         """The loss of every completed batch."""
         return self.column("loss")
+
+    @cached_property
+    def maybe_not_finite(self) -> NDArray[np.intp]:
+        """The batches that have ended whose numbers say that something in them is not finite, in order."""
+        known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
+        finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
+        return np.flatnonzero(~np.logical_and.reduce(finite))
 
     def record(self, batch: int) -> BatchRecord:
         """The complete record of a batch."""
@@ -142,7 +150,9 @@ class Examined:
     # Words
 
     def at(self, batch: int) -> str:
-        """A batch in words, counted from 1: `batch 3 of epoch 2`."""
+        """A batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
+        if self.config.given is not None and self.config.given.steps:
+            return f"step {self.config.given.steps[batch]:,}"
         return batch_in_words(*divmod(batch, self.program.num_batches))
 
     def end(self, batch: int) -> int:
@@ -169,7 +179,7 @@ class Examined:
     def text_of(self, batch: int, row: int) -> str:
         """The text that a row of a batch reads."""
         ids = self.record(batch).ids(self.program.input)[:, row]
-        return "".join(self.config.vocabulary[i] for i in ids)
+        return self.config.as_string(picked(ids, self.config.vocabulary))
 
     @property
     def values(self) -> tuple[str, ...]:

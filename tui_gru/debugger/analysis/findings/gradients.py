@@ -26,15 +26,11 @@ _MOST = 0.5
 
 def not_finite(x: Examined) -> Iterator[Finding]:
     """The first number that is NaN or infinite, and the line that computed it."""
-    bad = ~(np.isfinite(x.losses) & np.isfinite(x.column("max_weight")))
-    if not bad.any():
-        return
-    batch = int(np.argmax(bad))
-    record = x.record(batch)
-    first = _first_not_finite(x, record)
+    broken = ((batch, _first_not_finite(x, x.record(batch))) for batch in x.maybe_not_finite.tolist())
+    batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
     if first is None:
         return
-    name, t, index = first
+    record, (name, t, index) = x.record(batch), first
     line = x.program.tick_of(name, t)
     tick = batch * x.program.ticks + line if line is not None else x.end(batch)
     array = np.asarray(recorded(x.program, record, name, t))

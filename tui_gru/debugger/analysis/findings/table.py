@@ -13,6 +13,7 @@ from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
+from tui_gru.engine.tokens import Text
 
 if TYPE_CHECKING:
     from tui_gru.engine.sampling import Sample
@@ -69,7 +70,7 @@ def find(
     moment: Moment,
     samples: Sequence[Sample] = (),
     *,
-    held_out: str = "",
+    held_out: Text = "",
     monitor: Monitor | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> tuple[Finding, ...]:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import fields
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis import loss_places
 from tui_gru.debugger.analysis.activity import Activity, context, of_text
 from tui_gru.debugger.analysis.baselines import baselines, bits, perplexity
 from tui_gru.debugger.analysis.classes import CLASSES
-from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.analysis.findings.table import find
-from tui_gru.debugger.analysis.loss_places import Losses, Share
+from tui_gru.debugger.analysis.loss_places import Losses
 from tui_gru.debugger.analysis.reading import read_text
+from tui_gru.debugger.analysis.report.given import of_given
+from tui_gru.debugger.analysis.report.report import Report, UnitNote
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.naming import printable
@@ -28,6 +28,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import rounded
 from tui_gru.engine.sampling import Sample, sample
+from tui_gru.engine.tokens import Text, counted, separator
 
 POINTS = 300  # of a curve; each is the mean of equally many batches
 TEXT = 20_000  # characters that units are read over
@@ -38,44 +39,13 @@ SAMPLES, LENGTH = 5, 60  # over the training, and characters of each
 Progress = Callable[[str], object]
 
 
-@dataclass(frozen=True)
-class UnitNote:
-    """A unit (0-based): the class that it goes with, Pearson's correlation r with it, and after which characters it is strongest in
-    that direction: what stands before one, the character, what stands after it."""
-
-    unit: int
-    goes_with: str
-    r: float
-    places: tuple[tuple[str, str, str], ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Report:
-    """All of it. `curve` has, for each point, the last batch (from 1) and the mean loss; `values` (units shown, characters) is the
-    heat map of `name` over `text`, in the order of `units`."""
-
-    title: str
-    options: tuple[tuple[str, str], ...]
-    facts: tuple[tuple[str, str], ...]
-    curve: tuple[tuple[int, float], ...]
-    lines: tuple[tuple[str, float], ...]
-    findings: tuple[Finding, ...]
-    units: tuple[UnitNote, ...]
-    name: str
-    text: str
-    values: NDArray[np.floating]
-    classes: tuple[Share, ...]
-    hardest: tuple[tuple[tuple[str, str, str], float], ...]
-    samples: tuple[tuple[str, str], ...]
-
-
 def gather(
     timeline: Timeline,
     moment: Moment,
     samples: Sequence[Sample] = (),
     *,
     title: str,
-    held_out: str = "",
+    held_out: Text = "",
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> Report:
@@ -86,11 +56,13 @@ def gather(
     say = progress or (lambda words: None)
     program, config = timeline.program, timeline.program.config
     findings = find(timeline, moment, samples, held_out=held_out, monitor=monitor, progress=progress)
+    if config.given is not None:
+        return of_given(timeline, moment, config.given, title, findings)
     losses = timeline.column("loss", 0, program.last_loss(moment.position.tick))
     text = timeline.segment_at(moment.position.tick).trainer.corpus.text
     say("reading the text")
     activity, read = _read(program, moment, text[:TEXT])
-    notes = tuple(_notes(activity)) if activity is not None else ()
+    notes = tuple(_notes(activity, config)) if activity is not None else ()
     say("drawing samples")
     return Report(
         title=title,
@@ -104,7 +76,9 @@ def gather(
         text=activity.text[:SHOWN] if activity is not None else "",
         values=activity.values[:SHOWN, [note.unit for note in notes]].T if activity is not None else np.empty((0, 0)),
         classes=tuple(sorted((s for s in read.by_class() if s.count), key=lambda s: -s.share)) if read is not None else (),
-        hardest=tuple((context(read.text, place.at), place.value) for place in read.hardest(HARDEST, apart=20)) if read else (),
+        hardest=tuple((_around(read.text, place.at, config), place.value) for place in read.hardest(HARDEST, apart=20))
+        if read
+        else (),
         samples=tuple(_samples(timeline, moment, len(losses))),
     )
 
@@ -115,7 +89,7 @@ def said(words: str) -> str:
 
 
 def _options(config: Config) -> Iterator[tuple[str, str]]:
-    yield "text", f"{len(config.text):,} characters, of {config.vocab_size} kinds"
+    yield "text", f"{len(config.text):,} {counted(config.vocabulary)}s, of {config.vocab_size} kinds"
     for field in fields(config):
         value = getattr(config, field.name)
         if field.name not in ("text", "vocabulary", "cell_text") and value not in ("", False):
@@ -141,7 +115,7 @@ def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
         yield end, float(piece.mean())
 
 
-def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None, Losses | None]:
+def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, Losses | None]:
     """The text read with the current weights; empty if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
@@ -150,13 +124,19 @@ def _read(program: Program, moment: Moment, text: str) -> tuple[Activity | None,
     return of_text(state, found, text), loss_places.of_text(found, program, text) if loss and len(text) > 1 else None
 
 
-def _notes(activity: Activity) -> Iterator[UnitNote]:
+def _around(text: Text, at: int, config: Config) -> tuple[str, str, str]:
+    before, char, after = context(text, at)
+    blank = separator(config.vocabulary)
+    return config.as_string(before) + blank, char, blank + config.as_string(after)
+
+
+def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
     """Units, sorted by their correlation with a class."""
     found = activity.goes_with(CLASSES.values())
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
         pick = activity.most if found[unit].r >= 0 else activity.least
-        places = tuple(context(activity.text, place.at) for place in pick(unit, PLACES))
+        places = tuple(_around(activity.text, place.at, config) for place in pick(unit, PLACES))
         yield UnitNote(unit, str(found[unit].what), found[unit].r, places)
 
 
@@ -167,7 +147,7 @@ def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[s
         weights = moment.weights if batch == count else timeline.record(batch).before
         words = f"after {batch:,} {'batch' if batch == 1 else 'batches'}"
         try:
-            yield words, sample(config, weights, config.text[:2], LENGTH, temperature=0).text
+            yield words, sample(config, weights, config.as_string(config.text[:2]), LENGTH, temperature=0).text
         except TuiGruError as error:
             yield words, f"no sample: {error}"
             return

@@ -6,7 +6,8 @@ import math
 from collections.abc import Iterator, Sequence
 from html import escape
 
-from tui_gru.debugger.analysis.report.gathered import Report, said
+from tui_gru.debugger.analysis.report.gathered import said
+from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.engine.numbers import rounded
 
 WIDTH = 960
@@ -50,7 +51,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
     if len(points) == 1:
         found.append(f'<circle cx="{x(points[0][0]):.1f}" cy="{y(points[0][1]):.1f}" r="2" fill="{_LINE}"/>')
     found.append(f'<polyline points="{path}" fill="none" stroke="{_LINE}" stroke-width="1.5"/>')
-    found.append(text(right, bottom + 16, f"{last:,} batches", ink=_DIM, anchor="end"))
+    found.append(text(right, bottom + 16, f"{last:,} {report.of}", ink=_DIM, anchor="end"))
     found.append(text(left, bottom + 16, "loss in nats, logarithmic", ink=_DIM))
     below = 0.0
     for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
@@ -65,7 +66,7 @@ def heat_map(report: Report) -> tuple[list[str], int]:
     """The units of the report over the first characters of its text, and the height of the picture."""
     units, characters = report.values.shape
     left, top = 80, 18
-    found = [text(left + i * _CELL, top - 5, said(char), size=11, ink=_DIM) for i, char in enumerate(report.text)]
+    found = [text(left + i * _CELL, top - 5, said(char[:1]), size=11, ink=_DIM) for i, char in enumerate(report.text)]
     for row, note in enumerate(report.units):
         y = top + row * 14
         found.append(text(left - 6, y + 11, f"unit {note.unit + 1}", ink=_DIM, anchor="end"))

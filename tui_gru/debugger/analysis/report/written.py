@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 
 from tui_gru.debugger.analysis.report import pictures
-from tui_gru.debugger.analysis.report.gathered import Report, said
+from tui_gru.debugger.analysis.report.gathered import said
 from tui_gru.debugger.analysis.report.pictures import WIDTH, moved, svg, text, wrapped
+from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.engine.numbers import rounded
 
 _STYLE = """\
@@ -25,7 +26,8 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 def as_html(report: Report) -> str:
     """A page with its pictures in it."""
     parts = [f"<h1>{escape(said(report.title))}</h1>", _table(report.facts)]
-    parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
+    if has_curve(report):
+        parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
     parts.append(_section(f"Findings: {len(report.findings) or 'none'}", "".join(_findings_html(report))))
     if report.units:
         drawn, height = pictures.heat_map(report)
@@ -44,10 +46,16 @@ def as_html(report: Report) -> str:
         bars = svg(drawn, 420, height, label="the loss of each class of characters")
         words = "<p>Nats by class of the character to be predicted, and its part of the whole; then the hardest places.</p>"
         parts.append(_section("Where the loss is made", f"{words}{bars}<table>{places}</table>"))
-    parts.append(_section("Samples", _table([(words, said(drawn)) for words, drawn in report.samples])))
+    if report.samples:
+        parts.append(_section("Samples", _table([(words, said(drawn)) for words, drawn in report.samples])))
     parts.append(_section("Configuration", _table(report.options)))
     head = f'<meta charset="utf-8"><title>{escape(said(report.title))}</title><style>{_STYLE}</style>'
     return f'<!DOCTYPE html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+
+
+def has_curve(report: Report) -> bool:
+    """Whether there is a loss to be drawn, or will be: every run on a text has one."""
+    return bool(report.curve or report.lines)
 
 
 def _section(heading: str, content: str) -> str:
@@ -78,8 +86,9 @@ def as_svg(report: Report) -> str:
     for name, value in report.facts:
         drawn.append(text(0, y, f"{name}: {value}"))
         y += 16
-    drawn.append(moved(pictures.curve(report), 0, y))
-    y += 270
+    if has_curve(report):
+        drawn.append(moved(pictures.curve(report), 0, y))
+        y += 270
 
     def heading(words: str) -> None:
         nonlocal y
@@ -110,7 +119,8 @@ def as_svg(report: Report) -> str:
             drawn.append(moved(elements, 0, y - 12))
             y += height
     y += 14
-    heading("samples")
+    if report.samples:
+        heading("samples")
     for words, sampled in report.samples:
         lines(f"{words}: {said(sampled)}")
     background = f'<rect width="{WIDTH + 200}" height="{y + 24}" fill="#fbfaf6"/>'
@@ -119,7 +129,7 @@ def as_svg(report: Report) -> str:
 
 def as_markdown(report: Report) -> str:
     """A text, with the curve and the units drawn in blocks."""
-    out = [f"# {said(report.title)}", "", *_rows(("", ""), report.facts), "", "## Loss", ""]
+    out = [f"# {said(report.title)}", "", *_rows(("", ""), report.facts), "", *(["## Loss", ""] if has_curve(report) else [])]
     finite = [loss for _, loss in report.curve if loss == loss and abs(loss) != float("inf")]
     if finite:
         step = max(1, len(finite) // 80)
@@ -140,7 +150,7 @@ def as_markdown(report: Report) -> str:
         ]
         out += [*_rows(("unit", "goes with", "strongest after"), rows), ""]
         width = max(len(f"unit {note.unit + 1}") for note in report.units)
-        out += [f"    {'':{width}} {''.join(map(said, report.text))}"]
+        out += [f"    {'':{width}} {''.join(said(char[:1]) for char in report.text)}"]
         for note, values in zip(report.units, report.values, strict=True):
             out.append(f"    {f'unit {note.unit + 1}':>{width}} {_blocks(values.tolist())}")
         out.append("")
@@ -148,7 +158,8 @@ def as_markdown(report: Report) -> str:
         out += ["## Where the loss is made", ""]
         shares = [(each.name, f"{each.mean:.2f}", f"{100 * each.share:.0f} %") for each in report.classes]
         out += [*_rows(("class", "nats", "of the whole"), shares), ""]
-    out += ["## Samples", "", *(f"- {words}: `{said(sampled)}`" for words, sampled in report.samples), ""]
+    if report.samples:
+        out += ["## Samples", "", *(f"- {words}: `{said(sampled)}`" for words, sampled in report.samples), ""]
     out += ["## Configuration", "", *_rows(("", ""), report.options)]
     return "\n".join(out) + "\n"
 
@@ -159,7 +170,7 @@ def _quoted(place: tuple[str, str, str]) -> str:
 
 
 def _against(report: Report) -> str:
-    return "For comparison: " + ", ".join(f"{name} {rounded(value)}" for name, value in report.lines) + "."
+    return f"For comparison: {', '.join(f'{name} {rounded(value)}' for name, value in report.lines)}." if report.lines else ""
 
 
 def _blocks(values: Sequence[float]) -> str:

@@ -1,4 +1,4 @@
-"""Stops made ready: where in a batch each is tested, and the conditions, counts and templates compiled."""
+"""Breakpoints and watches resolved in a program: the ticks at which each is tested, and its texts compiled."""
 
 from __future__ import annotations
 
@@ -8,21 +8,21 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cached_property
 
-from tui_gru.debugger.breakpoints.hit_counts import HitCount
+from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.breakpoints.log_points import LogPoint
+from tui_gru.debugger.breakpoints.tested import tested_ticks
 from tui_gru.debugger.expressions.conditions import Condition, ConditionError, Expression, compile_condition, compile_value
 from tui_gru.debugger.program.line_table import Program
-from tui_gru.debugger.search.probe import tested_ticks
 from tui_gru.debugger.state.stops import Breakpoint, Stop, Watch
 from tui_gru.engine.errors import TuiGruError
 
 
 @dataclass(frozen=True, eq=False)
-class Trigger:
-    """One stop made ready. `ticks` holds those within a batch at which it is tested, by whether the batch learns.
+class ResolvedStop:
+    """A breakpoint or watch in one program. `ticks` are those within a batch at which it is tested, by whether the batch learns.
 
-    It is hit at each of them, if it has no condition; where the condition holds; or where the value of `watched` is another than it
-    was when last computed. Triggers with the same `key` are hit at the same places.
+    It is hit at each of them if it has no condition; where the condition holds; or where the value of `watched` differs from the
+    one that was computed last. Stops with the same `key` are hit at the same places.
     """
 
     stop: Stop
@@ -38,7 +38,7 @@ class Trigger:
         return self.stop.id
 
     def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
-        """Whether one of the ticks after `after`, up to `upto`, is one at which it is tested, if its batch learns as that may."""
+        """True if it may be tested at one of the ticks after `after`, up to `upto`."""
         places = self._places
         if not places or upto - after >= batch_ticks:
             return bool(places) and after < upto
@@ -55,22 +55,18 @@ class Trigger:
         """Whether it is hit at each of its ticks."""
         return self.condition is None and self.watched is None
 
-    def stops_at(self, hit: int) -> bool:
-        """Whether the hit with this number, counted in time from 1, is one to stop at."""
-        return self.count is None or self.count.stops(hit)
 
-
-def trigger_of(stop: Stop, program: Program) -> Trigger:
-    """A stop made ready. Raises `TuiGruError` for what does not fit the program, `ConditionError`, with the column, for texts."""
+def resolve(stop: Stop, program: Program) -> ResolvedStop:
+    """Resolve a stop in a program. Raises `TuiGruError` where it does not fit, `ConditionError`, with the column, for its texts."""
     names = program.spellings
     if isinstance(stop, Watch):
         watched = compile_value(stop.expression, names)
         ticks = _tested(program, watched.names) if watched.names else {False: (), True: ()}  # what reads nothing never changes
-        return Trigger(stop, ("watch", stop.expression), ticks, watched=watched)
+        return ResolvedStop(stop, ("watch", stop.expression), ticks, watched=watched)
     return _of_breakpoint(stop, program, names)
 
 
-def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str]) -> Trigger:
+def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str]) -> ResolvedStop:
     condition = compile_condition(stop.condition, names) if stop.condition else None
     if stop.line:
         ticks = _executed(program, stop.line)
@@ -81,7 +77,7 @@ def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str])
     constant = None if condition is None else _constant(condition)
     if constant is not None:
         condition, ticks = None, ticks if constant else {False: (), True: ()}
-    return Trigger(
+    return ResolvedStop(
         stop,
         ("breakpoint", stop.line, stop.condition),
         ticks,

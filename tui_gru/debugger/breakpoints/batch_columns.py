@@ -14,6 +14,7 @@ from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.recorded import recorded
+from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.batch import BatchRecord
 
 
@@ -138,7 +139,7 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None
     """How to take the values of a name at all timesteps, (T, …); None for what has none of each timestep."""
     program, named = like.program, like.program.names[name]
     if named.kind is Kind.CHARACTER:
-        letters, inputs = np.array(list(like.vocabulary)), program.model.page.inputs
+        letters, inputs = np.array(tuple(like.vocabulary)), program.model.page.inputs
         source = next((key for key, given in inputs.items() if given.one_hot and given.target == (name == "target")), None)
         return None if source is None else lambda record: letters[record.ids(source)]
     if name == "t":
@@ -179,3 +180,40 @@ def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | Non
     if any(k < program.complete_at(name) for k in ticks):
         return None
     return lambda batch: batch.record.own_gradients[name[1:]][np.newaxis]
+
+
+class BatchReader:
+    """How a condition is tested in the batches of a timeline, at given ticks within them (by whether a batch learns)."""
+
+    def __init__(self, condition: Condition | Expression, ticks: Mapping[bool, tuple[int, ...]], timeline: Timeline) -> None:
+        self._condition, self._ticks, self._timeline = condition, ticks, timeline
+        self._vocabulary = timeline.program.config.vocabulary
+        self._whole: dict[bool, BatchColumns | None] = {}
+        self._seen: tuple[int, BatchRecord | None] = -1, None
+
+    def moment(self, tick: int, record: BatchRecord) -> Moment:
+        """What can be read at a tick of the batch whose finished record this is."""
+        position = position_of(self._timeline.program, tick)
+        if self._timeline.changed_in(position.number):
+            return self._timeline.moment(tick)
+        return Moment(self._timeline.program, position, record, self._vocabulary)
+
+    def before(self, batch: int, record: BatchRecord) -> BatchRecord | None:
+        """The record of the batch before, if it is read; cheap where the batches come one after the other."""
+        if not self._condition.previous:
+            return None
+        seen, previous = self._seen
+        self._seen = batch, record
+        return previous if batch and seen == batch - 1 else self._timeline.before(batch)
+
+    def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
+        """How to test all places of a batch at once; None where they have to be tested one by one."""
+        learns = record.learned
+        if self._timeline.changed_in(batch):
+            return None
+        if self._condition.previous and (batch == 0 or previous is None or previous.learned != learns):
+            return None
+        if learns not in self._whole:
+            like = Moment(self._timeline.program, position_of(self._timeline.program, 0), record, self._vocabulary)
+            self._whole[learns] = BatchColumns.of(self._condition, self._ticks[learns], like)
+        return self._whole[learns]

@@ -1,4 +1,4 @@
-"""How often each trigger is hit in each batch: counted once and remembered, since what has been run never changes."""
+"""How often each stop is hit in each batch: counted once and kept, since batches that have been run never change."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True, eq=False)
 class Hits:
-    """The ticks of a batch at which a trigger is hit, in order; and those at which that cannot be told, with the reasons."""
+    """The ticks of a batch at which a stop is hit, in order; and those at which it could not be evaluated, with the errors."""
 
     batch: int
     ticks: tuple[int, ...] = ()
     errors: tuple[tuple[int, ConditionError], ...] = ()
 
 
-class Tally:
-    """The number of hits of one trigger in each batch of a timeline, as far as it is known."""
+class HitCounts:
+    """The number of hits of one stop in each batch of a timeline, as far as they have been counted."""
 
     def __init__(self) -> None:
         self._counts = np.full(0, UNKNOWN, np.int32)
         self._sums = np.zeros(1, np.int64)  # hits before each batch
         self._summed = 0  # the batches from the first on that are in the sums
-        self._doubtful: set[int] = set()  # batches where it cannot be told at some place
+        self._doubtful: set[int] = set()  # batches in which it could not be evaluated at some place
         self._recent: dict[int, Hits] = {}
-        self.looked = False  # whether a batch had to be looked into, so that counting again would take long
+        self.looked = False  # whether a batch had to be tested, so that counting again would take long
 
     @classmethod
-    def of(cls, counts: NDArray[np.int32], doubtful: Iterable[int]) -> Tally:
-        """One that is known already: the number of hits in each batch, UNKNOWN where it is not known."""
-        tally = cls()
-        tally._counts, tally._doubtful, tally.looked = counts.copy(), set(doubtful), True
-        return tally
+    def of(cls, counts: NDArray[np.int32], doubtful: Iterable[int]) -> HitCounts:
+        """Counts that are known already: the number of hits in each batch, UNKNOWN where it is not known."""
+        known = cls()
+        known._counts, known._doubtful, known.looked = counts.copy(), set(doubtful), True
+        return known
 
     @property
     def known_counts(self) -> NDArray[np.int32]:
@@ -53,7 +53,7 @@ class Tally:
         return self._counts[: known[-1] + 1 if known.size else 0]
 
     def counts(self, first: int, last: int) -> NDArray[np.int32]:
-        """Of the batches `first` … `last`; UNKNOWN where it has to be found out. What is written to it is noted."""
+        """The counts of the batches `first` … `last`, UNKNOWN where they have not been counted: a view, which may be written to."""
         missing = last + 1 - len(self._counts)
         if missing > 0:
             more = max(missing, len(self._counts) // 4, 64)
@@ -64,7 +64,7 @@ class Tally:
         return batch < len(self._counts) and bool(self._counts[batch] != UNKNOWN)
 
     def note(self, hits: Hits) -> None:
-        """Write down the hits in a batch."""
+        """Note the hits in a batch."""
         self.looked = True
         self.counts(hits.batch, hits.batch)[0] = len(hits.ticks)
         if hits.errors:
@@ -75,11 +75,11 @@ class Tally:
                 del self._recent[next(iter(self._recent))]
 
     def noted(self, batch: int) -> Hits | None:
-        """The hits in a batch, if they are still at hand."""
+        """The hits in a batch, if they are among the last that were noted; else None."""
         return self._recent.get(batch)
 
     def doubtful(self, first: int, last: int) -> list[int]:
-        """The batches `first` … `last` with a place at which it cannot be told whether it is hit."""
+        """Those of the batches `first` … `last` in which the stop could not be evaluated at some place."""
         return [batch for batch in self._doubtful if first <= batch <= last]
 
     def before(self, batch: int) -> int | None:
@@ -95,38 +95,38 @@ class Tally:
             self._summed = upto
         return int(self._sums[batch]) if batch <= self._summed else None
 
-    def shared(self, batches: int) -> Tally:
-        """A tally of another timeline, which has the first `batches` in common with this one."""
-        tally = Tally()
-        tally._counts = self._counts[:batches].copy()
-        tally._doubtful = {batch for batch in self._doubtful if batch < batches}
-        tally.looked = self.looked
-        return tally
+    def shared(self, batches: int) -> HitCounts:
+        """The counts of another timeline, which has the first `batches` in common with this one."""
+        shared = HitCounts()
+        shared._counts = self._counts[:batches].copy()
+        shared._doubtful = {batch for batch in self._doubtful if batch < batches}
+        shared.looked = self.looked
+        return shared
 
 
-class Tallies:
-    """The tallies of the timelines that were asked about last, by the keys of triggers. Those of others are counted anew."""
+class HitCache:
+    """The hit counts of the timelines that were asked for last, by the keys of stops. Those of others are counted again."""
 
     def __init__(self) -> None:
-        self._of: OrderedDict[Timeline, dict[Key, Tally]] = OrderedDict()
+        self._of: OrderedDict[Timeline, dict[Key, HitCounts]] = OrderedDict()
 
-    def put(self, timeline: Timeline, tallies: Mapping[Key, Tally]) -> None:
-        """Take over tallies of a timeline."""
-        self._of[timeline] = dict(tallies)
+    def put(self, timeline: Timeline, counts: Mapping[Key, HitCounts]) -> None:
+        """Take over counts of a timeline."""
+        self._of[timeline] = dict(counts)
 
-    def of(self, timeline: Timeline, key: Key) -> Tally:
-        """The tally of a trigger; what is known of a timeline with the same beginning is taken over."""
+    def of(self, timeline: Timeline, key: Key) -> HitCounts:
+        """The counts of a stop on a timeline; those of a timeline with the same beginning are taken over."""
         if timeline not in self._of:
             self._of[timeline] = self._taken_over(timeline)
             while len(self._of) > MOST:
                 self._of.popitem(last=False)
         self._of.move_to_end(timeline)
-        return self._of[timeline].setdefault(key, Tally())
+        return self._of[timeline].setdefault(key, HitCounts())
 
-    def _taken_over(self, timeline: Timeline) -> dict[Key, Tally]:
+    def _taken_over(self, timeline: Timeline) -> dict[Key, HitCounts]:
         likest = max(self._of, key=lambda each: _in_common(each, timeline), default=timeline)
         batches = _in_common(likest, timeline)
-        return {key: tally.shared(batches) for key, tally in self._of.get(likest, {}).items()} if batches else {}
+        return {key: each.shared(batches) for key, each in self._of.get(likest, {}).items()} if batches else {}
 
 
 def _in_common(one: Timeline, other: Timeline) -> int:

@@ -1,0 +1,57 @@
+"""What is said of how a script uses its GRU."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+import tui_gru
+from tui_gru.interop.opening.module import forget
+
+T, B, IN, H = 5, 3, 4, 6
+ZERO, DETACHED, ATTACHED = "No h0 was given", "h0 was given without a graph, as after detach()", "h0 was given with its graph"
+LAST, PADDING = "Only the output of the last timestep gets a gradient", "No gradient comes to the rows that are shorter"
+
+
+def said_of(gru, loss_of):
+    """What a session on the batch says, whose loss is `loss_of(gru)`."""
+    tui_gru.debug(gru, screen=False)
+    try:
+        loss_of(gru).backward()
+        return tui_gru.debug(gru, screen=False).said
+    finally:
+        forget(gru)
+
+
+def x():
+    return torch.randn(T, B, IN)
+
+
+def padded(gru):
+    packed = pack_padded_sequence(x(), torch.tensor([5, 3, 5]), enforce_sorted=False)
+    return pad_packed_sequence(gru(packed)[0])[0]
+
+
+CASES = {
+    "no h0": (False, lambda gru: gru(x())[0].sum(), [ZERO]),
+    "detached": (False, lambda gru: gru(x(), torch.randn(1, B, H))[0].sum(), [DETACHED]),
+    "attached": (False, lambda gru: gru(x(), torch.randn(1, B, H, requires_grad=True))[0].sum(), [ATTACHED]),
+    "carried through two calls": (False, lambda gru: gru(x(), gru(x())[1])[0].sum(), []),
+    "the last output of both directions": (True, lambda gru: gru(x())[0][-1].sum(), [ZERO, LAST]),
+    "the last output of one direction": (False, lambda gru: gru(x())[0][-1].sum(), [ZERO]),
+    "the last output of the forward half": (True, lambda gru: gru(x())[0][-1, :, :H].sum(), [ZERO]),
+    "all outputs of both directions": (True, lambda gru: gru(x())[0].sum(), [ZERO]),
+    "the last states of both directions": (True, lambda gru: gru(x())[1].sum(), [ZERO]),
+    "the last output of padded rows": (False, lambda gru: padded(gru)[-1].sum(), [ZERO, PADDING]),
+    "all outputs of padded rows": (False, lambda gru: padded(gru).sum(), [ZERO]),
+    "the last output of each row": (False, lambda gru: padded(gru)[torch.tensor([4, 2, 4]), torch.arange(3)].sum(), [ZERO]),
+}
+
+
+@pytest.mark.parametrize("what", CASES)
+def test_a_script_is_told_what_it_does(what):
+    both, loss_of, expected = CASES[what]
+    torch.manual_seed(2)
+    said = said_of(nn.GRU(IN, H, bidirectional=both), loss_of)
+    assert [words for words in (ZERO, DETACHED, ATTACHED, LAST, PADDING) if words in said] == expected
+    assert "  " not in said

@@ -1,0 +1,77 @@
+"""Tokens that are longer than a character on screen: cut where they stand beside each other, whole where one is asked for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from textual.pilot import Pilot
+
+from tests.screenshots import typed
+from tests.tui.test_analysing import press
+from tui_gru.engine.config import Config
+from tui_gru.tui.app import make_app
+from tui_gru.tui.characters import in_context, visible_text, widest, written_char
+from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.influence_map import InfluenceMap
+from tui_gru.tui.panels.loss_places import LossPlaces
+from tui_gru.tui.panels.samples import Samples
+from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.units_map import UnitsMap
+
+WORDS = ["the", "cat", "sat", "on", "the", "mat", ".", "internationalization", "is", "a", "long", "word", "."] * 12
+OPTIONS = {"text": WORDS, "hidden_size": 6, "batch_size": 2, "seq_length": 4, "seed": 3}
+SIZES = [(160, 50), (80, 24), (40, 12)]
+
+
+def text_of(pilot: Pilot[Any], kind: type) -> str:
+    panel = pilot.app.screen.query_one(kind)
+    return "\n".join(panel.render_line(y).text for y in range(panel.size.height))
+
+
+def test_a_token_is_cut_to_eight_cells():
+    assert written_char("internationalization", UNICODE) == "interna…"
+    assert len(written_char("internationalization", ASCII)) == 8
+    assert written_char("\n\n", UNICODE) == "⏎⏎"
+    assert widest(("the", "internationalization")) == 8
+    assert widest(("the", "a")) == 3
+    assert visible_text(("the", "cat"), UNICODE) == "the cat"
+    assert in_context(("a", "b", "c", "d"), 1, 3, 6, UNICODE) == ("a ", "b", " c d")
+    assert in_context("abcd", 1, 3, 6, UNICODE) == ("a", "b", "cd")
+
+
+@pytest.mark.parametrize("size", SIZES)
+async def test_steps_and_samples_show_tokens(size: tuple[int, int]) -> None:
+    app = make_app(Config.of(**OPTIONS))
+    async with app.run_test(size=size) as pilot:
+        await press(pilot, "n n p")
+        main = app.main
+        assert main is not None
+        assert main.session.samples[0].tokens[:2] == ("the", "cat")
+        assert main.session.snapshot().corpus.text[7] == "internationalization"
+        if size == SIZES[0]:
+            rows = text_of(pilot, Sequence)
+            targets = main.session.value("target")
+            assert all(written_char(str(token), UNICODE) in rows for token in targets)
+            assert "target" in text_of(pilot, Softmax)
+            sampled = text_of(pilot, Samples)
+            assert "the cat" in sampled
+            assert "interna…" in rows + text_of(pilot, Softmax) + sampled
+
+
+@pytest.mark.parametrize(("command", "kind"), [("units", UnitsMap), ("influence", InfluenceMap), ("losses", LossPlaces)])
+async def test_overlays_show_tokens(command: str, kind: type) -> None:
+    app = make_app(Config.of(**OPTIONS))
+    async with app.run_test(size=(120, 36)) as pilot:
+        await press(pilot, f"n n {typed(command)}")
+        shown = text_of(pilot, kind)
+        assert len(set(shown.split()) & {*WORDS, "interna…"}) > 3
+
+
+async def test_a_token_is_typed_in_conditions_and_edits() -> None:
+    app = make_app(Config.of(**OPTIONS))
+    async with app.run_test(size=(160, 50)) as pilot:
+        await press(pilot, typed('until target[0] == "internationalization"'))
+        assert app.main is not None
+        assert app.main.session.value("target")[0] == "internationalization"

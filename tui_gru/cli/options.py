@@ -1,0 +1,36 @@
+"""Options that several commands have: where to write, and how the screen looks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tui_gru.cli.output import STANDARD_OUTPUT
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+theme_option = click.option("--theme", metavar="NAME", help="Colours; the debugger's palette (ctrl+p) lists the themes.")
+_SCREEN = (
+    theme_option,
+    click.option(
+        "--ascii/--no-ascii", "ascii_only", default=None, help="Draw with ASCII alone; default: where the locale is not UTF-8."
+    ),
+    click.option(
+        "--keymap", type=click.Path(path_type=Path, exists=True, dir_okay=False), metavar="PATH", help="Remap keys from a file."
+    ),
+)
+
+
+def screen_options(command: Command) -> Command:
+    """Give a command the options of the debugger's screen."""
+    for option in reversed(_SCREEN):
+        command = option(command)
+    return command
+
+
+def output_option(words: str) -> Callable[[Command], Command]:
+    """The option that says where a command writes."""
+    return click.option("-o", "--output", type=click.Path(allow_dash=True), default=STANDARD_OUTPUT, metavar="FILE", help=words)

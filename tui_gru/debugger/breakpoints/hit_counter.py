@@ -1,0 +1,144 @@
+"""Counts the hits of one breakpoint or watch on a timeline, batch by batch, and says in which batches it stops a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tui_gru.debugger.breakpoints.counting import ColumnCounter, Columns
+from tui_gru.debugger.breakpoints.hits import HitFinder
+from tui_gru.debugger.breakpoints.resolved import ResolvedStop
+from tui_gru.debugger.state.hit_counts import UNKNOWN, HitCounts, Hits
+from tui_gru.debugger.timeline.timeline import BLOCK, Timeline
+from tui_gru.engine.batch import BatchRecord
+
+
+class HitCounter:
+    """Counts the hits of `stop` into `hits`. With `matters` False they are only counted, and never stop a run: those of a log.
+
+    `counts` says whether they can be counted from the columns of the timeline, without looking into batches.
+    """
+
+    def __init__(self, stop: ResolvedStop, timeline: Timeline, hits: HitCounts, columns: Columns, *, matters: bool) -> None:
+        self.stop, self.hits, self.matters = stop, hits, matters
+        self._timeline, self._columns = timeline, ColumnCounter(stop, timeline, columns)
+        self._finder: HitFinder | None = None
+        self.counts = self._columns.possible
+
+    def begin(self) -> None:
+        """Prepare for another search: test few batches at once at first, so that a near hit is found soon."""
+        if self._finder is not None:
+            self._finder.begin()
+
+    @property
+    def counted(self) -> bool:
+        """Whether it stops at some of its hits only, so that the hits of all batches before must be known."""
+        return self.stop.count is not None
+
+    def known(self, batch: int) -> bool:
+        """Whether the hits in a batch have been counted."""
+        return self.hits.known(batch)
+
+    def fill(self, first: int, last: int) -> None:
+        """Count the hits in the batches `first` … `last` from the columns, where that is possible."""
+        for low in range(first, last + 1, BLOCK):
+            if self.counts:
+                self._fill(low, min(low + BLOCK - 1, last))
+
+    def _fill(self, first: int, last: int) -> None:
+        noted = self.hits.counts(first, last)
+        unknown = np.flatnonzero(noted == UNKNOWN) if first < last else range(noted.item() == UNKNOWN)
+        if not len(unknown):
+            return
+        low, high = int(unknown[0]), int(unknown[-1])
+        counts = self._columns.counts(first + low, first + high)
+        self.counts = counts is not None
+        if counts is not None:
+            part = noted[low : high + 1]
+            np.copyto(part, counts, where=part == UNKNOWN)
+
+    def count(self, first: int, last: int) -> bool:
+        """Count the hits in the batches `first` … `last`, which have been run. True if one of them may stop a run."""
+        self.fill(first, last)
+        if not self.counts:  # the columns could not be evaluated
+            for batch in range(first, last + 1):
+                if not self.known(batch):
+                    self._note(self._testing().add(batch, self._timeline.record(batch)))
+            self.settle()
+        return bool(self.worth_a_look(first, last).any())
+
+    def look(self, batch: int, record: BatchRecord) -> bool:
+        """Test a batch that has not been counted. True if one of the batches tested by now may stop a run."""
+        return self._note(self._testing().add(batch, record))
+
+    def settle(self) -> bool:
+        """Test the batches that were taken and not tested yet. True if one of them may stop a run."""
+        return self._finder is not None and self._note(self._finder.settle())
+
+    def may_stop(self, batch: int) -> bool:
+        """True if a hit in `batch`, which has been counted, stops the run, or the condition could not be evaluated in it."""
+        if not self.matters:
+            return False
+        if self.hits.doubtful(batch, batch):
+            return True
+        count = int(self.hits.counts(batch, batch)[0])
+        if count <= 0 or self.stop.count is None:
+            return count > 0
+        before = self.hits.before(batch)
+        return before is None or bool(self.stop.count.stops_between(before, before + count))
+
+    def worth_a_look(self, first: int, last: int) -> NDArray[Any]:
+        """For each of the batches `first` … `last`: True if it has not been counted, or may stop a run."""
+        if first == last:
+            return np.array([not self.known(first) or self.may_stop(first)])
+        counts = self.hits.counts(first, last)
+        worth: NDArray[Any] = counts == UNKNOWN
+        if self.matters:
+            hit = counts > 0
+            if self.stop.count is not None and (before := self.hits.before(first)) is not None and not worth.any():
+                upto = before + np.cumsum(counts, dtype=np.int64)
+                hit &= self.stop.count.stops_between(upto - counts, upto)
+            worth |= hit
+            worth[[batch - first for batch in self.hits.doubtful(first, last)]] = True
+        return worth
+
+    def hits_in(self, batch: int) -> Hits:
+        """The hits in a batch."""
+        if (noted := self.hits.noted(batch)) is not None:
+            return noted
+        ticks = self._columns.ticks_in(batch) if self.counts else None
+        if ticks is not None:
+            return Hits(batch, ticks)
+        finder = HitFinder(self.stop, self._timeline)
+        (hits,) = [*finder.add(batch, self._timeline.record(batch)), *finder.settle()]
+        self.hits.note(hits)
+        return hits
+
+    def stops_in(self, batch: int) -> list[tuple[int, int | None]]:
+        """The ticks in a batch at which it stops a run, each with the number of the hit if hits are counted."""
+        ticks = self.hits_in(batch).ticks
+        if self.stop.count is None:
+            return [(tick, None) for tick in ticks]
+        before = self.hits.before(batch)
+        assert before is not None
+        return [(tick, n) for n, tick in enumerate(ticks, before + 1) if self.stop.count.stops(n)]
+
+    def number(self, tick: int) -> int | None:
+        """The number of the hit at a tick, counted in time from 1; None where the hits before have not all been counted."""
+        batch = (tick - 1) // self._timeline.program.ticks
+        if self.hits.before(batch) is None:
+            self.fill(0, batch - 1)
+        before = self.hits.before(batch)
+        return None if before is None else before + self.hits_in(batch).ticks.index(tick) + 1
+
+    def _testing(self) -> HitFinder:
+        if self._finder is None:
+            self._finder = HitFinder(self.stop, self._timeline)
+        return self._finder
+
+    def _note(self, found: list[Hits]) -> bool:
+        for hits in found:
+            self.hits.note(hits)
+        return any(self.may_stop(hits.batch) for hits in found if hits.ticks or hits.errors)

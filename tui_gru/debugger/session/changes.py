@@ -1,0 +1,94 @@
+"""Changing the future of a run: edits, learning and the rate, a what-if made so; undoing that; and the branches that come of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tui_gru.debugger.session import places, travel
+from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.state import by_branch
+from tui_gru.debugger.state.outcome import Outcome
+from tui_gru.debugger.timeline.branches import Branches
+from tui_gru.debugger.timeline.journal import JournalEntry
+from tui_gru.engine import arguments
+from tui_gru.engine.config import check_learning_rate
+from tui_gru.engine.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.what_if import WhatIf
+
+ALIASES = {"lr": "learning_rate"}
+
+
+def learning(run: Run, value: bool) -> None:
+    """Have batches end with backward and update, or not."""
+    value = arguments.truth("learning", value)
+    if value and not run.program.goes_back:
+        travel.check_trains(run)
+    if value != run.settings.learning:
+        travel.change(run, replace(run.settings, learning=value, once=None), JournalEntry("learning", value=value))
+
+
+def learning_rate(run: Run, value: float) -> None:
+    """Train with another rate from here on."""
+    rate = check_learning_rate("learning_rate", value)
+    travel.check_trains(run)
+    if rate != run.settings.learning_rate:
+        travel.change(run, replace(run.settings, learning_rate=rate), JournalEntry("learning_rate", value=rate))
+
+
+def edit(run: Run, name: str, index: Any, value: Any) -> Outcome:
+    """Change a number, a character of the text, or the rate. Raises `TuiGruError` for what cannot be changed here."""
+    from tui_gru.debugger.timeline import edits
+
+    name = arguments.text("a name", name)
+    edit = edits.Edit(ALIASES.get(name, name), edits.as_index(index), value)
+    settings, _ = edits.plan(edit, run.moment, run.settings)
+    travel.change(run, settings, edits.action(edit))
+    return run.outcome
+
+
+def adopt(run: Run, what: WhatIf) -> Outcome:
+    """Go to just after the line that wrote the number of a what-if, and edit it there. Raises `TuiGruError`."""
+    from tui_gru.debugger.analysis.what_if import place_of_edit
+
+    name, tick = place_of_edit(run.program, what)
+    there = run.timeline.moment(run.timeline.place(tick))
+    now = there.record.array(name)[there.position.t] if run.program.names[name].timed else there.value(name)
+    if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
+        raise TuiGruError("the run has been changed since this was asked; ask again")
+    places.seek(run, tick, None, along=False)
+    return edit(run, name, what.index, what.value)
+
+
+def undo(run: Run) -> bool:
+    """Take back the last change, and go to where it was made. False if there is none."""
+    return _restore(run, run.state.branches.undo(run.state.tick))
+
+
+def redo(run: Run) -> bool:
+    """Make the change that was taken back again, and go to where the session was then. False if there is none."""
+    return _restore(run, run.state.branches.redo())
+
+
+def rename_branch(run: Run, old: str, new: str) -> None:
+    """Give a branch another name, with everything that belongs to it."""
+    branches = run.state.branches.renamed(old, new)
+    run.update(branches=branches, **by_branch.renamed(run.state, old, new))
+
+
+def delete_branch(run: Run, name: str) -> None:
+    """Delete a branch other than the current one, with the marks on it."""
+    branches = run.state.branches.without(name)
+    run.update(branches=branches, **by_branch.deleted(run.state, name))
+
+
+def _restore(run: Run, restored: tuple[Branches, int] | None) -> bool:
+    if restored is None:
+        return False
+    branches, tick = restored
+    travel.stand(run, branches, branches.timeline.place(tick))
+    return True

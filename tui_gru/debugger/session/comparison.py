@@ -1,0 +1,104 @@
+"""Two branches that are compared: on either of them, the other is the one that this one is compared with."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.snapshots.other_branch import OtherBranch
+from tui_gru.debugger.timeline.series import Series
+from tui_gru.engine import arguments
+from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.branches_apart import Apart
+
+
+def comparing(run: Run) -> str | None:
+    """The branch that this one is compared with; None if it is compared with none, or that one is gone."""
+    current, names = run.state.branch, run.state.branches.names
+    others = [name for name in run.state.compared[::-1] if name != current and name in names]
+    return others[0] if others else None
+
+
+def compare(run: Run, name: str | None) -> str | None:
+    """Compare this branch with another, or with the nearest relative where `name` is empty; None ends it. Raises `TuiGruError`."""
+    current = run.state.branch
+    if name is None:
+        run.update(compared=())
+        return None
+    name = arguments.text("a branch", name) or _relative(run)
+    if name == current:
+        raise TuiGruError(f"{name} is the branch you are on; compare it with another: {', '.join(_others(run))}")
+    if name not in run.state.branches.names:
+        raise TuiGruError(f"there is no branch {name!r}; there are: {', '.join(run.state.branches.names)}")
+    run.update(compared=(current, name))
+    return name
+
+
+def apart(run: Run, name: str, progress: Progress | None) -> Apart:
+    """Where this branch and another first differ, and how far apart their losses and their samples of this moment are.
+
+    With an empty name the other is the one compared with, else as in `compare`. Raises `TuiGruError`, also where it is interrupted.
+    """
+    from tui_gru.debugger.analysis import branches_apart  # late: it is asked for now and then
+
+    state, here, mine = run.state, run.state.tick, run.timeline
+    name = arguments.text("a branch", name) or comparing(run) or _relative(run)
+    if name not in state.branches.names or name == state.branch:
+        raise TuiGruError(f"there is no other branch {name!r}; there are: {', '.join(_others(run))}")
+
+    def monitor(batch: int, record: BatchRecord) -> bool:
+        if run.interrupts.asked():
+            raise TuiGruError("stopped before the branches had been compared")
+        if progress is not None:
+            progress(f"batch {batch + 1:,} of {name}")
+        return False
+
+    other = state.branches.named[name]
+    theirs, upto = other.timeline, min(state.branches.newest, other.newest)
+    last, at = run.program.last_loss(upto), run.program.last_loss(here)
+    return branches_apart.Apart(
+        state.branch,
+        name,
+        mine.parted(theirs),
+        branches_apart.first_difference(mine, theirs, upto, monitor),
+        None if at < 0 or at > last else branches_apart.Losses(at, mine.loss(at), theirs.loss(at)),
+        branches_apart.losses_apart(mine, theirs, 0, last),
+        None if here > other.newest else branches_apart.samples_apart(run.moment, theirs.moment(theirs.place(here))),
+        here <= other.newest,
+    )
+
+
+def other(run: Run) -> OtherBranch | None:
+    """The other branch at this moment; None where none is compared."""
+    name = comparing(run)
+    if name is None:
+        return None
+    branch, tick = run.state.branches.named[name], run.state.tick
+    timeline = branch.timeline
+    losses = Series(timeline, "loss", run.program.last_loss(branch.newest) + 1)
+    parted = timeline.parted(run.timeline)
+    if tick > branch.newest:
+        return OtherBranch(name, None, None, losses, parted)
+    moment = timeline.moment(timeline.place(tick))
+    number = moment.position.number
+    return OtherBranch(name, moment, timeline.record(number - 1) if number else None, losses, parted)
+
+
+def _others(run: Run) -> tuple[str, ...]:
+    others = tuple(name for name in run.state.branches.names if name != run.state.branch)
+    if not others:
+        raise TuiGruError("there is only this branch; a change made in the past makes another")
+    return others
+
+
+def _relative(run: Run) -> str:
+    """The branch that the current one has left, else the last that has left it."""
+    others, current = _others(run), run.state.branch
+    forks = run.tree.of(run.state.branches)
+    source = next(fork.source for fork in forks if fork.name == current)
+    left = [fork.name for fork in forks if fork.source == current]
+    return source or (left or others)[-1]

@@ -1,0 +1,58 @@
+"""The snapshot of a session: everything that a screen draws of one moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.session import comparison, stops
+from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.debugger.state import by_branch
+from tui_gru.debugger.timeline.series import Series
+
+if TYPE_CHECKING:
+    from tui_gru.debugger.analysis.findings.finding import Finding
+
+
+def snapshot(run: Run, findings: Sequence[Finding]) -> Snapshot:
+    """This moment, with the findings that were made last."""
+    state, position, timeline, branches = run.state, run.position, run.timeline, run.state.branches
+    segment = timeline.segment_at(position.tick)
+    return Snapshot(
+        config=state.config,
+        program=run.program,
+        corpus=segment.trainer.corpus,
+        moment=run.moment,
+        previous=timeline.record(position.number - 1) if position.number else None,
+        learning=segment.settings.learning,
+        learning_rate=segment.settings.learning_rate,
+        losses=Series(timeline, "loss", _losses_known(run)),
+        newest=timeline.position(branches.newest),
+        last=run.end,
+        branch=branches.current,
+        branches=branches.names,
+        can_undo=bool(branches.done),
+        can_redo=bool(branches.undone),
+        samples=state.samples,
+        changed=timeline.changed_at(position.tick),
+        notice="" if run.notice is None else run.notice.text,
+        forks=run.tree.of(branches),
+        other=comparison.other(run),
+        stops=state.stops,
+        watched=stops.watched(run),
+        log=by_branch.log_here(state),
+        marks=state.marks.sorted,
+        hits=by_branch.hits_here(state),
+        checked=run.checks.totals,
+        unrecorded=run.recorder.unrecorded or run.recorder.undecided,
+        findings=tuple(findings),
+    )
+
+
+def _losses_known(run: Run) -> int:
+    """Of how many batches, from the first on, the loss is known."""
+    given = run.state.config.given
+    if given is not None and (given.numbers is not None or not given.knows_loss):
+        return len(given.batches) if given.knows_loss else 0
+    return run.program.last_loss(run.state.branches.newest) + 1

@@ -1,0 +1,121 @@
+"""Going to places that have a name: a place in time, a mark, another branch, the last condition, where the session was before."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+from tui_gru.debugger.program.position import Position, tick_of
+from tui_gru.debugger.session import travel
+from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.run import Run
+from tui_gru.debugger.state.marks import Mark, Marks
+from tui_gru.debugger.state.outcome import Notice, Outcome
+from tui_gru.engine import arguments
+from tui_gru.engine.errors import TuiGruError
+
+BACK = "'"
+
+
+def seek(run: Run, place: str | Position | int, progress: Progress | None, *, along: bool) -> Outcome:
+    """Go to a place in time; `along` goes on with the jump before it, so that jumping back leads to where that began."""
+    tick = tick_of(place, run.position, run.program)
+    with nullcontext() if along else leaving(run), run.under_way():
+        travel.go(run, tick, progress)
+    return run.outcome
+
+
+def switch(run: Run, name: str) -> Outcome:
+    """Go to another branch, to the same place in time, or the newest place on it if it has not come so far."""
+    with leaving(run):
+        _switch(run, name, run.state.tick)
+    return run.outcome
+
+
+def mark(run: Run, letter: str) -> Mark:
+    """Keep this place under a letter."""
+    mark = Mark(letter, run.state.branch, run.state.tick)
+    _keep_marks(run, run.state.marks.with_mark(mark))
+    return mark
+
+
+def delete_mark(run: Run, letter: str) -> None:
+    """Forget a mark. Raises `TuiGruError` where there is none."""
+    _keep_marks(run, run.state.marks.without(letter))
+
+
+def destination(run: Run, letter: str) -> tuple[str, int]:
+    """The branch and the tick of a mark, or with `'`, of the place before the last jump. Raises `TuiGruError`."""
+    state = run.state
+    if arguments.text("a mark", letter) != BACK:
+        mark = state.marks.get(letter)
+        where, what = (mark.branch, mark.tick), f"mark {letter}"
+    elif state.left is None:
+        raise TuiGruError("there is no place to jump back to yet; a jump, a search or go leaves one")
+    else:
+        where, what = state.left, "the place before the last jump"
+    if where[0] not in state.branches.named:
+        raise TuiGruError(f"{what} is on the branch {where[0]}, which has been undone; redo may bring it back")
+    return where
+
+
+def jump(run: Run, branch: str, tick: int, progress: Progress | None) -> Outcome:
+    """Go to a place of any branch."""
+    with leaving(run), run.under_way():
+        if branch != run.state.branch:
+            _switch(run, branch, tick)
+        travel.go(run, tick, progress)
+    return run.outcome
+
+
+def search(run: Run, condition: str, forwards: bool, progress: Progress | None) -> Outcome:
+    """Run until a condition holds, or back until it does, and remember it. Raises `ConditionError`."""
+    from tui_gru.debugger.expressions.conditions import compile_condition  # late: a tenth of the start
+
+    compile_condition(arguments.text("a condition", condition), run.program.spellings)  # else it is not remembered
+    run.update(last_condition=condition)
+    with leaving(run):
+        return travel.search(run, condition, forwards, progress)
+
+
+def next_match(run: Run, forwards: bool, progress: Progress | None) -> Outcome:
+    """Search for the last condition again. Raises `TuiGruError` where there was none."""
+    if not run.state.last_condition:
+        raise TuiGruError("no condition has been asked for yet; t asks for one")
+    return search(run, run.state.last_condition, forwards, progress)
+
+
+def first_not_finite(run: Run, progress: Progress | None) -> bool:
+    """Go to the first number of the run that is not finite, and say which it is. Whether there is one."""
+    from tui_gru.debugger.analysis.not_finite import first_not_finite
+
+    timeline = run.timeline
+    last = timeline.computed if timeline.memory.numbers is not None else timeline.position(run.state.branches.newest).number
+    with run.under_way():
+        found = first_not_finite(timeline, last, run.monitor(None, progress))
+        if found is not None:
+            travel.stand(run, run.state.branches, timeline.place(found.tick))
+    words = "every number so far is finite" if found is None else found.sentence(run.program)
+    run.notice = Notice(words, warning=found is not None)
+    return found is not None
+
+
+@contextmanager
+def leaving(run: Run) -> Iterator[None]:
+    """A jump: where it leads elsewhere, the place before it can be jumped back to."""
+    here = run.state.branch, run.state.tick
+    try:
+        yield
+    finally:
+        if (run.state.branch, run.state.tick) != here:
+            run.update(left=here)
+
+
+def _switch(run: Run, name: str, tick: int) -> None:
+    branches = run.state.branches.switched(name)
+    travel.stand(run, branches, branches.timeline.place(min(tick, branches.newest)))
+
+
+def _keep_marks(run: Run, marks: Marks) -> None:
+    run.update(marks=marks)
+    run.recorder.record_kept()

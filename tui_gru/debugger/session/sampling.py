@@ -1,0 +1,54 @@
+"""Samples of text with the parameters of a moment, which a session keeps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from tui_gru.debugger.session.guards import Progress
+from tui_gru.debugger.session.run import Run
+from tui_gru.engine import arguments
+from tui_gru.engine.errors import TuiGruError
+
+if TYPE_CHECKING:
+    from tui_gru.engine.sampling import Sample
+
+MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and bytes that they may take whatever the limit
+DRAW_BYTES = 320  # memory of a sampled character besides its distribution
+LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session keeps its samples with the probabilities of each
+
+
+def sample(run: Run, primer: str, length: int, sampler: str, temperature: float, seed: int, progress: Progress | None) -> Sample:
+    """Draw a sample, as far as it comes before it is interrupted, and keep it. Raises `TuiGruError`."""
+    from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
+
+    length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
+    if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:
+        raise TuiGruError(f"the primer of a session's sample has at most {LONGEST_PRIMER:,} characters", option="primer")
+
+    def stop(done: int) -> bool:
+        if progress is not None:
+            progress(f"{done:,} of {length:,} characters")
+        return run.interrupts.asked()
+
+    with run.under_way():
+        drawn = sample(
+            run.state.config, run.moment.weights, primer, length,
+            sampler=sampler, temperature=temperature, seed=seed, stop=stop,
+        )  # fmt: skip
+    if len(drawn.draws) < length:
+        run.say(f"stopped after {len(drawn.draws):,} of {length:,} characters")
+    drawn = replace(drawn, tick=run.state.tick)
+    run.update(samples=_newest((*run.state.samples, drawn), run.timeline.memory.budget.share("samples")))
+    return drawn
+
+
+def _newest(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
+    """The newest samples, as many as fit into so many bytes: `MOST_SAMPLES` at most, and one at least."""
+    kept, used = 0, 0
+    for sample in reversed(samples[-MOST_SAMPLES:]):
+        used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)
+        if kept and used > max(memory, LEAST_SAMPLES):
+            break
+        kept += 1
+    return samples[-kept:]

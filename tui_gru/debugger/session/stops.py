@@ -1,0 +1,143 @@
+"""Adds, changes and deletes the breakpoints and watches of a session; and what is kept of them between two runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.state.state import State
+from tui_gru.debugger.state.stops import Breakpoint, S, Stop, Stops, Watch, Watched, changed
+from tui_gru.debugger.timeline.timeline import Timeline
+
+# Conditions are compiled once there is one: that would be a tenth of the start.
+if TYPE_CHECKING:
+    from tui_gru.debugger.breakpoints.counting import Columns
+    from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+    from tui_gru.debugger.breakpoints.resolved import ResolvedStop
+    from tui_gru.debugger.session.run import Run
+    from tui_gru.debugger.state.hit_counts import HitCache, HitCounts, Key
+
+
+class StopCache:
+    """What takes long to compute about stops: compiled conditions, hit counters, and the hits counted so far."""
+
+    def __init__(self, program: Program, state: State) -> None:
+        self._program = program
+        self._resolved: dict[Stop, ResolvedStop] = {}
+        self._active: tuple[Stops | None, tuple[ResolvedStop, ...]] = None, ()
+        self._counters: tuple[Timeline, Stops, Columns, dict[ResolvedStop, HitCounter]] | None = None
+        self._hits: HitCache | None = None
+        if state.hit_counts:
+            self.hits.put(state.timeline, state.hit_counts)
+
+    @property
+    def hits(self) -> HitCache:
+        """How often each stop is hit in each batch, as far as that is known."""
+        if self._hits is None:
+            from tui_gru.debugger.state.hit_counts import HitCache
+
+            self._hits = HitCache()
+        return self._hits
+
+    def resolved(self, stop: Stop) -> ResolvedStop:
+        """A stop, resolved in the program. Raises `TuiGruError` for what does not fit the program."""
+        if stop not in self._resolved:
+            from tui_gru.debugger.breakpoints.resolved import resolve
+
+            self._resolved[stop] = resolve(stop, self._program)
+        return self._resolved[stop]
+
+    def keep_only(self, stops: Stops) -> None:
+        """Forget the stops that were deleted or changed."""
+        there = set(stops.all)
+        self._resolved = {stop: resolved for stop, resolved in self._resolved.items() if stop in there}
+
+    def active(self, stops: Stops) -> tuple[ResolvedStop, ...]:
+        """All stops that are enabled and stop a run, or write, resolved."""
+        if self._active[0] is not stops:
+            self._active = stops, tuple(map(self.resolved, stops.active))
+        return self._active[1]
+
+    def counter(self, resolved: ResolvedStop, stops: Stops, timeline: Timeline) -> HitCounter:
+        """The hit counter of a stop on a timeline. It is kept, since making one takes longer than a step."""
+        from tui_gru.debugger.breakpoints.counting import Columns
+        from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+
+        if self._counters is None or self._counters[:2] != (timeline, stops):
+            self._counters = timeline, stops, Columns(timeline), {}
+        *_, columns, counters = self._counters
+        if resolved not in counters:
+            hits = self.hits.of(timeline, resolved.key)
+            counters[resolved] = HitCounter(resolved, timeline, hits, columns, matters=resolved.log is None)
+        counters[resolved].begin()
+        return counters[resolved]
+
+    def temporary(self, condition: str, timeline: Timeline) -> HitCounter:
+        """The hit counter of a temporary breakpoint with a condition, for one search."""
+        from tui_gru.debugger.breakpoints.counting import Columns
+        from tui_gru.debugger.breakpoints.hit_counter import HitCounter
+        from tui_gru.debugger.breakpoints.resolved import resolve
+
+        resolved = resolve(Breakpoint(0, condition=condition), self._program)
+        return HitCounter(resolved, timeline, self.hits.of(timeline, resolved.key), Columns(timeline), matters=True)
+
+    def forget_counters(self) -> None:
+        """Make the counters anew: after an error it is not known what they were waiting for."""
+        self._counters = None
+
+    def hit_counts(self, state: State) -> Mapping[Key, HitCounts]:
+        """The hit counts of those breakpoints that stop at some of their hits only, as far as they were counted."""
+        if self._hits is None:
+            return {}
+        keys = {self.resolved(stop).key for stop in state.stops.breakpoints if stop.hits}
+        counts = {key: self._hits.of(state.timeline, key) for key in sorted(keys)}
+        return {key: each for key, each in counts.items() if each.looked}
+
+
+def break_at(run: Run, line: str, condition: str, hits: str, log: str) -> Breakpoint:
+    """Add a breakpoint. Raises `TuiGruError`."""
+    stop = Breakpoint(run.state.stops.last_id + 1)
+    return _put(run, changed(stop, {"line": line, "condition": condition, "hits": hits, "log": log}))
+
+
+def add_watch(run: Run, expression: str, stops: bool) -> Watch:
+    """Add a watch. Raises `ConditionError`."""
+    return _put(run, changed(Watch(run.state.stops.last_id + 1, ""), {"expression": expression, "stops": stops}))
+
+
+def change(run: Run, id: int, changes: Mapping[str, Any]) -> Stop:
+    """Change fields of a stop. Raises `TuiGruError`."""
+    return _put(run, changed(run.state.stops.get(id), changes))
+
+
+def delete(run: Run, id: int) -> None:
+    """Delete a stop. Raises `TuiGruError` where there is none with that id."""
+    _keep(run, run.state.stops.without(id))
+
+
+def watched(run: Run) -> Sequence[Watched]:
+    """The values of all watches at the position."""
+    watches = run.state.stops.watches
+    if not watches:
+        return ()
+    from tui_gru.debugger.breakpoints.watching import WatchedValues, watched
+
+    timeline, moment = run.timeline, run.moment
+    return WatchedValues(watches, lambda watch: watched(run.stops.resolved(watch), timeline, moment), run.recorder.idle)
+
+
+def _put(run: Run, stop: S) -> S:
+    if isinstance(stop, Breakpoint) and stop.line:
+        from tui_gru.debugger.breakpoints.resolved import line_named
+
+        stop = changed(stop, {"line": line_named(run.program, stop.line)})
+    run.stops.resolved(stop)
+    _keep(run, run.state.stops.with_stop(stop))
+    return stop
+
+
+def _keep(run: Run, stops: Stops) -> None:
+    run.update(stops=stops)
+    run.stops.keep_only(stops)
+    run.recorder.record_kept()

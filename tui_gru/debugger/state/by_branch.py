@@ -1,0 +1,78 @@
+"""What a state holds for each branch, by its name: where runs have stopped, and what breakpoints have written.
+
+A new branch takes over what the branch it left has up to there. What belongs to a branch that is renamed goes with it, and what
+belongs to one that is deleted is deleted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+from tui_gru.debugger.state.state import State
+from tui_gru.debugger.state.stops import LogLine
+
+MOST_HITS = 256
+
+T = TypeVar("T")
+
+
+def hits_here(state: State) -> tuple[int, ...]:
+    """The ticks of the current branch at which runs have stopped."""
+    return tuple(tick for tick in state.hits.get(state.branch, ()) if tick <= state.branches.newest)
+
+
+def log_here(state: State) -> tuple[LogLine, ...]:
+    """What breakpoints have written on the current branch."""
+    return tuple(line for line in state.log.get(state.branch, ()) if line.tick <= state.branches.newest)
+
+
+def with_hit(state: State, tick: int) -> dict[str, Any]:
+    """The fields of a state that change where a run stops at a tick of the current branch."""
+    others = [each for each in state.hits.get(state.branch, ()) if each != tick]
+    return {"hits": _with(state.hits, state.branch, (*others, tick)[-MOST_HITS:])}
+
+
+def with_log(state: State, lines: tuple[LogLine, ...]) -> dict[str, Any]:
+    """The fields of a state that change where the current branch has these lines."""
+    return {"log": _with(state.log, state.branch, lines)}
+
+
+def taken_over(state: State, source: str, target: str, upto: int) -> dict[str, Any]:
+    """The fields that change where `target` has, of what is on `source`, only what came up to a tick."""
+    return {
+        "hits": _with(state.hits, target, tuple(tick for tick in state.hits.get(source, ()) if tick <= upto)),
+        "log": _with(state.log, target, tuple(line for line in state.log.get(source, ()) if line.tick <= upto)),
+    }
+
+
+def renamed(state: State, old: str, new: str) -> dict[str, Any]:
+    """The fields that change where a branch has another name: hits, log, marks, the place left last, the branches compared."""
+    return {
+        **_moved(state, old, new),
+        "compared": tuple(new if name == old else name for name in state.compared),
+    }
+
+
+def deleted(state: State, name: str) -> dict[str, Any]:
+    """The fields that change where a branch is deleted."""
+    return _moved(state, name, None)
+
+
+def _moved(state: State, old: str, new: str | None) -> dict[str, Any]:
+    changes: dict[str, Any] = {}
+    for name, by_branch in (("hits", state.hits), ("log", state.log)):
+        without: Mapping[str, Any] = _with(by_branch, old, ())
+        changes[name] = without if new is None else _with(without, new, by_branch.get(old, ()))
+    if any(mark.branch == old for mark in state.marks.sorted):
+        changes["marks"] = state.marks.with_branch(old, new)
+    if state.left is not None and state.left[0] == old:
+        changes["left"] = None if new is None else (new, state.left[1])
+    return changes
+
+
+def _with(by_branch: Mapping[str, tuple[T, ...]], branch: str, items: tuple[T, ...]) -> Mapping[str, tuple[T, ...]]:
+    """With other items of a branch; a branch that has none is left out."""
+    if items == by_branch.get(branch, ()):
+        return by_branch
+    return {name: each for name, each in {**by_branch, branch: items}.items() if each}

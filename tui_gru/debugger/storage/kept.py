@@ -1,0 +1,124 @@
+"""The fact `kept` of a session file: what a state holds of breakpoints, marks, hits, log and the like, as JSON, by name.
+
+Beside the names that are listed here it has those under which a front end keeps values. A value that cannot be read, in a file
+that somebody else has written, is left out, and the rest of the session is opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from tui_gru.debugger.program.line_table import Program
+from tui_gru.debugger.state.marks import Marks
+from tui_gru.debugger.state.state import Place, State
+from tui_gru.debugger.state.stops import LogLine, Stops
+
+
+class _Entry(NamedTuple):
+    """A field of the state, which is not written where it is `empty`: how it becomes JSON, and how it is read back.
+
+    `of_verb` says that it changes within verbs only.
+    """
+
+    field: str
+    empty: Any
+    to_data: Callable[[Any], Any]
+    read: Callable[[Any, Program], Any]
+    of_verb: bool = False
+
+
+def _as_it_is(value: Any) -> Any:
+    return value
+
+
+def _read_stops(data: Any, program: Program) -> Stops:
+    stops = Stops.from_data(data)
+    if stops.all:
+        from tui_gru.debugger.breakpoints.resolved import resolve  # late: with it comes the compiler of conditions
+
+        for stop in stops.all:
+            resolve(stop, program)
+    return stops
+
+
+def _read_text(data: Any, _: Program) -> str:
+    if not isinstance(data, str):
+        raise ValueError("this is no condition")
+    return data
+
+
+def _read_place(data: Any, _: Program) -> Place | None:
+    if data is None:
+        return None
+    if not isinstance(data, list) or len(data) != 2 or not isinstance(data[0], str):
+        raise ValueError("this is no place")
+    return data[0], _tick(data[1])
+
+
+def _read_pair(data: Any, _: Program) -> tuple[str, ...]:
+    if not isinstance(data, list) or len(data) not in (0, 2) or not all(isinstance(name, str) for name in data):
+        raise ValueError("these are no two branches")
+    return tuple(data)
+
+
+def _read_hits(data: Any, _: Program) -> Mapping[str, tuple[int, ...]]:
+    return {name: tuple(map(_tick, ticks)) for name, ticks in data.items()}
+
+
+def _read_log(data: Any, _: Program) -> Mapping[str, tuple[LogLine, ...]]:
+    return {name: tuple(_line(*line) for line in lines) for name, lines in data.items()}
+
+
+def _line(tick: Any, id: Any, text: Any) -> LogLine:
+    if not isinstance(text, str):
+        raise ValueError("this is no line of a log")
+    return LogLine(_tick(tick), _tick(id), text)
+
+
+def _tick(data: Any) -> int:
+    if type(data) is not int or data < 0:
+        raise ValueError("this is no place")
+    return data
+
+
+_ENTRIES = {
+    "marked": _Entry("marks", Marks(), Marks.to_data, lambda data, _: Marks.from_data(data)),
+    "last_condition": _Entry("last_condition", "", _as_it_is, _read_text, of_verb=True),
+    "left": _Entry("left", None, _as_it_is, _read_place, of_verb=True),
+    "stops": _Entry("stops", Stops(), Stops.to_data, _read_stops),
+    "hits": _Entry("hits", {}, _as_it_is, _read_hits, of_verb=True),
+    "log": _Entry("log", {}, _as_it_is, _read_log, of_verb=True),
+    "compared": _Entry("compared", (), _as_it_is, _read_pair, of_verb=True),
+}
+
+NAMES = frozenset(_ENTRIES)
+"""The names that a front end cannot keep values under."""
+
+
+def fields_in(state: State) -> tuple[Any, ...]:
+    """What the fact is made of: where all of it is the same as before, it need not be written again."""
+    return (state.kept, *(getattr(state, entry.field) for entry in _ENTRIES.values()))
+
+
+def data_of(state: State, verb: State | None = None) -> dict[str, Any]:
+    """The fact, as something that JSON can hold. What only verbs change is taken from `verb`, the state after the last."""
+    data = dict(state.kept)
+    for name, entry in _ENTRIES.items():
+        value = getattr(verb if verb is not None and entry.of_verb else state, entry.field)
+        if value != entry.empty:
+            data[name] = entry.to_data(value)
+    return data
+
+
+def fields_of(data: Mapping[str, Any], program: Program) -> tuple[dict[str, Any], list[str]]:
+    """The fields of a state, from the fact; and the names under which there is something that cannot be read."""
+    fields: dict[str, Any] = {"kept": {name: value for name, value in data.items() if name not in _ENTRIES}}
+    unreadable = []
+    for name, entry in _ENTRIES.items():
+        if name in data:
+            try:
+                fields[entry.field] = entry.read(data[name], program)
+            except (TypeError, ValueError, AttributeError, RecursionError):
+                unreadable.append(name)
+    return fields, unreadable

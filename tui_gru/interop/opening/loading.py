@@ -1,0 +1,129 @@
+"""A GRU of a file, and what it is to run on: numbers, or a text or token ids with its head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tui_gru.engine.config import Config
+from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.given import Given
+from tui_gru.engine.weights import Weights
+from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.found import ORDERS, FoundGRU
+from tui_gru.interop.inspection import inspect
+from tui_gru.interop.opening.characters import character_run
+from tui_gru.interop.opening.choosing import chosen
+from tui_gru.interop.opening.named_tensors import matrix, tensors_of
+from tui_gru.interop.opening.numbers import Numbers, array_of
+from tui_gru.interop.opening.running import given_run
+from tui_gru.interop.opening.vocabulary import in_order, read_vocabulary
+from tui_gru.interop.proof import prove
+from tui_gru.interop.tensors import Array
+
+FilePath = str | PathLike[str]
+
+
+@dataclass(frozen=True)
+class Convention:
+    """How a file is to be read, as far as its owner says so; None is as the file says it, or as its output proves it."""
+
+    order: str | None = None
+    reset: str | None = None
+    z: str | None = None
+    gate: str | None = None
+
+    @property
+    def said(self) -> dict[str, str | None]:
+        """By option."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
+
+
+def on_numbers(path: FilePath, name: str | None, convention: Convention, given: Mapping[str, Any]) -> tuple[Given, str]:
+    """The GRU called `name` on `given` inputs, h0, lengths, expect and embedding; and what is to be said of it at first."""
+    expect = given.get("expect")
+    try:
+        every = inspect(path, **convention.said)
+    except ModelFileError:
+        if expect is None or convention.order is not None:
+            raise
+        every = inspect(path, **{**convention.said, "order": ORDERS[0]})  # the expected output shows which order it is
+    found = chosen(every, path, name)
+    numbers = Numbers.of(found, **given)
+    said = found.warning
+    if numbers.y is not None and not any(convention.said.values()):
+        found, said = _proved(found, numbers, numbers.y)
+    elif given.get("inputs") is None:
+        said = said or f"the inputs are {numbers.source}; give your own with inputs="
+    return given_run(found, numbers, Path(path)), said
+
+
+def _proved(found: FoundGRU, numbers: Numbers, y: Array) -> tuple[FoundGRU, str]:
+    """The GRU in the reading that gives the expected output; as the file says it where no reading or several do."""
+    x = numbers.x if numbers.table is None else numbers.table[numbers.x]
+    try:
+        proof = prove(found, x, y, numbers.h0 if numbers.given_h0 else None, numbers.lengths)
+    except ModelFileError as error:
+        return found, f"the convention could not be proved: {error}"
+    return proof.found, proof.message if not proof.settled or proof.found.convention != found.convention else ""
+
+
+@dataclass(frozen=True)
+class Reads:
+    """What a model with a head reads and predicts: `text`, or `ids` (N), whole numbers.
+
+    `vocabulary` has its characters, or its tokens, which may be longer, or is a mapping from each to its index; `tokens` is a file
+    of them.
+    """
+
+    head: Any
+    embedding: Any = None
+    text: str | None = None
+    ids: Any = None
+    vocabulary: Any = None
+    tokens: FilePath | None = None
+
+    def __post_init__(self) -> None:
+        if self.head is None or (self.text is None and self.ids is None):
+            missing = "head" if self.head is None else "text"
+            raise TuiGruError(
+                "predictions need a head= of the file, and a text= or token ids as inputs= to predict", option=missing
+            )
+        for one, other in (("text", "ids"), ("vocabulary", "tokens")):
+            if getattr(self, one) is not None and getattr(self, other) is not None:
+                option = {"ids": "inputs"}.get(other, other)
+                raise TuiGruError(f"{option} and {one} are both given; keep one of them", option=option)
+
+
+def on_text(
+    path: FilePath, name: str | None, convention: Convention, reads: Reads, options: dict[str, Any]
+) -> tuple[Config, Weights, str]:
+    """The config of a run on a text or on token ids, the weights to begin with, and what is to be said of it at first."""
+    found = chosen(inspect(path, **convention.said), path, name)
+    table, tensors = None, tensors_of(path)
+    if reads.embedding is not None:
+        by_name = isinstance(reads.embedding, str) and not reads.embedding.endswith(".npy")
+        table = matrix(tensors, reads.embedding, "embedding")[0] if by_name else array_of(reads.embedding, "embedding")
+    head = matrix(tensors, reads.head, "head") if isinstance(reads.head, str) else (array_of(reads.head, "head"), None)
+    vocabulary = reads.vocabulary if reads.tokens is None else read_vocabulary(reads.tokens)
+    if vocabulary is not None and not isinstance(vocabulary, str):
+        vocabulary = in_order(vocabulary)
+    text = reads.text if reads.text is not None else _ids(reads.ids)
+    config, weights = character_run(found, head, table, text, vocabulary, options)
+    return config, weights, found.warning
+
+
+def _ids(value: Any) -> Array:
+    ids = array_of(value, "inputs")
+    ids = ids[:, 0] if ids.ndim == 2 and ids.shape[1] == 1 else ids
+    if ids.ndim != 1 or ids.dtype.kind not in "iu" or not ids.size:
+        raise ModelFileError(
+            f"with a head the inputs are token ids, whole numbers one after the other (N), not {ids.dtype} {ids.shape}",
+            option="inputs",
+        )
+    return ids.astype(np.int64)

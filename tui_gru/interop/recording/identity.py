@@ -1,0 +1,60 @@
+"""By what a recording is found and recognised again: its folder, and a hash of the header of every kept step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from tui_gru.interop.containers.opened import open_file
+from tui_gru.interop.errors import ModelFileError, RecordingError, printable
+from tui_gru.interop.formats import safetensors
+from tui_gru.interop.recording.folder import shard_name
+from tui_gru.interop.recording.reading import Recording, open_recording
+
+HASH = 16  # bytes
+
+
+def identity_of(recording: Recording, name: str) -> dict[str, Any]:
+    """The identity of the GRU called `name` in a recording, as JSON. Raises `RecordingError` for a step that cannot be read."""
+    steps = [[step.number, _hash(recording.folder, step.number, step.ranks)] for step in recording.steps]
+    return {"folder": str(recording.folder.resolve()), "name": name, "steps": steps}
+
+
+def recognised(identity: Mapping[str, Any]) -> Recording:
+    """The recording with this identity, with the steps that it had then; steps kept since then are left out.
+
+    Raises `RecordingError`, one line that says what has moved or changed, and `ValueError` for what is no identity.
+    """
+    numbers = [number for number, _ in identity["steps"]]
+    if numbers != sorted(set(numbers)):
+        raise ValueError("the steps of a recording are not in order")
+    folder = Path(identity["folder"])
+    shown = printable(folder, 1000)
+    if not folder.is_dir():
+        raise RecordingError(f"its recording is not at {shown} any more; move it back there, or open the recording where it is now")
+    recording = open_recording(folder)
+    kept = {step.number: step for step in recording.steps}
+    for number, known in identity["steps"]:
+        if number not in kept:
+            raise RecordingError(f"step {number:,} of its recording {shown} was deleted; open the recording itself")
+        if _hash(folder, number, kept[number].ranks) != known:
+            raise RecordingError(f"step {number:,} of its recording {shown} has changed; open the recording itself")
+    return replace(recording, steps=tuple(kept[number] for number, _ in identity["steps"]))
+
+
+def _hash(folder: Path, number: int, ranks: tuple[int, ...]) -> str:
+    """Of the sizes and headers of a step's files. A header has the loss, the norm, and the name, type and shape of every array."""
+    found = blake2b(digest_size=HASH)
+    for rank in ranks:
+        path = folder / shard_name(number, rank)
+        try:
+            file = open_file(path)
+            found.update(f"{rank} {file.size} ".encode() + safetensors.header_text(file))
+        except ModelFileError as error:
+            raise RecordingError(f"{printable(path, 1000)}: {error}") from None
+        except OSError as error:
+            raise RecordingError(f"{printable(path, 1000)}: it cannot be read: {error.strerror or error}") from None
+    return found.hexdigest()

@@ -1,0 +1,76 @@
+"""What is under the cursor, in sentences: the number, its panel, the signs of that panel, and the line at work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from tui_gru.debugger.program.line_table import Line, Program
+from tui_gru.debugger.program.naming import spoken
+from tui_gru.debugger.snapshots.snapshot import Snapshot
+from tui_gru.engine.numbers import exact
+from tui_gru.tui.explanations.panels import PANELS, about_panel
+from tui_gru.tui.explanations.signs import meanings, signs_of
+from tui_gru.tui.explanations.values import about
+from tui_gru.tui.widgets.refs import Ref
+
+#: What a row explains, and the sentence.
+Row = tuple[str, str]
+#: Puts the keys that are bound in the place of verbs in angle brackets.
+Keys = Callable[[str], str]
+
+
+def rows_here(snapshot: Snapshot, focused: object, ref: Ref | None, keys: Keys) -> Iterator[Row]:
+    """The sentences for what has the focus, the nearest first: the number `ref`, the panel and its signs, the line at work."""
+    if ref is not None and ref.name in snapshot.program.names:
+        yield _number(snapshot, ref), _sentence(_value(snapshot.program, ref))
+    words = about_panel(focused)
+    if words:
+        yield "this panel", keys(words)
+    if snapshot.line is not None:
+        yield snapshot.line.text, _sentence(about_line(snapshot.program, snapshot.line))
+    for sign in signs_of(focused):
+        yield sign.sign.strip(), _sentence(keys(sign.meaning))
+
+
+def about_line(program: Program, line: Line) -> str:
+    """What a line of the listing is for: the comment on it in the model's file, else the sentence for what it computes."""
+    if line.note or line.target not in program.names:
+        return line.note
+    return about(program, line.target)
+
+
+def explain(program: Program, words: str, keys: Keys) -> str:
+    """The sentence for a name of the model, a sign or a panel, as it was typed; the empty text for anything else."""
+    name = program.code_name(words.strip())
+    if name in program.names:
+        return f"{program.writer.name(name)}: {about(program, name)}"
+    if found := meanings(words.strip()):
+        return f"{words.strip()}: {keys('; or '.join(found))}"
+    panels = (keys(sentence) for panel, sentence in PANELS.items() if panel.lower() == words.replace(" ", "").lower())
+    return next(panels, "")
+
+
+def _value(program: Program, ref: Ref) -> str:
+    if ref.change:
+        return f"what the last update added to {program.writer.name(ref.name)}"
+    return about(program, ref.name)
+
+
+def _number(snapshot: Snapshot, ref: Ref) -> str:
+    """`z[row 1, unit 2] = 0.93014`; without the number where it is not computed yet."""
+    named = spoken(snapshot.program, ref.name, ref.index)
+    value: Any = snapshot.last_step(ref.name) if ref.change else snapshot.value(ref.name, ref.t)
+    if value is None:
+        return named
+    change = "the last change of " if ref.change else ""
+    return f"{change}{named} = {exact(np.asarray(value)[ref.index] if ref.index else value).removeprefix('+')}"
+
+
+def _sentence(words: str) -> str:
+    """With a full stop, and a capital unless it begins with a name of the model."""
+    first = words.split(" ")[0]
+    begun = f"{words[:1].upper()}{words[1:]}" if len(first) > 3 or first in ("a", "an", "the", "how", "what") else words
+    return f"{begun}{'' if begun.endswith('.') else '.'}" if words else ""
