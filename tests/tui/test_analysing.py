@@ -365,7 +365,7 @@ async def test_the_next_saturated_unit_of_a_gate() -> None:
             assert said(app) == f"unit {unit + 1} is saturated in nearly all rows"
         app.screen.set_focus(app.screen.query_one(Weights).matrix)
         await press(pilot, "~")
-        assert "has no limits" in said(app)
+        assert "have no limits" in said(app)
 
 
 def said(app: Any) -> str:

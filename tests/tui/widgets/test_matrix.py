@@ -248,11 +248,11 @@ async def test_entries_near_zero_can_be_left_out(board):
         await pilot.pause()
         assert "+1" not in rows(matrix)[2]
         assert rows(matrix)[2].split()[1].startswith("+9+0+9")
-        assert not matrix.leave_out_near_zero()
+        assert not matrix.toggle_near_zero()
         await pilot.pause()
         assert rows(matrix)[2].split()[1:4] == ["+9", "+9", "+9"]
-        assert str(matrix.border_subtitle).endswith("without what is near 0")
-        assert matrix.leave_out_near_zero()
+        assert str(matrix.border_subtitle).endswith("near 0 hidden")
+        assert matrix.toggle_near_zero()
 
 
 async def test_arrays_of_odd_shapes(board):

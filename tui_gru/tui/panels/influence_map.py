@@ -149,13 +149,13 @@ class InfluenceMap(Overlay):
         return f"falls under a tenth of its largest after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
 
     def _other_rows(self, palette: Palette, width: int) -> Iterator[Row]:
-        """What the other rows of the batch have to do with it: nothing, in a model that keeps its rows apart."""
+        """The influence of the other rows of the batch, which should be 0."""
         if len(self.rows.gradient) < 2:
             return
         gradient = float(np.delete(self.rows.gradient, self.rows.row).max())
         words = f"the other rows: by gradient {gradient:.3g}, by occlusion {abs(self.rows.together):.3g}"
         good = self.rows.others == 0
-        for line in folded(words if good else f"{words}; they should be 0: rows know of each other", width):
+        for line in folded(words if good else f"{words}; they should be 0: rows influence each other", width):
             yield (Segment(transliterate(line, palette.glyphs), palette.dim if good else palette.warning),)
 
     def _states(self, palette: Palette, width: int) -> Iterator[Row]:

@@ -71,7 +71,7 @@ class Sequence(SnapshotPanel):
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
 
     def _summed_up(self) -> str | None:
-        """Of a batch that has no room: how large it is, and which target it predicted worst so far."""
+        """The size of a batch that does not fit, and its worst prediction so far."""
         snapshot, size = self._snapshot, self.content_size
         if snapshot is None or snapshot.config.given is not None or self.zoomed or not size.height:
             return None
@@ -98,7 +98,7 @@ class Sequence(SnapshotPanel):
 
 
 def _worst_predicted(snapshot: Snapshot) -> tuple[int, int, float] | None:
-    """The timestep, row (both 0-based) and probability of the target that was predicted worst, of those predicted so far."""
+    """The timestep and row (0-based) of the worst prediction so far, and the probability of its target."""
     name, target = snapshot.program.loss_names.prediction, snapshot.program.target
     there = [t for t in range(snapshot.config.seq_length) if snapshot.moment.there(name, t)] if name and target else []
     if not there:

@@ -30,7 +30,10 @@ from tui_gru.tui.widgets.overlay import Overlay, hidden
 from tui_gru.tui.widgets.refs import Ref
 
 SORTS = ("by class", "by variation", "by number", "like this one")
-_NOTES = ((90, 24), (60, 15))  # in so wide a panel, cells for what a unit goes with; in a narrower one the foot alone says it
+_NOTES = (
+    (90, 24),
+    (60, 15),
+)  # least width of the panel, and cells for the class of each unit; narrower panels show it below the map only
 _WIDEST = 6  # cells of a character, in a row of few
 _FOOT = 5  # rows under the map: the curve of the unit, and where it is on
 _PICKED = 4  # units whose curves are kept, at most

@@ -160,7 +160,7 @@ class ParameterMatrix(MatrixView):
         return self._short(self._program.names[self.parameter].counted[-1], column)
 
     def _short(self, axis: str, i: int) -> str:
-        """A character as it is written, or what an axis counts, from 1."""
+        """A character, or the 1-based number of a unit."""
         assert self._program is not None
         vocabulary = self._program.config.vocabulary
         return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
@@ -213,11 +213,11 @@ class Weights(Container):
 
     @property
     def matrix(self) -> MatrixView | None:
-        """The matrix of a large model; None where all parameters are shown at once."""
+        """The matrix of a large model; None if all parameters are shown at once."""
         return self._matrix if self._one_at_a_time else None
 
     def go_to_largest(self, mode: str) -> str:
-        """Show gradients or changes, with the cursor on the largest entry of all parameters; what it is, in words."""
+        """Show gradients or changes with the cursor on the largest entry of all parameters; returns a message with it."""
         from tui_gru.debugger.analysis.summaries import largest_entry  # late: few ask
 
         snapshot, (kind,) = self._snapshot, _SHEETS[mode]
@@ -230,7 +230,7 @@ class Weights(Container):
             return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}" if snapshot is not None else ""
         name = max(sizes, key=lambda name: sizes[name][0])
         index = sizes[name][1]
-        if self.region:  # what is on another page stays as it is
+        if self.region:  # nothing changes on another page
             self.mode, self.chosen = mode, name
             self._update()
             self._point_at(kind, index)

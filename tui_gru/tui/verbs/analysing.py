@@ -34,7 +34,7 @@ def look_after_run(screen: MainScreen, batches: int) -> None:
 
 
 def look_for_findings(screen: MainScreen) -> None:
-    """Look for findings after something else that was asked for; where it is stopped, that was meant for the other thing."""
+    """Look for findings after a run or a sample. An interrupt is not an error here."""
     with suppress(TuiGruError):
         screen.session.findings()
 

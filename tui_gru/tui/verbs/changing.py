@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.timeline.journal import JournalEntry
     from tui_gru.tui.screens.main import MainScreen
 
-SMALL_RECORD = 2**18  # bytes of a batch: in a run of no larger ones findings are looked for at once
+SMALL_RECORD = 2**18  # bytes of a batch up to which findings are looked for without a thread
 FEW_STEPS = 200  # of sampling, each the cell on one character: no more are done at once
 
 

@@ -15,7 +15,7 @@ ORDINALS = {2: "nd", 3: "rd"}
 
 
 def _matrix(screen: MainScreen) -> MatrixView | None:
-    """The matrix in focus, or that of the weights, which then has it; None, and it is said, where there is none in view."""
+    """The matrix in focus, otherwise that of the weights, which gets the focus; None with a message if neither is in view."""
     from tui_gru.tui.panels.weights import Weights
     from tui_gru.tui.widgets.matrix import MatrixView
 
@@ -52,7 +52,7 @@ def saturated(screen: MainScreen, rest: Arguments) -> None:
     if matrix is None:
         return
     if matrix.limits is None:
-        screen.say("what is shown here has no limits, so it cannot be saturated; gates and states can be")
+        screen.say("these values have no limits, so they cannot be saturated; gates and states can")
     elif matrix.go_to_saturated():
         screen.say(f"unit {matrix.cursor[1] + 1} is saturated in nearly all rows")
     else:
@@ -64,11 +64,11 @@ def sort(screen: MainScreen, rest: Arguments) -> None:
     matrix = _matrix(screen)
     if matrix is not None:
         by = matrix.sort()
-        screen.say(f"{by} by their size" if by else "rows and columns in their own order")
+        screen.say(f"{by} sorted by size" if by else "rows and columns in their own order")
 
 
 def near_zero(screen: MainScreen, rest: Arguments) -> None:
     """Leave out the entries near 0, or show them again."""
     matrix = _matrix(screen)
     if matrix is not None:
-        screen.say("all entries" if matrix.leave_out_near_zero() else "without the entries near 0")
+        screen.say("all entries are shown" if matrix.toggle_near_zero() else "entries near 0 are hidden")

@@ -1,4 +1,4 @@
-"""What stands around a heat map: what is in it in a line, the numbers of its columns, the names of its rows."""
+"""The frame of a heat map: a summary line, the column names, and the row names; and a summary alone for a low panel."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.heatmap import CELL
 from tui_gru.tui.widgets.written import Kind
 
-BINS = 48  # of a summary: as many columns as the widest histogram has
-_COLUMNS = 16  # cells of the histogram beside words
-_EVERY = 5  # columns, each of which has its number written above it
-_WIDE = 50  # cells: from there on there is room for words as well as numbers
+BINS = 48  # of a summary: the columns of the widest histogram
+_COLUMNS = 16  # cells of the histogram in a summary line, at most
+_EVERY = 5  # every fifth column has its number above it
+_WIDE = 50  # cells for the words of a summary line; narrower lines use abbreviations
 
 Where = Callable[[tuple[int, ...]], str]
 
 
 def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
-    """The histogram of a summary in so many cells; what is there at all is at least the lowest column."""
+    """The histogram of a summary, `width` cells wide. A bin that is not empty has at least the lowest column."""
     counts = [int(part.sum()) for part in np.array_split(summary.counts, max(min(width, len(summary.counts)), 1))]
     signs, tallest = palette.glyphs.column, max(counts, default=0) or 1
     levels = [min(-(-n * (len(signs) - 1) // tallest), len(signs) - 1) for n in counts]
@@ -37,7 +37,7 @@ def histogram(palette: Palette, summary: Summary, width: int) -> Segment:
 
 
 def summary_strip(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int) -> Strip:
-    """What is in a matrix, in a line: histogram, range, shares, and the largest entry with its place."""
+    """The summary of a matrix in a line: histogram, range, shares, and the largest entry with its place."""
     if summary is None:
         return Strip([Segment(cut("not computed yet", width, palette.glyphs), palette.blank)]).adjust_cell_length(width)
     columns = min(_COLUMNS, width // 5)
@@ -52,7 +52,7 @@ def summary_strip(palette: Palette, summary: Summary | None, kind: Kind, where: 
 
 
 def strips(palette: Palette, summary: Summary | None, kind: Kind, where: Where, width: int, height: int) -> Sequence[Strip]:
-    """A matrix that has no room for its rows: its histogram from edge to edge, and under it what is in it, in as many lines."""
+    """The summary of a matrix for a panel without room for its rows: the histogram, and the shares below it."""
     if summary is None:
         return [Strip([Segment(palette.glyphs.blank * width, palette.blank)], width)] * min(height, 1)
     found = [Strip([histogram(palette, summary, width)], width)]
@@ -80,7 +80,7 @@ def _range(summary: Summary) -> str:
 
 
 def _words(summary: Summary, kind: Kind, where: Where, *, short: bool) -> Iterator[str]:
-    """Shares of the entries, the mean of a gate, the largest entry; what matters most first."""
+    """Shares of the entries, the mean of a gate, the largest entry; the most important first."""
     limits = summary.limits
     if limits is not None and limits.low == 0:
         yield _share(summary, summary.low, "0", short)
@@ -108,9 +108,9 @@ def _percent(summary: Summary, count: int, words: str, short: bool) -> str:
 
 
 def column_strip(palette: Palette, names: Sequence[str], first: int, gutter: int, width: int, marked: int | None) -> Strip:
-    """The names of the columns from `first` on over their cells: each one that is a character, else as many as have room.
+    """The names of the columns in view above their cells: all characters, every fifth number, or as many names as fit.
 
-    `names` are those of the columns in view; `marked` is the one under the cursor, counted in `names`.
+    `first` is the first column in view, 0-based; `marked` is the index in `names` of the column under the cursor.
     """
     row = CellRow(width)
     if marked is not None and 0 <= marked < len(names):
@@ -124,7 +124,7 @@ def column_strip(palette: Palette, names: Sequence[str], first: int, gutter: int
 
 
 def _put(row: CellRow, x: int, name: str, ink: Style, palette: Palette) -> None:
-    """Write a name over the second cell of its column, or from its first on; not where it would touch another."""
+    """Write a name above its column unless it would touch another name."""
     name = transliterate(name, palette.glyphs)
     x += cell_len(name) == 1
     if row.free(x - 1, cell_len(name) + 1) or (x == 0 and row.free(x, cell_len(name))):

@@ -60,7 +60,7 @@ def heat_row(
 ) -> Strip:
     """One row of a heat map. values (C,), or None for `count` blanks; `cursor` is a column to mark.
 
-    Entries of a magnitude under `least` are left out: nothing is written, on the ground of the panel.
+    Entries with a magnitude below `least` are hidden.
     """
     table = _segments(palette, kind)
     numbers = [_BLANK] * count if values is None else _codes(values, kind, scale, least).tolist()

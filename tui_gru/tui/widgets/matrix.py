@@ -1,4 +1,4 @@
-"""A matrix on screen: written out where it fits; where it does not, a scrolling heat map that says what is in it."""
+"""A matrix on screen: its numbers if they fit, otherwise a scrolling heat map with a summary."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from tui_gru.tui.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row
+from tui_gru.tui.widgets.ordering import Ordering
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref, Refs
 from tui_gru.tui.widgets.written import ENTRIES, Array, Kind, matrix, scale_of
@@ -28,16 +29,15 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.saturation import Limits
     from tui_gru.debugger.analysis.summaries import Summary
 
-#: Rows above a heat map: what is in it, and the numbers of its columns. A panel of fewer rows than this has no map at all.
+#: Rows above a heat map: its summary and its column names; and the height below which there is no room for a heat map.
 _HEAD, _LEAST_MAP = 2, 5
-_SORTS = ("", "rows", "columns", "rows and columns")
 
 
 class MatrixView(Panel):
     """Shows one two-dimensional array (a vector is one row), or the dots of one that is not computed yet.
 
     Arrow keys move a cursor while the view has the focus; the border says the exact number under it. What is too large for its
-    numbers is a heat map under a line that says what is in it; in a panel too low for that, the histogram and that line alone.
+    numbers is a heat map with a summary line; in a panel too low for a heat map, a histogram with shares.
     """
 
     ASKING = frozenset({"choose"})
@@ -66,12 +66,12 @@ class MatrixView(Panel):
         self.row: int | None = None
         self.scale = 1.0
         self.limits: Limits | None = None
-        self.near_zero_shown, self.sorted_by = True, ""
+        self.near_zero_shown = True
         self._captioned = ""
         self._summary: Summary | None = None
         self._widest_name: int | None = None
-        self._orders: tuple[Sequence[int] | None, Sequence[int] | None] = (None, None)  # of rows and columns, by size
-        self._rank = 0  # among the largest entries, of that gone to last
+        self._ordering = Ordering()
+        self._rank = 0  # of the largest entry that the cursor moved to last
 
     def show_array(
         self,
@@ -112,15 +112,15 @@ class MatrixView(Panel):
         return f"[{row}, {column}]"
 
     def name_row(self, row: int) -> str:
-        """What stands before a row of a heat map."""
+        """The name in front of a row of a heat map."""
         return str(row)
 
     def name_column(self, column: int) -> str:
-        """What stands above a column of a heat map."""
+        """The name above a column of a heat map."""
         return str(column)
 
     def place_of(self, row: int, column: int) -> str:
-        """Where the largest entry is, in words."""
+        """The place of an entry in words."""
         return self.name_cell(row, column)
 
     def shown(self) -> Sequence[tuple[Ref, Any]]:
@@ -153,26 +153,26 @@ class MatrixView(Panel):
 
     @property
     def form(self) -> Literal["numbers", "map", "strips"]:
-        """How the array is drawn: as its numbers, as a heat map, or, where there is no room for its rows, by its histogram."""
+        """How the array is drawn: as numbers, as a heat map, or, without room for its rows, as a histogram with shares."""
         if self.as_numbers:
             return "numbers"
         return "map" if self.content_size.height >= _LEAST_MAP or not self._framed else "strips"
 
     @property
     def _framed(self) -> bool:
-        """Whether a heat map has a frame: where all of it has room without one only, it has none."""
+        """Whether a heat map has a frame. It has none if the whole map fits only without one."""
         (rows, columns), (width, height) = self.shape, self.content_size
         bare = rows <= height and CELL * columns <= width
         return not bare or (rows + _HEAD <= height and height >= _LEAST_MAP and self._label_width + CELL * columns <= width)
 
     @property
     def _head(self) -> int:
-        """Rows that stay above a heat map."""
+        """The number of fixed rows above a heat map."""
         return _HEAD if self._framed else 0
 
     @property
     def summary(self) -> Summary | None:
-        """What is in the array, or in its row that is singled out; None where it is not computed yet."""
+        """The summary of the array, or of the selected row in a panel without room for a map; None if it is not computed yet."""
         if self._summary is None and self.values is not None:
             from tui_gru.debugger.analysis.summaries import summary  # late: a small model has no heat map
             from tui_gru.tui.widgets.heat_frame import BINS
@@ -184,12 +184,12 @@ class MatrixView(Panel):
 
     @property
     def _gutter(self) -> int:
-        """Cells that stay before a heat map."""
+        """The number of fixed cells in front of a heat map."""
         return self._label_width if self._framed else 0
 
     @property
     def _label_width(self) -> int:
-        """Cells for the names of the rows, and a blank; 0 for a single row."""
+        """The cells of the row names and a blank; 0 for a single row."""
         if self._widest_name is None:
             rows = self.shape[0]
             self._widest_name = max(cell_len(self.name_row(row)) for row in range(rows)) + 1 if rows > 1 else 0
@@ -225,18 +225,19 @@ class MatrixView(Panel):
         return strip.extend_cell_length(width).apply_style(self._ground)
 
     def _summary_line(self, y: int, width: int) -> Strip:
-        """A line of a panel without room for a map; once it has the focus, the row and the place of the cursor in the first two."""
+        """A line of a panel without room for a map: with the focus, the cursor's row and place, then the summary."""
         from tui_gru.tui.widgets import heat_frame
 
         if y == 0 and self.has_focus and self.values is not None:
-            row, at = self.cursor[0], self._place(1, self.cursor[1])
+            row, at = self.cursor[0], self._ordering.position(1, self.cursor[1])
             first = min(max(at - width // (2 * CELL), 0), max(self.shape[1] - width // CELL, 0))
             return self._heat(row, first, min(first + width // CELL, self.shape[1]))
         if y == 1 and self.has_focus and self.values is not None:
             place = cut(transliterate(self.place_of(*self.cursor), self.palette.glyphs), width, self.palette.glyphs)
             return Strip([Segment(place, self.palette.plain)])
         lines = heat_frame.strips(self.palette, self.summary, self.kind, self._where, width, self.content_size.height)
-        return lines[y] if y < len(lines) else Strip.blank(width)
+        line = y - 1 if self.has_focus and self.values is not None else y  # the second line has two above it
+        return lines[line] if line < len(lines) else Strip.blank(width)
 
     def _map_line(self, y: int, width: int) -> Strip:
         from tui_gru.tui.widgets import heat_frame
@@ -247,13 +248,13 @@ class MatrixView(Panel):
         first = self.scroll_offset.x // CELL
         last = min(first + max(width - gutter, 0) // CELL, self.shape[1])
         if y < head:
-            names = [self.name_column(self._entry(1, place)) for place in range(first, last)]
-            marked = self._place(1, self.cursor[1]) - first if self.has_focus else None
+            names = [self.name_column(self._ordering.entry(1, place)) for place in range(first, last)]
+            marked = self._ordering.position(1, self.cursor[1]) - first if self.has_focus else None
             return heat_frame.column_strip(self.palette, names, first, gutter, width, marked)
         place = self.scroll_offset.y + y - head
         if place >= self.shape[0]:
             return Strip.blank(width)
-        row = self._entry(0, place)
+        row = self._ordering.entry(0, place)
         if not gutter:
             return self._heat(row, first, last)
         name = transliterate(self.name_row(row), self.palette.glyphs)
@@ -263,23 +264,21 @@ class MatrixView(Panel):
         return Strip.join([Strip([label], gutter), self._heat(row, first, last)])
 
     def _heat(self, row: int, first: int, last: int) -> Strip:
-        """The entries of a row at the places `first` … `last` − 1."""
-        columns = self._orders[1]
-        here: slice | Sequence[int] = slice(first, last) if columns is None else columns[first:last]
+        """The entries of a row at the positions `first` … `last` − 1."""
         return heat_row(
             self.palette,
-            None if self.values is None else self.values[row, here],
+            None if self.values is None else self.values[row, self._ordering.columns(first, last)],
             last - first,
             kind=self.kind,
             scale=self.scale,
-            cursor=self._place(1, self.cursor[1]) - first if self.has_focus and row == self.cursor[0] else None,
+            cursor=self._ordering.position(1, self.cursor[1]) - first if self.has_focus and row == self.cursor[0] else None,
             quiet=self.row is not None and row != self.row,
             least=0.0 if self.near_zero_shown else self._least,
         )
 
     @property
     def _least(self) -> float:
-        """The magnitude below which an entry is near zero, as the summary counts it."""
+        """The magnitude below which the summary counts an entry as near zero."""
         from tui_gru.debugger.analysis.summaries import NEAR_ZERO
 
         what = self.summary
@@ -292,37 +291,25 @@ class MatrixView(Panel):
         row = index[0] if self.row is None or self.form != "strips" else self.row
         return self.place_of(row, index[1])
 
-    # Rows and columns by size
-
-    def _entry(self, axis: int, place: int) -> int:
-        """Which row (axis 0) or column (1) stands at a place on screen."""
-        order = self._orders[axis]
-        return place if order is None else int(order[place])
-
-    def _place(self, axis: int, entry: int) -> int:
-        """Where a row or a column stands on screen."""
-        order = self._orders[axis]
-        return entry if order is None else list(order).index(entry)
+    # Order and hiding
 
     def sort(self) -> str:
-        """Rows, then columns, then both by their size, then none, as they are now; what is sorted now."""
-        from tui_gru.debugger.analysis.summaries import by_size
-
-        self.sorted_by = _SORTS[(_SORTS.index(self.sorted_by) + 1) % len(_SORTS)] if self.values is not None else ""
-        self._orders = (None, None)
-        if self.values is not None:
-            rows, columns = (by_size(self.values, axis).tolist() if word in self.sorted_by else None
-                             for axis, word in enumerate(_SORTS[1:3]))  # fmt: skip
-            self._orders = (rows, columns)
+        """Switch between rows, columns, both and neither sorted by their present size; returns which are sorted now."""
+        self._ordering.next(self.values)
         self._changed()
-        return self.sorted_by
+        return self._ordering.by
 
     def unsort(self) -> None:
-        """Rows and columns as they are numbered: what is shown is another array."""
-        self.sorted_by, self._orders = "", (None, None)
+        """Restore the order of rows and columns, for another array."""
+        self._ordering = Ordering()
 
-    def leave_out_near_zero(self) -> bool:
-        """Leave the entries near zero out of a heat map, or no longer; whether they are shown."""
+    @property
+    def sorted_by(self) -> str:
+        """What is sorted by size: rows, columns, rows and columns, or nothing."""
+        return self._ordering.by
+
+    def toggle_near_zero(self) -> bool:
+        """Hide the entries near zero in a heat map, or show them again; returns whether they are shown."""
         self.near_zero_shown = not self.near_zero_shown
         self._changed()
         return self.near_zero_shown
@@ -332,15 +319,15 @@ class MatrixView(Panel):
         self.refresh_content()
         self._show_cursor()
 
-    # What matters
+    # Important entries
 
     @property
     def exact(self) -> str:
-        """The number under the cursor with all its digits; a dot where it is not computed yet."""
+        """The number under the cursor with all its digits; a dot if it is not computed yet."""
         return self.palette.glyphs.blank if self.values is None else exact(self.values[self.cursor])
 
     def go_to_largest(self) -> int | None:
-        """Move the cursor to the largest entry, or from there to the next largest; its rank from 1, None where there is none."""
+        """Move the cursor to the largest entry, or on to the next largest; returns its 1-based rank, None without entries."""
         from tui_gru.debugger.analysis.summaries import largest_entries
 
         if self.values is None:
@@ -354,7 +341,7 @@ class MatrixView(Panel):
         return self._rank
 
     def go_to_saturated(self) -> bool:
-        """Move the cursor to the next unit that is saturated nearly always, from the first again; False where none is."""
+        """Move the cursor to the next unit that is saturated in nearly all rows; after the last to the first; False without any."""
         from tui_gru.debugger.analysis.saturation import next_saturated_unit
 
         if self.values is None or self.limits is None:
@@ -389,9 +376,9 @@ class MatrixView(Panel):
         self._caption()
 
     def _show_cursor(self) -> None:
-        """Bring the entry under the cursor into view."""
-        if self.form == "map":  # what stays above and before it takes room from what scrolls
-            row, column = (self._place(axis, entry) for axis, entry in enumerate(self.cursor))
+        """Scroll to the entry under the cursor."""
+        if self.form == "map":  # the fixed rows and cells cover part of what scrolls
+            row, column = (self._ordering.position(axis, entry) for axis, entry in enumerate(self.cursor))
             region = Region(CELL * column, row, self._gutter + 2 * CELL - 1, 1 + self._head)
             self.scroll_to_region(region, animate=False, force=True)
 
@@ -409,7 +396,7 @@ class MatrixView(Panel):
             if self.kind != "onehot" and self.values is not None and self.form == "map":
                 notes.append("tenths" + (f" of {given(self.scale)}" if self.kind == "signed" else ""))
                 notes += [f"{self.sorted_by} by size"] if self.sorted_by else []
-                notes += [] if self.near_zero_shown else ["without what is near 0"]
+                notes += [] if self.near_zero_shown else ["near 0 hidden"]
             note = fitting(notes, self.outer_size.width - 6)
         self.set_titles(self.title, note)
 
@@ -422,11 +409,11 @@ class MatrixView(Panel):
         self._caption()
 
     def action_move(self, rows: int, columns: int) -> None:
-        """Move the cursor by so many places on screen."""
-        places = (self._place(axis, self.cursor[axis]) + by for axis, by in enumerate((rows, columns)))
+        """Move the cursor by a number of positions on screen."""
+        places = (self._ordering.position(axis, self.cursor[axis]) + by for axis, by in enumerate((rows, columns)))
         row, column = self.validate_cursor((next(places), next(places)))
         if self.shape[0] and self.shape[1]:
-            self.cursor = (self._entry(0, row), self._entry(1, column))
+            self.cursor = (self._ordering.entry(0, row), self._ordering.entry(1, column))
 
     def action_page(self, direction: int) -> None:
         self.action_move(direction * max(self.content_size.height - (1 if self.as_numbers else self._head), 1), 0)
@@ -457,4 +444,4 @@ class MatrixView(Panel):
         else:
             return None
         inside = 0 <= row < self.shape[0] and 0 <= column < self.shape[1]
-        return (self._entry(0, row), self._entry(1, column)) if inside else None
+        return (self._ordering.entry(0, row), self._ordering.entry(1, column)) if inside else None

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def hidden(*keys: tuple[str, str, str]) -> list[BindingType]:
-    """Keys that only this panel has, each with its action and what that does, which the footer does not show."""
+    """The bindings of keys of one panel, which the footer does not show: each with its action and a description."""
     return [Binding(key, action, description, show=False) for key, action, description in keys]
 
 
