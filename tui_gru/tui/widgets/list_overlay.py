@@ -102,5 +102,6 @@ class ListOverlay(Overlay):
     def _follow(self) -> None:
         rows = [i for i, line in enumerate(self._lines) if line.entry == self.cursor]
         if rows:
-            first = 0 if self.cursor == 0 else rows[0] - self.above  # with the first, what stands above it
+            head = self.cursor == 0 and rows[-1] < self.scrollable_content_region.height
+            first = 0 if head else rows[0] - self.above  # with the first entry, what stands above it
             self.scroll_to_rows(first, rows[-1])
