@@ -23,7 +23,6 @@ USED = {
         "App._fatal_error",
         "App._handle_exception",
         "Screen._dispatch_message",
-        "ScrollView._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},
     "terminal/web_driver.py": {"WebDriver._app", "WebDriver._write"},

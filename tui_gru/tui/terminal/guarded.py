@@ -1,13 +1,17 @@
-"""An app, a screen and a scrolling widget that report an error in a message handler, for which Textual ends the program."""
+"""An app, a screen and widgets that report an error in a message handler, for which Textual ends the program."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 from textual.app import App
 from textual.events import Key
 from textual.message import Message
 from textual.screen import Screen
-from textual.scroll_view import ScrollView
+from textual.widget import Widget
 from textual.worker import WorkerFailed
+
+W = TypeVar("W", bound=Widget)
 
 
 class GuardedApp(App[None]):
@@ -59,17 +63,21 @@ class GuardedScreen(Screen[None]):
             self.failed(error, doing(message))
 
 
-class GuardedScroll(ScrollView):
-    """The screen that it is on reports its errors."""
+def reports_errors(cls: type[W]) -> type[W]:
+    """Decorate a widget class: the screen that a widget of it is on reports the widget's errors."""
+    dispatch = cls._dispatch_message
 
-    async def _dispatch_message(self, message: Message) -> None:
+    async def dispatch_and_report(self: W, message: Message) -> None:
         try:
-            await super()._dispatch_message(message)
+            await dispatch(self, message)
         except Exception as error:
             screen = self.screen if self.is_attached else None
             if not isinstance(screen, GuardedScreen):
                 raise
             screen.failed(error, f"{doing(message)} in {type(self).__name__}")
+
+    cls._dispatch_message = dispatch_and_report  # type: ignore[assignment]
+    return cls
 
 
 def doing(message: Message) -> str:

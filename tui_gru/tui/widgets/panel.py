@@ -9,12 +9,13 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.content import Content
 from textual.geometry import Region, Size
+from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from tui_gru.tui.characters import folded
 from tui_gru.tui.glyphs import ASCII, transliterate
 from tui_gru.tui.palette import Palette
-from tui_gru.tui.terminal.guarded import GuardedScroll
+from tui_gru.tui.terminal.guarded import reports_errors
 from tui_gru.tui.themes import palette_of
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Ref
@@ -43,7 +44,8 @@ class Rows(Sequence[Strip]):
         return row
 
 
-class Panel(GuardedScroll, can_focus=True):
+@reports_errors
+class Panel(ScrollView, can_focus=True):
     """Subclasses implement `build`; call `refresh_content` when what it would return has changed.
 
     Content larger than the panel scrolls, with keys and wheel, and with scroll bars only where they are needed.
