@@ -1,4 +1,4 @@
-"""What matters, on screen: findings, units, influence, losses, arrays, each with its keys, and on every size of screen."""
+"""Analyses on screen: findings, units, influence, losses, arrays, each with its keys, and on every size of screen."""
 
 from __future__ import annotations
 
@@ -233,7 +233,7 @@ async def test_what_a_unit_goes_with_is_said_on_every_width() -> None:
             lines = panel.plain_text().splitlines()
             (row,) = (line for line in lines if line.split()[:2] == ["unit", str(panel.unit + 1)])
             assert row.endswith(beside) if beside else str(best.what) not in row
-            assert any(f"goes with {str(best.what)[:6]}" in line for line in lines) or width == 40
+            assert any(f"correlates with {str(best.what)[:6]}" in line for line in lines) or width == 40
 
 
 # Influence

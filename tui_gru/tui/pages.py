@@ -1,29 +1,29 @@
-"""The pages of a screen that has no room for all panels at once: what is on each, in words, as main.tcss lays it out."""
+"""The pages of a screen that is too small for all panels: the names of the panels on each, as defined by main.tcss."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 
-#: By the class that a screen has at its size: for each of its pages the panels on it, apart from the listing.
+#: For the size class of a screen, the panels on each page without the listing.
 PAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
-    "-tiny": (("the line at work",), ("sequence", "loss terms"), ("ŷ", "loss curve"), ("weights", "samples")),
-    "-narrow": (("sequence", "loss terms", "the line at work", "gates"), ("gates", "ŷ", "loss curve"), ("weights", "samples")),
+    "-tiny": (("the current line",), ("sequence", "loss terms"), ("ŷ", "loss curve"), ("weights", "samples")),
+    "-narrow": (("sequence", "loss terms", "the current line", "gates"), ("gates", "ŷ", "loss curve"), ("weights", "samples")),
     "-middle": (
-        ("sequence", "loss terms", "the line at work", "gates", "ŷ", "loss curve"),
-        ("sequence", "loss terms", "the line at work", "gates", "weights", "samples"),
+        ("sequence", "loss terms", "the current line", "gates", "ŷ", "loss curve"),
+        ("sequence", "loss terms", "the current line", "gates", "weights", "samples"),
     ),
     "-short": (
-        ("sequence", "loss terms", "the line at work", "gates", "ŷ", "loss curve"),
-        ("the line at work", "gates", "weights", "samples"),
+        ("sequence", "loss terms", "the current line", "gates", "ŷ", "loss curve"),
+        ("the current line", "gates", "weights", "samples"),
     ),
     "": (("all panels",),),
 }
-#: On a small screen, watches and the log have a page after the others, where there are any.
+#: The additional last page of a small screen if there are watches or a log.
 WATCHING = ("watches", "log")
 
 
 def pages_of(classes: frozenset[str], *, watching: bool) -> tuple[tuple[str, ...], ...]:
-    """The pages of a screen with these classes; `watching`: there are watches or a log."""
+    """Return the pages of a screen with these classes. `watching` is True if there are watches or a log."""
     small = next((name for name in ("-tiny", "-narrow") if name in classes), "")
     if small:
         return (*PAGES[small], WATCHING) if watching else PAGES[small]
@@ -31,7 +31,7 @@ def pages_of(classes: frozenset[str], *, watching: bool) -> tuple[tuple[str, ...
 
 
 def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
-    """Which page (from 1) is shown and what is on it; then the others, each with what it has beyond that."""
+    """Describe the shown page (from 1) with its panels, then the other pages with the panels that are not on this one."""
     shown = pages[page - 1]
     others = (
         f"{number}: {', '.join(panel for panel in panels if panel not in shown)}"

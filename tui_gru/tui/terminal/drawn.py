@@ -1,4 +1,4 @@
-"""The lines of a screen as they were drawn last."""
+"""The lines of a screen as last drawn."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from textual.strip import Strip
 
 
 def drawn_lines(screen: Screen[Any]) -> list[Strip]:
-    """The rows of a screen, from the top, each as wide as the screen."""
+    """Return the rows of a screen from top to bottom, each as wide as the screen."""
     return screen._compositor.render_strips()
