@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from tui_gru.debugger.session.session import REOPENED, Session
-from tui_gru.debugger.storage.own_sessions import free_path
+from tui_gru.debugger.storage.library import free_path
 from tui_gru.debugger.storage.session_errors import SessionFileError, SessionInUseError, UnwritableSessionError
 from tui_gru.debugger.storage.store import is_own
 

@@ -34,7 +34,7 @@ def sessions_folder() -> Path:
 
 
 def automatic_folder() -> Path:
-    """Where sessions are recorded to that were given no name. The oldest of these go (`own_sessions.prune`)."""
+    """Where sessions are recorded to that were given no name. The oldest of these go (`library.prune`)."""
     return sessions_folder() / "automatic"
 
 
