@@ -120,7 +120,7 @@ LATE = {
         "verbs.completion verbs.line verbs.stop_arguments"
     ),
 }
-FILES = {"debugger": "storage.own_sessions storage.session_file storage.state_writer storage.store"}
+FILES = {"debugger": "storage.library storage.session_file storage.state_writer storage.store"}
 
 
 def modules_of(named):

@@ -1,4 +1,4 @@
-"""A recording of a training run, opened: what its batches are, and what is to be said of it first."""
+"""Opens a recording of a training run as a session."""
 
 from __future__ import annotations
 
@@ -11,13 +11,16 @@ from tui_gru.interop.recording.reading import Recording, open_recording
 
 
 def opened(folder: str | PathLike[str], name: str | None = None) -> tuple[GivenConfig, str]:
-    """The config of a session on the recording in a folder, of the GRU called `name`. Raises `RecordingError`, one line."""
+    """The config of a session on the recording in `folder`, of the GRU called `name`, and the first message.
+
+    Raises `RecordingError` with a one-line message.
+    """
     recording = open_recording(folder)
     return GivenConfig.of_given(recorded_run(recording, name)), _said(recording)
 
 
 def session_on(folder: str | PathLike[str], name: str | None = None) -> Session:
-    """As `Session.open`, on the GRU called `name` of a recording that has several."""
+    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs."""
     config, said = opened(folder, name)
     session = Session.on(config)
     session.notice = said
@@ -25,7 +28,7 @@ def session_on(folder: str | PathLike[str], name: str | None = None) -> Session:
 
 
 def _said(recording: Recording) -> str:
-    """How many steps were kept, and what is missing or not complete."""
+    """The first message: how many steps were recorded, and what is missing or damaged."""
     kept, gaps = len(recording.steps), len(recording.gaps())
     said = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
     if others := [module.name for module in recording.modules[1:]]:

@@ -27,9 +27,10 @@ class Expected:
 
     @property
     def agrees(self) -> bool:
-        """Whether the outputs agree up to rounding, one step at a time.
+        """True if the outputs agree up to rounding, one step at a time.
 
-        The tolerance is relative to the largest output, but at least to `SMALL`: the rounding error of 1 − z does not depend on h.
+        The tolerance is relative to the largest output, but at least to `SMALL`: the rounding error of 1 − z does not depend on
+        h.
         """
         return self.one_step.worst <= self.tolerance * max(self.one_step.largest, SMALL)
 
