@@ -191,7 +191,7 @@ def test_a_model_file_without_a_loss(tmp_path):
     ("arguments", "message"),
     [
         (["nowhere"], "there is no session nowhere"),
-        (["run.gru", "--held-out", "strange.txt"], "a run without a text has nothing to hold out; leave it out"),
+        (["run.gru", "--held-out", "strange.txt"], "a run without a text has no held-out text; remove the option"),
         (["run.tui-gru", "-o", "run.pdf"], "a report is .html, .svg, .md"),
         (["run.tui-gru", "--held-out", "strange.txt"], "the text that was held out has 'z', which is not in the vocabulary"),
     ],
