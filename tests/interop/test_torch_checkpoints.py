@@ -199,7 +199,7 @@ def test_a_file_without_checksums_is_read_and_one_with_a_wrong_one_is_not(saved,
     data[at] ^= 1
     path.write_bytes(data)
     (found,) = inspect(path)
-    with pytest.raises(ModelFileError, match=r"model/data/0 in it does not have its checksum; get the file again"):
+    with pytest.raises(ModelFileError, match=r"model/data/0 in it does not match its checksum; get the file again"):
         found.weights()
 
 
