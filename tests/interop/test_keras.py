@@ -1,4 +1,4 @@
-"""Keras' files, against Keras itself, a layer at a time."""
+"""Keras files, compared with Keras itself one layer at a time."""
 
 import builtins
 import io

@@ -1,4 +1,4 @@
-"""ONNX files that are broken, or made to do harm, and weights in a file beside the model."""
+"""Damaged and malicious ONNX files, and weights in a file beside the model."""
 
 import contextlib
 import struct

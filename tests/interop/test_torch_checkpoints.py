@@ -1,4 +1,4 @@
-"""torch.save's files, against torch: every tensor to the bit, and what the GRU computes."""
+"""Files of torch.save, compared with torch: every tensor bit for bit, and the output of the GRU."""
 
 import argparse
 import collections

@@ -1,4 +1,4 @@
-"""Parses the text of a formula to an expression tree.
+"""The parser of formulas: text to an expression tree.
 
     sum      = ["−"] product {("+" | "−") product}
     product  = matrix {("⊙" | "/") matrix}

@@ -1,4 +1,4 @@
-"""A report: one file that needs no other, in each format, with what the session itself says."""
+"""Reports: one self-contained file in each format, with the numbers of the session."""
 
 from __future__ import annotations
 
