@@ -1,4 +1,4 @@
-"""The README's table of keys and commands, made from the verb table.
+"""The README's table of keys and commands, generated from the verb table.
 
 python -m tests.key_table writes it into the README.
 """

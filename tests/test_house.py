@@ -1,4 +1,4 @@
-"""The rules of the house: what each floor may know, what starting up may cost, and how files are named."""
+"""Rules of the project: what each package may import, what may be loaded at the start, and how files are named."""
 
 import ast
 import json

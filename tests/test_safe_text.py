@@ -1,4 +1,4 @@
-"""No text of a user or of a file reaches the terminal in a form that commands it."""
+"""Text from a user or a file reaches the terminal without control characters."""
 
 import pytest
 from textual.geometry import Region

@@ -1,7 +1,7 @@
-"""What it takes to see what matters at H 256, B 32, T 64, V 96: `python -m tests.benchmarks.analysis`.
+"""Time of the analysis commands at H 256, B 32, T 64, V 96: `python -m tests.benchmarks.analysis`.
 
-A redraw is the CPU time of building a panel anew and drawing every row that is in view, at 160x50. The aim is 50 ms; of a key to
-the largest entry 16 ms, of all units over a text of 100 kB 5 s, of the findings a tenth of the run.
+A redraw is the CPU time to rebuild a panel and draw every visible row, at 160x50. The targets are 50 ms for a redraw, 16 ms from a
+key to the largest entry, 5 s for all units over a text of 100 kB, and a tenth of the run for the findings.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the check of a batch costs, what it costs to check every batch, and what a key costs while PyTorch is loaded.
+"""Time to check one batch, to check every batch, and to handle a key while PyTorch is loaded.
 
 python -m tests.benchmarks.check
 """

@@ -1,4 +1,4 @@
-"""What a session should show, from a plain run with the engine that stores everything: no history, no step index, no cache."""
+"""The expected state of a session, from a plain run of the engine that stores everything, without history, step index or cache."""
 
 from dataclasses import replace
 from functools import cached_property

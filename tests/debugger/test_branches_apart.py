@@ -1,4 +1,4 @@
-"""Where two branches first differ, and how far apart they are, against what their records and losses say."""
+"""Where two branches first differ and by how much, compared with their records and losses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a session keeps stays within its limit: checkpoints space out, numbers of batches go to a file, and all is found again."""
+"""Memory limit of a session: checkpoints thin out, the numbers of batches move to a file, and everything is still found."""
 
 import gc
 import os

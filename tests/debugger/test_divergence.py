@@ -1,4 +1,4 @@
-"""A replay that is not what the run was, in as little as one bit that no loss depends on, is noticed, and the place is named."""
+"""A replay that differs from the run in a single bit is detected, and the error names the place."""
 
 from contextlib import closing
 

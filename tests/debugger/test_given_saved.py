@@ -1,4 +1,4 @@
-"""Given runs in session files: saved, opened where they were left, and recorded; and files that have been tampered with."""
+"""Given runs in session files: saved, reopened, recorded, and refused after tampering."""
 
 import numpy as np
 import pytest

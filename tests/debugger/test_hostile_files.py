@@ -1,4 +1,4 @@
-"""A session file whose hashes are right and whose contents are not: refused by name, at once, before anything is run or shown."""
+"""Session files with correct hashes and invalid contents: refused with a clear error before anything is run or shown."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""Sessions without a name: recorded once they are used, listed, and the oldest of them gone."""
+"""Sessions without a name: recorded on first use, listed, and the oldest ones deleted."""
 
 import os
 from contextlib import closing

@@ -1,4 +1,4 @@
-"""A session on the batch that a script's own module has just computed."""
+"""Sessions on the batch that a script's module has just computed."""
 
 import subprocess
 import sys

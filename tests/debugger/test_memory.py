@@ -1,4 +1,4 @@
-"""What a session keeps stays within its limit, whatever is done, and its file grows by what was done."""
+"""Memory limit of a session: it holds for all actions, and the file grows only by what was done."""
 
 import gc
 import random

@@ -1,4 +1,4 @@
-"""Why a run stopped is a value: no decision hangs on the text of a message."""
+"""The reason why a run stopped is a value; no decision depends on the text of a message."""
 
 import pytest
 

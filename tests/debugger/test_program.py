@@ -1,4 +1,4 @@
-"""The table of lines says what the engine does: each formula, taken at its word with plain NumPy, gives what was recorded."""
+"""The table of lines: each formula, evaluated with plain NumPy, gives the recorded value."""
 
 import numpy as np
 import pytest

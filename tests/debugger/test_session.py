@@ -1,4 +1,4 @@
-"""What a session promises, case by case; its laws are in test_session_laws."""
+"""The behaviour of a session, case by case. Properties for random actions are in test_session_laws."""
 
 import threading
 from unittest.mock import patch

@@ -1,4 +1,4 @@
-"""Sessions that survive: whatever is wrong with a file has a name, and the file is left alone."""
+"""Damaged session files: every kind of damage has an error that names it, and the file is not changed."""
 
 import os
 import random

@@ -1,4 +1,4 @@
-"""A session against a plain run that stores everything: whatever is done, all that can be read is the same, bit for bit."""
+"""A session under random actions, compared bit for bit with a plain run that stores everything."""
 
 import itertools
 from contextlib import nullcontext

@@ -1,4 +1,4 @@
-"""Rulers measure by arithmetic what can also be found by counting."""
+"""The step index: positions computed by arithmetic equal those found by counting."""
 
 from itertools import pairwise
 

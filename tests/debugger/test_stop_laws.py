@@ -1,4 +1,4 @@
-"""Breakpoints and watches against an oracle that looks at one place after the other of a run that stores everything."""
+"""Breakpoints and watches, compared with an oracle that tests every place of a stored run."""
 
 import tempfile
 from dataclasses import dataclass

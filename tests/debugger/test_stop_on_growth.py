@@ -1,4 +1,4 @@
-"""A run stops where a norm or a weight grows a thousandfold within a batch, and says at which timestep that began."""
+"""A run stops if a norm or a weight grows a thousandfold within a batch, and names the timestep at which the growth began."""
 
 import re
 

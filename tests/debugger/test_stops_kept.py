@@ -1,4 +1,4 @@
-"""Breakpoints and watches survive the process."""
+"""Breakpoints and watches are saved with the session."""
 
 from contextlib import closing
 

@@ -1,4 +1,4 @@
-"""Sessions that survive: what is opened again is the session that was saved, bit for bit, or a named error."""
+"""Saved sessions: reopening gives the same session, bit for bit, or an error that says why not."""
 
 import os
 import random

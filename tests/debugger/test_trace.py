@@ -1,4 +1,4 @@
-"""What a trace holds: the engine's numbers, bit for bit, under the names of the debugger, in either format."""
+"""The contents of a trace: the engine's numbers, bit for bit, under the names of the debugger, in both formats."""
 
 import io
 import json

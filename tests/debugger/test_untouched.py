@@ -1,4 +1,4 @@
-"""A session file that is only read stays as it is, with all that lies beside it, whatever a crash has left there."""
+"""A session file that is only read is not changed, nor are the files beside it, also after a crash."""
 
 import os
 import shutil

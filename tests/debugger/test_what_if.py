@@ -1,4 +1,4 @@
-"""What a number would come to if it were another: as the listing says, to the bit the same where it is not, and no trace of it."""
+"""What-if: the result equals that of the listing, unaffected numbers keep their bits, and the session is unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of a model executed one after the other, each timestep of each at its turn: what a compiled batch is held to."""
+"""The lines of a model executed one at a time, timestep by timestep; the reference for compiled batches."""
 
 from __future__ import annotations
 

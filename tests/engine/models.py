@@ -1,4 +1,4 @@
-"""Records of any model with random numbers in them, and what of them can be compared."""
+"""Records of any model with random numbers, and comparisons of them."""
 
 from __future__ import annotations
 

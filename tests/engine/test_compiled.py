@@ -1,4 +1,4 @@
-"""Compiled models: the same code and bits whatever Python hashes, cached by model and sizes, records that are used again."""
+"""Compiled models: the code and bits do not depend on Python's hash seed, models are cached, and records are reused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad options are refused in one line that names the option and the cure; good ones are completed."""
+"""Invalid options are refused in one line that names the option and says what to do; missing ones get defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The text is cut as the tutorial cuts it."""
+"""The batches of a text equal those of the tutorial."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""Carry `notebook`: the gradient runs on into the epoch's earlier batches, at their stored values, through today's weights."""
+"""Carry `notebook`: the gradient continues into the epoch's earlier batches, at their stored values, through the current
+weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A batch can be gone on with from any line of any timestep: to the same bits with the same weights, else as its lines say."""
+"""Resuming a batch from any line of any timestep: the same bits with the same weights, otherwise the values of its lines."""
 
 from __future__ import annotations
 

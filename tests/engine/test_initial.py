@@ -1,4 +1,4 @@
-"""Initial weights are those that PyTorch draws, bit for bit."""
+"""Initial weights equal those that PyTorch draws, bit for bit."""
 
 from __future__ import annotations
 

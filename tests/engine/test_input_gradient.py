@@ -1,4 +1,4 @@
-"""The gradient of what a model reads: asked for in its structure, against PyTorch's autograd."""
+"""The gradient of a model's input, if its structure requests it, compared with PyTorch's autograd."""
 
 from __future__ import annotations
 

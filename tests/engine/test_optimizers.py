@@ -1,4 +1,4 @@
-"""The update rules against torch.optim, with and without clipping, over several steps; and as lines of each weight."""
+"""The update rules compared with torch.optim, with and without clipping, over several steps; and their lines for each weight."""
 
 from __future__ import annotations
 

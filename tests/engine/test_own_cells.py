@@ -1,4 +1,4 @@
-"""Cells of the user's own: every construct where it is unusual, names of any letters, and random equations, against autograd."""
+"""User-defined cells: unusual uses of every construct, names of any letters, and random equations, compared with autograd."""
 
 from __future__ import annotations
 

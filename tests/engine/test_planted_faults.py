@@ -1,4 +1,4 @@
-"""The checks can fail: each fault here, planted in the equations, the derivation, the compiler or a pass, is caught by them."""
+"""Faults planted in the equations, the derivation, the compiler and the passes: the checks detect each of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling: which character a number picks, what each sampler feeds back, and that nothing else changes."""
+"""Sampling: the character that a random number selects, the input of each sampler, and that nothing else changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is computed does not depend on how many threads NumPy's BLAS library may take, and they are left as they were."""
+"""Results do not depend on the number of threads of NumPy's BLAS library, and that number is restored."""
 
 import json
 import os

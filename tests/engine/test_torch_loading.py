@@ -1,4 +1,4 @@
-"""PyTorch comes when it is asked for, with its libraries loaded beforehand where that can be done."""
+"""PyTorch is imported on first use, after its libraries have been loaded where possible."""
 
 from __future__ import annotations
 

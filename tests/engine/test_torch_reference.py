@@ -1,4 +1,4 @@
-"""The reference finds what is wrong, and says where; it checks each thing by what it should."""
+"""The reference check finds a wrong number, names its place, and compares each number in the right way."""
 
 from __future__ import annotations
 

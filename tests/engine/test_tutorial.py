@@ -1,4 +1,4 @@
-"""The engine gives the numbers that the tutorial prints."""
+"""The engine reproduces the numbers that the tutorial prints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any text gives a page or says what is wrong with it, soon, and so does all that is made of the page."""
+"""Any text gives a page or a clear error within a short time, and so does everything derived from the page."""
 
 from __future__ import annotations
 

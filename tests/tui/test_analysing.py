@@ -1,4 +1,4 @@
-"""What matters, on screen: findings, units, influence, losses, arrays, each with its keys, and on every size of screen."""
+"""The analysis on screen: findings, units, influence, losses and arrays, with their keys, on every screen size."""
 
 from __future__ import annotations
 

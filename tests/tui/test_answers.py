@@ -1,4 +1,4 @@
-"""Every verb that changes something, or goes somewhere, says what it did and where one is, on every size of the screen."""
+"""Every command that changes or moves something reports its result and the position, on every screen size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The key that checks a batch, pressed as a person would, with PyTorch in the background."""
+"""The key that checks a batch, with PyTorch running in the background."""
 
 from __future__ import annotations
 

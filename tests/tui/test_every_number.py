@@ -1,4 +1,4 @@
-"""Whatever number of the model the cursor can be put on, enter says where it comes from."""
+"""The origin of every number that the cursor can select, opened by enter."""
 
 from __future__ import annotations
 

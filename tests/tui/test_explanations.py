@@ -1,4 +1,4 @@
-"""Everything on the screen is explained in a sentence, of every model; `?`, the legend and `:help` show it."""
+"""Explanations of everything on the screen, for every model; `?`, the legend and `:help` show them."""
 
 from __future__ import annotations
 

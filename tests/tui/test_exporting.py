@@ -1,4 +1,4 @@
-"""What is on screen, written to a file."""
+"""Export of the contents of the screen to a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The screen on a GRU of a file: every panel and key on a model without a text, a loss and an update."""
+"""The screen on a GRU from a file: every panel and key for a model without a text, a loss and an update."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A session that somebody hands out, on the screen: looked at freely, and the first change asks where to go on."""
+"""A shared session on the screen: it can be viewed freely, and the first change asks where to save."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An error that nothing expects: it is said, a report of it is written, the session is kept, and the program goes on."""
+"""Unexpected errors: the screen reports them, writes a report, keeps the session and continues."""
 
 from __future__ import annotations
 

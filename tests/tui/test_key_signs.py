@@ -1,4 +1,4 @@
-"""Whatever names a key names the one that the person has."""
+"""Texts that name a key use the key that the user has configured."""
 
 from __future__ import annotations
 

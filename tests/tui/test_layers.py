@@ -1,4 +1,4 @@
-"""The key that chooses the layer, and what it says."""
+"""The key that selects the layer, and its message."""
 
 from __future__ import annotations
 

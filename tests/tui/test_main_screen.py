@@ -1,4 +1,4 @@
-"""The main screen, driven by keys as a person would."""
+"""The main screen, driven by keys."""
 
 from __future__ import annotations
 

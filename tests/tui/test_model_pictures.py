@@ -1,4 +1,4 @@
-"""Models other than the tutorial's, pictured: an LSTM, layers, directions, an update by Adam with its gradient clipped."""
+"""Pictures of other models than the tutorial's: an LSTM, layers, directions, Adam with clipping."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the screen says of a model has the names of that model."""
+"""Texts on the screen use the names of the current model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a number comes from, asked on the main screen as a person would."""
+"""The origin of a number on the main screen, driven by keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Derivations, pictured: on every size of screen, in ASCII, and of every kind."""
+"""Pictures of derivations of every kind, on every screen size and in ASCII."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cell of the user's own, from its file through everything that the debugger does."""
+"""A user's cell, from its file through every command of the debugger."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pages of a screen without room for all panels: which is shown, what is on it, and what is on the others."""
+"""Pages of a screen that is too small for all panels: the page that is shown, and the panels of each page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keys and clicks that come when the panel that they were meant for has just been removed: they do nothing."""
+"""Keys and clicks for a panel that has just been removed do nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""On the smallest screen everything can be read: what does not fit is folded, or scrolls, or is shown where the cursor is."""
+"""The smallest screen: what does not fit is folded, scrolls, or is shown at the cursor."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Breakpoints, watches, marks and continue on the main screen, driven by keys as a person would."""
+"""Breakpoints, watches, marks and continue on the main screen, driven by keys."""
 
 from __future__ import annotations
 

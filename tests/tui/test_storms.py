@@ -1,4 +1,4 @@
-"""The same keys lead to the same place, however large the screen is, whatever the text, and however often it is resized."""
+"""The same keys give the same position for every screen size and text, also while the screen is resized."""
 
 from __future__ import annotations
 

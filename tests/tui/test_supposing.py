@@ -1,4 +1,4 @@
-"""Another number in the place of the one under the cursor, on the main screen."""
+"""What-if for the number under the cursor, on the main screen."""
 
 from __future__ import annotations
 

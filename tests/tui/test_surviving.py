@@ -1,4 +1,4 @@
-"""Sessions on the screen: saved, opened, copied and recorded, and laid out as they were left."""
+"""Sessions on the screen: saved, opened, copied and recorded, with their layout restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time line on the main screen: clicks, drags and keys go where they point."""
+"""The time line on the main screen: clicks, drags and keys move to the right tick."""
 
 from __future__ import annotations
 

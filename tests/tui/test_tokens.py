@@ -1,4 +1,4 @@
-"""Tokens that are longer than a character on screen: cut where they stand beside each other, whole where one is asked for."""
+"""Tokens longer than a character on screen: shortened in a row of tokens, complete when one is selected."""
 
 from __future__ import annotations
 

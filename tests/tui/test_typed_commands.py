@@ -1,4 +1,4 @@
-"""Whatever is typed on the `:` line is done or refused in one line: nothing that is typed ends the program."""
+"""Any input on the `:` line is executed or refused in one line; no input ends the program."""
 
 from __future__ import annotations
 

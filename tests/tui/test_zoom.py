@@ -1,4 +1,4 @@
-"""A zoomed panel shows everything that is in it, and scrolls both ways; what a verb answers can be read beside it."""
+"""A zoomed panel shows all of its contents and scrolls both ways; the answer of a command is shown beside it."""
 
 from __future__ import annotations
 

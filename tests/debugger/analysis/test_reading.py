@@ -1,4 +1,4 @@
-"""A whole text read with the weights of a moment: what the session itself computes when it reads that text as one row."""
+"""A text read with the weights of a moment: the values equal those of a session that reads the text as one row."""
 
 from __future__ import annotations
 

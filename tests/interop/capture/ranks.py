@@ -1,4 +1,4 @@
-"""One of two processes that train together: it captures its own calls and writes its steps to a file, or records them."""
+"""One of two processes that train together. It captures its own calls and writes its steps to a file, or records them."""
 
 import os
 import pickle

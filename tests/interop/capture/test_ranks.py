@@ -1,4 +1,4 @@
-"""Ranks that train together: each has its own calls, and all of them one gradient, the mean."""
+"""Ranks that train together: each has its own calls, and all have the same gradient, the mean."""
 
 import pickle
 import socket

@@ -1,4 +1,4 @@
-"""Records every step of a run for ever, and says each one that is kept: to be killed."""
+"""A process that records every step of a run without end and prints the number of each kept step, until it is killed."""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""A training process that is killed: every step that was kept is there, and can be read."""
+"""A killed training process: every step that was kept is in the recording and can be read."""
 
 import random
 import sys

@@ -1,4 +1,4 @@
-"""Recordings of several ranks: each writes its own files, and a gradient is there where all of them are."""
+"""Recordings of several ranks: each writes its own files, and the gradient is known for steps that all ranks kept."""
 
 import shutil
 

@@ -1,4 +1,4 @@
-"""The list of branches: the tree it draws, and what enter, r and d ask for."""
+"""The list of branches: the tree that it draws, and the actions of enter, r and d."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The line at work in models that are not the tutorial's: every operation of a cell, layers and directions, every update rule."""
+"""The current line in models other than the tutorial's: every operation of a cell, layers and directions, every update rule."""
 
 from __future__ import annotations
 

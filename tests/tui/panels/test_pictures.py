@@ -1,4 +1,4 @@
-"""The four panels together, as pictures."""
+"""Pictures of the four main panels together."""
 
 from dataclasses import replace
 

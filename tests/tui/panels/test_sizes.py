@@ -1,4 +1,4 @@
-"""Every panel at every size, of models of every kind: nothing breaks, and nothing is wider than its panel."""
+"""Every panel at every size, for models of every kind: no errors, and nothing wider than its panel."""
 
 import pytest
 from textual.containers import Horizontal

@@ -1,4 +1,4 @@
-"""The panels of what stops a run, as pictures."""
+"""Pictures of the panels for breakpoints, watches and logs."""
 
 from dataclasses import replace
 

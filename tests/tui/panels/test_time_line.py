@@ -1,4 +1,4 @@
-"""The time line alone: what is drawn where, and which ticks are asked for."""
+"""The time line as a widget: what it draws at each column, and the ticks that it requests."""
 
 from dataclasses import replace
 

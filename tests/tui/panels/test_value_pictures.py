@@ -1,4 +1,4 @@
-"""All panels of this floor on one page, as pictures, at the moments that matter."""
+"""Pictures of all value panels on one page, at important moments."""
 
 import pytest
 from textual.containers import Horizontal

@@ -1,4 +1,4 @@
-"""Keys that come faster than they can be dealt with: each is dealt with in its turn, and none is lost."""
+"""Keys that arrive faster than they can be handled: each is handled in order, and none is lost."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Private names of Textual: which ones are used, where, and in which version of Textual they were seen."""
+"""The private names of Textual that are used, where, and the version of Textual that they were checked with."""
 
 import ast
 import importlib

@@ -1,4 +1,4 @@
-"""Which axis the data choose, and where values are on it."""
+"""The axis chosen for given data, and the positions of values on it."""
 
 import numpy as np
 import pytest

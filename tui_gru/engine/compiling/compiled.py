@@ -1,4 +1,4 @@
-"""A model compiled for its sizes: the functions that compute a batch, and the memory layout that they use."""
+"""A model compiled for given sizes: the functions that compute a batch, and the memory layout that they use."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_IDENTITY = 512  # rows: 1 MB in float32
 
 
 class Sizes(dict[str, int]):
-    """The size of each axis; the size of joined axes, H+H, is their sum."""
+    """The size of each axis. The size of joined axes, such as H+H, is the sum of their sizes."""
 
     def __missing__(self, axis: str) -> int:
         if "+" not in axis:
@@ -68,11 +68,12 @@ class Compiled:
                     raise EquationError(message, self.model.page.places.get(name))
 
     def shape(self, axes: tuple[str, ...]) -> tuple[int, ...]:
-        """The shape of a value with these axes."""
+        """Return the shape of a value with these axes."""
         return tuple(self.sizes[axis] for axis in axes)
 
     def slot_shape(self, slot: Slot) -> tuple[int, ...]:
-        """The shape of a slot's memory: a state has T + 1 timesteps; a value used in one round of a loop only has no time axis."""
+        """Return the shape of a slot's memory. A state has T + 1 timesteps; a value used only within one round of a loop has no
+        time axis."""
         shape = self.shape(slot.axes)
         if slot.kind == "state":
             return (shape[0] + 1, *shape[1:])
@@ -85,14 +86,14 @@ class Compiled:
             roles = [role for role in "PG" if code.views[role]]
             cutters += [flat_cutter(f"{code.name}_{role}", code.views[role], self.parameter_slots) for role in roles]
         for name, number in self._emission.constants.items():
-            self._space[name] = np.array(number, self.dtype)  # twice as fast in NumPy as a Python number
+            self._space[name] = np.array(number, self.dtype)  # NumPy computes with it twice as fast as with a Python number
         exec(compile("\n\n".join((*sources, *cutters)), f"<{self.model.page.title}>", "exec"), self._space)
         for code in codes:
             self.functions[code.name] = Function(code, self._space[code.name])  # type: ignore[arg-type]
 
     def function(self, name: str) -> Function:
-        """A pass by name, compiled on first use: `forward` and `backward`; `forward_on` and `backward_on`, which continue from the
-        middle of a batch; and `earlier`, which carries the gradient into an earlier batch."""
+        """Return a pass by name, compiled on first use: `forward` and `backward`; `forward_on` and `backward_on`, which continue
+        from the middle of a batch; and `earlier`, which carries the gradient into an earlier batch."""
         if name == "earlier" and name not in self.functions:
             self._compile(self._emission.function("backward", name, zero=self.zero_in_earlier))
         if name not in self.functions:
@@ -108,7 +109,8 @@ class Compiled:
             weights.cut_views += len(weights.views[key])
 
     def identity(self, size: int) -> Array | None:
-        """An identity matrix to copy one-hot rows from, ten times as fast as comparing indices; None if it would be too large."""
+        """Return an identity matrix to copy one-hot rows from; None if it would be too large. Copying is ten times as fast as
+        comparing indices."""
         if size > LARGEST_IDENTITY:
             return None
         if size not in self._identities:
@@ -117,7 +119,8 @@ class Compiled:
 
     @cached_property
     def zero_in_earlier(self) -> frozenset[Operation]:
-        """The operations that are 0 in the backward pass of an earlier batch, whose only gradient comes from the batch after it.
+        """The operations that are 0 in the backward pass of an earlier batch, which receives a gradient only from the batch
+        after it.
 
         A derived line that this gradient does not reach is 0, and so is everything computed from zeros alone.
         """
@@ -137,7 +140,7 @@ class Compiled:
         return frozenset(zero)
 
     def is_zero_in_earlier(self, name: str) -> bool:
-        """Whether a delta or a parameter gradient receives nothing from later batches."""
+        """Return True if a delta or a parameter gradient receives nothing from later batches."""
         return self.schedule.named[name] in self.zero_in_earlier
 
     @cached_property
@@ -148,7 +151,7 @@ class Compiled:
 
     @cached_property
     def record_bytes(self) -> int:
-        """The size of the numbers of one record, in bytes."""
+        """The size of one record in bytes."""
         own = sum(int(np.prod(self.slot_shape(slot))) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot in self.slots)
         vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
         return own + vectors * self.dtype.itemsize
@@ -167,5 +170,5 @@ def _compiled(structure: Structure, sizes: tuple[tuple[str, int], ...], dtype: s
 
 
 def compiled(structure: Structure, sizes: Mapping[str, int], dtype: str) -> Compiled:
-    """The model compiled for these sizes; cached. Raises `TuiGruError` if they do not fit the model."""
+    """Return the model compiled for these sizes; cached. Raises `TuiGruError` if they do not fit the model."""
     return _compiled(structure, tuple(sorted(sizes.items())), dtype)

@@ -1,8 +1,8 @@
-"""Generates Python source from a schedule: one function per pass, made of NumPy calls that write into preallocated arrays.
+"""Generation of Python source from a schedule: one function per pass, which calls NumPy on preallocated arrays.
 
 A function first unpacks the arrays that it uses as a whole; each round of a loop unpacks the views of its timestep. `guarded`
-functions continue from the middle of a batch: loops begin at the steps in `start`, and after each operation `keep` restores the
-values from before that point.
+functions continue from the middle of a batch: their loops begin at the steps in `start`, and after each operation they call `keep`,
+which restores the values from before that point.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ _RESERVED = frozenset({"R", "P", "G", "start", "keep", "first", "ones"})
 
 @dataclass(frozen=True)
 class View:
-    """How a local name of the generated code is cut from memory: the slot, the half of a state's slot, and the form of the view."""
+    """The array behind a local name of the generated code: the slot, the half of a state's slot, and the form in which it is
+    viewed."""
 
     slot: Slot
     half: int
@@ -39,8 +40,8 @@ class View:
 
 @dataclass
 class Code:
-    """The source of one function, and the views it unpacks: `views` of whole arrays, `loops` per round, by the number of the
-    loop."""
+    """The source of one function and the views that it unpacks: `views` has those of whole arrays, `loops` those of each round, by
+    the number of the loop."""
 
     name: str
     source: str = ""
@@ -56,7 +57,7 @@ class Emission:
         self.constants: dict[str, float] = {}
 
     def function(self, phase: str, name: str, *, guarded: bool = False, zero: frozenset[Operation] = frozenset()) -> Code:
-        """The code of a pass. Operations in `zero` give 0: they are omitted, also from sums."""
+        """Return the code of a pass. Operations in `zero` have the value 0; they are omitted, also from sums."""
         return _Function(self, self._schedule, phase, name, guarded, zero).code
 
 
@@ -66,7 +67,7 @@ class _Function:
     ) -> None:
         self._emission, self._phase, self._zero = emission, phase, zero
         self._locals: dict[tuple[str, View, int], str] = {}
-        self._taken: dict[str, int] = {}  # local names, with the number of numbered copies of each
+        self._taken: dict[str, int] = {}  # local names in use, with the number of numbered copies of each
         self.code = Code(name)
         body: list[str] = []
         loop = -1
@@ -102,7 +103,7 @@ class _Function:
         self.code.source = "\n".join((f"def {name}({arguments}):", *head, text or "    pass"))
 
     def _view(self, operation: Operation, form: str = "", loop: int = -1) -> str:
-        """The local name of a value in a form: as rows, transposed, or with axes inserted for broadcasting."""
+        """Return the local name of a value in a form: as rows, transposed, or with axes inserted for broadcasting."""
         if operation.kind == "constant":
             return self._constant(operation.number)
         slot = operation.memory
@@ -136,7 +137,7 @@ class _Function:
     def _call(self, operation: Operation) -> str:
         loop, kind, args = operation.loop, operation.kind, operation.args
         out = self._view(operation, loop=loop)
-        if kind in ("add", "sub") and self._zero.intersection(args):  # only the other term is left
+        if kind in ("add", "sub") and self._zero.intersection(args):  # only the other term remains
             only = next(arg for arg in args if arg not in self._zero)
             return f"{'negative' if kind == 'sub' and only is args[1] else 'positive'}({self._view(only, loop=loop)}, {out})"
         if kind in ELEMENTWISE or kind == "copy":
@@ -165,9 +166,9 @@ class _Function:
 
     @staticmethod
     def _beside(arg: Operation, operation: Operation) -> str:
-        """The form of an operand whose axes are not the last axes of the result: `along 110` for (T, B) in (T, B, H).
+        """Return the form of an operand whose axes are not the last axes of the result: `along 110` for (T, B) in (T, B, H).
 
-        The view is cut from an array with all timesteps, unless the operand's memory has only one.
+        The view is cut from an array with all timesteps, unless the operand's memory holds a single timestep.
         """
         own, result = arg.axes, operation.axes
         if arg.timed and not arg.memory.whole:
@@ -180,7 +181,7 @@ class _Function:
 
 
 def cut(form: str, array: np.ndarray) -> np.ndarray:
-    """A view of an array in the form of a `View`."""
+    """Return a view of an array in the form of a `View`."""
     kind, _, rest = form.partition(" ")
     match kind:
         case "":
@@ -201,7 +202,7 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
 
 
 def flat_cutter(name: str, views: Sequence[View], places: Mapping[Slot, tuple[int, tuple[int, ...]]]) -> str:
-    """The source of a function that returns the views of a flat vector of parameters that a pass reads."""
+    """Return the source of a function that cuts a flat vector of parameters into the views that a pass reads."""
     words = []
     for view in views:
         at, shape = places[view.slot]

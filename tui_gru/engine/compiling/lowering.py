@@ -1,7 +1,8 @@
-"""Turns lines into operations on arrays. Equal expressions become one operation, unless a value between them can be edited.
+"""Translation of formula lines into operations on arrays.
 
-In a sum or product on a cycle through a state, the parts off the cycle are combined first, so that they are computed for all
-timesteps at once. A product with a one-hot row picks a row; log(softmax(o)) is o − max − log Σ exp(o − max), which stays finite.
+Equal expressions become one operation, unless a value between them can be edited. In a sum or product on a cycle through a state,
+the parts off the cycle are combined first, so that they are computed for all timesteps at once. A product with a one-hot row picks
+a row; log(softmax(o)) is o − max − log Σ exp(o − max), which stays finite.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from tui_gru.equations.errors import EquationError
 from tui_gru.equations.expression import Expression
 from tui_gru.equations.page import Line
 
-LEAST_TURNED = 8  # timesteps for which it pays to turn a matrix once
+LEAST_TURNED = 8  # the number of timesteps from which transposing a matrix once is faster
 _FUNCTIONS = {"tanh", "log", "exp", "sqrt"}
 
 
@@ -41,8 +42,11 @@ class Lowering:
     def lines(
         self, phase: str, lines: Iterable[Line], loops: Mapping[str, Loop], carried: Mapping[str, str], gradients: frozenset[str]
     ) -> None:
-        """Lower the lines of one phase. `carried` maps the target of a state's line to the name it is read by in the next timestep;
-        `gradients` are the targets that sum over the timesteps."""
+        """Lower the lines of one phase.
+
+        `carried` maps the target of a state's line to the name by which the next timestep reads it; `gradients` has the targets
+        that sum over the timesteps.
+        """
         for number, line in enumerate(lines):
             loop = loops.get(line.target)
             self._phase, self._line, self._is_gradient = phase, number, line.target in gradients
@@ -69,7 +73,7 @@ class Lowering:
         return operation
 
     def _keep(self, name: str, operation: Operation) -> None:
-        """Name an operation. A named value can be edited, so other lines read it by name only."""
+        """Name an operation. A named value can be edited, so other lines must read it by name."""
         self.named[name] = operation
         self._known.pop(self._key.get(operation, ()), None)
         self._of_states.discard(operation)
@@ -171,7 +175,8 @@ class Lowering:
         return product
 
     def _off_cycle_first(self, parts: tuple[Expression, ...]) -> tuple[list[Expression], int]:
-        """The parts, those off the cycle first, and the number of those; 0 if the line is not on a cycle."""
+        """Return the parts, with those off the cycle first, and the number of those; the number is 0 if the line is not on a
+        cycle."""
         if not self._on_cycle:
             return list(parts), 0
         on = [any(name in self._on_cycle for name in part.names()) for part in parts]
@@ -188,7 +193,7 @@ class Lowering:
         if isinstance(right, e.Transpose):
             d, matrix = self._value(left), self._value(right.argument)
             if self._on_cycle.intersection(left.names()) and self._sizes["T"] >= LEAST_TURNED:
-                # In a loop, BLAS takes 1.5 times as long with a transposed matrix: transpose it once.
+                # In a loop, BLAS takes 1.5 times as long with a transposed view, so transpose the matrix once before.
                 turned = self._made("turn", matrix, axes=matrix.axes[::-1])
                 return self._made("dot", d, turned, axes=(*d.axes[:-1], turned.axes[1]))
             return self._made("dot-turned", d, matrix, axes=(*d.axes[:-1], matrix.axes[0]))
@@ -230,7 +235,7 @@ class Lowering:
         raise EquationError(f"{function} cannot be computed here", span=node.span)
 
     def _powers(self, value: Operation) -> tuple[Operation, Operation, Operation]:
-        """o − max, exp of that, and the sum of those."""
+        """Return o − max, its exp, and the sum of the exp."""
         along = value.axes[-1]
         shifted = self._made("sub", value, self._reduced("max", value, along))
         powers = self._made("exp", shifted)

@@ -1,4 +1,4 @@
-"""The operations of a compiled model, and the memory of their results."""
+"""The operations of a compiled model, and the memory slots of their results."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tui_gru.equations.axes import Axes
 
-#: Elementwise operations, and the NumPy function of each.
+#: The NumPy function of each elementwise operation.
 ELEMENTWISE = {
     "add": "add",
     "sub": "subtract",
@@ -24,16 +24,16 @@ ELEMENTWISE = {
     "greater": "greater",
     "less": "less",
 }
-#: Functions that do not accept the result array as a positional argument, and the keyword for it.
+#: Functions that do not accept the result array as a positional argument, with the keyword for it.
 OUT = {"maximum": "out=", "minimum": "out="}
 
 
 @dataclass(eq=False)
 class Slot:
-    """Memory of one value, or of several values in turn, of which the last one remains.
+    """The memory of one value, or of several values that are stored one after the other; the last one remains.
 
-    `kind` is record, state (with memory for T + 1 timesteps), ids (the index of a one-hot row), or parameter. `line` is the
-    number of the line, in its phase, that writes the remaining value. `whole` says that it has memory for every timestep.
+    `kind` is record, state (with memory for T + 1 timesteps), ids (the index of a one-hot row), or parameter. `line` is the number
+    of the line, in its phase, that writes the remaining value. `whole` is True if there is memory for every timestep.
     """
 
     axes: Axes
@@ -46,11 +46,11 @@ class Slot:
 
 @dataclass(eq=False)
 class Operation:
-    """A value: the operation that computes it, or a leaf (an input, a state, a parameter, a constant), which has no `args`.
+    """A value: the operation that computes it, or a leaf without `args` (an input, a state, a parameter, a constant).
 
-    `half` is 1 for a value in the memory of a state that is stored one timestep later. `carried`, for a state that is read, is
-    the operation that computes it; `log_of`, for a logarithm, is the softmax it is applied to. `stage`, `loop` (−1 for none) and
-    `depth` give the order of execution.
+    `half` is 1 for a value in the memory of a state that is stored one timestep later. For a state that is read, `carried` is the
+    operation that computes it; for a logarithm of a softmax, `log_of` is that softmax. `stage`, `loop` (−1 for none) and `depth`
+    give the order of execution.
     """
 
     kind: str
@@ -62,7 +62,7 @@ class Operation:
     number: float = 0.0
     name: str = ""
     slot: Slot | None = None
-    crosses: bool = False  # whether another phase reads it
+    crosses: bool = False  # True if another phase reads it
     half: int = 0
     carried: Operation | None = None
     log_of: Operation | None = None
@@ -72,16 +72,16 @@ class Operation:
 
     @property
     def memory(self) -> Slot:
-        """The slot; set once memory has been planned."""
+        """The slot. It is set when memory has been planned."""
         assert self.slot is not None
         return self.slot
 
     @property
     def timed(self) -> bool:
-        """Whether it has a value for every timestep."""
+        """True if there is a value for every timestep."""
         return self.axes[:1] == ("T",)
 
     @property
     def when(self) -> tuple[int, int, int]:
-        """Its place in the order of execution."""
+        """The position in the order of execution."""
         return self.stage, self.loop, self.depth

@@ -1,4 +1,4 @@
-"""Schedules the operations of a model and plans their memory.
+"""The execution order of a model's operations and the plan of their memory.
 
 Operations on a cycle through a state (z needs h_prev, h needs z) run timestep by timestep in a loop. Every other operation runs
 once for all timesteps, as soon as its operands are computed. A second layer is a second cycle, so it has its own loop.
@@ -32,7 +32,7 @@ class Phase:
     ways: Mapping[int, int]
 
     def place(self, line: int) -> tuple[int, int]:
-        """The segment of a line, and its index in the segment."""
+        """Return the segment of a line, and its index in the segment."""
         return self._places[line]
 
     @cached_property
@@ -109,7 +109,7 @@ def _order(operations: Sequence[Operation]) -> None:
 
 
 def _components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
-    """The strongly connected components (Tarjan), each after the components that it reads."""
+    """Return the strongly connected components (Tarjan), each after the components that it reads."""
     indices: dict[int, int] = {}
     low: dict[int, int] = {}
     stack: list[int] = []
@@ -150,7 +150,7 @@ def _components(reads: Sequence[Sequence[int]]) -> list[tuple[int, ...]]:
 
 
 def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
-    """The direction of each loop, which is the direction in which its states are read."""
+    """Return the direction of each loop, which is the direction in which its states are read."""
     ways: dict[int, int] = {}
     for operation in operations:
         for arg in operation.args:
@@ -160,8 +160,8 @@ def _ways(operations: Sequence[Operation], phase: str) -> dict[int, int]:
 
 
 def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation], parameters: frozenset[str]) -> None:
-    """Give every operation a slot. The last reader of an unnamed value reuses its memory; a gradient has the layout of its
-    weight."""
+    """Give every operation a slot. An operation that is the last reader of an unnamed value writes into that value's memory; a
+    gradient has the memory layout of its weight."""
     users: dict[Operation, list[Operation]] = defaultdict(list)
     for operation in operations:
         for arg in operation.args:
@@ -189,6 +189,6 @@ def _plan_memory(operations: Sequence[Operation], named: Mapping[str, Operation]
 
 
 def _lasts(operation: Operation, users: Sequence[Operation]) -> bool:
-    """Whether a value is read outside the loop round that computes it."""
+    """Return True if a value is read outside of the loop round that computes it."""
     elsewhere = any((user.stage, user.loop) != (operation.stage, operation.loop) for user in users)
     return bool(operation.name) or operation.crosses or operation.loop < 0 or elsewhere

@@ -1,8 +1,7 @@
-"""Divides the lines of a model into segments that are executed together.
+"""Segments of a model's lines: groups of lines that are executed together.
 
 A segment is a run of consecutive lines that a loop over t executes, from the first timestep to the last or in reverse, or lines
-that are executed once. A line that reads values of the other direction needs them at all timesteps, so it begins the next
-segment.
+that are executed once. A line that reads values of the other direction needs them at all timesteps, so it begins the next segment.
 """
 
 from __future__ import annotations
@@ -18,17 +17,19 @@ from tui_gru.equations.page import Line
 
 @dataclass(frozen=True)
 class Segment:
-    """`way` is 1 for timesteps from first to last, −1 from last to first, 0 for lines that are executed once."""
+    """Lines that are executed together. `way` is 1 for timesteps from first to last, −1 from last to first, 0 for lines that are
+    executed once."""
 
     way: int
     lines: tuple[Line, ...]
 
     def timestep(self, step: int, length: int) -> int:
-        """The timestep of a step (both 0-based) through `length` timesteps; the last one if the lines are executed once."""
+        """Return the timestep of a step, both 0-based, in a batch of `length` timesteps; the last one if the lines are executed
+        once."""
         return step if self.way > 0 else length - 1 - step if self.way else length - 1
 
     def steps(self, length: int) -> int:
-        """The number of times its lines are executed in a batch of `length` timesteps."""
+        """Return the number of times that the lines are executed in a batch of `length` timesteps."""
         return length if self.way else 1
 
 
@@ -41,8 +42,11 @@ class Loop:
 
 
 def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> dict[str, Loop]:
-    """The loop of each line on a cycle through a state. `states` maps the name a state is read by to the line that computes it for
-    the next timestep, and the direction. Raises `EquationError` for a cycle through states of both directions."""
+    """Return the loop of each line on a cycle through a state.
+
+    `states` maps the name by which a state is read to the line that computes it for the next timestep, and to the direction. Raises
+    `EquationError` for a cycle through states of both directions.
+    """
     inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
     by_target = {line.target: line for line in lines}
     targets = by_target.keys()
@@ -72,7 +76,8 @@ def loops_of(lines: Sequence[Line], states: Mapping[str, tuple[str, int]]) -> di
 
 
 def _check_sums(line: Line, loop: Loop) -> None:
-    """Refuse a sum over the timesteps of what one timestep leaves to the next: it is not there before the last of them."""
+    """Raise `EquationError` for a sum over the timesteps of a value that the loop computes timestep by timestep: each timestep
+    would need the complete sum."""
     for node in line.formula.walk():
         if isinstance(node, Reduce) and node.over == "T" and loop.names.intersection(node.names()):
             message = f"{line.target} takes a sum over the timesteps, but the timesteps need {line.target}"
@@ -90,9 +95,9 @@ def _reached(start: str, reads: Mapping[str, set[str]]) -> set[str]:
 
 
 def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[str, Axes], default: int) -> tuple[Segment, ...]:
-    """The lines of one phase as segments, in the order of execution. `default` is the direction of lines on no cycle.
+    """Return the lines of one phase as segments, in the order of execution.
 
-    `axes` has the axes of every target; a line without T is executed once.
+    `default` is the direction of lines on no cycle. `axes` has the axes of every target; a line without T is executed once.
     """
     inside = {node.label: line.target for line in lines for node in line.formula.walk() if node.label}
     by_target = {line.target: line for line in lines}
@@ -104,7 +109,7 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
         return default if line.op == "+=" or "T" in axes[line.target] else 0
 
     def place(target: str) -> tuple[int, int]:
-        """The level of a line (how often the direction has changed on the way to it), and its direction."""
+        """Return the level of a line (the number of changes of direction before it) and its direction."""
         if target not in places:
             loop = loops.get(target)
             group = [line for line in lines if loop is not None and loops.get(line.target) == loop] or [by_target[target]]
@@ -112,7 +117,7 @@ def segments_of(lines: Sequence[Line], loops: Mapping[str, Loop], axes: Mapping[
             before = {inside.get(name, name) for line in group for name in line.formula.names()} & by_target.keys()
             found = [place(name) for name in sorted(before - names)]
             way = way_of(by_target[target])
-            if group[0].op == "+=" and found:  # a gradient grows where the last of what it reads is computed
+            if group[0].op == "+=" and found:  # a gradient is added up in the direction of its last operand
                 way = max(found)[1] or default
             level = max((above + (other != way) for above, other in found), default=0)
             places.update(dict.fromkeys(sorted(names), (level, way)))

@@ -1,4 +1,4 @@
-"""A compiled update rule: it computes all weights at once, in flat vectors, and lists its lines for each parameter."""
+"""The update rule, compiled: it computes all weights at once in flat vectors, and lists its lines for each parameter."""
 
 from __future__ import annotations
 
@@ -44,11 +44,11 @@ class UpdateRule:
         self.scalars = tuple(line.target for line in self.lines if self._axes[line.target] == ())
 
     def is_vector(self, name: str) -> bool:
-        """Whether a name of the rule has one entry per weight."""
+        """Return True if a name of the rule has one entry per weight."""
         return self._axes.get(name) == ("P",)
 
     def lines_of(self, parameters: Sequence[str]) -> tuple[Line, ...]:
-        """The lines in the order of execution: scalars once, vectors for one parameter after the other."""
+        """Return the lines in the order of execution: scalars once, vectors for one parameter after the other."""
         found: list[Line] = []
         block: list[Line] = []
         for line in (*self.lines, None):
@@ -61,7 +61,7 @@ class UpdateRule:
         return tuple(found)
 
     def name_for(self, name: str, parameter: str) -> str:
-        """A name of the rule for one parameter: Wz for W, dWz for dW, m_Wz for m."""
+        """Return a name of the rule for one parameter: Wz for W, dWz for dW, m_Wz for m."""
         if name in (WEIGHT, GRADIENT):
             return name.replace(WEIGHT, parameter)
         return f"{name}_{parameter}" if self.is_vector(name) else name
@@ -73,12 +73,12 @@ class UpdateRule:
         return replace(line, target=name(line.target), formula=renamed(line.formula, name))
 
     def compiled(self, layout: Layout) -> CompiledUpdate:
-        """The rule compiled for weights of one layout."""
+        """Return the rule compiled for weights of one layout."""
         return CompiledUpdate(self, layout)
 
 
 def _chained(pages: Sequence[Page]) -> tuple[Line, ...]:
-    """The lines of several pages. Each later page reads the last target of the page before it as its gradient."""
+    """Return the lines of several pages. Each later page reads the last target of the page before it as its gradient."""
     lines: list[Line] = []
     gradient = GRADIENT
     for page in pages:
@@ -93,13 +93,14 @@ def _from(source: Mapping[str, str], name: str) -> str:
 
 
 class CompiledUpdate:
-    """Generated NumPy calls on the vectors of all weights. `vectors` has the names of computed vectors besides W and the states."""
+    """Generated NumPy calls on the vectors of all weights. `vectors` has the names of the computed vectors besides W and the
+    states."""
 
     def __init__(self, rule: UpdateRule, layout: Layout) -> None:
         self.rule, self.layout = rule, layout
         kept = (WEIGHT, *rule.states)
         self.vectors = tuple(line.target for line in rule.lines if rule.is_vector(line.target) and line.target not in kept)
-        self._code: list[list[str]] = []  # of each line
+        self._code: list[list[str]] = []  # for each line
         self._written: set[str] = set()
         self._scratch = 0
         for line in rule.lines:
@@ -137,7 +138,7 @@ class CompiledUpdate:
         settings: Mapping[str, float],
         keep: Keep | None = None,
     ) -> dict[str, float]:
-        """Compute `after` from `before` and the gradient (P); `work` receives the other vectors. Returns the scalars, by name.
+        """Compute `after` from `before` and the gradient (P), and return the scalars by name. `work` receives the other vectors.
 
         `keep` is called after each line, to restore results from before the resumed point; for a scalar it returns the value to
         use.
@@ -177,7 +178,7 @@ class CompiledUpdate:
         )
 
     def _number(self, node: Expression) -> str:
-        """A scalar as a Python expression."""
+        """Return a scalar as a Python expression."""
         match node:
             case Name(name=name):
                 return _local(name)
@@ -205,7 +206,7 @@ class CompiledUpdate:
         raise TypeError(node)
 
     def _into(self, node: Expression, out: str) -> None:
-        """Code that computes a vector into `out`."""
+        """Add code that computes a vector into `out`."""
         match node:
             case e.Sum(parts=parts) | e.Times(parts=parts):
                 calls = {e.Sum: ("add", "subtract"), e.Times: ("multiply", "multiply")}[type(node)]
@@ -229,7 +230,8 @@ class CompiledUpdate:
                 self._code[-1].append(f"positive({self._operand(node, None)}, {out})")
 
     def _operand(self, node: Expression, free: str | None) -> str:
-        """The argument for an expression in a call: a number, a vector, or the memory (`free` or scratch) it is computed into."""
+        """Return the argument for an expression in a call: a number, a vector, or the memory (`free` or scratch) it is computed
+        into."""
         if self._is_number(node):
             return self._number(node)
         if isinstance(node, Name):
@@ -242,7 +244,7 @@ class CompiledUpdate:
 
 
 def _local(name: str) -> str:
-    """The name of a scalar in the code, distinct from functions, vectors and Python keywords."""
+    """Return the name of a scalar in the code, distinct from functions, vectors and Python keywords."""
     return "number_" + "".join(sign if sign.isascii() and sign.isalnum() else f"_{ord(sign):x}_" for sign in name)
 
 

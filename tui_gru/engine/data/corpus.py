@@ -1,4 +1,4 @@
-"""A text cut into batches of characters."""
+"""The text of a run, cut into batches of characters."""
 
 from __future__ import annotations
 
@@ -38,17 +38,18 @@ class Corpus:
         return cut
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
-        """Load the characters of a batch of the epoch into a record, one-hot; with `t`, of these timesteps only."""
+        """Load the characters of a batch of the epoch into a record as one-hot rows; with `t`, only those timesteps."""
         for name, given in record.compiled.model.page.inputs.items():
             record.set_one_hot(name, (self.targets if given.target else self.inputs)[batch, t], t)
 
     def position_in_text(self, batch: int, t: int, row: int) -> int:
-        """The position in the text of an input character, 0-based; its target is at the next position."""
+        """Return the position of an input character in the text, 0-based; its target is at the next position."""
         sequence = row * self.num_batches + batch if self._contiguous else batch * self._rows + row
         return sequence * self._length + t
 
     def cell_of(self, position: int) -> tuple[int, int, int] | None:
-        """The batch, timestep and row that read the character at a position in the text, all 0-based; None if no batch reads it."""
+        """Return the batch, timestep and row that read the character at a position in the text, all 0-based; None if no batch reads
+        it."""
         sequence, t = divmod(position, self._length)
         if not 0 <= sequence < self.num_batches * self._rows:
             return None
@@ -56,9 +57,9 @@ class Corpus:
         return batch, t, row
 
     def row_text(self, ids: NDArray[np.intp], batch: int, row: int) -> Text:
-        """The characters of one row of `inputs` or `targets`."""
+        """Return the characters of one row of `inputs` or `targets`."""
         return picked(ids[batch, :, row], self.vocabulary)
 
     def continues(self, batch: int, row: int) -> bool:
-        """Whether a row continues in the text where the same row of the batch before ended."""
+        """Return True if a row continues in the text at the position where the same row of the batch before ended."""
         return batch > 0 and self.position_in_text(batch, 0, row) == self.position_in_text(batch - 1, self._length, row)

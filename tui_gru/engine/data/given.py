@@ -1,4 +1,4 @@
-"""Runs on given batches: the weights, inputs, first states and outside gradients of each batch come from elsewhere."""
+"""Runs on given batches, whose weights, inputs, first states and outside gradients come from a file or a recording."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class GivenBatch:
 
     `inputs` has every input of the model by name: numbers (T, B, I), a mask (T, B) or (T, B, ·), or whole numbers (T, B) for a
     one-hot input. `states` are the first states, flattened and concatenated. `outside` (T, B, ·) is the gradient of the model's
-    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. The results of the original run,
-    None or NaN if unknown: `expected` (T, B, ·), the output, which may differ by `tolerance` relative to its largest entry; `loss`;
-    and `recorded`, the gradients that the optimizer used, and its `settings`. `said` returns a sentence on how these gradients
-    were computed.
+    output and `flows` has the gradient of each last state (B, ·); both are None if there are none. `expected` (T, B, ·) is the
+    output of the original run, which may differ by `tolerance` relative to its largest entry; `loss` is its loss; `recorded` has
+    the gradients that the optimizer used, and `settings` its settings. They are None or NaN if unknown. `said` returns a sentence
+    that explains how the gradients were computed.
     """
 
     weights: Weights
@@ -46,16 +46,17 @@ class GivenBatch:
 
 @dataclass(frozen=True, eq=False)
 class Given:
-    """Batches of one model, all of the same sizes. `batches` may load each batch on access.
+    """Batches of one model, all of the same sizes. `batches` may load each batch when it is accessed.
 
     `title` describes the run in a few words; `origin` names the source of the weights, such as `model.pt`, and `inputs_from` that
-    of the inputs. `learns` says that gradients from outside are given, so that there is a backward pass; there is never an
-    update. `knows_loss` says that the original run reported the losses. `fixed` is the message for a request to train further.
-    `places` names the origin of each batch, such as `step 300`; `steps` has the step numbers of a recording. `numbers` (batches,
-    3) has loss, gradient norm and largest weight of each batch as far as they are known, otherwise NaN. For batches that stay in a
-    recording, `identity` returns as JSON where the recording is and how it is recognised. For a model file,
-    `reading` has the place of the reset gate and the meaning of z, and `again` reads the file with another reading, compares with
-    an output, and returns the new data and a sentence on it.
+    of the inputs. `learns` is True if gradients from outside are given, so that there is a backward pass; there is never an update.
+    `knows_loss` is True if the original run reported its losses. `fixed` is the message that answers a request to train further.
+    `places` names the origin of each batch, such as `step 300`; `steps` has the step numbers of a recording. `numbers` (batches, 3)
+    has the loss, gradient norm and largest weight of each batch, NaN if unknown.
+
+    For batches that stay in a recording, `identity` returns JSON that says where the recording is and how to recognise it. For a
+    model file, `reading` has the place of the reset gate and the meaning of z; `again` reads the file in another way, compares the
+    result with an output, and returns the new data and a sentence about the comparison.
     """
 
     title: str
@@ -142,7 +143,7 @@ class GivenCorpus:
         self._outside = with_word(f"d{page.outputs[0]}", "given") if page.outputs else ""
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
-        """Load the inputs of a batch and its gradients from outside into a record; with `t`, inputs of these timesteps only."""
+        """Load the inputs and outside gradients of a batch into a record; with `t`, load the inputs of those timesteps only."""
         given = self.given.batches[batch]
         record.loss = given.loss
         for name, declared in self._inputs.items():
@@ -157,17 +158,17 @@ class GivenCorpus:
                 into[...] = flow
 
     def begin(self, batch: int) -> tuple[Weights, Array]:
-        """The weights and the first states of a batch."""
+        """Return the weights and the first states of a batch."""
         given = self.given.batches[batch]
         return given.weights, given.states
 
     def continues(self, batch: int, row: int) -> bool:
-        """True: given batches are not cut from one text, so no row is interrupted."""
+        """Return True: given batches are not cut from one text, so no row is interrupted."""
         return True
 
 
 def weights_for(structure: Structure, sizes: Mapping[str, int], dtype: str, values: Mapping[str, Array]) -> Weights:
-    """The weights of a model from arrays by parameter name. Raises `KeyError` for a missing parameter."""
+    """Return the weights of a model from arrays by parameter name. Raises `KeyError` for a missing parameter."""
     weights = Weights.zeros(compiled(structure, sizes, dtype).layout, dtype)
     for name, array in weights.items():
         array[...] = values[name]

@@ -1,4 +1,4 @@
-"""Texts and vocabularies: strings of characters, or tuples of tokens that can be longer than a character."""
+"""Texts and vocabularies: strings of characters, or tuples of tokens that may be longer than a character."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ Text: TypeAlias = str | tuple[str, ...]
 
 
 def as_text(tokens: Iterable[str], like: Text) -> Text:
-    """Tokens as a text of the kind of `like`."""
+    """Return tokens as a text of the same type as `like`."""
     return "".join(tokens) if isinstance(like, str) else tuple(tokens)
 
 
 def checked(value: Any, option: str) -> Text:
-    """A string unchanged; a sequence of non-empty strings as a tuple. Raises `TuiGruError`."""
+    """Return a string unchanged, and a sequence of non-empty strings as a tuple. Raises `TuiGruError` for any other value."""
     if isinstance(value, str):
         return value
     try:
@@ -31,8 +31,8 @@ def checked(value: Any, option: str) -> Text:
 
 
 def alike(text: Text, vocabulary: Text) -> tuple[Text, Text]:
-    """Both as strings if every token has one character; otherwise as tuples, with the text cut into tokens. Raises
-    `TuiGruError`."""
+    """Return text and vocabulary as strings if every token has one character; otherwise as tuples, with the text cut into tokens.
+    Raises `TuiGruError` if no token fits at a place in the text."""
     if all(len(token) == 1 for token in (*vocabulary, *text)):
         return "".join(text), "".join(vocabulary)
     vocabulary = tuple(vocabulary)
@@ -40,12 +40,12 @@ def alike(text: Text, vocabulary: Text) -> tuple[Text, Text]:
 
 
 def as_string(text: Text, vocabulary: Text) -> str:
-    """A text as one string: tokens separated by spaces, unless a token of the vocabulary has a space."""
+    """Return a text as one string. Tokens are separated by spaces, unless a token of the vocabulary contains white space."""
     return text if isinstance(text, str) else separator(vocabulary).join(text)
 
 
 def cut(text: str, vocabulary: Text, option: str = "text") -> Text:
-    """The tokens of a text, as joined by `as_string`: repeatedly the longest token of the vocabulary that fits.
+    """Return the tokens of a text that `as_string` joined: at each place the longest token of the vocabulary that fits.
 
     White space between tokens is skipped if no token has any. Raises `TuiGruError` if no token fits.
     """
@@ -70,7 +70,7 @@ def cut(text: str, vocabulary: Text, option: str = "text") -> Text:
 
 
 def separator(vocabulary: Text) -> str:
-    """The separator between two tokens of a text as one string."""
+    """Return the separator between two tokens of a text as one string."""
     return "" if isinstance(vocabulary, str) or any(map(_has_blank, vocabulary)) else " "
 
 
@@ -79,15 +79,15 @@ def _has_blank(token: str) -> bool:
 
 
 def counted(vocabulary: Text) -> str:
-    """The word for the entries of a vocabulary."""
+    """Return the word for an entry of a vocabulary, `character` or `token`."""
     return "character" if isinstance(vocabulary, str) else "token"
 
 
 def index_of(vocabulary: Text) -> dict[str, int]:
-    """The index of each token."""
+    """Return the index of each token."""
     return {token: i for i, token in enumerate(vocabulary)}
 
 
 def picked(ids: Iterable[Any], vocabulary: Text) -> Text:
-    """The tokens with these indices."""
+    """Return the tokens with these indices."""
     return as_text((vocabulary[i] for i in ids), vocabulary)

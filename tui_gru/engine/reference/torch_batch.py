@@ -1,10 +1,9 @@
-"""The forward pass of a batch in PyTorch, as a function of its weights and of numbers added to any value or to one reading of a
-value.
+"""The forward pass of a batch in PyTorch, as a function of its weights and of numbers that are added to values.
 
-Every computed value is corrected by the difference between the stored value and its formula at the stored operands, which is
-usually rounding. So each line is evaluated at the stored values, and autograd differentiates the batch as it was computed,
-without drift. For the earlier batches of carry `notebook`, whose values come from older weights, this gives the required
-gradient: at the stored values, through the current weights.
+A number can be added to a value, or to one reading of it. Every computed value is corrected by the difference between the stored
+value and its formula at the stored operands, which is usually rounding. So each line is evaluated at the stored values, and
+autograd differentiates the batch as it was computed, without drift. For the earlier batches of carry `notebook`, whose values come
+from older weights, this gives the required gradient: at the stored values, through the current weights.
 """
 
 from __future__ import annotations
@@ -37,7 +36,7 @@ Place = str | Reading | Ahead  # where a number can be added: a value, one readi
 
 
 class Task(NamedTuple):
-    """A name to compute, at one timestep, or at all of them at once (None)."""
+    """A name to compute at one timestep, or at all timesteps at once (`t` is None)."""
 
     name: str
     t: int | None
@@ -46,27 +45,27 @@ class Task(NamedTuple):
 class Additions(Protocol):
     """The weights that replace those of the record in a pass, and the numbers that are added at places.
 
-    `rows`: if only one row differs in each copy of the batch, the index of this row in each copy; values then have no axis B.
+    If only one row differs in each copy of the batch, `rows` has the index of this row in each copy; values then have no axis B.
     """
 
     @property
     def rows(self) -> Sequence[int] | None: ...
 
     def weight(self, name: str) -> Value | None:
-        """The replacement of a parameter; None to use the record's."""
+        """Return the replacement of a parameter; None to use the record's."""
 
     def touches(self, task: Task) -> bool:
-        """Whether a number is added to a value, or to an operand of its formula."""
+        """Return True if a number is added to the task's value, or to an operand of its formula."""
 
     def add(self, place: Place, t: int | None, value: Value) -> Value:
-        """The value, at one timestep or at all of them (None), plus the number added at a place."""
+        """Return the value, at one timestep or at all of them (None), plus the number added at a place."""
 
 
 @dataclass(frozen=True, eq=False)
 class Plan:
     """The names of a page in an order in which they can be computed, timestep by timestep on a cycle through a state.
 
-    `formulas` has the formula of every line and labelled part, `states` the state for each name a state is read by (h_prev),
+    `formulas` has the formula of every line and labelled part, `states` the state for each name by which a state is read (h_prev),
     `softmaxes` the argument of each softmax, `reads` the operands of each name. The tasks in `leading` compute the states. Names in
     `mixed` are computed from several rows of a batch; a row of any other name depends only on the same row.
     """
@@ -83,7 +82,7 @@ class Plan:
 
 
 def plan_of(page: Page, length: int) -> Plan:
-    """The order for batches of `length` timesteps."""
+    """Return the order for batches of `length` timesteps."""
     formulas = {step.name: step.formula for step in steps_of(page.lines)[0]}
     states = {page.before(state): state for state in page.states}
     softmaxes = {name: f.argument for name, f in formulas.items() if isinstance(f, e.Apply) and f.function == "softmax"}
@@ -115,7 +114,8 @@ def _mixes_rows(page: Page, node: e.Expression) -> bool:
 
 
 def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[str, Sequence[str]]) -> Iterator[Task]:
-    """Each name as soon as its operands are computed: as a whole if it is on no cycle, otherwise by timesteps, in its direction."""
+    """Yield each name as soon as its operands are computed: as a whole if it is on no cycle, otherwise timestep by timestep in its
+    direction."""
     on_cycle = {name for name in reads if name in _behind(reads[name], reads)}
     waiting = {name: deque(range(length)) for name in reads}
     done: set[Task] = set()
@@ -144,7 +144,7 @@ def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[
 
 
 def _behind(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str]:
-    """The names and everything that they depend on."""
+    """Return the names and everything that they depend on."""
     found: set[str] = set()
     waiting = list(names)
     while waiting:
@@ -155,7 +155,7 @@ def _behind(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str
 
 
 def _earlier(page: Page, state: str, t: int) -> int:
-    """The timestep whose state timestep `t` reads."""
+    """Return the timestep whose state timestep `t` reads."""
     return t + 1 if page.states[state].backwards else t - 1
 
 
@@ -167,7 +167,7 @@ class Stored:
         self._values = dict(weights)
 
     def value(self, name: str, t: int | None = None) -> Value:
-        """The recorded value, at one timestep or at all of them; or a parameter."""
+        """Return the recorded value, at one timestep or at all of them; or a parameter."""
         if name not in self._values:
             self._values[name] = Value(tensor_of(self._record.array(name)), self._axes[name])
         return self._values[name] if t is None else self._values[name].at(t)
@@ -182,25 +182,25 @@ class Stored:
         return {name: Value(self.value(name).tensor - tensor, axes) for name, (tensor, axes) in self.computed.items()}
 
     def missing(self, name: str, t: int | None) -> Value:
-        """The stored value of a name minus its formula at the stored operands."""
+        """Return the stored value of a name minus its formula at the stored operands."""
         return self._missing[name] if t is None else self._missing[name].at(t)
 
     def border(self, state: str, *, end: bool) -> Value:
-        """A state at the start of the batch, or at its end, (B, ·)."""
+        """Return a state at the start of the batch, or at its end, (B, ·)."""
         return Value(tensor_of(self._record.border(state, end=end)), self._axes[state][1:])
 
 
 def tensor_of(array: NDArray) -> Tensor:  # type: ignore[type-arg]
-    """A float64 copy of an array, as a tensor."""
+    """Return a float64 copy of an array as a tensor."""
     import torch
 
     return torch.tensor(array, dtype=torch.float64)
 
 
 class Pass:
-    """One evaluation of a batch. Values that do not depend on an addition keep their stored numbers.
+    """One evaluation of a batch. Values that do not depend on an added number or a replaced weight keep their stored numbers.
 
-    `borders` are the states that the batch begins with, where they differ from the stored ones.
+    `borders` has those states at the start of the batch that differ from the stored ones.
     """
 
     def __init__(self, stored: Stored, additions: Additions, borders: Mapping[str, Value]) -> None:
@@ -210,7 +210,7 @@ class Pass:
         self._names: set[str] = set()
 
     def run(self, tasks: Iterable[Task]) -> Pass:
-        """Compute tasks, in order."""
+        """Compute tasks in order, and return the pass itself."""
         for task in tasks:
             if self._additions.touches(task) or self._reads_what_differs(task):
                 self._found[task] = self._additions.add(task.name, task.t, self._computed(task))
@@ -223,7 +223,7 @@ class Pass:
         return self._by_formula(task) if task.name in self._plan.formulas else self.row(task.name, self._stored.value(*task))
 
     def value(self, name: str, t: int | None = None) -> Value:
-        """A value at one timestep or at all of them, or a parameter."""
+        """Return a value at one timestep or at all of them, or a parameter."""
         if (weight := self._additions.weight(name)) is not None:
             return weight
         if (found := self._found.get(Task(name, t))) is not None:
@@ -237,7 +237,8 @@ class Pass:
         return self._found[Task(name, t)]
 
     def row(self, name: str, value: Value) -> Value:
-        """From a value that is the same in all copies, the row that differs in each copy. Only for names that are not mixed."""
+        """Return, from a value that is the same in all copies, the row that differs in each copy. Only for names that are not
+        mixed."""
         rows = self._additions.rows
         if rows is None or value.has_copies or name in self._plan.mixed or "B" not in value.axes:
             return value
@@ -246,7 +247,7 @@ class Pass:
         return Value(value.tensor[(slice(None),) * at + (rows,)].movedim(at, 0), (COPIES, *axes))
 
     def whole(self, name: str, t: int | None, value: Value) -> Value:
-        """The computed row of each copy together with the stored other rows."""
+        """Return the computed row of each copy together with the stored other rows."""
         rows, stored = self._additions.rows, self._stored.value(name, t)
         if rows is None or not value.has_copies or "B" not in stored.axes or "B" in value.axes:
             return value
@@ -255,7 +256,7 @@ class Pass:
         return whole
 
     def border(self, state: str) -> Value | None:
-        """A state at the end of the batch; None if it equals the stored one."""
+        """Return a state at the end of the batch; None if it equals the stored one."""
         if state not in self._names:
             return None
         return self.value(state, 0 if self._page.states[state].backwards else self._plan.length - 1)
@@ -291,7 +292,7 @@ class Pass:
         return Value(tensor + missing, axes)
 
     def _state_before(self, task: Task) -> Value:
-        """The state that a timestep reads; or the states of all timesteps."""
+        """Return the state that a timestep reads, or the states of all timesteps."""
         if task.t is None:
             return stacked([self._state_before(Task(task.name, t)) for t in range(self._plan.length)])
         state = self._plan.states[task.name]

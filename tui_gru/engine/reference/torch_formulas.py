@@ -1,6 +1,6 @@
-"""Evaluates formulas in PyTorch. Values are tensors with named axes, so that operands with fewer axes broadcast correctly.
+"""Evaluation of formulas in PyTorch, on tensors with named axes, so that operands with fewer axes broadcast correctly.
 
-The axis N, always in front, counts copies of a batch that differ in a few numbers; a value without it is the same in all of them.
+The axis N, always the first, counts copies of a batch that differ in a few numbers; a value without it is the same in all of them.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ class Value(NamedTuple):
 
     @property
     def has_copies(self) -> bool:
-        """Whether it has an axis of copies."""
+        """True if the value has an axis of copies."""
         return self.axes[:1] == (COPIES,)
 
     def at(self, t: int) -> Value:
-        """The value at one timestep; the value itself if it has no axis T."""
+        """Return the value at one timestep; the value itself if it has no axis T."""
         if "T" not in self.axes:
             return self
         return Value(self.tensor.select(self.axes.index("T"), t), tuple(axis for axis in self.axes if axis != "T"))
 
     def in_copies(self, count: int) -> Value:
-        """The value repeated for each copy, in new memory."""
+        """Return the value repeated for each copy, in new memory."""
         tensor = self.tensor if self.has_copies else self.tensor.expand(count, *self.tensor.shape)
         return Value(tensor.clone(), self.axes if self.has_copies else (COPIES, *self.axes))
 
@@ -46,8 +46,11 @@ Read = Callable[[str], Value]
 
 
 def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression]) -> Value:
-    """The value of a formula. `read` is called for every name in it, from left to right. `softmaxes` has the argument of each name
-    that is a softmax; the log of a softmax is computed from it and stays finite where the softmax is 0."""
+    """Return the value of a formula.
+
+    `read` is called for every name in it, from left to right. `softmaxes` has the argument of each name that is a softmax; the log
+    of a softmax is computed from that argument, so that it stays finite where the softmax is 0.
+    """
 
     def value(part: Expression) -> Value:
         return evaluated(part, read, softmaxes)
@@ -88,7 +91,7 @@ def evaluated(node: Expression, read: Read, softmaxes: Mapping[str, Expression])
 
 
 def stacked(values: Sequence[Value]) -> Value:
-    """The values of all timesteps stacked, with the axis T after the axis of copies."""
+    """Return the values of all timesteps stacked, with the axis T after the axis of copies."""
     import torch
 
     if (count := next((value.tensor.shape[0] for value in values if value.has_copies), None)) is None:
@@ -104,7 +107,7 @@ def _number(number: float) -> Value:
 
 
 def _elementwise(function: Callable[..., Tensor], values: Sequence[Value]) -> Value:
-    """An elementwise function of operands, each aligned with its axes in the result."""
+    """Return an elementwise function of operands, each aligned with its axes in the result."""
     own = union([tuple(axis for axis in value.axes if axis != COPIES) for value in values])
     axes = (COPIES, *own) if any(value.has_copies for value in values) else own
     return Value(function(*(_along(value, axes) for value in values)), axes)
@@ -151,7 +154,7 @@ def _functions() -> Mapping[str, Callable[..., Tensor]]:
         "sigmoid": torch.sigmoid,
         "tanh": torch.tanh,
         "relu": torch.relu,
-        # Its derivative is 0 where it clips and exactly at both limits.
+        # Its derivative is 0 where it clips and at both limits.
         "clamp": lambda a: torch.where((a > 0) & (a < 1), a, a.detach().clamp(0, 1)),
         "softmax": lambda a: a.softmax(-1),
         "log": torch.log,

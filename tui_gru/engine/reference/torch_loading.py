@@ -1,4 +1,4 @@
-"""Imports PyTorch on first use without blocking other threads."""
+"""Import of PyTorch on first use, without blocking other threads."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 def load_torch() -> None:
     """Import torch and let it compute in one thread. The first import takes about a second; other threads can run meanwhile.
 
-    Python holds its lock while it loads a shared library, and PyTorch's library is so large that every other thread would be
+    Python holds its global lock while it loads a shared library, and PyTorch's library is so large that every other thread would be
     blocked for 150-250 ms. So the library is loaded first by a call that releases the lock; the import then finds it loaded. If
     that fails, the import still works, with the longer pause.
     """
@@ -24,7 +24,8 @@ def load_torch() -> None:
 
 
 def _load_libraries() -> None:
-    """Load the libraries with dlopen as a foreign function: ctypes releases the lock for those, but not for its own loading."""
+    """Load the libraries with dlopen as a foreign function, during which ctypes releases the lock; ctypes's own loading does
+    not."""
     spec = find_spec("torch")
     if os.name != "posix" or spec is None or not spec.submodule_search_locations:
         return
@@ -32,7 +33,7 @@ def _load_libraries() -> None:
     suffix = "dylib" if sys.platform == "darwin" else "so"
     dlopen = ctypes.CDLL(None).dlopen
     dlopen.argtypes, dlopen.restype = (ctypes.c_char_p, ctypes.c_int), ctypes.c_void_p
-    # The same two libraries, order and flags that torch uses.
+    # The same two libraries, in the same order and with the same flags as in torch.
     for name, flags in (("libtorch_global_deps", os.RTLD_NOW | os.RTLD_GLOBAL), ("libtorch_python", os.RTLD_NOW)):
         library = folder / f"{name}.{suffix}"
         if library.exists():

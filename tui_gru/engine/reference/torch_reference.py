@@ -1,9 +1,9 @@
-"""Checks a batch: PyTorch computes it again from the same equations, in float64, and every number is compared.
+"""The check of a batch: PyTorch computes it again from the same equations in float64, and every number is compared.
 
-There are four comparisons, name by name, in the order of the listing. `forward pass`: each value, from the values that its
-formula reads. `autograd`: every gradient of a parameter, and every delta with its labelled terms, at every timestep. `finite
-differences`: a sample of the same entries as (loss(+e) − loss(−e)) / 2e, which uses no derivatives. `update`: the result of each
-line of the update rule, from the values that it reads.
+There are four comparisons, name by name, in the order of the listing. `forward pass`: each value, from the values that its formula
+reads. `autograd`: every gradient of a parameter, and every delta with its labelled terms, at every timestep. `finite differences`:
+a sample of the same entries as (loss(+e) − loss(−e)) / 2e, which uses no derivatives. `update`: the result of each line of the
+update rule, from the values that it reads.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 
 TOLERANCE = {"float32": 1e-3, "float64": 1e-11}  # relative to the largest entry of an array
-OF_UPDATE = {"float32": 1e-5, "float64": 1e-13}  # the same for lines of the update, which do not sum over timesteps
+OF_UPDATE = {"float32": 1e-5, "float64": 1e-13}  # relative, for lines of the update, which do not sum over timesteps
 
 
 @dataclass(frozen=True)
@@ -54,10 +54,10 @@ def check_batch(
 ) -> tuple[Comparison, ...]:
     """Compare everything in a batch that has learned with PyTorch. Imports torch.
 
-    `earlier` is what the batch was run with (carry `notebook`: the epoch's earlier batches, latest first). Finite differences
-    take four forward passes an entry: of each array they check its largest entry and `entries` − 1 others, drawn with `seed`;
-    0 leaves them out. In a batch whose weights were edited halfway, values and deltas from before the edit do not agree.
-    Raises `TuiGruError` for a batch that did not learn, or in which a number is not finite.
+    `earlier` has the records that the batch was computed with (for carry `notebook`, the epoch's earlier batches, latest first).
+    Finite differences take four forward passes per entry: of each array they check the largest entry and `entries` − 1 others,
+    drawn with `seed`; 0 omits them. In a batch whose weights were edited halfway, values and deltas from before the edit do not
+    agree. Raises `TuiGruError` for a batch that did not learn, or that has a number that is not finite.
     """
     if record.gradients is None:
         raise TuiGruError("this batch did not learn, so it has no gradients to check: turn learning on, or take an SGD step")
@@ -84,7 +84,7 @@ def check_batch(
 
 
 def slopes_of(record: BatchRecord) -> dict[str, Array]:
-    """Every delta and its labelled terms, and the gradient of every parameter, in the order of the listing."""
+    """Return every delta and its labelled terms, and the gradient of every parameter, in the order of the listing."""
     model, gradients = record.compiled.model, record.gradients
     assert gradients is not None
     found: dict[str, Array] = {}
@@ -99,7 +99,7 @@ def slopes_of(record: BatchRecord) -> dict[str, Array]:
 
 
 def updated(record: BatchRecord) -> Iterator[tuple[str, Array, NDArray[np.float64]]]:
-    """The stored result of each line of the update rule, and its result in float64 from the stored values that it reads."""
+    """Yield each line of the update rule with its stored result, and its result in float64 from the stored values that it reads."""
     rule, names, count = record.compiled.model.rule, record.before.names, record.compiled.layout.count
     values = {name: Value(tensor_of(np.array(number)), ()) for name, number in record.settings.items()}
     values["n"] = Value(tensor_of(np.array(record.before.updates + 1)), ())
@@ -125,7 +125,7 @@ def updated(record: BatchRecord) -> Iterator[tuple[str, Array, NDArray[np.float6
 
 
 def _sample(array: Array, entries: int, generator: np.random.Generator) -> list[tuple[int, ...]]:
-    """The index of the largest entry and of others drawn without replacement, `entries` in total."""
+    """Return the index of the largest entry and of others drawn without replacement, `entries` in total."""
     largest = int(np.argmax(np.abs(array)))
     others = [i for i in generator.permutation(array.size)[:entries].tolist() if i != largest]
     return [tuple(map(int, np.unravel_index(i, array.shape))) for i in (largest, *others[: entries - 1])]
@@ -145,7 +145,7 @@ def _compare(
     worst = np.unravel_index(int(np.argmax(difference)), difference.shape)
     absolute, scale = float(difference[worst]), float(np.abs(theirs).max())
     tolerance = (OF_UPDATE if against == "update" else TOLERANCE)[str(ours.dtype)]
-    # Rounding left where large numbers cancel: a few units in the last place of numbers around 1.
+    # Rounding error that remains where large numbers cancel: a few units in the last place of numbers around 1.
     allowed = tolerance * scale + error + (0 if against == "update" else 64 * float(np.finfo(ours.dtype).eps))
     return Comparison(
         name=name,

@@ -21,12 +21,15 @@ from tui_gru.equations.axes import Axes
 from tui_gru.equations.backward import Reading
 from tui_gru.equations.names import with_word
 
-AT_ONCE = 1 << 13  # entries of a value in all copies; more would not fit the cache
+AT_ONCE = 1 << 13  # entries of a value in all copies; more would not fit into the cache
 
 
 class Slopes:
-    """The loss of a batch as a function of its weights and of numbers added at places. Without a loss, Σ output ⊙ its outside
-    gradient takes its place. `earlier` has the batches before it that its gradient continues into, latest first."""
+    """The loss of a batch as a function of its weights and of numbers added at places.
+
+    For a model without a loss, it is Σ output ⊙ (its gradient from outside). `earlier` has the batches before it that its gradient
+    continues into, latest first.
+    """
 
     def __init__(self, record: BatchRecord, earlier: Sequence[BatchRecord] = ()) -> None:
         model = record.compiled.model
@@ -46,7 +49,7 @@ class Slopes:
         return self._chain[-1].computed
 
     def gradients(self, slopes: Mapping[str, Array]) -> dict[str, NDArray[np.float64]]:
-        """Gradients by autograd, for names and arrays of their shapes; zero where the loss does not depend on a place."""
+        """Return gradients by autograd, for names and arrays of their shapes; zero if the loss does not depend on a place."""
         import torch
 
         places = {name: self._place(name) for name in slopes}
@@ -61,10 +64,10 @@ class Slopes:
         return {name: gradient.numpy() for name, gradient in zip(places, found, strict=True)}
 
     def measured(self, where: Mapping[str, Sequence[tuple[int, ...]]], steepest: float) -> dict[str, NDArray[np.float64]]:
-        """Entries of gradients by central finite differences: the slope and its expected error, for each entry.
+        """Return entries of gradients by central finite differences: for each entry the slope and its expected error.
 
         `steepest` is the largest gradient, at least 1. The step changes the loss by about `change`, chosen so that the truncation
-        error, change² of the slope, equals the rounding error, 1e-15 · steepest / change of it.
+        error (change² relative to the slope) equals the rounding error (1e-15 · steepest / change).
         """
         change = (1e-15 * steepest) ** (1 / 3)
         step = change / steepest
@@ -82,7 +85,7 @@ class Slopes:
         return dict(zip(where, np.split(found, ends[:-1]), strict=True))
 
     def _losses(self, nudges: Sequence[Nudge]) -> NDArray[np.float64]:
-        """The loss of copies of the batch, each with one changed number."""
+        """Return the loss of each copy of the batch; each copy has one changed number."""
         import torch
 
         tasks = [nudge.tasks(self._plan) for nudge in nudges]
@@ -90,7 +93,7 @@ class Slopes:
         entries = max(value.at(0).tensor.numel() for value in self.values.values())
         losses = np.empty(len(nudges))
         by_row: dict[bool, list[int]] = {True: [], False: []}
-        for i in sorted(range(len(nudges)), key=begin.__getitem__):  # late changes leave less to compute
+        for i in sorted(range(len(nudges)), key=begin.__getitem__):  # the later a change, the less there is to compute
             by_row[nudges[i].row is not None and not any(task.name in self._plan.mixed for task in tasks[i])].append(i)
         with torch.no_grad():
             for in_a_row, order in by_row.items():
@@ -103,7 +106,7 @@ class Slopes:
         return losses
 
     def _place(self, name: str) -> Place:
-        """The place that a name of the backward pass is the gradient of."""
+        """Return the place whose gradient has this name in the backward pass."""
         if name in self._paths:
             return self._paths[name]
         return Ahead(self._ahead[name]) if name in self._ahead else name[1:]
@@ -149,7 +152,7 @@ class Nudge(NamedTuple):
         return self.entry[1] if self.axes[:2] == ("T", "B") else None
 
     def tasks(self, plan: Plan) -> set[Task]:
-        """The tasks that it changes directly; none for a weight, whose readers detect the change."""
+        """Return the tasks that it changes directly; none for a weight, whose readers detect the change."""
         steps = 0
         if isinstance(self.place, Ahead):
             name, steps = plan.page.before(self.place.state), -1 if plan.page.states[self.place.state].backwards else 1
@@ -161,7 +164,7 @@ class Nudge(NamedTuple):
 
 
 class _Probes:
-    """Additions that are leaves of autograd: they replace weights, and are added at places."""
+    """Additions for autograd: leaves that replace weights, and leaves that are added at places."""
 
     rows = None
 
@@ -211,7 +214,7 @@ class _Nudges:
 
 
 class _OnlyWeights:
-    """The part of some additions to a batch that also affects the batches before it."""
+    """The part of another `Additions` that also affects the batches before: its weights."""
 
     rows = None
 

@@ -1,4 +1,5 @@
-"""Computes one batch of a compiled model: forward, backward, update; or the rest of a batch, from any line of any timestep on."""
+"""Computation of one batch of a compiled model: forward pass, backward pass and update, or the rest of a batch from a given
+point."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ from tui_gru.engine.compiling.update import Keep
 from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.engine.running.weights import Array
 
-Settings = Mapping[str, float]  # of the update rule: learning_rate, β1 …
+Settings = Mapping[str, float]  # settings of the update rule: learning_rate, β1 …
 
 
 @dataclass(frozen=True)
@@ -31,9 +32,11 @@ class Earlier:
 
 @dataclass(frozen=True)
 class Point:
-    """A place in a batch: the phase (forward, backward or update), the segment of the phase, the step of the segment, and the
-    number of lines executed in this step. The update has one segment with one step. The labelled parts in `parts` are computed as
-    well.
+    """A point in the computation of a batch.
+
+    `phase` is forward, backward or update; `segment` and `step` are the segment of the phase and the step of the segment (0-based);
+    `done` is the number of lines executed in this step. The update has one segment with one step. `parts` has the labelled parts
+    that have been computed as well.
     """
 
     phase: str
@@ -46,8 +49,8 @@ class Point:
 def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
     """Compute a batch whose inputs, first states and `before` are set.
 
-    A model without a loss also needs the gradients from outside: of its outputs (`dh_given`, named after `Page.outputs`) and, in
-    `flows_in`, of the last states. Without `settings` the weights are not updated.
+    A model without a loss also needs the gradients from outside to be set: those of its outputs (`dh_given`, named after
+    `Page.outputs`), and in `flows_in` those of the last states. Without `settings` the weights are not updated.
     """
     _forward(record)
     if learn:
@@ -56,10 +59,10 @@ def compute(record: BatchRecord, settings: Settings | None, *, learn: bool, earl
 
 
 def compute_from(record: BatchRecord, at: Point, settings: Settings | None, *, learn: bool, earlier: Earlier = Earlier()) -> None:
-    """Compute the rest of a batch from a place on, with the weights in `before`; everything before the place is unchanged.
+    """Compute the rest of a batch from `at`, with the weights in `before`. Everything before `at` is unchanged.
 
-    To give the same bits, the passes run again with the same calls on the same shapes, and every value before the place is
-    restored.
+    The passes run completely, with the same calls on the same shapes, so that they give the same bits; every value from before `at`
+    is then restored.
     """
     keep: Keep | None = None
     if at.phase == "forward":
@@ -85,7 +88,7 @@ def _forward(record: BatchRecord) -> None:
 def _backward(record: BatchRecord, earlier: Earlier) -> None:
     compiled = record.compiled
     compiled.cut(record.before, "backward")
-    for flow in record.flows_in if compiled.model.structure.loss else ():  # without a loss they are given from outside
+    for flow in record.flows_in if compiled.model.structure.loss else ():  # without a loss they are set from outside
         flow[...] = 0
     compiled.functions["backward"].run(record, record.before, record.own_gradients)
     _run_into_earlier(record, earlier)
@@ -107,19 +110,19 @@ def _finish(record: BatchRecord, settings: Settings | None, learn: bool, keep: K
         norm = record.numbers.get("grad_norm")
         record.grad_norm = math.sqrt(float(gradient.dot(gradient))) if norm is None else norm
     weights = record.after.parameters
-    # NaN is the first that both find; argmax and argmin take a fifth of the time of max and min on a small model.
+    # Both argmax and argmin find the first NaN. On a small model they take a fifth of the time of max and min.
     record.max_weight = max(float(weights[weights.argmax()]), -float(weights[weights.argmin()]))
 
 
 def flow_out_of(record: BatchRecord, state: str) -> Array:
-    """The gradient of a state that a batch passes to the batch before it, (B, ·), a view."""
+    """Return the gradient of a state that a batch passes to the batch before it, (B, ·), as a view."""
     page = record.compiled.model.page
     found: Array = record.array(f"d{page.before(state)}")[-1 if page.states[state].backwards else 0]
     return found
 
 
 def flows_out_of(record: BatchRecord) -> list[Array]:
-    """The gradients of all states that a batch passes to the batch before it; copies."""
+    """Return copies of the gradients of all states that a batch passes to the batch before it, each (B, ·)."""
     return [flow_out_of(record, state).copy() for state in record.compiled.states]
 
 
@@ -133,11 +136,11 @@ def _run_into_earlier(record: BatchRecord, earlier: Earlier) -> None:
 
 
 def gains_of_earlier(record: BatchRecord, flows: Sequence[Array], earlier: Earlier) -> Iterator[Array]:
-    """The contribution of each earlier batch to the gradients, (P). Every batch yields the same array, with its deltas in
+    """Yield the contribution of each earlier batch to the gradients, (P). Every batch yields the same array; its deltas are in
     `earlier.scratch`.
 
     `flows` has, for each state, the gradient that enters the latest of these batches, (B, ·). The pass uses the recorded values of
-    each batch and the current weights. The losses of these batches do not contribute again.
+    each batch and the current weights. The losses of these batches are not differentiated again.
     """
     if not earlier.records:
         return
@@ -159,7 +162,7 @@ def gains_of_earlier(record: BatchRecord, flows: Sequence[Array], earlier: Earli
 
 
 def _go_on(record: BatchRecord, at: Point) -> None:
-    """Compute the rest of a pass from a place in it."""
+    """Compute the rest of a pass from a point in it."""
     compiled, phase = record.compiled, record.compiled.schedule.phases[at.phase]
     name = f"{at.phase}_on"
     function = compiled.function(name)
@@ -167,7 +170,7 @@ def _go_on(record: BatchRecord, at: Point) -> None:
     compiled.cut(record.before, name)
     compiled.cut(record.own_gradients, name, "G")
     T = compiled.sizes["T"]
-    starts: dict[int, int] = {}  # by loop: the number of steps that are complete
+    starts: dict[int, int] = {}  # by loop: the number of complete steps
     kept: dict[Slot, tuple[Array, Array]] = {}
     for operation in phase.operations:
         segment = phase.place(operation.line)[0]
@@ -190,7 +193,7 @@ def _go_on(record: BatchRecord, at: Point) -> None:
     def keep(number: int) -> None:
         operation = phase.operations[number]
         array = record.slot(operation.memory, operation.half)
-        if operation.log_of in by_hand:  # log(softmax) is computed from the argument of the softmax
+        if operation.log_of in by_hand:  # log(softmax) is computed from the argument of the softmax, not from the edited softmax
             where = by_hand[operation.log_of]
             array[where] = np.log(record.array(operation.log_of.name)[where])
         if operation.memory in kept:
@@ -205,7 +208,7 @@ def _go_on(record: BatchRecord, at: Point) -> None:
 
 
 def _executed(record: BatchRecord, at: Point, slot: Slot) -> int:
-    """The number of timesteps whose value in a slot is computed at a place; 0 or 1 for a value computed once."""
+    """Return the number of timesteps whose value in a slot is computed at `at`; 0 or 1 for a value computed once."""
     segment, line = record.compiled.schedule.phases[at.phase].place(slot.line)
     if segment != at.segment:
         return record.compiled.sizes["T"] if segment < at.segment else 0
@@ -213,7 +216,8 @@ def _executed(record: BatchRecord, at: Point, slot: Slot) -> int:
 
 
 def _executed_updates(record: BatchRecord, done: int) -> Keep:
-    """A callback that restores, after each line of the update rule, the parameters for which the line had been executed."""
+    """Return a callback that restores the result of each executed line of the update rule, for the parameters it was executed
+    for."""
     compiled = record.compiled
     rule, layout = compiled.model.rule, compiled.layout
     executed = rule.lines_of(layout.names)[:done]
@@ -238,17 +242,17 @@ def _executed_updates(record: BatchRecord, done: int) -> Keep:
 
 
 def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None = None) -> dict[str, Array]:
-    """The gradients of all parameters, or of those in `names`, at a place in the backward pass, each in the shape of its parameter:
-    one product over the timesteps whose deltas are computed.
+    """Return the gradients of all parameters, or of those in `names`, at a point in the backward pass, each in the shape of its
+    parameter. Each is one product over the timesteps whose deltas are computed.
 
     At the end of the pass they equal, bit for bit, the gradients that the update uses, without those that carry `notebook` adds
-    from earlier batches. The sum of the contributions of single timesteps differs from them by about 5e-7 relative in float32.
+    from earlier batches. A sum of the contributions of single timesteps would differ by about 5e-7 relative in float32.
     """
     phase, T = record.compiled.schedule.phases["backward"], record.compiled.sizes["T"]
     values: dict[Operation, Array] = {}
 
     def part(operation: Operation, line: int) -> Array:
-        """The timesteps of a value for which a line has been executed, (·, B, ·)."""
+        """Return the timesteps of a value for which a line has been executed, (·, B, ·)."""
         array = record.slot(operation.memory, operation.half)
         segment, k = phase.place(line)
         done = T if segment < at.segment else at.step + (k < at.done) if segment == at.segment else 0
@@ -263,7 +267,7 @@ def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None
             return record.before[operation.memory.name]
         if operation.phase != "backward":
             return record.slot(operation.memory, operation.half)
-        if operation not in values:  # a recorded one is for all timesteps: a path of a parameter that is read twice
+        if operation not in values:  # a path of a parameter that is read twice; the record has its sum over all timesteps
             values[operation] = _once(operation, [value(arg, operation.line) for arg in operation.args], record.compiled)
         return values[operation]
 
@@ -274,7 +278,7 @@ def gradients_so_far(record: BatchRecord, at: Point, names: Sequence[str] | None
 
 
 def _once(operation: Operation, args: Sequence[Array], compiled: Compiled) -> Array:
-    """The value of an operation that runs once for all timesteps, computed with the calls of the compiled code."""
+    """Return the value of an operation that runs once for all timesteps, computed with the calls of the compiled code."""
     x, found = args[0], args[0]
     match operation.kind:
         case "outer":

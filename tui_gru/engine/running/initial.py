@@ -1,4 +1,4 @@
-"""Initial weights, drawn as in the tutorial or as by torch's modules."""
+"""Initial weights, drawn as in the tutorial or as in PyTorch's modules."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import shipped
 from tui_gru.engine.running.weights import Array, Weights
 
-#: The draws stored in the package, so that the tutorial starts without torch: V 4, H 2, seed 1.
+#: Draws stored in the package, so that the tutorial starts without torch: V 4, H 2, seed 1.
 _SHIPPED_SEED, _SHIPPED_SHAPES = 1, [(4, 2)] * 3 + [(2, 2)] * 3 + [(2, 4)]
 _DRAWN_24_BITS = 2.0**-24
 
 
 def initial_weights(config: Config) -> Weights:
-    """The initial weights of a config. `init` tutorial imports torch (about a second), unless sizes and seed are the tutorial's."""
+    """Return the initial weights of a config. With `init` tutorial this imports torch (about a second), unless sizes and seed are
+    the tutorial's."""
     if config.given is not None:
         return config.given.batches[0].weights
     if config.init == FROM_FILE:
@@ -37,17 +38,17 @@ def initial_weights(config: Config) -> Weights:
 
 
 def drawn_names(weights: Weights) -> tuple[str, ...]:
-    """The parameters that `init` tutorial draws: all matrices, in the order of the equations. Biases are zero."""
+    """Return the parameters that `init` tutorial draws: all matrices, in the order of the equations. Biases are zero."""
     return tuple(name for name, array in weights.items() if array.ndim == 2)
 
 
 def is_drawn(config: Config, name: str) -> bool:
-    """Whether the initial value of a parameter is drawn at random."""
+    """Return True if the initial value of a parameter is drawn at random."""
     return config.init == "torch" or len(config.model.axes[name]) == 2
 
 
 def _standard_normal(config: Config, weights: Weights) -> None:
-    """Draw as the tutorial: `torch.manual_seed(seed)` and one `torch.randn` per matrix."""
+    """Draw as in the tutorial: `torch.manual_seed(seed)` and one `torch.randn` per matrix."""
     import torch
 
     torch.set_num_threads(1)
@@ -58,8 +59,10 @@ def _standard_normal(config: Config, weights: Weights) -> None:
 
 def _as_torch_modules(config: Config, weights: Weights) -> None:
     """Draw uniformly within ±1/√n, where n is H for the cell (torch.nn.GRU) and the number of inputs for the head
-    (torch.nn.Linear). An embedding is standard normal (torch.nn.Embedding). The uniform numbers equal those of torch's generator,
-    without torch."""
+    (torch.nn.Linear); an embedding is standard normal (torch.nn.Embedding).
+
+    The uniform numbers equal those of torch's generator, which is not imported.
+    """
     generator = np.random.RandomState(config.seed % 2**32)
     head = shipped("head", config.structure.head).parameters
     table = shipped("input", config.structure.input).parameters
@@ -73,6 +76,6 @@ def _as_torch_modules(config: Config, weights: Weights) -> None:
 
 
 def _uniform(generator: np.random.RandomState, count: int) -> Array:
-    """Numbers in [0, 1) with 24 bits each, as torch draws them from the same Mersenne Twister."""
+    """Return numbers in [0, 1) with 24 bits each, as torch draws them from the same Mersenne Twister."""
     words = np.frombuffer(generator.bytes(4 * count), "<u4")
     return (words & np.uint32(2**24 - 1)).astype(np.float64) * _DRAWN_24_BITS

@@ -1,8 +1,8 @@
-"""Samples text from a model, character by character.
+"""Sampling of text from a model, character by character.
 
-Two samplers: `fed-back` gives each sampled character to the model as its next input, as language models do. `tutorial` does the
-same as the tutorial's code: it feeds the primer again before each character, from the state reached so far, so that the model
-never reads the sampled characters.
+There are two samplers. `fed-back` gives each sampled character to the model as its next input, as language models do. `tutorial`
+does the same as the tutorial's code: it feeds the primer again before each character, from the state reached so far, so that the
+model never reads the sampled characters.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ from tui_gru.engine.running.weights import Array, Weights
 
 @dataclass(frozen=True, eq=False)
 class Draw:
-    """One sampled character, its index, its distribution y_hat (V), and the uniform number that selected it (None: greedy)."""
+    """One sampled character, its index, its distribution y_hat (V), and the uniform number that selected it (None if the most
+    likely was taken)."""
 
     char: str
     index: int
@@ -37,9 +38,10 @@ class Draw:
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """A sampled text with its options and draws. `tick` is the place in the run whose weights were used, None if unknown.
+    """A sampled text with its options and draws.
 
-    `primer` is a string of characters, or a tuple of tokens that may be longer.
+    `tick` is the position in the run whose weights were used, None if unknown. `primer` is a string of characters, or a tuple of
+    tokens that may be longer. `between` separates two tokens in `text`.
     """
 
     primer: Text
@@ -52,12 +54,12 @@ class Sample:
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """The characters or tokens of the primer, and those sampled after it."""
+        """The characters or tokens of the primer and the sampled ones after it."""
         return (*self.primer, *(draw.char for draw in self.draws))
 
     @property
     def text(self) -> str:
-        """The primer and what was sampled after it, in one string, with `between` between two tokens."""
+        """The primer and the sampled text in one string."""
         return self.between.join(self.tokens)
 
 
@@ -74,8 +76,8 @@ def sample(
 ) -> Sample:
     """Sample `length` characters after `primer`, from a zero state. Temperature 0 takes the most likely character.
 
-    `stop` is called after each character with the number of characters so far; the sample ends when it returns True.
-    Raises `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
+    `stop` is called after each character with the number of characters so far; sampling ends when it returns True. Raises
+    `TuiGruError` for an empty primer, a character outside the vocabulary, a negative length or temperature.
     """
     check(config, primer, length, sampler, temperature, seed)
     begin, index = cut(primer, config.vocabulary, "primer"), index_of(config.vocabulary)
@@ -96,9 +98,10 @@ def sample(
 
 
 def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[int, NDArray[np.float64]]:
-    """Draw an index from softmax(logits / temperature) with `uniform` in [0, 1), by the cumulative sum; the most likely if None.
+    """Return the index drawn from softmax(logits / temperature), and the distribution (V) in float64.
 
-    `logits` is (V). Returns the index and the distribution (V), float64. Raises `TuiGruError` for logits that are not finite.
+    `logits` is (V). The index is where `uniform`, in [0, 1), falls in the cumulative sum; if `uniform` is None, it is the most
+    likely. Raises `TuiGruError` for logits that are not finite.
     """
     wide = logits.astype(np.float64)
     if not np.isfinite(wide).all():
@@ -116,7 +119,7 @@ def choose(logits: Array, temperature: float, uniform: float | None) -> tuple[in
 
 
 class _Stepper:
-    """Runs the trained model for one row and one timestep at a time, and keeps its states between calls."""
+    """Runs the trained model for one row, one timestep at a time, and keeps its states between calls."""
 
     def __init__(self, config: Config, weights: Weights) -> None:
         self._compiled = compiled(config.structure, config.sizes | {"B": 1, "T": 1}, config.dtype)
@@ -140,7 +143,7 @@ class _Stepper:
 
 
 def check(config: Config, primer: str, length: int, sampler: str, temperature: float, seed: int) -> None:
-    """Raise `TuiGruError` for a model or options that cannot be sampled."""
+    """Raise `TuiGruError` for a model or options from which no text can be sampled."""
     if not config.structure.loss:
         raise TuiGruError("this model has no head over characters, so there is nothing to sample")
     if config.bidirectional:

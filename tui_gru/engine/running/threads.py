@@ -1,6 +1,7 @@
-"""Runs the matrix products in one thread, whatever number of threads NumPy was loaded with.
+"""A context manager that limits matrix products to one thread, whatever number of threads NumPy was loaded with.
 
-The matrices are small: a second thread costs more than it does, and the last bits of a product may depend on how many shared it.
+The matrices are small: a second thread costs more time than it saves, and the last bits of a product may depend on the number of
+threads.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ from typing import Any
 
 
 class OneThread:
-    """Inside `with ONE_THREAD:`, the BLAS library of this process computes in one thread. Can be nested and entered by several
-    threads.
+    """Inside `with ONE_THREAD:`, the BLAS library of this process computes in one thread. The context can be nested and entered by
+    several threads.
 
-    Where OPENBLAS_NUM_THREADS is 1, as for the command `tui-gru`, it does so anyway, and nothing is done.
+    Does nothing if OPENBLAS_NUM_THREADS is 1, as for the command `tui-gru`.
     """
 
     def __init__(self) -> None:

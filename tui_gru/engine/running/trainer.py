@@ -1,4 +1,5 @@
-"""Runs batches of one config on one corpus: load the inputs, forward and, if the batch learns, backward and update."""
+"""The computation of batches of one config on one corpus: load the inputs, run forward and, if the batch learns, backward and
+update."""
 
 from __future__ import annotations
 
@@ -17,7 +18,7 @@ from tui_gru.engine.running.weights import Array, Weights
 
 
 class Trainer:
-    """Computes batches. The caller keeps the state of the training. Trainers of the same model can share a pool of records."""
+    """Computes batches. The caller stores the state of the training. Trainers of the same model can share a pool of records."""
 
     def __init__(self, config: Config, corpus: Corpus | GivenCorpus, pool: RecordPool | None = None) -> None:
         self.config, self.corpus, self.compiled = config, corpus, config.compiled
@@ -28,24 +29,24 @@ class Trainer:
         )
 
     def new_record(self) -> BatchRecord:
-        """A free record with the shapes of the config."""
+        """Return a free record with the shapes of the config."""
         return self.pool.take()
 
     def initial_state(self) -> Array:
-        """All states before the first timestep of an epoch, flattened: zero."""
+        """Return all states before the first timestep of an epoch, flattened. They are zero."""
         return self._zero
 
     @property
     def is_given(self) -> bool:
-        """Whether each batch begins with its own given weights and states."""
+        """True if each batch begins with its own given weights and states."""
         return isinstance(self.corpus, GivenCorpus)
 
     def given(self, batch: int) -> tuple[Weights, Array] | None:
-        """The given weights and flattened states of a batch of the epoch; None if they come from the batch before."""
+        """Return the given weights and flattened states of a batch of the epoch; None if they come from the batch before."""
         return self.corpus.begin(batch) if isinstance(self.corpus, GivenCorpus) else None
 
     def carried(self, batch: int, state: Array) -> Array:
-        """The flattened states at the start of a batch of the epoch, from those at the end of the batch before it."""
+        """Return the flattened states at the start of a batch of the epoch, given those at the end of the batch before it."""
         return self._zero if batch == 0 or self.config.carry == "reset" else state
 
     def run(
@@ -62,7 +63,8 @@ class Trainer:
         """Compute batch `batch` (of the epoch) into `record`.
 
         `state` has the flattened states at its start, `earlier` the records of the epoch's earlier batches, latest first (carry
-        `notebook` only). Afterwards `record.after` has the weights for the next batch."""
+        `notebook` only). Afterwards `record.after` has the weights for the next batch.
+        """
         with ONE_THREAD, np.errstate(all="ignore"):  # inf and NaN are results that the debugger shows
             self.load(record, batch)
             record.begin_with(state)
@@ -75,7 +77,7 @@ class Trainer:
             compute_from(record, at, self._with(record.learning_rate), learn=learn, earlier=self._earlier(earlier))
 
     def load(self, record: BatchRecord, batch: int, t: int | slice = slice(None)) -> None:
-        """Load the inputs of a batch of the epoch into a record; with `t`, of these timesteps only."""
+        """Load the inputs of a batch of the epoch into a record; with `t`, only those timesteps."""
         self.corpus.load(record, batch, t)
 
     def _with(self, learning_rate: float) -> dict[str, float] | None:
@@ -96,5 +98,5 @@ _NONE = Earlier()
 
 
 def corpus_of(config: Config) -> Corpus | GivenCorpus:
-    """The batches of a config: of its text, or given ones."""
+    """Return the batches of a config: given ones, or those cut from its text."""
     return Corpus(config) if config.given is None else GivenCorpus(config)

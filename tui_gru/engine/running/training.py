@@ -21,9 +21,10 @@ def check_epochs(epochs: int) -> None:
 def train(
     config: Config, *, epochs: int, learn: bool = True, weights: Weights | None = None
 ) -> Iterator[tuple[int, int, BatchRecord]]:
-    """Run `epochs` epochs, from `weights` or initial ones; yield (epoch, batch, record) after each batch, both counts 0-based.
+    """Run `epochs` epochs from `weights`, by default the initial ones. Yield (epoch, batch, record) after each batch, both counts
+    0-based.
 
-    A record that the caller does not keep is reused for a later batch.
+    A record that the caller does not hold is reused for a later batch.
     """
     trainer = Trainer(config, corpus_of(config))
     weights = initial_weights(config) if weights is None else weights

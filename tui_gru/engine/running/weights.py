@@ -1,4 +1,4 @@
-"""The weights of a model: one flat vector, and a view of it for every parameter. Gradients have the same layout."""
+"""The weights of a model: one flat vector with a view for every parameter. Gradients have the same layout."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 Array = NDArray[np.floating]
-COUNT_BYTES = 8  # of the number of updates, in `tobytes`
+COUNT_BYTES = 8  # size of the number of updates in `tobytes`
 
 
 class Layout:
@@ -34,7 +34,7 @@ class Layout:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The parameters, in the order of the equations."""
+        """The names of the parameters, in the order of the equations."""
         return tuple(self.shapes)
 
     @cached_property
@@ -66,24 +66,24 @@ class Weights:
         return self.layout.names
 
     def copy(self) -> Weights:
-        """A copy with its own memory."""
+        """Return a copy with its own memory."""
         return Weights(self.layout, self.flat.copy(), self.updates)
 
     def __getitem__(self, name: str) -> Array:
-        """A parameter, or a state of the update rule, by name; a view. Raises `KeyError` for an unknown name."""
+        """Return a parameter, or a state of the update rule, by name, as a view. Raises `KeyError` for an unknown name."""
         at, shape = self.layout.places[name]
         return self.flat[at : at + int(np.prod(shape))].reshape(shape)
 
     def items(self) -> Iterator[tuple[str, Array]]:
-        """Every parameter with its name, in the order of the equations."""
+        """Return an iterator over the parameters and their names, in the order of the equations."""
         return ((name, self[name]) for name in self.layout.names)
 
     def tobytes(self) -> bytes:
-        """All of it as bytes: the number of updates, then the vector."""
+        """Return the number of updates and the vector as bytes."""
         return self.updates.to_bytes(COUNT_BYTES, "little") + self.flat.tobytes()
 
     @classmethod
     def from_bytes(cls, layout: Layout, data: bytes, dtype: DTypeLike) -> tuple[Weights, Array]:
-        """Read-only weights from the bytes of `tobytes`, and the numbers after them."""
+        """Return read-only weights from the bytes of `tobytes`, and the numbers after them."""
         numbers = np.frombuffer(data, dtype, offset=COUNT_BYTES)
         return cls(layout, numbers[: layout.size], int.from_bytes(data[:COUNT_BYTES], "little")), numbers[layout.size :]

@@ -1,4 +1,4 @@
-"""The last captured step of a module of a script, as a run."""
+"""The last captured step of a module of a script, opened as a run."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.optim import Optimizer
 
-UNTRAINED = 8  # calls of a step without a gradient that are kept
+UNTRAINED = 8  # calls without a gradient that a step stores
 FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
 _captures: list[tuple[Module, Capture]] = []
 
 
 def last_step(module: Module, optimizer: Optimizer | None, head: Linear | None) -> CapturedStep | None:
-    """The last step of `module` since the call before; None on the first call, which begins the capture."""
+    """Return the last step of `module` since the previous call; None on the first call, which begins the capture."""
     for watched, capture in _captures:
         if watched is module:
             return capture.cut()
@@ -41,9 +41,10 @@ def forget(module: Module) -> None:
 
 
 def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
-    """A step as a run of one batch, and the first message: for the GRU of this name, or for the first one that learned.
+    """Return a step as a run of one batch, and the first message.
 
-    Raises `CaptureError` if no GRU was called, or there is none of this name.
+    The run shows the GRU called `name`, by default the first one that learned. Raises `CaptureError` if no GRU was called, or there
+    is none of this name.
     """
     calls = sequences(step)
     own = _chosen(calls, name)
@@ -69,7 +70,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
 
 
 def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
-    """The last calls that learned, of one module with one set of weights."""
+    """Return the last calls that learned, of one module with one set of weights."""
     names = list(dict.fromkeys(call.module.name for call in calls))
     if not names:
         what = "no GRU of this module was called since the last call of debug"
@@ -82,11 +83,12 @@ def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
-    """The calls of one module that form a batch: all that learned with the weights of the last call, or only the last call."""
+    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
+    call."""
     learned = [call for call in calls if call.learned]
     return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
 
 
 def _same(one: WeightSet, other: WeightSet) -> bool:
-    """Whether two sets have equal numbers; a parametrized module computes new tensors for each call."""
+    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
     return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())

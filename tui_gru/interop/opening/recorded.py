@@ -1,4 +1,4 @@
-"""A recording as a run: each kept step is a batch, read on demand. Sizes come from the headers."""
+"""A recording as a run: each recorded step is a batch, read on demand. Sizes come from the headers."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ FIXED = (
     "this is a recording: it holds the steps that were kept and not what trained them, so nothing can be trained on from it; "
     "change something in a step to see what follows inside of it"
 )
-AT_HAND = 3  # steps that stay in memory
-READ = 32  # steps of GRUCells that are read to learn how long their loops are
+AT_HAND = 3  # steps that are cached
+READ = 32  # at most so many steps are read to find the longest loop over a GRUCell
 
 
 def recorded_run(recording: Recording, name: str | None = None) -> Given:
-    """The kept steps of the GRU called `name`, by default the only one or the first. Raises `RecordingError`, one line."""
+    """Return the recorded steps of the GRU called `name`, by default the only one or the first. Raises `RecordingError`, one
+    line."""
     folder = printable(recording.folder.name or recording.folder, 200)
     if not recording.steps:
         raise RecordingError(f"{folder}: no step was kept in it; record with every=1, or wait for the first one", option="path")
@@ -59,7 +60,7 @@ def recorded_run(recording: Recording, name: str | None = None) -> Given:
 
 
 def recognised_run(identity: Mapping[str, Any]) -> Given:
-    """The run of a recording by its identity. Raises `RecordingError` where the recording has moved or changed."""
+    """Return the run of a recording by its identity. Raises `RecordingError` if the recording has moved or changed."""
     return recorded_run(recognised(identity), identity["name"])
 
 
@@ -71,7 +72,7 @@ def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
 
 
 def _places(recording: Recording) -> tuple[str, ...]:
-    """`step 300`, with the number of steps before it that were not kept."""
+    """Return the names of the steps, such as `step 300`, with the number of steps before each that were not recorded."""
     places, before = [], -1
     for step in recording.steps:
         gap = step.number - before - 1
@@ -85,7 +86,7 @@ class RecordedBatches(Sequence[GivenBatch]):
 
     def __init__(self, recording: Recording, module: GRUModule) -> None:
         self._recording, self._module = recording, module
-        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by place
+        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
         self._last, self._ahead = -1, ReadAhead(self._load)
         self.frame = Frame.around([shapes for step in recording.steps if (shapes := self._shapes(step.number))])
 
@@ -113,7 +114,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         return self._read[at]
 
     def _ranks(self, number: int) -> tuple[int | None, ...]:
-        """All ranks of a step, or the lowest available one if not all are available."""
+        """Return all ranks of a step, or the lowest available one if not all are available."""
         return tuple(range(self._recording.ranks)) if self._recording.is_complete(number) else (None,)
 
     def _load(self, at: int) -> GivenBatch:
@@ -132,7 +133,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         return calls_of(calls)
 
     def _shapes(self, number: int) -> list[CallShape]:
-        if self._module.kind == "GRUCell":  # which calls belong to one loop, only their numbers tell
+        if self._module.kind == "GRUCell":  # only the numbers show which calls belong to one loop
             position = self._by_number[number]
             if position % max(1, len(self) // READ):
                 return []
