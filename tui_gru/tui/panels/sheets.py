@@ -53,6 +53,13 @@ RECORDED = Sheet("p.grad", "p.grad ", lambda snapshot, name: _recorded(snapshot,
 CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(name))
 
 
+def computed_by(snapshot: Snapshot) -> Sheet:
+    """The sheet that the line at work computes an entry of; the weights where it computes none."""
+    return next(
+        (kind for kind in (GRADIENTS, WEIGHTS) if any(kind.fresh(snapshot, p) for p in snapshot.program.parameters)), WEIGHTS
+    )
+
+
 def _recorded(snapshot: Snapshot, name: str) -> Array | None:
     """The gradient that the optimizer of the batch's owner used, once the derived one can be read beside it."""
     given = snapshot.config.given
