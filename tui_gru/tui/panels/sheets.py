@@ -55,9 +55,8 @@ CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(n
 
 def computed_by(snapshot: Snapshot) -> Sheet:
     """The sheet that the line at work computes an entry of; the weights where it computes none."""
-    return next(
-        (kind for kind in (GRADIENTS, WEIGHTS) if any(kind.fresh(snapshot, p) for p in snapshot.program.parameters)), WEIGHTS
-    )
+    gradients = any(GRADIENTS.fresh(snapshot, parameter) for parameter in snapshot.program.parameters)
+    return GRADIENTS if gradients else WEIGHTS
 
 
 def _recorded(snapshot: Snapshot, name: str) -> Array | None:

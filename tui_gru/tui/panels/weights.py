@@ -77,7 +77,7 @@ class Overview(SnapshotPanel):
         return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
 
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        """The weights, and with them what fits of the other sheets; without room for two, the one that the line at work computes."""
+        """The weights, and with them what fits of the other sheets; without room for two, what the line at work computes."""
         first = shown = self._sheet(snapshot, WEIGHTS, width)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         across = max((width + _GAP) // (first.width + _GAP), 1)
