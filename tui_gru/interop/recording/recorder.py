@@ -45,10 +45,12 @@ class Recorder:
         rank: int | None = None,
     ) -> None:
         """Raises a `CaptureError` that names the argument and the cure."""
+        if not isinstance(folder, (str, PathLike)):
+            raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
         self.folder = Path(folder)
         self._every, self._last = _count("every", every), _count("last", last)
         self._trigger = Trigger(on)
-        self._holds = bool(self._last or on.strip())  # whether every step must be captured
+        self._holds = bool(self._last or self._trigger.source.strip())  # whether every step must be captured
         self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: kept already
         self._losses: list[float | None] = []  # of the steps not written to a line yet
         self._told = 0  # the number of steps written to lines

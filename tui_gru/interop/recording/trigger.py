@@ -57,6 +57,8 @@ class Trigger:
 
     def __init__(self, source: str) -> None:
         """An empty source never fires. Raises a `CaptureError` with the column for an invalid condition."""
+        if not isinstance(source, str):
+            raise CaptureError(f"on must be a condition in quotes, not {type(source).__name__}; {_EXAMPLE}", option="on")
         self.source = source
         self._earlier: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in NAMES}
         self._evaluate = _compile(source, self._earlier) if source.strip() else None
