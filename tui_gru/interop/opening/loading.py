@@ -59,7 +59,7 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
     if numbers.y is not None and not any(convention.said.values()):
         found, said = _proved(found, numbers, numbers.y)
     elif given.get("inputs") is None:
-        said = said or f"the inputs are {numbers.source}; give your own with inputs="
+        said = said or f"the inputs are {numbers.source}"
     run = given_run(found, numbers, Path(path))
     return run, "; ".join(filter(None, (said, _not_finite(run.batches[0].weights))))
 
