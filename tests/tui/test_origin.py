@@ -181,7 +181,8 @@ async def test_when_a_weight_last_changed_is_one_key_away() -> None:
         await d.type("enter")
         for batch in ((1, 0), (0, 2)):  # the last of which changed it more than the one before, which is passed over then
             await d.type("d", "0.00005", "enter")
-            assert d.says == ""
+            place = f"epoch {batch[0] + 1} · batch {batch[1] + 1} · update"
+            assert d.says == f"abs(Wz[3, 0] - prev(Wz)[3, 0]) > 0.00005 holds at {place}"
             assert d.session.position.line is not None
             assert d.session.position.line.target == "Wz"
             assert d.where[:2] == batch
