@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.data.given import GivenConfig
-from tui_gru.interop.opening.module import captured_run, last_step
+from tui_gru.interop.opening.module import last_run
 
 if TYPE_CHECKING:
     from torch.nn import Linear, Module
@@ -20,10 +20,10 @@ def session_on(
 
     Raises `CaptureError` if the module has no GRU, none was called, or its values cannot be recomputed.
     """
-    step = last_step(module, optimizer, head)
-    if step is None:
+    run = last_run(module, optimizer, head, name)
+    if run is None:
         return None
-    given, said = captured_run(step, name)
+    given, said = run
     session = Session.on(GivenConfig.of_given(given))
     session.notice = said
     return session
