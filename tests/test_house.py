@@ -106,18 +106,22 @@ assert app.main.session.position.t == 0 and app.main.session.position.offset > 0
 #: What the first picture and the first step do without; what opens it, or asks for it, imports it.
 LATE = {
     "debugger": (
-        "analysis.checked_run analysis.checking analysis.flow analysis.what_if breakpoints.batch_columns breakpoints.counting "
-        "breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter breakpoints.stop_search "
-        "breakpoints.resolved breakpoints.watching derivation.manual_edits derivation.carried_gradient derivation.explainer "
-        "derivation.latex derivation.origin derivation.written expressions.conditions expressions.parser session.opening "
-        "snapshots.differences snapshots.line_latex state.hit_counts storage.state_reader storage.trace timeline.anchor "
-        "timeline.edits"
+        "analysis.checks.checked_run analysis.checks.checking analysis.flow analysis.what_if breakpoints.batch_columns "
+        "breakpoints.counting breakpoints.hit_count breakpoints.log_lines breakpoints.log_points breakpoints.hit_counter "
+        "breakpoints.stop_search breakpoints.resolved breakpoints.watching derivation.manual_edits "
+        "derivation.carried_gradient derivation.explainer derivation.latex derivation.origin derivation.written "
+        "expressions.conditions expressions.parser session.opening snapshots.differences snapshots.line_latex "
+        "state.hit_counts storage.state_reader storage.trace timeline.anchor timeline.edits"
     ),
-    "engine": "sampling torch_batch torch_formulas torch_loading torch_reference torch_slopes training",
+    "engine": (
+        "running.sampling reference.torch_batch reference.torch_formulas reference.torch_loading "
+        "reference.torch_reference reference.torch_slopes running.training"
+    ),
     "tui": (
-        "exporting keymap screenshot svg screens.help panels.branch_list panels.check_report panels.command_line "
-        "panels.derivation_row panels.gradient_flow panels.log panels.origin panels.stops_list panels.watches panels.what_if "
-        "verbs.completion verbs.line verbs.stop_arguments"
+        "exporting keymap screenshot look.svg screens.help panels.lists.branch_list panels.lists.check_report "
+        "panels.typing.command_line panels.lists.derivation_row panels.values.gradient_flow panels.program.log "
+        "panels.lists.origin panels.lists.stops_list panels.program.watches panels.lists.what_if verbs.completion "
+        "verbs.line verbs.stop_arguments"
     ),
 }
 FILES = {"debugger": "storage.library storage.session_file storage.state_writer storage.store"}
