@@ -268,7 +268,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "−mean is mean": (lowering, "self._constant(-self._sizes[over])", "self._constant(self._sizes[over])"),
     "a slice from the beginning": (lowering, "start = sum(self._sizes[axis] for axis in before)", "start = 0"),
     "rows that are not counted apart": (lowering, "key = (kind, args, over,", "key = (kind, args,"),
-    "a matrix to be turned stays as it is": (lowering, 'turned = self._made("turn", matrix, axes=matrix.axes[::-1])', "turned = matrix"),
+    "a matrix is not turned": (lowering, 'turned = self._made("turn", matrix, axes=matrix.axes[::-1])', "turned = matrix"),
     "relu is the smaller": (lowering, 'return made("maximum", value, zero)', 'return made("minimum", value, zero)'),
     # the schedule
     "a state lies where the one before lies": (scheduling, "leaf.half = 1 if", "leaf.half = 0 if"),
