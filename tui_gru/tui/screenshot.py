@@ -45,7 +45,7 @@ async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -
 
 async def type_keys(pilot: Pilot[None], tokens: Iterable[str]) -> None:
     """Type keys, as `single_keys` reads them, each when all that the one before it has started is over; then draw, once."""
-    with drawn_once(pilot.app.screen):
+    with drawn_once(pilot.app):
         for key in single_keys(tokens):
             await pilot.press(key)
             await until_idle(pilot)

@@ -15,13 +15,15 @@ ROOT = Path(tui_gru.tui.__file__).parent
 SEEN_IN = "8.2.8"
 #: What each file of `terminal/` uses, by the class of Textual that has it; a module is named by itself.
 USED = {
-    "terminal/drawn.py": {"Screen._compositor", "Screen._compositor_refresh", "Screen._dirty_widgets"},
+    "terminal/drawn.py": {"Screen._compositor"},
     "terminal/driver.py": {"LinuxDriver._debug", "LinuxDriver._file"},
     "terminal/guarded.py": {
         "App._dispatch_message",
         "App._exception",
         "App._fatal_error",
         "App._handle_exception",
+        "Screen._compositor_refresh",
+        "Screen._dirty_widgets",
         "Screen._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},

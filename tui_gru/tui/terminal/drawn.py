@@ -1,4 +1,4 @@
-"""The lines of a screen as they were drawn last, and a screen that is drawn once after many changes."""
+"""The lines of a screen as they were drawn last, and many changes of it that are drawn once."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from textual.app import App
 from textual.screen import Screen
 from textual.strip import Strip
+
+from tui_gru.tui.terminal.guarded import GuardedApp, GuardedScreen
 
 
 def drawn_lines(screen: Screen[Any]) -> list[Strip]:
@@ -16,19 +19,18 @@ def drawn_lines(screen: Screen[Any]) -> list[Strip]:
 
 
 @contextmanager
-def drawn_once(screen: Screen[Any]) -> Iterator[None]:
-    """Draw a screen at the end, once, whatever changes until then; its layout follows every change, as ever.
+def drawn_once(app: App[Any]) -> Iterator[None]:
+    """Draw the main screen at the end, once, whatever changes until then; its layout follows every change, as ever.
 
-    Drawing is three quarters of what a key costs, which nobody sees of keys that a program types.
+    Drawing is three quarters of what a key costs, and nobody sees the pictures between keys that a program types.
     """
-    if "_compositor_refresh" in vars(screen):  # it waits for the end of another
+    if not isinstance(app, GuardedApp) or not app.drawing:  # it is drawn at once, or at the end of another
         yield
         return
-    draw = screen._compositor_refresh
-    screen._compositor_refresh = screen._dirty_widgets.clear  # type: ignore[method-assign]
+    app.drawing = False
     try:
         yield
     finally:
-        del screen._compositor_refresh
-        if screen.is_running:
-            draw()
+        app.drawing = True
+        if app.screen_stack and isinstance(app.screen, GuardedScreen):
+            app.screen.draw()
