@@ -1,4 +1,7 @@
-"""An app, a screen and widgets that report errors of message handlers; Textual would end the program."""
+"""An app, a screen and widgets that report errors of message handlers, on which Textual would end the program.
+
+The app can also suspend drawing.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,12 @@ W = TypeVar("W", bound=Widget)
 
 
 class GuardedApp(App[None]):
-    """An app whose subclasses implement the report of an error (`failed`) and the last line of output (`last_words`)."""
+    """An app whose subclasses implement the report of an error (`failed`) and the last line of output (`last_words`).
+
+    While `drawing` is False, its guarded screens are laid out but not drawn.
+    """
+
+    drawing = True
 
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""
@@ -49,6 +57,15 @@ class GuardedApp(App[None]):
 
 class GuardedScreen(Screen[None]):
     """A screen whose subclasses implement the report of an error (`failed`)."""
+
+    def draw(self) -> None:
+        """Draw what has changed since it was drawn last, unless the app waits with that."""
+        if getattr(self.app, "drawing", True):
+            super()._compositor_refresh()
+        else:
+            self._dirty_widgets.clear()  # the compositor has the regions
+
+    _compositor_refresh = draw  # Textual's name for it
 
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""

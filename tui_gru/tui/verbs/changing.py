@@ -156,8 +156,8 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
 def _say_sample(screen: MainScreen) -> None:
     """Show the new samples in the message line, with the key to their panel if that is on another page."""
     from tui_gru.debugger.program.naming import printable
-    from tui_gru.tui.key_signs import with_keys
-    from tui_gru.tui.panels.samples import Samples
+    from tui_gru.tui.look.key_signs import with_keys
+    from tui_gru.tui.panels.values.samples import Samples
 
     samples = screen.snapshot.samples
     newest = samples[-1]
