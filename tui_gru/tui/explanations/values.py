@@ -14,7 +14,7 @@ from tui_gru.equations.expression import Apply, Expression, Name, Product
 
 #: The names that every program has, independent of its equations.
 COMMON = {
-    "epoch": "epoch: how often the whole text has been read, counted from 1 where you type it",
+    "epoch": "epoch: how often the whole text has been read, counted from 1 when typed",
     "batch": "batch: the part of the text that one update is made from, counted within the epoch",
     "t": "timestep: the place in the sequence for which the lines inside the loops are computed",
     "char": "the character that is read, in each row of the batch",

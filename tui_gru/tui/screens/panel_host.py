@@ -100,7 +100,7 @@ class PanelHost:
             self._remark_on(overlay)
 
     def _follow(self) -> None:
-        """Have the first page of several show the panels that belong to the line at work."""
+        """Make the first of several pages show the panels that belong to the current line."""
         now = following(self._screen.snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
         if now is not self._followed:
             if self._followed.value:

@@ -20,11 +20,11 @@ def drawn_lines(screen: Screen[Any]) -> list[Strip]:
 
 @contextmanager
 def drawn_once(app: App[Any]) -> Iterator[None]:
-    """Draw the main screen at the end, once, whatever changes until then; its layout follows every change, as ever.
+    """Suspend drawing in this context, and draw the main screen once at its end. The layout is still updated at every change.
 
-    Drawing is three quarters of what a key costs, and nobody sees the pictures between keys that a program types.
+    Drawing takes three quarters of the time of a key, and is not needed between keys that a program types.
     """
-    if not isinstance(app, GuardedApp) or not app.drawing:  # it is drawn at once, or at the end of another
+    if not isinstance(app, GuardedApp) or not app.drawing:  # another app, or inside another such context
         yield
         return
     app.drawing = False

@@ -59,7 +59,7 @@ class GuardedScreen(Screen[None]):
     """A screen whose subclasses implement the report of an error (`failed`)."""
 
     def draw(self) -> None:
-        """Draw what has changed since it was drawn last, unless the app waits with that."""
+        """Draw the changes since the last drawing, unless the app suspends drawing."""
         if getattr(self.app, "drawing", True):
             super()._compositor_refresh()
         else:

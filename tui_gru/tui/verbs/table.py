@@ -504,7 +504,7 @@ VERBS = (
         "losses",
         "d",
         analysing.losses,
-        "where the loss is made: by class of character, timestep, row; hardest places",
+        "the loss by class of character, timestep or row; the hardest places",
         _MATTERS,
         Typed("losses"),
     ),

@@ -58,7 +58,7 @@ class LossPlaces(ListOverlay):
 
     def _changed(self) -> None:
         hints = [f"tab: by {self._group}", "enter goes to a hardest place", with_keys(self, "<stop> closes")]
-        title = f"where the loss is made · the text, {self._of}"
+        title = f"loss by place · the text, {self._of}"
         self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
         self.refresh_content()
 

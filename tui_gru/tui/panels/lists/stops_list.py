@@ -106,7 +106,7 @@ class StopsList(ListOverlay):
 
     def _first_steps(self, width: int) -> Box:
         p = self.palette
-        head = text(p, "nothing to stop at yet", p.dim)
+        head = text(p, "no breakpoints, watches or marks yet", p.dim)
         keys = [text(p, key if key.startswith(":") else sign_of_key(self, key), p.keyword) for key, _ in _FIRST_STEPS]
         what = [text(p, words, p.plain) for _, words in _FIRST_STEPS]
         beside = columns(vstack(*keys), vstack(*what))

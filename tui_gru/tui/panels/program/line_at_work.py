@@ -180,7 +180,7 @@ def _choices(
 
 
 def _room(height: int, beneath: Sequence[Box], gap: int) -> int:
-    """The rows left for the line."""
+    """Return the rows left for the line."""
     return height - sum(box.height + gap for box in beneath)
 
 

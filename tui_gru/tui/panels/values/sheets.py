@@ -54,7 +54,7 @@ CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(n
 
 
 def computed_by(snapshot: Snapshot) -> Sheet:
-    """The sheet that the line at work computes an entry of; the weights where it computes none."""
+    """Return the sheet with the result of the current line: the gradients, or the weights by default."""
     gradients = any(GRADIENTS.fresh(snapshot, parameter) for parameter in snapshot.program.parameters)
     return GRADIENTS if gradients else WEIGHTS
 

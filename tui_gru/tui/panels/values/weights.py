@@ -54,7 +54,7 @@ class Overview(SnapshotPanel):
         self._follow()
 
     def _follow(self) -> None:
-        """Keep what the line at work has computed in view, where not all is."""
+        """Scroll the result of the current line into view if not all parameters are visible."""
         line = None if self._snapshot is None else self._snapshot.line
         if line is None or not self.region or self.virtual_size.height <= self.size.height:
             return

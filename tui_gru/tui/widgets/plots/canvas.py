@@ -162,7 +162,7 @@ class Canvas:
 
 
 def _place_for(words: str, row: list[str]) -> range:
-    """The columns for words in a row of signs: the last that are blank, else the first; none in a row that is hardly longer."""
+    """Return the columns for words in a row: the last blank ones, otherwise the first; empty if the words fill half of the row."""
     length = len(words)
     if length >= len(row) // 2:
         return range(0)
