@@ -192,7 +192,7 @@ def test_what_an_update_keeps_is_followed_to_its_last_update_and_to_zero():
     assert before.value == session.snapshot().previous.after["m_Wi"][0, 0]
     assert before.terms[0].terms[1].derivation.note == "m_Wi begins at 0"
     (count,) = [n for n in session.explain("m_hat_Wi", (0, 0)).walk(3) if n.label == "n"]
-    assert (count.value, count.derivation.note) == (2, "updates so far, with this one")
+    assert (count.value, count.derivation.note) == (2, "updates so far, including this one")
     scaled = session.explain("g_Wi", (0, 0)).terms[0]
     assert scaled.number.name == "clip"
     assert scaled.derivation.kind == "min"

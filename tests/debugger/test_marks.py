@@ -126,7 +126,7 @@ def test_kept_marks_that_make_no_sense_are_left_out(tmp_path, kept):
 
 def test_the_last_condition_is_searched_for_again():
     session = Session()
-    with pytest.raises(TuiGruError, match="no condition has been asked for yet; t asks for one"):
+    with pytest.raises(TuiGruError, match="no condition has been searched for yet; t searches for one"):
         session.next_match()
     with pytest.raises(ConditionError):
         session.run_until("loss <")

@@ -262,7 +262,7 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
         assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
         assert "gives “w”" in panel.plain_text()
         await press(pilot, f"escape {typed('influence ?')}")
-        assert "'?' is no character of the vocabulary" in app.screen.query_one(BottomLine).message
+        assert "'?' is not in the vocabulary" in app.screen.query_one(BottomLine).message
 
 
 # Losses

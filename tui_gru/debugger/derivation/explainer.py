@@ -57,7 +57,7 @@ class Explainer:
             raise TuiGruError(unknown_name(number.name, explained))
         value = self._moment(number).value(number.name, number.t)
         if value is None:
-            raise TuiGruError(f"{number.name} is not computed yet at this place; step on to where it is")
+            raise TuiGruError(f"{number.name} has not been computed yet; step over its line first")
         shape = np.shape(value)
         if len(number.index) != len(shape) or any(not 0 <= i < n for i, n in zip(number.index, shape, strict=True)):
             where = brackets(number.index)
@@ -127,7 +127,7 @@ class Explainer:
             return self._by_hand.derivation(number, begin) or given(f"a weight of {source.origin}{at}", tick=begin)
         if name in {line.target for line in self._program.outside}:
             return self._by_hand.derivation(number, begin) or given(
-                f"what came back from outside{at}: your head and loss", tick=begin
+                f"the gradient from outside{at}: your head and loss", tick=begin
             )
         return None
 
@@ -169,7 +169,7 @@ class Explainer:
         if (edit := self._by_hand.derivation(number, batch * self._program.ticks)) is not None:
             return edit
         if self._config.given is not None:
-            return given(f"{shown} as the batch was given it: h0")
+            return given(f"{shown} as given with the batch: h0")
         if batch % self._program.num_batches == 0:
             return given(f"every epoch begins with {shown} = 0")
         if self._config.carry == "reset":
@@ -183,7 +183,7 @@ class Explainer:
         way = -1 if page.states[state].backwards else 1
         if not 0 <= t + way < self._program.seq_length:
             if self._config.given is not None:
-                return given("the gradient of the last state, which came back from outside")
+                return given("the gradient of the last state, given from outside")
             return given("nothing comes after the last timestep" if way > 0 else "nothing comes before the first timestep")
         handed = replace(number, name=f"d{page.before(state)}", t=t + way)
         return self._copy(handed, f"what t {t + way + 1} hands back")
@@ -264,7 +264,7 @@ class Explainer:
             earlier = self._earlier(tick).terms(number.name, number.index)
         terms = [self._share(line, number.index, tick, block.timestep(step)) for step in range(done)]
         if earlier:
-            every = Derivation("sum", earlier, note="the gradient runs on through the epoch's earlier batches")
+            every = Derivation("sum", earlier, note="the gradient continues through the epoch's earlier batches")
             label = "earlier batches"
             terms.append(Node(label, every.combined, lambda: every, latex=rf"\text{{{label}}}"))
         return Derivation("sum", tuple(terms), tick=tick, formula=line.text, note="a share of each timestep")

@@ -105,7 +105,7 @@ class TermBuilder:
         return self._program.names[name].kind is not Kind.VALUE or name in self._program.preactivations
 
     def _setting(self, name: str) -> str:
-        return "updates so far, with this one" if name == "n" else "a setting of the update rule"
+        return "updates so far, including this one" if name == "n" else "a setting of the update rule"
 
     def _inner(self, left: Expression) -> str:
         """The word for what a matrix product sums over: unit, character or row."""

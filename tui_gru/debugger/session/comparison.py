@@ -95,7 +95,7 @@ def other(run: Run) -> OtherBranch | None:
 def _others(run: Run) -> tuple[str, ...]:
     others = tuple(name for name in run.state.branches.names if name != run.state.branch)
     if not others:
-        raise TuiGruError("there is only this branch; a change made in the past makes another")
+        raise TuiGruError("there is only this branch; a change made in the past forks another")
     return others
 
 

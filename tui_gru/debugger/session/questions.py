@@ -84,7 +84,7 @@ class Questions:
         if value is None:
             return None
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            raise TuiGruError(f"{name} has no entries that could be summed up")
+            raise TuiGruError(f"{name} has no entries to summarise")
         return summary(value, limits_of(self._run.program, name))
 
     # Derivations and what-ifs
@@ -106,7 +106,7 @@ class Questions:
 
         def monitor(batch: int, record: BatchRecord) -> bool:
             if run.interrupts.asked():
-                raise TuiGruError("stopped before it was worked out")
+                raise TuiGruError("stopped before the derivation was complete")
             if progress is not None:
                 progress(run.timeline.position((batch + 1) * run.program.ticks))
             return False
@@ -175,7 +175,7 @@ class Questions:
         known = index_of(config.vocabulary)
         chosen = None if character is None else known.get(arguments.text("the character", character))
         if character is not None and chosen is None:
-            raise TuiGruError(f"{character!r} is no character of the vocabulary {config.shown_vocabulary}")
+            raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
         back = BACK if back is None else back
         stop = run.interrupts.asked
@@ -197,7 +197,7 @@ class Questions:
             return loss_places.of_batch(self._run.moment, self._corpus)
         read, name = self._tokens(text), self._run.program.loss_names.row
         if not name:
-            raise TuiGruError("this model has no loss of each character, so it cannot be shown where the loss is made")
+            raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
         return loss_places.of_text(self._read(read, name, progress), self._run.program, read)
 
     # Arguments
@@ -227,7 +227,7 @@ class Questions:
     def _corpus(self) -> Corpus:
         corpus = self._run.timeline.segment_at(self._run.state.tick).trainer.corpus
         if not isinstance(corpus, Corpus):
-            raise TuiGruError("this run reads numbers, so there is no text to look at")
+            raise TuiGruError("this run reads numbers, so it has no text")
         return corpus
 
     def _tokens(self, text: Text) -> Text:
@@ -259,4 +259,4 @@ class Questions:
 
     def _check_not_stopped(self) -> None:
         if self._run.interrupts.asked():
-            raise TuiGruError("stopped before everything had been looked at")
+            raise TuiGruError("stopped before the analysis was complete")

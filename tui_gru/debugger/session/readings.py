@@ -21,7 +21,7 @@ def other_reading(session: Session, reset: str | None = None, z: str | None = No
     """
     given = session.config.given
     if given is None or given.again is None:
-        raise TuiGruError("this run is not of a model file, so that there is no other way to read it")
+        raise TuiGruError("this run is not on a model file, so it cannot be read in another convention")
     if reset is None and z is None:
         reset, z = _next(given.reading)
     record = session.anchor().timeline.record(0)

@@ -230,7 +230,7 @@ class Session:
         from tui_gru.debugger.timeline.anchor import Anchor
 
         if not isinstance(anchor, Anchor):
-            raise TuiGruError(f"an anchor is what `anchor` gave, not {arguments.shown(anchor)}")
+            raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
         return self._run.timeline.still_has(anchor)
 
     # Moving in time
@@ -738,20 +738,18 @@ class Session:
         from tui_gru.debugger.storage import kept
         from tui_gru.debugger.storage.encoding import from_json, to_json
 
-        name = arguments.text("a name to keep a value under", name)
+        name = arguments.text("the name of a saved value", name)
         if name in kept.NAMES:
-            raise TuiGruError(f"{name} is a name that the session keeps something of its own under; choose another")
+            raise TuiGruError(f"{name} is a reserved name; choose another")
         try:
             value = from_json(to_json(value))
         except (TypeError, ValueError, RecursionError) as error:
-            raise TuiGruError(
-                f"{name} cannot be kept with a session: {error}; make it of texts, numbers, lists and dicts"
-            ) from None
+            raise TuiGruError(f"{name} cannot be saved with a session: {error}; use strings, numbers, lists and dicts") from None
         self._run.keep(name, value, begin=begin)
 
     def kept(self, name: str, default: Any = None) -> Any:
         """The value last saved under a name with `keep`; `default` if there is none."""
-        return self.state.kept.get(arguments.text("the name of a kept value", name), default)
+        return self.state.kept.get(arguments.text("the name of a saved value", name), default)
 
 
 def _checked_epochs(epochs: int | None) -> int | None:

@@ -51,7 +51,7 @@ def number(least: float = -math.inf, below: float = math.inf) -> Check:
 
     def check(value: Any) -> Any:
         if type(value) not in (int, float) or not math.isfinite(value) or not least <= value < below:
-            raise ValueError("is not a number of its range")
+            raise ValueError("is not a number in its range")
         return value
 
     return check

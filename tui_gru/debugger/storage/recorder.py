@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.storage.store import FilePath, Opened, Origin, RecordedFile
 
 ATTEMPTS = 5  # to find a file that another program does not create at the same time
-IN_MEMORY = "not recorded, it goes on in memory"
+IN_MEMORY = "not recorded; the session continues in memory only"
 
 T = TypeVar("T")
 
@@ -181,4 +181,4 @@ class Recorder:
 def _left_alone(path: Path) -> FilePath:
     from tui_gru.debugger.storage.session_errors import UnwritableSessionError
 
-    raise UnwritableSessionError(f"{path} stays as it was opened; save the session to keep what you do")
+    raise UnwritableSessionError(f"{path} is not changed; save the session to keep your changes")

@@ -71,8 +71,8 @@ def _read(file: SessionFile, history_memory: int | None) -> Opened:
     log = f"{file.path.name}-wal"
     if history_memory is not None:
         state.branches.timeline.memory.budget.bound(history_memory)
-    trouble = [f"newer work was in {log} beside it, which is missing: copy both"] if file.log_missing else []
-    trouble += [f"what was kept as {name} cannot be read and is left out" for name in unreadable]
+    trouble = [f"later changes are in {log}, which is missing: copy both files"] if file.log_missing else []
+    trouble += [f"the saved {name} cannot be read and is left out" for name in unreadable]
     return Opened(file.path, state, written_in(file), "; ".join(trouble))
 
 
@@ -154,7 +154,7 @@ def _expanded(name: FilePath) -> Path:
 
 
 def _no_name(name: FilePath) -> SessionFileError:
-    return SessionFileError(f"{shown(name)} is no name of a file; give one such as math{SUFFIX}")
+    return SessionFileError(f"{shown(name)} is not a file name; use one such as math{SUFFIX}")
 
 
 def _make_folder(path: Path) -> None:
@@ -163,7 +163,7 @@ def _make_folder(path: Path) -> None:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableSessionError(f"{path.parent} cannot be made: {reason(error)}; save it elsewhere") from None
+            raise UnwritableSessionError(f"{path.parent} cannot be created: {reason(error)}; save it elsewhere") from None
 
 
 class RecordedFile:
@@ -236,6 +236,8 @@ class RecordedFile:
                 write(writer)
             except (sqlite3.Error, OSError, MemoryError) as error:
                 self.close()
-                return f"no longer recorded to {self.path}: {reason(error)}; it goes on in memory, save it elsewhere"
+                return (
+                    f"no longer recorded to {self.path}: {reason(error)}; the session continues in memory only, save it elsewhere"
+                )
             self._writer = writer
             return ""

@@ -83,7 +83,7 @@ class KeptWithSession:
         path = session.opened_from
         if path is None or not session.undecided or self._screen.running:
             return ""
-        return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self._screen, 'stop')} goes on in memory"
+        return f"not recorded: y writes to {path.name}, c to a copy, {sign_of_key(self._screen, 'stop')} continues in memory"
 
     def take_key(self, event: events.Key) -> bool:
         """Take the answer to `question`. Whether the key was one; any other key does what it always does."""

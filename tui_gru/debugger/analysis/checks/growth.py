@@ -106,7 +106,7 @@ class GrowthWatch:
             began = course.words
         elif which == _WEIGHT:
             norm, rate = rounded(record.grad_norm), rounded(record.learning_rate)
-            began = f"the cause is the update:the gradient's norm is {norm}, the learning rate {rate}"
+            began = f"the cause is the update: the gradient's norm is {norm}, the learning rate {rate}"
         else:
             began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"
         return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
