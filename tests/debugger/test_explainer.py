@@ -296,7 +296,7 @@ def test_numbers_that_are_not_finite_are_explained_too():
     [
         (ValueRef("nosuch", (), None, 5), "no value named 'nosuch'"),
         (ValueRef("t", (), None, 5), "no value named 't'"),
-        (ValueRef("h", (0, 0), 0, 2), "not computed yet"),
+        (ValueRef("h", (0, 0), 0, 2), "not been computed yet"),
         (ValueRef("z", (7, 0), 0, 2), "no entry [7, 0]"),
         (ValueRef("z", (0,), 0, 2), "no entry [0]"),
         (ValueRef("z", (0, -1), 0, 2), "no entry [0, -1]"),

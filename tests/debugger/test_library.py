@@ -107,7 +107,7 @@ def test_no_folder_is_said_and_the_session_goes_on(begun, own_state_folder):
     own_state_folder.write_text("not a folder")
     begun.step()
     assert begun.notice.startswith("not recorded; the session continues in memory only: ")
-    assert "cannot be made" in begun.notice
+    assert "cannot be created" in begun.notice
     begun.step()
     assert begun.position.t == 1
     assert begun.recording is None

@@ -45,7 +45,7 @@ def delete_mark(run: Run, letter: str) -> None:
 
 
 def destination(run: Run, letter: str) -> tuple[str, int]:
-    """The branch and the tick of a mark, or, for `'`, of the place before the last jump.
+    """Return the branch and the tick of a mark, or, for `'`, of the place before the last jump.
 
     Raises `TuiGruError` if there is no such place, or its branch no longer exists.
     """

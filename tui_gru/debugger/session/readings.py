@@ -34,6 +34,6 @@ def other_reading(session: Session, reset: str | None = None, z: str | None = No
 
 
 def _next(reading: tuple[str, str]) -> tuple[str, str]:
-    """The next of the four conventions: first the other reset gate, then the same two with the other z."""
+    """Return the next of the four conventions: first the other reset gate, then the same two with the other z."""
     reset, z = reading
     return _OTHER[reset], z if reset == "after" else _OTHER[z]

@@ -206,7 +206,7 @@ def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, prog
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:
-    """`tick`, or the earlier place where the watch stops the run; and the event that stops it."""
+    """Return `tick`, or the earlier place where the watch stops the run; and the event that stops it."""
     event = watch.event(tick) if watch is not None else None
     return (tick, None) if event is None else (event.tick, event)
 

@@ -30,7 +30,7 @@ class _Later:
     due: bool = False
 
     def is_due(self, state: State) -> bool:
-        """True if there are changes to be recorded. Moving, searching and comparing do not count."""
+        """Return True if there are changes to be recorded. Moving, searching and comparing do not count."""
         then = self.state
         now_and_then = (
             (state.branches.named, then.branches.named), (state.samples, then.samples), (state.stops, then.stops),
@@ -115,7 +115,7 @@ class Recorder:
         return None if self._file is None else self._file.path
 
     def records_to(self, path: FilePath) -> bool:
-        """True if `path`, or the target of a link, is the file that the session is recorded to."""
+        """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
         return self._file is not None and self._file.is_at(path)
 
     def stay_in_memory(self, why: str = "") -> None:

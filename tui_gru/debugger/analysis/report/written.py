@@ -24,7 +24,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def as_html(report: Report) -> str:
-    """The report as an HTML page with embedded pictures."""
+    """Return the report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(said(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
         parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
@@ -54,7 +54,7 @@ def as_html(report: Report) -> str:
 
 
 def has_curve(report: Report) -> bool:
-    """True if the run has a loss, or will have one, as every run on a text."""
+    """Return True if the run has a loss, or will have one, as every run on a text."""
     return bool(report.curve or report.lines)
 
 
@@ -81,7 +81,7 @@ def _findings_html(report: Report) -> list[str]:
 
 
 def as_svg(report: Report) -> str:
-    """The report as one picture, with curve, findings, units, classes and samples below each other."""
+    """Return the report as one picture, with curve, findings, units, classes and samples below each other."""
     drawn, y = [text(0, 20, said(report.title), size=18, bold=True)], 44
     for name, value in report.facts:
         drawn.append(text(0, y, f"{name}: {value}"))
@@ -128,7 +128,7 @@ def as_svg(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """The report as Markdown, with the curve and the units drawn with block characters."""
+    """Return the report as Markdown, with the curve and the units drawn with block characters."""
     out = [f"# {said(report.title)}", "", *_rows(("", ""), report.facts), "", *(["## Loss", ""] if has_curve(report) else [])]
     finite = [loss for _, loss in report.curve if loss == loss and abs(loss) != float("inf")]
     if finite:
