@@ -176,13 +176,13 @@ NAMES_BESIDE = {
     "cli/model.py": {"Uh"},  # --help says between what --reset chooses
     "debugger/storage/state_reader.py": {"y_hat"},  # a key of session files, of the draws of samples
     "debugger/storage/state_writer.py": {"y_hat"},
-    "engine/sampling.py": {"logits"},  # the field's word, in a message
+    "engine/running/sampling.py": {"logits"},  # the field's word, in a message
     "equations/page.py": {"Wz", "bz", "logits", "term1"},  # what a line of a file looks like, in messages
 }
 #: Of which a cell's formulas are made, and what computes them: for any formula, whatever it says.
 FUNCTIONS = {"tanh", "sigmoid", "softmax", "relu"}
 COMPUTING = {
-    "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/torch_formulas.py",
+    "debugger/derivation/evaluation.py", "debugger/derivation/origin.py", "engine/reference/torch_formulas.py",
     "interop/gru_step.py",  # the yardstick by which a file's convention is found out, without the engine
 }  # fmt: skip
 IN_PACKAGE = [path.relative_to(ROOT / "tui_gru").as_posix() for path in MODULES]

@@ -30,7 +30,7 @@ from tui_gru.engine.config import Config
 from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute

@@ -19,9 +19,9 @@ from tests.soak.healthy import random_text
 from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.weights import Weights
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel

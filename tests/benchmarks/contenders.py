@@ -16,9 +16,9 @@ import torch
 
 from tui_gru import Session
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 torch.set_num_threads(1)
 

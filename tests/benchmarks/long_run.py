@@ -18,7 +18,7 @@ import numpy as np
 
 from tests.benchmarks.history import MIB, milliseconds, show
 from tui_gru.debugger.session.session import Session
-from tui_gru.tui.widgets.envelope import Envelope
+from tui_gru.tui.widgets.plots.envelope import Envelope
 
 PIECE = 2**16  # batches
 SEEKS = 300

@@ -15,9 +15,9 @@ from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
 from tui_gru.debugger.checkpoints.record_cache import LEAST, CachedBatch, RecordCache
 from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES, Scalars
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 CONFIG = Config.of()
 CHECKPOINT = 232  # bytes

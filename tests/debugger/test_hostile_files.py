@@ -19,7 +19,7 @@ from tui_gru.debugger.storage.session_errors import DamagedSessionError, Session
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 EVIL = "\x1b]0;owned\x07"
 DEEP = "[" * 900 + "]" * 900

@@ -14,7 +14,7 @@ from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 BOOM = {"learning_rate": 3e38}  # the loss is NaN from the third batch on
 

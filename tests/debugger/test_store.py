@@ -22,7 +22,7 @@ from tui_gru.debugger.storage.session_errors import (
     SessionInUseError,
     SessionMissingError,
 )
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.computing import Point
+from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.expression import Expression

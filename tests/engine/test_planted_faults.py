@@ -16,12 +16,14 @@ from tests.engine.models import SIZES, disagreements, fill, filled, learned, run
 from tests.engine.test_against_torch_layers import closely, gru, gru_cho, hold_to_a_layer, layer_of, mgu
 from tests.engine.test_going_on import bits, forget
 from tests.engine.test_optimizers import OPTIMIZERS
-from tui_gru.engine import batch, compiled, computing, emission, lowering, model, scheduling, segments, update, weights
-from tui_gru.engine.batch import BatchRecord, RecordPool
-from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.computing import Earlier, Point, compute, compute_from
+from tui_gru.engine import model
+from tui_gru.engine.compiling import compiled, emission, lowering, scheduling, segments, update
+from tui_gru.engine.compiling.compiled import Compiled
 from tui_gru.engine.model import Model, Structure, shipped
-from tui_gru.engine.torch_reference import check_batch
+from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.running import batch, computing, weights
+from tui_gru.engine.running.batch import BatchRecord, RecordPool
+from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from
 from tui_gru.equations import axes, backward, compose, derivatives, normal_form
 from tui_gru.equations.page import read_page
 

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tui_gru.engine.compiled import Compiled
+from tui_gru.engine.compiling.compiled import Compiled
 from tui_gru.engine.model import FOLDER, Model, Structure
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive

@@ -3,10 +3,10 @@ from contextlib import asynccontextmanager
 import pytest
 from textual.app import App
 
-from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.look.glyphs import UNICODE
+from tui_gru.tui.look.svg import mend
+from tui_gru.tui.look.themes import register_themes
 from tui_gru.tui.pilot import PromptPilot
-from tui_gru.tui.svg import mend
-from tui_gru.tui.themes import register_themes
 
 
 @pytest.fixture(autouse=True)

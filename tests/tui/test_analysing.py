@@ -19,16 +19,16 @@ from tests.screenshots import typed
 from tui_gru.debugger.analysis.classes import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.array_list import ArrayList
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.findings_list import FindingsList
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.influence_map import InfluenceMap
-from tui_gru.tui.panels.loss_places import LossPlaces
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.units_map import UnitsMap
-from tui_gru.tui.panels.weights import Overview, Weights
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.analysis.array_list import ArrayList
+from tui_gru.tui.panels.analysis.findings_list import FindingsList
+from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
+from tui_gru.tui.panels.analysis.loss_places import LossPlaces
+from tui_gru.tui.panels.analysis.units_map import UnitsMap
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import single_keys, until_idle
 
@@ -134,7 +134,7 @@ async def test_a_model_of_another_program_has_findings(tmp_path: Path) -> None:
 
 
 def header(app: Any) -> str:
-    from tui_gru.tui.panels.header import Header
+    from tui_gru.tui.panels.time.header import Header
 
     return str(app.screen.query_one(Header).render_line(0).text)
 

@@ -6,9 +6,9 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.weights import Weights
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 

@@ -17,7 +17,7 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import new_session
-from tui_gru.tui.panels.header import Header
+from tui_gru.tui.panels.time.header import Header
 
 QUESTION = "not recorded: y writes to math.tui-gru, c to a copy, esc goes on in memory"
 

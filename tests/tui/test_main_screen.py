@@ -13,10 +13,10 @@ from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import single_keys, until_idle
@@ -262,7 +262,7 @@ async def test_own_keys(tmp_path: Any) -> None:
 
 async def test_a_click_on_a_line_runs_to_it() -> None:
     async with driving() as d:
-        from tui_gru.tui.panels.listing import Listing
+        from tui_gru.tui.panels.program.listing import Listing
 
         d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.lines["h"]))
         await d.pilot.pause()

@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from tests.screenshots import typed
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.screenshot import single_keys, until_idle
 
 DERIVATIONS = {

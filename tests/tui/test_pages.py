@@ -6,7 +6,7 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.pages import page_words
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 

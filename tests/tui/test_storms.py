@@ -10,7 +10,7 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
 from tui_gru.tui.screens import runner
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.terminal import keyboard

@@ -176,7 +176,7 @@ def _options_of_the_command() -> Iterator[None]:
 
 def config_of(path: str, **options: Any) -> Config:
     """Return the config of a run on a GRU from a file. Raises `TuiGruError`."""
-    from tui_gru.engine.given import GivenConfig
+    from tui_gru.engine.data.given import GivenConfig
     from tui_gru.interop.opening.loading import Convention, on_numbers
 
     names = [field.name for field in fields(Convention)]

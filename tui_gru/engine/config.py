@@ -11,13 +11,13 @@ from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine import arguments
+from tui_gru.engine.data.tokens import Text, alike, as_string, checked, counted
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.tokens import Text, alike, as_string, checked, counted
 
 if TYPE_CHECKING:
-    from tui_gru.engine.compiled import Compiled
-    from tui_gru.engine.given import Given
+    from tui_gru.engine.compiling.compiled import Compiled
+    from tui_gru.engine.data.given import Given
     from tui_gru.engine.model import Model, Structure
 
 TUTORIAL_TEXT = "MathMathMathMathMath"
@@ -132,7 +132,7 @@ class Config:
     @property
     def compiled(self) -> Compiled:
         """The model compiled for its sizes."""
-        from tui_gru.engine.compiled import compiled
+        from tui_gru.engine.compiling.compiled import compiled
 
         return compiled(self.structure, self.sizes, self.dtype)
 

@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 
 def json_text(value: Any) -> str:

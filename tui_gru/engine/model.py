@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
 
+from tui_gru.engine.compiling.update import WEIGHT, UpdateRule
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.update import WEIGHT, UpdateRule
 from tui_gru.equations.axes import Axes, infer_axes
 from tui_gru.equations.backward import Backward, derive
 from tui_gru.equations.compose import Composed, compose

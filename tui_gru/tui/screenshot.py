@@ -15,7 +15,7 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.look.glyphs import UNICODE
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.verbs.checking import checking

@@ -7,7 +7,7 @@ from functools import cache
 import torch
 
 from tui_gru.engine.model import Model
-from tui_gru.engine.torch_formulas import Value, evaluated
+from tui_gru.engine.reference.torch_formulas import Value, evaluated
 from tui_gru.equations.expression import Expression
 
 

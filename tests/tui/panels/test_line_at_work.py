@@ -8,10 +8,10 @@ from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, 
 from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.example_entry import ExampleEntry, number
-from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
-from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.program.example_entry import ExampleEntry, number
+from tui_gru.tui.panels.program.line_at_work import LineAtWork, written_out
+from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)

@@ -16,9 +16,9 @@ from tui_gru.debugger.analysis.classes import CLASSES, CharacterClass
 from tui_gru.debugger.program.names import unknown_name
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
+from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 Wide = NDArray[np.float64]
 

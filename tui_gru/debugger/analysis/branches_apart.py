@@ -14,11 +14,11 @@ from tui_gru.debugger.timeline.changes import offset_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import same
-from tui_gru.engine.tokens import Text, as_text
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 #: Characters of the samples that are compared, and of the text that they begin with.
 SAMPLED, PRIMER = 12, 2
@@ -155,7 +155,7 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
 def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
     """Samples of both branches after the start of the text, with the most likely characters; None if the model cannot be
     sampled."""
-    from tui_gru.engine.sampling import sample  # late: it compiles a model of one row
+    from tui_gru.engine.running.sampling import sample  # late: it compiles a model of one row
 
     config = mine.program.config
     primer = config.text[:PRIMER]

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.program.naming import shown_char
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
 
 Mask = NDArray[np.bool_]
 

@@ -20,11 +20,11 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array, Weights
 
 BACK = 64  # inputs before the prediction that are examined by default
 TENTH = 0.1  # of the largest influence; smaller influences do not count

@@ -12,10 +12,10 @@ from tui_gru.debugger.analysis.activity import Place
 from tui_gru.debugger.analysis.classes import CLASSES, CharacterClass
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 
 

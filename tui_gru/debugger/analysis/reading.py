@@ -15,15 +15,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
+from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.data.tokens import Text, counted, index_of
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, counted, index_of
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
 
 PIECES = 16  # read in parallel

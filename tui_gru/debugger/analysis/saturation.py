@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply
 
 EDGE = 0.1  # of the range, from either limit

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.saturation import Limits
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 NEAR_ZERO = 0.05  # of the largest possible or actual magnitude; too small to see on a colour scale
 DEAD = 1e-3  # of the same; a unit that varies by less is dead

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.computing import compute
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.expression import Apply
 from tui_gru.equations.names import with_word
 

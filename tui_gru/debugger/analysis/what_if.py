@@ -21,10 +21,10 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment, value_before
 from tui_gru.debugger.timeline.recorded import recorded
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 
 @dataclass(frozen=True, eq=False)

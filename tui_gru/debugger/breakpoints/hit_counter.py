@@ -12,7 +12,7 @@ from tui_gru.debugger.breakpoints.hits import HitFinder
 from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.state.hit_counts import UNKNOWN, HitCounts, Hits
 from tui_gru.debugger.timeline.timeline import BLOCK, Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 
 class HitCounter:

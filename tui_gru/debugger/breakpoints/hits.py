@@ -16,8 +16,8 @@ from tui_gru.debugger.expressions.values import Array, UnevenSliceError
 from tui_gru.debugger.state.hit_counts import Hits
 from tui_gru.debugger.timeline.moment import value_before
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import same
+from tui_gru.engine.running.batch import BatchRecord
 
 TOGETHER = 16  # batches, at most, that are tested at once
 

@@ -12,7 +12,7 @@ from tui_gru.debugger.breakpoints.resolved import ResolvedStop
 from tui_gru.debugger.expressions.conditions import ConditionError
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 CHUNK = 32  # batches, at least, that a search against time goes through at once, in the order of time
 BLOCK = 2**14  # batches whose counts are searched at once

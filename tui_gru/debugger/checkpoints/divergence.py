@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.program.position import batch_in_words
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 class DivergedError(TuiGruError):

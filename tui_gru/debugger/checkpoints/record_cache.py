@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tui_gru.debugger.checkpoints.budget import Budget
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.running.batch import BatchRecord
 
 MOST = 64
 MOST_OF_A_RUN = 2  # more would not stay in the processor's cache, and a replay from a checkpoint is short

@@ -13,10 +13,10 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
-from tui_gru.engine.computing import Point
+from tui_gru.engine.compiling.segments import Segment
+from tui_gru.engine.compiling.update import COUNT
 from tui_gru.engine.config import Config
-from tui_gru.engine.segments import Segment
-from tui_gru.engine.update import COUNT
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING
 
+from tui_gru.engine.compiling.scheduling import Schedule
 from tui_gru.engine.model import Model
-from tui_gru.engine.scheduling import Schedule
 from tui_gru.equations.axes import Axes
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.equations.names import with_word

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui_gru.engine.tokens import Text
+    from tui_gru.engine.data.tokens import Text
 from tui_gru.debugger.program.line_table import Program
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡", "\xa0": "⍽"}

@@ -9,8 +9,8 @@ from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.snapshots.other_branch import OtherBranch
 from tui_gru.debugger.timeline.series import Series
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart

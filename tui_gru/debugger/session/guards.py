@@ -6,16 +6,16 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
+from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.position import Position, position_of
 from tui_gru.debugger.state.outcome import Notice, StopEvent
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import CheckTotals, CheckWatch
+    from tui_gru.debugger.analysis.checks.checked_run import CheckTotals, CheckWatch
 
 Progress = Callable[[Position | str], None]  # how far a run has come, in time or in words
 
@@ -50,7 +50,7 @@ class BatchChecks:
 
     def turn(self, on: bool) -> None:
         """Turn it on, or off, which forgets what has come of it."""
-        from tui_gru.debugger.analysis.checked_run import CheckTotals  # late, as all that is not needed to begin with
+        from tui_gru.debugger.analysis.checks.checked_run import CheckTotals  # late, as all that is not needed to begin with
 
         self.totals = (self.totals or CheckTotals()) if on else None
         self._done = self._done if on else (None, range(0))
@@ -59,7 +59,7 @@ class BatchChecks:
         """What checks the batches from `tick` on, up to batch `last` (None: without end); None where it is off."""
         if self.totals is None:
             return None
-        from tui_gru.debugger.analysis.checked_run import CheckWatch
+        from tui_gru.debugger.analysis.checks.checked_run import CheckWatch
 
         of, done = self._done
         return CheckWatch(timeline, tick // timeline.program.ticks, last, self.totals, done if of is timeline else range(0))

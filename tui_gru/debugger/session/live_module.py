@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui_gru.debugger.session.session import Session
-from tui_gru.engine.given import GivenConfig
+from tui_gru.engine.data.given import GivenConfig
 from tui_gru.interop.opening.module import captured_run, last_step
 
 if TYPE_CHECKING:

@@ -6,8 +6,8 @@ from os import PathLike
 from typing import Any
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine.data.given import GivenConfig
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import GivenConfig
 from tui_gru.interop.opening.loading import Convention, Reads, on_numbers, on_text
 
 

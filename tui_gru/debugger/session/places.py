@@ -87,7 +87,7 @@ def next_match(run: Run, forwards: bool, progress: Progress | None) -> Outcome:
 
 def first_not_finite(run: Run, progress: Progress | None) -> bool:
     """Go to the first number of the run that is not finite, and say which it is. Whether there is one."""
-    from tui_gru.debugger.analysis.not_finite import first_not_finite
+    from tui_gru.debugger.analysis.checks.not_finite import first_not_finite
 
     timeline = run.timeline
     last = timeline.computed if timeline.memory.numbers is not None else timeline.position(run.state.branches.newest).number

@@ -12,14 +12,14 @@ from tui_gru.debugger.session.guards import Progress
 from tui_gru.debugger.session.run import Run
 from tui_gru.debugger.timeline.moment import frozen
 from tui_gru.engine import arguments
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.tokens import Text, cut, index_of
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text, cut, index_of
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
-    from tui_gru.debugger.analysis.checking import Check
-    from tui_gru.debugger.analysis.expected import Expected
+    from tui_gru.debugger.analysis.checks.checking import Check
+    from tui_gru.debugger.analysis.checks.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.debugger.analysis.loss_places import Losses
@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.timeline.timeline import Timeline
-    from tui_gru.engine.batch import BatchRecord
-    from tui_gru.engine.weights import Array
+    from tui_gru.engine.running.batch import BatchRecord
+    from tui_gru.engine.running.weights import Array
 
 
 class Questions:
@@ -70,7 +70,7 @@ class Questions:
         given = self._run.state.config.given
         if given is None:
             return None
-        from tui_gru.debugger.analysis.expected import expected_of
+        from tui_gru.debugger.analysis.checks.expected import expected_of
 
         return expected_of(self._run.moment.record, given.batches[self._run.position.batch])
 
@@ -123,7 +123,7 @@ class Questions:
 
     def check(self) -> Check:
         """The check of this batch against PyTorch, ready to be run in any thread."""
-        from tui_gru.debugger.analysis.checking import prepare_check
+        from tui_gru.debugger.analysis.checks.checking import prepare_check
 
         return prepare_check(self._run.timeline, self._run.moment)
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tui_gru.debugger.session.session import Session
+from tui_gru.engine.data.given import GivenConfig
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import GivenConfig
 from tui_gru.interop.recomputing.comparing import output_name
 
 _OTHER = {"before": "after", "after": "before", "keeps": "takes", "takes": "keeps"}

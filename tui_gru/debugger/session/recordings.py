@@ -5,7 +5,7 @@ from __future__ import annotations
 from os import PathLike
 
 from tui_gru.debugger.session.session import Session
-from tui_gru.engine.given import GivenConfig
+from tui_gru.engine.data.given import GivenConfig
 from tui_gru.interop.opening.recorded import recorded_run
 from tui_gru.interop.recording.reading import Recording, open_recording
 

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from threading import RLock
 from typing import Any
 
-from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
+from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.line_table import Program, program_of
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.session.guards import BatchChecks, Interrupts, Progress, monitor
@@ -23,8 +23,8 @@ from tui_gru.debugger.timeline.segment import Memory, Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.weights import Weights
 
 
 class Run:

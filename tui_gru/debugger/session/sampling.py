@@ -11,7 +11,7 @@ from tui_gru.engine import arguments
 from tui_gru.engine.errors import TuiGruError
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 MOST_SAMPLES, LEAST_SAMPLES = 64, 2**16  # how many at most, and bytes that they may take whatever the limit
 DRAW_BYTES = 320  # memory of a sampled character besides its distribution
@@ -20,7 +20,7 @@ LONGEST_SAMPLE, LONGEST_PRIMER = 10_000, 1000  # characters: a session keeps its
 
 def sample(run: Run, primer: str, length: int, sampler: str, temperature: float, seed: int, progress: Progress | None) -> Sample:
     """Draw a sample, as far as it comes before it is interrupted, and keep it. Raises `TuiGruError`."""
-    from tui_gru.engine.sampling import sample  # late, as the other things that a session is asked for now and then
+    from tui_gru.engine.running.sampling import sample  # late, as the other things that a session is asked for now and then
 
     length = arguments.whole("the length of a session's sample", length, least=0, most=LONGEST_SAMPLE, option="length")
     if len(arguments.text("the primer", primer, option="primer")) > LONGEST_PRIMER:

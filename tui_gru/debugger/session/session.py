@@ -24,15 +24,15 @@ from tui_gru.debugger.timeline.journal import JournalEntry
 from tui_gru.engine import arguments
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.weights import Array, Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity
     from tui_gru.debugger.analysis.branches_apart import Apart
-    from tui_gru.debugger.analysis.checked_run import CheckTotals
-    from tui_gru.debugger.analysis.checking import Check
-    from tui_gru.debugger.analysis.checking import Report as CheckReport
-    from tui_gru.debugger.analysis.expected import Expected
+    from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
+    from tui_gru.debugger.analysis.checks.checking import Check
+    from tui_gru.debugger.analysis.checks.checking import Report as CheckReport
+    from tui_gru.debugger.analysis.checks.expected import Expected
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
     from tui_gru.debugger.analysis.loss_places import Losses
@@ -42,8 +42,8 @@ if TYPE_CHECKING:
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.storage.store import FilePath
     from tui_gru.debugger.timeline.anchor import Anchor
-    from tui_gru.engine.sampling import Sample
-    from tui_gru.engine.tokens import Text
+    from tui_gru.engine.data.tokens import Text
+    from tui_gru.engine.running.sampling import Sample
 
 HISTORY_MEMORY = 256 * 2**20
 RECORDING_MEMORY = 64 * 2**20  # any of its steps is computed again from what was recorded

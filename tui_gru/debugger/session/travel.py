@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from tui_gru.debugger.analysis.trouble_watch import TroubleWatch
+from tui_gru.debugger.analysis.checks.trouble_watch import TroubleWatch
 from tui_gru.debugger.program.steps import StepMemory, check_level
 from tui_gru.debugger.session.guards import Progress, either
 from tui_gru.debugger.session.run import Run
@@ -21,12 +21,12 @@ from tui_gru.debugger.timeline.branches import Branches
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
 
 # Searching is imported once there is something to stop at.
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import CheckWatch
+    from tui_gru.debugger.analysis.checks.checked_run import CheckWatch
     from tui_gru.debugger.breakpoints.hit_counter import HitCounter
     from tui_gru.debugger.breakpoints.stop_search import SearchEnd
 

@@ -10,7 +10,7 @@ import numpy as np
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 _NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
 

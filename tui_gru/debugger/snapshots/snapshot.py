@@ -19,18 +19,18 @@ from tui_gru.debugger.state.stops import LogLine, Stops, Watched
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.series import Series
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.given import GivenCorpus
-from tui_gru.engine.weights import Array
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.given import GivenCorpus
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import unlabelled
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checked_run import CheckTotals
+    from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.flow import Flow
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 NO_STOPS = Stops()
 

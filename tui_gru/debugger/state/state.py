@@ -15,7 +15,7 @@ from tui_gru.engine.config import Config
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state.hit_counts import HitCounts, Key
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 Place = tuple[str, int]  # a branch, by name, and a tick
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.state.state import State
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.given import Given, GivenBatch
+from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.data.given import Given, GivenBatch
 from tui_gru.engine.model import Structure
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import printable
 
 KEY = "given"

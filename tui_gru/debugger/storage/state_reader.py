@@ -29,13 +29,13 @@ from tui_gru.debugger.timeline.journal import JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Segment, checkpoint_of
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.data.given import GivenConfig
+from tui_gru.engine.data.tokens import as_text, index_of, separator
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import GivenConfig
-from tui_gru.engine.sampling import Draw, Sample
-from tui_gru.engine.tokens import as_text, index_of, separator
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.sampling import Draw, Sample
+from tui_gru.engine.running.weights import Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.state.hit_counts import HitCounts, Key

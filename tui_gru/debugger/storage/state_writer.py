@@ -29,10 +29,10 @@ from tui_gru.debugger.storage.given import KEY, arrays_of, fact_of, place_of
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.timeline.branches import Branch, Branches, Change
 from tui_gru.debugger.timeline.segment import Segment
-from tui_gru.engine.tokens import as_text
+from tui_gru.engine.data.tokens import as_text
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 PIECE = 256  # batches whose numbers are written together
 MOST_CHECKPOINTS, CHECKPOINT_BYTES = 2**14, 2**26  # of a session

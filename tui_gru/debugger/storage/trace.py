@@ -8,12 +8,12 @@ from typing import Any, BinaryIO
 
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine import formats
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config, machine_memory
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.initial import initial_weights
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.training import check_epochs, train
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.training import check_epochs, train
 
 FORMAT, VERSION = "tui-gru-trace", 2
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 

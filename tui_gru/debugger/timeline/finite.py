@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.position import Position
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 
 
 class FiniteWatch:

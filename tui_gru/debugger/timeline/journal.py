@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from tui_gru.engine.config import Config
-from tui_gru.engine.tokens import Text, as_text
-from tui_gru.engine.trainer import Trainer, corpus_of
+from tui_gru.engine.data.tokens import Text, as_text
+from tui_gru.engine.running.trainer import Trainer, corpus_of
 
 KINDS = ("begin", "learning", "learning_rate", "sgd", "edit")
 SETTINGS = ("text", "learning_rate")  # editable names that are not numbers of a batch

@@ -11,11 +11,11 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point, gradients_so_far
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point, gradients_so_far
+from tui_gru.engine.running.weights import Array, Weights
 
 
 @dataclass(frozen=True, eq=False)

@@ -20,8 +20,8 @@ from tui_gru.debugger.timeline.changes import changeable
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.anchor import Anchor

@@ -12,10 +12,10 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.given import GivenBatch
+from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.data.given import GivenBatch
 from tui_gru.engine.model import Structure
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError

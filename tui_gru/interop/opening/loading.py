@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from tui_gru.engine.config import Config
+from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import Given
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.engine.given import Given
+from tui_gru.engine.data.given import Given
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture import Capture, CapturedStep, GRUCall, WeightSet
 from tui_gru.interop.errors import CaptureError

@@ -13,13 +13,13 @@ from itertools import product
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.computing import compute
-from tui_gru.engine.given import Given, GivenBatch, weights_for
+from tui_gru.engine.compiling.compiled import compiled
+from tui_gru.engine.data.given import Given, GivenBatch, weights_for
 from tui_gru.engine.model import Structure, model_of
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.blocks import LETTERS
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention

@@ -9,7 +9,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from tui_gru.engine.given import Given, GivenBatch
+from tui_gru.engine.data.given import Given, GivenBatch
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable

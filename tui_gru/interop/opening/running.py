@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tui_gru.engine.given import Given, GivenBatch, weights_for
+from tui_gru.engine.data.given import Given, GivenBatch, weights_for
 from tui_gru.engine.model import Structure
 from tui_gru.equations.compose import LIVE
 from tui_gru.interop.blocks import canonical

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
-from tui_gru.engine.computing import compute
+from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.capture.calls import GRUCall
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tui_gru.engine.compiled import Compiled, compiled
+from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.config import machine_memory
 from tui_gru.engine.model import Structure
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.weights import Weights
 from tui_gru.interop.blocks import LETTERS, Blocks, canonical
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import CaptureError

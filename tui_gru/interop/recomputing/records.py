@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import compute
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
 from tui_gru.equations.compose import LIVE
 from tui_gru.equations.names import with_word
 from tui_gru.interop.capture.calls import GRUCall

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.running.batch import BatchRecord
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall
 from tui_gru.interop.recomputing.records import recompute
 from tui_gru.interop.tensors import Array

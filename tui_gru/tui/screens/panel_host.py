@@ -11,23 +11,23 @@ from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.tui.pages import pages_of
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.time_line import TimeLine
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.time.time_line import TimeLine
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Weights
 from tui_gru.tui.view import Shows
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from tui_gru.tui.panels.log import Log
-    from tui_gru.tui.panels.watches import Watches
+    from tui_gru.tui.panels.program.log import Log
+    from tui_gru.tui.panels.program.watches import Watches
     from tui_gru.tui.screens.main import MainScreen
 
 LOW = 20  # rows
@@ -120,8 +120,8 @@ class PanelHost:
         logs = bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
         if not (watches or logs or self._ever_watching):
             return
-        from tui_gru.tui.panels.log import Log  # late, too
-        from tui_gru.tui.panels.watches import Watches
+        from tui_gru.tui.panels.program.log import Log  # late, too
+        from tui_gru.tui.panels.program.watches import Watches
 
         self._ever_watching = True
         kinds: tuple[tuple[type[Watches] | type[Log], bool], ...] = ((Watches, watches), (Log, logs))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.expected import Expected, expected_of
+from tui_gru.debugger.analysis.checks.expected import Expected, expected_of
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
@@ -19,14 +19,14 @@ from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array
+from tui_gru.engine.data.tokens import Text, picked
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array
 from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 RECENT = 8  # batches that are examined completely
 RECENT_BYTES = 2**26  # of their records; fewer batches for a large model

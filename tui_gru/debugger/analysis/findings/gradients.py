@@ -13,8 +13,8 @@ from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.running.batch import BatchRecord
 
 _THOUSAND = 1e3
 _SOON = 3  # timesteps within which a vanishing gradient falls below a thousandth; healthy runs take 5 or more

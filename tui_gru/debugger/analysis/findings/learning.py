@@ -13,9 +13,9 @@ from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counte
 from tui_gru.debugger.analysis.loss_places import loss_of_rows
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.program.naming import spoken
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Weights
 
 _FAR = 1.0  # nats above log V
 _FEW_CHARACTERS = 8  # with fewer, half of log V can be chance

@@ -13,10 +13,10 @@ from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.tokens import Text
+from tui_gru.engine.data.tokens import Text
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 
 class Row(NamedTuple):

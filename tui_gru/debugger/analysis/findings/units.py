@@ -14,7 +14,7 @@ from tui_gru.debugger.analysis.saturation import Limits, limits_of, saturating, 
 from tui_gru.debugger.analysis.summaries import dead_units
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine.numbers import percent, rounded
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 
 _FEW = 4  # units; of fewer, most is not significant

@@ -25,10 +25,10 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
+from tui_gru.engine.data.tokens import Text, counted, separator
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.sampling import Sample, sample
-from tui_gru.engine.tokens import Text, counted, separator
+from tui_gru.engine.running.sampling import Sample, sample
 
 POINTS = 300  # of a curve; each is the mean of equally many batches
 TEXT = 20_000  # characters that units are read over

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from tui_gru.debugger.analysis.expected import expected_of
+from tui_gru.debugger.analysis.checks.expected import expected_of
 from tui_gru.debugger.analysis.findings.finding import Finding, counted
 from tui_gru.debugger.analysis.report.report import Report
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import Config
-from tui_gru.engine.given import Given
+from tui_gru.engine.data.given import Given
 from tui_gru.engine.numbers import rounded
 
 

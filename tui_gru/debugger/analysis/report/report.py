@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.analysis.loss_places import Share
-from tui_gru.engine.tokens import Text
+from tui_gru.engine.data.tokens import Text
 
 
 @dataclass(frozen=True)
