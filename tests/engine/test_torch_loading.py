@@ -35,7 +35,7 @@ def test_it_is_loaded_and_works(before: str) -> None:
 
 
 def test_the_libraries_are_those_that_torch_loads() -> None:
-    """Loaded beforehand, they are there when torch asks for them: nothing is loaded twice."""
+    """Libraries loaded before are found by torch's import; none is loaded twice."""
     if sys.platform != "linux":
         return
     script = "\n".join(
