@@ -213,6 +213,55 @@ def test_several_grus_are_named(tmp_path):
     forget(pair)
 
 
+def test_a_step_that_could_not_be_shown_can_be_asked_for_again(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    tui_gru.debug(model, optimizer, screen=False)
+    a_step(model, optimizer)
+    for _ in range(2):
+        with pytest.raises(TuiGruError, match="no GRU 'other' was called"):
+            tui_gru.debug(model, optimizer, screen=False, name="other")
+    s = tui_gru.debug(model, optimizer, screen=False, name="rnn")
+    assert s.notice.startswith("p.grad is the derived gradient")
+    with pytest.raises(TuiGruError, match="no GRU of this module was called since the last call of debug"):
+        tui_gru.debug(model, optimizer, screen=False)
+
+
+def test_an_optimizer_and_a_head_given_later_are_captured_from_then_on(model):
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    assert tui_gru.debug(model, screen=False) is None
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, optimizer, model.head, screen=False)
+    assert s.notice.endswith(
+        "The optimizer and the head of this call are captured from the next batch on; give them to the first call as well."
+    )
+    assert "logits" not in s.program_text()
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, optimizer, model.head, screen=False)
+    assert "captured from" not in s.notice
+    assert "The optimizer did not run" not in s.notice
+    assert "logits" in s.program_text()
+    a_step(model, optimizer)
+    s = tui_gru.debug(model, screen=False)
+    assert "captured from" not in s.notice
+    assert "logits" in s.program_text()
+    a_step(model, optimizer)
+    assert tui_gru.debug(model, torch.optim.Adam(model.parameters()), screen=False).notice.endswith(
+        "The optimizer of this call is captured from the next batch on; give it to the first call as well."
+    )
+    a_step(model, optimizer)
+    with pytest.raises(TuiGruError, match="optimizer must be a"):
+        tui_gru.debug(model, 3, screen=False)
+
+
+def test_a_call_without_numbers_says_why_nothing_is_shown():
+    gru = torch.nn.GRU(3, 4, device="meta")
+    tui_gru.debug(gru, screen=False)
+    gru(torch.randn(5, 2, 3, device="meta"))
+    with pytest.raises(TuiGruError, match="nothing can be shown: a call on tensors without own numbers"):
+        tui_gru.debug(gru, screen=False)
+    forget(gru)
+
+
 def test_the_script_computes_what_it_would_without(model):
     def run(watch):
         torch.manual_seed(7)

@@ -83,7 +83,7 @@ def test_a_weight_may_grow_nine_hundredfold(fold, stops, level, again):
     assert stopped == stops
     if stops:
         assert session.position.tick == session.program.ticks
-        assert "in this batch; the update did it: the gradient's norm is" in session.notice
+        assert "in this batch; the cause is the update: the gradient's norm is" in session.notice
         session.step("op")
         assert not session.notice
 

@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portrait, untouched
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.checkpoints.divergence import DivergedError
 from tui_gru.debugger.storage import session_file, state_writer, store
@@ -26,7 +27,7 @@ from tui_gru.engine.running.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 
-often = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+often = settings(max_examples=examples(12, soak=200), deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 options = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in OPTIONS.items()})
 

@@ -13,7 +13,7 @@ import pytest
 
 from tests.debugger.acting import ROOT, assert_same, portrait, read_only, untouched
 from tui_gru import Session
-from tui_gru.debugger.storage import own_sessions, session_file, sqlite_files
+from tui_gru.debugger.storage import library, session_file, sqlite_files
 from tui_gru.debugger.storage.session_errors import SessionInUseError
 from tui_gru.debugger.storage.store import session_path
 
@@ -98,7 +98,7 @@ def test_the_list_leaves_no_trace(left):
     for each in left("-wal").parent.iterdir():
         shutil.copy(each, path.parent)
     with untouched(path):
-        (math,) = own_sessions.listed()
+        (math,) = library.listed()
     assert math.branches == ("main",)
 
 

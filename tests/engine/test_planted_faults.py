@@ -19,6 +19,7 @@ from tests.engine.test_optimizers import OPTIMIZERS
 from tui_gru.engine import model
 from tui_gru.engine.compiling import compiled, emission, lowering, scheduling, segments, update
 from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.compiling.lowering import LEAST_TURNED
 from tui_gru.engine.model import Model, Structure, shipped
 from tui_gru.engine.reference.torch_reference import check_batch
 from tui_gru.engine.running import batch, computing, weights
@@ -38,9 +39,9 @@ h = tanh(z ⊙ a ⊙ a + z ⊙ a + m − softmax(a) + h_prev + c_prev)
 """
 
 
-def fresh(structure: Structure) -> Compiled:
+def fresh(structure: Structure, **sizes: int) -> Compiled:
     """Return a model compiled by the current code."""
-    return Compiled(Model(structure), SIZES, "float64")
+    return Compiled(Model(structure), {**SIZES, **sizes}, "float64")
 
 
 def check_all() -> None:
@@ -57,6 +58,7 @@ def check_values() -> None:
     _check_update(filled(adam, scale=2))
     _check_against_autograd(fresh(Structure(cell="mine.cell", cell_text=OWN)))
     _check_against_autograd(fresh(Structure(cell="gru-reset-after", input="embedding", loss="squared-error", update="momentum")))
+    _check_against_autograd(fresh(Structure(cell="rnn"), T=LEAST_TURNED))
     deep = fresh(Structure(cell="lstm", layers=2, bidirectional=True, input="dense", loss="", head="", lengths=True))
     hold_to_a_layer(learned(deep))
     _check_order(deep)
@@ -270,7 +272,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "−mean is mean": (lowering, "self._constant(-self._sizes[over])", "self._constant(self._sizes[over])"),
     "a slice from the beginning": (lowering, "start = sum(self._sizes[axis] for axis in before)", "start = 0"),
     "rows that are not counted apart": (lowering, "key = (kind, args, over,", "key = (kind, args,"),
-    "equal operations of other axes": (lowering, 'turned = self._made("turn", matrix, axes=matrix.axes[::-1])', "turned = matrix"),
+    "a matrix is not turned": (lowering, 'turned = self._made("turn", matrix, axes=matrix.axes[::-1])', "turned = matrix"),
     "relu is the smaller": (lowering, 'return made("maximum", value, zero)', 'return made("minimum", value, zero)'),
     # the schedule
     "a state lies where the one before lies": (scheduling, "leaf.half = 1 if", "leaf.half = 0 if"),

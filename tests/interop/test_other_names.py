@@ -92,6 +92,20 @@ def test_gates_with_names_of_their_own_are_read_with_a_warning(tmp_path, random,
     assert np.array_equal(found.weights().cells[0][0]["Ur"], U.T if on_the_right else U)
 
 
+@pytest.mark.parametrize("prefix", ["", "gru/gru_cell/", "encoder.", "enc_"])
+@pytest.mark.parametrize(("biases", "reset"), [((2, 12), "after"), ((12,), "before")])
+def test_keras_names_are_known_with_any_prefix(tmp_path, random, prefix, biases, reset):
+    """Of recurrent_kernel, "recurrent" is no prefix."""
+    shapes = {"kernel": (3, 12), "recurrent_kernel": (4, 12), "bias": biases}
+    arrays = {name: random.normal(size=shape) for name, shape in shapes.items()}
+    np.savez(tmp_path / "m.npz", **{prefix + name: array for name, array in arrays.items()})
+    (gru,) = inspect(tmp_path / "m.npz")
+    assert (gru.name, gru.order, gru.reset) == (prefix.rstrip("/._") or "gru", "zrn", reset)
+    ((cell,),) = gru.blocks()
+    assert np.array_equal(np.concatenate(list(cell.W), axis=1), arrays["kernel"])
+    assert np.array_equal(np.concatenate(list(cell.U), axis=1), arrays["recurrent_kernel"])
+
+
 def test_what_belongs_to_another_network_is_refused_by_name(tmp_path):
     path = tmp_path / "model.safetensors"
     zeros = lambda *shape: np.zeros(shape, np.float32)  # noqa: E731

@@ -30,7 +30,7 @@ from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.panels.values.gates import ValueMatrix
 from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.screenshot import type_keys
 
 TEXT = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -41,10 +41,7 @@ LARGE = {"text": TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12,
 
 
 async def press(pilot: Pilot[Any], keys: str) -> None:
-    for key in single_keys(keys.split()):
-        await pilot.press(key)
-        await until_idle(pilot)
-    await pilot.pause()
+    await type_keys(pilot, keys.split())
 
 
 def opened(options: dict[str, Any]) -> Any:

@@ -19,7 +19,7 @@ from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.screenshot import type_keys, until_idle
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
 
@@ -31,10 +31,7 @@ class Driver:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
 
     async def type(self, *tokens: str) -> None:
-        for key in single_keys(tokens):
-            await self.pilot.press(key)
-            await until_idle(self.pilot)
-        await self.pilot.pause()
+        await type_keys(self.pilot, tokens)
 
     @property
     def where(self) -> tuple[int, int, int, str]:

@@ -197,7 +197,7 @@ async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:
         (("i",), "put the cursor on a number first"),
         ((":", *"what-if", "space", *"z", "enter"), "write it as z[0,1] 0.5"),
         ((":", *"what-if", "space", *"z[0,1]", "space", *"0.5", "enter"), "has not been computed here yet"),
-        ((":", *"what-if", "space", *"x[0,1]", "space", *"0.5", "enter"), "is what goes in"),
+        ((":", *"what-if", "space", *"x[0,1]", "space", *"0.5", "enter"), "is an input and cannot be changed"),
     ],
 )
 async def test_what_cannot_be_supposed_says_why(keys: tuple[str, ...], word: str) -> None:

@@ -15,7 +15,7 @@ from tui_gru.cli.failures import option_name
 from tui_gru.cli.model import shortened
 from tui_gru.debugger.session import opening
 from tui_gru.debugger.session.session import Session
-from tui_gru.debugger.storage import own_sessions
+from tui_gru.debugger.storage import library
 from tui_gru.debugger.storage.session_errors import SessionInUseError
 from tui_gru.debugger.storage.store import sessions_folder
 from tui_gru.engine.errors import TuiGruError
@@ -24,7 +24,7 @@ from tui_gru.engine.safe_text import safe_text
 
 def found(name: str) -> Path | None:
     """Return the file of an existing session; None if it does not exist."""
-    path = own_sessions.find(name)
+    path = library.find(name)
     return path if os.path.lexists(path) else None
 
 
@@ -46,7 +46,7 @@ def reopened(path: Path, given: Mapping[str, Any], *, copy: bool, history_memory
 
 def begun(session: Session, name: str) -> Session:
     """Record a new session under a name, and return it. Raises `TuiGruError` if the folder does not exist."""
-    path = own_sessions.find(name)
+    path = library.find(name)
     if path.parent != sessions_folder() and not path.parent.is_dir():
         raise TuiGruError(f"there is no folder {path.parent}; create it first", option="session")
     opening.record(session, path)
@@ -55,7 +55,7 @@ def begun(session: Session, name: str) -> Session:
 
 def table() -> Iterator[str]:
     """Yield the lines of the list of sessions, newest first."""
-    sessions = own_sessions.listed()
+    sessions = library.listed()
     if not sessions:
         yield safe_text(f"no sessions in {sessions_folder()} yet; `tui-gru --session NAME` creates one")
         return

@@ -130,7 +130,7 @@ class FoundGRU:
 def checked_convention(order: str | None, reset: str | None, z: str | None, gate: str | None) -> dict[str, str]:
     """Return the given options, checked. Raises a `ModelFileError` that names the option."""
     if order is not None:
-        order = order.lower().replace("h", "n").replace("u", "z")
+        order = str(order).lower().replace("h", "n").replace("u", "z")
         if sorted(order) != sorted(GATES):
             raise ModelFileError(
                 f"order is {order!r}; write the gates r, z and n as they are stacked, for example rzn", option="order"

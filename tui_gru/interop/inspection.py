@@ -45,6 +45,8 @@ def survey(
     """Return what `inspect` returns, and a line for each network that is not opened. Raises `ModelFileError` if the file cannot be
     read."""
     given = checked_convention(order, reset, z, gate)
+    if not isinstance(path, (str, PathLike)):
+        raise ModelFileError(f"path must be the name of a file, not {type(path).__name__}", option="path")
     try:
         file = open_file(Path(path))
         for format_ in FORMATS:

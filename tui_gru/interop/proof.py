@@ -17,7 +17,7 @@ from tui_gru.interop.blocks import Blocks, Cell, canonical
 from tui_gru.interop.errors import ModelFileError
 from tui_gru.interop.found import GATE_FUNCTIONS, ORDERS, RESETS, Z_MEANINGS, Convention, FoundGRU
 from tui_gru.interop.gru_step import Step, gru_step
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.tensors import Array, precision_of
 
 #: The largest difference allowed for the right reading: of outputs in float32, in half precision, or of stacked layers.
 TOLERANCE, HALF_TOLERANCE, STACK_TOLERANCE = 1e-5, 1e-2, 1e-3
@@ -186,7 +186,7 @@ def _recorded(found: FoundGRU, x: Array, y: Array, h0: Array | None, lengths: Ar
 
 
 def _tolerance(found: FoundGRU, y: Array) -> float:
-    half = "16" in found.dtype or y.dtype == np.float16
+    half = "16" in found.dtype or "16" in precision_of(y)
     return HALF_TOLERANCE if half else TOLERANCE if found.layers == 1 else STACK_TOLERANCE
 
 

@@ -71,6 +71,28 @@ def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_or
     return array.astype(np.float64 if dtype == "float64" else np.float32, copy=False)
 
 
+def precision_of(array: Array) -> str:
+    """The type with the fewest bits that holds every number of an array; converted half precision is recognised by its numbers."""
+    with np.errstate(all="ignore"):
+        single = array.astype(np.float32)
+        if not np.array_equal(single, array, equal_nan=True):
+            return "float64"
+        if np.array_equal(single.astype(np.float16), single, equal_nan=True):
+            return "float16"
+    return "float32" if (np.ascontiguousarray(single).view(np.uint32) & 0xFFFF).any() else "bfloat16"
+
+
+def without_numbers(tensor: Tensor) -> Tensor:
+    """The same tensor with zeros in place of its numbers, which take no memory."""
+
+    def read() -> Array:
+        if tensor.dtype not in (*FLOATS, "int64"):
+            raise ModelFileError(not_float(tensor.dtype))
+        return np.broadcast_to(np.zeros((), np.int64 if tensor.dtype == "int64" else np.float32), tensor.shape)
+
+    return Tensor(tensor.shape, tensor.dtype, read)
+
+
 def not_float(dtype: str) -> str:
     """Return the message for a type that cannot be opened as weights."""
     if dtype.startswith(("int", "uint", "float8", "quantised")):

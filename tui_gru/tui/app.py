@@ -189,7 +189,7 @@ def new_session(config: Config, *, learn: bool = False, record: bool = False, hi
 
 
 def _automatic_path(text: str) -> Path:
-    from tui_gru.debugger.storage.own_sessions import automatic_path  # late, as all that has to do with files
+    from tui_gru.debugger.storage.library import automatic_path  # late, as all that has to do with files
 
     return automatic_path(text, date.today())
 
@@ -229,6 +229,6 @@ def _put_away(session: Session) -> None:
     recorded = session.recording
     session.close()
     if recorded is not None:
-        from tui_gru.debugger.storage.own_sessions import prune
+        from tui_gru.debugger.storage.library import prune
 
         prune()

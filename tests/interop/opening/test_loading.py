@@ -215,6 +215,7 @@ def test_numbers_that_are_not_finite_are_shown(tmp_path):
     weights["weight_hh_l0"][H, 0] = torch.nan
     torch.save(weights, tmp_path / "m.pt")
     s = tui_gru.load(tmp_path / "m.pt", h0=np.ones((1, 2, H)))
+    assert s.notice.endswith("Uz of the file has 1 entry that is not finite, the first at [0,0]")
     s.step("timestep")
     assert np.isnan(s.value("z")[:, 0]).all()
     assert np.isfinite(s.value("z")[:, 1:]).all()
@@ -228,11 +229,19 @@ REFUSED = {
     "tokens beyond the table": ({"inputs": np.full((6, 2), 9), "embedding": np.zeros((4, 3))}, "go from 9 to 9"),
     "a table of another width": ({"inputs": np.zeros((6, 2), int), "embedding": np.zeros((4, 5))}, "the embedding has the shape"),
     "words": ({"inputs": np.array([["a"]])}, "give real numbers"),
-    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "it is not an array"),
+    "a ragged list": ({"inputs": [[1.0], [1.0, 2.0]]}, "inputs is not an array"),
     "a missing file": ({"inputs": "nowhere.npy"}, "nowhere.npy: no such file or directory; check the name"),
     "h0 of another shape": ({"h0": np.zeros((4, 9, 4)), "inputs": np.zeros((6, 2, 3))}, r"h0 has the shape \(4, 9, 4\)"),
     "lengths beyond the end": ({"lengths": [7, 2], "inputs": np.zeros((6, 2, 3))}, "lengths are 2 whole numbers from 0 to 6"),
     "an output of another shape": ({"expect": np.zeros((6, 2, 4)), "inputs": np.zeros((6, 2, 3))}, "the expected output has"),
+    "an output with the rows first": (
+        {"expect": np.zeros((2, 6, 8)), "inputs": np.zeros((6, 2, 3))},
+        "swap its first two axes: the timesteps come first",
+    ),
+    "objects": ({"inputs": np.array([[[None] * 3]])}, "inputs has the type object; give real numbers"),
+    "an option of a text": ({"colour": 1}, "colour is for a run on a text; give a head and a text as well, or leave it out"),
+    "a number as a name": ({"name": 3}, "there is no GRU 3 in it"),
+    "a number as an order": ({"order": 3}, "order is '3'; write the gates"),
     "another name": ({"name": "decoder"}, "there is no GRU 'decoder' in it"),
     "no order": ({"order": "abc"}, "order is 'abc'"),
 }
@@ -251,6 +260,41 @@ def test_one_of_several_is_to_be_named(tmp_path):
     with pytest.raises(TuiGruError, match="there are 2 GRUs in it; name one of a, b"):
         tui_gru.load(tmp_path / "m")
     assert tui_gru.load(tmp_path / "m", "b").config.given.title == "b of m"
+
+
+def test_inputs_may_be_tensors_of_a_script(encoder):
+    path, gru, x, h0 = encoder
+    s = tui_gru.load(path, inputs=x.clone().requires_grad_(), h0=h0.bfloat16(), expect=gru(x, h0.bfloat16().float())[0])
+    assert s.expected.agrees
+    with pytest.raises(TuiGruError, match="path must be the name of a file, not NoneType"):
+        tui_gru.load(None)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_an_output_in_half_precision_is_compared_as_such(tmp_path, dtype):
+    torch.manual_seed(5)
+    gru, x = torch.nn.GRU(INPUTS, 16).to(dtype), torch.randn(T, B, INPUTS).to(dtype)
+    torch.save(gru.state_dict(), tmp_path / "m.pt")
+    half, single = gru(x)[0].detach().float(), gru.float()(x.float())[0]
+    s = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=half)
+    assert s.expected.agrees
+    assert "the tolerance of half precision" in s.expected.sentence
+    wrong = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=half, reset="before")
+    assert not wrong.expected.agrees
+    exact = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=single)
+    assert exact.expected.sentence.startswith("the output is the expected one: off by")
+    almost = tui_gru.load(tmp_path / "m.pt", inputs=x, expect=single + 1e-3)
+    assert not almost.expected.agrees
+
+
+def test_a_float64_model_is_compared_with_an_output_in_float32(tmp_path):
+    torch.manual_seed(6)
+    gru, x = torch.nn.GRU(INPUTS, H).double(), torch.randn(T, B, INPUTS, dtype=torch.float64)
+    torch.save(gru.state_dict(), tmp_path / "m.pt")
+    y = gru(x)[0].detach()
+    for rounded in (y.float(), y.float().double()):
+        assert tui_gru.load(tmp_path / "m.pt", inputs=x, expect=rounded).expected.agrees
+    assert not tui_gru.load(tmp_path / "m.pt", inputs=x, expect=y + 1e-8).expected.agrees
 
 
 def test_what_needs_a_loss_says_so(encoder):

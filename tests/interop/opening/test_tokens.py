@@ -162,7 +162,7 @@ def test_files_that_are_none_are_refused(tmp_path, what):
         ({"inputs": IDS * 1.0}, r"token ids, whole numbers one after the other \(N\), not float64"),
         ({"inputs": np.zeros((3, 4), int)}, r"not int64 \(3, 4\)"),
         ({"text": TEXT, "vocabulary": 3}, "3 is not a list of tokens"),
-        ({"head": None, "tokens": "words.txt"}, "give head= and text= as well"),
+        ({"head": None, "tokens": "words.txt"}, "give a head and a text as well"),
     ],
 )
 def test_what_does_not_fit_is_refused(model, options, message):

@@ -224,6 +224,9 @@ def test_a_recording_is_not_written_over(folder):
         ({"every": 1.5}, "every must be a whole number, 0 or more, not 1.5"),
         ({"last": True}, "last must be a whole number, 0 or more, not True"),
         ({"on": "lss > 1"}, "on: column 1: unknown name lss"),
+        ({"on": None}, "on must be a condition in quotes, not NoneType; write one such as nan or loss"),
+        ({"rank": -1}, "rank must be a whole number, 0 or more, not -1"),
+        ({"rank": "first"}, "rank must be a whole number, 0 or more, not 'first'"),
         ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, not int"),
         ({"head": nn.ReLU()}, "head must be the torch.nn.Linear"),
     ],
@@ -239,6 +242,8 @@ def test_arguments_that_do_not_fit(folder, options, message):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
+    with pytest.raises(CaptureError, match="folder must be a path, not NoneType"):
+        record(None, nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="file cannot be written: it is a file; name another folder"):
         record(tmp_path / "file", nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="cannot be written: Not a directory; name another folder"):

@@ -22,6 +22,8 @@ USED = {
         "App._exception",
         "App._fatal_error",
         "App._handle_exception",
+        "Screen._compositor_refresh",
+        "Screen._dirty_widgets",
         "Screen._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},

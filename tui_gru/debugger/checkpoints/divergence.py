@@ -33,7 +33,7 @@ def diverged(at: tuple[int, int], what: str, machine: str) -> DivergedError:
 
 
 def fingerprint(record: BatchRecord) -> str:
-    """A hash of the results of a batch: its output and the weights after it."""
+    """A hash of the results of a batch: its output and the weights after it. 32 hexadecimal digits."""
     return blake2b(record.array(record.compiled.model.page.output).tobytes() + record.after.tobytes(), digest_size=16).hexdigest()
 
 

@@ -70,7 +70,7 @@ class Numbers:
         return float(np.asarray(self.read(name, t))[index])
 
     def is_one_hot(self, name: str) -> bool:
-        """Whether a name is a one-hot input, so that a product with it picks rows."""
+        """True if a name is a one-hot input, so that a product with it picks rows."""
         given = self.program.model.page.inputs.get(name)
         return given is not None and given.one_hot
 

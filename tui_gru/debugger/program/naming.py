@@ -1,4 +1,4 @@
-"""How one entry of a value is written, in words and as it is typed, and how a character of a text is shown."""
+"""Writes one entry of a value, in words and as it is typed, and shows characters of a text."""
 
 from __future__ import annotations
 

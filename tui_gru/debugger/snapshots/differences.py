@@ -51,7 +51,7 @@ class Differences(Snapshot):
         return self._difference(mine, lambda moment: moment.value(name, self.position.t if t is None else t))
 
     def parameter(self, name: str) -> Any:
-        """None if the other branch has not reached this moment."""
+        """The difference of a parameter; None if the other branch has not reached this moment."""
         return self.value(name)
 
     def gradient(self, name: str) -> Array | None:

@@ -20,7 +20,7 @@ class FiniteWatch:
         self._awake = bool(self._finite("loss", lost, lost).all() and self._finite("max_weight", updated, updated).all())
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a computed batch should stop the run."""
+        """True if a computed batch should stop the run."""
         return self._awake and batch > self._here.number and not record.finite
 
     def place(self, tick: int) -> int | None:

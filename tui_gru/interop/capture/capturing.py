@@ -324,6 +324,8 @@ def _ranks(rank: int | None) -> tuple[int, int]:
     """Return the rank of this process, and the number of processes that train together."""
     from torch import distributed
 
+    if rank is not None and (type(rank) is not int or rank < 0):
+        raise CaptureError(f"rank must be a whole number, 0 or more, not {printable(repr(rank), 40)}", option="rank")
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank() if rank is None else rank, distributed.get_world_size()
     return rank or 0, 1

@@ -17,8 +17,9 @@ from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
 from tui_gru.interop.tensors import Tensor, Tensors
 
-#: A name can have a prefix. The separator of a library may have been replaced by another one.
-PREFIX = r"(?s)(?:(?P<prefix>.*)[./_])?"
+#: Before a name may stand a prefix, the shortest that fits: recurrent_kernel is no kernel. A library's own separator may have been
+#: written as another.
+PREFIX = r"(?s)(?:(?P<prefix>.*?)[./_])??"
 LAYER = r"_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?"
 
 

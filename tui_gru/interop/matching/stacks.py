@@ -28,7 +28,7 @@ def stack(
         if (cell.input_size, cell.hidden_size) != (expected, first.hidden_size):
             raise NotAGRUError(
                 f"layer {layer} reads {cell.input_size} values into {cell.hidden_size} units, where {expected} into "
-                f"{first.hidden_size} fit; open the layers as GRUs of their own"
+                f"{first.hidden_size} fit; save each layer as a GRU of its own"
             )
     return FoundGRU(
         name=name,

@@ -55,19 +55,19 @@ def character_run(
             option="vocabulary",
         )
     cell, cell_text = cell_in(found.convention)
-    config = Config.of(
-        text=text if isinstance(text, str) else _named(text, known),
-        vocabulary=known,
-        hidden_size=found.hidden_size,
-        layers=found.layers,
-        bidirectional=found.bidirectional,
-        embedding=0 if table is None else found.input_size,
-        cell=cell,
-        cell_text=cell_text,
-        init="file",
-        dtype="float64" if found.dtype == "float64" else "float32",
-        **options,
-    )
+    of_the_file = {
+        "hidden_size": found.hidden_size,
+        "layers": found.layers,
+        "bidirectional": found.bidirectional,
+        "embedding": 0 if table is None else found.input_size,
+        "cell": cell,
+        "cell_text": cell_text,
+        "init": "file",
+        "dtype": "float64" if found.dtype == "float64" else "float32",
+    }
+    if other := next((option for option in options if option in of_the_file), None):
+        raise TuiGruError(f"{other} is that of the file; leave it out", option=other)
+    config = Config.of(text=text if isinstance(text, str) else _named(text, known), vocabulary=known, **of_the_file, **options)
     values = {**values_of(found, table), "Wy": weight, "by": bias}
     with np.errstate(all="ignore"):
         return config, weights_for(config.structure, config.sizes, config.dtype, values)

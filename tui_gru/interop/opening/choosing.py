@@ -21,5 +21,6 @@ def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | Non
         listed = ", ".join(names[:_SHOWN]) + (f" … {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
         raise ModelFileError(f"{printable(path, 1000)}: there are {len(names)} GRUs in it; name one of {listed}", option="name")
     if name not in names:
-        raise ModelFileError(f"{printable(path, 1000)}: there is no GRU {name!r} in it; {did_you_mean(name, names)}", option="name")
+        near = did_you_mean(str(name), names)
+        raise ModelFileError(f"{printable(path, 1000)}: there is no GRU {name!r} in it; {near}", option="name")
     return found[names.index(name)]

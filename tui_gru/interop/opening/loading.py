@@ -14,7 +14,7 @@ from tui_gru.engine.config import Config
 from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.running.weights import Weights
-from tui_gru.interop.errors import ModelFileError
+from tui_gru.interop.errors import ModelFileError, printable
 from tui_gru.interop.found import ORDERS, FoundGRU
 from tui_gru.interop.inspection import inspect
 from tui_gru.interop.opening.characters import character_run
@@ -63,8 +63,19 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
     if numbers.y is not None and not any(convention.said.values()):
         found, said = _proved(found, numbers, numbers.y)
     elif given.get("inputs") is None:
-        said = said or f"the inputs are {numbers.source}; give your own with inputs="
-    return given_run(found, numbers, Path(path)), said
+        said = said or f"the inputs are {numbers.source}"
+    run = given_run(found, numbers, Path(path))
+    return run, "; ".join(filter(None, (said, _not_finite(run.batches[0].weights))))
+
+
+def _not_finite(weights: Weights) -> str:
+    """A line on the first matrix with NaN or infinities; empty if there is none."""
+    for name, array in weights.items():
+        bad = np.argwhere(~np.isfinite(array))
+        if len(bad):
+            where, count = ",".join(map(str, bad[0])), "1 entry that is" if len(bad) == 1 else f"{len(bad):,} entries that are"
+            return f"{name} of the file has {count} not finite, the first at [{where}]"
+    return ""
 
 
 def _proved(found: FoundGRU, numbers: Numbers, y: Array) -> tuple[FoundGRU, str]:
@@ -96,9 +107,7 @@ class Reads:
     def __post_init__(self) -> None:
         if self.head is None or (self.text is None and self.ids is None):
             missing = "head" if self.head is None else "text"
-            raise TuiGruError(
-                "predictions need a head= of the file, and a text= or token ids as inputs= to predict", option=missing
-            )
+            raise TuiGruError("predictions need a head of the file, and a text, or token ids as inputs", option=missing)
         for one, other in (("text", "ids"), ("vocabulary", "tokens")):
             if getattr(self, one) is not None and getattr(self, other) is not None:
                 option = {"ids": "inputs"}.get(other, other)
@@ -123,7 +132,11 @@ def on_text(
         vocabulary = in_order(vocabulary)
     text = reads.text if reads.text is not None else _ids(reads.ids)
     config, weights = character_run(found, head, table, text, vocabulary, options)
-    return config, weights, found.warning
+    assumed = ""
+    if vocabulary is None and reads.text is not None:
+        listed = printable("".join(config.vocabulary), 40)
+        assumed = f"the vocabulary is assumed to be the characters of the text, in the order of their code points: {listed}"
+    return config, weights, "; ".join(filter(None, (found.warning, assumed, _not_finite(weights))))
 
 
 def _ids(value: Any) -> Array:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from tui_gru.engine.data.given import Given
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture import Capture, CapturedStep, GRUCall, WeightSet
+from tui_gru.interop.capture.notes import Note
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.opening.captured import CallShape, Frame, batch_of
 from tui_gru.interop.recomputing.sequences import sequences
@@ -21,23 +23,62 @@ if TYPE_CHECKING:
 UNTRAINED = 8  # calls without a gradient that a step stores
 FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
-_captures: list[tuple[Module, Capture]] = []
+
+@dataclass(eq=False)
+class _Watched:
+    """A captured module; `step` is the last step if it could not be shown, so that it can be asked for again."""
+
+    module: Module
+    optimizer: Optimizer | None
+    head: Linear | None
+    capture: Capture
+    step: CapturedStep | None = None
 
 
-def last_step(module: Module, optimizer: Optimizer | None, head: Linear | None) -> CapturedStep | None:
-    """Return the last step of `module` since the previous call; None on the first call, which begins the capture."""
-    for watched, capture in _captures:
-        if watched is module:
-            return capture.cut()
-    _captures.append((module, Capture(module, optimizer, head=head, without_gradient=UNTRAINED)))
-    return None
+_watched: list[_Watched] = []
+
+
+def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
+    """The last step of `module` since the call before as a run of one batch, and the first message, as `captured_run` has them.
+
+    None on the first call, which begins the capture. Raises `CaptureError` as `captured_run`.
+    """
+    for watched in _watched:
+        if watched.module is module:
+            break
+    else:
+        _watched.append(_Watched(module, optimizer, head, _capture(module, optimizer, head)))
+        return None
+    step = watched.capture.cut()
+    watched.step = step = step if step.calls or step.notes or watched.step is None else watched.step
+    given, said = captured_run(step, name)
+    watched.step = None
+    return given, " ".join(filter(None, (said, _captured_otherwise(watched, optimizer, head))))
+
+
+def _capture(module: Module, optimizer: Optimizer | None, head: Linear | None) -> Capture:
+    return Capture(module, optimizer, head=head, without_gradient=UNTRAINED)
+
+
+def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Linear | None) -> str:
+    """Begin the capture again if the script now gives an optimizer or a head that is not captured. Returns a sentence on it."""
+    given = {"optimizer": optimizer, "head": head}
+    new = {name: value for name, value in given.items() if value is not None and value is not getattr(watched, name)}
+    if not new:
+        return ""
+    optimizer, head = new.get("optimizer", watched.optimizer), new.get("head", watched.head)  # type: ignore[assignment]
+    capture = _capture(watched.module, optimizer, head)
+    watched.capture.close()
+    watched.capture, watched.optimizer, watched.head = capture, optimizer, head
+    are, them = ("is", "it") if len(new) == 1 else ("are", "them")
+    return f"The {' and the '.join(new)} of this call {are} captured from the next batch on; give {them} to the first call as well."
 
 
 def forget(module: Module) -> None:
     """Stop capturing a module: remove all hooks."""
-    for pair in [pair for pair in _captures if pair[0] is module]:
-        pair[1].close()
-        _captures.remove(pair)
+    for watched in [watched for watched in _watched if watched.module is module]:
+        watched.capture.close()
+        _watched.remove(watched)
 
 
 def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
@@ -47,7 +88,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     is none of this name.
     """
     calls = sequences(step)
-    own = _chosen(calls, name)
+    own = _chosen(calls, name, step.notes)
     frame = Frame.around([[CallShape.of(call) for call in own]])
     batch = batch_of(frame, [(step, own)])
     others = [other for other in dict.fromkeys(call.module.name for call in calls) if other != frame.module.name]
@@ -69,9 +110,11 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
     return given, said.strip()
 
 
-def _chosen(calls: Sequence[GRUCall], name: str | None) -> list[GRUCall]:
-    """Return the last calls that learned, of one module with one set of weights."""
+def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:
+    """The last calls that learned, of one module with one set of weights."""
     names = list(dict.fromkeys(call.module.name for call in calls))
+    if not names and Note.NOT_CAPTURED in notes:
+        raise CaptureError(f"nothing can be shown: {Note.NOT_CAPTURED.sentence}; call the module on tensors of the CPU or a GPU")
     if not names:
         what = "no GRU of this module was called since the last call of debug"
         raise CaptureError(f"{what}; call it after a forward pass", option="module")

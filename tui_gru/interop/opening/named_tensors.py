@@ -32,7 +32,7 @@ def matrix(tensors: Mapping[str, Tensor], name: str, option: str) -> tuple[Array
     """Return the matrix called `name` or `name.weight`, and its bias, None if there is none. Raises `ModelFileError`."""
     found = next((known for known in (name, f"{name}.weight") if known in tensors), None)
     if found is None:
-        raise ModelFileError(f"there is no tensor {name!r} in it; {did_you_mean(name, tuple(tensors))}", option=option)
+        raise ModelFileError(f"there is no tensor {name!r} in the file; {did_you_mean(name, tuple(tensors))}", option=option)
     weight = tensors[found].read()
     if weight.ndim != 2:
         raise ModelFileError(f"{printable(found)} has the shape {weight.shape}, and a matrix is needed", option=option)

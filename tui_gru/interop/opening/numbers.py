@@ -89,12 +89,20 @@ def array_of(value: Any, option: str) -> Array:
             ) from None
     else:
         try:
-            array = np.asarray(value)
-        except ValueError as error:
-            raise ModelFileError(f"it is not an array: {printable(error, 100)}", option=option) from None
+            array = np.asarray(_without_graph(value))
+        except (ValueError, TypeError, RuntimeError) as error:
+            raise ModelFileError(f"{option} is not an array: {printable(error, 100)}", option=option) from None
     if array.dtype.kind not in "iufb":
-        raise ModelFileError(f"it holds {printable(array.dtype, 40)}; give real numbers", option=option)
+        raise ModelFileError(f"{option} has the type {printable(array.dtype, 40)}; give real numbers", option=option)
     return array
+
+
+def _without_graph(value: Any) -> Any:
+    """A tensor of torch as NumPy can read it: without its graph, on the CPU, bfloat16 as float32."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return tensor.float() if str(tensor.dtype) == "torch.bfloat16" else tensor
 
 
 def _named(value: Any, otherwise: str) -> str:
@@ -175,8 +183,9 @@ def _outputs(found: FoundGRU, y: Array, timesteps: int, rows: int) -> Array:
         y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
     y = y[:, None] if y.ndim == 2 else y
     if y.shape != (timesteps, rows, width):
+        turned = "; swap its first two axes: the timesteps come first" if y.shape == (rows, timesteps, width) else ""
         raise ModelFileError(
-            f"the expected output has the shape {y.shape}; {found.name} gives {(timesteps, rows, width)} for these inputs",
+            f"the expected output has the shape {y.shape}; {found.name} gives {(timesteps, rows, width)} for these inputs{turned}",
             option="expect",
         )
     return y

@@ -16,7 +16,8 @@ from tui_gru.interop.blocks import canonical
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.opening.equations import cell_in
 from tui_gru.interop.opening.numbers import Numbers
-from tui_gru.interop.tensors import Array
+from tui_gru.interop.recomputing.comparing import TOLERANCES
+from tui_gru.interop.tensors import Array, precision_of
 
 NO_LOSS = (
     "this GRU was opened without a head and a loss, so it has no gradient and cannot be trained; "
@@ -47,7 +48,8 @@ def given_run(found: FoundGRU, numbers: Numbers, path: Path) -> Given:
         inputs = {"x" if numbers.table is None else "token": numbers.x}
         if numbers.lengths is not None:
             inputs[LIVE] = np.arange(T)[:, None] < numbers.lengths
-        batch = GivenBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y)
+        tolerance = None if numbers.y is None else max(TOLERANCES[dtype], TOLERANCES[precision_of(numbers.y)])
+        batch = GivenBatch(weights, inputs, numbers.h0.astype(dtype).ravel(), expected=numbers.y, tolerance=tolerance)
     return Given(
         title=f"{found.name} of {path.name}",
         origin=path.name,

@@ -35,6 +35,8 @@ def read_vocabulary(path: str | PathLike[str]) -> list[str]:
             f"{name} is not UTF-8 at byte {error.start}; convert it, for example with iconv", option="tokens"
         ) from None
     found = _of_json(content) if content.lstrip()[:1] in ("{", "[") else None
+    if found is None and Path(path).suffix == ".json":
+        raise ModelFileError(f"{name} is not JSON, or it is cut off; {FILE}", option="tokens")
     if found is None:
         lines = content.removesuffix("\n").split("\n")
         found = [line.removesuffix("\r") for line in lines]

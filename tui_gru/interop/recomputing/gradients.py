@@ -30,6 +30,7 @@ class Cause(StrEnum):
     UNSCALED = "unscaled"
     SCALED = "scaled"
     DIFFERENT = "different"
+    NOT_FINITE = "not finite"
     INCOMPLETE = "incomplete"
     NOTHING = "nothing"
 
@@ -73,6 +74,7 @@ class GradientComparison:
             Cause.UNSCALED: f"the loss was scaled by {given(self.scale)}, and p.grad unscaled again, as GradScaler does",
             Cause.SCALED: f"p.grad is {factor} times the derived gradient, one common factor, such as of a GradScaler with a clip",
             Cause.DIFFERENT: f"p.grad is not the derived gradient, {off} off: something else added to it or changed it",
+            Cause.NOT_FINITE: "p.grad has NaN or infinities: GradScaler skips such a step, any other script gets NaN weights by it",
             Cause.INCOMPLETE: "p.grad is the mean over all ranks, and not all of them are here",
             Cause.NOTHING: "no gradient is recorded",
         }[self.cause]
@@ -94,6 +96,7 @@ def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Deri
     if recorded and len(steps) < first.ranks:
         return GradientComparison(Cause.INCOMPLETE, computed)
     tolerance = max((tolerance_of(call) for share in calls for call, _ in share), default=TOLERANCES["float32"])
+    finite = all(np.isfinite(value).all() for value in recorded.values())
     tried: list[GradientComparison] = []
     for added in (False, True) if first.before else (False,):
         wanted = {name: value - first.before.get(name, 0) if added else value for name, value in recorded.items()}
@@ -103,11 +106,11 @@ def compare_gradients(steps: CapturedStep | Sequence[CapturedStep], derive: Deri
                 break
             factor = _factor([(total[name], value) for name, value in wanted.items()], tolerance)
             found = (*(difference(name, factor * total[name], value) for name, value in wanted.items()), *computed)
-            cause, norm = _cause(factor, tolerance), _norm(total, computed)
+            cause, norm = _cause(factor, tolerance) if finite else Cause.NOT_FINITE, _norm(total, computed)
             tried.append(GradientComparison(cause, found, factor, norm, ignored, added, tolerance))
             if tried[-1].error <= tolerance:
                 return tried[-1]
-    return replace(min(tried, key=lambda comparison: comparison.error), cause=Cause.DIFFERENT)
+    return replace(min(tried, key=lambda comparison: comparison.error), cause=Cause.DIFFERENT if finite else Cause.NOT_FINITE)
 
 
 def _derived(call: GRUCall) -> Mapping[str, Array]:

@@ -16,8 +16,8 @@ from tui_gru.interop.errors import ModelFileError, RecordingError, printable
 from tui_gru.interop.recording.encoding import decoded, module_of
 from tui_gru.interop.recording.folder import RUN, read_run, shard_name
 from tui_gru.interop.recording.listing import KeptStep, Listing, list_folder
-from tui_gru.interop.recording.shards import read_shapes, read_shard
-from tui_gru.interop.tensors import Tensor
+from tui_gru.interop.recording.shards import read_shard
+from tui_gru.interop.tensors import Tensor, without_numbers
 
 _Found = TypeVar("_Found")
 
@@ -73,14 +73,10 @@ class Recording:
         path = self._path(number, rank)
         return _read(path, lambda: read_shard(path)[1])
 
-    def shapes(self, number: int, rank: int | None = None) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-        """Return the header of a step: the description of its calls, as `encoding` writes it, and the shape of every array,
-        unchecked.
-
-        Raises `RecordingError`.
-        """
+    def outline(self, number: int, rank: int | None = None) -> CapturedStep:
+        """As `load`, with zeros in place of all numbers: only the header is read, and checked. Raises `RecordingError`."""
         path = self._path(number, rank)
-        return _read(path, lambda: read_shapes(path))
+        return _read(path, lambda: _load(path, outline=True))
 
     def _path(self, number: int, rank: int | None) -> Path:
         ranks = self._kept(number).ranks
@@ -146,14 +142,14 @@ def _of_steps(folder: Path, listing: Listing) -> tuple[tuple[GRUModule, ...], in
     return tuple(dict.fromkeys(call.module for call in step.calls)), max(step.ranks, max(listing.ranks) + 1)
 
 
-def _load(path: Path) -> CapturedStep:
+def _load(path: Path, outline: bool = False) -> CapturedStep:
     from tui_gru.engine.config import machine_memory
 
     size = path.stat().st_size
     if size > machine_memory() // 2:
         raise ModelFileError(f"it has {gib(size)}, more than half of this machine's memory; open it on a larger one")
     about, tensors = read_shard(path)
-    step = decoded(tensors, about)
+    step = decoded({name: without_numbers(tensor) for name, tensor in tensors.items()} if outline else tensors, about)
     if shard_name(step.number, step.rank) != path.name:
         raise ModelFileError(f"it contains step {step.number} of rank {step.rank}, which does not match its name")
     return step
@@ -165,7 +161,7 @@ def _read(path: Path, read: Callable[[], _Found]) -> _Found:
     except ModelFileError as error:
         raise RecordingError(f"{_shown(path)}: {error}") from None
     except OSError as error:
-        raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}") from None
+        raise RecordingError(f"{_shown(path)}: it cannot be read: {error.strerror or error}; open the recording again") from None
 
 
 def _shown(path: Path) -> str:

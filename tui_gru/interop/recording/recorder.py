@@ -43,14 +43,16 @@ class Recorder:
         on: str = "nan or loss > 3*mean(loss)",
         rank: int | None = None,
     ) -> None:
-        """Begin to record. Raises a `CaptureError` that names the argument and says what to do."""
+        """Raises a `CaptureError` that names the argument and the cure."""
+        if not isinstance(folder, (str, PathLike)):
+            raise CaptureError(f"folder must be a path, not {type(folder).__name__}", option="folder")
         self.folder = Path(folder)
         self._every, self._last = _count("every", every), _count("last", last)
         self._trigger = Trigger(on)
-        self._holds = bool(self._last or on.strip())  # True if every step must be captured
-        self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: a step already written
-        self._losses: list[float | None] = []  # the losses of the steps that are not written to a line yet
-        self._told = 0  # the number of steps whose losses are written to lines
+        self._holds = bool(self._last or self._trigger.source.strip())  # whether every step must be captured
+        self._ring: deque[tuple[CapturedStep, float | None] | None] = deque(maxlen=self._last)  # None: kept already
+        self._losses: list[float | None] = []  # of the steps not written to a line yet
+        self._told = 0  # the number of steps written to lines
         self.kept: list[int] = []
         self._warned = False
         self._capture = Capture(module, optimizer, head=head, on_step=self._take, take=Buffers(), rank=rank, wanted=self._is_wanted)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 import struct
 from collections.abc import Mapping
@@ -61,19 +60,6 @@ def read_shard(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the JSON object and the arrays, which are read on demand. Raises `ModelFileError`."""
     header = safetensors.header(file := open_file(path))
     return _about(header), safetensors.tensors(file, header)
-
-
-def read_shapes(path: Path) -> tuple[dict[str, Any], dict[str, tuple[int, ...]]]:
-    """Return the JSON object, and the shape of each array from the header. Raises `ModelFileError`."""
-    header = safetensors.header(file := open_file(path))
-    try:
-        shapes = {name: tuple(entry["shape"]) for name, entry in header.items() if name != "__metadata__"}
-        fits = all(math.prod(shape) <= file.size for shape in shapes.values())
-    except (KeyError, TypeError):
-        raise ModelFileError(safetensors.DAMAGED) from None
-    if not fits:
-        raise ModelFileError(safetensors.DAMAGED)
-    return _about(header), shapes
 
 
 def _about(header: Mapping[str, Any]) -> dict[str, Any]:

@@ -56,7 +56,9 @@ class Trigger:
     """A condition that fires at a step at which it becomes true, and not again while it stays true."""
 
     def __init__(self, source: str) -> None:
-        """Parse the condition; an empty one never fires. Raises a `CaptureError` with the column for an invalid condition."""
+        """An empty source never fires. Raises a `CaptureError` with the column for an invalid condition."""
+        if not isinstance(source, str):
+            raise CaptureError(f"on must be a condition in quotes, not {type(source).__name__}; {_EXAMPLE}", option="on")
         self.source = source
         self._earlier: dict[str, deque[float]] = {name: deque(maxlen=WINDOW) for name in NAMES}
         self._evaluate = _compile(source, self._earlier) if source.strip() else None

@@ -97,7 +97,7 @@ class KeptWithSession:
         session = self._screen.session
 
         def record(_: Any) -> None:
-            from tui_gru.debugger.storage.own_sessions import free_path
+            from tui_gru.debugger.storage.library import free_path
 
             path = session.opened_from
             assert path is not None

@@ -50,7 +50,7 @@ class CheckWatch:
         self._epoch: tuple[int, tuple[BatchRecord, ...]] = (-1, ())  # a batch, and those of its epoch up to it, the latest first
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a batch should stop the run."""
+        """True if a batch should stop the run."""
         if batch < self._first or batch in self._seen or (self._last is not None and batch > self._last):
             return False
         earlier = self._earlier(batch)

@@ -49,7 +49,7 @@ class Row:
 
     @property
     def wrong(self) -> bool:
-        """Whether it does not agree and has no excuse."""
+        """True if it does not agree and has no excuse."""
         return not self.agrees and not self.excuse
 
     @property
@@ -67,7 +67,7 @@ def severity(comparison: Comparison) -> float:
 class Report:
     """The result for the batch of `position`, where the check was requested. Rows are gradients, then deltas, then values.
 
-    `copied` says that the batch does not learn, so that a copy of it ran a backward pass. `entries` of each array, drawn with
+    `copied` is True if the batch does not learn, so that a copy of it ran a backward pass. `entries` of each array, drawn with
     `seed`, were checked by finite differences.
     """
 
@@ -205,16 +205,16 @@ def prepare_check(timeline: Timeline, here: Moment) -> Check:
 
 
 def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
-    """Whether a change comes after everything in the batch that is compared, so that it concerns the next batch."""
+    """True if a change comes after everything in the batch that is compared, so that it concerns the next batch."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
     return offset >= end and not set(edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:
-    """Why a name cannot agree in a batch that was changed at these ticks; empty if it can.
+    """A function that gives the reason why a name cannot agree in a batch that was changed at these ticks; empty if it can.
 
-    Derivatives are taken at the stored values, so all derivatives stay comparable after a change of a value or weight; only
+    Derivatives are computed at the stored values, so all derivatives stay comparable after a change of a value or weight; only
     values computed before the change do not follow from the current weights. After a change during the backward pass, or of a
     value that the derivative of its own formula uses, derivatives are not comparable.
     """

@@ -27,17 +27,21 @@ class Expected:
 
     @property
     def agrees(self) -> bool:
-        """Whether the outputs agree up to rounding, one step at a time.
+        """True if the outputs agree up to rounding, one step at a time.
 
-        The tolerance is relative to the largest output, but at least to `SMALL`: the rounding error of 1 − z does not depend on h.
+        The tolerance is relative to the largest output, but at least to `SMALL`: the rounding error of 1 − z does not depend on
+        h.
         """
-        return self.one_step.worst <= self.tolerance * max(self.one_step.largest, SMALL)
+        return self._agree_to(self.tolerance)
+
+    def _agree_to(self, tolerance: float) -> bool:
+        return self.one_step.worst <= tolerance * max(self.one_step.largest, SMALL)
 
     @property
     def sentence(self) -> str:
         """The result in one line."""
         words = "the output is the expected one" if self.agrees else "the output is not the expected one"
-        if self.tolerance > max(TOLERANCES[dtype] for dtype in ("float32", "float64")):
+        if self.agrees and not self._agree_to(TOLERANCES["float32"]):
             words += f" to {self.tolerance:g} of its largest number, the tolerance of half precision"
         worst = int(np.argmax(self.whole.over_time)) + 1 if self.whole.over_time is not None and len(self.whole.over_time) else 1
         growth = f", growing {self.growth:.2f} times a timestep" if self.growth > 1 else ""

@@ -23,22 +23,22 @@ _WHAT = ("the loss", "the gradient's norm", "the largest weight")
 
 
 class GrowthWatch:
-    """Watches a run from `here` on for the first batch in which the loss, the gradient's norm or the largest weight grows a
-    thousandfold.
+    """Watches a run from `here` on for the first batch in which the loss, the gradient norm or the largest weight explodes: it
+    grows a thousandfold.
 
-    A weight is compared with what it was before the batch. The loss and the norm are compared with those of the batch before and
-    of the first batch, the larger of the two, since a small norm may well grow. Where neither is known, the values of the batch
-    itself are compared: its states with 1 and with what they were before it, the gradients of its states with what its timesteps
-    add to them.
+    A weight is compared with its value before the batch. The loss and the norm are compared with those of the batch before and of
+    the first batch, whichever is larger, since a small norm may well grow. If neither is known, the values within the batch are
+    compared: its states with 1 and with the states before it, the gradients of its states with the contributions of its
+    timesteps.
     """
 
     def __init__(self, timeline: Timeline, here: Position) -> None:
         self._timeline, self._program, self._here = timeline, timeline.program, here
-        self._last: tuple[int, Sequence[float]] = (-1, ())  # the batch seen last, and its numbers
+        self._last: tuple[int, Sequence[float]] = (-1, ())  # the last batch seen, and its numbers
         self._first: Sequence[float] = ()  # the numbers of the first batch
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a computed batch should stop the run."""
+        """True if a computed batch should stop the run."""
         if batch <= self._here.number:
             return False
         now = (record.loss, record.grad_norm, record.max_weight)
@@ -106,9 +106,9 @@ class GrowthWatch:
             began = course.words
         elif which == _WEIGHT:
             norm, rate = rounded(record.grad_norm), rounded(record.learning_rate)
-            began = f"the update did it: the gradient's norm is {norm}, the learning rate {rate}"
+            began = f"the cause is the update:the gradient's norm is {norm}, the learning rate {rate}"
         else:
-            began = f"nothing grows from timestep to timestep in it, whose largest weight was {rounded(_largest(record))} at first"
+            began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"
         return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
 
 
@@ -129,7 +129,7 @@ class _Course(NamedTuple):
 
     @property
     def words(self) -> str:
-        """The timesteps from which and to which it grows, in words. After the first one it is more than twice its smallest norm."""
+        """The timesteps between which it grows, in words; the first is the last one with at most twice the smallest norm."""
         peak, low = self.norms.index(max(self.norms)), self._low
         start = max(i for i in range(peak + 1) if self.norms[i] <= 2 * low)
         (first, was), (last, became) = ((self._timestep(i) + 1, self.norms[i]) for i in (start, peak))

@@ -17,7 +17,7 @@ from tui_gru.engine.running.batch import BatchRecord
 
 @dataclass(frozen=True)
 class NotFinite:
-    """Entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists."""
+    """A number that is not finite: entry `index` of `name`, at timestep `t` (0-based) or None; `tick` is where it exists."""
 
     name: str
     t: int | None
@@ -44,7 +44,7 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
 
 
 def _begin(timeline: Timeline, last: int) -> int:
-    """The first batch that can have one: a run that carries its weights on has its loss or its weights not finite from there on."""
+    """The first batch that may have such a number. If weights are carried on, the scalars of all later batches show it."""
     if timeline.memory.numbers is not None:
         return 0
     finite = [np.isfinite(timeline.column(name, 0, last)) for name in ("loss", "max_weight")]

@@ -1,4 +1,4 @@
-"""Watches for the places at which a run stops by itself: numbers that are not finite, and numbers that explode."""
+"""Watches a run for numbers that are not finite or explode, at which it stops."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ _NOT_FINITE = "stopped here: the loss or a weight is not finite (NaN or infinite
 
 
 class TroubleWatch:
-    """Watches a run from `here` on for the first such place."""
+    """Watches a run from `here` on for the first number that is not finite or explodes."""
 
     def __init__(self, timeline: Timeline, here: Position) -> None:
         self._finite, self._growth = FiniteWatch(timeline, here), GrowthWatch(timeline, here)
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """Whether a computed batch should stop the run."""
+        """True if a computed batch should stop the run."""
         return self._finite.sees(batch, record) or self._growth.sees(batch, record)
 
     def event(self, tick: int) -> StopEvent | None:
-        """What stops the run first, up to `tick`; None if no computed batch does."""
+        """The first event up to `tick` that stops the run; None if no computed batch has one."""
         lost = self._finite.place(tick)
         grown = self._growth.place(tick if lost is None else lost - 1)
         if grown is not None:

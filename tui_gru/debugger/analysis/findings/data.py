@@ -1,4 +1,4 @@
-"""Findings about the data flow: of the sampler, between batches, and between rows."""
+"""Findings about the flow of data: through the sampler, between batches, and between rows."""
 
 from __future__ import annotations
 

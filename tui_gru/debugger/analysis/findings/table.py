@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class Row(NamedTuple):
-    """One finding: its name and its function. If it is found, those in `instead_of` are omitted."""
+    """A row of the table: the name of a finding and its function. If it is found, those in `instead_of` are omitted."""
 
     name: str
     look: Callable[[Examined], Iterator[Finding]]

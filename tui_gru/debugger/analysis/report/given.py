@@ -1,4 +1,4 @@
-"""A report of a run on given batches: a recording, a model file on its inputs, a batch of a script."""
+"""Gathers a report on a run on given batches: a recording, a model file with inputs, a batch of a script."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ from tui_gru.engine.numbers import rounded
 
 
 def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> Report:
-    """What there is to be said without a text: losses and gradient norms of the steps, and how p.grad and the output of the batch
-    of `moment` compare with what was derived. `curve` counts batches, each of which is a step of a recording."""
+    """The contents of a report without a text: losses and gradient norms of the steps, and the comparisons of p.grad and of the
+    output of the current batch with the computed ones. `curve` counts batches; each is a step of a recording.
+    """
     program, batch = timeline.program, moment.position.batch
     losses, norms = (timeline.column(name, 0, len(given.batches) - 1) for name in ("loss", "grad_norm"))
     known = losses if given.knows_loss else losses[:0]

@@ -48,8 +48,8 @@ class ExampleEntry:
     operands: Operands
     row: int
 
-    def pieces(self, palette: Palette) -> list[tuple[str, Style]]:
-        """What it says, in pieces that a line may be broken between."""
+    def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
+        """What it says, in pieces that a line may be broken between; `brief`: the terms and the result alone."""
         operands, line = self.operands, self.operands.line
         assert line.formula is not None
         result, before = operands.result, operands.before
@@ -61,7 +61,7 @@ class ExampleEntry:
             terms = [number(before.values[i, j]) if before is not None else "0", *terms]
         if line.op == "-=" and before is not None:
             terms = [number(before.values[i, j]), *map(_negated, terms)]
-        pieces = [(f"{where}:", palette.dim)] if (where := self._where(result, i, j)) else []
+        pieces = [(f"{where}:", palette.dim)] if not brief and (where := self._where(result, i, j)) else []
         pieces += [(term, palette.plain) for term in joined(terms)]
         value = number(result.values if result.is_number else result.values[i, j])
         if activation is None:
@@ -70,17 +70,19 @@ class ExampleEntry:
             assert isinstance(line.formula, Apply)
             pieces.append((f"= {number(activation.values[i, j])}", palette.plain))
             pieces.append((f"  {FUNCTIONS[line.formula.function].text} → {value}", palette.accent))
+        if brief:
+            return pieces
         if (step := operands.step) is not None:
             pieces.append((f"  a step of {number(step[i, j])}", palette.dim))
         if word := self._pick():
             pieces.append((f"  {word}", palette.dim))
         return pieces
 
-    def box(self, palette: Palette, width: int) -> Box:
+    def box(self, palette: Palette, width: int, *, brief: bool = False) -> Box:
         """The pieces in as many lines as the width asks for."""
         lines: list[list[Segment]] = [[]]
         used = 0
-        for content, style in self.pieces(palette):
+        for content, style in self.pieces(palette, brief=brief):
             piece = transliterate(content, palette.glyphs)
             for part in [piece] if cell_len(piece) + 2 <= width else piece.split():
                 if lines[-1] and used + 1 + cell_len(part) > width:

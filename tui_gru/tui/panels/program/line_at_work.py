@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from math import isqrt
 from textwrap import fill
 from typing import NamedTuple
@@ -106,14 +106,14 @@ def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, wi
 def _written(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
     """As `written_out`, and whether it is written for one row of the batch alone."""
     operands = Operands(snapshot, line)
-    worked = ExampleEntry(operands, view.row or 0).box(palette, width)
-    below = [box for box in (_badge(palette, snapshot, line), worked) if box.height]
-    room = height - sum(box.height for box in below) - len(below)
-    for choice in _choices(operands, view.row, palette.glyphs, width, room, height):
+    entry, badge = ExampleEntry(operands, view.row or 0), _badge(palette, snapshot, line)
+    rest = [box for box in (badge, entry.box(palette, width)) if box.height]
+    brief = [box for box in (badge, entry.box(palette, width, brief=True)) if box.height]
+    for choice in _choices(operands, view.row, palette.glyphs, width, height, rest, brief):
         if choice.limits is not None:
             written = drawn(palette, choice.tokens, choice.limits, width, view.row)
-            return vstack(written, *(below if choice.spare else ()), gap=1), choice.alone
-    return vstack(*below), False
+            return vstack(written, *choice.beneath, gap=choice.gap), choice.alone
+    return vstack(*rest), False
 
 
 def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int) -> Box:
@@ -132,39 +132,54 @@ def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: i
 
 
 class _Choice(NamedTuple):
-    """A way to write a line: limits that make it fit, None where none do; whether there is room beneath; for one row alone."""
+    """A way to write a line: limits that make it fit, None where none do; what is beneath; whether it is for one row alone."""
 
     tokens: list[Token]
     limits: Limits | None
-    spare: bool = False
+    beneath: Sequence[Box] = ()
+    gap: int = 0
     alone: bool = False
 
 
-def _choices(operands: Operands, row: int | None, glyphs: Glyphs, width: int, room: int, height: int) -> Iterator[_Choice]:
-    """The best first: all numbers in full and a worked entry, then ever less of it; the worked entry alone is the last."""
+def _choices(
+    operands: Operands, row: int | None, glyphs: Glyphs, width: int, height: int, rest: Sequence[Box], brief: Sequence[Box]
+) -> Iterator[_Choice]:
+    """The best first: all numbers in full and a worked entry (`rest`), then ever less of them, but with a worked entry as long as
+    there is room for one (`brief`); the worked entry alone is the last."""
     names, folded = (Writer(operands, row, glyphs, fold=fold).line() for fold in (False, True))
-    yield _Choice(names, fitted(names, width, room), spare=True)
-    yield _Choice(folded, fitted(folded, width, room), spare=True)
-    yield _Choice(names, fitted(names, width, room, labels=False), spare=True)
-    yield _Choice(folded, fitted(folded, width, room, labels=False), spare=True)
-    yield _Choice(folded, fitted(folded, width, room, compact=True), spare=True)
-    yield _Choice(names, fitted(names, width, height, labels=False))
-    yield _Choice(folded, fitted(folded, width, height, compact=True, labels=False))
-    yield _Choice(folded, elided(folded, width, room), spare=True)
-    yield _Choice(folded, elided(folded, width, height))
+    for gap in (1, 0):
+        room = _room(height, rest, gap)
+        yield _Choice(names, fitted(names, width, room), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room), rest, gap)
+        yield _Choice(names, fitted(names, width, room, labels=False), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room, labels=False), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room, compact=True), rest, gap)
+        yield _Choice(folded, fitted(folded, width, room, compact=True, labels=False), rest, gap)
+    yield _Choice(folded, elided(folded, width, _room(height, rest, 1)), rest, 1)
     loose = Writer(operands, row, glyphs, fold=True, loose=True).line()
-    yield _Choice(loose, fitted(loose, width, height, compact=True, labels=False))
-    if operands.result.rows == "row":
-        alone = Writer(operands, row, glyphs, fold=True, alone=True, loose=True).line()
-        yield _Choice(alone, fitted(alone, width, height, labels=False), alone=True)
-        yield _Choice(alone, fitted(alone, width, height, compact=True, labels=False), alone=True)
-        yield _Choice(alone, squeezed(alone, width, height), alone=True)
-    yield _Choice(loose, squeezed(loose, width, height))
+    by_row = operands.result.rows == "row"
+    alone = Writer(operands, row, glyphs, fold=True, alone=True, loose=True).line() if by_row else []
+    for beneath in (rest, brief, ()):
+        room = _room(height, beneath, 0)
+        yield _Choice(folded, elided(folded, width, room), beneath)
+        for compact in (False, True):
+            yield _Choice(loose, fitted(loose, width, room, compact=compact, labels=False), beneath)
+        for compact in (False, True) if alone else ():
+            yield _Choice(alone, fitted(alone, width, room, compact=compact, labels=False), beneath, alone=True)
+    for tokens in (alone, loose):
+        if tokens:
+            yield _Choice(tokens, squeezed(tokens, width, height), alone=tokens is alone)
     result = [Sign("="), names[-1]]
-    yield _Choice(result, fitted(result, width, room), spare=True)
+    room = _room(height, rest, 1)
+    yield _Choice(result, fitted(result, width, room), rest, 1)
     if room < -1:  # then there is no room for the worked entry either
         yield _Choice(result, fitted(result, width, height))
         yield _Choice(result, elided(result, width, height))
+
+
+def _room(height: int, beneath: Sequence[Box], gap: int) -> int:
+    """The rows left for the line."""
+    return height - sum(box.height + gap for box in beneath)
 
 
 def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:

@@ -134,13 +134,18 @@ class LossCurve(Panel):
         self._drawn_anew()
 
     def action_move(self, columns: int) -> None:
-        """Move the cursor by columns, at least by a batch; at an end to the first or newest batch. It begins at the present one."""
+        """Move the cursor by columns, at least by a batch; at an end to the first or newest batch. It begins at the present one.
+
+        A curve that is too small to be drawn, or is on another page, has no columns: there it moves by batches.
+        """
         count = len(self._series)
         if not count:
             return
+        self._ensure_built()
         at = min(max((self._here or 1) - 1, 0), count - 1) if self._cursor is None else self._cursor
-        column = self._plot.column(at) + columns
-        batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
+        column, batch = self._plot.column(at) + columns, at + columns
+        if self._plot.columns:
+            batch = self._batch_in(column) if 0 <= column < self._plot.columns else column * count
         if (batch - at) * columns <= 0:
             batch = at + (1 if columns > 0 else -1)
         self._cursor = min(max(batch, 0), count - 1)

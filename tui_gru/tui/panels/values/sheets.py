@@ -53,6 +53,12 @@ RECORDED = Sheet("p.grad", "p.grad ", lambda snapshot, name: _recorded(snapshot,
 CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(name))
 
 
+def computed_by(snapshot: Snapshot) -> Sheet:
+    """The sheet that the line at work computes an entry of; the weights where it computes none."""
+    gradients = any(GRADIENTS.fresh(snapshot, parameter) for parameter in snapshot.program.parameters)
+    return GRADIENTS if gradients else WEIGHTS
+
+
 def _recorded(snapshot: Snapshot, name: str) -> Array | None:
     """The gradient that the optimizer of the batch's owner used, once the derived one can be read beside it."""
     given = snapshot.config.given

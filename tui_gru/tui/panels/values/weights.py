@@ -20,7 +20,7 @@ from tui_gru.equations.compose import Layer
 from tui_gru.tui.look.characters import written_char
 from tui_gru.tui.look.key_signs import sign_of_key, with_keys
 from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
-from tui_gru.tui.panels.values.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, fits, sheet
+from tui_gru.tui.panels.values.sheets import CHANGES, GRADIENTS, RECORDED, WEIGHTS, Sheet, computed_by, fits, sheet
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, flow, text, vstack
 from tui_gru.tui.widgets.matrix import MatrixView
@@ -51,6 +51,16 @@ class Overview(SnapshotPanel):
         """Show this snapshot's parameters of a layer, and those of no layer, from now on."""
         self._snapshot, self._layer, self._mode = snapshot, layer, mode
         self.refresh_content()
+        self._follow()
+
+    def _follow(self) -> None:
+        """Keep what the line at work has computed in view, where not all is."""
+        line = None if self._snapshot is None else self._snapshot.line
+        if line is None or not self.region or self.virtual_size.height <= self.size.height:
+            return
+        rows = [spot.y for spot in self.spots if spot.ref.name == line.target and not spot.ref.change]
+        if rows:
+            self.scroll_to_rows(max(rows[0] - 1, 0), rows[-1])
 
     def build(self, width: int, height: int) -> Box:
         snapshot = self._snapshot
@@ -67,11 +77,14 @@ class Overview(SnapshotPanel):
         return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
 
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        """The weights, and with them what fits of the other sheets."""
+        """The weights, and with them what fits of the other sheets; without room for two, what the line at work computes."""
         first = shown = self._sheet(snapshot, WEIGHTS, width)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         across = max((width + _GAP) // (first.width + _GAP), 1)
         room = across * ((height + 1) // (first.height + 1))  # for so many sheets
+        if room < 2 and computed_by(snapshot) is GRADIENTS:
+            self._caption(GRADIENTS.name, f"{sign_of_key(self, 'weights')}: weights")
+            return self._sheet(snapshot, GRADIENTS, width)
         others = left_out = [kind for kind in (GRADIENTS, RECORDED, CHANGES) if kind.there(snapshot)]
         for count in range(1, min(room, 1 + len(others))):
             together = flow([first, *(self._sheet(snapshot, kind, width) for kind in others[:count])], width, gap=_GAP)
@@ -169,8 +182,8 @@ class ParameterMatrix(MatrixView):
 class Weights(Container):
     """All parameters: values, gradients and what the last SGD step has changed.
 
-    `mode` is what is shown: weights, gradients, changes, or all that fits. `<` and `>` choose the
-    parameter of a large model, which is shown one at a time.
+    `mode` is what is shown: weights, gradients, changes, or all that fits. Of a large model one parameter is shown at a time: that
+    of the line at work, until `<` and `>` choose another.
     """
 
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
@@ -253,9 +266,13 @@ class Weights(Container):
 
     @property
     def _one(self) -> str:
-        """The parameter that is shown where there is room for one only."""
-        names = self._snapshot.program.parameters if self._snapshot is not None else ()
-        return self.chosen if self.chosen in names else next(iter(names), "")
+        """The parameter that is shown where there is room for one only: the one chosen, else that of the line at work."""
+        snapshot = self._snapshot
+        if snapshot is None:
+            return ""
+        names, line = snapshot.program.parameters, snapshot.line
+        wanted = (self.chosen, line.target.removeprefix("d") if line is not None else "")
+        return next((name for name in wanted if name in names), next(iter(names), ""))
 
     @property
     def _roomy(self) -> bool:
@@ -276,7 +293,7 @@ class Weights(Container):
         if snapshot is None:
             return
         if single:
-            kind = WEIGHTS if self.mode == "all" else _SHEETS[self.mode][0]
+            kind = computed_by(snapshot) if self.mode == "all" else _SHEETS[self.mode][0]
             self._matrix.show(snapshot, kind, self._one)
         else:
             self._overview.show(snapshot, self._view.layer_of(snapshot), self.mode)

@@ -86,7 +86,10 @@ class Canvas:
         self._rules = [dot // self.dots_per_column for dot in dots if dot < self.dots_across]
 
     def level(self, row: int, name: str) -> None:
-        """A dashed line along a row of cells, wherever nothing is drawn, with its name at the end; of two in a row the first."""
+        """A dashed line along a row of cells, wherever nothing is drawn; of two in a row the first.
+
+        Its name is as far to the right as nothing else is drawn there; where it has no such place, it covers what is at the left.
+        """
         self._levels.setdefault(row, name)
 
     def point(self, column: int) -> None:
@@ -109,15 +112,18 @@ class Canvas:
         arrows = self._arrows()
         for number, (row, inks) in enumerate(zip(signs, self._ink.tolist(), strict=True)):
             behind: list[tuple[int, str]] = []
+            named = range(0)
             if (name := self._levels.get(number)) is not None:
-                line = f" {name} ".rjust(len(row), dash) if len(name) + 2 < len(row) // 2 else dash * len(row)
-                behind += enumerate(line)
+                named = _place_for(f" {name} ", row)
+                for column, sign in zip(named, f" {name} ", strict=False):
+                    row[column], inks[column] = sign, 0
+                behind += ((column, dash) for column in range(len(row)))
             behind += ((column, glyphs.vertical_ellipsis) for column in self._rules)
             for column, sign in behind:
-                if row[column] == " ":
+                if row[column] == " " and column not in named:
                     row[column], inks[column] = sign, 0
             at = self._pointed
-            if at is not None and (inks[at] <= 0 or self._faint[number, at]):
+            if at is not None and at not in named and (inks[at] <= 0 or self._faint[number, at]):
                 row[at], inks[at] = glyphs.axis_vertical, self._ink_of(self._palette.accent)
             for column, sign in arrows.get(number, {}).items():
                 row[column], inks[column] = sign, self._ink_of(self._palette.warning)
@@ -150,3 +156,13 @@ class Canvas:
         if style not in self._inks:
             self._inks.append(style)
         return self._inks.index(style)
+
+
+def _place_for(words: str, row: list[str]) -> range:
+    """The columns for words in a row of signs: the last that are blank, else the first; none in a row that is hardly longer."""
+    length = len(words)
+    if length >= len(row) // 2:
+        return range(0)
+    starts = (start for start in range(len(row) - length, -1, -1) if not any(map(str.strip, row[start : start + length])))
+    start = next(starts, 0)
+    return range(start, start + length)

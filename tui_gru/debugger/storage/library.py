@@ -1,4 +1,4 @@
-"""The sessions in the user's folders: those saved under a name, and those recorded automatically, of which the newest are kept."""
+"""The saved sessions in the user's folders: those with a name, and the newest of those recorded automatically."""
 
 from __future__ import annotations
 
@@ -17,14 +17,17 @@ from tui_gru.debugger.storage.store import SUFFIX, automatic_folder, own_files, 
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 
-LAST = "last"  # what the newest session is called
-STAY = 20  # automatic recordings
-LONGEST = 16  # characters of the text in a name
+LAST = "last"  # the name that stands for the newest session
+STAY = 20  # automatic recordings are kept; older ones are deleted
+LONGEST = 16  # characters of the text in the name of an automatic recording
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A session as a list shows it. `place` is what is wrong with it where it has no branches; `written` in seconds since 1970."""
+    """A session in a list. `place` is the place where it was left, or the error if it cannot be read; it then has no `branches`.
+
+    `size` is in bytes, `written` in seconds since 1970.
+    """
 
     path: Path
     automatic: bool
@@ -35,17 +38,17 @@ class Listed:
 
     @property
     def name(self) -> str:
-        """By which it can be opened."""
+        """The name by which the session can be opened."""
         return self.path.stem
 
 
 def automatic_path(text: str, today: date) -> Path:
-    """A file that is not there yet for a session on a text: `2026-11-25-Math.tui-gru`."""
+    """A path for a new session on a text, which does not exist yet: `2026-11-25-Math.tui-gru`."""
     return free_path(automatic_folder() / f"{today.isoformat()}-{_title(text)}{SUFFIX}")
 
 
 def free_path(path: Path) -> Path:
-    """`path`, or with a number where that is there already: math, math-2, math-3."""
+    """`path`, or if it exists, the first with a number that does not: math, math-2, math-3."""
     free, n = path, 1
     while free.exists():
         n += 1
@@ -54,7 +57,7 @@ def free_path(path: Path) -> Path:
 
 
 def _title(text: str) -> str:
-    """The first word of a text, once where it is only repeated: Math of MathMathMath."""
+    """The first word of a text, without repetitions: Math for MathMathMath."""
     head = text[:256]
     period = (head + head).find(head, 1)
     words = re.findall(r"[^\W_]+", head[:period] if period <= len(head) // 2 else head)
@@ -62,14 +65,14 @@ def _title(text: str) -> str:
 
 
 def prune() -> None:
-    """Delete the oldest automatic recordings, of those that are sessions and that nobody has open."""
+    """Delete the oldest automatic recordings. Files that are not sessions, and sessions that are open, are not deleted."""
     for path in sorted(own_files(automatic_folder()), key=written, reverse=True)[STAY:]:
         with suppress(SessionFileError):
             session_file.remove(path)
 
 
 def find(name: str) -> Path:
-    """The file of a session by its name or path; the newest for `last`. Raises `SessionFileError` where there is none of these."""
+    """The path of a session, from its name or path; `last` is the newest. Raises `SessionFileError` if there is none."""
     if name != LAST:
         return session_path(name)
     newest = max(own_files(), key=written, default=None)
@@ -79,13 +82,13 @@ def find(name: str) -> Path:
 
 
 def listed() -> list[Listed]:
-    """All sessions in the user's folders, the newest first."""
+    """All sessions in the user's folders, newest first."""
     return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
 
 
 def _listed(path: Path) -> Listed:
     automatic, size = path.parent == automatic_folder(), 0
-    for each in (path, path.with_name(f"{path.name}-wal")):  # while it is open, or after a crash, it is in both
+    for each in (path, path.with_name(f"{path.name}-wal")):  # while the session is open, or after a crash, part of it is in the log
         with suppress(OSError):
             size += each.stat().st_size
     try:
@@ -96,7 +99,7 @@ def _listed(path: Path) -> Listed:
 
 
 def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
-    """When a session was written, where it was left, and its branches, the current one first."""
+    """When a session was written, in seconds since 1970; where it was left; and its branches, the current one first."""
     here = facts.read(file, "here", facts.HERE)
     names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
     if here["branch"] not in names or here["tick"] > here["newest"]:

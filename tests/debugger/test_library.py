@@ -10,7 +10,7 @@ import pytest
 from tests.debugger.acting import altered, assert_same, untouched
 from tui_gru import Session
 from tui_gru.debugger.session import opening
-from tui_gru.debugger.storage import own_sessions, recorder, state_writer, store
+from tui_gru.debugger.storage import library, recorder, state_writer, store
 from tui_gru.debugger.storage.session_errors import SessionInUseError, SessionMissingError
 from tui_gru.debugger.storage.store import RecordedFile
 
@@ -18,7 +18,7 @@ TODAY = date(2026, 11, 25)
 
 
 def automatic(text="MathMathMathMathMath"):
-    return own_sessions.automatic_path(text, TODAY)
+    return library.automatic_path(text, TODAY)
 
 
 def at(path, seconds):
@@ -161,14 +161,14 @@ def test_a_name_that_is_taken_has_a_number():
         path = automatic()
         assert path.stem == f"2026-11-25-{expected}"
         Session().save(path)
-    assert own_sessions.free_path(Path("free.tui-gru")) == Path("free.tui-gru")
+    assert library.free_path(Path("free.tui-gru")) == Path("free.tui-gru")
 
 
 def test_a_bare_name_finds_automatic_ones_too_and_those_that_were_named_first():
     path = automatic()
     Session().save(path)
     assert store.session_path(path.stem) == path
-    assert own_sessions.find(path.stem) == path
+    assert library.find(path.stem) == path
     named = store.sessions_folder() / path.name
     Session().save(named)
     assert store.session_path(path.stem) == named
@@ -176,36 +176,36 @@ def test_a_bare_name_finds_automatic_ones_too_and_those_that_were_named_first():
 
 def test_last_is_the_newest():
     with pytest.raises(SessionMissingError, match="no session in"):
-        own_sessions.find("last")
+        library.find("last")
     old, new = store.session_path("old"), automatic()
     Session().save(old)
     Session().save(new)
     at(old, 1)
     at(new, 2)
-    assert own_sessions.find("last") == new
+    assert library.find("last") == new
     session = Session.open(old, record=True)
     with closing(session):
-        assert own_sessions.find("last") == old
+        assert library.find("last") == old
         session.step()
         Session().save(new)
-        assert own_sessions.find("last") == new
+        assert library.find("last") == new
         session.step()
-        assert own_sessions.find("last") == old
+        assert library.find("last") == old
 
 
 def test_a_clock_that_was_set_back_makes_nothing_older(monkeypatch):
-    monkeypatch.setattr(own_sessions, "STAY", 3)
+    monkeypatch.setattr(library, "STAY", 3)
     clock = iter([5000, 6000, 7000, 100, 90, 80, 70])
     monkeypatch.setattr(state_writer, "now", lambda: next(clock) * 10**6)
     paths = []
     for letter in "abcdefg":
         paths.append(automatic(letter * 9))
         Session().save(paths[-1])
-        own_sessions.prune()
+        library.prune()
         assert paths[-1].exists()
-        assert own_sessions.find("last") == paths[-1]
+        assert library.find("last") == paths[-1]
     assert [path.exists() for path in paths] == [False] * 4 + [True] * 3
-    assert [each.path for each in own_sessions.listed()] == paths[:-4:-1]
+    assert [each.path for each in library.listed()] == paths[:-4:-1]
 
 
 def test_a_recording_is_newer_with_every_verb_whatever_the_clock_says(tmp_path, monkeypatch):
@@ -230,7 +230,7 @@ def test_a_session_from_the_end_of_time_does_not_break_those_that_come_after_it(
     altered(evil, "here", lambda here: {**here, "written": state_writer.LATEST})
     Session().save(good)
     assert Session.open(good).position.tick == 0
-    assert {each.name for each in own_sessions.listed()} == {"evil", "good"}
+    assert {each.name for each in library.listed()} == {"evil", "good"}
 
 
 # The list
@@ -248,7 +248,7 @@ def test_the_list_says_where_each_was_left_and_what_is_wrong_with_others(tmp_pat
     (store.sessions_folder() / "readme.txt").write_text("no session")
     for seconds, path in enumerate([store.session_path("math"), automatic().with_stem("2026-11-25-Math")]):
         at(path, seconds + 1)
-    auto, math, foreign = own_sessions.listed()
+    auto, math, foreign = library.listed()
     assert (math.name, math.automatic, math.place, math.branches) == (
         "math",
         False,
@@ -266,7 +266,7 @@ def test_a_session_that_is_open_is_listed_as_it_is_now():
     with closing(session):
         session.record_to(store.session_path("math"))
         session.seek("e5 b1 t1")
-        (math,) = own_sessions.listed()
+        (math,) = library.listed()
         assert math.place == "epoch 5, batch 1, t 1"
 
 
@@ -274,7 +274,7 @@ def test_a_session_that_is_open_is_listed_as_it_is_now():
 
 
 def test_the_oldest_automatic_ones_go_and_no_others(monkeypatch):
-    monkeypatch.setattr(own_sessions, "STAY", 3)
+    monkeypatch.setattr(library, "STAY", 3)
     kept = store.session_path("kept")
     Session().save(kept)
     at(kept, 1)
@@ -286,12 +286,12 @@ def test_the_oldest_automatic_ones_go_and_no_others(monkeypatch):
     paths[1].write_bytes(b"not a session, so it is no business of ours" * 9)
     busy = Session.open(paths[2], record=True)
     with closing(busy):
-        own_sessions.prune()
+        library.prune()
         assert [path.exists() for path in paths] == [False, True, True, False, False, True, True]
     assert kept.exists()
     at(paths[2], 3)
-    monkeypatch.setattr(own_sessions, "STAY", 2)
-    own_sessions.prune()
+    monkeypatch.setattr(library, "STAY", 2)
+    library.prune()
     assert [path.exists() for path in paths] == [False, True, False, False, False, True, True]
     assert {path.name for path in store.automatic_folder().iterdir()} == {path.name for path in paths if path.exists()}
 
