@@ -268,7 +268,7 @@ def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
         recorder = trained(folder, steps=4, every=1)
     assert len(full) == 2
     (warning,) = said
-    assert "step 1 is not recorded: No space left on device; training goes on" in str(warning.message)
+    assert "step 1 is not recorded: No space left on device; training continues" in str(warning.message)
     assert recorder.kept == [0, 3]
     assert [number for number, _ in kept(folder)] == [0, 3]
     assert open_recording(folder).closed

@@ -23,8 +23,8 @@ from tui_gru.interop.recording.listing import KeptStep
 from tui_gru.interop.recording.reading import Recording
 
 FIXED = (
-    "this is a recording: it holds the steps that were kept and not what trained them, so nothing can be trained on from it; "
-    "change something in a step to see what follows inside of it"
+    "this is a recording of single steps, without the script that trained the model, so training cannot continue; "
+    "edit a value in a step to see its effect within the step"
 )
 AT_HAND = 3  # steps that are cached
 READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
@@ -179,7 +179,7 @@ class RecordedBatches(Sequence[GivenBatch]):
     def _calls(self, step: CapturedStep) -> list[GRUCall]:
         calls = [call for call in sequences(step) if call.module == self._module]
         if not calls:
-            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step on to another one")
+            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step to another one")
         return calls_of(calls)
 
     def _shapes(self, number: int) -> list[CallShape]:

@@ -126,7 +126,7 @@ class Recorder:
             if not self._warned:
                 self._warned = True
                 reason = error.strerror or str(error)
-                warnings.warn(f"{self.folder}: step {step.number} is not recorded: {reason}; training goes on", stacklevel=2)
+                warnings.warn(f"{self.folder}: step {step.number} is not recorded: {reason}; training continues", stacklevel=2)
             return
         self.kept.append(step.number)
         self._append(Line(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
@@ -169,7 +169,7 @@ class Recorder:
                 f"{self.folder} holds a recording of rank {self.rank} already; name another folder, or delete it", option="folder"
             ) from None
         except ModelFileError as error:
-            raise CaptureError(f"{self.folder} holds something else: {error}", option="folder") from None
+            raise CaptureError(f"cannot record into {self.folder}: {error}", option="folder") from None
         except OSError as error:
             reason = error.strerror or str(error)
             raise CaptureError(
