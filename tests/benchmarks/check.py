@@ -40,7 +40,7 @@ def median(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 async def keys(options: dict[str, Any], *, checking: bool) -> None:
-    """Return the milliseconds from each key to its picture: while a check loads PyTorch and computes, and without one."""
+    """Measure the milliseconds from each key to its picture, while a check loads PyTorch and computes, and without one."""
     app = make_app(Config.of(**options))
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.pause()

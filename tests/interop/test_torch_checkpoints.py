@@ -32,7 +32,7 @@ def saved(tmp_path):
 
 
 def blocks_of(weight):
-    """Torch's rows r, z, n as matrices that x is multiplied with from the left."""
+    """Return torch's rows r, z, n as matrices for inputs that multiply from the left."""
     return [block.T for block in np.split(weight.detach().numpy(), 3)]
 
 
@@ -110,7 +110,7 @@ class Model(nn.Module):
 
 
 class Settings:
-    """Of a trainer: an object that only its own program can make."""
+    """Settings of a trainer, which only its own program can load."""
 
     def __init__(self):
         self.rate, self.words = 0.1, ["a"]

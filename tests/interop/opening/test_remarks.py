@@ -14,7 +14,7 @@ LAST, PADDING = "Only the output of the last timestep gets a gradient", "The row
 
 
 def said_of(gru, loss_of):
-    """What a session on the batch says, whose loss is `loss_of(gru)`."""
+    """Return the remarks of a session on the batch with the loss `loss_of(gru)`."""
     tui_gru.debug(gru, screen=False)
     try:
         loss_of(gru).backward()

@@ -42,7 +42,7 @@ def opened(path, **options):
 
 
 def runs(path):
-    """The same run from a text with a file of tokens, from one with a list, and from token ids."""
+    """The same run from a text with a file of tokens, from a text with a list, and from token ids."""
     folder = path.parent
     yield opened(path, text=TEXT, tokens=folder / "words.txt")
     yield opened(path, text=TEXT, vocabulary=WORDS)
