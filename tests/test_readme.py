@@ -67,7 +67,7 @@ def test_there_is_a_test_for_every_kind_of_example() -> None:
 
 
 def test_the_key_table_is_that_of_the_verbs() -> None:
-    """python -m tests.key_table writes it anew."""
+    """python -m tests.key_table writes it again."""
     before, _, after = in_readme(README)
     assert before + key_table() + after == README
     assert HEAD not in after
@@ -84,7 +84,7 @@ def test_what_is_installed_is_there_to_be_installed() -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The folder where the examples are tried, with the files that the README writes."""
+    """The folder in which the examples are run, with the files that the README writes."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "my.cell").write_text(CELL, encoding="utf-8")
     for line in WRITING:
@@ -172,7 +172,7 @@ async def test_the_key_file_binds_its_keys(tmp_path: Path) -> None:
 
 
 def warned(d: Driver) -> str:
-    """What the screen warns of."""
+    """Return the warning on the screen."""
     return d.says if d.screen.query_one(BottomLine).warning else ""
 
 

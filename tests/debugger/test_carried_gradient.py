@@ -22,7 +22,7 @@ every_model = pytest.mark.parametrize("options", MODELS.values(), ids=tuple(MODE
 
 
 def earlier(session, name, index):
-    """The term of a gradient for the earlier batches; None where there is none."""
+    """Return the term of a gradient for the earlier batches; None if there is none."""
     return next((term for term in session.explain(name, index).terms if term.label == "earlier batches"), None)
 
 

@@ -35,7 +35,7 @@ def learning(batches=2, **options):
 
 
 def plant(monkeypatch, session, fault):
-    """Have `fault(record, gradients)` spoil what every backward pass of the session's model computes."""
+    """Make `fault(record, gradients)` corrupt the result of every backward pass of the session's model."""
     functions = session.config.compiled.functions
     right = functions["backward"]
 

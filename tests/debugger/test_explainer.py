@@ -19,7 +19,7 @@ PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 
 @models.parametrize()
 def test_the_terms_of_every_number_add_up_to_it(model):
-    """Everywhere some numbers, and every name at the end of a batch."""
+    """Some numbers at every position, and every name at the end of a batch."""
     session, chance = learning(**model), random.Random(7)
     ticks, last = session.program.ticks, min(1, session.program.num_batches - 1)
     places = sorted(chance.sample(range(ticks * (session.program.num_batches + 1)), 12))

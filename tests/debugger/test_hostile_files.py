@@ -27,7 +27,7 @@ DEEP = "[" * 900 + "]" * 900
 
 @pytest.fixture
 def path(tmp_path):
-    """A session with a fork, a change undone, a sample, a counted breakpoint and checkpoints."""
+    """The file of a session with a fork, an undone change, a sample, a counted breakpoint and checkpoints."""
     session = Session()
     session.learning = True
     session.break_at("h", condition="any(h > 5)", hits="%7")
@@ -44,7 +44,7 @@ def path(tmp_path):
 
 
 def put(*place, to):
-    """A change that puts something else at a place in a fact."""
+    """Return a change that writes another value at a place in a fact."""
 
     def change(fact):
         at = fact
@@ -136,7 +136,7 @@ def with_arrays(path, key, change):
 
 
 def with_entries(path, key, change):
-    """Change what is under a key: (number, bytes) of each."""
+    """Apply `change` to the list of entries under a key, each (number, bytes)."""
     with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         entries = list(file.arrays(key))
@@ -189,7 +189,7 @@ def test_arrays_that_do_not_fit_are_refused(path, key, change):
 
 
 def moved(i, to):
-    """A change that gives the arrays at a place another number."""
+    """Return a change that gives the arrays at a place another number."""
     return lambda entries: entries.__setitem__(i, (to, entries[i][1]))
 
 
@@ -247,7 +247,7 @@ SOMETHING = [None, True, -1, 0, 3, 10**9, 2**63, 0.5, 1e308, "", "main", "h", "W
 
 
 def changed_somewhere(value, rng):
-    """A value of JSON with something else, or something more or less, at a place drawn at random."""
+    """Return a JSON value that is changed, extended or shortened at a random place."""
     if isinstance(value, (dict, list)) and value and rng.random() < 0.85:
         key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
         value = value.copy()
@@ -322,7 +322,7 @@ def test_a_hostile_file_among_others_is_one_line_of_the_list(path, capsys, kind)
 
 
 def test_a_change_that_cannot_be_made_again_goes_with_the_branch_that_it_was_made_on():
-    """What is left could neither be undone nor, in a file, be told from a file that was tampered with."""
+    """The rest could not be undone, and could not be distinguished from a tampered file."""
     session = Session()
     session.step("batch", 3)
     session.step("batch", -2)

@@ -40,7 +40,7 @@ def a_step(model, optimizer, change=lambda: None, x=None):
 
 
 def watched(model, change=lambda: None, **options):
-    """The session after a step, from the second call of debug."""
+    """Return the session after a step, from the second call of debug."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     assert tui_gru.debug(model, optimizer, screen=False) is None
     a_step(model, optimizer, change)
@@ -53,7 +53,7 @@ def names(script):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=names)
 def test_every_kind_of_script_is_computed_again(script):
-    """The output, and p.grad, from the session of the last step."""
+    """Compares the output and p.grad with the session of the last step."""
     torch.manual_seed(1)
     steps, captures = [], []
 
@@ -317,7 +317,7 @@ def test_a_notebook_is_offered_the_session_and_the_recording(model, monkeypatch,
 
 
 def test_the_first_call_after_a_batch_says_that_it_is_not_kept(model, capsys):
-    """Nothing of what the GRU computed can be reached from the module: only the weights and their gradients."""
+    """The module has only its weights and their gradients, not the values that the GRU computed."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     a_step(model, optimizer)
     assert tui_gru.debug(model, optimizer, screen=False) is None
@@ -336,7 +336,7 @@ def test_what_is_no_module_is_refused():
 
 
 def test_what_if_says_by_how_much_the_loss_would_change_to_first_order(model):
-    """The head and the loss are the script's, so that the change is known by the gradient of the output alone."""
+    """The head and the loss are the script's, so the change follows only from the gradient of the output."""
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
     tui_gru.debug(model, optimizer, screen=False)
     x = torch.randn(T, B, 4)

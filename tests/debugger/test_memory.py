@@ -22,7 +22,7 @@ CHANGES = 25
 
 
 def kept(work):
-    """How many bytes are kept of what something has made."""
+    """Return the number of bytes that are still in use after `work`."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -139,7 +139,7 @@ def test_the_size_of_a_batch_at_hand_is_what_it_takes(config):
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_replayed_changes_are_what_they_were(deed):
-    """Nothing is at hand: every moment is computed again from the beginning or a checkpoint, through all changes."""
+    """No batch is cached: every moment is computed again from the beginning or a checkpoint, with all changes."""
     session = Session(text="the cat sat on the mat; the rat sat on", history_memory=0)
     session.step("batch", 2)
     for i in range(9):
@@ -175,7 +175,7 @@ def test_many_changes_in_one_place_are_replayed_at_once(monkeypatch):
 
 
 def test_a_seek_replays_little_however_long_the_run(monkeypatch):
-    """The numbers of all batches are more than the limit; checkpoints are as near as they were."""
+    """The numbers of all batches exceed the limit; the checkpoints are as close as before."""
     session = Session(history_memory=60_000)
     session.learning = True
     done, run = [], Trainer.run
@@ -193,7 +193,7 @@ def test_a_seek_replays_little_however_long_the_run(monkeypatch):
 
 @pytest.mark.parametrize("limit", [0, 20_000, 10**6])
 def test_numbers_of_a_long_run_are_exact_whatever_the_limit(limit):
-    """Those beyond the limit are in a file: conditions and the curve see them as they were."""
+    """Numbers beyond the limit are in a file; conditions and the loss curve read them unchanged."""
     session, plain = (Session(history_memory=memory, learning_rate=0.3, epochs=900) for memory in (limit, 2**28))
     for each in (session, plain):
         each.learning = True

@@ -47,7 +47,7 @@ def test_first_batch_loss(first_batch):
 
 
 def last_losses(epochs, **options):
-    """The loss of the last batch of each epoch, and the weights after each."""
+    """Yield the loss of the last batch of each epoch, and the weights after each."""
     for _, batch, record in train(Config.of(**options), epochs=epochs):
         if batch == 2:
             yield record.loss, record.after

@@ -50,7 +50,7 @@ def opened(options: dict[str, Any]) -> Any:
 
 @asynccontextmanager
 async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
-    """The app at 160x50 after these keys, and its pilot."""
+    """Run the app at 160x50, press these keys, and return the app and its pilot."""
     app = opened(options)
     async with headless(app, (160, 50)) as pilot:
         await press(pilot, keys)

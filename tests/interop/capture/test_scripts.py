@@ -18,14 +18,14 @@ class Nothing:
 
 
 def run(script, begin):
-    """Run a script; what it trained, as bytes, and the state that it left the generator in."""
+    """Run a script. Returns what it trained, as bytes, and the final state of the generator."""
     torch.manual_seed(1)
     trained = script(begin)
     return [value.detach().double().numpy().tobytes() for value in trained], torch.get_rng_state().numpy().tobytes()
 
 
 def captured(script, **options):
-    """The steps of a script, and what `run` gives."""
+    """Return the steps of a script, and the result of `run`."""
     steps, captures = [], []
 
     def begin(module, optimizer, **more):

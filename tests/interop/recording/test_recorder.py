@@ -89,7 +89,7 @@ def test_memory_is_used_again(folder):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
 def test_a_step_comes_back_as_it_was(script, tmp_path):
-    """Every kind of script, recorded and captured: the same numbers, bit for bit, and the same words."""
+    """Every kind of script, recorded and captured: the same numbers, bit for bit, and the same notes."""
     steps, running = [], []
 
     def begin(module, optimizer):
@@ -118,7 +118,7 @@ def test_a_step_comes_back_as_it_was(script, tmp_path):
 
 
 def same(ours, theirs):
-    """Dataclasses of the same values; arrays of the same bits."""
+    """Check that dataclasses have the same values, and arrays the same bits."""
     if isinstance(theirs, np.ndarray):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
         assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
@@ -251,7 +251,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
-    """It is said once; what was kept before and what is kept afterwards is there."""
+    """It is reported once; the steps recorded before and after are in the recording."""
     import tui_gru.interop.recording.recorder as module
 
     write, full = module.write_shard, []
@@ -268,7 +268,7 @@ def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
         recorder = trained(folder, steps=4, every=1)
     assert len(full) == 2
     (warning,) = said
-    assert "step 1 is not recorded: No space left on device; training goes on" in str(warning.message)
+    assert "step 1 is not recorded: No space left on device; training continues" in str(warning.message)
     assert recorder.kept == [0, 3]
     assert [number for number, _ in kept(folder)] == [0, 3]
     assert open_recording(folder).closed

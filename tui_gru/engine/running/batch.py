@@ -200,7 +200,7 @@ class BatchRecord:
             return cut(view.form, array)
 
         def timesteps(view: View) -> Iterable[Array]:
-            """Yield the view of each timestep. Iterating over a 1-D array would give numbers instead of views."""
+            """Return the view of each timestep. Iterating over a 1-D array would give numbers instead of views."""
             array = cut_view(view)
             return array if array.ndim > 1 else (array[t, ...] for t in range(len(array)))
 

@@ -58,7 +58,7 @@ class Weights:
 
     @classmethod
     def zeros(cls, layout: Layout, dtype: str) -> Weights:
-        """Zero weights of a layout."""
+        """Return zero weights of a layout."""
         return cls(layout, np.zeros(layout.size, dtype))
 
     @property
