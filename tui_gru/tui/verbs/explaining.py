@@ -77,8 +77,11 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
 
 
 def _explain_line(screen: MainScreen) -> None:
-    """The result of the line just executed, in the row that is looked at."""
+    """The result of the line just executed, in the row that is looked at; before the first line, the tour."""
     line = screen.snapshot.line
+    if screen.snapshot.position.tick == 0 and screen.snapshot.config.given is None:
+        screen.tour.begin()
+        return
     if line is None or line.formula is None:
         words = "nothing is computed here yet: step on, then <explain> says where a number comes from"
         screen.say(with_keys(screen, words), warning=True)
