@@ -1,4 +1,4 @@
-"""The README's table of keys and commands, made from the verb table.
+"""The README's table of keys and commands, generated from the verb table.
 
 python -m tests.key_table writes it into the README.
 """
@@ -12,7 +12,7 @@ from pathlib import Path
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.examples import example
-from tui_gru.tui.key_signs import key_signs
+from tui_gru.tui.look.key_signs import key_signs
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.verbs.verb import Verb
 

@@ -1,4 +1,4 @@
-"""The program as a process of its own."""
+"""Runs the program in a separate process."""
 
 from __future__ import annotations
 

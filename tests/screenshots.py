@@ -1,4 +1,4 @@
-"""The README's pictures: what each shows. `python -m tests.screenshots` draws them again."""
+"""The README's pictures and what each shows. `python -m tests.screenshots` draws them again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The program in a terminal of its own, as a shell starts it, and what is to be seen there."""
+"""The program in a pseudo-terminal, started as from a shell, and the contents of its screen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line: what it prints, what it writes, and what it asks of the screen."""
+"""The command line: its output, its files, and the arguments that it passes to the screen."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Whatever is asked wrongly is answered in one line that names the option and the cure, with exit code 2."""
+"""Mistakes on the command line: one line that names the option and says what to do, with exit code 2."""
 
 import os
 import pty

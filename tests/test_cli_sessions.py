@@ -1,4 +1,4 @@
-"""Sessions from the command line: begun, gone on with, copied, listed, and refused in one line that leaves the file as it is."""
+"""Sessions from the command line: created, reopened, copied, listed, and refused in one line without changing the file."""
 
 import io
 from contextlib import closing

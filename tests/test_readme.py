@@ -30,7 +30,7 @@ from tui_gru.engine.config import Config
 from tui_gru.interop.opening.module import forget
 from tui_gru.tui import keymap
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
@@ -56,6 +56,7 @@ WITHOUT = [words for words in PROGRAM if words not in ON_SCREEN]
 COMMANDS = [line for block in blocks("") for line in block.splitlines()]
 COMMANDS += [code for code in INLINE if re.match(r":\w", code)]
 LEARNING = README.partition("## A text that learns")[2].partition("\n## ")[0]
+BUILT = README.partition("## How it is built")[2].partition("\n## ")[0]
 
 
 def test_there_is_a_test_for_every_kind_of_example() -> None:
@@ -249,3 +250,19 @@ def test_the_benchmarks_are_there() -> None:
     assert named is not None
     for name in [named[2], *re.findall(r"\.(\w+)", named[3])]:
         assert (ROOT / named[1].replace(".", "/") / f"{name}.py").exists()
+
+
+@pytest.mark.parametrize("name", sorted(set(re.findall(r"`([\w/-]+\.\w+)`", BUILT))))
+def test_a_file_of_the_structure_exists(name: str) -> None:
+    assert any((top / name).is_file() for top in (ROOT, ROOT / "tui_gru"))
+
+
+def test_the_table_of_folders_is_complete() -> None:
+    rows = re.findall(r"^\| `tui_gru/(\w+)` \| (.*) \|$", BUILT, re.MULTILINE)
+    assert {name for name, _ in rows} == folders(ROOT / "tui_gru")
+    for name, words in rows:
+        assert folders(ROOT / "tui_gru" / name) <= set(re.findall(r"`(\w+)`", words)), name
+
+
+def folders(path: Path) -> set[str]:
+    return {each.name for each in path.iterdir() if each.is_dir() and not each.name.startswith("_")}

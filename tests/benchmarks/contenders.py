@@ -1,7 +1,9 @@
-"""One training batch, by a session with its history, by the engine alone, by the tutorial's loop, and by PyTorch's modules.
+"""One training batch, computed by a session with its history, by the engine alone, by the tutorial's loop, and by PyTorch's
+modules.
 
-The tutorial's loop keeps what its cell keeps, so that every number can be looked at afterwards, as the engine's record does.
-torch.nn.GRU and torch.nn.LSTM show no gates, and are here as the speed of a library. Neither needs torch.optim: SGD is a line.
+The tutorial's loop stores all values of its cell, so that every number can be read afterwards, as in the engine's record.
+torch.nn.GRU and torch.nn.LSTM give no access to the gates; they show the speed of a library. None needs torch.optim, since SGD is
+one line.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ import torch
 
 from tui_gru import Session
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 torch.set_num_threads(1)
 

@@ -1,6 +1,6 @@
-"""Stepping, running, searching and seeking, in CPU time: `python -m tests.benchmarks.history [BATCHES [BATCHES]]`.
+"""CPU time of stepping, running, searching and seeking: `python -m tests.benchmarks.history [BATCHES [BATCHES]]`.
 
-The first number is how long the tutorial's run is (10^6: two minutes), the second that of a larger model (10^5).
+The first number is the length of the tutorial's run (10^6 takes two minutes), the second that of a run of a larger model (10^5).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""How many times faster a training batch is here than in PyTorch: `python -m tests.benchmarks.ratios`.
+"""Speed of a training batch relative to PyTorch: `python -m tests.benchmarks.ratios`.
 
-The contenders take turns, so that what slows the machine slows them all; each figure is a median, each ratio that of two medians of
-the same rounds. Everything runs on one thread.
+The contenders run in turn, so that a slow phase of the machine affects all of them. Each figure is a median; each ratio is that of
+two medians of the same rounds. Everything runs in one thread.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""What recording costs a training script, and what opening a recording costs: `python -m tests.benchmarks.recording [ROUNDS]`.
+"""Overhead of recording for a training script, and time to open a recording: `python -m tests.benchmarks.recording [ROUNDS]`.
 
-A script with torch.nn.GRU at H256 B32 T64, in CPU time, steps of all ways in turn; then a recording of 1,000 kept steps, 8 GB.
+CPU time of a script with torch.nn.GRU at H256 B32 T64, with the steps of all variants in turn; then of a recording of 1,000 kept
+steps, 8 GB.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CPU time from a key to the whole screen redrawn, at 160x50, and whether a held key leaves a backlog.
+"""CPU time from a key to the complete redraw of the screen at 160x50, and the backlog that a held key leaves.
 
 python -m tests.benchmarks.redraw
 """

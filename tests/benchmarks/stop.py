@@ -1,4 +1,4 @@
-"""How long it takes from a key that stops a long run to the screen at rest, in a terminal of its own.
+"""Time from a key that stops a long run to the final screen, in a pseudo-terminal.
 
     python -m tests.benchmarks.stop
 

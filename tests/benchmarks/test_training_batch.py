@@ -1,4 +1,4 @@
-"""A training batch under pytest-benchmark: `pytest tests/benchmarks --benchmark-enable`. Nothing is asserted about time."""
+"""A training batch under pytest-benchmark: `pytest tests/benchmarks --benchmark-enable`. No time is asserted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sessions driven at random, and what can be read of them: for the tests of sessions that survive."""
+"""Sessions driven by random actions, and everything that can be read from them; for the tests of session files."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Sessions that are asked where numbers come from, and how far the terms of one may be from what they make."""
+"""Helpers that ask a session for derivations, and the rounding error allowed for the sum of the terms."""
 
 import math
 

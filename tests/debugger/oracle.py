@@ -1,4 +1,4 @@
-"""What a session should show, from a plain run with the engine that stores everything: no history, no step index, no cache."""
+"""The expected state of a session, from a plain run of the engine that stores everything, without history, step index or cache."""
 
 from dataclasses import replace
 from functools import cached_property
@@ -6,10 +6,10 @@ from functools import cached_property
 import numpy as np
 
 from tests.debugger.plain import executed
-from tui_gru.engine.computing import Point, gradients_so_far
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.computing import Point, gradients_so_far
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 COUNTERS = ("epoch", "batch", "t")
 CONDITIONS = (

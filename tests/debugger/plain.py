@@ -1,4 +1,4 @@
-"""The equations of a model taken at their word: one line after the other, each with plain NumPy, no line twice and none at once."""
+"""A plain interpreter of a model's equations: one line at a time in NumPy, without shared or batched operations."""
 
 import math
 from collections import defaultdict

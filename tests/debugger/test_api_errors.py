@@ -1,4 +1,4 @@
-"""What a caller of the Python interface passes by mistake: the project's own error, whatever it is."""
+"""Mistakes in calls of the Python interface raise the project's own errors."""
 
 import random
 import re

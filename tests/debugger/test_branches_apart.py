@@ -1,4 +1,4 @@
-"""Where two branches first differ, and how far apart they are, against what their records and losses say."""
+"""Where two branches first differ and by how much, compared with their records and losses."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from tests.debugger import models
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis.branches_apart import Samples
-from tui_gru.engine.sampling import sample
+from tui_gru.engine.running.sampling import sample
 
 MODELS = models.parametrize("gru", "gru after, reset", "gru after, notebook, adam", "lstm", "both ways", argument="options")
 BATCHES = 9

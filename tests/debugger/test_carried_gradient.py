@@ -1,4 +1,4 @@
-"""Carry `notebook`: what earlier batches of the epoch add to a gradient, followed down to the numbers of each timestep there."""
+"""Carry `notebook`: the contributions of earlier batches to a gradient, followed down to the numbers of each timestep."""
 
 import random
 

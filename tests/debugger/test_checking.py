@@ -1,4 +1,4 @@
-"""The check of the batch one is in: at any moment, in every way a model can be, and never a trace of it in the run."""
+"""The check of the current batch: at any moment, for every kind of model, and without changing the run."""
 
 from __future__ import annotations
 

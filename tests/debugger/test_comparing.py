@@ -1,4 +1,4 @@
-"""Two branches compared: differences are exactly the differences, whatever is done with the branches meanwhile."""
+"""Comparison of two branches: the differences stay exact whatever happens to the branches."""
 
 import numpy as np
 import pytest

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.extent import examples
 from tui_gru.debugger.expressions.conditions import Condition, ConditionError, compile_condition, compile_value
 from tui_gru.debugger.expressions.values import Moments
 
@@ -16,7 +17,7 @@ MATRICES = ("z", "h", "Wz")
 NUMBERS = ("loss", "grad_norm", "epoch", "t")
 NAMES = frozenset({*MATRICES, *NUMBERS, "char"})
 
-few = settings(max_examples=150, deadline=None)
+few = settings(max_examples=examples(50, soak=1000), deadline=None)
 
 
 def joined(*parts: st.SearchStrategy[str] | str) -> st.SearchStrategy[str]:
@@ -264,13 +265,13 @@ def try_everything(source: str) -> None:
         np.testing.assert_array_equal(value, untouched[name])
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(120, soak=3000), deadline=None)
 @given(damaged())
 def test_damaged_sources(source: str) -> None:
     try_everything(source)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(80, soak=2000), deadline=None)
 @given(st.text(max_size=30) | st.text("z(h)[0]-+*/%<=>'\"., \\xbfr{}:", max_size=40))
 def test_any_text(source: str) -> None:
     try_everything(source)

@@ -1,4 +1,4 @@
-"""What a step costs follows what can be hit and what is shown: counted in calls of functions, which no clock disturbs."""
+"""The cost of a step depends on what can be hit and what is shown; it is counted in function calls, so that no clock matters."""
 
 import gc
 import sys

@@ -1,4 +1,4 @@
-"""A derivation as it is written: what is opened, digits that add up, long sums, text and LaTeX."""
+"""Written derivations: opened nodes, digits that add up, long sums, text and LaTeX."""
 
 from decimal import Decimal
 

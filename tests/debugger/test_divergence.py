@@ -1,4 +1,4 @@
-"""A replay that is not what the run was, in as little as one bit that no loss depends on, is noticed, and the place is named."""
+"""A replay that differs from the run in a single bit is detected, and the error names the place."""
 
 from contextlib import closing
 
@@ -11,8 +11,8 @@ from tui_gru.debugger.checkpoints.divergence import DivergedError, different
 from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.storage import session_file, state_writer
 from tui_gru.debugger.storage.encoding import pack, unpack
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import COUNT_BYTES, Weights
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import COUNT_BYTES, Weights
 
 IDLE = 4  # the character of the vocabulary that the text does not have: no loss depends on its rows of Wz, Wr and Wh
 BATCHES = 301

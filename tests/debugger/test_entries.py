@@ -1,4 +1,4 @@
-"""The one walk over formulas: the terms of every entry of every line make what the line computed; only those asked for are made."""
+"""Terms of formulas: those of every entry of every line give the computed value, and only requested ones are created."""
 
 import math
 import random

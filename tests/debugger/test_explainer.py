@@ -1,4 +1,4 @@
-"""Where numbers come from: the terms of every number add up to it, and can be followed to a letter or an initial weight."""
+"""Origins of numbers: the terms of every number add up to it, and lead to an input character or an initial weight."""
 
 import math
 import random

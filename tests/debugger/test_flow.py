@@ -1,4 +1,4 @@
-"""How the gradient flows back: the norms that NumPy takes of the deltas, as far as the backward pass has come."""
+"""Gradient flow: the norms equal NumPy's norms of the deltas, up to the current point of the backward pass."""
 
 import math
 

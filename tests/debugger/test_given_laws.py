@@ -1,4 +1,4 @@
-"""Given runs under random actions: what is read at a place is the same after going away and back."""
+"""Given runs under random actions: a position shows the same after moving away and back."""
 
 import random
 from contextlib import suppress

@@ -1,4 +1,4 @@
-"""A session that somebody hands out is not changed by looking at it; what is done to it goes where one says."""
+"""A shared session file is not changed by opening it; changes go to the file that the user chooses."""
 
 from contextlib import closing
 

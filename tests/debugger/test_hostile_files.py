@@ -1,4 +1,4 @@
-"""A session file whose hashes are right and whose contents are not: refused by name, at once, before anything is run or shown."""
+"""Session files with correct hashes and invalid contents: refused with a clear error before anything is run or shown."""
 
 import os
 import random
@@ -13,13 +13,13 @@ from tests.debugger.acting import act, acted, altered, portrait, untouched
 from tui_gru import Session
 from tui_gru.cli.program import main
 from tui_gru.debugger.checkpoints.divergence import DivergedError
-from tui_gru.debugger.storage import own_sessions, session_file
+from tui_gru.debugger.storage import library, session_file
 from tui_gru.debugger.storage.encoding import MOST_DEPTH, pack, unpack
 from tui_gru.debugger.storage.session_errors import DamagedSessionError, SessionFileError
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 EVIL = "\x1b]0;owned\x07"
 DEEP = "[" * 900 + "]" * 900
@@ -318,7 +318,7 @@ def test_a_hostile_file_among_others_is_one_line_of_the_list(path, capsys, kind)
     rows = [row for row in said.splitlines() if row.startswith("good ")]
     assert len(rows) == 1
     assert "epoch 1, batch 1, t 1" in rows[0]
-    assert all(isinstance(each.name, str) for each in own_sessions.listed())
+    assert all(isinstance(each.name, str) for each in library.listed())
 
 
 def test_a_change_that_cannot_be_made_again_goes_with_the_branch_that_it_was_made_on():

@@ -1,4 +1,4 @@
-"""A line in LaTeX: every name replaced by its matrix, large matrices shortened, and the whole of what is written."""
+"""A line in LaTeX: names replaced by their matrices, large matrices shortened, and the complete text."""
 
 import numpy as np
 import pytest

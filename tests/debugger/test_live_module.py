@@ -1,4 +1,4 @@
-"""A session on the batch that a script's own module has just computed."""
+"""Sessions on the batch that a script's module has just computed."""
 
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.debugging import INSTEAD, WATCHING
-from tui_gru.engine.given import GivenConfig
+from tui_gru.engine.data.given import GivenConfig
 from tui_gru.interop.capture import Capture
 from tui_gru.interop.opening.module import captured_run, forget
 

@@ -1,4 +1,4 @@
-"""Numbers that were set by hand: they say so, where, and what they were; and all that was made of them still adds up."""
+"""Numbers set by hand: they are marked with the place and the old value, and everything computed from them still adds up."""
 
 import random
 

@@ -1,4 +1,4 @@
-"""Marks, the way back from a jump, and the last condition."""
+"""Marks, the way back from a jump, and the previous condition."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""What a session keeps stays within its limit, whatever is done, and its file grows by what was done."""
+"""Memory limit of a session: it holds for all actions, and the file grows only by what was done."""
 
 import gc
 import random
@@ -11,9 +11,9 @@ from tests.debugger.acting import assert_same, timeline_of
 from tests.debugger.models import MODELS
 from tui_gru import Session
 from tui_gru.debugger.checkpoints.record_cache import size_at_hand
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.trainer import Trainer
 
 # Large records of a small model, whose initial weights need no torch.
 LARGE = {"text": "".join(random.Random(0).choices("hatM", k=6000)), "vocabulary": "hatM", "batch_size": 64, "seq_length": 8}

@@ -1,4 +1,4 @@
-"""Why a run stopped is a value: no decision hangs on the text of a message."""
+"""The reason why a run stopped is a value; no decision depends on the text of a message."""
 
 import pytest
 
@@ -115,7 +115,7 @@ def test_a_verb_leads_to_another_state_and_leaves_the_one_before():
     assert session.state.branches.names == ("main", "main~1")
     again = Session(state=before)
     assert (again.position.tick, again.stops, again.branches) == (tick, stops, names)
-    with pytest.raises(TuiGruError, match="has its options from there"):
+    with pytest.raises(TuiGruError, match="takes its options from it"):
         Session(state=before, hidden_size=3)
 
 

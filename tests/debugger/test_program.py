@@ -1,4 +1,4 @@
-"""The table of lines says what the engine does: each formula, taken at its word with plain NumPy, gives what was recorded."""
+"""The table of lines: each formula, evaluated with plain NumPy, gives the recorded value."""
 
 import numpy as np
 import pytest
@@ -9,10 +9,10 @@ from tests.debugger.plain import Plain, evaluated, executed
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.position import LARGEST, position_of, tick_of
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import Weights
 
 every_model = pytest.mark.parametrize("config", [Config.of(**model) for model in MODELS.values()], ids=tuple(MODELS))
 

@@ -1,4 +1,4 @@
-"""A session on a recording: kept steps are its batches, in any order, and nothing can be trained on."""
+"""Sessions on a recording: the kept steps are the batches, in any order, and training cannot continue."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""Searches find what testing at every place finds, in both directions, and in the order of time."""
+"""Searches find the same places as a test at every place, in both directions, in the order of time."""
 
 from functools import lru_cache
 from unittest.mock import patch

@@ -1,4 +1,4 @@
-"""What a session promises, case by case; its laws are in test_session_laws."""
+"""The behaviour of a session, case by case. Properties for random actions are in test_session_laws."""
 
 import threading
 from unittest.mock import patch
@@ -14,7 +14,7 @@ from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 BOOM = {"learning_rate": 3e38}  # the loss is NaN from the third batch on
 

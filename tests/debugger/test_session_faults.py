@@ -1,4 +1,4 @@
-"""What goes wrong with the machine is not said of the file: a full disk, a failing one, no memory, no locks, no permission."""
+"""Faults of the machine are not reported as faults of the file: a full disk, a failing disk, no memory, no locks, no permission."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""Sessions that survive: whatever is wrong with a file has a name, and the file is left alone."""
+"""Damaged session files: every kind of damage has an error that names it, and the file is not changed."""
 
 import os
 import random
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.debugger.acting import OPTIONS, TEXT, acted, assert_same, portrait, read_only, untouched
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.storage import session_file
 from tui_gru.debugger.storage.encoding import pack, unpack
@@ -59,7 +60,7 @@ def opened(path):
     return "a named error" if str(path) in message and message.isprintable() else message
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=examples(3, soak=50), deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(options, st.integers(0, 2**32))
 def test_a_damaged_file_is_a_named_error_or_the_same_session(tmp_path_factory, options, seed):
     path = tmp_path_factory.mktemp("damaged") / "a.tui-gru"

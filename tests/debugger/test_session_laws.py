@@ -1,4 +1,4 @@
-"""A session against a plain run that stores everything: whatever is done, all that can be read is the same, bit for bit."""
+"""A session under random actions, compared bit for bit with a plain run that stores everything."""
 
 import itertools
 from contextlib import nullcontext
@@ -14,6 +14,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.debugger import models
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, assert_shows, conditions_for, everything, same
+from tests.extent import examples
 from tui_gru.debugger.breakpoints.hits import TOGETHER
 from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.expressions.conditions import compile_condition
@@ -426,7 +427,7 @@ def test_a_session_is_what_a_plain_run_is():
     run_state_machine_as_test(
         SessionMachine,
         settings=settings(
-            max_examples=100,
+            max_examples=examples(35, soak=500),
             stateful_step_count=24,
             deadline=None,
             derandomize=True,

@@ -1,4 +1,4 @@
-"""Breakpoints and watches against an oracle that looks at one place after the other of a run that stores everything."""
+"""Breakpoints and watches, compared with an oracle that tests every place of a stored run."""
 
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
+from tests.extent import examples
 from tui_gru.debugger.breakpoints import stop_search
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.checkpoints import record_cache
@@ -177,7 +178,7 @@ def changed_run(name, made, memory):
     block=st.sampled_from((3, 2**14)),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20, soak=400), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_runs_stop_where_looking_at_every_place_says(case, memory, made, block, data):
     name, asked = case
     session, run = changed_run(name, made, memory)
@@ -293,7 +294,7 @@ def landing(run, places, level, count, here):
 
 
 @given(case=cases(3), learning=st.booleans())
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20, soak=400), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learning):
     name, asked = case
     epochs = EPOCHS[name]
@@ -317,7 +318,7 @@ def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learnin
     memory=st.sampled_from((FEW, SOME, ALL)),
     made=st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1, exclude_max=True), kinds), min_size=1, max_size=4),
 )
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15, soak=300), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_branch_has_its_own_hits(case, memory, made):
     name, asked = case
     session, listed = begun(name, memory), []

@@ -1,4 +1,4 @@
-"""Breakpoints and watches survive the process."""
+"""Breakpoints and watches are saved with the session."""
 
 from contextlib import closing
 
@@ -7,7 +7,7 @@ import pytest
 from tests.debugger.acting import acted, altered
 from tui_gru import Session
 from tui_gru.debugger.state.stops import Stops
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 
 def test_stops_survive_the_process(tmp_path):

@@ -1,4 +1,4 @@
-"""Sessions that survive: what is opened again is the session that was saved, bit for bit, or a named error."""
+"""Saved sessions: reopening gives the same session, bit for bit, or an error that says why not."""
 
 import os
 import random
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.debugger.acting import OPTIONS, TEXT, act, acted, assert_same, portrait, untouched
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.checkpoints.divergence import DivergedError
 from tui_gru.debugger.storage import session_file, state_writer, store
@@ -22,11 +23,11 @@ from tui_gru.debugger.storage.session_errors import (
     SessionInUseError,
     SessionMissingError,
 )
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 ROOT = Path(__file__).parents[2]
 
-often = settings(max_examples=30, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+often = settings(max_examples=examples(12, soak=200), deadline=None, suppress_health_check=list(HealthCheck), database=None)
 
 options = st.fixed_dictionaries({name: st.sampled_from(values) for name, values in OPTIONS.items()})
 

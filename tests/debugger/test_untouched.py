@@ -1,4 +1,4 @@
-"""A session file that is only read stays as it is, with all that lies beside it, whatever a crash has left there."""
+"""A session file that is only read is not changed, nor are the files beside it, also after a crash."""
 
 import os
 import shutil
@@ -13,7 +13,7 @@ import pytest
 
 from tests.debugger.acting import ROOT, assert_same, portrait, read_only, untouched
 from tui_gru import Session
-from tui_gru.debugger.storage import own_sessions, session_file, sqlite_files
+from tui_gru.debugger.storage import library, session_file, sqlite_files
 from tui_gru.debugger.storage.session_errors import SessionInUseError
 from tui_gru.debugger.storage.store import session_path
 
@@ -98,7 +98,7 @@ def test_the_list_leaves_no_trace(left):
     for each in left("-wal").parent.iterdir():
         shutil.copy(each, path.parent)
     with untouched(path):
-        (math,) = own_sessions.listed()
+        (math,) = library.listed()
     assert math.branches == ("main",)
 
 

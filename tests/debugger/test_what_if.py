@@ -1,4 +1,4 @@
-"""What a number would come to if it were another: as the listing says, to the bit the same where it is not, and no trace of it."""
+"""What-if: the result equals that of the listing, unaffected numbers keep their bits, and the session is unchanged."""
 
 from __future__ import annotations
 
@@ -196,8 +196,8 @@ def test_what_makes_no_sense_is_refused_with_the_cure():
     session = standing()
     session.seek("e1 b2 t2")
     for arguments, message in (
-        (("x", (0, 0), 1, 0), "'x' is what goes in"),
-        (("loss", (), 1), "no number that can be changed"),
+        (("x", (0, 0), 1, 0), "'x' is an input and cannot be changed"),
+        (("loss", (), 1), "not a number that can be changed"),
         (("zz", (0, 0), 1), "did you mean"),
         (("z", (0, 0), 0.1, 2), "z has not been computed here yet"),
         (("z", (0, 0), 0.1, 7), "the timestep t must be from 0 to 3, not 7"),

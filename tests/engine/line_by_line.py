@@ -1,4 +1,4 @@
-"""The lines of a model executed one after the other, each timestep of each at its turn: what a compiled batch is held to."""
+"""The lines of a model executed one at a time, timestep by timestep; the reference for compiled batches."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.computing import Point
+from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, union
 from tui_gru.equations.expression import Expression

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from tests.engine.models import SIZES, filled, learned, run
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import flow_out_of
 from tui_gru.engine.model import Structure
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import flow_out_of
 from tui_gru.equations.names import with_word
 
 #: Of each cell that PyTorch has its layer and, in the order of its rows, the letters of a gate: of W and b, of U, of a second b.

@@ -1,4 +1,4 @@
-"""Compiled models: the same code and bits whatever Python hashes, cached by model and sizes, records that are used again."""
+"""Compiled models: the code and bits do not depend on Python's hash seed, models are cached, and records are reused."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 
 from tests.engine.models import RATE, SIZES, fill, filled, learned, run, settings_of
-from tui_gru.engine.batch import BatchRecord, RecordPool
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.computing import Point, compute, compute_from
+from tui_gru.engine.compiling.compiled import Compiled, compiled
 from tui_gru.engine.model import Structure
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord, RecordPool
+from tui_gru.engine.running.computing import Point, compute, compute_from
+from tui_gru.engine.running.weights import Weights
 
 HASHED = """
 import hashlib
@@ -176,7 +176,7 @@ def test_weights_that_a_later_batch_began_with_stay(pool):
 
 def test_earlier_batches_of_an_epoch_are_held_by_the_next(pool):
     """Records that another has cut its views beside are used again, too."""
-    from tui_gru.engine.computing import Earlier
+    from tui_gru.engine.running.computing import Earlier
 
     scratch = BatchRecord(pool.take().compiled)
     blocks = set()

@@ -1,4 +1,4 @@
-"""Bad options are refused in one line that names the option and the cure; good ones are completed."""
+"""Invalid options are refused in one line that names the option and says what to do; missing ones get defaults."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from tui_gru.engine import config as module
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
 
 
 def own(line, *, state=True):

@@ -1,4 +1,4 @@
-"""Cells of the user's own: every construct where it is unusual, names of any letters, and random equations, against autograd."""
+"""User-defined cells: unusual uses of every construct, names of any letters, and random equations, compared with autograd."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import pytest
 from tests.engine.cells import random_cell
 from tests.engine.line_by_line import points
 from tests.engine.models import disagreements, learned, own
-from tui_gru.engine.computing import gradients_so_far
 from tui_gru.engine.model import Structure
-from tui_gru.engine.torch_reference import check_batch
+from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.running.computing import gradients_so_far
 from tui_gru.equations.errors import EquationError
 
 CELLS = {

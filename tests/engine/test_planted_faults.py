@@ -1,4 +1,4 @@
-"""The checks can fail: each fault here, planted in the equations, the derivation, the compiler or a pass, is caught by them."""
+"""Faults planted in the equations, the derivation, the compiler and the passes: the checks detect each of them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ from tests.engine.models import SIZES, disagreements, fill, filled, learned, run
 from tests.engine.test_against_torch_layers import closely, gru, gru_cho, hold_to_a_layer, layer_of, mgu
 from tests.engine.test_going_on import bits, forget
 from tests.engine.test_optimizers import OPTIMIZERS
-from tui_gru.engine import batch, compiled, computing, emission, lowering, model, scheduling, segments, update, weights
-from tui_gru.engine.batch import BatchRecord, RecordPool
-from tui_gru.engine.compiled import Compiled
-from tui_gru.engine.computing import Earlier, Point, compute, compute_from
+from tui_gru.engine import model
+from tui_gru.engine.compiling import compiled, emission, lowering, scheduling, segments, update
+from tui_gru.engine.compiling.compiled import Compiled
+from tui_gru.engine.compiling.lowering import LEAST_TURNED
 from tui_gru.engine.model import Model, Structure, shipped
-from tui_gru.engine.torch_reference import check_batch
+from tui_gru.engine.reference.torch_reference import check_batch
+from tui_gru.engine.running import batch, computing, weights
+from tui_gru.engine.running.batch import BatchRecord, RecordPool
+from tui_gru.engine.running.computing import Earlier, Point, compute, compute_from
 from tui_gru.equations import axes, backward, compose, derivatives, normal_form
 from tui_gru.equations.page import read_page
 
@@ -36,9 +39,9 @@ h = tanh(z ⊙ a ⊙ a + z ⊙ a + m − softmax(a) + h_prev + c_prev)
 """
 
 
-def fresh(structure: Structure) -> Compiled:
+def fresh(structure: Structure, **sizes: int) -> Compiled:
     """A model compiled anew, by the code as it is now."""
-    return Compiled(Model(structure), SIZES, "float64")
+    return Compiled(Model(structure), {**SIZES, **sizes}, "float64")
 
 
 def check_all() -> None:
@@ -55,6 +58,7 @@ def check_values() -> None:
     _check_update(filled(adam, scale=2))
     _check_against_autograd(fresh(Structure(cell="mine.cell", cell_text=OWN)))
     _check_against_autograd(fresh(Structure(cell="gru-reset-after", input="embedding", loss="squared-error", update="momentum")))
+    _check_against_autograd(fresh(Structure(cell="rnn"), T=LEAST_TURNED))
     deep = fresh(Structure(cell="lstm", layers=2, bidirectional=True, input="dense", loss="", head="", lengths=True))
     hold_to_a_layer(learned(deep))
     _check_order(deep)
@@ -266,7 +270,7 @@ FAULTS: dict[str, tuple[ModuleType, str, str]] = {
     "−mean is mean": (lowering, "self._constant(-self._sizes[over])", "self._constant(self._sizes[over])"),
     "a slice from the beginning": (lowering, "start = sum(self._sizes[axis] for axis in before)", "start = 0"),
     "rows that are not counted apart": (lowering, "key = (kind, args, over,", "key = (kind, args,"),
-    "equal operations of other axes": (lowering, 'turned = self._made("turn", matrix, axes=matrix.axes[::-1])', "turned = matrix"),
+    "a matrix is not turned": (lowering, 'turned = self._made("turn", matrix, axes=matrix.axes[::-1])', "turned = matrix"),
     "relu is the smaller": (lowering, 'return made("maximum", value, zero)', 'return made("minimum", value, zero)'),
     # the schedule
     "a state lies where the one before lies": (scheduling, "leaf.half = 1 if", "leaf.half = 0 if"),

@@ -1,4 +1,4 @@
-"""The reference finds what is wrong, and says where; it checks each thing by what it should."""
+"""The reference check finds a wrong number, names its place, and compares each number in the right way."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import pytest
 
 from tests.engine.line_by_line import after
 from tests.engine.models import SIZES, disagreements, epoch, filled, learned, run, settings_of
-from tui_gru.engine.computing import compute
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import Structure
-from tui_gru.engine.torch_reference import check_batch, slopes_of
-from tui_gru.engine.torch_slopes import Slopes
+from tui_gru.engine.reference.torch_reference import check_batch, slopes_of
+from tui_gru.engine.reference.torch_slopes import Slopes
+from tui_gru.engine.running.computing import compute
 
 GRU = Structure(cell="gru", update="adam", clip=True)
 DEEP = Structure(cell="lstm", layers=2, bidirectional=True, lengths=True, loss="", head="", input="dense")

@@ -1,4 +1,4 @@
-"""Short ways to read equations in tests."""
+"""Short helpers to read equations in tests."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Any text gives a page or says what is wrong with it, soon, and so does all that is made of the page."""
+"""Any text gives a page or a clear error within a short time, and so does everything derived from the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tui_gru.engine.compiled import Compiled
+from tests.extent import examples
+from tui_gru.engine.compiling.compiled import Compiled
 from tui_gru.engine.model import FOLDER, Model, Structure
 from tui_gru.equations.axes import infer_axes
 from tui_gru.equations.backward import derive
@@ -183,19 +184,19 @@ def mutated(seed: int) -> str:
 
 
 @given(st.text(max_size=200))
-@settings(any_text, max_examples=200)
+@settings(any_text, max_examples=examples(70, soak=2000))
 def test_any_text(text):
     everything_of(text)
 
 
 @given(st.lists(st.sampled_from(WORDS), max_size=60).map(" ".join))
-@settings(any_text, max_examples=300)
+@settings(any_text, max_examples=examples(100, soak=3000))
 def test_any_words_of_the_language(text):
     everything_of("state h : H\nparameters Wz Uz bz\n" + text)
 
 
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join))
-@settings(any_text, max_examples=200)
+@settings(any_text, max_examples=examples(70, soak=2000))
 def test_any_formula(text):
     everything_of(f"input x : V\nstate h : H, c : H\nparameters Wz Uz bz\nh = {text} + h_prev")
 

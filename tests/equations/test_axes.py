@@ -1,4 +1,4 @@
-"""Axes: what follows from the lines, and what is said where something does not fit."""
+"""Axes: those inferred from the lines, and the errors for lines that do not fit."""
 
 from __future__ import annotations
 

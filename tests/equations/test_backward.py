@@ -1,4 +1,4 @@
-"""The derived backward pass: as it was once written by hand, and each rule by which it reads so."""
+"""The derived backward pass: it reads as it was once written by hand, rule by rule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models of pieces: what each instance is called and reads, masks, and names that clash."""
+"""Models composed from pieces: the names and inputs of each instance, masks, and name clashes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Random trees, as a formula can have them."""
+"""Random expression trees in the form that the parser gives."""
 
 from __future__ import annotations
 

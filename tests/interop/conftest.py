@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import subprocess
 import sys
 import types
 import warnings
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -46,6 +49,16 @@ def gtcrn(installed, random):
     feeds = {value.name: np.tanh(random.normal(size=value.shape)).astype(np.float32) for value in runtime.get_inputs()}
     values = feeds | dict(zip(wanted, runtime.run(list(wanted), feeds), strict=True))
     return path, {name: (values[n.input[0]], values.get(n.input[5]), values[n.output[0]]) for name, n in nodes.items()}
+
+
+@pytest.fixture(scope="session")
+def folder_of_ranks(tmp_path_factory):
+    """What two processes that trained together with gloo left: a folder for each of `tests.interop.capture.ranks.KINDS`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.interop.capture.ranks", str(folder)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return folder
 
 
 @pytest.fixture(scope="session")

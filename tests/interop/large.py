@@ -1,4 +1,4 @@
-"""Files of about 100 MB, each with the same GRU and much else."""
+"""Files of about 100 MB, each with the same GRU and many other arrays."""
 
 import h5py
 import numpy as np

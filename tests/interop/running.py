@@ -1,4 +1,4 @@
-"""A found GRU run on an input, in float64, for comparing with the framework that it comes from."""
+"""Runs a GRU found in a file on an input, in float64, for comparison with its framework."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Keras' files, against Keras itself, a layer at a time."""
+"""Keras files, compared with Keras itself one layer at a time."""
 
 import builtins
 import io
@@ -189,7 +189,7 @@ def test_links_and_datasets_that_lead_out_of_the_file_are_not_followed(tmp_path)
         layout[:] = h5py.VirtualSource(secret, "model_weights/gru_1/gru_1/recurrent_kernel:0", (4, 12))
         group.create_virtual_dataset("recurrent_kernel:0", layout)
     (found,) = inspect(tmp_path / "model.h5")
-    with pytest.raises(ModelFileError, match="takes its numbers from another file; it is not read"):
+    with pytest.raises(ModelFileError, match="has its numbers in another file; it is not read"):
         found.weights()
 
 

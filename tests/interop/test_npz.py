@@ -1,4 +1,4 @@
-"""npz files: names that say what is what, names that do not, and files made to do harm."""
+"""npz files: known names, unknown names, and malicious files."""
 
 import io
 import struct

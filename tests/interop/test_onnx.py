@@ -1,4 +1,4 @@
-"""ONNX files, against onnxruntime and the operator's own test vectors."""
+"""ONNX files, compared with onnxruntime and the operator's own test vectors."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""ONNX files that are broken, or made to do harm, and weights in a file beside the model."""
+"""Damaged and malicious ONNX files, and weights in a file beside the model."""
 
 import contextlib
 import struct
@@ -97,10 +97,10 @@ def dims(*sizes):
 @pytest.mark.parametrize(
     ("tensor", "reason"),
     [
-        (dims(1, 2**62, 4) + b"\x10\x01" + field(8, b"W") + field(9, bytes(48)), "W in it has 48 bytes where its shape takes"),
+        (dims(1, 2**62, 4) + b"\x10\x01" + field(8, b"W") + field(9, bytes(48)), "W in it has 48 bytes, but its shape needs"),
         (dims(1, 2**64 - 3, 4) + b"\x10\x01" + field(8, b"W") + field(9, bytes(48)), "a tensor has the shape"),
-        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W") + field(9, bytes(40)), "W in it has 40 bytes where its shape takes 48"),
-        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W"), "W in it has 0 bytes where its shape takes 48"),
+        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W") + field(9, bytes(40)), "W in it has 40 bytes, but its shape needs 48"),
+        (dims(1, 12, 1) + b"\x10\x01" + field(8, b"W"), "W in it has 0 bytes, but its shape needs 48"),
         (dims(*[1] * 40) + b"\x10\x01" + field(8, b"W"), "a tensor has the shape"),
         (dims(1, 12, 4) + b"\x10\x63" + field(8, b"W"), "type 99, which is not supported; save them as float32"),
         (dims(1, 12, 4) + b"\x10\x03" + field(8, b"W") + field(9, bytes(48)), "int8, so it is quantised"),

@@ -1,4 +1,4 @@
-"""GRUs of libraries whose files have only names: written by the libraries themselves, each with an input and its output."""
+"""Files with only names, written by several GRU libraries, each with an input and its output."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Pickles made to do harm: nothing in them runs, and none costs more than its size."""
+"""Malicious pickles: none runs code, and none uses more memory than its size."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""torch.save's files, against torch: every tensor to the bit, and what the GRU computes."""
+"""Files of torch.save, compared with torch: every tensor bit for bit, and the output of the GRU."""
 
 import argparse
 import collections
@@ -199,7 +199,7 @@ def test_a_file_without_checksums_is_read_and_one_with_a_wrong_one_is_not(saved,
     data[at] ^= 1
     path.write_bytes(data)
     (found,) = inspect(path)
-    with pytest.raises(ModelFileError, match=r"model/data/0 in it does not have its checksum; get the file again"):
+    with pytest.raises(ModelFileError, match=r"model/data/0 in it does not match its checksum; get the file again"):
         found.weights()
 
 

@@ -1,9 +1,9 @@
-"""Random actions on a session, each compared with a plain run that stores everything, bit for bit.
+"""Random actions on a session, each compared bit for bit with a plain run that stores everything.
 
 python -m tests.soak.actions --count 1000000 --seed 0
 
-The machine is that of tests/debugger/test_session_laws.py, with more that changes nothing: saving and opening, questions, stops.
-A block is twenty sessions of fifty actions; a failure is reduced by Hypothesis to the shortest that it finds.
+The state machine is that of tests/debugger/test_session_laws.py, with more actions that change nothing: saving and opening,
+questions, stops. A block has twenty sessions of fifty actions; Hypothesis reduces a failure to the shortest that it finds.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the soaks share: they run in numbered blocks, each of which its number repeats, and go on after a finding."""
+"""The runner of the soak tests: numbered blocks, each repeatable by its number, that continue after a finding."""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
-"""Healthy runs of every size, text and cell: nothing is found in them at any time, and every gradient comes out as it went in.
+"""Healthy runs of every size, text and cell: there are no findings at any time, and every gradient is unchanged.
 
 python -m tests.soak.healthy --count 50 --seed 0
 
-A run has what a text of one's own begins with, and random sizes. It is asked at the beginning, and after ever more batches.
+A run has the default options for a user's own text, and random sizes. It is checked at the beginning, and after growing numbers of
+batches.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Sessions that are recorded by a process which is killed: what it had said to be done is in the file, and nothing by halves.
+"""Recorded sessions whose process is killed: every action that it reported is in the file, and none is incomplete.
 
 python -m tests.soak.kills --count 1000 --seed 0
 """

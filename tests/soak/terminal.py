@@ -1,9 +1,9 @@
-"""Random bytes and keys at the program in a terminal of its own: it never ends but when it is told to, and says no traceback.
+"""Random bytes and keys sent to the program in a pseudo-terminal: it ends only on request, and prints no traceback.
 
 python -m tests.soak.terminal --count 100000 --seed 0
 
-A block is one program, which is given some hundred keys, clicks, commands, bytes and sizes, and then is to answer and to quit.
-What was typed in a block with a finding is kept in a file. Blocks of even numbers have no bytes that a keyboard does not send.
+A block is one program, which receives some hundred keys, clicks, commands, bytes and sizes, and must then respond and quit. The
+input of a block with a finding is saved in a file. Blocks with even numbers have no bytes that a keyboard does not send.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What matters, on screen: findings, units, influence, losses, arrays, each with its keys, and on every size of screen."""
+"""The analysis on screen: findings, units, influence, losses and arrays, with their keys, on every screen size."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from tests.screenshots import typed
 from tui_gru.debugger.analysis.classes import class_of
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.array_list import ArrayList
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.findings_list import FindingsList
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.influence_map import InfluenceMap
-from tui_gru.tui.panels.loss_places import LossPlaces
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.units_map import UnitsMap
-from tui_gru.tui.panels.weights import Overview, Weights
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.analysis.array_list import ArrayList
+from tui_gru.tui.panels.analysis.findings_list import FindingsList
+from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
+from tui_gru.tui.panels.analysis.loss_places import LossPlaces
+from tui_gru.tui.panels.analysis.units_map import UnitsMap
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.weights import Overview, Weights
 from tui_gru.tui.pilot import headless
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.screenshot import type_keys
 
 TEXT = (
     "It was the best of times, it was the worst of times, it was the age of wisdom, it was the age of foolishness, "
@@ -41,10 +41,7 @@ LARGE = {"text": TEXT * 3, "hidden_size": 24, "batch_size": 4, "seq_length": 12,
 
 
 async def press(pilot: Pilot[Any], keys: str) -> None:
-    for key in single_keys(keys.split()):
-        await pilot.press(key)
-        await until_idle(pilot)
-    await pilot.pause()
+    await type_keys(pilot, keys.split())
 
 
 def opened(options: dict[str, Any]) -> Any:
@@ -134,7 +131,7 @@ async def test_a_model_of_another_program_has_findings(tmp_path: Path) -> None:
 
 
 def header(app: Any) -> str:
-    from tui_gru.tui.panels.header import Header
+    from tui_gru.tui.panels.time.header import Header
 
     return str(app.screen.query_one(Header).render_line(0).text)
 

@@ -1,4 +1,4 @@
-"""Every verb that changes something, or goes somewhere, says what it did and where one is, on every size of the screen."""
+"""Every command that changes or moves something reports its result and the position, on every screen size."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.weights import Weights
 
 SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 

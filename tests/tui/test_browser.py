@@ -1,4 +1,4 @@
-"""The debugger in a browser: under the driver that Textual names, and, where there are both, served to a headless Chromium."""
+"""The debugger in a browser: under Textual's web driver and, if both are installed, in a headless Chromium."""
 
 from __future__ import annotations
 

@@ -15,16 +15,16 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp
-from tui_gru.tui.glyphs import ASCII, UNICODE, Glyphs
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.branches_apart import BranchesApart
-from tui_gru.tui.panels.gates import Gates, ValueMatrix
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.look.glyphs import ASCII, UNICODE, Glyphs
+from tui_gru.tui.panels.lists.branches_apart import BranchesApart
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.gates import Gates, ValueMatrix
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle

@@ -1,4 +1,4 @@
-"""Everything on the screen is explained in a sentence, of every model; `?`, the legend and `:help` show it."""
+"""Explanations of everything on the screen, for every model; `?`, the legend and `:help` show them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from tui_gru.tui.explanations.here import explain
 from tui_gru.tui.explanations.panels import PANELS, about_panel
 from tui_gru.tui.explanations.signs import SIGNS
 from tui_gru.tui.explanations.values import about
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.key_signs import VERB
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.legend import Legend
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.sequence import Sequence
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.look.key_signs import VERB
+from tui_gru.tui.panels.lists.legend import Legend
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.sequence import Sequence
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.screenshot import until_idle
@@ -81,8 +81,8 @@ def test_what_names_of_the_tutorial_are(name: str, words: str) -> None:
 def panel_classes() -> Iterator[type[Panel]]:
     """Every class of a panel that is shown: those of the panels' folder that are not there to be derived from alone."""
     folder = Path(tui_gru.tui.panels.__file__).parent
-    for path in sorted(folder.glob("*.py")):
-        module = import_module(f"tui_gru.tui.panels.{path.stem}")
+    for path in sorted(folder.rglob("*.py")):
+        module = import_module(".".join(("tui_gru.tui.panels", *path.relative_to(folder).with_suffix("").parts)))
         for kind in vars(module).values():
             if inspect.isclass(kind) and issubclass(kind, Panel) and kind.__module__ == module.__name__:
                 yield kind

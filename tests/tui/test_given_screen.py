@@ -1,4 +1,4 @@
-"""The screen on a GRU of a file: every panel and key on a model without a text, a loss and an update."""
+"""The screen on a GRU from a file: every panel and key for a model without a text, a loss and an update."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.debugger.test_given_derivations import of_a_module, of_a_recording, o
 from tests.tui.test_main_screen import Driver
 from tui_gru.debugger.session.session import Session
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.given_sequence import _off
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.values.given_sequence import _off
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_checked, until_idle

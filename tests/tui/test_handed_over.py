@@ -1,4 +1,4 @@
-"""A session that somebody hands out, on the screen: looked at freely, and the first change asks where to go on."""
+"""A shared session on the screen: it can be viewed freely, and the first change asks where to save."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage.state_writer import StateWriter
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import new_session
-from tui_gru.tui.panels.header import Header
+from tui_gru.tui.panels.time.header import Header
 
 QUESTION = "not recorded: y writes to math.tui-gru, c to a copy, esc goes on in memory"
 

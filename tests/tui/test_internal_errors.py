@@ -1,4 +1,4 @@
-"""An error that nothing expects: it is said, a report of it is written, the session is kept, and the program goes on."""
+"""Unexpected errors: the screen reports them, writes a report, keeps the session and continues."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.storage import error_reports
 from tui_gru.tui import app as app_module
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.panels.lists.stops_list import StopsList
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.values.loss_terms import LossTerms
 from tui_gru.tui.verbs.line import execute
 
 Reports = Callable[[], list[str]]
@@ -56,7 +56,7 @@ async def test_in_a_verb(thread: bool, monkeypatch: pytest.MonkeyPatch, expected
 
 async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
     async with driving() as d:
-        monkeypatch.setattr("tui_gru.tui.themes.checked_theme", fail)
+        monkeypatch.setattr("tui_gru.tui.look.themes.checked_theme", fail)
         await d.type(":", *"theme", "space", *"whiteboard", "enter")
         await settled(d)
         await goes_on(d, expected_reports, "the command 'theme whiteboard'")

@@ -1,4 +1,4 @@
-"""Whatever names a key names the one that the person has."""
+"""Texts that name a key use the key that the user has configured."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.key_signs import key_sign, key_signs
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.look.key_signs import key_sign, key_signs
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.help import HelpPanel, HelpScreen
 from tui_gru.tui.verbs.line import execute

@@ -1,11 +1,11 @@
-"""The key that chooses the layer, and what it says."""
+"""The key that selects the layer, and its message."""
 
 from __future__ import annotations
 
 from tests.tui.test_main_screen import driving
 from tui_gru.tui.layout import Layout
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.weights import Overview
 
 
 async def test_a_key_goes_through_layers_and_directions_and_back_to_the_one_at_work() -> None:

@@ -1,4 +1,4 @@
-"""What covers the blackboard is lifted, with a word, where the moment that it is of is no longer there."""
+"""An overlay is closed with a message when the moment that it shows no longer exists."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The main screen, driven by keys as a person would."""
+"""The main screen, driven by keys."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.panels.values.gates import Gates
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
-from tui_gru.tui.screenshot import single_keys, until_idle
+from tui_gru.tui.screenshot import type_keys, until_idle
 from tui_gru.tui.verbs.line import execute
 from tui_gru.tui.widgets.panel import Panel
 
@@ -31,10 +31,7 @@ class Driver:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
 
     async def type(self, *tokens: str) -> None:
-        for key in single_keys(tokens):
-            await self.pilot.press(key)
-            await until_idle(self.pilot)
-        await self.pilot.pause()
+        await type_keys(self.pilot, tokens)
 
     @property
     def where(self) -> tuple[int, int, int, str]:
@@ -262,7 +259,7 @@ async def test_own_keys(tmp_path: Any) -> None:
 
 async def test_a_click_on_a_line_runs_to_it() -> None:
     async with driving() as d:
-        from tui_gru.tui.panels.listing import Listing
+        from tui_gru.tui.panels.program.listing import Listing
 
         d.screen.query_one(Listing).post_message(Listing.LineChosen(d.session.program.lines["h"]))
         await d.pilot.pause()

@@ -1,4 +1,4 @@
-"""Where a number comes from, asked on the main screen as a person would."""
+"""The origin of a number on the main screen, driven by keys."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.derivation.origin import ValueRef
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.weights import Overview
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref
 

@@ -1,4 +1,4 @@
-"""Keys and clicks that come when the panel that they were meant for has just been removed: they do nothing."""
+"""Keys and clicks for a panel that has just been removed do nothing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from textual.errors import NoWidget
 
 from tests.tui.terminal.test_keyboard import burst, settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.branch_list import BranchList
-from tui_gru.tui.panels.origin import OriginPanel
+from tui_gru.tui.panels.lists.branch_list import BranchList
+from tui_gru.tui.panels.lists.origin import OriginPanel
 from tui_gru.tui.screens.palette import Palette
 from tui_gru.tui.widgets.overlay import Overlay
 

@@ -1,4 +1,4 @@
-"""The pictures of the README are those that the program draws now."""
+"""The pictures in the README equal those that the program draws now."""
 
 import re
 from dataclasses import replace

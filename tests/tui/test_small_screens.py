@@ -1,4 +1,4 @@
-"""On the smallest screen everything can be read: what does not fit is folded, or scrolls, or is shown where the cursor is."""
+"""The smallest screen: what does not fit is folded, scrolls, or is shown at the cursor."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import pytest
 
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.characters import fitting, folded, split
 from tui_gru.tui.examples import example
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.look.characters import fitting, folded, split
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screens.help import HelpPanel
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.widgets.panel import Panel

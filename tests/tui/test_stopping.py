@@ -1,4 +1,4 @@
-"""Breakpoints, watches, marks and continue on the main screen, driven by keys as a person would."""
+"""Breakpoints, watches, marks and continue on the main screen, driven by keys."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from textual.events import Paste
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.debugger.state.stops import Breakpoint, Watch
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.log import Log
-from tui_gru.tui.panels.stops_list import StopsList
-from tui_gru.tui.panels.watches import Watches
+from tui_gru.tui.panels.lists.stops_list import StopsList
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.program.log import Log
+from tui_gru.tui.panels.program.watches import Watches
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
 
 
 async def command(d: Driver, text: str) -> None:

@@ -1,4 +1,4 @@
-"""The same keys lead to the same place, however large the screen is, whatever the text, and however often it is resized."""
+"""The same keys give the same position for every screen size and text, also while the screen is resized."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import driving
-from tui_gru.tui.glyphs import ASCII, UNICODE
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
 from tui_gru.tui.screens import runner
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.terminal import keyboard

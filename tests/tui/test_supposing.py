@@ -1,4 +1,4 @@
-"""Another number in the place of the one under the cursor, on the main screen."""
+"""What-if for the number under the cursor, on the main screen."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.gates import ValueMatrix
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.weights import Overview
-from tui_gru.tui.panels.what_if import WhatIfPanel
+from tui_gru.tui.panels.lists.what_if import WhatIfPanel
+from tui_gru.tui.panels.typing.command_line import CommandLine
+from tui_gru.tui.panels.values.gates import ValueMatrix
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.weights import Overview
 from tui_gru.tui.widgets.refs import Ref
 
 
@@ -197,7 +197,7 @@ async def test_a_number_of_a_derivation_is_supposed_otherwise() -> None:
         (("i",), "put the cursor on a number first"),
         ((":", *"what-if", "space", *"z", "enter"), "write it as z[0,1] 0.5"),
         ((":", *"what-if", "space", *"z[0,1]", "space", *"0.5", "enter"), "has not been computed here yet"),
-        ((":", *"what-if", "space", *"x[0,1]", "space", *"0.5", "enter"), "is what goes in"),
+        ((":", *"what-if", "space", *"x[0,1]", "space", *"0.5", "enter"), "is an input and cannot be changed"),
     ],
 )
 async def test_what_cannot_be_supposed_says_why(keys: tuple[str, ...], word: str) -> None:

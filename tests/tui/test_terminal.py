@@ -1,4 +1,4 @@
-"""The program in a real terminal: what the parser of keys makes of bytes, sizes, signals, and sessions that are killed."""
+"""The program in a real terminal: keys from bytes, sizes, signals, and killed sessions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The time line on the main screen: clicks, drags and keys go where they point."""
+"""The time line on the main screen: clicks, drags and keys move to the right tick."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.panels.time_line import TimeLine
+from tui_gru.tui.panels.time.time_line import TimeLine
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.screenshot import until_idle

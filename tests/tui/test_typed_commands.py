@@ -1,4 +1,4 @@
-"""Whatever is typed on the `:` line is done or refused in one line: nothing that is typed ends the program."""
+"""Any input on the `:` line is executed or refused in one line; no input ends the program."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 
 from tests.tui.terminal.test_keyboard import settled
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.bottom_line import BottomLine
-from tui_gru.tui.panels.command_line import CommandLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.verbs.table import VERBS
 
 HUGE, LONG = "9" * 400, "9" * 5000

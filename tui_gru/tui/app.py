@@ -25,15 +25,15 @@ from tui_gru.debugger.session.session import HISTORY_MEMORY, Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.examples import example
-from tui_gru.tui.glyphs import ASCII, Glyphs, glyphs_for
-from tui_gru.tui.key_signs import key_signs
-from tui_gru.tui.plain_lines import PlainLines
-from tui_gru.tui.safe_lines import SafeLines
+from tui_gru.tui.look.glyphs import ASCII, Glyphs, glyphs_for
+from tui_gru.tui.look.key_signs import key_signs
+from tui_gru.tui.look.plain_lines import PlainLines
+from tui_gru.tui.look.safe_lines import SafeLines
+from tui_gru.tui.look.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.screens.main import MainScreen
 from tui_gru.tui.terminal.ending import EndingSignals
 from tui_gru.tui.terminal.guarded import GuardedApp
 from tui_gru.tui.terminal.keyboard import Fence, Keyboard
-from tui_gru.tui.themes import BLACKBOARD, checked_theme, register_themes
 from tui_gru.tui.verbs.table import VERBS
 
 SAFE_LINES, PLAIN_LINES = SafeLines(), PlainLines()
@@ -172,7 +172,7 @@ class TuiGruApp(GuardedApp):
         yield from super().get_system_commands(screen)
 
     def export_screenshot(self, *, title: str | None = None, simplify: bool = False) -> str:
-        from tui_gru.tui.svg import mend  # late: few take pictures
+        from tui_gru.tui.look.svg import mend  # late: few take pictures
 
         return mend(super().export_screenshot(title=title, simplify=simplify))
 
@@ -189,7 +189,7 @@ def new_session(config: Config, *, learn: bool = False, record: bool = False, hi
 
 
 def _automatic_path(text: str) -> Path:
-    from tui_gru.debugger.storage.own_sessions import automatic_path  # late, as all that has to do with files
+    from tui_gru.debugger.storage.library import automatic_path  # late, as all that has to do with files
 
     return automatic_path(text, date.today())
 
@@ -229,6 +229,6 @@ def _put_away(session: Session) -> None:
     recorded = session.recording
     session.close()
     if recorded is not None:
-        from tui_gru.debugger.storage.own_sessions import prune
+        from tui_gru.debugger.storage.library import prune
 
         prune()

@@ -14,8 +14,8 @@ from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.engine.arguments import shown
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.equations.writing import Writer, latex_text
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.svg import mend
+from tui_gru.tui.look.svg import mend
+from tui_gru.tui.panels.lists.origin import OriginPanel
 from tui_gru.tui.terminal.drawn import drawn_lines
 from tui_gru.tui.widgets.panel import Panel
 from tui_gru.tui.widgets.refs import Ref

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from tui_gru.tui.panels.weights import MODES, Weights
+from tui_gru.tui.panels.values.weights import MODES, Weights
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import unicodedata
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, TypeVar
 
 from textual.app import App
 from textual.events import Key
 from textual.keys import KEY_NAME_REPLACEMENTS, REPLACED_KEYS, key_to_character
 from textual.pilot import Pilot
+
+from tui_gru.tui.terminal.drawn import drawn_once
 
 Result = TypeVar("Result")
 
@@ -72,5 +74,7 @@ def key_event(key: str) -> Key:
 @asynccontextmanager
 async def headless(app: App[Result], size: tuple[int, int] = (80, 24), **options: Any) -> AsyncIterator[PromptPilot[Result]]:
     """Run an app without a terminal, of a size (columns, rows). What it raises is raised at the end."""
-    async with app.run_test(size=size, **options):
+    async with AsyncExitStack() as stack:
+        with drawn_once(app):
+            await stack.enter_async_context(app.run_test(size=size, **options))
         yield PromptPilot(app)

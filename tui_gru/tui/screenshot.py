@@ -15,9 +15,10 @@ from tui_gru.debugger.session.session import Session
 from tui_gru.engine.config import Config
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.app import TuiGruApp, make_app
-from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.look.glyphs import UNICODE
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.screens.main import MainScreen
+from tui_gru.tui.terminal.drawn import drawn_once
 from tui_gru.tui.verbs.checking import checking
 
 NAMED = {key.value for key in Keys} | set(KEY_TO_UNICODE_NAME.values()) | {"space", "plus", "minus"}
@@ -36,12 +37,19 @@ def take(config: Config | Session, keys: Sequence[str], size: tuple[int, int], o
 
 async def _picture(app: TuiGruApp, keys: Sequence[str], size: tuple[int, int]) -> str:
     async with headless(app, size) as pilot:
-        for key in keys:
-            await pilot.press(key)
-            await until_idle(pilot)
+        await type_keys(pilot, keys)
         await until_checked(pilot)
         await pilot.pause()
         return app.export_screenshot(title="tui-gru")
+
+
+async def type_keys(pilot: Pilot[None], tokens: Iterable[str]) -> None:
+    """Type keys, as `single_keys` reads them, each when all that the one before it has started is over; then draw, once."""
+    with drawn_once(pilot.app):
+        for key in single_keys(tokens):
+            await pilot.press(key)
+            await until_idle(pilot)
+    await pilot.pause()
 
 
 async def until_idle(pilot: Pilot[None]) -> None:

@@ -1,4 +1,4 @@
-"""GRUs that were carried over from PyTorch with one mistake, and without it, each beside the output that it gave there."""
+"""GRUs ported from PyTorch, correct or with one mistake, each with the output of the original."""
 
 from __future__ import annotations
 

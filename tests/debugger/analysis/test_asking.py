@@ -1,4 +1,5 @@
-"""What a session answers about its units, influences, losses and arrays: as the analysis has it, and never touching the run."""
+"""The questions of a session about units, influence, losses and arrays: the answers are those of the analysis, and the run is
+unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Findings: each in a model that shows it, and not in one that nearly does; none in healthy runs; every number can be followed."""
+"""Findings: each appears in a model that has the problem, not in one that almost has it, and never in healthy runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a prediction depends on: by gradient as autograd has it, by occlusion as the model has it without that input."""
+"""Influence on a prediction: by gradient compared with autograd, by occlusion compared with the model without that input."""
 
 from __future__ import annotations
 

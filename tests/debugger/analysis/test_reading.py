@@ -1,4 +1,4 @@
-"""A whole text read with the weights of a moment: what the session itself computes when it reads that text as one row."""
+"""A text read with the weights of a moment: the values equal those of a session that reads the text as one row."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.debugger.models import MODELS, parametrize
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis import reading
 from tui_gru.debugger.analysis.reading import StoppedError, read_text
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.trainer import Trainer
 
 WORDS = "the cat sat on the mat and saw a rat; then the cat ran "
 LONG = "".join(np.random.default_rng(4).permuted(list(WORDS * 80)))

@@ -1,7 +1,7 @@
-"""Training scripts of every kind that people write, each a few steps long.
+"""Training scripts of many kinds, each a few steps long.
 
-A script gets `begin(module, optimizer, …)`, which starts the capture (or nothing at all) and gives what has a `step(loss)`; it
-returns all that it trained, so that two runs can be compared.
+A script gets `begin(module, optimizer, …)`, which starts the capture (or nothing at all) and returns an object with `step(loss)`.
+The script returns everything that it trained, so that two runs can be compared.
 """
 
 import warnings

@@ -1,4 +1,4 @@
-"""Where a step of a script begins and ends: said by the script, or seen in the optimizer and in p.grad."""
+"""The beginning and end of a step of a script, given by the script or detected from the optimizer and p.grad."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What a captured call says of itself."""
+"""The data of a captured call."""
 
 import numpy as np
 import pytest

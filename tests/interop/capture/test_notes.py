@@ -1,4 +1,4 @@
-"""What goes wrong in scripts, and is named."""
+"""Notes about common mistakes in scripts."""
 
 import numpy as np
 import pytest

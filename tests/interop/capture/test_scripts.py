@@ -1,4 +1,4 @@
-"""Every kind of script: NumPy recomputes each output and weight gradient from the capture alone, and the script does not notice."""
+"""Captures of every kind of script: NumPy recomputes each output and weight gradient, and the script's results do not change."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A loop of a cell is one call of as many timesteps."""
+"""A loop over a GRUCell becomes one call with as many timesteps."""
 
 import numpy as np
 import torch

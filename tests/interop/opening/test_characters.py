@@ -1,4 +1,4 @@
-"""A character model of a file, with its head and a text: a run like any other, from the weights of the file."""
+"""A character model from a file, with its head and a text: a normal run that begins with the weights of the file."""
 
 import numpy as np
 import pytest

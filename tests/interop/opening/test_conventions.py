@@ -1,4 +1,4 @@
-"""Every convention that a file can have is equations: their states are those of the plain formulas, on the numbers as stored."""
+"""Equations of every convention: their states equal those of plain formulas on the numbers as stored."""
 
 from itertools import product
 

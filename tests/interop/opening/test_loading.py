@@ -1,4 +1,4 @@
-"""A session on a GRU of a file: what it computes, and that everything of a debugger works in it."""
+"""Sessions on a GRU from a file: the computed numbers, and every command of the debugger."""
 
 from contextlib import suppress
 

@@ -1,4 +1,4 @@
-"""GRUs that people have trained, opened as sessions: their states are those of the package or runtime that they are made for."""
+"""Published GRUs opened as sessions: their states equal those of the original package or runtime."""
 
 import numpy as np
 import onnx

@@ -1,4 +1,4 @@
-"""What is said of how a script uses its GRU."""
+"""Remarks on how a script uses its GRU."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""A model of tokens that are longer than a character, opened from a file, with its vocabulary in another."""
+"""A model of tokens longer than a character, opened from a file, with its vocabulary in another file."""
 
 import json
 

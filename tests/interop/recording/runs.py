@@ -1,4 +1,4 @@
-"""Small runs that are recorded, for the tests."""
+"""Small recorded runs for the tests."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Recordings as they are found: whole, still being written, in parts, damaged, or made to do harm."""
+"""Reading of recordings that are complete, still being written, partial, damaged, or malicious."""
 
 import json
 import struct

@@ -1,4 +1,4 @@
-"""What is written, when, and what is not: `tui_gru.record`."""
+"""`tui_gru.record`: which steps are written, and when."""
 
 import json
 import warnings

@@ -1,4 +1,4 @@
-"""Sessions at the moments that the panels are tested at."""
+"""Sessions at the moments at which the panels are tested."""
 
 from functools import cache
 

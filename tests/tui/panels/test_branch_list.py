@@ -1,4 +1,4 @@
-"""The list of branches: the tree it draws, and what enter, r and d ask for."""
+"""The list of branches: the tree that it draws, and the actions of enter, r and d."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from tests.tui.test_surviving import command
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.branch_list import BranchList, tree
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.lists.branch_list import BranchList, tree
 from tui_gru.tui.pilot import headless
 from tui_gru.tui.view import View
 

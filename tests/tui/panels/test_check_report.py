@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from tests.tui.panels.sessions import large, tutorial
-from tui_gru.debugger.analysis.checked_run import CheckTotals
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.check_report import CheckReport
-from tui_gru.tui.panels.check_table import Table, folded
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.debugger.analysis.checks.checked_run import CheckTotals
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.lists.check_report import CheckReport
+from tui_gru.tui.panels.lists.check_table import Table, folded
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)

@@ -2,10 +2,10 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start, tutorial
 from tui_gru.engine import numbers
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.gradient_flow import legend, stacked, table
-from tui_gru.tui.panels.sequence import Sequence, sequence
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.values.gradient_flow import legend, stacked, table
+from tui_gru.tui.panels.values.sequence import Sequence, sequence
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)

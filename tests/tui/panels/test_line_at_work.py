@@ -8,10 +8,11 @@ from tests.tui.panels.sessions import at, every_line, large, numbers_in, start, 
 from tui_gru.debugger.derivation.entries import Factor
 from tui_gru.debugger.session.session import Session
 from tui_gru.engine import numbers
-from tui_gru.tui.panels.example_entry import ExampleEntry, number
-from tui_gru.tui.panels.line_at_work import LineAtWork, written_out
-from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.pages import Following, following
+from tui_gru.tui.panels.program.example_entry import ExampleEntry, number
+from tui_gru.tui.panels.program.line_at_work import LineAtWork, written_out
+from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)
@@ -164,6 +165,28 @@ def test_every_line_has_its_operands_on_small_screens(reset, width, height, row)
             folded = name in ("r", "h_prev", "z", "h_tilde", "Uh", "bhn")  # what may be in a part recorded as a whole, such as r⊙h
             assert written & ways or folded, (snapshot.line.text, name, text)
         assert not text.lstrip().startswith("= "), text
+
+
+#: The room that the first page of a screen of 80 × 24 has for a line, beside what it shows with it.
+NARROW = {Following.VALUES: (76, 9), Following.PREDICTION: (76, 7), Following.LOSS: (76, 7), Following.WEIGHTS: (76, 5)}
+
+
+@pytest.mark.parametrize("reset", ["before", "after"])
+def test_every_line_has_its_operands_and_its_worked_entry_at_80x24(reset):
+    folded = {"before": {"r", "h_prev"}, "after": {"h_prev", "Uh", "bhn"}}[reset]  # what is in a part recorded as a whole
+    for snapshot in every_line(tutorial, reset=reset):
+        operands, (width, height) = Operands(snapshot, snapshot.line), NARROW[following(snapshot)]
+        lines = text_of(snapshot, width, height).splitlines()
+        assert len(lines) <= height
+        pieces = ExampleEntry(operands, 0).pieces(P, brief=True)
+        text, worked = (" ".join(" ".join(parts).split()) for parts in (lines, [piece for piece, _ in pieces]))
+        matrices, entry, _ = text.rpartition(worked)
+        assert entry, (snapshot.line.text, text)
+        written = set(re.findall(r"[\d.]+(?:e-?\d+)?", matrices))
+        for name in {*snapshot.line.reads, snapshot.line.target} - {"x", "y", "learning_rate"} - folded:
+            operand = operands.read(name) if name in snapshot.line.reads else operands.result
+            ways = {way for x in np.ravel(operand.values) for way in ways_of(abs(x))}
+            assert written & ways, (snapshot.line.text, name, text)
 
 
 def ways_of(x):

@@ -1,4 +1,4 @@
-"""The line at work in models that are not the tutorial's: every operation of a cell, layers and directions, every update rule."""
+"""The current line in models other than the tutorial's: every operation of a cell, layers and directions, every update rule."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.line_latex import line_latex, values_latex
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.panels.example_entry import ExampleEntry
-from tui_gru.tui.panels.line_at_work import written_out
-from tui_gru.tui.panels.operands import Operands
-from tui_gru.tui.themes import BLACKBOARD, palette_for
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.panels.program.example_entry import ExampleEntry
+from tui_gru.tui.panels.program.line_at_work import written_out
+from tui_gru.tui.panels.program.operands import Operands
 from tui_gru.tui.view import View
 
 P = palette_for(BLACKBOARD)

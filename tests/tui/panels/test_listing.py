@@ -4,8 +4,8 @@ import pytest
 
 from tests.tui.panels.sessions import at, every_line, large, start
 from tui_gru.debugger.state.stops import Breakpoint, Stops
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.listing import Listing
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.program.listing import Listing
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.panel import Panel
 

@@ -5,8 +5,8 @@ import pytest
 from tests.tui.panels.sessions import at, start
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.state.stops import Breakpoint, Stops, Watch, Watched
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.lists.stops_list import StopsList
 from tui_gru.tui.view import View
 
 BREAKPOINTS = (

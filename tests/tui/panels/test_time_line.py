@@ -1,4 +1,4 @@
-"""The time line alone: what is drawn where, and which ticks are asked for."""
+"""The time line as a widget: what it draws at each column, and the ticks that it requests."""
 
 from dataclasses import replace
 
@@ -9,13 +9,13 @@ from tests.tui.panels.conftest import tutorial
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.debugger.timeline.branch_tree import BranchInfo
-from tui_gru.tui.glyphs import ASCII, UNICODE
-from tui_gru.tui.panels.time_columns import loss_columns
-from tui_gru.tui.panels.time_line import TimeLine
-from tui_gru.tui.panels.timeline_marks import partings, timeline_marks
+from tui_gru.tui.look.glyphs import ASCII, UNICODE
+from tui_gru.tui.panels.time.time_columns import loss_columns
+from tui_gru.tui.panels.time.time_line import TimeLine
+from tui_gru.tui.panels.time.timeline_marks import partings, timeline_marks
 from tui_gru.tui.view import View
-from tui_gru.tui.widgets.envelope import Envelope
-from tui_gru.tui.widgets.time_scale import TimeScale
+from tui_gru.tui.widgets.plots.envelope import Envelope
+from tui_gru.tui.widgets.plots.time_scale import TimeScale
 
 BATCH = 60  # the ticks of a batch in `columns` below
 

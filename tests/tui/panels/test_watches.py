@@ -6,8 +6,8 @@ import pytest
 
 from tests.tui.panels.sessions import at
 from tui_gru.debugger.state.stops import Stops, Watch, Watched
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.panels.watches import Watches
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.panels.program.watches import Watches
 from tui_gru.tui.view import View
 
 LOSS, H = Watch(1, "loss", stops=True), Watch(2, "h")

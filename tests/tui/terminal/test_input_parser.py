@@ -1,4 +1,4 @@
-"""From bytes to keys: all that Textual knows is read as it reads it, and what is malformed is left out."""
+"""The parser of terminal input: the same keys as Textual's, with malformed input ignored."""
 
 from __future__ import annotations
 

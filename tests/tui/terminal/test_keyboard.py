@@ -1,4 +1,4 @@
-"""Keys that come faster than they can be dealt with: each is dealt with in its turn, and none is lost."""
+"""Keys that arrive faster than they can be handled: each is handled in order, and none is lost."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import pytest
 from textual import events
 
 from tests.tui.test_main_screen import Driver, driving
-from tui_gru.tui.panels.branch_list import BranchList
-from tui_gru.tui.panels.command_line import CommandLine
-from tui_gru.tui.panels.origin import OriginPanel
-from tui_gru.tui.panels.stops_list import StopsList
+from tui_gru.tui.panels.lists.branch_list import BranchList
+from tui_gru.tui.panels.lists.origin import OriginPanel
+from tui_gru.tui.panels.lists.stops_list import StopsList
+from tui_gru.tui.panels.typing.command_line import CommandLine
 from tui_gru.tui.screenshot import single_keys, until_idle
 from tui_gru.tui.terminal import keyboard
 

@@ -1,4 +1,4 @@
-"""Private names of Textual: which ones are used, where, and in which version of Textual they were seen."""
+"""The private names of Textual that are used, where, and the version of Textual that they were checked with."""
 
 import ast
 import importlib
@@ -22,6 +22,8 @@ USED = {
         "App._exception",
         "App._fatal_error",
         "App._handle_exception",
+        "Screen._compositor_refresh",
+        "Screen._dirty_widgets",
         "Screen._dispatch_message",
     },
     "terminal/input_parser.py": {"textual._parser", "textual._xterm_parser"},

@@ -2,7 +2,7 @@ import pytest
 from textual.content import Content
 from textual.geometry import Size
 
-from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.widgets.boxes import text
 from tui_gru.tui.widgets.panel import Panel
 

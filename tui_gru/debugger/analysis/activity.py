@@ -16,9 +16,9 @@ from tui_gru.debugger.analysis.classes import CLASSES, CharacterClass
 from tui_gru.debugger.program.names import unknown_name
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
+from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 Wide = NDArray[np.float64]
 
@@ -98,7 +98,7 @@ class Activity:
         """The units, most variable first."""
         return np.argsort(-self.deviations, kind="stable")
 
-    # What a unit goes with
+    # Correlations
 
     def correlations(self, unit: int) -> Wide:
         """Pearson's correlation of a unit with every unit, (units)."""
@@ -149,7 +149,7 @@ class Activity:
         found: Wide = np.clip(np.divide(products, scales, out=np.zeros_like(products), where=varies), -1, 1)
         return found
 
-    # Where a unit is on
+    # Extremes
 
     def most(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
         """The places at which a unit is highest, in descending order.
@@ -159,7 +159,7 @@ class Activity:
         return self._extremes(unit, count, apart, 1)
 
     def least(self, unit: int, count: int = 10, *, apart: int = 10) -> list[Place]:
-        """The least exciting places of a unit, the lowest first."""
+        """The places at which a unit is lowest, in ascending order, under the same condition."""
         return self._extremes(unit, count, apart, -1)
 
     def _extremes(self, unit: int, count: int, apart: int, sign: int) -> list[Place]:
@@ -174,8 +174,9 @@ class Activity:
         return found
 
     def stretches(self, unit: int, count: int = 10, *, share: float = 0.05) -> list[Stretch]:
-        """Where a unit stays on: stretches of consecutive characters after which its value is among the highest `share` of all
-        values, longest first."""
+        """Stretches of consecutive characters after which the value of a unit is among the highest `share` of all its values,
+        longest first.
+        """
         own = self.unit(unit)
         finite = own[np.isfinite(own)]
         if not finite.size or finite.max() == finite.min():

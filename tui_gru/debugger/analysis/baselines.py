@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.tokens import Text, index_of
+from tui_gru.engine.data.tokens import Text, index_of
 
 LOG2 = math.log(2)
 

@@ -14,11 +14,11 @@ from tui_gru.debugger.timeline.changes import offset_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.data.tokens import Text, as_text
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import same
-from tui_gru.engine.tokens import Text, as_text
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 #: Characters of the samples that are compared, and of the text that they begin with.
 SAMPLED, PRIMER = 12, 2
@@ -65,7 +65,7 @@ class First:
 
 @dataclass(frozen=True)
 class Losses:
-    """The losses of one batch (0-based, over the run) on both branches."""
+    """The losses of one batch (0-based, over the run) on both branches, in nats."""
 
     batch: int
     mine: float
@@ -98,10 +98,11 @@ class Samples:
 
 @dataclass(frozen=True)
 class Apart:
-    """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are one run.
+    """The comparison of the branch `name` with the branch `other`. `parted` is the tick up to which they are equal.
 
-    `first` is None if they are equal as far as both have been computed; `here` and `furthest` are None if no batch has a loss on
-    both; `samples` is None if the model cannot be sampled. `reached` says whether the other branch has reached this moment.
+    `first` is None if there is no difference in the batches that both have computed; `here` and `furthest` are None if no batch
+    has a loss on both; `samples` is None if the model cannot be sampled. `reached` is True if the other branch has reached this
+    moment.
     """
 
     name: str
@@ -155,7 +156,7 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
 def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
     """Samples of both branches after the start of the text, with the most likely characters; None if the model cannot be
     sampled."""
-    from tui_gru.engine.sampling import sample  # late: it compiles a model of one row
+    from tui_gru.engine.running.sampling import sample  # imported late: compiles a model of one row
 
     config = mine.program.config
     primer = config.text[:PRIMER]

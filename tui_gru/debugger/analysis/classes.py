@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.program.naming import shown_char
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
 
 Mask = NDArray[np.bool_]
 
@@ -24,7 +24,7 @@ _ESCAPES = {"n": "\n", "t": "\t", "r": "\r"}
 
 @dataclass(frozen=True)
 class CharacterClass:
-    """A class with its name and description; `mask(text)` says which of n characters are in it, (n)."""
+    """A class with its name and description; `mask(text)` is True for each of n characters that is in it, (n)."""
 
     name: str
     words: str
@@ -106,7 +106,7 @@ def _bracketed(text: Text) -> Mask:
     return found
 
 
-#: In the order of lists.
+#: In the order in which they are listed.
 CLASSES = {
     each.name: each
     for each in (

@@ -13,8 +13,8 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import FlowNames
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 @dataclass(frozen=True)

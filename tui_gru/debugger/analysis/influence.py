@@ -1,8 +1,8 @@
 """The influence of each earlier input of a row on a prediction, by gradient and by occlusion.
 
-By gradient: the norm of the gradient of the prediction with respect to the input, as Madsen (2019, *Visualizing memorization in
-RNNs*) takes it. By occlusion: how much the prediction changes when the input is left out (Zeiler and Fergus 2014), that is, when
-zeros are read in its place. Both are computed in float64.
+By gradient: the norm of the gradient of the prediction with respect to the input, as in Madsen (2019, *Visualizing memorization
+in RNNs*). By occlusion: the change of the prediction when the input is omitted (Zeiler and Fergus 2014), that is, replaced by
+zeros. Both are computed in float64.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
+from tui_gru.engine.data.tokens import Text, picked
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array, Weights
 
 BACK = 64  # inputs before the prediction that are examined by default
 TENTH = 0.1  # of the largest influence; smaller influences do not count
@@ -207,7 +207,7 @@ class _Window:
 
     @classmethod
     def of_row(cls, timeline: Timeline, moment: Moment, row: int, batches: int) -> _Window:
-        """The inputs of a row of this batch and of up to `back` batches before it, as far as the state was carried."""
+        """The inputs of a row of this batch and of up to `batches` batches before it, as far as the state was carried."""
         program, here = moment.program, moment.position
         carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
         number = here.number

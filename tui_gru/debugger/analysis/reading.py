@@ -15,15 +15,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import compiled
+from tui_gru.engine.compiling.compiled import compiled
 from tui_gru.engine.config import Config, machine_memory
+from tui_gru.engine.data.tokens import Text, counted, index_of
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.model import model_of
 from tui_gru.engine.numbers import gib
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, counted, index_of
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.errors import did_you_mean
 
 PIECES = 16  # read in parallel
@@ -108,7 +108,7 @@ def _check_memory(config: Config, names: Sequence[str], count: int) -> None:
 
 
 class _Reader:
-    """One reading. Values are kept in the order of the text, as `piece · length + timestep`."""
+    """One reading of a text. Values are stored in the order of the text, as `piece · length + timestep`."""
 
     def __init__(
         self,
@@ -123,12 +123,14 @@ class _Reader:
         self._progress, self._stop = progress, stop
         self._page, self._axes = config.model.page, config.model.axes
         self._total, self._done = len(ids), 0
-        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough, where no more is asked for
+        layers = replace(config.structure, head="", loss="", update="sgd", clip=False)  # enough if no other name is read
         self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
 
     def forgets(self, pieces: int) -> bool:
-        """Whether two rows with different initial states reach the same states within the part of a piece that may be read again.
-        Otherwise reading in parallel is useless."""
+        """True if two rows with different initial states reach the same states within the part of a piece that may be read again.
+
+        If they do not, reading in parallel is useless.
+        """
         record, inputs, targets = self._record(2, CHUNK), *self._shifted()
         states = [np.zeros_like(begin) for begin, _ in record.borders]
         for state in states:
@@ -264,6 +266,6 @@ def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
 
 
 def _is_same(now: Array, before: Array) -> bool:
-    """Whether two states are the same up to rounding."""
+    """True if two states are equal up to rounding."""
     scale = max(1.0, float(np.abs(before).max()))
     return bool(np.abs(now - before).max() <= ROUNDINGS * np.finfo(now.dtype).eps * scale)

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations.expression import Apply
 
 EDGE = 0.1  # of the range, from either limit
 SATURATING = ("sigmoid", "tanh", "clamp")  # functions that are flat near their limits
-_MOSTLY = 0.9  # share of saturated entries from which on a unit is saturated
+_MOSTLY = 0.9  # a unit is saturated if at least this share of its entries is
 
 
 @dataclass(frozen=True)
@@ -35,24 +35,24 @@ class Limits:
         return self.high - self.low
 
     def is_low(self, values: Array) -> NDArray[np.bool_]:
-        """Which entries are saturated at the lower limit."""
+        """True for each entry that is saturated at the lower limit."""
         below: NDArray[np.bool_] = values < self.low + self.edge * self.span
         return below
 
     def is_high(self, values: Array) -> NDArray[np.bool_]:
-        """Which entries are saturated at the upper limit."""
+        """True for each entry that is saturated at the upper limit."""
         above: NDArray[np.bool_] = values > self.high - self.edge * self.span
         return above
 
     def saturated(self, values: Array) -> NDArray[np.bool_]:
-        """Which entries are saturated; NaN is not."""
+        """True for each entry that is saturated; False for NaN."""
         return self.is_low(values) | self.is_high(values)
 
 
 def limits_of(program: Program, name: str) -> Limits | None:
     """The limits of a value that can be saturated: of σ, tanh or clamp, or of a state that the equations bound; None for others.
 
-    A probability may be near 0 or 1 without being saturated, so a softmax has none.
+    A probability may be near 0 or 1 without being saturated, so a softmax has no limits.
     """
     page = program.model.page
     name = next((state for state in page.states if page.before(state) == name), name)

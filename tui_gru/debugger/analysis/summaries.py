@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tui_gru.debugger.analysis.saturation import Limits
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 NEAR_ZERO = 0.05  # of the largest possible or actual magnitude; too small to see on a colour scale
 DEAD = 1e-3  # of the same; a unit that varies by less is dead
@@ -91,7 +91,7 @@ def _histogram(numbers: Array, bins: int, low: float, high: float) -> tuple[NDAr
     elif high - low <= _ROUNDING * max(abs(low), abs(high)):
         spare = max(abs(low), abs(high)) / 2 or 0.5
         low, high = low - spare, high + spare
-    fits = 1 / _LARGE < high - low < _LARGE  # into float32
+    fits = 1 / _LARGE < high - low < _LARGE  # the range fits into float32
     return np.histogram(numbers if fits else numbers.astype(np.float64), bins, (low, high))
 
 
@@ -111,7 +111,7 @@ def largest_entry(values: Array) -> Index | None:
 
 
 def largest_entries(values: Array, count: int) -> list[Index]:
-    """The indices of the `count` entries that are largest in magnitude, largest first; NaN is none of them."""
+    """The indices of the `count` entries with the largest magnitude, largest first, ignoring NaN."""
     sizes = np.abs(values).ravel()
     bad = np.isnan(sizes)
     sizes[bad] = -1
@@ -124,7 +124,7 @@ def largest_entries(values: Array, count: int) -> list[Index]:
 
 
 def largest_change(now: Array, before: Array) -> Index | None:
-    """The index of the entry that has changed most between two arrays of one shape; None if nothing has."""
+    """The index of the entry with the largest change between two arrays of one shape; None if nothing has changed."""
     with np.errstate(invalid="ignore"):
         change = np.abs(np.subtract(now, before, dtype=np.float64))
     at = largest_entry(change)
@@ -132,7 +132,7 @@ def largest_change(now: Array, before: Array) -> Index | None:
 
 
 def by_size(matrix: Array, axis: int) -> NDArray[np.intp]:
-    """The rows (`axis` 0) or columns (1) of a matrix, those of the largest Euclidean norm first."""
+    """The indices of the rows (`axis` 0) or columns (1) of a matrix, in descending order of their Euclidean norms."""
     wide = np.nan_to_num(matrix.astype(np.float64), nan=np.inf)
     with np.errstate(over="ignore"):
         norms = np.sqrt(np.square(wide).sum(axis=1 - axis))

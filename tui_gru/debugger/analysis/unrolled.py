@@ -1,4 +1,4 @@
-"""A model without its loss, in float64, which can be differentiated from any gradient of its output, or run on any numbers."""
+"""A model without its loss, in float64, to derive gradients of its output, or to run on any numbers."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.compiled import Compiled, compiled
-from tui_gru.engine.computing import compute
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.compiling.compiled import Compiled, compiled
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import compute
+from tui_gru.engine.running.weights import Array, Weights
 from tui_gru.equations.expression import Apply
 from tui_gru.equations.names import with_word
 
@@ -22,7 +22,7 @@ Wide = NDArray[np.float64]
 
 
 class Differentiable:
-    """A model without its loss, in float64, that derives the gradient of its input from a gradient of its output."""
+    """A model without its loss, in float64, that computes the gradient of its input from a gradient of its output."""
 
     def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int) -> None:
         self._program = program
@@ -53,7 +53,7 @@ class Differentiable:
         return self.record
 
     def run(self, x: NDArray[Any], states: Mapping[str, Array], t: int, row: int, character: int | None) -> tuple[float, int]:
-        """The prediction of a row after timestep `t`, and its entry of the output; afterwards the record has its gradients."""
+        """The prediction of a row after timestep `t`, and its index in the output; afterwards the record has its gradients."""
         output = self.forward(x, states)
         value, chosen = prediction(self._program, output[t, row], character)
         slope = np.zeros_like(output)
@@ -63,7 +63,7 @@ class Differentiable:
 
 
 class OnNumbers:
-    """The same model on numbers instead of characters, so that an input can be zero."""
+    """The same model with numbers as inputs instead of characters, so that an input can be zero."""
 
     def __init__(self, program: Program, weights: Weights, timesteps: int, rows: int, width: int) -> None:
         structure = replace(program.config.structure, input="dense", loss="")

@@ -45,11 +45,11 @@ class Checkpoints:
         return len(self._rows) * _size(self._rows[0][1]) if self._rows else 0
 
     def is_due(self, batch: int) -> bool:
-        """Whether to keep a checkpoint of `batch`: it is the next batch to be computed and a multiple of the spacing."""
+        """True if a checkpoint of `batch` should be stored: it is the next batch to be computed and a multiple of the spacing."""
         return self.first < batch == self.first + self.length and batch % self._budget.spacing == 0
 
     def keep(self, batch: int, checkpoint: bytes) -> None:
-        """Keep the checkpoint of `batch`, which is later than all others."""
+        """Store the checkpoint of `batch`, which is later than all others."""
         if not self._rows:
             self._budget.enter(self)
         self._rows.append((batch, checkpoint))

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from tui_gru.debugger.checkpoints.machine import this_machine
 from tui_gru.debugger.program.position import batch_in_words
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 class DivergedError(TuiGruError):
@@ -33,7 +33,7 @@ def diverged(at: tuple[int, int], what: str, machine: str) -> DivergedError:
 
 
 def fingerprint(record: BatchRecord) -> str:
-    """A hash of the results of a batch: its output and the weights after it."""
+    """A hash of the results of a batch: its output and the weights after it. 32 hexadecimal digits."""
     return blake2b(record.array(record.compiled.model.page.output).tobytes() + record.after.tobytes(), digest_size=16).hexdigest()
 
 

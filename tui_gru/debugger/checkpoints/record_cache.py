@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tui_gru.debugger.checkpoints.budget import Budget
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
+from tui_gru.engine.running.batch import BatchRecord
 
 MOST = 64
-MOST_OF_A_RUN = 2  # more would not stay in the processor's cache, and a replay from a checkpoint is short
+MOST_OF_A_RUN = 2  # more would not fit into the processor's cache, and a replay from a checkpoint is short
 LEAST_GIVEN = 2  # in a run on given batches, which computes no batch on the way to another
-LEAST = 4  # batches kept regardless of the limit: the one shown, the one before it, and two to compute in
+LEAST = 4  # batches cached regardless of the limit: the one shown, the one before it, and two to compute in
 RECORD, VIEW = 25_000, 160  # measured bytes of a record besides its numbers, and of each view that it creates for a pass
 
 
@@ -41,7 +41,7 @@ class RecordCache:
 
     @property
     def run(self) -> int:
-        """The number of batches to keep on the way to a batch, so that steps back from it are fast."""
+        """The number of batches to cache on the way to a batch, so that steps back from it are fast."""
         return min(max(self._least, min(self._most, self._budget.share("records") // self._record_bytes)) // 4, MOST_OF_A_RUN)
 
     def keep(self, stretch: int, batch: int, kept: CachedBatch) -> None:

@@ -22,9 +22,9 @@ from tui_gru.debugger.program.position import in_words, position_of
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Earlier, flows_out_of, gains_of_earlier
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Earlier, flows_out_of, gains_of_earlier
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
 

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.update import COUNT, GRADIENT
-from tui_gru.engine.weights import Array
+from tui_gru.engine.compiling.update import COUNT, GRADIENT
+from tui_gru.engine.running.weights import Array
 from tui_gru.equations import expression as e
 from tui_gru.equations.axes import Axes, joined_axis, union
 from tui_gru.equations.expression import Expression, Name
@@ -70,7 +70,7 @@ class Numbers:
         return float(np.asarray(self.read(name, t))[index])
 
     def is_one_hot(self, name: str) -> bool:
-        """Whether a name is a one-hot input, so that a product with it picks rows."""
+        """True if a name is a one-hot input, so that a product with it picks rows."""
         given = self.program.model.page.inputs.get(name)
         return given is not None and given.one_hot
 

@@ -22,10 +22,10 @@ from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
 from tui_gru.engine.config import FROM_FILE
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.data.given import Given
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.given import Given
-from tui_gru.engine.initial import is_drawn
+from tui_gru.engine.running.initial import is_drawn
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression
 

@@ -1,4 +1,4 @@
-"""A derivation as LaTeX."""
+"""Writes a derivation as LaTeX."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Edited numbers of a run: where they were set, and their values before."""
+"""Finds the numbers of a run that were edited, with the place of the edit and the value before."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class ManualEdits:
         self._starts = frozenset(segment.start for segment in timeline.segments if segment.action.kind != "begin")
 
     def at(self, tick: int) -> bool:
-        """Whether a change was made at a tick, so that values before and after it differ."""
+        """True if a change was made at a tick, so that values before and after it differ."""
         return tick in self._starts
 
     def change(self, number: ValueRef, since: int) -> Segment | None:

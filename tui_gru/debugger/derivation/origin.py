@@ -46,7 +46,7 @@ class Derivation:
 
     @property
     def near(self) -> bool:
-        """Whether its terms are available without replaying another batch."""
+        """True if its terms are available without replaying another batch."""
         return not callable(self.grown)
 
     @cached_property
@@ -93,7 +93,7 @@ class Derivation:
 
     @property
     def adds(self) -> bool:
-        """Whether the terms are summed, so that each has a share."""
+        """True if the terms are summed, so that each has a share."""
         return self.kind not in ("product", "quotient", "power", "min", "max", "given", "copy")
 
 

@@ -101,7 +101,7 @@ class TermBuilder:
         return Node(text, value, lambda: self.formula(node, index, tick, t), sign=sign, latex=latex)
 
     def _is_shown_by_name(self, name: str) -> bool:
-        """Whether a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
+        """True if a labelled part is shown by its name (az, dh_carry) instead of its formula (1 − z)."""
         return self._program.names[name].kind is not Kind.VALUE or name in self._program.preactivations
 
     def _setting(self, name: str) -> str:

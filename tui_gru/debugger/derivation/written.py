@@ -159,7 +159,7 @@ def _sign(parent: Node, term: Node, at: int) -> str:
 
 
 def _made(node: Node) -> str:
-    """How a value is computed, in numbers on one line; a note for a given value."""
+    """The computation of a value in numbers, on one line; the note of a given value."""
     derivation = node.derivation
     if derivation.kind == "given" or not derivation.near:
         return derivation.note

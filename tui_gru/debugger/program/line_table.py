@@ -13,10 +13,10 @@ from typing import NamedTuple
 from unicodedata import normalize
 
 from tui_gru.debugger.program.names import Kind, Named, Spellings, named_values
-from tui_gru.engine.computing import Point
+from tui_gru.engine.compiling.segments import Segment
+from tui_gru.engine.compiling.update import COUNT
 from tui_gru.engine.config import Config
-from tui_gru.engine.segments import Segment
-from tui_gru.engine.update import COUNT
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import page as equations
 from tui_gru.equations.compose import Layer
 from tui_gru.equations.expression import Apply, Expression, Name, Sum, plain
@@ -211,7 +211,7 @@ class Program:
         return self.names_of(Kind.DELTA)
 
     def is_delta(self, name: str) -> bool:
-        """Whether a name is the gradient of a value."""
+        """True if a name is the gradient of a value."""
         return name in self.names and self.names[name].kind is Kind.DELTA
 
     def update_step(self, name: str) -> tuple[str, str]:
@@ -225,7 +225,7 @@ class Program:
 
     @cached_property
     def counts_updates(self) -> bool:
-        """Whether the update rule reads the number of updates, n."""
+        """True if the update rule reads the number of updates, n."""
         return any(COUNT in line.reads for line in self.update)
 
     def way_of(self, name: str) -> int:
@@ -543,7 +543,7 @@ class Program:
 
 
 def _shares(line: equations.Line) -> Expression:
-    """What a timestep adds to a gradient. Where several lines read the weight, their sums have labels, which no timestep has."""
+    """The contribution of one timestep to a gradient, without the labels of sums over all timesteps of several lines."""
     path = f"{split(line.target)[0]}_"
     paths = tuple(plain(term) if term.label.startswith(path) else term for term in line.formula.terms)
     return line.formula.with_children(paths) if isinstance(line.formula, Sum) else line.formula
@@ -551,5 +551,5 @@ def _shares(line: equations.Line) -> Expression:
 
 @lru_cache(maxsize=8)
 def program_of(config: Config) -> Program:
-    """The table of a config; made once."""
+    """The table of a config, cached."""
     return Program(config)

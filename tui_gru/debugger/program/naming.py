@@ -1,4 +1,4 @@
-"""How one entry of a value is written, in words and as it is typed, and how a character of a text is shown."""
+"""Writes one entry of a value, in words and as it is typed, and shows characters of a text."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tui_gru.engine.tokens import Text
+    from tui_gru.engine.data.tokens import Text
 from tui_gru.debugger.program.line_table import Program
 
 _SIGNS = {" ": "␣", "\n": "⏎", "\t": "⇥", "\x7f": "␡", "\xa0": "⍽"}

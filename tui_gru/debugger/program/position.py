@@ -1,4 +1,4 @@
-"""Places in time: a position is one integer, its tick; everything else follows by arithmetic."""
+"""Positions in time. A position is determined by one integer, its tick."""
 
 from __future__ import annotations
 

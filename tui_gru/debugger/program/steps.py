@@ -79,10 +79,10 @@ class StepIndex:
 
 @dataclass(frozen=True)
 class StepMemory:
-    """Consecutive steps at one level from `origin`, remembered so that the same number of steps back returns to `origin`.
+    """Consecutive steps at one level from `origin`, stored so that the same number of steps back returns to `origin`.
 
-    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` says that they ended early, at the beginning, the
-    end or a stop: then only the complete reverse returns to `origin`, and other steps begin from `at`.
+    `net` is the sum of the steps so far, `at` the tick that they reached. `cut` is True if they ended early, at the beginning,
+    the end or a stop: then only the complete reverse returns to `origin`, and other steps begin from `at`.
     """
 
     level: str
@@ -101,7 +101,7 @@ class StepMemory:
         return self if goes_on else StepMemory.begin(level, tick)
 
     def target(self, index: StepIndex, count: int) -> tuple[int, bool]:
-        """The tick that `count` more steps lead to, and whether they end early at the beginning of the run."""
+        """The tick after `count` more steps, and whether they end early at the beginning of the run."""
         net, passed = self.net + count, index.count(self.origin)
         if net == 0:
             return self.origin, False

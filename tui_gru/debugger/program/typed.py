@@ -67,7 +67,7 @@ class Reader:
         return self._read(_WORD) or ""
 
     def next_whole(self) -> bool:
-        """Whether a whole number comes next."""
+        """True if a whole number comes next."""
         return _WHOLE.match(self._text, self._at) is not None
 
     def whole(self, what: str, *, least: int = -LARGEST, most: int = LARGEST) -> int:
@@ -162,7 +162,7 @@ class Reader:
 
 
 def whole_number(text: str) -> int | None:
-    """The whole number that a text is, from −`LARGEST` to `LARGEST`; None for any other text."""
+    """The whole number that a text represents, from −`LARGEST` to `LARGEST`; None for any other text."""
     if not _WHOLE.fullmatch(text):
         return None
     digits = text.lstrip("+-−").lstrip("0")
@@ -172,7 +172,7 @@ def whole_number(text: str) -> int | None:
 
 
 def is_number(text: str) -> bool:
-    """Whether a text is a number that `Reader.number` reads."""
+    """True if a text is a number that `Reader.number` reads."""
     return _NUMBER.fullmatch(text) is not None
 
 

@@ -1,11 +1,11 @@
-"""A recording of a training run, opened: what its batches are, and what is to be said of it first."""
+"""Opens a recording of a training run as a session."""
 
 from __future__ import annotations
 
 from os import PathLike
 
 from tui_gru.debugger.session.session import Session
-from tui_gru.engine.given import GivenConfig
+from tui_gru.engine.data.given import GivenConfig
 from tui_gru.interop.opening.recorded import recorded_run
 from tui_gru.interop.recording.reading import open_recording
 
@@ -17,7 +17,7 @@ def opened(folder: str | PathLike[str], name: str | None = None) -> tuple[GivenC
 
 
 def session_on(folder: str | PathLike[str], name: str | None = None) -> Session:
-    """As `Session.open`, on the GRU called `name` of a recording that has several."""
+    """Open a session on the GRU called `name` of a recording; unlike `Session.open`, for a recording of several GRUs."""
     config, said = opened(folder, name)
     session = Session.on(config)
     session.notice = said

@@ -10,7 +10,7 @@ import numpy as np
 from tui_gru.debugger.program.names import CHARACTERS, COUNTERS
 from tui_gru.debugger.snapshots.snapshot import Snapshot, last_step
 from tui_gru.engine.numbers import same
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.weights import Array
 
 _NOT_NUMBERS = (*CHARACTERS, *COUNTERS)
 
@@ -51,7 +51,7 @@ class Differences(Snapshot):
         return self._difference(mine, lambda moment: moment.value(name, self.position.t if t is None else t))
 
     def parameter(self, name: str) -> Any:
-        """None if the other branch has not reached this moment."""
+        """The difference of a parameter; None if the other branch has not reached this moment."""
         return self.value(name)
 
     def gradient(self, name: str) -> Array | None:

@@ -1,4 +1,4 @@
-"""LaTeX of the current line with a matrix in place of every name, and of single values."""
+"""Writes the current line as LaTeX, with a matrix in place of every name, and single values."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def _read(snapshot: Snapshot, name: str) -> Any:
     """The value of a name as the line just executed reads it."""
     program, line = snapshot.program, snapshot.line
     named = program.names.get(name)
-    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # of every timestep
+    if named is not None and named.timed and line is not None and program.blocks[line.block].way == 0:  # a value of every timestep
         return [[snapshot.value(name, t) for t in range(snapshot.config.seq_length)]]
     return Numbers(snapshot.moment_read, snapshot.position.t).read(name)
 

@@ -1,4 +1,4 @@
-"""The branches of a session, and undo and redo of the changes that made them."""
+"""The branches of a session, with undo and redo of changes."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class Branches:
         return Branches(named, name(self.current), changes(self.done), changes(self.undone))
 
     def without(self, name: str) -> Branches:
-        """The branches without one, and without undo and redo of the changes made on it or leading to it.
+        """The branches without one, and without undo and redo of the changes made on it or that created it.
 
         Data shared with other branches stays. Raises `TuiGruError` for an unknown name and for the current branch.
         """

@@ -9,9 +9,9 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point
 from tui_gru.engine.errors import TuiGruError
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
 from tui_gru.equations import expression as e
 from tui_gru.equations.expression import Expression, Name
 
@@ -29,7 +29,7 @@ def changeable(program: Program) -> tuple[str, ...]:
 
 
 def is_per_batch(program: Program, name: str) -> bool:
-    """Whether a name has one value per batch instead of one per timestep."""
+    """True if a name has one value per batch instead of one per timestep."""
     return program.names[name].kind in _PER_BATCH
 
 
@@ -45,7 +45,7 @@ def _settable_parts(program: Program) -> frozenset[str]:
 
 
 def _rest_is_free(node: Expression, label: str, program: Program) -> bool:
-    """Whether nothing between a part and its complete line reads a weight, except in other recorded parts."""
+    """True if nothing between a part and its complete line reads a weight, except in other recorded parts."""
     if node.label == label:
         return True
     inside = [child for child in node.children if any(part.label == label for part in child.walk())]

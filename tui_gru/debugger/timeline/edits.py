@@ -18,13 +18,13 @@ from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_o
 from tui_gru.debugger.timeline.journal import SETTINGS, JournalEntry, Letter, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.engine import arguments
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point
 from tui_gru.engine.config import Config, check_learning_rate
+from tui_gru.engine.data.tokens import counted
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import counted
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import Array
 
 # Changes a record that the caller owns, with the trainer that computes the rest. Returns where to continue (None: at the moment).
 Change = Callable[[BatchRecord, Trainer], Point | None]

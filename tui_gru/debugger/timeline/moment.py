@@ -11,11 +11,11 @@ import numpy as np
 from tui_gru.debugger.program.line_table import Program
 from tui_gru.debugger.program.names import Kind, unknown_name
 from tui_gru.debugger.program.position import Position, position_of
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.computing import Point, gradients_so_far
+from tui_gru.engine.data.tokens import Text
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.tokens import Text
-from tui_gru.engine.weights import Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.computing import Point, gradients_so_far
+from tui_gru.engine.running.weights import Array, Weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,16 +28,16 @@ class Moment:
     vocabulary: Text
 
     def executed(self, name: str, t: int) -> bool:
-        """Whether the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
+        """True if the line that computes `name` has been executed for timestep `t` (0-based) of this batch."""
         tick = self.program.tick_of(name, t)
         return tick is not None and tick <= self.position.offset
 
     def begun(self, t: int) -> bool:
-        """Whether timestep `t` has begun, so that its inputs can be read."""
+        """True if timestep `t` has begun, so that its inputs can be read."""
         return self.there(next(iter(self.program.model.page.inputs)), t)
 
     def there(self, name: str, t: int) -> bool:
-        """Whether `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
+        """True if `name` of timestep `t` can be read: it is computed, an input, or carried from another timestep."""
         if self.program.names[name].kind is Kind.DELTA and not self.learned:
             return False
         tick = self.program.there_at(name, t)
@@ -45,7 +45,7 @@ class Moment:
 
     @property
     def learned(self) -> bool:
-        """Whether this batch ends with backward and update."""
+        """True if this batch ends with backward and update."""
         return self.record.learned
 
     def value(self, name: str, t: int | None = None) -> Any:

@@ -8,8 +8,8 @@ import numpy as np
 
 from tui_gru.debugger.program.line_table import Line, Program
 from tui_gru.debugger.program.names import Kind
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.weights import Array
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Array
 
 
 def computed_in_order(program: Program, *, learned: bool) -> Iterator[tuple[str, int | None]]:

@@ -19,12 +19,12 @@ from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.chain import Chains
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings, Trainers
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
 from tui_gru.engine.numbers import same
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.trainer import Trainer
-from tui_gru.engine.weights import COUNT_BYTES, Array, Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.trainer import Trainer
+from tui_gru.engine.running.weights import COUNT_BYTES, Array, Weights
 
 # Called with every batch that is computed on the way; returning True stops the run. A record passed to it is valid until the second
 # call after that.

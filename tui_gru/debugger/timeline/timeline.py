@@ -20,8 +20,8 @@ from tui_gru.debugger.timeline.changes import changeable
 from tui_gru.debugger.timeline.journal import JournalEntry, Settings
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Memory, Monitor, Segment
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Weights
 
 if TYPE_CHECKING:
     from tui_gru.debugger.timeline.anchor import Anchor
@@ -100,11 +100,11 @@ class Timeline:
         return self.place((batch + 1) * self.program.ticks)
 
     def learns(self, batch: int) -> bool:
-        """Whether a batch ends with backward and update."""
+        """True if a batch ends with backward and update."""
         return bool(self.learned(batch, batch)[0])
 
     def learned(self, first: int, last: int) -> NDArray[np.bool_]:
-        """Whether each of the batches `first` … `last` ends with backward and update, (last + 1 − first)."""
+        """True for each of the batches `first` … `last` that ends with backward and update, (last + 1 − first)."""
         learned = np.zeros(max(last + 1 - first, 0), bool)
         for batch, learns in self.chain.runs:
             learned[max(batch - first, 0) :] = learns
@@ -149,7 +149,7 @@ class Timeline:
         return self.last.computed
 
     def changed_in(self, batch: int) -> bool:
-        """Whether a change was made within a batch, so that its complete record is not valid at all its places."""
+        """True if a change was made within a batch, so that its complete record is not valid at all its places."""
         return bool(self.changed_batches(batch, batch))
 
     def changed_batches(self, first: int, last: int) -> Sequence[int]:
@@ -199,7 +199,7 @@ class Timeline:
         return min((chain.starts[shared] for chain in (mine, theirs) if shared < len(chain.starts)), default=sys.maxsize)
 
     def still_has(self, anchor: Anchor) -> bool:
-        """Whether this timeline, too, has the moment of an anchor, with all its numbers."""
+        """True if this timeline has the moment of an anchor as well, with the same numbers."""
         parted = self.parted(anchor.timeline)
         if parted != anchor.tick:
             return parted > anchor.tick
@@ -236,7 +236,7 @@ class Timeline:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two values are equal, NaN to NaN; None is a value that is not computed."""
+    """True if two values are equal; NaN equals NaN, and None (not computed) equals None."""
     if one is None or other is None:
         return one is other
     return np.array_equal(one, other, equal_nan=True)

@@ -1,4 +1,4 @@
-"""Joins layers and directions into one GRU."""
+"""Joining of layers and directions into one GRU."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ def stack(
     warning: str = "",
     batch_first: bool | None = None,
 ) -> FoundGRU:
-    """One GRU of `cells`, by layer and by whether it is the reverse direction. Raises `NotAGRUError` if they do not fit."""
+    """Return one GRU made of `cells`, whose keys are the layer and True for the reverse direction. Raises `NotAGRUError` if they do
+    not fit."""
     reverse = sorted({reverse for _, reverse in cells})
     layers = 1 + max(layer for layer, _ in cells)
     if layers * len(reverse) != len(cells):

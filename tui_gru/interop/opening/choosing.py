@@ -1,4 +1,4 @@
-"""Selects a GRU of a file by name."""
+"""Selection of a GRU in a file by name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SHOWN = 8
 
 
 def chosen(found: Sequence[FoundGRU], path: str | PathLike[str], name: str | None) -> FoundGRU:
-    """The GRU of this name, by default the only one. Raises a `ModelFileError` that lists the names."""
+    """Return the GRU of this name, by default the only one. Raises a `ModelFileError` that lists the names."""
     names = [gru.name for gru in found]
     if name is None and len(found) == 1:
         return found[0]

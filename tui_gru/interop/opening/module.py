@@ -1,4 +1,4 @@
-"""The last captured step of a module of a script, as a run."""
+"""The last captured step of a module of a script, opened as a run."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from tui_gru.engine.given import Given
+from tui_gru.engine.data.given import Given
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture import Capture, CapturedStep, GRUCall, WeightSet
 from tui_gru.interop.capture.notes import Note
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch.nn import Linear, Module
     from torch.optim import Optimizer
 
-UNTRAINED = 8  # calls of a step without a gradient that are kept
+UNTRAINED = 8  # calls without a gradient that a step stores
 FIXED = "this batch belongs to your script, whose optimizer trains: press q to continue the script"
 
 
@@ -82,9 +82,10 @@ def forget(module: Module) -> None:
 
 
 def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, str]:
-    """A step as a run of one batch, and the first message: for the GRU of this name, or for the first one that learned.
+    """Return a step as a run of one batch, and the first message.
 
-    Raises `CaptureError` if no GRU was called, or there is none of this name.
+    The run shows the GRU called `name`, by default the first one that learned. Raises `CaptureError` if no GRU was called, or there
+    is none of this name.
     """
     calls = sequences(step)
     own = _chosen(calls, name, step.notes)
@@ -125,11 +126,12 @@ def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -
 
 
 def calls_of(calls: Sequence[GRUCall]) -> list[GRUCall]:
-    """The calls of one module that form a batch: all that learned with the weights of the last call, or only the last call."""
+    """Return the calls of one module that form a batch: all that learned with the weights of the last call, or only the last
+    call."""
     learned = [call for call in calls if call.learned]
     return [call for call in learned if _same(call.weights, learned[-1].weights)] or [calls[-1]]
 
 
 def _same(one: WeightSet, other: WeightSet) -> bool:
-    """Whether two sets have equal numbers; a parametrized module computes new tensors for each call."""
+    """Return True if two sets have equal numbers; a parametrized module computes new tensors for each call."""
     return one is other or all(np.array_equal(value, other.values[name], equal_nan=True) for name, value in one.values.items())

@@ -17,14 +17,14 @@ from tui_gru.interop.formats.npz import UNREADABLE, header
 from tui_gru.interop.found import FoundGRU
 from tui_gru.interop.tensors import Array
 
-#: Of the random inputs that stand in for those which are not given.
+#: The size and the seed of the random inputs that are used if none are given.
 TIMESTEPS, ROWS, SEED = 8, 2, 0
 
 
 @dataclass(frozen=True, eq=False)
 class Numbers:
-    """The inputs: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if all
-    rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
+    """The inputs of a GRU: x (T, B, I), or indices (T, B) into `table` (V, I); h0 (layers · directions, B, H); lengths (B), None if
+    all rows have all timesteps; y (T, B, directions · H), the expected output, or None. `source` names the origin of x."""
 
     x: Array
     h0: Array
@@ -69,7 +69,7 @@ class Numbers:
 
 
 def array_of(value: Any, option: str) -> Array:
-    """An array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
+    """Return an array, or the array in a .npy file. Raises a `ModelFileError` about `option`."""
     if isinstance(value, (str, PathLike)):
         path = Path(value)
         try:
@@ -179,7 +179,7 @@ def _lengths(found: FoundGRU, lengths: Array | None, timesteps: int, rows: int) 
 
 def _outputs(found: FoundGRU, y: Array, timesteps: int, rows: int) -> Array:
     width = len(found.directions) * found.hidden_size
-    if y.ndim == 4 and y.shape[1] == len(found.directions):  # as ONNX has them: (T, directions, B, H)
+    if y.ndim == 4 and y.shape[1] == len(found.directions):  # as in ONNX: (T, directions, B, H)
         y = y.transpose(0, 2, 1, 3).reshape(y.shape[0], y.shape[2], -1)
     y = y[:, None] if y.ndim == 2 else y
     if y.shape != (timesteps, rows, width):

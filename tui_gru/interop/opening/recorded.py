@@ -1,4 +1,4 @@
-"""A recording as a run: each kept step is a batch, read on demand. Sizes come from the headers."""
+"""A recording as a run: each recorded step is a batch, read on demand. Sizes come from the headers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, overload
 
 import numpy as np
 
-from tui_gru.engine.given import Given, GivenBatch
+from tui_gru.engine.data.given import Given, GivenBatch
 from tui_gru.equations.errors import did_you_mean
 from tui_gru.interop.capture.calls import CapturedStep, GRUCall, GRUModule
 from tui_gru.interop.errors import RecordingError, printable
@@ -90,7 +90,7 @@ def _chosen(recording: Recording, name: str | None, folder: str) -> GRUModule:
 
 
 def _places(recording: Recording) -> tuple[str, ...]:
-    """`step 300`, with the number of steps before it that were not kept."""
+    """Return the names of the steps, such as `step 300`, with the number of steps before each that were not recorded."""
     places, before = [], -1
     for step in recording.steps:
         gap = step.number - before - 1

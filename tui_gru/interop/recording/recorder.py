@@ -1,5 +1,4 @@
-"""`tui_gru.record`: a flight recorder for training. It writes every n-th step, and, when a trigger fires, the last steps as
-well."""
+"""`tui_gru.record`, a flight recorder for training. It writes every n-th step and, if a trigger fires, also the last steps."""
 
 from __future__ import annotations
 
@@ -31,7 +30,7 @@ HALF = ("bfloat16",)
 
 
 class Recorder:
-    """Records a run into a folder; created by `record`. Also a context manager."""
+    """Records a run into a folder; created by `record`. It is also a context manager."""
 
     def __init__(
         self,
@@ -133,7 +132,7 @@ class Recorder:
         self._append(Line(step.number, why, step.loss, norm, self._losses_up_to(step.number + 1)))
 
     def _losses_up_to(self, steps: int) -> tuple[float | None, ...]:
-        """The losses of the first `steps` steps that are not written to a line yet."""
+        """Return the losses of the first `steps` steps that are not written to a line yet."""
         count = max(0, steps - self._told)
         told, self._losses = self._losses[:count], self._losses[count:]
         self._told += len(told)
@@ -182,10 +181,10 @@ class Recorder:
             self._lines.write(line.written())
             self._lines.flush()
         except OSError:
-            pass  # a step's own file says all that its line does
+            pass  # the file of the step has all information of its line
 
 
-_MANY = 1000  # losses are written at least this often
+_MANY = 1000  # losses are written to a line at least this often
 
 
 def _count(name: str, value: Any) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from rich.style import Style
 
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.palette import Palette
 
 
 class Sign(NamedTuple):

@@ -11,7 +11,7 @@ from tui_gru.debugger.program.position import position_of
 if TYPE_CHECKING:
     from tui_gru.debugger.derivation.origin import Node, ValueRef
     from tui_gru.debugger.session.guards import Progress
-    from tui_gru.tui.panels.origin import Leaf, OriginPanel
+    from tui_gru.tui.panels.lists.origin import Leaf, OriginPanel
     from tui_gru.tui.screens.main import MainScreen
 
 
@@ -24,7 +24,7 @@ class Derivations:
 
     @property
     def _panel(self) -> OriginPanel | None:
-        from tui_gru.tui.panels.origin import OriginPanel
+        from tui_gru.tui.panels.lists.origin import OriginPanel
 
         overlay = self._screen.overlay
         return overlay if isinstance(overlay, OriginPanel) else None
@@ -38,7 +38,7 @@ class Derivations:
         self._derive(event.number, follow=True)
 
     def _derive(self, number: ValueRef, *, follow: bool) -> None:
-        from tui_gru.tui.panels.origin import Leaf  # late, as all that the first picture does not need
+        from tui_gru.tui.panels.lists.origin import Leaf  # late, as all that the first picture does not need
 
         found: list[Leaf] = []
         session = self._screen.session
@@ -62,7 +62,7 @@ class Derivations:
             return
         panel = self._panel
         if panel is None:
-            from tui_gru.tui.panels.origin import OriginPanel
+            from tui_gru.tui.panels.lists.origin import OriginPanel
 
             self._trail = ()
             self._screen.overlays.cover(OriginPanel(found[0]))

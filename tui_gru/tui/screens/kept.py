@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from textual import events
 
-from tui_gru.tui.key_signs import sign_of_key
 from tui_gru.tui.layout import Layout
+from tui_gru.tui.look.key_signs import sign_of_key
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
@@ -64,7 +64,7 @@ class KeptWithSession:
     def recall_commands(self) -> None:
         """Have the commands of this session at hand on the `:` line."""
         if lines := self._screen.query("CommandLine"):
-            from tui_gru.tui.panels.command_line import CommandLine
+            from tui_gru.tui.panels.typing.command_line import CommandLine
 
             lines.only_one(CommandLine).history = self.commands
 
@@ -97,7 +97,7 @@ class KeptWithSession:
         session = self._screen.session
 
         def record(_: Any) -> None:
-            from tui_gru.debugger.storage.own_sessions import free_path
+            from tui_gru.debugger.storage.library import free_path
 
             path = session.opened_from
             assert path is not None

@@ -15,7 +15,7 @@ from textual.widget import Widget
 
 from tui_gru.debugger.session.session import Session
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.runs import Finished, Progressed, problem_of
 from tui_gru.tui.screens.derivations import Derivations
 from tui_gru.tui.screens.kept import KeptWithSession
@@ -32,8 +32,8 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.overlay import Overlay
 
 if TYPE_CHECKING:
-    from tui_gru.tui.panels.command_line import CommandLine
-    from tui_gru.tui.panels.origin import OriginPanel
+    from tui_gru.tui.panels.lists.origin import OriginPanel
+    from tui_gru.tui.panels.typing.command_line import CommandLine
 
 COUNTS = tuple(Binding(str(digit), f"digit({digit})", show=False, id=f"count.{digit}") for digit in range(10))
 
@@ -222,13 +222,13 @@ class MainScreen(GuardedScreen):
 
     async def open_line(self, text: str = "", value: str = "", rest: str = "") -> None:
         """Open the `:` line with a command begun, and a value selected in it."""
-        from tui_gru.tui.panels.command_line import CommandLine  # late, as all that the first picture does not need
+        from tui_gru.tui.panels.typing.command_line import CommandLine  # late, as all that the first picture does not need
 
         if not isinstance(self.focused, CommandLine):
             self._came_from = self.focused
         self.say("")  # the line lies over the last row of what was said
         if not self.query(CommandLine):
-            from tui_gru.tui.panels.completion_list import CompletionList
+            from tui_gru.tui.panels.typing.completion_list import CompletionList
             from tui_gru.tui.verbs.completion import complete
 
             listed = CompletionList()

@@ -10,24 +10,24 @@ from textual.containers import Container
 from textual.widget import Widget
 
 from tui_gru.debugger.snapshots.snapshot import Snapshot
-from tui_gru.tui.pages import pages_of
-from tui_gru.tui.panels.gates import Gates
-from tui_gru.tui.panels.header import Header
-from tui_gru.tui.panels.line_at_work import LineAtWork
-from tui_gru.tui.panels.listing import Listing
-from tui_gru.tui.panels.loss_curve import LossCurve
-from tui_gru.tui.panels.loss_terms import LossTerms
-from tui_gru.tui.panels.samples import Samples
-from tui_gru.tui.panels.sequence import Sequence
-from tui_gru.tui.panels.softmax import Softmax
-from tui_gru.tui.panels.time_line import TimeLine
-from tui_gru.tui.panels.weights import Weights
+from tui_gru.tui.pages import SMALL, Following, following, pages_of
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.listing import Listing
+from tui_gru.tui.panels.time.header import Header
+from tui_gru.tui.panels.time.loss_curve import LossCurve
+from tui_gru.tui.panels.time.time_line import TimeLine
+from tui_gru.tui.panels.values.gates import Gates
+from tui_gru.tui.panels.values.loss_terms import LossTerms
+from tui_gru.tui.panels.values.samples import Samples
+from tui_gru.tui.panels.values.sequence import Sequence
+from tui_gru.tui.panels.values.softmax import Softmax
+from tui_gru.tui.panels.values.weights import Weights
 from tui_gru.tui.view import Shows
 from tui_gru.tui.widgets.panel import Panel
 
 if TYPE_CHECKING:
-    from tui_gru.tui.panels.log import Log
-    from tui_gru.tui.panels.watches import Watches
+    from tui_gru.tui.panels.program.log import Log
+    from tui_gru.tui.panels.program.watches import Watches
     from tui_gru.tui.screens.main import MainScreen
 
 LOW = 20  # rows
@@ -51,6 +51,7 @@ class PanelHost:
         self._time_lines: list[TimeLine] = []
         self._borrowed = False  # what is zoomed has the focus only as long as that
         self._ever_watching = False
+        self._followed = Following.VALUES
 
     def compose(self) -> ComposeResult:
         """All panels, each in its place."""
@@ -59,10 +60,10 @@ class PanelHost:
         with Container(id="body"):
             with Container(id="program"):
                 yield Listing()
+            with Container(id="top"):
+                yield Sequence()
+                yield LossTerms()
             with Container(id="blackboard", classes="-many" if gates.many else ""):
-                with Container(id="top"):
-                    yield Sequence()
-                    yield LossTerms()
                 yield LineAtWork()
                 yield gates
                 with Container(id="middle"):
@@ -84,6 +85,7 @@ class PanelHost:
     def show(self) -> None:
         """Draw the snapshot on every panel."""
         screen = self._screen
+        self._follow()
         for kind in PANELS:
             panel = screen.query_one(kind)
             assert isinstance(panel, Shows)
@@ -96,6 +98,16 @@ class PanelHost:
         if overlay is not None:
             overlay.show(screen.snapshot, screen.view)
             self._remark_on(overlay)
+
+    def _follow(self) -> None:
+        """Have the first page of several show the panels that belong to the line at work."""
+        now = following(self._screen.snapshot) if self.page == 1 and self.pages > 1 else Following.VALUES
+        if now is not self._followed:
+            if self._followed.value:
+                self._screen.remove_class(self._followed.value)
+            if now.value:
+                self._screen.add_class(now.value)
+            self._followed = now
 
     def _remark_on(self, panel: object) -> None:
         """Have the border of a panel say that it shows no differences where others do, unless it says so itself."""
@@ -120,8 +132,8 @@ class PanelHost:
         logs = bool(snapshot.log) or any(stop.log for stop in snapshot.stops.breakpoints)
         if not (watches or logs or self._ever_watching):
             return
-        from tui_gru.tui.panels.log import Log  # late, too
-        from tui_gru.tui.panels.watches import Watches
+        from tui_gru.tui.panels.program.log import Log  # late, too
+        from tui_gru.tui.panels.program.watches import Watches
 
         self._ever_watching = True
         kinds: tuple[tuple[type[Watches] | type[Log], bool], ...] = ((Watches, watches), (Log, logs))
@@ -149,11 +161,12 @@ class PanelHost:
     def resized(self) -> None:
         """On a screen as low as this the later pages have no room for the program."""
         self._screen.set_class(self._screen.app.size.height < LOW, "-low")
+        self._follow()
 
     @property
     def small(self) -> bool:
         """Whether watches and log have a page of their own."""
-        return self._screen.has_class("-narrow") or self._screen.has_class("-tiny")
+        return any(map(self._screen.has_class, SMALL))
 
     @property
     def pages(self) -> int:
@@ -163,13 +176,14 @@ class PanelHost:
     @property
     def on_pages(self) -> tuple[tuple[str, ...], ...]:
         """The panels on each page of a screen of this size, in words."""
-        return pages_of(self._screen.classes, watching=self._screen.has_class("-watching"))
+        return pages_of(self._screen.classes, watching=self._screen.has_class("-watching"), at=following(self._screen.snapshot))
 
     def turn_to(self, page: int) -> None:
         """Show a page of panels, counted from 1; the first where there is no such page."""
         self._screen.remove_class(f"-page-{self.page}")
         self.page = page if 1 <= page <= self.pages else 1
         self._screen.add_class(f"-page-{self.page}")
+        self._follow()
 
     # Zoom
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING
 
-from tui_gru.tui.key_signs import sign_of_key
+from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.runs import Finished, Progressed, Run, Verb, carry_out
 
 if TYPE_CHECKING:

@@ -1,4 +1,7 @@
-"""An app, a screen and widgets that report an error in a message handler, for which Textual ends the program."""
+"""An app, a screen and widgets that report an error in a message handler, for which Textual ends the program.
+
+The screen is not drawn while the app says so.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,12 @@ W = TypeVar("W", bound=Widget)
 
 
 class GuardedApp(App[None]):
-    """Subclasses report an error (`failed`) and name the line that the program ends with after one (`last_words`)."""
+    """Subclasses report an error (`failed`) and name the line that the program ends with after one (`last_words`).
+
+    While `drawing` is False, its guarded screens are laid out and not drawn.
+    """
+
+    drawing = True
 
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""
@@ -49,6 +57,15 @@ class GuardedApp(App[None]):
 
 class GuardedScreen(Screen[None]):
     """Subclasses report an error (`failed`)."""
+
+    def draw(self) -> None:
+        """Draw what has changed since it was drawn last, unless the app waits with that."""
+        if getattr(self.app, "drawing", True):
+            super()._compositor_refresh()
+        else:
+            self._dirty_widgets.clear()  # the compositor has the regions
+
+    _compositor_refresh = draw  # Textual's name for it
 
     def failed(self, error: Exception, doing: str) -> None:
         """Report an error. `doing` says what was being done."""

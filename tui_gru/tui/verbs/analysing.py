@@ -7,9 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tui_gru.debugger.program.position import in_words
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.stepping import go_to
 from tui_gru.tui.verbs.verb import Arguments
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from tui_gru.debugger.analysis.activity import Activity, Correlated
     from tui_gru.debugger.analysis.findings.finding import Finding
     from tui_gru.debugger.analysis.influence import Influence, RowInfluence
-    from tui_gru.tui.panels.findings_list import FindingsList
-    from tui_gru.tui.panels.influence_map import InfluenceMap
-    from tui_gru.tui.panels.loss_places import LossPlaces
-    from tui_gru.tui.panels.units_map import UnitsMap
+    from tui_gru.tui.panels.analysis.findings_list import FindingsList
+    from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
+    from tui_gru.tui.panels.analysis.loss_places import LossPlaces
+    from tui_gru.tui.panels.analysis.units_map import UnitsMap
     from tui_gru.tui.screens.main import MainScreen
 
 FEW_CHARACTERS = 1000  # a text of no more is read at once, without a thread
@@ -47,7 +47,7 @@ def findings(screen: MainScreen, rest: Arguments) -> None:
         found.extend(screen.session.findings(progress=progress))
 
     def show() -> None:
-        from tui_gru.tui.panels.findings_list import FindingsList  # late, as all that the first picture does not need
+        from tui_gru.tui.panels.analysis.findings_list import FindingsList  # late, as all that the first picture does not need
 
         screen.overlays.cover(FindingsList(found))
 
@@ -106,7 +106,7 @@ def show_units(screen: MainScreen, name: str, row: int | None = None) -> None:
 
 
 def _cover_units(screen: MainScreen, activity: Activity, notes: list[Correlated]) -> None:
-    from tui_gru.tui.panels.units_map import UnitsMap
+    from tui_gru.tui.panels.analysis.units_map import UnitsMap
 
     screen.overlays.cover(UnitsMap(activity, notes, of=_when(screen)), of_this_moment=activity.row is None)
 
@@ -126,7 +126,7 @@ def units_place_asked(screen: MainScreen, event: UnitsMap.PlaceAsked) -> None:
 def class_(screen: MainScreen, rest: Arguments) -> None:
     """Sort the units that are shown by what they have to do with a class of characters. Raises `TuiGruError`."""
     from tui_gru.debugger.analysis.classes import class_of
-    from tui_gru.tui.panels.units_map import UnitsMap
+    from tui_gru.tui.panels.analysis.units_map import UnitsMap
 
     panel = screen.overlay
     if not isinstance(panel, UnitsMap):
@@ -159,7 +159,7 @@ def show_influence(screen: MainScreen, row: int, t: int, character: str | None =
 
 
 def _cover_influence(screen: MainScreen, influence: Influence, rows: RowInfluence) -> None:
-    from tui_gru.tui.panels.influence_map import InfluenceMap
+    from tui_gru.tui.panels.analysis.influence_map import InfluenceMap
 
     panel = screen.overlay
     if isinstance(panel, InfluenceMap):
@@ -183,7 +183,7 @@ def losses(screen: MainScreen, rest: Arguments) -> None:
     text, config, when = screen.snapshot.corpus.text, screen.snapshot.config, _when(screen)
 
     def read(progress: Any) -> None:
-        from tui_gru.tui.panels.loss_places import LossPlaces
+        from tui_gru.tui.panels.analysis.loss_places import LossPlaces
 
         losses = screen.session.losses(text=text, progress=progress)
         found.append(LossPlaces(losses, baselines(text, config.vocab_size), of=when))
@@ -203,7 +203,7 @@ def loss_place_chosen(screen: MainScreen, event: LossPlaces.Chosen) -> None:
 
 
 def arrays(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.panels.array_list import ArrayList
+    from tui_gru.tui.panels.analysis.array_list import ArrayList
 
     screen.overlays.cover(ArrayList())
 

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.key_signs import sign_of_key
+from tui_gru.tui.look.key_signs import sign_of_key
 from tui_gru.tui.verbs.stepping import go_to
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.branches_apart import Apart
     from tui_gru.debugger.program.line_table import Program
-    from tui_gru.tui.panels.branch_list import BranchList
-    from tui_gru.tui.panels.branches_apart import BranchesApart
+    from tui_gru.tui.panels.lists.branch_list import BranchList
+    from tui_gru.tui.panels.lists.branches_apart import BranchesApart
     from tui_gru.tui.screens.main import MainScreen
 
 
 def branches(screen: MainScreen, rest: Arguments) -> None:
     """The list of branches, or, where that is shown, what it covers."""
-    from tui_gru.tui.panels.branch_list import BranchList  # late, as all that the first picture does not need
+    from tui_gru.tui.panels.lists.branch_list import BranchList  # late, as all that the first picture does not need
 
     if isinstance(screen.overlay, BranchList):
         screen.overlays.lift()
@@ -124,7 +124,7 @@ def _first_of(apart: Apart, program: Program) -> str:
     """Where two branches first differ, in a few words."""
     from tui_gru.debugger.program.naming import spoken
     from tui_gru.debugger.program.position import position_of
-    from tui_gru.tui.widgets.time_scale import place_name
+    from tui_gru.tui.widgets.plots.time_scale import place_name
 
     first = apart.first
     if first is None:
@@ -159,7 +159,7 @@ def show_apart(screen: MainScreen, name: str) -> None:
         found.append(screen.session.apart(name, progress=progress))
 
     def show() -> None:
-        from tui_gru.tui.panels.branches_apart import BranchesApart  # late, as all that the first picture does not need
+        from tui_gru.tui.panels.lists.branches_apart import BranchesApart  # late, as all that the first picture does not need
 
         screen.overlays.cover(BranchesApart(found[0], screen.session.program))
 

@@ -153,8 +153,8 @@ def draw_sample(screen: MainScreen, *, primer: str, length: int, temperature: fl
 def _say_sample(screen: MainScreen) -> None:
     """The samples just drawn, since their panel may be on another page; and the key that turns to them."""
     from tui_gru.debugger.program.naming import printable
-    from tui_gru.tui.key_signs import with_keys
-    from tui_gru.tui.panels.samples import Samples
+    from tui_gru.tui.look.key_signs import with_keys
+    from tui_gru.tui.panels.values.samples import Samples
 
     samples = screen.snapshot.samples
     newest = samples[-1]

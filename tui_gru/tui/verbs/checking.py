@@ -14,8 +14,8 @@ from tui_gru.tui.verbs.verb import Arguments
 from tui_gru.tui.widgets.overlay import Overlay
 
 if TYPE_CHECKING:
-    from tui_gru.debugger.analysis.checking import Check, Report
-    from tui_gru.tui.panels.check_report import CheckReport
+    from tui_gru.debugger.analysis.checks.checking import Check, Report
+    from tui_gru.tui.panels.lists.check_report import CheckReport
     from tui_gru.tui.screens.main import MainScreen
 
 LOADING = 1.0  # seconds, about: what the first batch that is checked takes, since PyTorch is loaded with it
@@ -56,7 +56,7 @@ def check(screen: MainScreen, rest: Arguments) -> None:
 
 def _check_batch(screen: MainScreen) -> None:
     """Check this batch, in a thread. The report is dropped where its panel has been lifted by then."""
-    from tui_gru.tui.panels.check_report import CheckReport  # late, as all that the first picture does not need
+    from tui_gru.tui.panels.lists.check_report import CheckReport  # late, as all that the first picture does not need
 
     if screen.running:
         return
@@ -68,7 +68,7 @@ def _check_batch(screen: MainScreen) -> None:
 
 
 def _carry_out(screen: MainScreen, panel: CheckReport, check: Check) -> None:
-    from tui_gru.engine.torch_loading import load_torch
+    from tui_gru.engine.reference.torch_loading import load_torch
 
     try:
         load_torch()
@@ -94,7 +94,7 @@ def checked(screen: MainScreen, event: Checked) -> None:
 
 def entry_chosen(screen: MainScreen, event: CheckReport.EntryChosen) -> None:
     """Where the number of the row comes from, if it is one of the batch that is shown."""
-    from tui_gru.tui.panels.check_report import CheckReport
+    from tui_gru.tui.panels.lists.check_report import CheckReport
     from tui_gru.tui.verbs.explaining import ask_about
 
     panel = screen.overlay

@@ -110,7 +110,7 @@ def _lines(screen: MainScreen) -> Iterator[Candidate]:
 
 
 def _stops(screen: MainScreen) -> Iterator[Candidate]:
-    from tui_gru.tui.panels.stop_signs import described
+    from tui_gru.tui.panels.program.stop_signs import described
 
     for stop in screen.snapshot.stops.breakpoints:
         yield Candidate(str(stop.id), described(stop, screen.session.program))

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from tui_gru.tui import answers
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.analysis.what_if import WhatIf
     from tui_gru.debugger.derivation.origin import ValueRef
-    from tui_gru.tui.panels.what_if import WhatIfPanel
+    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
     from tui_gru.tui.screens.main import MainScreen
     from tui_gru.tui.widgets.cells import NumberAsked
     from tui_gru.tui.widgets.refs import Ref
@@ -42,9 +42,9 @@ def ask_about(screen: MainScreen, name: str, index: tuple[int, ...], t: int | No
 
 def explain(screen: MainScreen) -> None:
     """Where the number under the cursor comes from; without a cursor, the result of the line at work."""
-    from tui_gru.tui.panels.line_at_work import LineAtWork
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.loss_curve import LossCurve
+    from tui_gru.tui.panels.program.line_at_work import LineAtWork
+    from tui_gru.tui.panels.program.listing import Listing
+    from tui_gru.tui.panels.time.loss_curve import LossCurve
     from tui_gru.tui.widgets.cells import CellPanel
     from tui_gru.tui.widgets.matrix import MatrixView
 
@@ -111,14 +111,14 @@ def what_if(screen: MainScreen, rest: Arguments) -> None:
 
 
 def _show_what_if(screen: MainScreen, what_if: WhatIf) -> None:
-    from tui_gru.tui.panels.what_if import WhatIfPanel
+    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 
     screen.overlays.cover(WhatIfPanel(what_if), of_this_moment=True)
 
 
 def what_if_nudged(screen: MainScreen, event: WhatIfPanel.Nudged) -> None:
     """Suppose a number some steps away; a count typed before says how many."""
-    from tui_gru.tui.panels.what_if import WhatIfPanel
+    from tui_gru.tui.panels.lists.what_if import WhatIfPanel
 
     panel, what_if, steps = screen.overlay, event.what_if, event.direction * screen.pending.take_count()
     if not isinstance(panel, WhatIfPanel):
@@ -179,7 +179,7 @@ async def suppose(screen: MainScreen) -> None:
 def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
     """The command that changes a character of the text, and the character that is there."""
     from tui_gru.debugger.program.typed import quoted
-    from tui_gru.engine.corpus import Corpus
+    from tui_gru.engine.data.corpus import Corpus
 
     snapshot = screen.snapshot
     assert isinstance(snapshot.corpus, Corpus)  # characters are read of a text only
@@ -190,7 +190,7 @@ def _character(screen: MainScreen, ref: Ref) -> tuple[str, str]:
 
 def under_cursor(screen: MainScreen) -> Ref | None:
     """The number of this moment that the cursor is on."""
-    from tui_gru.tui.panels.origin import OriginPanel
+    from tui_gru.tui.panels.lists.origin import OriginPanel
     from tui_gru.tui.widgets.cells import CellPanel
     from tui_gru.tui.widgets.matrix import MatrixView
 

@@ -49,10 +49,10 @@ def open_(screen: MainScreen, rest: Arguments) -> None:
 def _opened(screen: MainScreen, name: str, copy: bool) -> Session:
     """The session of a name or path. Raises `TuiGruError`, and then nothing has changed."""
     from tui_gru.debugger.session import opening
-    from tui_gru.debugger.storage import own_sessions
+    from tui_gru.debugger.storage import library
     from tui_gru.debugger.storage.session_errors import SessionInUseError
 
-    path, now = own_sessions.find(name), screen.session
+    path, now = library.find(name), screen.session
     if not copy and now.records_to(path):
         screen.note(f"{path} is this session")
         return now

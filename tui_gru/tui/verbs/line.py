@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from tui_gru.debugger.program.typed import TypedError
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.table import VERBS
 from tui_gru.tui.verbs.verb import Arguments, Verb
 

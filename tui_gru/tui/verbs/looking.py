@@ -7,7 +7,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.pages import page_words
 from tui_gru.tui.verbs.verb import Arguments
 
@@ -37,7 +37,7 @@ def layer(screen: MainScreen, rest: Arguments) -> None:
 
 
 def weights(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.panels.weights import Weights
+    from tui_gru.tui.panels.values.weights import Weights
 
     panel = screen.query_one(Weights)
     panel.action_cycle_mode()
@@ -67,7 +67,7 @@ def focus_panel(screen: MainScreen, rest: Arguments, *, direction: int) -> None:
 
 
 def theme(screen: MainScreen, rest: Arguments) -> None:
-    from tui_gru.tui.themes import checked_theme
+    from tui_gru.tui.look.themes import checked_theme
 
     screen.app.theme = checked_theme(screen.app, str(rest))
     screen.say(f"the theme is {rest}")
@@ -106,7 +106,7 @@ def _explain_word(screen: MainScreen, words: str) -> None:
 
 def legend(screen: MainScreen, rest: Arguments) -> None:
     """What colours and signs mean, over the blackboard; again, what it covers."""
-    from tui_gru.tui.panels.legend import Legend  # late, as all that the first picture does not need
+    from tui_gru.tui.panels.lists.legend import Legend  # late, as all that the first picture does not need
 
     if isinstance(screen.overlay, Legend):
         screen.overlays.lift()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from tui_gru.tui.key_signs import with_keys
+from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ ORDINALS = {2: "nd", 3: "rd"}
 
 def _matrix(screen: MainScreen) -> MatrixView | None:
     """The matrix in focus, otherwise that of the weights, which gets the focus; None with a message if neither is in view."""
-    from tui_gru.tui.panels.weights import Weights
+    from tui_gru.tui.panels.values.weights import Weights
     from tui_gru.tui.widgets.matrix import MatrixView
 
     focused = screen.focused
@@ -41,7 +41,7 @@ def largest(screen: MainScreen, rest: Arguments) -> None:
 
 def largest_of_all(screen: MainScreen, rest: Arguments, *, sheet: str) -> None:
     """Go to the largest of all gradients or changes of the weights."""
-    from tui_gru.tui.panels.weights import Weights
+    from tui_gru.tui.panels.values.weights import Weights
 
     screen.say(screen.query_one(Weights).go_to_largest(sheet))
 

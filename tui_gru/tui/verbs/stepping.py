@@ -12,8 +12,8 @@ from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.program.typed import Reader
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.time_line import TimeLine
+    from tui_gru.tui.panels.program.listing import Listing
+    from tui_gru.tui.panels.time.time_line import TimeLine
     from tui_gru.tui.screens.main import MainScreen
 
 LEVELS = {

@@ -9,14 +9,14 @@ from tui_gru.debugger.program.position import as_typed
 from tui_gru.debugger.state.marks import Mark
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui import answers
-from tui_gru.tui.key_signs import sign_of_key, with_keys
+from tui_gru.tui.look.key_signs import sign_of_key, with_keys
 from tui_gru.tui.verbs.stepping import run_on
 from tui_gru.tui.verbs.verb import Arguments
 
 if TYPE_CHECKING:
     from tui_gru.debugger.session.session import Session
-    from tui_gru.tui.panels.listing import Listing
-    from tui_gru.tui.panels.stops_list import StopsList
+    from tui_gru.tui.panels.lists.stops_list import StopsList
+    from tui_gru.tui.panels.program.listing import Listing
     from tui_gru.tui.screens.main import MainScreen
 
 
@@ -56,8 +56,8 @@ def _break_here(screen: MainScreen) -> None:
 
 def toggle_breakpoint(screen: MainScreen, target: str) -> None:
     """A breakpoint on a line; a plain one that is there is deleted, and one that says more is shown in the list."""
-    from tui_gru.tui.panels.listing import stops_on
-    from tui_gru.tui.panels.stop_signs import described, plain
+    from tui_gru.tui.panels.program.listing import stops_on
+    from tui_gru.tui.panels.program.stop_signs import described, plain
 
     line = next(row.line for row in screen.session.program.rows if row.line is not None and row.line.target == target)
     there = stops_on(screen.snapshot, line)
@@ -77,7 +77,7 @@ def gutter_chosen(screen: MainScreen, event: Listing.GutterChosen) -> None:
 
 
 def add_breakpoint(screen: MainScreen, line: str = "", *, condition: str = "", hits: str = "", log: str = "") -> None:
-    from tui_gru.tui.panels.stop_signs import described
+    from tui_gru.tui.panels.program.stop_signs import described
 
     change_stops(screen, lambda session: session.break_at(line, condition=condition, hits=hits, log=log))
     made = described(screen.session.stops.breakpoints[-1], screen.session.program)
@@ -103,7 +103,7 @@ def change_stop(screen: MainScreen, id: int, **changes: Any) -> None:
 
 def delete_stop(screen: MainScreen, id: int) -> None:
     """Delete a stop, and say how to make it again."""
-    from tui_gru.tui.panels.stop_signs import command_of
+    from tui_gru.tui.panels.program.stop_signs import command_of
 
     command = command_of(screen.session.stops.get(id))
     change_stops(screen, lambda session: session.delete_stop(id))
@@ -225,13 +225,13 @@ def marks(screen: MainScreen, rest: Arguments) -> None:
 
 def list_stops(screen: MainScreen, *, at: int | str | None = None) -> None:
     """Show the list of breakpoints, watches and marks, with the cursor at one of them."""
-    from tui_gru.tui.panels.stops_list import StopsList  # late, as all that the first picture does not need
+    from tui_gru.tui.panels.lists.stops_list import StopsList  # late, as all that the first picture does not need
 
     screen.overlays.cover(StopsList(at=at))
 
 
 async def stop_chosen(screen: MainScreen, event: StopsList.Chosen) -> None:
-    from tui_gru.tui.panels.stop_signs import command_of
+    from tui_gru.tui.panels.program.stop_signs import command_of
 
     entry = event.entry
     if event.verb == "deleted":

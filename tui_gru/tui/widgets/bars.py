@@ -9,8 +9,8 @@ from rich.cells import cell_len
 from rich.segment import Segment
 
 from tui_gru.engine import numbers
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Cell, Ref
 

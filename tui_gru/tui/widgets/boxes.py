@@ -11,8 +11,8 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.strip import Strip
 
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.refs import Cell
 
 Row = tuple[Segment, ...]

@@ -12,9 +12,9 @@ from textual.strip import Strip
 
 from tui_gru.debugger.analysis.summaries import Summary
 from tui_gru.engine import numbers
-from tui_gru.tui.characters import cut, fitting
-from tui_gru.tui.glyphs import transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.heatmap import CELL
 from tui_gru.tui.widgets.written import Kind

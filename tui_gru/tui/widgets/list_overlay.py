@@ -9,7 +9,7 @@ from rich.segment import Segment
 from textual import events
 from textual.binding import Binding, BindingType
 
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows
 from tui_gru.tui.widgets.overlay import Overlay
 

@@ -15,8 +15,8 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from tui_gru.engine.numbers import exact, given
-from tui_gru.tui.characters import cut, fitting
-from tui_gru.tui.glyphs import transliterate
+from tui_gru.tui.look.characters import cut, fitting
+from tui_gru.tui.look.glyphs import transliterate
 from tui_gru.tui.widgets.boxes import Box
 from tui_gru.tui.widgets.cells import NumberAsked
 from tui_gru.tui.widgets.heatmap import CELL, heat_row

@@ -12,11 +12,11 @@ from textual.geometry import Region, Size
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from tui_gru.tui.characters import folded
-from tui_gru.tui.glyphs import ASCII, transliterate
-from tui_gru.tui.palette import Palette
+from tui_gru.tui.look.characters import folded
+from tui_gru.tui.look.glyphs import ASCII, transliterate
+from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.look.themes import palette_of
 from tui_gru.tui.terminal.guarded import reports_errors
-from tui_gru.tui.themes import palette_of
 from tui_gru.tui.widgets.boxes import Box, from_rows
 from tui_gru.tui.widgets.refs import Ref
 

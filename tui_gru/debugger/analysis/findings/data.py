@@ -1,4 +1,4 @@
-"""Findings about the data flow: of the sampler, between batches, and between rows."""
+"""Findings about the flow of data: through the sampler, between batches, and between rows."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tui_gru.debugger.analysis.summaries import largest_entry
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.program.position import position_of
 from tui_gru.debugger.timeline.moment import Moment
-from tui_gru.engine.corpus import Corpus
+from tui_gru.engine.data.corpus import Corpus
 from tui_gru.engine.errors import TuiGruError
 from tui_gru.engine.numbers import given, rounded
-from tui_gru.engine.sampling import SAMPLERS, Sample, sample
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.sampling import SAMPLERS, Sample, sample
+from tui_gru.engine.running.weights import Weights
 from tui_gru.equations import expression as e
 
 _LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from tui_gru.debugger.analysis.expected import Expected, expected_of
+from tui_gru.debugger.analysis.checks.expected import Expected, expected_of
 from tui_gru.debugger.analysis.unrolled import Differentiable, prediction_slope
 from tui_gru.debugger.checkpoints.scalars import Rows
 from tui_gru.debugger.derivation.origin import ValueRef
@@ -19,14 +19,14 @@ from tui_gru.debugger.program.position import batch_in_words
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.batch import BatchRecord
-from tui_gru.engine.threads import ONE_THREAD
-from tui_gru.engine.tokens import Text, picked
-from tui_gru.engine.weights import Array
+from tui_gru.engine.data.tokens import Text, picked
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.threads import ONE_THREAD
+from tui_gru.engine.running.weights import Array
 from tui_gru.interop.opening.porting import Fit, Port
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 RECENT = 8  # batches that are examined completely
 RECENT_BYTES = 2**26  # of their records; fewer batches for a large model
@@ -71,7 +71,7 @@ class Examined:
 
     @cached_property
     def maybe_not_finite(self) -> NDArray[np.intp]:
-        """The batches that have ended whose numbers say that something in them is not finite, in order."""
+        """The completed batches whose scalars show that something in them is not finite, in order."""
         known = ["max_weight"] if self.timeline.memory.numbers is None else ["grad_norm"]
         finite = [np.isfinite(self.column(name)) for name in (*known, *(["loss"] if self.program.knows_loss else []))]
         return np.flatnonzero(~np.logical_and.reduce(finite))
@@ -98,7 +98,7 @@ class Examined:
 
     @cached_property
     def varied(self) -> bool:
-        """Whether the last batches have enough entries and different inputs."""
+        """True if the last batches have enough entries and different inputs."""
         inputs = [self._given(record) for _, record in self.recent]
         entries = sum(each.shape[0] * each.shape[1] for each in inputs)
         return entries >= ENOUGH and any((each != inputs[0][0, 0]).any() for each in inputs)
@@ -109,8 +109,10 @@ class Examined:
 
     @cached_property
     def last_prediction(self) -> dict[str, Wide]:
-        """Of each state of each layer and direction the norm, over rows and units, of the gradient of the last timestep's loss
-        alone, after each timestep of the last batch, (T); empty if there is no batch, or no character to be predicted."""
+        """The norm, over rows and units, of the gradient of the last timestep's loss with respect to each state, by name, (T).
+
+        It is that of the last batch, after each of its timesteps. Empty if there is no batch, or no character to be predicted.
+        """
         program = self.program
         if not self.recent or not program.target or not program.model.page.inputs[program.target].one_hot:
             return {}

@@ -18,7 +18,7 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Finding:
-    """A mistake that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
+    """A problem that a run shows. `name` is that of its row in the table; `meaning` is a sentence for a learner.
 
     `tick` is the place of the run that shows it best; None if the whole run does.
     """

@@ -13,14 +13,14 @@ from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.program.naming import spoken
 from tui_gru.debugger.timeline.recorded import computed_in_order, recorded
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import percent, rounded
+from tui_gru.engine.running.batch import BatchRecord
 
 _THOUSAND = 1e3
 _SOON = 3  # timesteps within which a vanishing gradient falls below a thousandth; healthy runs take 5 or more
-_CLIPPED = 0.1  # the factor below which nearly all of a gradient is clipped away
-_FEW = 4  # units; with fewer, there may be nothing to remember
-_STEPS = 8  # of learning that a finding needs
+_CLIPPED = 0.1  # nearly all of a gradient is clipped away if the factor is smaller
+_FEW = 4  # units; a smaller model may have nothing to remember
+_STEPS = 8  # the number of learning batches that a finding needs
 _MOST = 0.5
 
 
@@ -96,7 +96,7 @@ def zero_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
-    """The first of the names that a gradient of zeros is computed from that is all zeros, and reads nothing that is."""
+    """The first all-zero name on the way back from a gradient of zeros that reads no other all-zero name."""
     seen: set[str] = set()
     while True:
         seen.add(name)
@@ -115,7 +115,7 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
 
 
 def _comes_from_elsewhere(x: Examined, name: str) -> bool:
-    """Whether a name is the gradient from after the last timestep, which is always 0."""
+    """True if a name is the gradient from after the last timestep, which is always 0."""
     return name in {x.program.model.page.ahead(state) for state in x.program.model.page.states}
 
 
@@ -166,15 +166,15 @@ def exploding_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def _flows(x: Examined) -> dict[str, Wide]:
-    """The norms of each state from the end of its row to the start, if there are several to compare."""
+    """The norms of each state from the end of its row to the start; empty for a sequence of one timestep."""
     if x.program.seq_length < 2:
         return {}
     found = {}
     for state, norms in x.last_prediction.items():
         if x.program.model.page.states[state].backwards:
-            continue  # at the last timestep it is at its own beginning
+            continue  # at the last timestep, a backward state is at its own beginning
         there = norms[::-1]
-        if there[0] == 0 and len(there) > 2:  # of a cell that only the next timestep reads
+        if there[0] == 0 and len(there) > 2:  # a state that only the next timestep reads, such as the cell of an LSTM
             there = there[1:]
         if np.isfinite(there).all() and there[0] > 0:
             found[state] = there

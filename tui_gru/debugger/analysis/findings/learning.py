@@ -13,17 +13,17 @@ from tui_gru.debugger.analysis.findings.finding import Evidence, Finding, counte
 from tui_gru.debugger.analysis.loss_places import loss_of_rows
 from tui_gru.debugger.analysis.reading import read_text
 from tui_gru.debugger.program.naming import spoken
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.numbers import rounded
-from tui_gru.engine.weights import Weights
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.weights import Weights
 
 _FAR = 1.0  # nats above log V
 _FEW_CHARACTERS = 8  # with fewer, half of log V can be chance
-_STEPS = 8  # batches that means are taken over
+_STEPS = 8  # the number of batches of a mean
 _LARGE, _SMALL = 1e-1, 1e-5  # relative changes of the weights by a step
 _UP, _DOWN = 1.2, 0.9
 _FREQUENT, _SHARE = 0.1, 0.1  # frequency among the targets; probability relative to it
-_EPOCHS, _BATCHES = 20, 500  # of learning, before a loss counts as settled
+_EPOCHS, _BATCHES = 20, 500  # the least amount of learning after which a loss counts as settled
 _HELD_OUT = 10_000  # characters of a held-out text that are read
 _PLACES = 6  # places of the run at which the held-out text is read
 _RISEN = 0.1  # nats

@@ -19,7 +19,7 @@ from tui_gru.equations.compose import LIVE
 from tui_gru.interop.recomputing.comparing import output_name
 
 _GATE_NAMES = {"sigmoid": "σ(a)", "hard_sigmoid": "clip(a / 5 + 0.5)", "hard_sigmoid_6": "clip(a / 6 + 0.5)"}
-_MOVED = 1e-6  # the smallest change of a state that counts; states are between −1 and 1
+_MOVED = 1e-6  # smaller changes of a state do not count; states are between −1 and 1
 _BETAS = 0.9, 0.999  # of Adam, if the recording does not contain them
 _NEAR, _NEARLY_ALL = 0.05, 0.9  # relative difference of step lengths; share of the entries
 _TINY = 1e-3  # of the largest gradient; below it, ε and rounding change the step length
@@ -132,7 +132,7 @@ def _padded_without_lengths(x: Examined) -> Iterator[Finding]:
 
 
 def _gradient_at(x: Examined, padded: np.ndarray, number: int) -> bool:
-    """Whether the loss of a script depends on the output at padding."""
+    """True if the loss of a script depends on the output at padding."""
     assert x.config.given is not None
     batch = x.config.given.batches[number]
     rows = padded.any(axis=0)

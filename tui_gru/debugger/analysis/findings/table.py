@@ -13,14 +13,14 @@ from tui_gru.debugger.analysis.findings.finding import Finding
 from tui_gru.debugger.timeline.moment import Moment
 from tui_gru.debugger.timeline.segment import Monitor
 from tui_gru.debugger.timeline.timeline import Timeline
-from tui_gru.engine.tokens import Text
+from tui_gru.engine.data.tokens import Text
 
 if TYPE_CHECKING:
-    from tui_gru.engine.sampling import Sample
+    from tui_gru.engine.running.sampling import Sample
 
 
 class Row(NamedTuple):
-    """One finding: its name and its function. If it is found, those in `instead_of` are omitted."""
+    """A row of the table: the name of a finding and its function. If it is found, those in `instead_of` are omitted."""
 
     name: str
     look: Callable[[Examined], Iterator[Finding]]

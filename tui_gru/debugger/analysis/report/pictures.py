@@ -55,7 +55,7 @@ def curve(report: Report, width: int = WIDTH, height: int = 240) -> list[str]:
     found.append(text(left, bottom + 16, "loss in nats, logarithmic", ink=_DIM))
     below = 0.0
     for name, value in sorted([*lines, ("", points[-1][1])], key=lambda each: y(each[1])):
-        below = max(y(value) + 4, below + 13)  # so that no two of them lie over each other
+        below = max(y(value) + 4, below + 13)  # so that no two labels overlap
         ink = _DIM if name else _LINE
         found.append(text(right + 6, below, name, ink=ink))
         found.append(text(left - 6, below, rounded(value), ink=ink, anchor="end", bold=not name))

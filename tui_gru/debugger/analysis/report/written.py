@@ -1,4 +1,4 @@
-"""A report as a page, a picture or a text. Each is one file that needs nothing else: no script, no font, no other file."""
+"""Writes a report as a page, a picture or a text. Each is a single file without scripts, fonts or references."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BLOCKS = "▁▂▃▄▅▆▇█"
 
 
 def as_html(report: Report) -> str:
-    """A page with its pictures in it."""
+    """The report as an HTML page with embedded pictures."""
     parts = [f"<h1>{escape(said(report.title))}</h1>", _table(report.facts)]
     if has_curve(report):
         parts.append(_section("Loss", svg(pictures.curve(report), WIDTH, 240, label="the loss of the run")))
@@ -54,7 +54,7 @@ def as_html(report: Report) -> str:
 
 
 def has_curve(report: Report) -> bool:
-    """Whether there is a loss to be drawn, or will be: every run on a text has one."""
+    """True if the run has a loss, or will have one, as every run on a text."""
     return bool(report.curve or report.lines)
 
 
@@ -81,7 +81,7 @@ def _findings_html(report: Report) -> list[str]:
 
 
 def as_svg(report: Report) -> str:
-    """One picture: curve, findings, units, classes and samples, one under the other."""
+    """The report as one picture, with curve, findings, units, classes and samples below each other."""
     drawn, y = [text(0, 20, said(report.title), size=18, bold=True)], 44
     for name, value in report.facts:
         drawn.append(text(0, y, f"{name}: {value}"))
@@ -128,7 +128,7 @@ def as_svg(report: Report) -> str:
 
 
 def as_markdown(report: Report) -> str:
-    """A text, with the curve and the units drawn in blocks."""
+    """The report as Markdown, with the curve and the units drawn with block characters."""
     out = [f"# {said(report.title)}", "", *_rows(("", ""), report.facts), "", *(["## Loss", ""] if has_curve(report) else [])]
     finite = [loss for _, loss in report.curve if loss == loss and abs(loss) != float("inf")]
     if finite:
@@ -185,5 +185,5 @@ def _rows(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return [first, f"|{'---|' * len(head)}", *others]
 
 
-#: By what the name of the file ends with.
+#: By the ending of the file name.
 WRITERS: Mapping[str, Callable[[Report], str]] = {".html": as_html, ".svg": as_svg, ".md": as_markdown}

@@ -1,0 +1,1 @@
+"""The same equations through PyTorch: the reference that every number is checked against."""

@@ -1,0 +1,1 @@
+"""Runs a compiled model: records of batches, weights, the trainer, samples."""

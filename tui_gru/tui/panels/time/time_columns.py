@@ -1,0 +1,85 @@
+"""The loss of a whole run in one row of cells, however long it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from tui_gru.tui.look.glyphs import transliterate
+from tui_gru.tui.look.palette import Palette
+from tui_gru.tui.widgets.cell_row import CellRow
+from tui_gru.tui.widgets.plots.axis import axis_of
+from tui_gru.tui.widgets.plots.envelope import Envelope
+from tui_gru.tui.widgets.plots.smoothing import LONG, mean_parts, standing_out
+from tui_gru.tui.widgets.plots.time_scale import TimeScale
+from tui_gru.tui.widgets.written import Array
+
+
+@dataclass(frozen=True, eq=False)
+class LossColumns:
+    """For each column the height of its loss, 0 to 1, NaN where there is none; whether one of it is not finite; and whether one
+    stands out above (1) or below (−1) the others, 0 for none.
+
+    `reached` is how many columns the run has come to.
+    """
+
+    heights: Array
+    broken: Array
+    standing_out: Array
+    reached: int
+
+    def cells(self, palette: Palette, here: int) -> CellRow:
+        """Columns of eighths up to `here` in full colour, the others faint; a rule where there is no loss; arrows for what stands
+        out."""
+        row, levels = CellRow(len(self.heights)), palette.glyphs.column
+        rule, ahead, above, below = (transliterate(sign, palette.glyphs) for sign in "─╌↑↓")
+        steps = np.where(np.isnan(self.heights), -1.0, 1 + np.rint(self.heights * (len(levels) - 2))).astype(int).tolist()
+        signs = [levels[step] if step > 0 else rule if x < self.reached else ahead for x, step in enumerate(steps)]
+        row.fill(0, signs[: here + 1], palette.gate)
+        row.fill(here + 1, signs[here + 1 :], palette.faint)
+        for x in np.flatnonzero(self.standing_out).tolist():
+            row.put(x, above if self.standing_out[x] > 0 else below, palette.warning)
+        for x in np.flatnonzero(self.broken).tolist():
+            row.put(x, palette.glyphs.not_finite, palette.warning)
+        return row
+
+
+def loss_columns(losses: Envelope, scale: TimeScale, batch_ticks: int, newest: int) -> LossColumns:
+    """The losses laid out on a scale; `newest` is the tick the run has come to. The axis is chosen as that of the loss curve.
+
+    A batch takes all of its columns, and of a column of many batches it is their mean, on the axis.
+    """
+    axis, edges = axis_of([losses]), scale.batches(batch_ticks)
+    per_column = edges[1] - edges[0] if len(edges) > 1 else 0
+    if per_column < 1:
+        values, broken = _each(losses, scale, batch_ticks)
+        parts = axis.parts(values)
+        out = np.where(parts > 1, 1, np.where(parts < 0, -1, 0))
+    else:
+        low, high, broken = losses.columns(edges)
+        low, high = axis.parts(low), axis.parts(high)
+        parts = mean_parts(losses, axis, edges)
+        out = np.where(high > 1, 1, np.where(low < 0, -1, 0))
+        if per_column >= LONG:
+            out = np.where(out == 0, standing_out(low, high, parts), out)
+    return LossColumns(_stretched(np.clip(parts, 0, 1)), broken, out, scale.column(newest) + 1)
+
+
+def _stretched(parts: Array) -> Array:
+    """Parts of an axis from 0 to 1, the lowest at 0 and the highest at 1; 0.5 where all are the same."""
+    finite = parts[np.isfinite(parts)]
+    least, most = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    stretched: Array = (parts - least) / (most - least) if most > least else np.where(np.isnan(parts), np.nan, 0.5)
+    return stretched
+
+
+def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[Array, Array]:
+    """The loss of the batch that each column lies in, NaN where it has none that is finite; whether it has one that is not."""
+    batches = np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
+    there = batches < len(losses)
+    values = np.full(scale.width, np.nan)
+    values[there] = losses.at(batches[there])
+    broken = there & ~np.isfinite(values)
+    values[broken] = np.nan
+    return values, broken
