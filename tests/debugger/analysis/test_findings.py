@@ -212,6 +212,8 @@ def test_it_is_found_where_it_is_and_not_where_it_nearly_is(name):
     for each in found:
         assert all((each.title, each.meaning, each.cure, each.evidence))
         assert each.meaning.endswith(".")
+        assert each.tick is not None
+        assert any(evidence.number is not None for evidence in each.evidence)
     can_be_followed(shows, found)
 
 
