@@ -74,7 +74,7 @@ class Compiled:
         return tuple(self.sizes[axis] for axis in axes)
 
     def _slot_shape(self, slot: Slot) -> tuple[int, ...]:
-        """Return the shape of a slot's memory. A state has T + 1 timesteps; a value used within one round of a loop has no time axis."""
+        """Return the shape of a slot's memory. A state has T + 1 timesteps; a value of one round of a loop has no time axis."""
         shape = self.shape(slot.axes)
         if slot.kind == "state":
             return (shape[0] + 1, *shape[1:])
