@@ -50,7 +50,7 @@ def opened(options: dict[str, Any]) -> Any:
 
 @asynccontextmanager
 async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
-    """The app at 160x50 after these keys, and its pilot."""
+    """Run the app at 160x50, press these keys, and return the app and its pilot."""
     app = opened(options)
     async with headless(app, (160, 50)) as pilot:
         await press(pilot, keys)
@@ -259,7 +259,7 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
         assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
         assert "gives “w”" in panel.plain_text()
         await press(pilot, f"escape {typed('influence ?')}")
-        assert "'?' is no character of the vocabulary" in app.screen.query_one(BottomLine).message
+        assert "'?' is not in the vocabulary" in app.screen.query_one(BottomLine).message
 
 
 # Losses

@@ -14,7 +14,7 @@ SIZES = [(160, 50), (120, 36), (80, 24), (40, 12)]
 
 
 def seen(d: Driver) -> str:
-    """What stands on the last rows of the screen."""
+    """Return the text of the last rows of the screen."""
     bottom = d.screen.query_one(BottomLine)
     return " ".join(" ".join(bottom.render_line(y).text for y in range(bottom.size.height)).split())
 

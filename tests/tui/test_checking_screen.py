@@ -17,7 +17,7 @@ from tui_gru.tui.panels.time.header import Header
 
 
 class Gate:
-    """Holds every check back until it is opened."""
+    """Blocks every check until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._open, self.runs = threading.Event(), 0

@@ -33,7 +33,8 @@ from tui_gru.tui.widgets.panel import Panel
 
 
 def forked(**options: Any) -> Session:
-    """Two branches of 12 batches; one is at ŷ of t 2 in batch 9, on the one where a weight was changed after batch 5."""
+    """Return a session with two branches of 12 batches, at ŷ of t 2 in batch 9 of the one whose weight was changed after batch
+    5."""
     session = Session(**options)
     session.learning = True
     session.step("batch", 12)
@@ -51,7 +52,7 @@ def app_of(session: Session, glyphs: Glyphs = UNICODE) -> TuiGruApp:
 
 
 class Eye:
-    """Looks at the panels of a session of two branches."""
+    """Reads the panels of a session with two branches."""
 
     def __init__(self, pilot: Pilot[None], screen: MainScreen) -> None:
         self.pilot, self.screen, self.session = pilot, screen, screen.session

@@ -79,7 +79,7 @@ def test_what_names_of_the_tutorial_are(name: str, words: str) -> None:
 
 
 def panel_classes() -> Iterator[type[Panel]]:
-    """Every class of a panel that is shown: those of the panels' folder that are not there to be derived from alone."""
+    """Yield every class of a panel that is shown: those in the panels' folder except base classes."""
     folder = Path(tui_gru.tui.panels.__file__).parent
     for path in sorted(folder.rglob("*.py")):
         module = import_module(".".join(("tui_gru.tui.panels", *path.relative_to(folder).with_suffix("").parts)))

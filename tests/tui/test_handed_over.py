@@ -92,7 +92,7 @@ async def test_escape_goes_on_in_memory_and_the_screen_says_so_as_long_as_it_is_
     async with looking(path) as d:
         with untouched(path):
             await d.type("n", "escape")
-            assert d.says == "not recorded, it goes on in memory"
+            assert d.says == "not recorded; the session continues in memory only"
             await d.type("n", "c")
             assert QUESTION not in d.says
             assert "unrecorded" in header(d)

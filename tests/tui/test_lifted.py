@@ -17,7 +17,7 @@ ASKED = {"origin": "why Wz[0,1]", "what-if": "what-if z[0,1] 0.9", "check": "che
 
 
 async def edited(d: Driver) -> None:
-    """A weight edited in the past: on a branch of its own."""
+    """Edit a weight in the past, which creates a branch."""
     await d.type("l", "3n", "2N")
     await command(d, "set Wz[0,1] 0.5")
     assert d.session.branch == "main~1"

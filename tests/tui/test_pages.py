@@ -18,7 +18,7 @@ SIZES = [(40, 12), (59, 30), (80, 24), (99, 50), (120, 30), (120, 36), (160, 33)
 
 
 def panels(d: Driver) -> set[str]:
-    """The panels that can be seen, in words."""
+    """Return the names of the visible panels."""
     return {WORDS[name] for name in WORDS for panel in d.screen.query(name) if panel.region}
 
 

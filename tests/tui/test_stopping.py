@@ -16,7 +16,7 @@ from tui_gru.tui.panels.typing.command_line import CommandLine
 
 
 async def command(d: Driver, text: str) -> None:
-    """Paste a command on the `:` line, which is drawn once for it and not for every letter, and enter it."""
+    """Paste a command on the `:` line, which is then drawn once and not for every letter, and enter it."""
     await d.type(":")
     d.pilot.app.post_message(Paste(text))
     await d.type("enter")

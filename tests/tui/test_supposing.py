@@ -21,7 +21,7 @@ def panel(d: Driver) -> WhatIfPanel:
 
 
 async def retype(d: Driver, value: str) -> None:
-    """Type another value: the old one is selected, so that it is replaced."""
+    """Type another value; the old one is selected and is replaced."""
     await d.type(value, "enter")
 
 
@@ -157,7 +157,7 @@ async def test_kept_it_is_an_edit_and_a_branch() -> None:
 
 
 def panel_loss_tick(d: Driver) -> int:
-    """The tick of the loss of the batch one is in."""
+    """Return the tick of the loss of the current batch."""
     return d.session.position.number * d.session.program.ticks + d.session.program.loss_tick
 
 

@@ -209,7 +209,7 @@ async def test_what_cannot_be_opened_is_said_and_changes_nothing(kind: str) -> N
     path.write_bytes(bad)
     words = {
         "truncated": "is damaged", "flipped": "is damaged at", "future": "use a newer one", "foreign": "is not a tui-gru session",
-        "missing": "there is no file", "name": "is no name of a file",
+        "missing": "there is no file", "name": "is not a file name",
     }  # fmt: skip
     async with driving() as d:
         await d.type("s")
@@ -233,7 +233,7 @@ async def test_a_full_disk_is_said_and_the_walk_goes_on(monkeypatch: pytest.Monk
         monkeypatch.setattr(StateWriter, "write", full)
         await d.type("n")
         assert "no longer recorded to" in d.says
-        assert "database or disk is full; it goes on in memory" in d.says
+        assert "database or disk is full; the session continues in memory" in d.says
         await d.type("n")
         assert d.session.position.number == 1
         assert d.says == ""
@@ -244,7 +244,7 @@ async def test_no_state_folder_is_said_and_the_walk_goes_on(own_state_folder: Pa
     own_state_folder.write_text("a file")
     async with driving(new_session(Config.of(), record=True)) as d:
         await d.type("s")
-        assert "not recorded, it goes on in memory" in d.says
+        assert "not recorded; the session continues in memory only" in d.says
         await d.type("r", "s")
         assert d.session.position.t == 1
         assert d.says == ""

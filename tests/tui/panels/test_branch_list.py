@@ -19,7 +19,7 @@ from tui_gru.tui.view import View
 
 @cache
 def branched() -> Snapshot:
-    """main, two that have left it, and one that has left one of these."""
+    """The snapshot of main, two branches of it, and a branch of one of these."""
     session = Session()
     session.learning = True
     session.step("batch", 30)

@@ -18,7 +18,7 @@ PLAIN = palette_for(BLACKBOARD, ASCII)
 
 @cache
 def checked(make=tutorial, wrong=None, learning=True, **options):
-    """A report and the snapshot it is of; in array `wrong` the last entry is made wrong."""
+    """Return a report and its snapshot; the last entry of the array `wrong` is changed."""
     session = make(**options)
     session.learning = learning
     session.step("batch")
@@ -32,7 +32,7 @@ def checked(make=tutorial, wrong=None, learning=True, **options):
 
 
 def drawn(report, width=108, height=46, cursor=None, top=0, totals=None, palette=P):
-    """The lines of the table, with the cursor at the worst."""
+    """Return the lines of the table, with the cursor at the largest difference."""
     shown = Table(report)
     cursor = shown.rows.index(report.worst) if cursor is None else cursor
     return [line.rstrip() for line in shown.draw(palette, totals, cursor, top, width, height)[1].text.splitlines()]
@@ -133,7 +133,7 @@ def test_text_is_folded_between_words():
 
 
 def evened(report):
-    """With numbers that are the same on every machine: what is left of rounding is not, nor is the entry that has most of it."""
+    """Replace numbers that differ between machines: rounding errors, and the entries with the largest ones."""
 
     def even(comparison, i):
         if comparison is None:

@@ -30,7 +30,7 @@ def text_of(snapshot, width=114, height=9, row=None):
 
 
 def panel_text(board, snapshot, size=(120, 12)):
-    """What the panel itself shows."""
+    """Return the text of the panel."""
 
     async def shown():
         panel = LineAtWork()
@@ -68,7 +68,7 @@ def test_every_number_is_the_recorded_one(snapshot):
 
 
 def evaluated(snapshot, row):
-    """The worked entry's arithmetic, done again with the numbers it shows: (what it comes to, what it says it comes to)."""
+    """Evaluate the arithmetic of the example entry with the shown numbers. Returns (computed result, shown result)."""
     words = " ".join(piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), row).pieces(P))
     words = words.split(": ", 1)[-1].replace("−", "-").replace("·", "*")
     terms, said = re.match(r"(.*?) = (-?[\d.]+(?:e-?\d+)?)", words).groups()
@@ -190,7 +190,7 @@ def test_every_line_has_its_operands_and_its_worked_entry_at_80x24(reset):
 
 
 def ways_of(x):
-    """How a number may be written, without its sign."""
+    """Return the ways in which a number may be written, without its sign."""
     ways = (numbers.wide(x), numbers.compact(x), numbers.unit(x), number(x), f"{x:.2f}")
     return {way.strip().removeprefix("+").replace("−", "-") for way in ways}
 

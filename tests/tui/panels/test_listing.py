@@ -11,7 +11,7 @@ from tui_gru.tui.widgets.panel import Panel
 
 
 class Heard(Listing):
-    """A listing that keeps the lines it was clicked at."""
+    """A listing that stores the lines that were clicked."""
 
     DEFAULT_CSS = "Heard { width: 48; height: 36; }"
 

@@ -25,7 +25,7 @@ def full(snapshot):
 
 
 class Heard(StopsList):
-    """A list that keeps what it asks for."""
+    """A list that stores its requests."""
 
     DEFAULT_CSS = "Heard { width: 110; height: 20; }"
 

@@ -21,7 +21,7 @@ BATCH = 60  # the ticks of a batch in `columns` below
 
 
 def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **options):
-    """The snapshot of a tutorial's run of so many batches, looked at from `here` (a tick), with signs where they are told to be."""
+    """Return the snapshot of a run of so many batches of the tutorial, at the tick `here`, with signs at the given places."""
     snapshot = tutorial(("batch", batches), learning=learning, **options).snapshot()
     ticks = snapshot.program.ticks
     if here is not None:
@@ -38,7 +38,7 @@ def run(batches, here=None, *, marks="", hits=(), forks=(), learning=True, **opt
 
 
 def long_run(batches=20_000, here=9_000, **more):
-    """Of a run that is not run: its losses fall, and are not finite at one place."""
+    """Return the snapshot of a run that is not computed: its losses fall, and are not finite at one place."""
     snapshot = run(1, **more)
     ticks = snapshot.program.ticks
     losses = 1 + np.cos(np.arange(batches) * 0.9) * 0.3 + 2 * np.exp(-np.arange(batches) / 4000)
@@ -59,7 +59,7 @@ def long_run(batches=20_000, here=9_000, **more):
 
 @pytest.fixture
 def lines():
-    """The rows that a time line draws, as text."""
+    """Return the rows that a time line draws as text."""
 
     def read(line):
         return [line.render_line(y).text for y in range(line.content_size.height)]
@@ -225,7 +225,7 @@ async def test_the_curve_is_worked_out_again_only_where_it_differs(board):
 
 
 class Picture:
-    """A page with the time line of one snapshot, and a rule of digits over it."""
+    """A page with the time line of one snapshot, under a ruler of digits."""
 
     def __init__(self, snapshot, height=2, **options):
         self.snapshot, self.height, self.options = snapshot, height, options

@@ -24,6 +24,7 @@ from tui_gru.tui.screens.panel_host import PanelHost
 from tui_gru.tui.screens.pending import Pending
 from tui_gru.tui.screens.play import Play
 from tui_gru.tui.screens.runner import Runner
+from tui_gru.tui.screens.tour import Tour
 from tui_gru.tui.terminal.guarded import GuardedScreen
 from tui_gru.tui.verbs import analysing, branching, checking, explaining, stepping, stops
 from tui_gru.tui.verbs.table import BY_ID, VERBS
@@ -55,7 +56,7 @@ class MainScreen(GuardedScreen):
         self.session = session
         self.snapshot: Snapshot = session.snapshot()
         self.view = View()
-        self.bottom = BottomLine(self._hinted, self._keys_of, self._applies, self._label_of)
+        self.bottom = BottomLine(self._hinted, self.keys_of, self._applies, self._label_of)
         self.runner = Runner(self, partial(analysing.look_after_run, self), lambda: self._keys_waiting)
         self.pending = Pending(self)
         self.play = Play(self)
@@ -63,6 +64,7 @@ class MainScreen(GuardedScreen):
         self.panels = PanelHost(self)
         self.derivations = Derivations(self)
         self.kept = KeptWithSession(self)
+        self.tour = Tour(self)
         self.do = self.runner.do
         self._due = False
         self._came_from: Widget | None = None  # the widget that had the focus before the command line
@@ -133,9 +135,9 @@ class MainScreen(GuardedScreen):
     # Messages
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message in the last row until the next key; a question stays until it is answered."""
+        """Show a message in the last row until the next key; a question stays until it is answered, the tour until it ends."""
         question = self.kept.question
-        self.bottom.say(" · ".join(filter(None, (message, question))), warning=warning or bool(question))
+        self.bottom.say(" · ".join(filter(None, (message, question, self.tour.words))), warning=warning or bool(question))
 
     def failed(self, error: Exception, doing: str) -> None:
         """Show an error, and write a report if it is an internal one. `doing` is what failed, in words."""
@@ -211,7 +213,8 @@ class MainScreen(GuardedScreen):
         page, pages = self.panels.page, self.panels.pages
         return f"{verb.label} {page}/{pages}" if verb.id == "page" and pages > 1 else verb.label
 
-    def _keys_of(self, verb: Verb) -> str:
+    def keys_of(self, verb: Verb) -> str:
+        """The keys of a verb, separated by commas: the user's own, else those of the table."""
         return self.own_keys.get(verb.id, verb.keys)
 
     @property
@@ -253,7 +256,8 @@ class MainScreen(GuardedScreen):
     # Keys and runs
 
     def on_key(self, event: events.Key) -> None:
-        """Give a key to what waits for one, before its binding is executed."""
+        """Give a key to the tour and to what waits for one, before its binding is executed."""
+        self.tour.take_key(event)
         if self.pending.take_key(event) or self.kept.take_key(event):
             event.stop()
             event.prevent_default()

@@ -80,8 +80,11 @@ def _explain_loss(screen: MainScreen, batch: int | None) -> None:
 
 
 def _explain_line(screen: MainScreen) -> None:
-    """Show where the result of the line just executed comes from, in the selected row."""
+    """Show where the result of the line just executed comes from, in the selected row; before the first line, begin the tour."""
     line = screen.snapshot.line
+    if screen.snapshot.position.tick == 0 and screen.snapshot.config.given is None:
+        screen.tour.begin()
+        return
     if line is None or line.formula is None:
         words = "no value has been computed yet: step first, then <explain> shows where a number comes from"
         screen.say(with_keys(screen, words), warning=True)

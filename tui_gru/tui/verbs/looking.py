@@ -114,6 +114,13 @@ def legend(screen: MainScreen, rest: Arguments) -> None:
         screen.overlays.cover(Legend())
 
 
+def tour(screen: MainScreen, rest: Arguments) -> None:
+    """Begin the tour, in a run that can be trained."""
+    if screen.snapshot.config.given is not None:
+        raise TuiGruError("the tour trains a model, and this run cannot be trained on; take it without a file: tui-gru")
+    screen.tour.begin()
+
+
 # Escape and quit
 
 

@@ -630,6 +630,7 @@ VERBS = (
     Verb(
         "legend", "semicolon", looking.legend, "the legend: what colours and signs mean", _ELSE, Typed("legend"), while_running=True
     ),
+    Verb("tour", "", looking.tour, "a tour of ten keys; any other key leaves it", _ELSE, Typed("tour"), offered=changing.trains),
     Verb("quit", "q", looking.quit_, "quit", _ELSE, Typed("quit q"), "quit", 4, while_running=True),
 )
 BY_ID = {verb.id: verb for verb in VERBS}

@@ -25,12 +25,14 @@ from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 _WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
 _GIVEN = "{given}: {title}. Step to see how every number is computed."
 _FIRST = (
+    ("explain", "a tour of ten keys"),
     ("step.line", "a line"),
     ("step.timestep", "a timestep"),
     ("step.batch", "a batch"),
     ("learn.sgd", "an SGD step: the rest of this batch, backward and update"),
     ("help", "all keys; capital letters step back in time"),
 )
+_TRAINING = ("explain", "learn.sgd")  # of those, what a run that cannot be trained on does not have
 _EARLIER = (
     "The initial state of this batch was computed in earlier batches, so the gradient flows on through them, back to the first "
     "batch of this epoch. It uses the values that they computed then and the current weights. The result is added to the "
@@ -74,10 +76,10 @@ class LineAtWork(SnapshotPanel):
         line = snapshot.line
         if line is None:
             given, title = snapshot.config.given, snapshot.program.model.title
-            first = [(verb, what) for verb, what in _FIRST if given is None or verb != "learn.sgd"]
+            first = [(verb, what) for verb, what in _FIRST if given is None or verb not in _TRAINING]
             keys = [(sign_of_key(self, verb), what) for verb, what in first]
             words = (_WELCOME if given is None else _GIVEN).format(title=title, given=given and given.title)
-            return clip(self.palette, _welcome(self.palette, words, width, keys), width, height)
+            return clip(self.palette, _welcome(self.palette, words, width, height, keys), width, height)
         if line.formula is None:
             words = _OUTSIDE if line in snapshot.program.outside else _EARLIER
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
@@ -195,9 +197,11 @@ def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
     return text(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
 
 
-def _welcome(palette: Palette, words: str, width: int, first: list[tuple[str, str]]) -> Box:
+def _welcome(palette: Palette, words: str, width: int, height: int, first: list[tuple[str, str]]) -> Box:
+    """Words, and the keys to begin with; without room for both, the keys come first."""
     keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
-    return vstack(_paragraph(palette, words, width), keys)
+    paragraph = _paragraph(palette, words, width)
+    return vstack(paragraph, keys) if paragraph.height + keys.height <= height else vstack(keys, paragraph)
 
 
 def _paragraph(palette: Palette, words: str, width: int) -> Box:
