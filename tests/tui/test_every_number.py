@@ -61,10 +61,10 @@ async def test_what_is_not_computed_yet_says_so() -> None:
             if matrix.value_name == "h":
                 matrix.focus()
         await d.type("o", "enter")
-        assert "h is not computed yet at this place" in d.says
+        assert "h has not been computed yet" in d.says
         d.screen.query_one(LossTerms).focus()
         await d.type("enter")
-        assert "term1 is not computed yet" in d.says
+        assert "term1 has not been computed yet" in d.says
         d.screen.query_one(Softmax).focus()
         await d.type("enter")
         assert "there is no number to ask about here" in d.says

@@ -32,16 +32,16 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
             continue
         primer, length = x.config.as_string(drawn.primer), min(len(drawn.draws), _LONGEST_AGAIN)
         evidence = [Evidence(f"{ignored} of {len(chosen)} choices were not read next: {x.quoted(primer)} was read again")]
-        weights, said = _weights_of(x, drawn), dict[str, str]()
+        weights, texts = _weights_of(x, drawn), dict[str, str]()
         for sampler in SAMPLERS:
             if weights is None:
                 break
             with suppress(TuiGruError):  # weights that are not finite
-                said[sampler] = sample(
+                texts[sampler] = sample(
                     x.config, weights, primer, length,
                     sampler=sampler, temperature=drawn.temperature, seed=drawn.seed,
                 ).text  # fmt: skip
-        same, other = said.get("tutorial", ""), said.get("fed-back", "")
+        same, other = texts.get("tutorial", ""), texts.get("fed-back", "")
         if same and same == drawn.text[: len(same)] and other != same:  # otherwise it was drawn on another branch
             evidence.append(Evidence(f"it says {x.quoted(same)}; fed back, the same weights say {x.quoted(other)}"))
         primer = primer.replace(" ", "' '")
