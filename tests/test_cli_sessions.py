@@ -15,7 +15,7 @@ from tui_gru.debugger.storage.store import session_path, sessions_folder
 
 @pytest.fixture
 def opened(capsys, monkeypatch):
-    """Run the program up to the screen: (exit code, standard error, the session that the screen was to show)."""
+    """Run the program up to the screen. Returns (exit code, standard error, the session for the screen)."""
     shown = []
     monkeypatch.setattr("tui_gru.tui.app.run", lambda session, **options: shown.append(session))
     monkeypatch.setattr("tui_gru.cli.commands.require_terminal", lambda: None)
@@ -33,7 +33,7 @@ def opened(capsys, monkeypatch):
 
 @pytest.fixture
 def saved():
-    """A session in the person's folder, by its name."""
+    """A session in the user's folder, by its name."""
 
     def save(name="math", **options):
         session = Session(**options)

@@ -10,6 +10,7 @@ from tests.debugger import models
 from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import UNEXPLAINED, assert_adds_up, explained, learning, numbers_here
 from tests.debugger.models import TEXT
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.derivation.origin import ValueRef
 from tui_gru.engine.numbers import given
@@ -19,10 +20,10 @@ PLACES = ("e1 b1 t2", "e1 b2 t1", "e2 b1 t2")
 
 @models.parametrize()
 def test_the_terms_of_every_number_add_up_to_it(model):
-    """Everywhere some numbers, and every name at the end of a batch."""
+    """Some numbers at every position, and every name at the end of a batch."""
     session, chance = learning(**model), random.Random(7)
     ticks, last = session.program.ticks, min(1, session.program.num_batches - 1)
-    places = sorted(chance.sample(range(ticks * (session.program.num_batches + 1)), 12))
+    places = sorted(chance.sample(range(ticks * (session.program.num_batches + 1)), examples(6, soak=40)))
     targets = set()
     for tick in (*places, (last + 1) * ticks):
         session.seek(tick)

@@ -22,14 +22,14 @@ def automatic(text="MathMathMathMathMath"):
 
 
 def at(path, seconds):
-    """As if the session had been written then; what the file system says of its time is no matter."""
+    """Set the time at which a session was saved, and a different time of its file, which must not matter."""
     altered(path, "here", lambda here: {**here, "written": seconds * 10**6})
     os.utime(path, (10**9 - seconds, 10**9 - seconds))
 
 
 @pytest.fixture
 def begun():
-    """A session that is to be recorded once it is used."""
+    """A session that is recorded on first use."""
     session = Session()
     session.record_later(automatic)
     with closing(session):

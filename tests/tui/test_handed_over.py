@@ -117,12 +117,12 @@ async def test_leaving_with_a_question_open_warns_once(path: Path) -> None:
     async with looking(path) as d:
         await d.type("n", "q")
         assert d.pilot.app.is_running
-        assert d.says == f"q again quits, and what was done is lost · {QUESTION}"
+        assert d.says == f"press q again to quit and lose the changes that are not recorded · {QUESTION}"
         await d.type("n")
         await command(d, "quit")
         assert "q again quits" in d.says
         await command(d, "open elsewhere")
-        assert "say first where it goes" in d.says
+        assert "answer first where to record them" in d.says
         await d.type("q")
         assert d.pilot.app.return_code is not None or not d.pilot.app.is_running
 

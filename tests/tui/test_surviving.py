@@ -140,7 +140,7 @@ async def test_what_is_opened_is_recorded_from_there_on() -> None:
         assert again.position == d.session.position
         assert Layout.read(again.kept("layout")).row == 0
         await command(d, "open math")
-        assert "is this session" in d.says
+        assert "is the session that is open here" in d.says
     assert [path.name for path in session_path("math").parent.iterdir()] == ["math.tui-gru"]
 
 
@@ -166,14 +166,14 @@ async def test_saving_says_where_and_goes_on_where_it_was(tmp_path: Path) -> Non
     async with driving(session) as d:
         await d.type("n")
         await command(d, "save there")
-        assert d.says == f"saved to {session_path('there')}; `open there` goes on from there"
+        assert d.says == f"saved to {session_path('there')}; `open there` opens it"
         await d.type("n")
         assert d.session.recording == session_path("here")
         await command(d, f"save {tmp_path}/a.tui-gru")
         await command(d, "save here")
         assert d.says == f"saved to {session_path('here')}"
         await command(d, "save")
-        assert "name a session, or a file" in d.says
+        assert "type a name or a file" in d.says
         await command(d, f"save {tmp_path}/no/where.tui-gru")
         assert "cannot be written" in d.says
     assert Session.open(session_path("there")).position.number == 0

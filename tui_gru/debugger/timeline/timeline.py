@@ -224,7 +224,7 @@ class Timeline:
             return frozenset()
         here, before = self.moment(tick), self.moment_before(tick)
         names = (*changeable(self.program), *(("learning_rate",) if "learning_rate" in self.program.names else ()))
-        return frozenset(n for n in names if not np.array_equal(before.value(n), here.value(n)))
+        return frozenset(name for name in names if _differ(before.value(name), here.value(name)))
 
     def common(self, other: Timeline) -> int:
         """Return the number of leading segments that two timelines share."""
@@ -239,6 +239,11 @@ class Timeline:
             return ()
         begin = batch - batch % self.program.num_batches
         return tuple(self.record(b, monitor) for b in range(begin, batch))[::-1]
+
+
+def _differ(one: Any, other: Any) -> bool:
+    """Whether two values are not equal; None is a value that is not computed."""
+    return one is not other and not np.array_equal(one, other)
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -32,8 +32,8 @@ class Finding:
 
 
 def counted(count: int, what: str) -> str:
-    """Return a number with a noun: `1 batch`, `3 batches`, `2 units`, `1,000 entries`."""
-    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("ch", "s")) else f"{what}s"
+    """Return a number with a noun: `1 batch`, `3 batches`, `7 epochs`, `1,000 entries`."""
+    plural = f"{what[:-1]}ies" if what.endswith("y") else f"{what}es" if what.endswith(("tch", "s")) else f"{what}s"
     return f"{count:,} {what if count == 1 else plural}"
 
 

@@ -130,6 +130,7 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
         return
     state = x.program.main_state if x.program.main_state in flows else next(iter(flows))
     longest = max(d for d in gone if d is not None)
+    begins = x.program.seq_length - int(np.argmax(flows[state] * _THOUSAND < flows[state][0]))
     yield _about_flow(
         x,
         state,
@@ -138,6 +139,7 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
         f"the gradient vanishes: {counted(longest, 'timestep')} earlier it is below a thousandth",
         "A later error hardly changes the weights for earlier timesteps, so the model cannot learn to remember that far.",
         "gates that are not saturated, initial weights that are not near 0 (--init torch), or another cell (gru, lstm)",
+        Evidence(f"it is below a thousandth from t {begins} back"),
     )
 
 
