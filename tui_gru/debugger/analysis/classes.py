@@ -77,7 +77,7 @@ def _indenting(text: Text) -> Mask:
 
 
 def _quoted(text: Text) -> Mask:
-    """Return the mask of characters between double quotes. They end at an empty line, so an unclosed one affects its paragraph only."""
+    """Return the mask of characters between double quotes. An empty line closes them, so a missing quote affects one paragraph."""
     found = np.zeros(len(text), bool)
     inside = False
     for i, char in enumerate(text):
