@@ -60,7 +60,7 @@ def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
 
 
 def _where_it_is_right(x: Examined, drawn: Sample) -> Iterator[Evidence]:
-    """Where the training reads the end of the primer, the character that is sampled again and again is likely as well."""
+    """Yield the probability of the character that the sample repeats, where the training reads the end of the primer."""
     name, read, vocabulary = x.program.loss_names.prediction, x.program.input, x.config.vocabulary
     if name not in x.values or not x.program.model.page.inputs[read].one_hot:
         return
@@ -212,7 +212,7 @@ def rows_know_each_other(x: Examined) -> Iterator[Finding]:
 
 
 def _over_rows(x: Examined, batch: int, name: str) -> Evidence:
-    """The largest number, at the last timestep, of a line that reads all rows."""
+    """Return the evidence of a line that reads all rows: its largest number at the last timestep."""
     t = x.program.seq_length - 1
     values = x.record(batch).array(name)[t]
     index = largest_entry(values) or (0,) * values.ndim
