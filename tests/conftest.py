@@ -12,6 +12,14 @@ def pytest_collection_finish() -> None:
     gc.set_threshold(20_000, 10, 10)
 
 
+@pytest.fixture(scope="module", autouse=True)
+def kept_out_of_collections():
+    """Leave what a module of tests has left behind out of every later collection: caches grow large in a run of all tests."""
+    yield
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def state_folders(tmp_path_factory):
     """Return a function that creates a new empty folder per call. `mktemp` would list all existing folders each time."""

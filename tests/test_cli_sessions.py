@@ -212,7 +212,7 @@ def test_no_session_yet(opened):
 def test_a_name_that_is_none(opened, name):
     code, said, _ = opened("--session", name)
     assert code == 2
-    assert_one_line(said, "is no name of a file")
+    assert_one_line(said, "is not a file name")
 
 
 def test_a_state_folder_that_cannot_be_made_is_said_on_the_screen(opened, own_state_folder):
@@ -220,7 +220,7 @@ def test_a_state_folder_that_cannot_be_made_is_said_on_the_screen(opened, own_st
     own_state_folder.write_text("a file")
     code, said, session = opened("--session", "math")
     assert (code, said) == (0, "")
-    assert "not recorded, it goes on in memory" in session.notice
+    assert "not recorded; the session continues in memory only" in session.notice
     session.step()
     assert session.position.t == 0
 

@@ -2,9 +2,11 @@
 
 import os
 import random
+import shutil
 import sqlite3
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -25,9 +27,9 @@ EVIL = "\x1b]0;owned\x07"
 DEEP = "[" * 900 + "]" * 900
 
 
-@pytest.fixture
-def path(tmp_path):
-    """The file of a session with a fork, an undone change, a sample, a counted breakpoint and checkpoints."""
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
+    """A session with a fork, a change undone, a sample, a counted breakpoint and checkpoints."""
     session = Session()
     session.learning = True
     session.break_at("h", condition="any(h > 5)", hits="%7")
@@ -39,8 +41,15 @@ def path(tmp_path):
     session.edit("by", 0, 1.0)
     session.undo()
     session.sample("Ma", 4)
-    session.save(tmp_path / "math.tui-gru")
-    return tmp_path / "math.tui-gru"
+    path = tmp_path_factory.mktemp("saved") / "math.tui-gru"
+    session.save(path)
+    return path
+
+
+@pytest.fixture
+def path(saved, tmp_path):
+    """A file of it to be spoilt."""
+    return Path(shutil.copy(saved, tmp_path))
 
 
 def put(*place, to):

@@ -1,8 +1,7 @@
 """Sessions on the batch that a script's module has just computed."""
 
-import subprocess
+import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +10,12 @@ import torch
 import tui_gru
 from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
+from tests.interop.capture.test_scripts import captured
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.debugging import INSTEAD, WATCHING
 from tui_gru.engine.data.given import GivenConfig
-from tui_gru.interop.capture import Capture
 from tui_gru.interop.opening.module import captured_run, forget
 
-ROOT = Path(__file__).parents[2]
 RELATIVE = 5e-7
 EXACT = 1e-12
 
@@ -53,16 +51,8 @@ def names(script):
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=names)
 def test_every_kind_of_script_is_computed_again(script):
-    """Compares the output and p.grad with the session of the last step."""
-    torch.manual_seed(1)
-    steps, captures = [], []
-
-    def begin(module, optimizer, **more):
-        captures.append(Capture(module, optimizer, on_step=steps.append, **more))
-        return captures[0]
-
-    script(begin)
-    captures[0].close()
+    """The output, and p.grad, from the session of the last step."""
+    steps, _ = captured(script)
     given, said = captured_run(steps[-1])
     s = Session.on(GivenConfig.of_given(given))
     assert s.learning
@@ -144,7 +134,7 @@ def test_the_gradient_from_outside_is_a_line_of_its_own(model):
     assert s.position.line.target == "dout_given_l1"
     outside = s.value("dout_given_l1", t=2)
     assert outside.shape == (B, 10)
-    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "what came back from outside: your head and loss"
+    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "the gradient from outside: your head and loss"
     s.seek(s.end)
     node = s.explain("dh_l1", (0, 1), t=2)
     assert abs(node.derivation.combined - node.value) < 1e-9
@@ -296,10 +286,13 @@ print("went on")
 """
 
 
-def test_without_a_terminal_the_script_goes_on_and_the_recording_is_offered(tmp_path):
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
-    assert done.stdout == "went on\n"
-    first, second = done.stderr.splitlines()
+def test_without_a_terminal_the_script_goes_on_and_the_recording_is_offered(monkeypatch, capsys):
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        exec(SCRIPT, {})
+    done = capsys.readouterr()
+    assert done.out == "went on\n"
+    first, second = done.err.splitlines()
     assert first == WATCHING
     assert "is not a terminal" in second
     assert "tui_gru.record" in second

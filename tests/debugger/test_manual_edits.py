@@ -7,6 +7,7 @@ import pytest
 
 from tests.debugger import models
 from tests.debugger.deriving import assert_adds_up, explained, learning
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.timeline.changes import changeable
 from tui_gru.engine.numbers import given
@@ -37,7 +38,7 @@ def changed_somewhere(session, chance):
     return None
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(examples(1, soak=20)))
 @models.parametrize(*(name for name in models.MODELS if name not in ("nothing to learn", "one of each")))
 def test_whatever_is_changed_wherever_everything_after_it_adds_up(model, seed):
     chance = random.Random(seed)

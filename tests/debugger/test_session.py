@@ -10,6 +10,7 @@ import tui_gru
 from tests.debugger import models
 from tests.debugger.oracle import Run, assert_shows, everything, same
 from tests.debugger.plain import Plain, evaluated
+from tests.extent import examples
 from tui_gru.debugger.checkpoints import record_cache
 from tui_gru.debugger.program.steps import LEVELS
 from tui_gru.debugger.session.session import Session
@@ -320,8 +321,8 @@ def test_an_edit_at_places_all_over_a_batch(model, switched):
     """Values from before the edit are unchanged; the rest of the batch is what the engine computes from there."""
     options = {**model, "learning_rate": 0.3}
     N = Session(**options).program.ticks
-    for offset in (*range(N, 2 * N + 1, N // 6), 0):
-        for edit in edits_of(Session(**options))[offset % 3 :: 3]:
+    for number, offset in enumerate((*range(N, 2 * N + 1, N // examples(3, soak=12)), 0)):
+        for edit in edits_of(Session(**options))[number % 3 :: 3]:
             s = Session(**options)
             changes = [(0, "learning", True)]
             s.learning = True

@@ -100,7 +100,7 @@ def test_a_session_opens_in_memory_where_the_disk_does_not_take_it(path, monkeyp
     with untouched(path):
         session = opening.reopened(path)
         assert_same(session, Session.open(path))
-        assert session.notice.startswith("not recorded, it goes on in memory: ")
+        assert session.notice.startswith("not recorded; the session continues in memory only: ")
         assert session.recording is None
         session.step("batch", 3)
     assert session.position.number == 4

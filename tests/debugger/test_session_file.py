@@ -306,7 +306,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_session(path, monkeypatch):
         if session.recording is None:
             break
         acknowledged = portrait(session)
-    assert session.notice.startswith(f"no longer recorded to {path}: database or disk is full; it goes on in memory")
+    assert session.notice.startswith(f"no longer recorded to {path}: database or disk is full; the session continues in memory")
     session.step("batch", 3)
     assert session.position.number == 4
     assert portrait(Session.open(path)) == acknowledged

@@ -445,7 +445,7 @@ def test_an_edit_of_any_value_is_what_a_plain_run_makes_of_it(model):
     plain = Run(session.config, ((0, "learning", True),), batches=1)
     names, unchanged = plain.names, {*plain.names.before.values(), *plain.names.gradients, *plain.names.numbers, "earlier"}
     lines = [(offset, name) for offset, (_, name, _) in enumerate(plain.lines, 1) if name not in unchanged]
-    lines = lines[:: max(1, len(lines) // 24)] + [(plain.complete, name) for name in names.gradients[::3]]
+    lines = lines[:: max(1, len(lines) // examples(10, soak=100))] + [(plain.complete, name) for name in names.gradients[::3]]
     for offset, name in lines:
         tick = plain.N + offset
         session.seek(tick)

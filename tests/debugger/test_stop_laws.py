@@ -14,7 +14,7 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
-from tests.extent import examples
+from tests.extent import SOAK, examples
 from tui_gru.debugger.breakpoints import stop_search
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.checkpoints import record_cache
@@ -254,19 +254,31 @@ def run_of(name, *made):
 @pytest.mark.parametrize(("name", "condition"), [(name, each) for name, conditions in CONDITIONS.items() for each in conditions])
 def test_every_condition_stops_where_it_holds(name, condition):
     reopened, run = run_of(name, *CHANGED_WITHIN)
-    session, lines = reopened(), ("", *lines_of(CONFIGS[name])[::5])
+    lines = lines_of(CONFIGS[name])[::5]
+    chosen = lines if SOAK else (lines[len(condition) % len(lines)],)
+    session = reopened()
     places = [tick for tick in run.places("op") if tick <= session.end.tick]
-    for line in lines:
+    for line in ("", *chosen):
         asked = Asked(line, condition)
         stop = asked.set_in(session)
         assert_stops(session, asked.stops_in(run, places))
         session.delete_stop(stop.id)
 
 
-@pytest.mark.parametrize("made", [CHANGED_WITHIN, [(0, 0.0, "learning")]], ids=["changed within", "learning throughout"])
-@pytest.mark.parametrize(("name", "watch"), [(name, each) for name in ("gru", "lstm") for each in expressions_of(CONFIGS[name])])
-def test_every_watch_stops_where_it_changes(name, watch, made):
-    reopened, run = run_of(name, *made)
+CHANGES = {"changed within": CHANGED_WITHIN, "learning throughout": [(0, 0.0, "learning")]}
+#: (model, watch, kind of run): every watch of either model with one kind of run, in turn; in the soak with both.
+WATCHES = [
+    (name, watch, kind)
+    for number, name in enumerate(("gru", "lstm"))
+    for i, watch in enumerate(expressions_of(CONFIGS[name]))
+    for k, kind in enumerate(CHANGES)
+    if SOAK or k == (number + i) % 2
+]
+
+
+@pytest.mark.parametrize(("name", "watch", "kind"), WATCHES)
+def test_every_watch_stops_where_it_changes(name, watch, kind):
+    reopened, run = run_of(name, *CHANGES[kind])
     asked = Asked(watch=watch)
     end = reopened().end.tick
     stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= end])

@@ -403,7 +403,7 @@ def forking(tmp_path_factory):
         process.stdin.close()
 
 
-@pytest.mark.parametrize("seed", range(50))
+@pytest.mark.parametrize("seed", range(examples(12, soak=50)))
 def test_what_was_acknowledged_survives_a_kill(forking, seed):
     process, path = forking[0], forking[1] / f"{seed}.tui-gru"
     process.stdin.write(f"{seed}\n")

@@ -17,7 +17,7 @@ from tui_gru.debugger.storage import library, session_file, sqlite_files
 from tui_gru.debugger.storage.session_errors import SessionInUseError
 from tui_gru.debugger.storage.store import session_path
 
-LOST = "newer work was in math.tui-gru-wal beside it, which is missing: copy both"
+LOST = "later changes are in math.tui-gru-wal, which is missing: copy both files"
 
 
 @pytest.fixture

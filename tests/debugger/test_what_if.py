@@ -11,6 +11,7 @@ import pytest
 from tests.debugger import models
 from tests.debugger.acting import assert_same, bits, pack_record, portrait
 from tests.debugger.plain import Plain
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.program.names import Kind
 from tui_gru.debugger.timeline.changes import changeable, is_per_batch, offset_of
@@ -52,7 +53,7 @@ def some(session, count, seed=0):
 def test_the_same_number_changes_nothing_and_the_run_is_untouched(options):
     session = standing(**options)
     before = portrait(session)
-    for name, t, index in some(session, 40):
+    for name, t, index in some(session, examples(14, soak=200)):
         same = session.what_if(name, index, np.asarray(session.snapshot().value(name, t))[index], t)
         if session.program.names[name].kind not in (Kind.PARAMETER, Kind.KEPT):  # asked for with their values before the update
             assert same.differences == (), (name, t)
@@ -66,7 +67,7 @@ def test_the_same_number_changes_nothing_and_the_run_is_untouched(options):
 @models.parametrize(*(name for name, model in models.MODELS.items() if model.get("carry") != "notebook"))
 def test_the_rest_of_the_batch_is_as_the_listing_says(model):
     session = standing(**{**model, "dtype": "float64"})
-    for name, t, index in some(session, 40):
+    for name, t, index in some(session, examples(14, soak=200)):
         plain = Plain(session.config, session.snapshot().record)
         plain.replace(name, t, index, 0.4)
         then = session.what_if(name, index, 0.4, t).then
@@ -80,7 +81,7 @@ def test_the_rest_of_the_batch_is_as_the_listing_says(model):
 def test_what_is_adopted_is_what_was_shown(options):
     session = standing(**options)
     here = session.position
-    for name, t, index in some(session, 60):
+    for name, t, index in some(session, examples(18, soak=200)):
         shown = session.what_if(name, index, 0.3, t)
         if name == "h_prev" and t == 0 and session.config.carry == "reset":
             continue
@@ -310,7 +311,7 @@ def test_the_prediction_shown_is_the_one_whose_target_changes_most(options):
     session = standing(**options)
     program, snapshot = session.program, session.snapshot()
     name = program.loss_names.prediction
-    for each, t, index in some(session, 12):
+    for each, t, index in some(session, examples(8, soak=60)):
         shown = session.what_if(each, index, 0.3, t)
         changes = {
             (row, step): abs(float(shown.then.value(name, step)[row, target]) - float(shown.now.value(name, step)[row, target]))

@@ -162,7 +162,7 @@ async def test_enter_on_a_row_asks_where_its_number_comes_from() -> None:
         await d.type("escape", "k")
         await report_in(d)
         await d.type("n", "enter")
-        assert "this report is of another batch" in d.says
+        assert "this report is about another batch" in d.says
         assert isinstance(d.screen.overlay, CheckReport)
 
 

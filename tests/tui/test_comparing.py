@@ -222,8 +222,8 @@ async def test_beyond_the_other_branch_s_end_there_are_dots_and_it_is_said() -> 
     session.step("timestep", 1)
     async with looking(session) as eye:
         await eye.press("equals_sign")
-        assert "main has not come so far" in eye.says
-        assert "which has not come so far" in eye.header
+        assert "main has not reached this batch" in eye.says
+        assert "which has not reached this place" in eye.header
         assert not any(digit in eye.written(eye.gate("z")) for digit in "0123456789")
 
 
@@ -275,7 +275,7 @@ async def test_before_they_part_the_top_line_says_that_they_are_the_same() -> No
     session.seek(4 * session.program.ticks)
     async with looking(session) as eye:
         await eye.press("equals_sign")
-        assert "which is the same up to here" in eye.header
+        assert "which has no differences so far" in eye.header
 
 
 @pytest.mark.parametrize("size", [(160, 50), (80, 24), (40, 12)])
@@ -285,7 +285,7 @@ async def test_how_two_branches_differ_is_a_report_from_which_one_goes_there(siz
         report = eye.screen.overlay
         assert isinstance(report, BranchesApart)
         shown = " ".join(report.plain_text().split())
-        for words in ("main~1 beside main", "first difference", "Wh[“M”, unit 1]", "ah[row 1, unit 1]", "furthest apart, e2 b3"):
+        for words in ("main~1 beside main", "first difference", "Wh[“M”, unit 1]", "ah[row 1, unit 1]", "difference, e2 b3"):
             assert words in shown
         assert report.apart.samples is not None
         assert report.apart.samples.theirs in shown

@@ -71,7 +71,7 @@ async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_repo
         assert d.session.position.tick == 1
         assert len(expected_reports()) == 1
         await d.type("r")
-        await goes_on(d, expected_reports, "dealing with Key(key='r'")
+        await goes_on(d, expected_reports, "handling Key(key='r'")
 
 
 async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
@@ -81,7 +81,7 @@ async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_
         assert row.line is not None
         d.screen.post_message(Listing.GutterChosen(row.line))
         await settled(d)
-        await goes_on(d, expected_reports, "dealing with Listing.GutterChosen")
+        await goes_on(d, expected_reports, "handling Listing.GutterChosen")
 
 
 async def test_in_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
@@ -89,7 +89,7 @@ async def test_in_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Rep
         monkeypatch.setattr(LossTerms, "on_blur", fail, raising=False)
         d.screen.query_one(LossTerms).post_message(events.Blur())
         await settled(d)
-        await goes_on(d, expected_reports, "dealing with Blur in LossTerms")
+        await goes_on(d, expected_reports, "handling Blur in LossTerms")
 
 
 async def test_in_drawing_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:

@@ -128,7 +128,7 @@ def test_conditions_breakpoints_and_derivations(encoder):
     assert abs(node.derivation.combined - node.value) < 1e-6
     assert s.explain("Wz_l0", (0, 1)).derivation.note == "a weight of model.pt"
     assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: your inputs"
-    assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as the batch was given it: h0"
+    assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as given with the batch: h0"
 
 
 def test_what_if_and_edits_stay_inside(encoder):

@@ -88,7 +88,7 @@ def test_what_came_of_every_batch():
     totals = CheckTotals(120, 2e-7, "dUh[0, 1]", 7)
     text = " ".join(" ".join(drawn(report, totals=totals)).split())
     assert "every batch is checked: 120 batches so far, the largest difference 2.0e-7 at dUh[0, 1] of epoch 3, batch 2" in text
-    assert "every batch is checked from here on" in " ".join(drawn(report, totals=CheckTotals()))
+    assert "every batch is checked from now on" in " ".join(drawn(report, totals=CheckTotals()))
     assert "1 batch so far" in " ".join(drawn(report, totals=replace(totals, batches=1)))
 
 

@@ -244,14 +244,14 @@ async def test_before_the_first_line(board):
 
 
 async def test_what_notebook_adds_is_told_in_words(board):
-    assert (await panel_text(board, at("earlier", carry="notebook"))).startswith("The state came into this batch")
+    assert (await panel_text(board, at("earlier", carry="notebook"))).startswith("The initial state of this batch")
 
 
 async def test_a_softmax_that_underflows_is_said(board):
     session = tutorial()
     session.edit("Wy", (0, 0), 3000.0)
     session.step("op", session.program.tick_of("term1", 0))
-    assert "✗ ŷ is 0 somewhere" in await panel_text(board, session.snapshot())
+    assert "✗ ŷ has an entry 0" in await panel_text(board, session.snapshot())
     assert "✗" not in await panel_text(board, at("term1", 0))
 
 

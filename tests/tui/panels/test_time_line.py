@@ -145,10 +145,10 @@ async def test_signs_that_collide_are_seen_by_rank_and_all_are_described(board, 
         assert "slower" not in scale
         words = line.describe(line.tick_of(at[15])).splitlines()
         assert words[0].startswith("e5 b3 update · loss 1.")
-        assert words[1:] == ["mark k", "slower parts from main here", "a run stopped here"]
+        assert words[1:] == ["mark k", "slower leaves main here", "a run stopped here"]
         assert line.describe(20 * tick).splitlines()[1:] == [
-            "wide parts from main here",
-            "too parts from main here",
+            "wide leaves main here",
+            "too leaves main here",
             "a run stopped here",
         ]
 
@@ -271,4 +271,4 @@ async def test_one_batch_that_stands_out_among_thousands_is_seen_and_gone_to(boa
         assert len(set(curve)) > 4  # the other losses still have heights
         tick = line.tick_of(column)
         assert tick == 7_777 * ticks + snapshot.program.loss_tick
-        assert line.describe(tick) == "e2593 b2 loss · loss 60.000\nthis loss stands out"
+        assert line.describe(tick) == "e2593 b2 loss · loss 60.000\nthis loss is an outlier"

@@ -235,7 +235,7 @@ async def test_a_derivation_that_takes_long_can_be_stopped(monkeypatch: pytest.M
                 await asyncio.sleep(0.005)
         burst(d, "escape")
         await settled(d)
-        assert d.says == "stopped before it was worked out"
+        assert d.says == "stopped before the derivation was complete"
         assert d.screen.overlay is None
         assert d.session.position == here
         burst(d, ":", *"why loss", "enter", "escape", "2N")  # the interrupt before does not stop it
