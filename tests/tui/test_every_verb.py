@@ -7,6 +7,7 @@ from rich.segment import Segment
 
 from tests.tui.test_answers import SIZES
 from tests.tui.test_main_screen import Driver, driving
+from tui_gru.engine.errors import TuiGruError
 from tui_gru.tui.examples import example
 from tui_gru.tui.screenshot import until_checked, until_idle
 from tui_gru.tui.terminal.drawn import drawn_lines
@@ -41,14 +42,14 @@ async def plain(d: Driver) -> None:
 async def carried_out(d: Driver, verb: Verb, *, typed: bool) -> bool:
     """Carry a verb out. Whether what is on the screen then differs."""
     before = drawn(d)
-    if typed:
-        try:
-            execute(d.screen, example(d.session.program, verb.usage))
-        except Exception as error:
-            assert verb.id in REFUSED, error
-            d.screen.failed(error, verb.id)
-    else:
+    if not typed:
         await d.screen.press(verb)
+    elif verb.id in REFUSED:
+        with pytest.raises(TuiGruError) as raised:
+            execute(d.screen, example(d.session.program, verb.usage))
+        d.screen.failed(raised.value, verb.id)
+    else:
+        execute(d.screen, example(d.session.program, verb.usage))
     await until_idle(d.pilot)
     await until_checked(d.pilot)
     await d.pilot.pause()
