@@ -1,4 +1,4 @@
-"""The pages of a screen without room for all panels: which is shown, what is on it, and what is on the others."""
+"""Pages of a screen that is too small for all panels: the page that is shown, and the panels of each page."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ import pytest
 
 from tests.tui.test_main_screen import Driver, driving
 from tui_gru.tui.pages import page_words
-from tui_gru.tui.panels.bottom_line import BottomLine
+from tui_gru.tui.panels.typing.bottom_line import BottomLine
 from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 
 WORDS = {
-    "Sequence": "sequence", "LossTerms": "loss terms", "LineAtWork": "the line at work", "Gates": "gates", "Softmax": "ŷ",
+    "Sequence": "sequence", "LossTerms": "loss terms", "LineAtWork": "the current line", "Gates": "gates", "Softmax": "ŷ",
     "LossCurve": "loss curve", "Weights": "weights", "Samples": "samples", "Watches": "watches", "Log": "log",
 }  # fmt: skip
 SIZES = [(40, 12), (59, 30), (80, 24), (99, 50), (120, 30), (120, 36), (160, 33), (160, 40), (160, 50)]
 
 
 def panels(d: Driver) -> set[str]:
-    """The panels that can be seen, in words."""
+    """Return the names of the visible panels."""
     return {WORDS[name] for name in WORDS for panel in d.screen.query(name) if panel.region}
 
 
@@ -80,7 +80,7 @@ async def test_the_key_says_what_is_on_this_page_and_on_the_others() -> None:
     async with driving((80, 24)) as d:
         await d.type("v")
         assert d.says == (
-            "page 2 of 3: loss terms, gates, ŷ, loss curve · 1: sequence, the line at work · 3: sequence, weights, samples"
+            "page 2 of 3: loss terms, gates, ŷ, loss curve · 1: sequence, the current line · 3: sequence, weights, samples"
         )
 
 

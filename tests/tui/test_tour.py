@@ -7,7 +7,7 @@ import pytest
 from tests.tui.test_answers import SIZES, seen
 from tests.tui.test_main_screen import driving
 from tests.tui.test_stopping import command
-from tui_gru.tui.panels.line_at_work import LineAtWork
+from tui_gru.tui.panels.program.line_at_work import LineAtWork
 from tui_gru.tui.screens.tour import STOPS
 from tui_gru.tui.verbs.table import KEYS
 

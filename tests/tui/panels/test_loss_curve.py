@@ -3,7 +3,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from tui_gru.tui.panels.loss_curve import LossCurve
+from tui_gru.tui.panels.time.loss_curve import LossCurve
 from tui_gru.tui.view import View
 
 

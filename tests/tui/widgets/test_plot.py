@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from tui_gru.tui.glyphs import ASCII
-from tui_gru.tui.themes import BLACKBOARD, palette_for
-from tui_gru.tui.widgets.plot import curve, plot, sparkline
-from tui_gru.tui.widgets.ticks import label, ticks
+from tui_gru.tui.look.glyphs import ASCII
+from tui_gru.tui.look.themes import BLACKBOARD, palette_for
+from tui_gru.tui.widgets.plots.plot import curve, plot, sparkline
+from tui_gru.tui.widgets.plots.ticks import label, ticks
 
 P = palette_for(BLACKBOARD)
 PLAIN = palette_for(BLACKBOARD, ASCII)
