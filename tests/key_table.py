@@ -21,7 +21,7 @@ HEAD = "| key | on the `:` line | |\n|---|---|---|\n"
 
 
 def key_table() -> str:
-    """A row for each verb; a verb and its counterpart back in time, or for the one before, are in one row."""
+    """Return the table with a row for each verb; a verb and its reverse, or its counterpart for the previous item, share a row."""
     return HEAD + "".join(f"| {keys} | {typed} | {words} |\n" for keys, typed, words in rows())
 
 
@@ -38,13 +38,14 @@ def rows() -> Iterator[tuple[str, str, str]]:
 
 
 def counterparts(verb: Verb, other: Verb) -> bool:
-    """Whether the keys of two verbs are a letter and its capital, or one verb is for what the other has before."""
+    """Return True if the keys of two verbs are a letter and its capital, or one verb is the other's counterpart for the previous
+    item."""
     capital = len(other.keys.partition(",")[0]) == 1 and other.keys[0] == verb.keys[:1].upper() != verb.keys[:1]
     return capital or other.id == f"{verb.id.partition('.')[0]}.back"
 
 
 def in_readme(text: str) -> tuple[str, str, str]:
-    """The README before its key table, the table, and what comes after it."""
+    """Return the README before its key table, the table, and the text after it."""
     before, head, rest = text.partition(HEAD)
     assert head, "README.md has no key table"
     table = "".join(takewhile(lambda line: line.startswith("|"), rest.splitlines(keepends=True)))

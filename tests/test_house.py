@@ -20,7 +20,7 @@ WRITTEN = {".py", ".toml", ".md", ".tcss", ".svg", ".json", ""}
 
 
 def loaded_by(code):
-    """The top-level packages, and our own modules, in a fresh process that has run `code`."""
+    """Return the top-level packages, and the project's modules, that are loaded in a fresh process after running `code`."""
     report = "import sys, json; sys.stdout.write('\\n' + json.dumps(sorted(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", f"{code}\n{report}"], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -202,7 +202,8 @@ COMPUTING = {
 
 
 def names_of_models():
-    """What the shipped equations call parameters, values and parts: of two letters or more, since one may be any variable."""
+    """Return the names of parameters, values and parts in the built-in equations that have two letters or more; one letter can be
+    any variable."""
     pieces = [shipped(kind, name) for kind in KINDS for name in names_of(kind)]
     lines = [line for piece in pieces for line in piece.lines]
     parts = {node.label for line in lines for node in line.formula.walk()}
@@ -211,7 +212,7 @@ def names_of_models():
 
 
 def words_of(tree):
-    """The words in a file's strings, without docstrings, and its variables, attributes and arguments."""
+    """Yield the words in a file's strings, without docstrings, and its variables, attributes and arguments."""
     documented = (ast.Module, ast.ClassDef, ast.FunctionDef)
     docstrings = {id(n.body[0].value) for n in ast.walk(tree) if isinstance(n, documented) and isinstance(n.body[0], ast.Expr)}
     for node in ast.walk(tree):
@@ -244,7 +245,7 @@ def test_no_formula_stands_outside_of_the_equations(trees):
 
 
 def imports(tree, *, inside_functions):
-    """The modules that a file imports, at its top level or anywhere."""
+    """Return the modules that a file imports, at its top level or anywhere."""
     found, nodes = set(), [tree]
     while nodes:
         node = nodes.pop()
@@ -267,7 +268,7 @@ def test_no_file_knows_the_machine_it_was_written_on():
 
 
 def files():
-    """Every file of text in the project, without what tools leave behind."""
+    """Yield every text file of the project, without the files that tools create."""
     for folder, folders, names in os.walk(ROOT):
         folders[:] = [name for name in folders if name == ".ci" or (name[0] != "." and name not in ("venv", "build", "dist"))]
         yield from (path for name in names if (path := Path(folder, name)).suffix in WRITTEN and name != ".git")

@@ -52,7 +52,7 @@ def test_the_name_of_a_file_is_escaped_in_the_list(capsys):
 
 
 def lines_of(widget):
-    """What the terminal is given of a widget."""
+    """Return the lines of a widget as the terminal receives them."""
     return ["".join(segment.text for segment in strip) for strip in widget.render_lines(Region(0, 0, *widget.size))]
 
 

@@ -35,14 +35,14 @@ OVERLAYS = {"findings": "!", "units": "h", "influence": "y", "losses": "d", "arr
 
 
 def cpu(call: Callable[[], object]) -> float:
-    """CPU seconds of a call."""
+    """Return the CPU seconds of a call."""
     begun = time.process_time()
     call()
     return time.process_time() - begun
 
 
 def redraw(panel: Any) -> None:
-    """Show a panel another snapshot, and draw what is in view of it."""
+    """Give a panel another snapshot, and draw its visible rows."""
     panel.show(panel.screen.session.snapshot(), panel.screen.view)
     draw(panel)
 

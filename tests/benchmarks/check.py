@@ -30,7 +30,7 @@ MODELS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def median(action: Callable[[], object], rounds: int = ROUNDS) -> float:
-    """Milliseconds."""
+    """Return the median in milliseconds."""
     times = []
     for _ in range(rounds):
         begun = time.perf_counter()
@@ -40,7 +40,7 @@ def median(action: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 
 async def keys(options: dict[str, Any], *, checking: bool) -> None:
-    """Milliseconds from a key to its picture, one after the other: while a check loads PyTorch and computes, and without one."""
+    """Measure the milliseconds from each key to its picture, while a check loads PyTorch and computes, and without one."""
     app = make_app(Config.of(**options))
     async with app.run_test(size=(160, 50)) as pilot:
         await pilot.pause()

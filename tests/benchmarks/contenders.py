@@ -44,7 +44,7 @@ SIZES = (Sizes(2, 2, 3, 4), Sizes(64, 16, 32, 64), Sizes(256, 32, 64, 96))
 
 
 def _config(sizes: Sizes, cell: str) -> Config:
-    """A text of random characters; initial weights for which gradients stay tame at every size."""
+    """Return a config with a text of random characters, and initial weights for which gradients stay bounded at every size."""
     vocabulary = "".join(map(chr, range(0x4E00, 0x4E00 + sizes.V)))
     text = "".join(np.random.default_rng(0).choice(list(vocabulary), BATCHES * sizes.B * sizes.T + 1))
     return Config.of(
@@ -54,7 +54,7 @@ def _config(sizes: Sizes, cell: str) -> Config:
 
 
 def session(sizes: Sizes, cell: str = "gru") -> Run:
-    """A session: everything recorded, and the history of the run kept."""
+    """A session that records everything and stores the history of the run."""
     it = Session(**asdict(_config(sizes, cell)))
     it.learning = True
 
@@ -66,7 +66,7 @@ def session(sizes: Sizes, cell: str = "gru") -> Run:
 
 
 def engine(sizes: Sizes, cell: str = "gru") -> Run:
-    """The engine alone, everything recorded."""
+    """The engine alone, with everything recorded."""
     config = _config(sizes, cell)
     trainer = Trainer(config, Corpus(config))
     records, state, weights = (trainer.new_record(), trainer.new_record()), trainer.initial_state(), initial_weights(config)
@@ -84,7 +84,7 @@ def engine(sizes: Sizes, cell: str = "gru") -> Run:
 
 
 def tutorial_loop(sizes: Sizes, cell: str = "gru") -> Run:
-    """The tutorial's loop: one-hot products, a matrix a gate, lists of all that is computed, the loss term by term."""
+    """The tutorial's loop: one-hot products, a matrix per gate, lists of all computed values, the loss term by term."""
     assert cell == "gru"
     config = _config(sizes, cell)
     corpus = Corpus(config)
@@ -126,7 +126,7 @@ def tutorial_loop(sizes: Sizes, cell: str = "gru") -> Run:
 
 
 def torch_module(sizes: Sizes, cell: str = "gru") -> Run:
-    """torch.nn.GRU or torch.nn.LSTM, Linear and cross_entropy, on one-hot input; nothing is kept but the states."""
+    """torch.nn.GRU or torch.nn.LSTM, Linear and cross_entropy, on one-hot input; only the states are stored."""
     corpus = Corpus(_config(sizes, cell))
     module = {"gru": torch.nn.GRU, "lstm": torch.nn.LSTM}[cell](sizes.V, sizes.H)
     linear, eye = torch.nn.Linear(sizes.H, sizes.V), torch.eye(sizes.V)

@@ -26,7 +26,7 @@ NOWHERE = "loss < 0"
 
 
 def put_together(batches: int, limit: int) -> Session:
-    """A session that has come to the end of so many batches of the tutorial."""
+    """Return a session at the end of so many batches of the tutorial."""
     session = Session(carry="reset", learning_rate=0, history_memory=limit)
     session.learning = True
     epoch = session.program.num_batches
@@ -48,7 +48,7 @@ def put_together(batches: int, limit: int) -> Session:
 
 
 def memory() -> str:
-    """The memory of this process now, and the most that it has taken."""
+    """Return the current and the largest memory use of this process."""
     with open("/proc/self/status") as status:
         now = next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
     return f"{now / 1024:.0f} MiB, at most {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f}"

@@ -24,7 +24,7 @@ ROUNDS = 9
 
 
 def once(program: str, *arguments: str) -> float:
-    """Seconds that a fresh process takes."""
+    """Return the seconds that a fresh process takes."""
     begun = time.perf_counter()
     subprocess.run([sys.executable, "-c", program, *arguments], check=True)
     return time.perf_counter() - begun

@@ -21,7 +21,7 @@ STEPS = 40
 
 
 def open_it(folder: str) -> None:
-    """Open it, which computes its first step, and go on to the next ones."""
+    """Open the recording, which computes its first step, and move on to the next steps."""
     begun = time.process_time()
     session = Session.open(folder)
     session.snapshot()

@@ -47,7 +47,7 @@ ROUNDS = 9
 
 
 def once(program: str, compiled: str) -> tuple[float, str]:
-    """Seconds that a fresh process takes for a program, and what it prints. Bytecode is kept in the folder `compiled`."""
+    """Return the seconds that a fresh process of a program takes, and its output. Bytecode is stored in the folder `compiled`."""
     with tempfile.TemporaryDirectory() as state:
         environment = {**os.environ, "XDG_STATE_HOME": state, "PYTHONPYCACHEPREFIX": compiled}
         environment.pop("PYTHONDONTWRITEBYTECODE", None)

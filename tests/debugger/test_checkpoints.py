@@ -34,7 +34,7 @@ def checkpoint(batch):
 
 
 def run(history, batches):
-    """What a stretch does with its history: a checkpoint before a batch where one is due, the numbers after it."""
+    """Store the history of a stretch as a run does: a checkpoint before a batch if one is due, the numbers after it."""
     for _ in range(batches):
         batch = history.first + history.length
         if history.is_due(batch):
@@ -262,7 +262,7 @@ def test_earlier_batches_of_an_epoch_are_counted_once():
     records = RecordCache(Budget(8 * 100 * 500), 500)  # a hundred batches
 
     def epoch(number):
-        """Each batch of an epoch of 40, as carry `notebook` keeps it."""
+        """Store the batches of an epoch of 40, as carry `notebook` does."""
         earlier = ()
         for batch in range(40 * number, 40 * number + 40):
             kept = CachedBatch(RECORD.copy(), earlier)

@@ -36,13 +36,13 @@ def spacing(session):
 
 
 def flip(array):
-    """The last bit of its first number."""
+    """Flip the last bit of the first number."""
     array.reshape(-1)[:1].view("u4")[...] ^= 1
 
 
 @pytest.fixture
 def fault(monkeypatch):
-    """Has the engine make a mistake of one bit whenever it computes a batch of the epoch from these weights on."""
+    """Return a function that makes the engine wrong in one bit whenever it computes a batch from the given weights."""
 
     def plant(session, number, matrix):
         spoilt, run = timeline_of(session).record(number).before.flat.copy(), Trainer.run
@@ -125,7 +125,7 @@ def test_a_changed_checkpoint_of_a_file_is_noticed_though_its_hash_was_mended(tm
 
 
 def test_an_unharmed_file_is_proven_once(tmp_path):
-    """Until it has been passed, a replay begins at the checkpoint before it."""
+    """Until a checkpoint has been verified, a replay begins at the checkpoint before it."""
     session = trained()
     session.save(tmp_path / "a.tui-gru")
     again = Session.open(tmp_path / "a.tui-gru")

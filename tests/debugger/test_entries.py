@@ -26,7 +26,7 @@ def value(part, numbers):
 
 
 def combined(made, index, numbers):
-    """What the terms make."""
+    """Return the result of the terms."""
     terms = [[value(part, numbers) for part in made.term(k)] for k in range(made.size)]
     signs = [made.term(k)[0].sign for k in range(made.size)]
     match made.kind:

@@ -13,7 +13,7 @@ ACTIONS = 50
 
 
 def one(session, r):
-    """Do something at random."""
+    """Do a random action."""
     name = r.choice(session.program.readable)
     index = tuple(r.randrange(3) for _ in session.program.names[name].axes)
     lines = [line.target for block in session.program.blocks for line in block.lines]

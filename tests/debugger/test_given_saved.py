@@ -22,7 +22,7 @@ def path(tmp_path):
 
 
 def assert_same(one, other):
-    """Everything that can be read at every place."""
+    """Check everything that can be read at every position."""
     assert one.program_text() == other.program_text()
     here = one.position
     for tick in (*range(0, one.end.tick + 1, 7), one.end.tick):

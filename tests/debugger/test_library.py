@@ -22,14 +22,14 @@ def automatic(text="MathMathMathMathMath"):
 
 
 def at(path, seconds):
-    """As if the session had been written then; what the file system says of its time is no matter."""
+    """Set the time at which a session was saved, and a different time of its file, which must not matter."""
     altered(path, "here", lambda here: {**here, "written": seconds * 10**6})
     os.utime(path, (10**9 - seconds, 10**9 - seconds))
 
 
 @pytest.fixture
 def begun():
-    """A session that is to be recorded once it is used."""
+    """A session that is recorded on first use."""
     session = Session()
     session.record_later(automatic)
     with closing(session):
@@ -96,7 +96,7 @@ def test_a_place_that_is_always_taken_is_given_up_and_said():
         first.record_to(taken)
         second.record_later(lambda: taken)
         second.step()
-    assert "not recorded, it goes on in memory" in second.notice
+    assert "not recorded; the session continues in memory only" in second.notice
     assert second.position.t == 0
     second.step()
     assert second.notice == ""
@@ -106,8 +106,8 @@ def test_no_folder_is_said_and_the_session_goes_on(begun, own_state_folder):
     own_state_folder.rmdir()
     own_state_folder.write_text("not a folder")
     begun.step()
-    assert begun.notice.startswith("not recorded, it goes on in memory: ")
-    assert "cannot be made" in begun.notice
+    assert begun.notice.startswith("not recorded; the session continues in memory only: ")
+    assert "cannot be created" in begun.notice
     begun.step()
     assert begun.position.t == 1
     assert begun.recording is None
@@ -337,7 +337,7 @@ def test_a_session_that_cannot_be_written_goes_on_in_memory(tmp_path, monkeypatc
     for way in (opening.reopened, opening.copied):
         with untouched(path):
             again = way(path)
-            assert again.notice.startswith("not recorded, it goes on in memory: ")
+            assert again.notice.startswith("not recorded; the session continues in memory only: ")
             assert again.recording is None
             again.step()
             assert again.position.t == 1

@@ -1,8 +1,7 @@
 """Sessions on the batch that a script's module has just computed."""
 
-import subprocess
+import os
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,13 +10,12 @@ import torch
 import tui_gru
 from tests.debugger.acting import assert_every_level_leads_through_and_back
 from tests.interop.capture.scripts import HALF, SCRIPTS, B, Model, T, a_parametrized_cell, loss_of, trained
+from tests.interop.capture.test_scripts import captured
 from tui_gru import Session, TuiGruError
 from tui_gru.cli.debugging import INSTEAD, WATCHING
 from tui_gru.engine.data.given import GivenConfig
-from tui_gru.interop.capture import Capture
 from tui_gru.interop.opening.module import captured_run, forget
 
-ROOT = Path(__file__).parents[2]
 RELATIVE = 5e-7
 EXACT = 1e-12
 
@@ -40,7 +38,7 @@ def a_step(model, optimizer, change=lambda: None, x=None):
 
 
 def watched(model, change=lambda: None, **options):
-    """The session after a step, from the second call of debug."""
+    """Return the session after a step, from the second call of debug."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     assert tui_gru.debug(model, optimizer, screen=False) is None
     a_step(model, optimizer, change)
@@ -54,15 +52,7 @@ def names(script):
 @pytest.mark.parametrize("script", SCRIPTS, ids=names)
 def test_every_kind_of_script_is_computed_again(script):
     """The output, and p.grad, from the session of the last step."""
-    torch.manual_seed(1)
-    steps, captures = [], []
-
-    def begin(module, optimizer, **more):
-        captures.append(Capture(module, optimizer, on_step=steps.append, **more))
-        return captures[0]
-
-    script(begin)
-    captures[0].close()
+    steps, _ = captured(script)
     given, said = captured_run(steps[-1])
     s = Session.on(GivenConfig.of_given(given))
     assert s.learning
@@ -144,7 +134,7 @@ def test_the_gradient_from_outside_is_a_line_of_its_own(model):
     assert s.position.line.target == "dout_given_l1"
     outside = s.value("dout_given_l1", t=2)
     assert outside.shape == (B, 10)
-    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "what came back from outside: your head and loss"
+    assert s.explain("dout_given_l1", (0, 1), t=2).derivation.note == "the gradient from outside: your head and loss"
     s.seek(s.end)
     node = s.explain("dh_l1", (0, 1), t=2)
     assert abs(node.derivation.combined - node.value) < 1e-9
@@ -296,10 +286,13 @@ print("went on")
 """
 
 
-def test_without_a_terminal_the_script_goes_on_and_the_recording_is_offered(tmp_path):
-    done = subprocess.run([sys.executable, "-c", SCRIPT], capture_output=True, text=True, cwd=ROOT, timeout=60, check=True)
-    assert done.stdout == "went on\n"
-    first, second = done.stderr.splitlines()
+def test_without_a_terminal_the_script_goes_on_and_the_recording_is_offered(monkeypatch, capsys):
+    with open(os.devnull) as nothing:
+        monkeypatch.setattr("sys.stdin", nothing)
+        exec(SCRIPT, {})
+    done = capsys.readouterr()
+    assert done.out == "went on\n"
+    first, second = done.err.splitlines()
     assert first == WATCHING
     assert "is not a terminal" in second
     assert "tui_gru.record" in second
@@ -317,7 +310,7 @@ def test_a_notebook_is_offered_the_session_and_the_recording(model, monkeypatch,
 
 
 def test_the_first_call_after_a_batch_says_that_it_is_not_kept(model, capsys):
-    """Nothing of what the GRU computed can be reached from the module: only the weights and their gradients."""
+    """The module has only its weights and their gradients, not the values that the GRU computed."""
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
     a_step(model, optimizer)
     assert tui_gru.debug(model, optimizer, screen=False) is None
@@ -336,7 +329,7 @@ def test_what_is_no_module_is_refused():
 
 
 def test_what_if_says_by_how_much_the_loss_would_change_to_first_order(model):
-    """The head and the loss are the script's, so that the change is known by the gradient of the output alone."""
+    """The head and the loss are the script's, so the change follows only from the gradient of the output."""
     optimizer = torch.optim.SGD(model.parameters(), 0.0)
     tui_gru.debug(model, optimizer, screen=False)
     x = torch.randn(T, B, 4)

@@ -128,7 +128,7 @@ def test_a_field_that_a_state_does_not_have_is_refused():
 
 @pytest.mark.parametrize("name", ["stops", "marked", "left", "hits", "log", "compared", "last_condition"])
 def test_a_front_end_cannot_keep_a_value_under_a_name_of_the_session(name):
-    with pytest.raises(TuiGruError, match=f"{name} is a name that the session keeps something of its own under"):
+    with pytest.raises(TuiGruError, match=f"{name} is a reserved name"):
         Session().keep(name, 1)
 
 

@@ -21,13 +21,13 @@ RELATIVE = 5e-7
 
 @pytest.fixture
 def run(tmp_path):
-    """Steps 0, 4, 8 … of 21."""
+    """A recording of steps 0, 4, 8 … of 21."""
     trained(tmp_path / "run.gru", steps=21, every=4, last=0)
     return tmp_path / "run.gru"
 
 
 def assert_as_recorded(session):
-    """The batch that the session stands in is computed as the script computed it."""
+    """Check that the current batch is computed as the script computed it."""
     session.step("batch")
     assert session.expected.agrees
     for name in session.parameter_names:
@@ -159,7 +159,7 @@ def test_a_loop_over_a_cell_is_one_batch(tmp_path):
 
 
 def test_ranks_are_rows_beside_each_other(tmp_path):
-    """Two processes that train together, as DDP does: each records its own share, and p.grad is the mean of both."""
+    """Two processes train together, as with DDP: each records its own share, and p.grad is the mean of both."""
     torch.manual_seed(4)
     weights = nn.GRU(IN, H).state_dict()
     shares = [torch.randn(T, B, IN) for _ in range(2)]
@@ -290,7 +290,7 @@ def test_one_that_is_still_written_is_opened_and_says_so(run):
 
 
 def saved(run, tmp_path):
-    """A session on a recording with an edit in step 4, left in step 16, in a file."""
+    """The file of a session on a recording with an edit in step 4, left in step 16."""
     s = Session.open(run)
     s.seek("e1 b2 t1")
     s.edit("Uz", (0, 0), 2.0)
@@ -354,7 +354,7 @@ def test_a_saved_session_says_that_its_recording_has_moved_or_changed(run, tmp_p
 
 
 def test_outputs_that_are_all_tiny_are_those_that_were_recorded(tmp_path):
-    """Where z is nearly 1, the rounding of 1 − z is large beside the output."""
+    """If z is nearly 1, the rounding of 1 − z is large relative to the output."""
     torch.manual_seed(0)
     gru = nn.GRU(IN, H)
     with torch.no_grad():

@@ -21,7 +21,7 @@ def session_with(**options):
 
 
 def began_at(session):
-    """The timesteps (1-based) that the notice names, what grew between them, and its sizes there."""
+    """Return the timesteps (1-based) that the notice names, the name that grew between them, and its sizes there."""
     first, name, small, large, last = BEGAN.search(session.notice).groups()
     return int(first), int(last), name, float(small.replace(",", "")), float(large.replace(",", ""))
 

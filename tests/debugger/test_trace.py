@@ -123,7 +123,7 @@ def test_npz_holds_what_json_holds(options, run):
 
 
 def stack(items):
-    """A list of dicts as a dict of lists, inner dicts and lists of dicts too, their names joined by slashes."""
+    """Convert a list of dicts to a dict of lists, also for inner dicts and lists of dicts; names are joined by slashes."""
     stacked = {}
     for name in items[0].keys() - {"t"}:
         values = [item[name] for item in items]

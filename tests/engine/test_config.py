@@ -12,7 +12,7 @@ from tui_gru.engine.running.batch import BatchRecord
 
 
 def own(line, *, state=True):
-    """Options of a cell of one line, which reads one-hot characters alone."""
+    """Options of a cell with one line that reads only one-hot characters."""
     return {"cell": "own.cell", "cell_text": f"{'state h : H' if state else '#'}\nparameters Wh(V H) Uh\n{line}"}
 
 

@@ -35,7 +35,7 @@ def test_float32():
 
 
 def test_without_learning_it_is_one_long_text():
-    """If the weights stay as they are, the gradient of the last batch is that of PyTorch through all batches in one piece."""
+    """With constant weights, the gradient of the last batch equals that of PyTorch through all batches at once."""
     structure = Structure(cell="gru-reset-after", layers=2, input="dense", loss="squared-error")
     records = epoch(structure, 3, rate=0.0)
     layer = layer_of(records[0])
@@ -52,7 +52,7 @@ def test_without_learning_it_is_one_long_text():
 
 
 def test_each_batch_adds_what_flows_into_it():
-    """The gains add up to the gradient, those of the head are 0, and each is made of the deltas in `scratch`."""
+    """The contributions add up to the gradient, those of the head are 0, and each is computed from the deltas in `scratch`."""
     structure = Structure(cell="gru", layers=2)
     *earlier, record = epoch(structure, 3)
     alone = filled(structure, seed=2)

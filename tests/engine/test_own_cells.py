@@ -61,7 +61,7 @@ CELLS = {
 
 
 def cell(lines: str) -> str:
-    """The text of a cell: a state h, and those weights that the lines read."""
+    """Return the text of a cell with a state h and the weights that the lines read."""
     read = [name for name in ("W", "U", "P", "Q", "b") if re.search(rf"\b{name}\b", lines.replace("ᵀ", ""))]
     axes = {"U": "U(H H)"} if "(p: h_prev U)" in lines or "s = a U" in lines else {}
     return f"state h : H\nparameters {' '.join(axes.get(name, name) for name in read)}\n{lines}\n"
@@ -85,7 +85,7 @@ def _random(seed: int, **options: object) -> Structure:
 
 @pytest.mark.parametrize("seeds", [range(7), range(7, 14)], ids=str)
 def test_random_equations(seeds):
-    """Sums, products, reductions over rows and units, parts, all functions: few cells are refused, none is wrong."""
+    """Sums, products, reductions over rows and units, parts, all functions: few cells are refused, none gives wrong numbers."""
     accepted = 0
     for seed in seeds:
         structure = _random(seed)

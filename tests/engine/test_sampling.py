@@ -100,7 +100,7 @@ STEPS = {
 @pytest.mark.parametrize("sampler", ["fed-back", "tutorial"])
 @pytest.mark.parametrize(("step", "options"), STEPS.values(), ids=STEPS)
 def test_each_draw_is_what_the_model_says_after_what_it_was_fed(sampler, step, options):
-    """Against the cell in PyTorch: a fed-back sampler reads its own choice, the tutorial's reads the primer again."""
+    """Compared with the cell in PyTorch: the fed-back sampler reads its own choice, the tutorial's reads the primer again."""
     config = model(dtype="float64", **options)
     weights = random_weights(config.compiled, seed=1)
     p = {name: torch.tensor(value) for name, value in weights.items()}

@@ -9,7 +9,7 @@ from tui_gru.equations.axes import infer_axes, union
 
 
 def inferred(text: str) -> dict[str, str]:
-    """The axes of a page's names in one word each."""
+    """Return the axes of a page's names, each as one word."""
     return {name: "".join(axes) for name, axes in infer_axes(page(text)).items()}
 
 

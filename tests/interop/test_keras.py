@@ -19,7 +19,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @pytest.fixture
 def model(keras, random):
-    """Layers of every kind in a row, with biases that are not zero."""
+    """Return a model of layers of every kind, with biases that are not zero."""
     layers = keras.layers
     every = {"return_sequences": True}
     stack = [
@@ -45,7 +45,7 @@ GRUS = ["after", "before", "hard", "both", "of_a_cell", "stacked", "stacked", "b
 
 
 def output(layer, x):
-    """(T, B, I) to (T, B, units)."""
+    """Return (T, B, units) for (T, B, I)."""
     y = layer(np.ascontiguousarray(x.transpose(1, 0, 2), np.float32))
     return y.detach().numpy().transpose(1, 0, 2)
 
@@ -105,7 +105,7 @@ def test_an_activation_that_is_not_read_is_refused(keras, tmp_path):
 
 
 def legacy(path, version, config=None, group="model_weights/gru_1/gru_1", **arrays):
-    """As Keras 1 and 2 write a layer."""
+    """Write a layer as Keras 1 and 2 do."""
     with h5py.File(path, "w") as file:
         file.attrs["keras_version"] = np.bytes_(version)
         if config is not None:

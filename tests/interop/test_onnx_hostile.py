@@ -14,7 +14,7 @@ from tui_gru.interop import ModelFileError, inspect
 
 @pytest.fixture
 def external(random, tmp_path):
-    """A model whose weights are in a file beside it, as torch writes it since 2.9."""
+    """Write a model whose weights are in a file beside it, as torch does since 2.9."""
 
     def make(change=None):
         model = gru_model(random)
@@ -76,7 +76,7 @@ def field(number, data):
 
 
 def hostile(tensor):
-    """A model whose one GRU has W as given, in the wire format."""
+    """Return a model with one GRU whose W is given in the wire format."""
     node = b"".join(field(1, name) for name in (b"X", b"W", b"W")) + field(2, b"Y") + field(4, b"GRU")
     return b"\x08\x0a" + field(7, field(1, node) + field(5, tensor))
 
@@ -145,7 +145,7 @@ def test_names_with_escapes_are_spelled_out(tmp_path, random):
 
 
 def test_floats_of_an_attribute_may_be_packed(tmp_path, random):
-    """onnx.proto does not pack them, other writers do."""
+    """onnx.proto does not pack them, but other writers do."""
     node = gru_model(random, activations=["HardSigmoid", "Tanh"]).graph.node[0].SerializeToString()
     node += field(5, field(1, b"activation_alpha") + field(7, struct.pack("<f", 1 / 6)))
     tensors = [field(5, tensor.SerializeToString()) for tensor in gru_model(random).graph.initializer]

@@ -53,7 +53,7 @@ def test_a_z_that_takes_the_new_state_is_negated_and_remembered():
 
 
 def lasagne(x, h, p):
-    """lasagne.layers.GRULayer's step: σ for the gates, tanh for the rest, its own names."""
+    """The step of lasagne.layers.GRULayer, with its own names: σ for the gates, tanh for the rest."""
     σ = lambda a: 1 / (1 + np.exp(-a))  # noqa: E731
     r = σ(x @ p["W_in_to_resetgate"] + p["b_resetgate"] + h @ p["W_hid_to_resetgate"])
     u = σ(x @ p["W_in_to_updategate"] + p["b_updategate"] + h @ p["W_hid_to_updategate"])

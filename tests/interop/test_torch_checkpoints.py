@@ -32,7 +32,7 @@ def saved(tmp_path):
 
 
 def blocks_of(weight):
-    """Torch's rows r, z, n as matrices that x is multiplied with from the left."""
+    """Return torch's rows r, z, n as matrices for inputs that multiply from the left."""
     return [block.T for block in np.split(weight.detach().numpy(), 3)]
 
 
@@ -110,7 +110,7 @@ class Model(nn.Module):
 
 
 class Settings:
-    """Of a trainer: an object that only its own program can make."""
+    """Settings of a trainer, which only its own program can load."""
 
     def __init__(self):
         self.rate, self.words = 0.1, ["a"]
@@ -204,7 +204,7 @@ def test_a_file_without_checksums_is_read_and_one_with_a_wrong_one_is_not(saved,
 
 
 def test_a_whole_pickled_module_is_refused_by_the_name_of_its_class(saved):
-    with pytest.raises(ModelFileError, match=r"pickled tests\S*\.Model, which only its own code.*torch\.save\(model\.state_dict"):
+    with pytest.raises(ModelFileError, match=r"pickled tests\S*\.Model, which only the code.*torch\.save\(model\.state_dict"):
         inspect(saved(Model()))
     with pytest.raises(ModelFileError, match=r"model: it is a pickled tests\S*\.Model"):
         inspect(saved({"model": Model(), "epoch": 3}))

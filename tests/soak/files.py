@@ -17,7 +17,7 @@ FILES = 100  # of a block
 
 
 def block(seed: int) -> int:
-    """Damage the file of one session as often. How often that was."""
+    """Damage the file of one session repeatedly. Returns the number of damaged files."""
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "a.tui-gru"

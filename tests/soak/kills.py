@@ -17,7 +17,7 @@ KILLS = 20  # of a block
 
 
 def block(seed: int) -> int:
-    """Kill as many processes. How many that were."""
+    """Kill a number of processes. Returns their number."""
     with tempfile.TemporaryDirectory() as folder:
         code = f"from tests.debugger.acting import acts_for_ever; acts_for_ever({folder!r})"
         with subprocess.Popen(

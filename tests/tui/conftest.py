@@ -12,7 +12,7 @@ from tui_gru.tui.pilot import PromptPilot
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    """What a developer's own terminal is set to must not change what the tests see."""
+    """Remove settings of the developer's own terminal, which must not affect the tests."""
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
 
@@ -38,7 +38,7 @@ def styles_are_parsed_once():
 
 
 class Board(App):
-    """An app that holds the widgets under test and nothing else."""
+    """An app that contains only the widgets under test."""
 
     AUTO_FOCUS = None
     CSS = "Screen { background: $background; } Horizontal { height: auto; }"

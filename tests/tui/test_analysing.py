@@ -1,4 +1,4 @@
-"""The analysis on screen: findings, units, influence, losses and arrays, with their keys, on every screen size."""
+"""Analyses on screen: findings, units, influence, losses and arrays, with their keys, on every screen size."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def opened(options: dict[str, Any]) -> Any:
 
 @asynccontextmanager
 async def started(options: dict[str, Any], keys: str) -> AsyncIterator[tuple[Any, Pilot[Any]]]:
-    """The app at 160x50 after these keys, and its pilot."""
+    """Run the app at 160x50, press these keys, and return the app and its pilot."""
     app = opened(options)
     async with headless(app, (160, 50)) as pilot:
         await press(pilot, keys)
@@ -230,7 +230,7 @@ async def test_what_a_unit_goes_with_is_said_on_every_width() -> None:
             lines = panel.plain_text().splitlines()
             (row,) = (line for line in lines if line.split()[:2] == ["unit", str(panel.unit + 1)])
             assert row.endswith(beside) if beside else str(best.what) not in row
-            assert any(f"goes with {str(best.what)[:6]}" in line for line in lines) or width == 40
+            assert any(f"correlates with {str(best.what)[:6]}" in line for line in lines) or width == 40
 
 
 # Influence
@@ -259,7 +259,7 @@ async def test_influence_on_another_character_than_the_likeliest() -> None:
         assert panel.influence.character == app.screen.session.config.vocabulary.index("w")
         assert "gives “w”" in panel.plain_text()
         await press(pilot, f"escape {typed('influence ?')}")
-        assert "'?' is no character of the vocabulary" in app.screen.query_one(BottomLine).message
+        assert "'?' is not in the vocabulary" in app.screen.query_one(BottomLine).message
 
 
 # Losses

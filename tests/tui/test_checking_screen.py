@@ -17,7 +17,7 @@ from tui_gru.tui.panels.time.header import Header
 
 
 class Gate:
-    """Holds every check back until it is opened."""
+    """Blocks every check until it is opened."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._open, self.runs = threading.Event(), 0
@@ -162,7 +162,7 @@ async def test_enter_on_a_row_asks_where_its_number_comes_from() -> None:
         await d.type("escape", "k")
         await report_in(d)
         await d.type("n", "enter")
-        assert "this report is of another batch" in d.says
+        assert "this report is about another batch" in d.says
         assert isinstance(d.screen.overlay, CheckReport)
 
 

@@ -76,7 +76,7 @@ async def test_the_curve_asks_for_the_loss_at_its_mark() -> None:
         curve = d.screen.query_one(LossCurve)
         curve.focus()
         await d.type("enter")
-        assert d.says == "no batch has come to its loss yet: n runs one"
+        assert d.says == "no loss has been computed yet; n runs a batch"
         await d.type("n", "enter")
         assert asked(d) == ValueRef("loss", (), None, d.session.position.tick)
         value = d.session.loss

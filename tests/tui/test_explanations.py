@@ -66,11 +66,11 @@ def test_a_comment_in_the_file_of_a_model_is_the_sentence_of_its_line(tmp_path: 
         ("z", "near 1 keeps the old state"),
         ("Wz", "weights from x to z"),
         ("bh", "bias of h̃"),
-        ("az", "what σ is applied to"),
+        ("az", "the argument of σ"),
         ("dWz", "with respect to Wz, summed"),
         ("dh_carry", "the share of dhₜ₋₁ that flows through the line of h"),
         ("dh_future", "that the timestep after hands back"),
-        ("h_prev", "h as the timestep before left it"),
+        ("h_prev", "h after the previous timestep"),
         ("learning_rate", "against the gradient"),
     ],
 )
@@ -79,7 +79,7 @@ def test_what_names_of_the_tutorial_are(name: str, words: str) -> None:
 
 
 def panel_classes() -> Iterator[type[Panel]]:
-    """Every class of a panel that is shown: those of the panels' folder that are not there to be derived from alone."""
+    """Yield every class of a panel that is shown: those in the panels' folder except base classes."""
     folder = Path(tui_gru.tui.panels.__file__).parent
     for path in sorted(folder.rglob("*.py")):
         module = import_module(".".join(("tui_gru.tui.panels", *path.relative_to(folder).with_suffix("").parts)))
@@ -155,7 +155,7 @@ async def test_the_insight_of_the_sequence_is_explained_where_it_has_the_focus()
         await d.type("n", "n", "s")
         d.screen.set_focus(d.screen.query_one(Sequence))
         await d.type("?")
-        assert "is another place of the text" in help_text(d)
+        assert "another place of the text" in help_text(d)
 
 
 async def test_a_name_a_sign_or_a_panel_can_be_asked_about_by_typing_it() -> None:

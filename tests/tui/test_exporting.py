@@ -129,7 +129,7 @@ async def test_the_screen_as_a_picture(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("typed", "word"),
     [
-        ("export", "name a file"),
+        ("export", "type a file"),
         ("export a.pdf", "a.txt"),
         ("export nowhere/a.txt", "cannot be written"),
         ("export a.tex", "no formula"),

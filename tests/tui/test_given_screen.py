@@ -58,7 +58,7 @@ LENGTHS = {"layers": 1, "bidirectional": False, "lengths": [6, 3]}
 
 @pytest.mark.parametrize(("size", "options"), list(zip(SIZES, [{}, LENGTHS, {}, LENGTHS], strict=True)), ids=str)
 async def test_every_key_is_answered(opened: Callable[..., Session], size: tuple[int, int], options: dict[str, object]) -> None:
-    """A panel that cannot draw, or a key that fails, would write a report, and the test would fail."""
+    """A panel that cannot draw, or a key that fails, writes a report, which fails the test."""
     async with driving(opened(**options), size) as d:
         await d.type(*"sofnNeESOFvvvxxxrRLLzz")
         await d.type(*"allpGbcCBJ", "escape", "n", "enter", "escape", "i", "escape", "tab", "tab", "enter", "escape")

@@ -28,7 +28,7 @@ def fail(*_: Any, **__: Any) -> Any:
 
 
 async def goes_on(d: Driver, reports: Reports, doing: str) -> None:
-    """The fault was said, with a report that names it and what was being done; the next verb does what it does."""
+    """Check that the fault was reported with its name and the current action, and that the next command works."""
     assert d.says.startswith("internal error (ZeroDivisionError: a planted fault); report: ")
     assert Path(d.says.partition("report: ")[2]).read_text() == reports()[0]
     (report,) = reports()
@@ -63,7 +63,7 @@ async def test_in_what_a_command_does(monkeypatch: pytest.MonkeyPatch, expected_
 
 
 async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
-    """The keys behind it are done."""
+    """The keys after it are handled."""
     async with driving() as d:
         monkeypatch.setattr(d.screen, "look", fail)
         burst(d, "r", "o")
@@ -71,7 +71,7 @@ async def test_in_what_a_key_does(monkeypatch: pytest.MonkeyPatch, expected_repo
         assert d.session.position.tick == 1
         assert len(expected_reports()) == 1
         await d.type("r")
-        await goes_on(d, expected_reports, "dealing with Key(key='r'")
+        await goes_on(d, expected_reports, "handling Key(key='r'")
 
 
 async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
@@ -81,7 +81,7 @@ async def test_in_what_a_message_does(monkeypatch: pytest.MonkeyPatch, expected_
         assert row.line is not None
         d.screen.post_message(Listing.GutterChosen(row.line))
         await settled(d)
-        await goes_on(d, expected_reports, "dealing with Listing.GutterChosen")
+        await goes_on(d, expected_reports, "handling Listing.GutterChosen")
 
 
 async def test_in_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
@@ -89,11 +89,11 @@ async def test_in_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Rep
         monkeypatch.setattr(LossTerms, "on_blur", fail, raising=False)
         d.screen.query_one(LossTerms).post_message(events.Blur())
         await settled(d)
-        await goes_on(d, expected_reports, "dealing with Blur in LossTerms")
+        await goes_on(d, expected_reports, "handling Blur in LossTerms")
 
 
 async def test_in_drawing_a_panel(monkeypatch: pytest.MonkeyPatch, expected_reports: Reports) -> None:
-    """It stands in the panel; the others are drawn, and it is, too, once it can be."""
+    """The error is shown in the panel; the others are drawn, and so is this one once it can be."""
     async with driving() as d:
         build = LossTerms.build
         monkeypatch.setattr(LossTerms, "build", fail)

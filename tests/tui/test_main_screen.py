@@ -25,7 +25,7 @@ from tui_gru.tui.widgets.panel import Panel
 
 
 class Driver:
-    """Types at the app and looks at its session."""
+    """Types into the app and reads its session."""
 
     def __init__(self, pilot: Pilot[None], screen: MainScreen) -> None:
         self.pilot, self.screen, self.session = pilot, screen, screen.session
@@ -314,7 +314,7 @@ async def test_zero_after_a_length_is_a_temperature() -> None:
 
 
 async def test_a_long_sample_can_be_stopped() -> None:
-    """It is drawn in a thread, with progress; what there is of it by then is kept, and is what a shorter one would be."""
+    """It is drawn in a thread with progress; the part drawn so far is kept and equals a shorter sample."""
     async with driving(text="MathMathMathMathMath" * 3, vocabulary=None, hidden_size=32) as d:
         execute(d.screen, "sample Ma 10000")
         assert d.screen.running

@@ -15,7 +15,8 @@ from tui_gru.tui.screenshot import type_keys
 
 
 class Moment(NamedTuple):
-    """After the line of `target` in timestep `t` (0-based) of the second batch, which learns; then `keys` are typed."""
+    """The position after the line of `target` in timestep `t` (0-based) of the second batch, which learns; then `keys` are
+    typed."""
 
     options: dict[str, Any]
     target: str

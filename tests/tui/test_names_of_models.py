@@ -112,7 +112,7 @@ async def test_every_row_of_a_check_can_be_asked_where_two_lines_read_a_weight()
 
 
 def test_no_name_of_a_cell_or_of_an_update_stands_in_the_code() -> None:
-    """What the program knows of a model is read off its equations."""
+    """The program gets all names of a model from its equations."""
     names: set[str] = set()
     for kind in ("cell", "update", "input"):
         for piece in (shipped(kind, name) for name in names_of(kind)):

@@ -11,14 +11,14 @@ from tui_gru.tui.screenshot import until_idle
 from tui_gru.tui.verbs.line import execute
 
 WORDS = {
-    "Sequence": "sequence", "LossTerms": "loss terms", "LineAtWork": "the line at work", "Gates": "gates", "Softmax": "ŷ",
+    "Sequence": "sequence", "LossTerms": "loss terms", "LineAtWork": "the current line", "Gates": "gates", "Softmax": "ŷ",
     "LossCurve": "loss curve", "Weights": "weights", "Samples": "samples", "Watches": "watches", "Log": "log",
 }  # fmt: skip
 SIZES = [(40, 12), (59, 30), (80, 24), (99, 50), (120, 30), (120, 36), (160, 33), (160, 40), (160, 50)]
 
 
 def panels(d: Driver) -> set[str]:
-    """The panels that can be seen, in words."""
+    """Return the names of the visible panels."""
     return {WORDS[name] for name in WORDS for panel in d.screen.query(name) if panel.region}
 
 
@@ -80,7 +80,7 @@ async def test_the_key_says_what_is_on_this_page_and_on_the_others() -> None:
     async with driving((80, 24)) as d:
         await d.type("v")
         assert d.says == (
-            "page 2 of 3: loss terms, gates, ŷ, loss curve · 1: sequence, the line at work · 3: sequence, weights, samples"
+            "page 2 of 3: loss terms, gates, ŷ, loss curve · 1: sequence, the current line · 3: sequence, weights, samples"
         )
 
 

@@ -15,7 +15,7 @@ from tui_gru.tui.widgets.overlay import Overlay
 
 
 def click(d: Driver, x: int, y: int) -> None:
-    """As the terminal sends it, behind what has been typed."""
+    """Click as the terminal sends it, after the typed keys."""
     for kind in (events.MouseDown, events.MouseMove, events.MouseUp):
         button = 0 if kind is events.MouseMove else 1
         d.pilot.app.post_message(kind(None, x, y, 0, 0, button, False, False, False, screen_x=x, screen_y=y))
@@ -71,7 +71,7 @@ async def test_a_panel_that_is_removed_takes_neither_focus_nor_keys() -> None:
 
 
 async def test_one_overlay_after_the_other_at_once() -> None:
-    """Laying one is given up for the next, without a trace."""
+    """The first overlay is cancelled for the next one."""
     async with driving() as d:
         for _ in range(5):
             d.screen.overlays.cover(BranchList())

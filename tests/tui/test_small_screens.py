@@ -117,7 +117,7 @@ async def test_a_what_if_says_all_there_is_to_say() -> None:
         await d.pilot.pause()
         panel = d.screen.query_one(WhatIfPanel)
         assert panel.heading == "z[row 1, unit 2] = 0.9000?"
-        assert str(panel.border_subtitle) == "enter keeps it · + - change it"
+        assert str(panel.border_subtitle) == "enter applies it · + - change it"
         await d.type("space")
         assert "row 1, unit 2 +0.3500 → +0.9000" in words(panel.plain_text())
         assert "…" not in panel.plain_text()

@@ -24,7 +24,7 @@ SIZES = ((1, 1), (300, 80), (40, 12), (3, 50), (200, 2), (80, 24))
 
 
 async def stormed(size: tuple[int, int], text: str, *, ascii_: bool, theme: str) -> int:
-    """The tick that keys typed faster than they can be dealt with lead to, while the window changes its size."""
+    """Return the tick after keys that are typed faster than they can be handled, while the window changes its size."""
     async with driving(size, text=text) as d:
         app = d.pilot.app
         app.glyphs, app.theme = (ASCII if ascii_ else UNICODE), theme  # type: ignore[attr-defined]
@@ -61,7 +61,7 @@ TEXTS = {
 
 @pytest.fixture
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However slow the machine is, no step is a run that `esc` stops, and no key is taken for one held down too long."""
+    """Make the tests independent of the speed of the machine: `esc` stops no step, and no key counts as held too long."""
     monkeypatch.setattr(runner, "AT_ONCE", math.inf)
     monkeypatch.setattr(keyboard, "LAG", math.inf)
     monkeypatch.setattr(keyboard, "PATIENCE", 10.0)

@@ -140,7 +140,7 @@ async def test_keys_go_by_columns_to_the_ends_and_to_signs() -> None:
 
 
 async def test_keys_get_over_what_is_stepped_over() -> None:
-    """With learning off the lines of backward and update are no places, and many columns lead back to the loss."""
+    """With learning off, the lines of backward and update are skipped, and many columns lead to the loss."""
     async with pointing(batches=2, learning=False) as hand:
         session = hand.session
         session.seek(session.program.loss_tick)

@@ -33,7 +33,7 @@ REFUSED = (
 
 
 async def enter(d: Driver, typed: str) -> None:
-    """Type a command as it is, control characters and all, and wait until it is done; what runs without an end is stopped."""
+    """Type a command including control characters, and wait until it is done; an endless run is stopped."""
     d.screen.post_message(CommandLine.Entered(typed))
     await d.pilot.pause()
     async with asyncio.timeout(20):
@@ -70,7 +70,7 @@ SIGNS = "abWz[](){},.:;'\"\\-+*/%#@!~^&|<>=?_ 0123456789\t\0\x1b\x7fé²٣①\u2
 
 
 def junk(randomness: random.Random) -> str:
-    """A verb with arguments that somebody, or a cat, might type."""
+    """Return a command with random arguments."""
 
     def word() -> str:
         match randomness.randrange(5):
@@ -93,7 +93,7 @@ def junk(randomness: random.Random) -> str:
 
 @pytest.mark.parametrize("seed", range(3))
 async def test_junk_is_done_or_refused(seed: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No error that nothing expects: the fixture of all tests looks for reports of them."""
+    """No unexpected errors occur: the fixture of all tests checks for reports of them."""
     monkeypatch.chdir(tmp_path)
     randomness = random.Random(seed)
     async with driving() as d:

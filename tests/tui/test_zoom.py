@@ -37,7 +37,7 @@ async def zoomed(d: Driver, kind: type[Panel]) -> Panel:
 
 
 def reaches_its_end(panel: Panel) -> bool:
-    """Whether its last row and column can be scrolled to."""
+    """Return True if its last row and column can be scrolled to."""
     width, height = max(strip.cell_length for strip in panel.drawn), len(panel.drawn)
     panel.scroll_to(10**6, 10**6, animate=False, immediate=True, force=True)
     room = panel.scrollable_content_region

@@ -111,7 +111,7 @@ class _Derivation:
                 self._constant.add(step.name)
         self._state_of = {page.before(state): state for state in page.states}
         self._nearness = self._near_the_loss()
-        self._taken = self._reserved()
+        self._used = self._reserved()
         self._uses: dict[str, list[Use]] = {}
         self._formulas: dict[str, Expression] = {}
         self._paths: dict[str, Reading] = {}
@@ -150,13 +150,13 @@ class _Derivation:
             if gradient is None:
                 continue
             symbol = Name(f"d{step.name}")
-            handed = self._handed(step, symbol)
-            if self._written_in_place(step, gradient, symbol, handed):
-                handed = self._handed(step, gradient)
+            passed = self._propagated(step, symbol)
+            if self._written_in_place(step, gradient, symbol, passed):
+                passed = self._propagated(step, gradient)
             else:
                 self._formulas[symbol.name] = self._spread(gradient, self._axes[step.name])
             read: Counter[str] = Counter()
-            for name, term in handed:
+            for name, term in passed:
                 self._uses.setdefault(name, []).append(Use(Reading(name, step.name, read[name]), step.line, term))
                 read[name] += 1
         for name in (*self._page.wanted, *self._state_of, *self._page.parameters):
@@ -165,12 +165,12 @@ class _Derivation:
                 raise EquationError(f"the loss does not depend on {name}, so it has no gradient; use it or remove it", place)
             self._formulas[f"d{name}"] = self._spread(gradient, self._axes[name])
 
-    def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, handed: list[tuple[str, Expression]]) -> bool:
+    def _written_in_place(self, step: Step, gradient: Expression, symbol: Name, passed: list[tuple[str, Expression]]) -> bool:
         if not any(True for _ in gradient.names()):
             return True
         if not step.is_part:
             return False
-        uses = sum(Counter(term.names())[symbol.name] for _, term in handed)
+        uses = sum(Counter(term.names())[symbol.name] for _, term in passed)
         reads_a_gradient = any(name[0] == "d" and name[1:] in self._step for name in gradient.names())
         return uses <= 1 or not reads_a_gradient or isinstance(gradient, Name)
 
@@ -188,7 +188,7 @@ class _Derivation:
         parts = list(gradient.parts)
         for i, (part, use) in enumerate(zip(gradient.parts, uses, strict=False)):
             if not isinstance(part, Name):
-                path = next(path for path in self._paths_of(use) if path not in self._taken and path not in self._paths)
+                path = next(path for path in self._paths_of(use) if path not in self._used and path not in self._paths)
                 self._paths[path], parts[i] = use.reading, self._spread(part, self._axes[name]).labelled(path)
         return e.Sum(tuple(parts))
 
@@ -203,37 +203,37 @@ class _Derivation:
             for base in (self._state_of.get(name, name), name)
         )
         yield first
-        if first in self._taken or self._paths[first].name != name:
+        if first in self._used or self._paths[first].name != name:
             yield longer
         yield with_word(first, split(step)[0])
         yield from (with_word(first, str(number)) for number in count(2))
 
     # One step
 
-    def _handed(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
+    def _propagated(self, step: Step, gradient: Expression) -> list[tuple[str, Expression]]:
         """Return the gradient that each name read by a step receives, given the gradient of the step's value.
 
         A gradient may lack some axes of its node; it is constant along them.
         """
-        handed: list[tuple[str, Expression]] = []
+        passed: list[tuple[str, Expression]] = []
 
-        def hand(node: Expression, a: Expression, value: Expression) -> None:
+        def propagate(node: Expression, a: Expression, value: Expression) -> None:
             if isinstance(node, Name):
                 if node.name not in self._constant:
-                    handed.append((node.name, a))
+                    passed.append((node.name, a))
                 return
             if (fused := self._log_of_softmax(node, a)) is not None:
-                hand(*fused)
+                propagate(*fused)
                 return
             own = self._axes_of(node)
             for child, given in zip(node.children, self._rule(step, node, a, value, own), strict=True):
                 if any(name not in self._constant for name in child.names()):
                     elementwise = not isinstance(node, e.Product | e.Transpose | e.Join | e.Reduce)
                     lacking = [axis for axis in own if axis not in self._axes_of(child)] if elementwise else []
-                    hand(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), child)
+                    propagate(child, self._summed(given, lacking, is_weight=self._only_parameters(child)), child)
 
-        hand(step.formula, gradient, Name(step.name))
-        return handed
+        propagate(step.formula, gradient, Name(step.name))
+        return passed
 
     def _rule(self, step: Step, node: Expression, a: Expression, value: Expression, own: Axes) -> tuple[Expression, ...]:
         match node:
@@ -306,7 +306,7 @@ class _Derivation:
     def _axes_of(self, node: Expression) -> Axes:
         match node:
             case Name(name=name):
-                return self._axes[name] if name in self._axes else self._axes[self._behind(name)]
+                return self._axes[name] if name in self._axes else self._axes[self._value_of(name)]
             case e.Spread(axes=axes):
                 return axes
             case e.Product(left=e.Transpose(argument=left), right=right):  # a weight gradient sums over all rows and timesteps
@@ -316,8 +316,8 @@ class _Derivation:
             case e.Transpose(argument=argument):
                 return self._axes_of(argument)[::-1]
             case e.Reduce(argument=argument, over=over, all_timesteps=all_timesteps):
-                gone = (over, "T") if all_timesteps else (over,)
-                return tuple(axis for axis in self._axes_of(argument) if axis not in gone)
+                reduced = (over, "T") if all_timesteps else (over,)
+                return tuple(axis for axis in self._axes_of(argument) if axis not in reduced)
             case e.Join(parts=parts):
                 inner = [self._axes_of(part) for part in parts]
                 return (*inner[0][:-1], "+".join(axes[-1] for axes in inner))
@@ -325,7 +325,7 @@ class _Derivation:
                 return (*self._axes_of(argument)[:-1], "+".join(axes))
         return union([self._axes_of(child) for child in node.children])
 
-    def _behind(self, gradient: str) -> str:
+    def _value_of(self, gradient: str) -> str:
         """Return the name of the value whose gradient this is; both have the same axes."""
         name = gradient[1:]
         if name in self._axes:

@@ -44,7 +44,7 @@ class EquationError(ValueError):
 
     @property
     def shown(self) -> str:
-        """Return three lines: the message, the line of the file, and tildes under the place."""
+        """Three lines: the message, the line of the file, and tildes under the place."""
         if self.span is None:
             return str(self)
         text = "".join(sign if sign.isprintable() else " " for sign in self.span.file.lines[self.span.line - 1])

@@ -258,7 +258,7 @@ class _Reader:
         self._said[f"symbol {behind[0]}"] = tokens[0].span
 
     def _items(self, tokens: list[Token], form: str) -> list[tuple[str, tuple[str, ...], Span]]:
-        """`x : one-hot V, h : H backwards` or `Wz E(V D)`: each name, the words after it, and its place."""
+        """Parse `x : one-hot V, h : H backwards` or `Wz E(V D)`. Returns each name, the words after it, and its place."""
         found: list[tuple[str, tuple[str, ...], Span]] = []
         at = 0
         while tokens[at].kind != "end":

@@ -108,13 +108,13 @@ class Parser:
     def _next(self) -> Token:
         return self._tokens[self._at]
 
-    def _taken(self) -> Token:
+    def _consume(self) -> Token:
         self._at += 1
         return self._tokens[self._at - 1]
 
     def _sign(self, *signs: str) -> Token | None:
         """Consume and return the next token if it is one of these signs; otherwise return None."""
-        return self._taken() if self._next.text in signs and self._next.kind != "number" else None
+        return self._consume() if self._next.text in signs and self._next.kind != "number" else None
 
     def _needed(self, *signs: str) -> Token:
         return self._sign(*signs) or self._fail(" or ".join(signs))
@@ -181,7 +181,7 @@ class Parser:
     def _one_atom(self) -> Expression:
         token = self._next
         if token.kind == "number":
-            self._taken()
+            self._consume()
             return Number(constant(token), span=token.span)
         if token.text == "(":
             return self._transposed(self._parenthesis())
@@ -191,7 +191,7 @@ class Parser:
             return self._reduction()
         if token.kind != "name" or token.text == "over":
             raise self._unexpected("a name, a number or a bracket")
-        self._taken()
+        self._consume()
         if token.text in WRITTEN and (self._next.text == "(" or self._begins_atom()):
             return self._function(token)
         return self._transposed(Name(name_of(token, self._symbols), span=token.span))
@@ -201,11 +201,11 @@ class Parser:
         return node if sign is None else Transpose(node, span=node.span.to(sign.span) if node.span else sign.span)
 
     def _parenthesis(self) -> Expression:
-        opening = self._taken()
+        opening = self._consume()
         label = None
         if self._next.kind == "name" and self._tokens[self._at + 1].text == ":":
-            label = self._taken()
-            self._taken()
+            label = self._consume()
+            self._consume()
         inner = self._sum()
         closing = self._needed(")")
         inner = replace(inner, span=opening.span.to(closing.span))
@@ -216,17 +216,17 @@ class Parser:
         return inner.labelled(code_name(label.text))
 
     def _join(self) -> Expression:
-        opening, parts = self._taken(), [self._sum()]
+        opening, parts = self._consume(), [self._sum()]
         while (sign := self._needed(",", "]")).text == ",":
             parts.append(self._sum())
         return Join(tuple(parts), span=opening.span.to(sign.span))
 
     def _reduction(self) -> Expression:
-        word = self._taken()
+        word = self._consume()
         argument = self._product()
         self._needed("over")
         self._sign("the")
-        axis = self._taken()
+        axis = self._consume()
         if axis.kind != "name":
             raise EquationError(f"an axis is expected after over: {', '.join(AXES)}, or the letter of one", axis.span)
         if axis.text not in AXES and len(axis.text) > 1:

@@ -121,8 +121,8 @@ class FoundGRU:
             return self
         convention = replace(self.convention, **given)
         if evidence is None:
-            said = ", ".join(f"{option} {value}" for option, value in given.items())
-            evidence = self.evidence if convention == self.convention else f"{said}: as you said; otherwise {self.evidence}"
+            changes = ", ".join(f"{option} {value}" for option, value in given.items())
+            evidence = self.evidence if convention == self.convention else f"{changes}: as you said; otherwise {self.evidence}"
         warning = self.warning if set(given) == {"order"} else ""  # the warning was about the convention that the file suggests
         return replace(self, convention=convention, evidence=evidence, warning=warning)
 

@@ -72,7 +72,7 @@ def decode(data: bytes | memoryview, dtype: str, shape: tuple[int, ...], byte_or
 
 
 def precision_of(array: Array) -> str:
-    """The type with the fewest bits that holds every number of an array; converted half precision is recognised by its numbers."""
+    """Return the type with the fewest bits that represents every number of an array, such as half precision that was converted."""
     with np.errstate(all="ignore"):
         single = array.astype(np.float32)
         if not np.array_equal(single, array, equal_nan=True):
@@ -83,7 +83,7 @@ def precision_of(array: Array) -> str:
 
 
 def without_numbers(tensor: Tensor) -> Tensor:
-    """The same tensor with zeros in place of its numbers, which take no memory."""
+    """Return the same tensor with zeros instead of its numbers, which take no memory."""
 
     def read() -> Array:
         if tensor.dtype not in (*FLOATS, "int64"):

@@ -1,4 +1,4 @@
-"""The pages of a screen that has no room for all panels at once: what is on each, in words, as main.tcss lays it out."""
+"""The pages of a screen that is too small for all panels: the names of the panels on each, as defined by main.tcss."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from tui_gru.debugger.snapshots.snapshot import Snapshot
 
 
 class Following(Enum):
-    """What the line at work is about, by the class that main.tcss lays the first of several pages out with."""
+    """What the current line is about. The values are the classes by which main.tcss lays out the first of several pages."""
 
     VALUES = ""  # gates and states, or their gradients
-    PREDICTION = "-at-prediction"  # the prediction, or the gradient that begins with it
+    PREDICTION = "-at-prediction"  # the prediction, or its gradient
     LOSS = "-at-loss"  # a term of the loss
     WEIGHTS = "-at-weights"  # the gradient of a parameter, or its update
 
 
-_LINE = "the line at work"
+_LINE = "the current line"
 _ABOVE = ("sequence", "loss terms", _LINE, "gates")
 _AT_WEIGHTS = {Following.WEIGHTS: (*_ABOVE, "weights", "samples")}
 
-#: By the class that a screen has at its size: for each of its pages the panels on it, apart from the listing.
+#: For the size class of a screen, the panels on each page without the listing.
 PAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "-tiny": ((_LINE,), ("sequence", "loss terms"), ("ŷ", "loss curve"), ("weights", "samples")),
     "-narrow": (("sequence", _LINE, "gates"), ("loss terms", "gates", "ŷ", "loss curve"), ("sequence", "weights", "samples")),
@@ -29,7 +29,7 @@ PAGES: Mapping[str, tuple[tuple[str, ...], ...]] = {
     "-short": ((*_ABOVE, "ŷ", "loss curve"), (_LINE, "gates", "weights", "samples")),
     "": (("all panels",),),
 }
-#: The panels on the first page while the line at work is about something else than gates and states.
+#: The panels on the first page while the current line is not about gates and states.
 FOLLOWED: Mapping[str, Mapping[Following, tuple[str, ...]]] = {
     "-narrow": {
         Following.PREDICTION: ("sequence", _LINE, "ŷ"),
@@ -39,13 +39,13 @@ FOLLOWED: Mapping[str, Mapping[Following, tuple[str, ...]]] = {
     "-middle": _AT_WEIGHTS,
     "-short": _AT_WEIGHTS,
 }
-#: On a small screen, watches and the log have a page after the others, where there are any.
+#: The additional last page of a small screen if there are watches or a log.
 WATCHING = ("watches", "log")
 SMALL = ("-tiny", "-narrow")
 
 
 def following(snapshot: Snapshot) -> Following:
-    """What the line at work of a snapshot is about."""
+    """Return what the current line of a snapshot is about."""
     line, program = snapshot.line, snapshot.program
     if line is None:
         return Following.VALUES
@@ -60,7 +60,10 @@ def following(snapshot: Snapshot) -> Following:
 
 
 def pages_of(classes: frozenset[str], *, watching: bool, at: Following = Following.VALUES) -> tuple[tuple[str, ...], ...]:
-    """The pages of a screen with these classes; `watching`: there are watches or a log; `at`: what the first page follows."""
+    """Return the pages of a screen with these classes.
+
+    `watching` is True if there are watches or a log. `at` is what the current line is about, which decides the first page.
+    """
     size = next((name for name in PAGES if name in classes), "")
     first, *others = PAGES[size]
     pages = (FOLLOWED.get(size, {}).get(at, first), *others)
@@ -68,7 +71,7 @@ def pages_of(classes: frozenset[str], *, watching: bool, at: Following = Followi
 
 
 def page_words(pages: tuple[tuple[str, ...], ...], page: int) -> str:
-    """Which page (from 1) is shown and what is on it; then the others, each with what it has beyond that."""
+    """Describe the shown page (from 1) with its panels, then the other pages with the panels that are not on this one."""
     shown = pages[page - 1]
     others = (
         f"{number}: {', '.join(panel for panel in panels if panel not in shown)}"

@@ -73,10 +73,10 @@ def test_a_summary_of_an_array():
         (lambda s: s.units(text="xyz"), "'x' at position 1 of the text is not in the vocabulary"),
         (lambda s: s.units(7), "a name must be a text"),
         (lambda s: s.influence(5), "the row must be from 0 to 1"),
-        (lambda s: s.influence(character="x"), "'x' is no character of the vocabulary 'hatM'"),
-        (lambda s: s.influence(character="Ma"), "'Ma' is no character of the vocabulary 'hatM'"),
+        (lambda s: s.influence(character="x"), "'x' is not in the vocabulary 'hatM'"),
+        (lambda s: s.influence(character="Ma"), "'Ma' is not in the vocabulary 'hatM'"),
         (lambda s: s.losses(text=""), "the text is empty"),
-        (lambda s: s.summary("loss"), "loss has no entries that could be summed up"),
+        (lambda s: s.summary("loss"), "loss has no entries to summarise"),
         (lambda s: s.findings(held_out="x"), "the text that was held out has 'x'"),
     ],
 )

@@ -27,7 +27,7 @@ def trained(text=LONG, epochs=1, **options):
 
 
 def as_one_row(session, weights, names, length):
-    """The values of the one row of a run on the same text that does not learn."""
+    """Return the values of a run on the same text, with one row and without learning."""
     carry = "reset" if session.config.bidirectional else "detach"
     one = replace(session.config, batch_size=1, seq_length=length, carry=carry)
     trainer = Trainer(one, Corpus(one))
@@ -68,7 +68,7 @@ def test_pieces_side_by_side_are_the_one_row(options):
 
 
 def slow(weights, chars=slice(None)):
-    """Weights of a network that keeps nearly all of its state when it reads these characters, and forgets it else."""
+    """Return weights of a network that keeps nearly all of its state when it reads these characters, and forgets it otherwise."""
     weights = weights.copy()
     for name in ("Wz", "Uz"):
         weights[name][...] = 0

@@ -40,5 +40,5 @@ class TorchModel:
         return evaluated(formula, read, {})
 
     def prediction(self, t: int, row: int, character: int) -> torch.Tensor:
-        """The log-probability of a character in the softmax of the output of a row."""
+        """Return the log-probability of a character in the softmax of the output of a row."""
         return torch.log_softmax(self.value(self.page.output, t)[row], -1)[character]

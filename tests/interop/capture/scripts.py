@@ -305,7 +305,7 @@ def an_expanded_input(begin):
 
 
 def _compile(model):
-    """Compiled afresh; dynamo warns of its own doings."""
+    """Compile again for each call; dynamo's own warnings are ignored."""
     torch._dynamo.reset()
     faster = torch.compile(model, backend="aot_eager")
 
@@ -324,7 +324,7 @@ def compiled(begin):
 
 
 def a_compiled_loop_of_a_cell(begin):
-    """Nothing but the capture breaks the graph."""
+    """Only the capture breaks the graph."""
 
     class Loop(nn.Module):
         def __init__(self):

@@ -42,7 +42,7 @@ def test_a_script_that_never_says_where_a_step_ends(model):
 
 
 def test_the_first_step_may_end_with_a_call_before_the_script_says_so(model):
-    """Someone forgot no_grad in a validation between the update and `step`."""
+    """The script runs a validation without no_grad between the update and `step`."""
     optimizer = sgd(model)
     steps, running = capture(model, optimizer)
     for number in range(3):
@@ -99,7 +99,7 @@ def test_a_skipped_step_is_seen_without_being_told(model, order):
 
 
 def test_accumulation_that_the_script_reports_in_pieces(model):
-    """`step` after every backward pass, the optimizer after every second."""
+    """`step` is called after every backward pass, the optimizer after every second."""
     optimizer = sgd(model)
     steps, running = capture(model, optimizer)
     for number in range(4):
@@ -164,7 +164,7 @@ def test_calls_without_a_gradient_are_kept_where_that_is_wanted(model, mode):
 
 
 def test_validation_with_a_graph_takes_no_memory(model):
-    """A call that no gradient can come to any more is let go of at once."""
+    """A call that can receive no more gradients is released at once."""
     steps, running = capture(model, sgd(model))
     for _ in range(50):
         forward(model)

@@ -120,8 +120,8 @@ REFUSED = {
     "a character it does not know": ({"embedding": "embed", "text": TEXT + "Q" * 9}, "'Q'"),
     "inputs as well": ({"inputs": np.zeros((2, 2, 2))}, "inputs and text are both given"),
     "a first state": ({"h0": np.zeros((2, 2, 2))}, "h0 is for a run on inputs; a run on a text begins with zero"),
-    "a size of the file": ({"embedding": "embed", "hidden_size": 7}, "hidden_size is that of the file; leave it out"),
-    "layers of the file": ({"embedding": "embed", "layers": 7}, "layers is that of the file; leave it out"),
+    "a size of the file": ({"embedding": "embed", "hidden_size": 7}, "hidden_size is given by the file; remove the option"),
+    "layers of the file": ({"embedding": "embed", "layers": 7}, "layers is given by the file; remove the option"),
     "a bias": ({"head": "fc.bias"}, "a matrix is needed"),
     "an unknown option": ({"embedding": "embed", "colour": 1}, "unknown option 'colour'"),
 }

@@ -19,7 +19,7 @@ EXACT = 5e-7  # of the largest number, in float32
 
 @pytest.fixture
 def encoder(tmp_path):
-    """A file with a stack of both directions, the module in it, an input and a first state."""
+    """A file with a bidirectional stack, the module in it, an input and a first state."""
     torch.manual_seed(3)
     gru = torch.nn.GRU(INPUTS, H, 2, bidirectional=True)
     torch.save({"encoder." + name: tensor for name, tensor in gru.state_dict().items()}, tmp_path / "model.pt")
@@ -128,7 +128,7 @@ def test_conditions_breakpoints_and_derivations(encoder):
     assert abs(node.derivation.combined - node.value) < 1e-6
     assert s.explain("Wz_l0", (0, 1)).derivation.note == "a weight of model.pt"
     assert s.explain("x", (0, 1), t=2).derivation.note == "x as it was given: your inputs"
-    assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as the batch was given it: h0"
+    assert s.explain("h_prev_l0", (0, 1), t=0).derivation.note == "h_l0 as given with the batch: h0"
 
 
 def test_what_if_and_edits_stay_inside(encoder):
@@ -177,7 +177,7 @@ def test_an_expected_output_is_compared_one_step_at_a_time(encoder):
 
 
 def test_the_convention_is_proved_by_an_output(tmp_path, random):
-    """Stacked z r n, reset before, z takes the new state: nothing in the file says so."""
+    """Stacked z r n, reset before, z takes the new state; the file does not say so."""
     shapes = {"g_W": (3 * H, INPUTS), "g_U": (3 * H, H), "g_b": (3 * H,)}
     np.savez(tmp_path / "m.npz", **{name: random.normal(size=shape).astype(np.float32) for name, shape in shapes.items()})
     x = random.normal(size=(T, B, INPUTS)).astype(np.float32)
@@ -345,7 +345,7 @@ def test_damaged_arrays_are_refused_before_any_memory_is_taken(encoder, tmp_path
 
 
 def test_the_growth_of_a_difference_is_said(tmp_path):
-    """A GRU that separates neighbouring states: float32 is far from float64 at the end, and equal one step at a time."""
+    """A GRU that separates neighbouring states: float32 and float64 differ much at the end, and agree one step at a time."""
     torch.manual_seed(0)
     gru = torch.nn.GRU(2, 24)
     with torch.no_grad():

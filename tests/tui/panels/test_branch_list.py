@@ -19,7 +19,7 @@ from tui_gru.tui.view import View
 
 @cache
 def branched() -> Snapshot:
-    """main, two that have left it, and one that has left one of these."""
+    """The snapshot of main, two branches of it, and a branch of one of these."""
     session = Session()
     session.learning = True
     session.step("batch", 30)
@@ -122,11 +122,11 @@ async def test_d_deletes_when_y_says_so():
     async with driving() as d:
         panel = await forked(d)
         await d.type("d")
-        assert "you are on main~1" in d.says
+        assert "main~1 is the current branch" in d.says
         await d.type("up", "enter", "down", "d")
-        assert d.says == "delete main~1 with its 4 batches, for good? y/n"
+        assert d.says == "delete main~1 with its 4 batches? This cannot be undone. y/n"
         await d.type("n")
-        assert (d.says, d.session.branches) == ("main~1 stays", ("main", "main~1"))
+        assert (d.says, d.session.branches) == ("main~1 is not deleted", ("main", "main~1"))
         where = d.session.position
         await d.type("d", "s")  # anything but y is no, and nothing else
         assert (d.session.position, d.session.branches) == (where, ("main", "main~1"))

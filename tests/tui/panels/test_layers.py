@@ -22,7 +22,7 @@ BOTH = {"layers": 2, "bidirectional": True, "embedding": 3}
 
 
 def headings(program: Program) -> list[str]:
-    """The headings of loops and layers, from the loop over the batches on."""
+    """Return the headings of loops and layers, from the loop over the batches on."""
     return [row.text for row in program.rows if row.line is None][3:]
 
 

@@ -30,7 +30,7 @@ def text_of(snapshot, width=114, height=9, row=None):
 
 
 def panel_text(board, snapshot, size=(120, 12)):
-    """What the panel itself shows."""
+    """Return the text of the panel."""
 
     async def shown():
         panel = LineAtWork()
@@ -68,7 +68,7 @@ def test_every_number_is_the_recorded_one(snapshot):
 
 
 def evaluated(snapshot, row):
-    """The worked entry's arithmetic, done again with the numbers it shows: (what it comes to, what it says it comes to)."""
+    """Evaluate the arithmetic of the example entry with the shown numbers. Returns (computed result, shown result)."""
     words = " ".join(piece for piece, _ in ExampleEntry(Operands(snapshot, snapshot.line), row).pieces(P))
     words = words.split(": ", 1)[-1].replace("−", "-").replace("·", "*")
     terms, said = re.match(r"(.*?) = (-?[\d.]+(?:e-?\d+)?)", words).groups()
@@ -190,7 +190,7 @@ def test_every_line_has_its_operands_and_its_worked_entry_at_80x24(reset):
 
 
 def ways_of(x):
-    """How a number may be written, without its sign."""
+    """Return the ways in which a number may be written, without its sign."""
     ways = (numbers.wide(x), numbers.compact(x), numbers.unit(x), number(x), f"{x:.2f}")
     return {way.strip().removeprefix("+").replace("−", "-") for way in ways}
 
@@ -244,14 +244,14 @@ async def test_before_the_first_line(board):
 
 
 async def test_what_notebook_adds_is_told_in_words(board):
-    assert (await panel_text(board, at("earlier", carry="notebook"))).startswith("The state came into this batch")
+    assert (await panel_text(board, at("earlier", carry="notebook"))).startswith("The initial state of this batch")
 
 
 async def test_a_softmax_that_underflows_is_said(board):
     session = tutorial()
     session.edit("Wy", (0, 0), 3000.0)
     session.step("op", session.program.tick_of("term1", 0))
-    assert "✗ ŷ is 0 somewhere" in await panel_text(board, session.snapshot())
+    assert "✗ ŷ has an entry 0" in await panel_text(board, session.snapshot())
     assert "✗" not in await panel_text(board, at("term1", 0))
 
 

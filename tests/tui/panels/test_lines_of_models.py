@@ -38,7 +38,7 @@ MODELS = {
 
 @cache
 def lines_of(model: str) -> tuple[Snapshot, ...]:
-    """Snapshots after each line of the second batch, learning."""
+    """Return snapshots after each line of the second batch, learning."""
     session = Session(**MODELS[model])
     session.learning = True
     session.step("batch")
@@ -50,7 +50,7 @@ def lines_of(model: str) -> tuple[Snapshot, ...]:
 
 
 def after(model: str, target: str) -> Snapshot:
-    """The last of them that computes `target`."""
+    """Return the last of them that computes `target`."""
     return next(s for s in reversed(lines_of(model)) if s.line is not None and s.line.target == target)
 
 

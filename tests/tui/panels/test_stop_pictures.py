@@ -35,7 +35,7 @@ ERROR = "column 1: h + x combines the shapes (2, 2) and (2, 4), which do not fit
 
 
 def stopped(snapshot):
-    """The snapshot with stops of all kinds, what they watch and have written, and marks."""
+    """A snapshot with stops of all kinds, their watched values and logs, and marks."""
     loss, h, most, uneven, off = WATCHES
     watched = (Watched(loss), Watched(h, AFTER, BEFORE), Watched(most, 0.0312, 0.0298), Watched(uneven, error=ERROR), Watched(off))
     ticks = [at("loss", batch=batch).position.tick for batch in range(4)]

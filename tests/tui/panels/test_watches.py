@@ -118,7 +118,7 @@ async def test_in_ascii(board, panel):
 
 
 class Evaluated(tuple):
-    """Watched values that say which of them were looked at."""
+    """Watched values that record which of them were read."""
 
     looked_at: ClassVar[set[int]] = set()
 

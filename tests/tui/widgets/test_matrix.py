@@ -25,7 +25,7 @@ def view(height=6, width=30, name="h"):
 
 
 class Listener:
-    """Keeps what a view posts."""
+    """Stores the messages of a view."""
 
     def __init__(self, matrix):
         self.messages = []

@@ -52,7 +52,7 @@ def test_scales_run_one_way(theme):
 
 @pytest.mark.parametrize("theme", THEMES, ids=lambda t: t.name)
 def test_the_ends_differ_without_red_and_green(theme):
-    """Blue against the rest is what red-green colour-blind people see too."""
+    """The blue channel against the others is visible to red-green colour-blind people, too."""
     first, last = (rgb(palette_for(theme).signed(u).bgcolor.name) for u in (-1, 1))
     assert abs(first[2] - last[2]) > 60
 

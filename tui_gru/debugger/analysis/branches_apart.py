@@ -116,7 +116,7 @@ class Apart:
 
 
 def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monitor | None = None) -> First | None:
-    """The first difference of two timelines of a session up to the tick `upto`, which both have reached; None if there is none.
+    """Return the first difference of two timelines of a session up to the tick `upto`, which both have reached, or None.
 
     `monitor` sees batches that are replayed, and may raise an error.
     """
@@ -133,8 +133,10 @@ def first_difference(mine: Timeline, theirs: Timeline, upto: int, monitor: Monit
 
 
 def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Losses | None:
-    """The batch of `first` … `last` with the largest difference of losses, or the first one with a single NaN; None for no
-    batch."""
+    """Return the batch of `first` … `last` with the largest difference of losses. None if there is no batch.
+
+    If only one of the losses of a batch is NaN, the first such batch is returned.
+    """
     furthest: Losses | None = None
     for low, high in mine.blocks(first, last):
         one, other = (timeline.column("loss", low, high) for timeline in (mine, theirs))
@@ -154,8 +156,10 @@ def losses_apart(mine: Timeline, theirs: Timeline, first: int, last: int) -> Los
 
 
 def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
-    """Samples of both branches after the start of the text, with the most likely characters; None if the model cannot be
-    sampled."""
+    """Return samples of both branches after the start of the text, with the most likely characters.
+
+    None if the model cannot be sampled.
+    """
     from tui_gru.engine.running.sampling import sample  # imported late: compiles a model of one row
 
     config = mine.program.config
@@ -168,7 +172,7 @@ def samples_apart(mine: Moment, theirs: Moment) -> Samples | None:
 
 
 def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterator[int]:
-    """Candidates for the batch of the first difference: the first batch, and those around the first difference of a scalar."""
+    """Yield candidates for the batch of the first difference: `first`, and those around the first difference of a scalar."""
     yield first
     for low, high in mine.blocks(first, last):
         for name in _COLUMNS:
@@ -182,7 +186,7 @@ def _batches(mine: Timeline, theirs: Timeline, first: int, last: int) -> Iterato
 
 
 def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchRecord) -> First | None:
-    """The first differences in a batch: in its initial values or inputs, and in its computed values."""
+    """Return the first differences in a batch: in its initial values or inputs, and in its computed values."""
     begin = batch * program.ticks
     found: Entry | None = None
     for name in program.names_of(Kind.PARAMETER, Kind.KEPT):
@@ -204,7 +208,7 @@ def _in_batch(program: Program, batch: int, mine: BatchRecord, theirs: BatchReco
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:
-    """The tick within a batch from which on a value exists."""
+    """Return the tick within a batch from which on a value exists."""
     if program.names[name].kind is Kind.GRADIENT:
         return offset_of(program, name, None)
     return program.there_at(name, program.seq_length - 1 if t is None else t) or 0

@@ -71,7 +71,7 @@ class Influence:
     backwards: frozenset[str]  # the names in `states` that run from the end of the row to its start
 
     def reach(self, of: str = "gradient") -> Reach:
-        """The reach of `gradient`, of `occlusion`, or of a state, by name."""
+        """Return the reach of `gradient`, of `occlusion`, or of a state, by name."""
         if of in ("gradient", "occlusion"):
             return reach(np.abs(self.gradient if of == "gradient" else self.occlusion), self.at)
         if of not in self.states:
@@ -80,7 +80,7 @@ class Influence:
 
 
 def reach(values: Wide, at: int, way: int = -1) -> Reach:
-    """How far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
+    """Return how far from input `at` an influence falls below a tenth of its largest, backwards (`way` −1) or forwards (1)."""
     away = np.nan_to_num(values[at::way] if way > 0 else values[at::-1])
     largest = float(np.nanmax(np.abs(values), initial=0.0))
     under = away < TENTH * largest
@@ -103,7 +103,7 @@ def influence(
     occlusion: bool = True,
     stop: Stop | None = None,
 ) -> Influence:
-    """The influence on the prediction of `row` after timestep `t` of the batch (both 0-based), with the weights of this batch.
+    """Return the influence on the prediction of `row` after timestep `t` (both 0-based), with the weights of this batch.
 
     `character` selects the probability, by default the most likely character. At least `back` earlier inputs are examined, as far
     as the epoch has them and the state is carried, from the start of their batch on. Inputs before this batch are computed again
@@ -167,7 +167,7 @@ class RowInfluence:
 
 
 def influence_of_rows(moment: Moment, t: int, row: int, *, each: bool = True, stop: Stop | None = None) -> RowInfluence:
-    """The influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
+    """Return the influence of all inputs of each row of the batch on the prediction of `row` after timestep `t` (0-based).
 
     Without `each`, the rows are not omitted one by one, which takes most of the time. Raises `StoppedError` if `stop` returns True.
     """
@@ -207,7 +207,7 @@ class _Window:
 
     @classmethod
     def of_row(cls, timeline: Timeline, moment: Moment, row: int, batches: int) -> _Window:
-        """The inputs of a row of this batch and of up to `batches` batches before it, as far as the state was carried."""
+        """Return the inputs of a row of this batch and of up to `batches` batches before it, as far as the state was carried."""
         program, here = moment.program, moment.position
         carried = 0 if program.config.carry == "reset" or program.config.bidirectional else here.batch
         number = here.number
@@ -220,12 +220,12 @@ class _Window:
         return cls(x, states, np.repeat(np.array(numbers), T), np.tile(np.arange(T), len(numbers)))
 
     def text(self, program: Program) -> Text:
-        """The characters of the window."""
+        """Return the characters of the window."""
         return picked(self.x, program.config.vocabulary) if self.x.ndim == 1 else ""
 
 
 def _given(record: BatchRecord, program: Program) -> NDArray[Any]:
-    """The inputs of a batch: indices (T, B), or numbers (T, B, I)."""
+    """Return the inputs of a batch: indices (T, B), or numbers (T, B, I)."""
     one_hot = program.model.page.inputs[program.input].one_hot
     return record.ids(program.input).copy() if one_hot else record.array(program.input).copy()
 
@@ -240,7 +240,7 @@ def _left_out(
     count: int,
     stop: Stop | None,
 ) -> Wide:
-    """The prediction after input `at` with each of the first `count` inputs omitted, (count)."""
+    """Return the prediction after input `at` with each of the first `count` inputs omitted, (count)."""
     group = min(_GROUP, count)
     plain = OnNumbers(program, weights, len(read), group, read.shape[-1])
     begin = {name: np.repeat(state, group, axis=0) for name, state in states.items()}
@@ -257,7 +257,7 @@ def _left_out(
 
 
 def _norms(array: Array) -> Wide:
-    """The norm of each timestep, (T, ·) to (T)."""
+    """Return the norm of each timestep, (T, ·) to (T)."""
     found: Wide = np.sqrt(np.square(array, dtype=np.float64).sum(axis=-1))
     return found
 

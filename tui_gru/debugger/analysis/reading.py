@@ -41,7 +41,10 @@ class StoppedError(TuiGruError):
 
 
 def indices_of(config: Config, text: Text) -> NDArray[np.intp]:
-    """The characters of a text as indices into the vocabulary, (n). Raises `TuiGruError` for no text, or a character not in it."""
+    """Return the characters of a text as indices into the vocabulary, (n).
+
+    Raises `TuiGruError` for no text, or a character not in it.
+    """
     index = index_of(config.vocabulary)
     if not text:
         raise TuiGruError(f"the text is empty; give at least one {counted(config.vocabulary)} of the vocabulary", option="text")
@@ -63,7 +66,7 @@ def read_text(
     stop: Stop | None = None,
     pieces: int = PIECES,
 ) -> dict[str, Array]:
-    """The values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
+    """Return the values of `names` after each character of a text of n characters, by name: (n, units), or (n) of one for each row.
 
     Each is the value that the model computes at that timestep after reading the text from its start (for a bidirectional model, its
     window). The target is the next character; values that depend on it are NaN after the last character. `progress` and `stop` are
@@ -127,7 +130,7 @@ class _Reader:
         self._structure = layers if all(name in model_of(layers).axes for name in names) else config.structure
 
     def forgets(self, pieces: int) -> bool:
-        """True if two rows with different initial states reach the same states within the part of a piece that may be read again.
+        """Return True if rows with different initial states converge within the part of a piece that may be read again.
 
         If they do not, reading in parallel is useless.
         """
@@ -210,7 +213,7 @@ class _Reader:
         return {name: np.empty((rows, length, *shape), self._config.dtype) for name, shape in shapes.items()}
 
     def _shifted(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """The inputs, and the targets after them; the last target is arbitrary."""
+        """Return the inputs, and the targets after them; the last target is arbitrary."""
         return self._ids, np.append(self._ids[1:], 0)
 
     @staticmethod
@@ -258,7 +261,7 @@ class _Reader:
 
 
 def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
-    """The initial states of the pieces: zero for the first, the last state of the piece before for the others."""
+    """Return the initial states of the pieces: zero for the first, the last state of the piece before for the others."""
     starts = [np.roll(end, 1, axis=0) for end in ends]
     for start in starts:
         start[0] = 0
@@ -266,6 +269,6 @@ def _from_the_piece_before(ends: Sequence[Array]) -> list[Array]:
 
 
 def _is_same(now: Array, before: Array) -> bool:
-    """True if two states are equal up to rounding."""
+    """Return True if two states are equal up to rounding."""
     scale = max(1.0, float(np.abs(before).max()))
     return bool(np.abs(now - before).max() <= ROUNDINGS * np.finfo(now.dtype).eps * scale)

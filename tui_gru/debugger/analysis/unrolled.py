@@ -34,7 +34,7 @@ class Differentiable:
         (self.output,) = self.compiled.model.page.outputs
 
     def forward(self, x: NDArray[Any], states: Mapping[str, Array]) -> Array:
-        """The output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
+        """Return the output (T, B, ·) from these inputs, (T, B) indices or (T, B, I) numbers, and first states; a view."""
         for name, given in self.compiled.model.page.inputs.items():
             if given.one_hot:
                 self.record.ids(name)[...] = x
@@ -53,7 +53,10 @@ class Differentiable:
         return self.record
 
     def run(self, x: NDArray[Any], states: Mapping[str, Array], t: int, row: int, character: int | None) -> tuple[float, int]:
-        """The prediction of a row after timestep `t`, and its index in the output; afterwards the record has its gradients."""
+        """Return the prediction of a row after timestep `t`, and its index in the output.
+
+        Afterwards the record has its gradients.
+        """
         output = self.forward(x, states)
         value, chosen = prediction(self._program, output[t, row], character)
         slope = np.zeros_like(output)
@@ -76,7 +79,7 @@ class OnNumbers:
         self._reads = self._compiled.model.composed.layers[0].reads
 
     def run(self, x: Array, states: Mapping[str, Array]) -> Array:
-        """The output (T, B, ·), a view."""
+        """Return the output (T, B, ·), a view."""
         self._record.array(self._reads)[...] = x
         _begin(self._record, states)
         self._compiled.functions["forward"].run(self._record, self._weights, None)
@@ -84,7 +87,7 @@ class OnNumbers:
 
 
 def prediction(program: Program, output: Array, character: int | None) -> tuple[float, int]:
-    """A prediction from an output (·): the log-probability of a character if the loss takes a softmax, otherwise the entry.
+    """Return a prediction from an output (·): the log-probability of a character if the loss takes a softmax, otherwise the entry.
 
     `character` defaults to the largest entry. Returns the prediction and the character. Raises `TuiGruError` for an unknown one.
     """
@@ -98,7 +101,7 @@ def prediction(program: Program, output: Array, character: int | None) -> tuple[
 
 
 def prediction_slope(program: Program, output: Array, chosen: int) -> Wide:
-    """The gradient of a prediction with respect to the output (·)."""
+    """Return the gradient of a prediction with respect to the output (·)."""
     slope = np.zeros(len(output))
     slope[chosen] = 1
     if _takes_softmax(program):
@@ -113,7 +116,7 @@ def _takes_softmax(program: Program) -> bool:
 
 
 def _wide(weights: Weights, model: Compiled) -> Weights:
-    """The weights of a model in float64."""
+    """Return the weights of a model in float64."""
     found = Weights.zeros(model.layout, "float64")
     for name, array in found.items():
         array[...] = weights[name]

@@ -118,7 +118,10 @@ class WhatIf:
         return tuple(largest.values())
 
     def nudged(self, steps: int) -> float:
-        """The value after a number of steps from `value`. A step is a round number, a tenth to a fiftieth of the two values."""
+        """Return the value after a number of steps from `value`.
+
+        A step is a round number, a tenth to a fiftieth of the two values.
+        """
         largest = max((abs(x) for x in (self.was, self.value) if np.isfinite(x)), default=0.0) or 0.5
         power = math.floor(math.log10(largest))
         return round(self.value + steps * 2 * 10.0 ** (power - 1), max(3 - power, 0) + 1)
@@ -141,7 +144,7 @@ class WhatIf:
 
 
 def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) -> WhatIf:
-    """The effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
+    """Return the effect of `edit` on the current batch. `t` is the timestep (0-based; the position's if None).
 
     A parameter is changed from the beginning of the batch on, before its update; a gradient once it is complete. Raises
     `TuiGruError` if the number cannot be changed, has not been computed yet, or was computed before another edit of this batch.
@@ -168,7 +171,7 @@ def what_if(timeline: Timeline, here: Moment, edit: Edit, t: int | None = None) 
 
 
 def place_of_edit(program: Program, what: WhatIf) -> tuple[str, int]:
-    """The name to edit and the tick of the edit that make the run equal to a what-if.
+    """Return the name to edit and the tick of the edit that make the run equal to a what-if.
 
     A state that a timestep reads is edited where another timestep computed it. Raises `TuiGruError` if no timestep of the run did.
     """
@@ -211,7 +214,7 @@ def _check_name(program: Program, name: str) -> None:
 
 
 def _array(here: Moment, name: str, t: int | None) -> Array:
-    """The array with the number to change, as shown on screen."""
+    """Return the array with the number to change, as shown on screen."""
     kind = here.program.names[name].kind
     if kind in (Kind.PARAMETER, Kind.KEPT):
         return here.record.before[name]
@@ -232,7 +235,7 @@ def _check_place(timeline: Timeline, here: Moment, tick: int) -> None:
 
 
 def _differences(program: Program, now: BatchRecord, then: BatchRecord) -> Iterator[Difference]:
-    """Every array that would differ, in the order in which the batch computes them."""
+    """Yield every array that would differ, in the order in which the batch computes them."""
     for name, t in computed_in_order(program, learned=now.learned and then.learned):
         before, after = (recorded(program, record, name, t) for record in (now, then))
         found = _difference(name, t, before, after)

@@ -41,7 +41,10 @@ class BatchColumns:
 
     @classmethod
     def of(cls, condition: Condition | Expression, ticks: Sequence[int], like: Moment) -> BatchColumns | None:
-        """Create for all batches that learn, or do not learn, like that of `like` and the one before it. None if not possible."""
+        """Create the columns for all batches that learn, or do not learn, like that of `like` and the one before.
+
+        None if not possible.
+        """
         if not condition.names:  # there is nothing to read at each place
             return None
         program, record = like.program, like.record
@@ -60,11 +63,11 @@ class BatchColumns:
         return cls(np.array(there, int), _known(now.items()), _known(before.items()))
 
     def take(self, batch: BatchView) -> list[Array]:
-        """The columns of one batch, copied: the current values, then those for `prev()`."""
+        """Return the columns of one batch, copied: the current values, then those for `prev()`."""
         return [column(batch).copy() for column in (*self.now.values(), *self.before.values())]
 
     def holds(self, condition: Condition, taken: Sequence[Sequence[Array]]) -> Array:
-        """True for each tick of each of the batches `taken` at which the condition holds, (batches, ticks).
+        """Return True for each tick of each of the batches `taken` at which the condition holds, (batches, ticks).
 
         Raises `ConditionError` if it cannot be evaluated at one of them, without saying at which.
         """
@@ -72,7 +75,7 @@ class BatchColumns:
         return np.broadcast_to(condition.over_columns(*self._columns(taken)), shape[0] * shape[1]).reshape(shape)
 
     def values(self, expression: Expression, taken: Sequence[Sequence[Array]]) -> Array:
-        """The values at all ticks of the batches `taken`, one batch after the other, (batches · ticks, …).
+        """Return the values at all ticks of the batches `taken`, one batch after the other, (batches · ticks, …).
 
         Raises `ConditionError` if it cannot be evaluated at one of them, `UnevenSliceError` if its shape varies.
         """
@@ -96,7 +99,7 @@ def _known(columns: Iterable[tuple[str, Column | None]]) -> dict[str, Column]:
 
 
 def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
-    """The current values of a name at `ticks`."""
+    """Return the current values of a name at `ticks`."""
     over_time, rows, program = _over_time(name, like), _rows(ticks, like.program), like.program
     if over_time is not None:
         return lambda batch: over_time(batch.record)[rows]
@@ -111,7 +114,7 @@ def _now(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
 
 
 def _before(name: str, ticks: Sequence[int], like: Moment) -> Column | None:
-    """The values that `prev()` of a name has at `ticks`."""
+    """Return the values that `prev()` of a name has at `ticks`."""
     over_time, rows, way = _over_time(name, like), _rows(ticks, like.program), like.program.way_of(name)
     if over_time is not None and way < 0:
         return lambda batch: np.concatenate((over_time(batch.record)[1:], over_time(_previous(batch))[:1]))[rows]
@@ -128,7 +131,7 @@ def _previous(batch: BatchView) -> BatchRecord:
 
 
 def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
-    """The timesteps of `ticks`, as a slice if they are consecutive."""
+    """Return the timesteps of `ticks`, as a slice if they are consecutive."""
     ts = [program.line_at(k)[1] for k in ticks]
     if ts and ts == list(range(ts[0], ts[-1] + 1)):
         return slice(ts[0], ts[-1] + 1)
@@ -136,7 +139,7 @@ def _rows(ticks: Sequence[int], program: Program) -> Array | slice:
 
 
 def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None:
-    """A function that returns the values of a name at all timesteps, (T, …); None if the name has no value per timestep."""
+    """Return a function that returns the values of a name at all timesteps, (T, …); None if the name has no value per timestep."""
     program, named = like.program, like.program.names[name]
     if named.kind is Kind.CHARACTER:
         letters, inputs = np.array(tuple(like.vocabulary)), program.model.page.inputs
@@ -151,7 +154,10 @@ def _over_time(name: str, like: Moment) -> Callable[[BatchRecord], Array] | None
 
 
 def _number(name: str, program: Program) -> Column | None:
-    """The column of a scalar that is constant within a batch; None for others, such as max_weight, which the update changes."""
+    """Return the column of a scalar that is constant within a batch; None for others.
+
+    max_weight is not constant, because the update changes it.
+    """
     if name in ("loss", "grad_norm", "learning_rate"):
         return lambda batch: np.array([getattr(batch.record, name)])
     if name in program.lines:
@@ -164,7 +170,7 @@ def _number(name: str, program: Program) -> Column | None:
 
 
 def _weight(name: str, ticks: Sequence[int], program: Program) -> Column:
-    """The column of a parameter, or of a state of the update rule; it has been updated at some of the ticks."""
+    """Return the column of a parameter, or of a state of the update rule; it has been updated at some of the ticks."""
     updated = program.tick_of(name)  # None in a run without an update
     after = [updated is not None and k >= updated for k in ticks]
     if all(after):
@@ -176,7 +182,7 @@ def _weight(name: str, ticks: Sequence[int], program: Program) -> Column:
 
 
 def _gradient(name: str, ticks: Sequence[int], program: Program) -> Column | None:
-    """The column of the gradient of a parameter; None unless it is complete at all ticks."""
+    """Return the column of the gradient of a parameter; None unless it is complete at all ticks."""
     if any(k < program.complete_at(name) for k in ticks):
         return None
     return lambda batch: batch.record.own_gradients[name[1:]][np.newaxis]
@@ -192,14 +198,14 @@ class BatchReader:
         self._seen: tuple[int, BatchRecord | None] = -1, None
 
     def moment(self, tick: int, record: BatchRecord) -> Moment:
-        """The moment at a tick of the batch whose complete record is `record`."""
+        """Return the moment at a tick of the batch whose complete record is `record`."""
         position = position_of(self._timeline.program, tick)
         if self._timeline.changed_in(position.number):
             return self._timeline.moment(tick)
         return Moment(self._timeline.program, position, record, self._vocabulary)
 
     def before(self, batch: int, record: BatchRecord) -> BatchRecord | None:
-        """The record of the batch before, or None if the condition does not read it. Fast for consecutive batches."""
+        """Return the record of the batch before, or None if the condition does not read it. Fast for consecutive batches."""
         if not self._condition.previous:
             return None
         seen, previous = self._seen
@@ -207,7 +213,7 @@ class BatchReader:
         return previous if batch and seen == batch - 1 else self._timeline.before(batch)
 
     def whole(self, batch: int, record: BatchRecord, previous: BatchRecord | None) -> BatchColumns | None:
-        """The columns to test all places of a batch at once; None if the places must be tested one by one."""
+        """Return the columns to test all places of a batch at once; None if the places must be tested one by one."""
         learns = record.learned
         if self._timeline.changed_in(batch):
             return None

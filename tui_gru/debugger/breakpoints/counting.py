@@ -25,7 +25,7 @@ class Columns:
         self._read: dict[tuple[str, int, int], Any] = {}
 
     def read(self, name: str, first: int, last: int) -> Any:
-        """A scalar of each of the batches, (n), read-only: a column of the timeline, or `learned`, 1 for batches that learn."""
+        """Return a scalar of each of the batches, (n), read-only: a column of the timeline, or `learned`, 1 if the batch learns."""
         key = name, first, last
         if key not in self._read:
             if len(self._read) >= MOST_READ:
@@ -57,7 +57,10 @@ class ColumnCounter:
         self._each = np.array([len(self._ticks[learns]) for learns in (False, True)], np.int32)
 
     def counts(self, first: int, last: int) -> NDArray[np.int32] | None:
-        """The number of hits in each of the batches `first` … `last`, UNKNOWN if a batch must be tested. None if not possible."""
+        """Return the number of hits in each of the batches `first` … `last`, UNKNOWN if a batch must be tested.
+
+        None if not possible.
+        """
         counts: NDArray[np.int32] = self._each[self._columns.read("learned", first, last)]
         if self._condition is None:
             return counts
@@ -70,14 +73,14 @@ class ColumnCounter:
         return counts
 
     def ticks_in(self, batch: int) -> tuple[int, ...] | None:
-        """The ticks of the hits in a batch that has hits; None if the batch must be tested."""
+        """Return the ticks of the hits in a batch that has hits; None if the batch must be tested."""
         if self._condition is not None and self._timeline.changed_in(batch):
             return None
         start = batch * self._timeline.program.ticks
         return tuple(start + k for k in self._ticks[self._timeline.learns(batch)])
 
     def _holds(self, condition: Condition, first: int, last: int) -> NDArray[np.bool_]:
-        """True for each of the batches in which the condition holds at the places where all values that it reads are computed."""
+        """Return True for each of the batches in which the condition holds where all values that it reads are computed."""
         previous = condition.previous
         if not previous:
             return np.asarray(condition.over_columns({name: self._columns.read(name, first, last) for name in condition.names}))
@@ -91,7 +94,7 @@ class ColumnCounter:
 
 
 def _readable(condition: Condition, program: Program, ticks: tuple[int, ...], learns: bool) -> tuple[int, ...]:
-    """The ticks at which the current values of all scalars that a condition reads have been computed."""
+    """Return the ticks at which the current values of all scalars that a condition reads have been computed."""
     since = {"loss": program.loss_tick, "grad_norm": program.backward_end if learns else program.ticks + 1}
     first = max((since.get(name, 0) for name in condition.current), default=0)
     return tuple(k for k in ticks if k >= first)

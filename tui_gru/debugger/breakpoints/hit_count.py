@@ -59,10 +59,10 @@ class HitCount:
         return cls(text, relation, number)
 
     def stops(self, n: int) -> bool:
-        """True if the n-th hit in time stops, n from 1."""
+        """Return True if the n-th hit in time stops, n from 1."""
         return _RELATIONS[self._relation](n, self._number)
 
     def stops_between(self, after: Any, upto: Any) -> Any:
-        """True if one of the hits `after` + 1 … `upto` stops; for integers, or arrays of them."""
+        """Return True if one of the hits `after` + 1 … `upto` stops; for integers, or arrays of them."""
         count = _UP_TO[self._relation]
         return count(upto, self._number) != count(after, self._number)

@@ -38,7 +38,7 @@ class HitCounter:
         return self.stop.count is not None
 
     def known(self, batch: int) -> bool:
-        """True if the hits in a batch have been counted."""
+        """Return True if the hits in a batch have been counted."""
         return self.hits.known(batch)
 
     def fill(self, first: int, last: int) -> None:
@@ -78,7 +78,7 @@ class HitCounter:
         return self._finder is not None and self._note(self._finder.settle())
 
     def may_stop(self, batch: int) -> bool:
-        """True if a hit in `batch`, which has been counted, stops the run, or the condition could not be evaluated in it."""
+        """Return True if a hit in `batch`, which has been counted, stops the run, or the condition could not be evaluated in it."""
         if not self.matters:
             return False
         if self.hits.doubtful(batch, batch):
@@ -90,7 +90,7 @@ class HitCounter:
         return before is None or bool(self.stop.count.stops_between(before, before + count))
 
     def worth_a_look(self, first: int, last: int) -> NDArray[Any]:
-        """For each of the batches `first` … `last`: True if it has not been counted, or may stop a run."""
+        """Return True for each of the batches `first` … `last` that has not been counted, or may stop a run."""
         if first == last:
             return np.array([not self.known(first) or self.may_stop(first)])
         counts = self.hits.counts(first, last)
@@ -105,7 +105,7 @@ class HitCounter:
         return worth
 
     def hits_in(self, batch: int) -> Hits:
-        """The hits in a batch."""
+        """Return the hits in a batch."""
         if (noted := self.hits.noted(batch)) is not None:
             return noted
         ticks = self._columns.ticks_in(batch) if self.counts else None
@@ -117,7 +117,7 @@ class HitCounter:
         return hits
 
     def stops_in(self, batch: int) -> list[tuple[int, int | None]]:
-        """The ticks in a batch at which it stops a run, each with the number of the hit if the stop has a hit count."""
+        """Return the ticks in a batch at which it stops a run, each with the number of the hit if the stop has a hit count."""
         ticks = self.hits_in(batch).ticks
         if self.stop.count is None:
             return [(tick, None) for tick in ticks]
@@ -126,7 +126,7 @@ class HitCounter:
         return [(tick, n) for n, tick in enumerate(ticks, before + 1) if self.stop.count.stops(n)]
 
     def number(self, tick: int) -> int | None:
-        """The number of the hit at a tick, counted in time from 1; None if the hits before have not all been counted."""
+        """Return the number of the hit at a tick, counted in time from 1; None if the hits before have not all been counted."""
         batch = (tick - 1) // self._timeline.program.ticks
         if self.hits.before(batch) is None:
             self.fill(0, batch - 1)

@@ -74,7 +74,7 @@ class HitFinder:
         return [Hits(batch, tuple(ticks[i][held[i]].tolist())) for i, batch in enumerate(numbers)]
 
     def _held(self, whole: BatchColumns, numbers: Sequence[int], taken: Sequence[Sequence[Array]]) -> Array:
-        """True for each tick of each batch at which the stop is hit, (batches, ticks)."""
+        """Return True for each tick of each batch at which the stop is hit, (batches, ticks)."""
         if self._stop.condition is not None:
             return whole.holds(self._stop.condition, taken)
         assert self._stop.watched is not None
@@ -89,7 +89,7 @@ class HitFinder:
         return changed.reshape(len(numbers), count)
 
     def _value_before(self, batch: int) -> Any:
-        """The watched value that was computed last before a batch; None if there is none."""
+        """Return the watched value that was computed last before a batch; None if there is none."""
         if self._last[0] == batch - 1:
             return self._last[1]
         last = last_computed(self._stop, self._timeline, batch * self._timeline.program.ticks + 1)
@@ -128,6 +128,6 @@ class HitFinder:
 
 
 def _differ(one: Array, other: Array) -> Array:
-    """True for each row in which two arrays differ, (rows); NaN equals NaN."""
+    """Return True for each row in which two arrays differ, (rows); NaN equals NaN."""
     differ = ~np.asarray(same(one, other))
     return np.asarray(differ.any(axis=tuple(range(1, differ.ndim))))

@@ -22,7 +22,7 @@ MOST_LINES = 1000  # per branch
 def lines_between(
     stops: Sequence[ResolvedStop], timeline: Timeline, cache: HitCache, after: int, upto: int, monitor: Monitor, most: int
 ) -> list[LogLine]:
-    """The last `most` lines that log points write at places after `after`, up to `upto`, in order."""
+    """Return the last `most` lines that log points write at places after `after`, up to `upto`, in order."""
     passed: list[tuple[int, int, ResolvedStop]] = []
     columns = Columns(timeline)
     for stop in stops:

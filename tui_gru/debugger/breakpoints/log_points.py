@@ -109,7 +109,10 @@ class LogPoint:
         return frozenset().union(*(piece.expression.previous for piece in self._fields()))
 
     def render(self, read: Read, read_previous: Read | None = None) -> str:
-        """The line at one moment, with `·` for values not computed yet. Raises `ConditionError` if a value cannot be evaluated."""
+        """Return the line at one moment, with `·` for values not computed yet.
+
+        Raises `ConditionError` if a value cannot be evaluated.
+        """
         return "".join(piece if isinstance(piece, str) else piece.render(read, read_previous) for piece in self._pieces)
 
     def _fields(self) -> Iterator[_Field]:
@@ -137,7 +140,7 @@ def _field(template: str, start: int, end: int, after: int, names: Collection[st
 
 
 def _field_ends(template: str, start: int) -> tuple[int, int]:
-    """The index at which the expression that begins at `start` ends, and the index after the closing brace of its field."""
+    """Return the index at which the expression that begins at `start` ends, and the index after the closing brace of its field."""
     depth = 0
     for mark in _MARKS.finditer(template, start):
         match mark[0]:

@@ -39,7 +39,7 @@ class ResolvedStop:
         return self.stop.id
 
     def tested_between(self, after: int, upto: int, batch_ticks: int) -> bool:
-        """True if it may be tested at one of the ticks after `after`, up to `upto`."""
+        """Return True if it may be tested at one of the ticks after `after`, up to `upto`."""
         places = self._places
         if not places or upto - after >= batch_ticks:
             return bool(places) and after < upto
@@ -92,7 +92,7 @@ def _of_breakpoint(stop: Breakpoint, program: Program, names: Mapping[str, str])
 
 
 def line_named(program: Program, name: str) -> str:
-    """The target of the line with a name, in code or as on screen (`h̃`). Raises `TuiGruError` if there is no such line."""
+    """Return the target of the line with a name, in code or as on screen (`h̃`). Raises `TuiGruError` if there is no such line."""
     targets = [row.line.target for row in program.rows if row.line is not None]
     known = program.code_name(name) if isinstance(name, str) else ""
     if known in targets:
@@ -114,7 +114,7 @@ def _tested(program: Program, names: frozenset[str]) -> dict[bool, tuple[int, ..
 
 
 def _constant(condition: Condition) -> bool | None:
-    """The truth value of a condition without names; None if it has names or cannot be evaluated."""
+    """Return the truth value of a condition without names; None if it has names or cannot be evaluated."""
     if condition.names:
         return None
     try:

@@ -42,7 +42,10 @@ class StopSearch:
         self._N = timeline.program.ticks
 
     def forward(self, tick: int, end: int) -> SearchEnd:
-        """The first stop after `tick`, up to `end`. If there is none: `end`, or the place where the search was interrupted."""
+        """Return the first stop after `tick`, up to `end`.
+
+        If there is none: `end`, or the place where the search was interrupted.
+        """
         first, last = tick // self._N, max(end - 1, 0) // self._N
         if self._count_before(first):
             return SearchEnd(tick, broken_off=True)
@@ -68,7 +71,7 @@ class StopSearch:
         return SearchEnd(end)
 
     def back(self, tick: int, begin: int) -> SearchEnd:
-        """The last stop before `tick`, from `begin` on.
+        """Return the last stop before `tick`, from `begin` on.
 
         If there is none: `begin`, or the place where the search was interrupted.
         """
@@ -86,7 +89,7 @@ class StopSearch:
         return SearchEnd(begin)
 
     def latest(self, counter: HitCounter, after: int, upto: int, most: int) -> list[int]:
-        """The ticks of the last hits of one counter after `after`, up to `upto`, in reverse order: `most` of them or a few more."""
+        """Return the ticks of the last hits of one counter after `after`, up to `upto`, latest first: `most` or a few more."""
         found: list[int] = []
         first, last = after // self._N, max(upto - 1, 0) // self._N
         if self._count_before(last + 1):
@@ -120,7 +123,7 @@ class StopSearch:
         return False
 
     def _unknown(self, first: int, last: int) -> int | None:
-        """The first of the batches `first` … `last` in which some counter has not counted yet; None if there is none."""
+        """Return the first of the batches `first` … `last` in which some counter has not counted yet; None if there is none."""
         if first > last:
             return None
         unknown = [np.flatnonzero(counter.hits.counts(first, last) < 0)[:1] for counter in self._counters]
@@ -130,7 +133,7 @@ class StopSearch:
         return all(counter.known(batch) for counter in self._counters)
 
     def _worth_a_look(self, first: int, last: int, *, latest: bool = False) -> Iterator[int]:
-        """The batches in which a stop is hit or possible, in order, or in reverse if `latest` is True."""
+        """Return the batches in which a stop is hit or possible, in order, or in reverse if `latest` is True."""
         worth = np.zeros(last + 1 - first, bool)
         for counter in self._counters:
             counter.fill(first, last)
@@ -139,7 +142,7 @@ class StopSearch:
         return iter((first + (batches[::-1] if latest else batches)).tolist())
 
     def _last_worth_a_look(self, first: int, last: int) -> int | None:
-        """The last of the batches `first` … `last` in which a stop is hit or possible; None if there is none."""
+        """Return the last of the batches `first` … `last` in which a stop is hit or possible; None if there is none."""
         while last >= first:
             low = max(first, last - BLOCK + 1)
             if (batch := next(self._worth_a_look(low, last, latest=True), None)) is not None:
@@ -203,7 +206,7 @@ class StopSearch:
         return False
 
     def _stop_in(self, batch: int, after: int, upto: int, *, latest: bool) -> SearchEnd | None:
-        """The first, or the latest, stop in a batch whose hits are all counted."""
+        """Return the first, or the latest, stop in a batch whose hits are all counted."""
         stops: dict[int, list[HitCounter]] = {}
         errors: dict[int, tuple[HitCounter, ConditionError]] = {}
         for counter in self._counters:

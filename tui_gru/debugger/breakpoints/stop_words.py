@@ -20,7 +20,7 @@ LONGEST = 48
 
 
 def why(found: SearchEnd, timeline: Timeline) -> str:
-    """The message for the end of a search."""
+    """Return the message for the end of a search."""
     said = "; ".join(_by(resolved, hit, found, timeline) for resolved, hit in found.by)
     if all(isinstance(resolved.stop, Watch) for resolved, _ in found.by):
         return f"stopped: {said}"
@@ -39,7 +39,7 @@ def _by(resolved: ResolvedStop, hit: int | None, found: SearchEnd, timeline: Tim
 
 
 def _line(position: Position) -> str:
-    """The line just executed, shortened."""
+    """Return the line just executed, shortened."""
     text = "the beginning" if position.line is None else position.line.text
     if (call := _CALL.fullmatch(text)) is not None:
         text = f"{call[1]}(…)"
@@ -58,7 +58,7 @@ def _change(resolved: ResolvedStop, tick: int, timeline: Timeline) -> str:
 
 
 def _both(before: Any, now: Any) -> tuple[str, str]:
-    """Two numbers with the fewest digits that tell them apart."""
+    """Return two numbers with the fewest digits that tell them apart."""
     if not isinstance(now, float) or not isinstance(before, float):
         return str(before), str(now)
     for digits in (4, 6, 9, 17):

@@ -13,7 +13,7 @@ _WORD = re.compile(r"[A-Za-z_]\w*")
 
 
 def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple[int, ...]:
-    """The ticks within a batch at which a value in `names` is computed, in order.
+    """Return the ticks within a batch at which a value in `names` is computed, in order.
 
     Gradients are tested once they are complete; parameters at the end of a batch that does not learn; counters only if nothing
     else is read: `t` when a timestep begins, the others at the first line.
@@ -48,7 +48,7 @@ def tested_ticks(program: Program, names: frozenset[str], learns: bool) -> tuple
 
 
 def computed_here(expression: str, program: Program, position: Position, *, learns: bool) -> bool:
-    """True if a value that the expression reads is computed at `position`; `learns` is True if its batch learns."""
+    """Return True if a value that the expression reads is computed at `position`; `learns` is True if its batch learns."""
     return position.offset in _ticks(expression, program, learns)
 
 

@@ -50,7 +50,7 @@ class WatchedValues(Sequence[Watched]):
 
 
 def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watched:
-    """A watch evaluated at a moment of a timeline."""
+    """Return a watch evaluated at a moment of a timeline."""
     watch = resolved.stop
     assert isinstance(watch, Watch)
     if not watch.enabled:
@@ -64,7 +64,7 @@ def watched(resolved: ResolvedStop, timeline: Timeline, moment: Moment) -> Watch
 
 
 def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -> Any:
-    """The watched value computed before `value`; if `value` was not computed in this batch, the last one before the tick."""
+    """Return the watched value computed before `value`; if `value` was not computed in this batch, the last one before the tick."""
     begin = timeline.position(tick).number * timeline.program.ticks
     last = place = last_computed(resolved, timeline, tick + 1)
     while value is not None and place is not None and place[0] > begin:
@@ -76,7 +76,7 @@ def _before(resolved: ResolvedStop, timeline: Timeline, tick: int, value: Any) -
 
 
 def value_at(resolved: ResolvedStop, timeline: Timeline, tick: int) -> Any:
-    """The watched value at a tick; None if not computed yet. Raises `ConditionError` if it cannot be evaluated."""
+    """Return the watched value at a tick; None if not computed yet. Raises `ConditionError` if it cannot be evaluated."""
     assert resolved.watched is not None
     moment = timeline.moment(tick)
     previous = timeline.before(moment.position.number) if resolved.watched.previous else None
@@ -84,7 +84,7 @@ def value_at(resolved: ResolvedStop, timeline: Timeline, tick: int) -> Any:
 
 
 def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tuple[int, Any] | None:
-    """The last tick before `before` at which the watched value was computed, and the value.
+    """Return the last tick before `before` at which the watched value was computed, and the value.
 
     None if it never was, or could not be evaluated where it would have been computed last.
     """
@@ -106,7 +106,7 @@ def last_computed(resolved: ResolvedStop, timeline: Timeline, before: int) -> tu
 
 
 def _with_more(timeline: Timeline, batch: int) -> int:
-    """The last batch before `batch` that may have a value, if `batch`, which does not learn, has none; −1 if there is none.
+    """Return the last batch before `batch` that may have a value, if `batch`, which does not learn, has none; −1 if there is none.
 
     Other batches that do not learn have no more values, except one right after a batch that learns.
     """
@@ -116,6 +116,6 @@ def _with_more(timeline: Timeline, batch: int) -> int:
 
 
 def equal_values(one: Any, other: Any) -> bool:
-    """True if two values of any shape and kind are equal; NaN equals NaN."""
+    """Return True if two values of any shape and kind are equal; NaN equals NaN."""
     a, b = np.asarray(one), np.asarray(other)
     return a.shape == b.shape and a.dtype.kind == b.dtype.kind and bool(np.all(same(a, b)))

@@ -38,7 +38,7 @@ class Budget:
         self.bound(limit)
 
     def share(self, kind: str) -> int:
-        """The bytes that one of `PARTS` may use."""
+        """Return the bytes that one of `PARTS` may use."""
         return self.limit // PARTS[kind]
 
     @property

@@ -18,7 +18,7 @@ RECORD, VIEW = 25_000, 160  # measured bytes of a record besides its numbers, an
 
 
 def size_at_hand(config: Config) -> int:
-    """The memory of one cached batch, in bytes, including overhead, which dominates for small models."""
+    """Return the memory of one cached batch, in bytes, including overhead, which dominates for small models."""
     return config.record_bytes + RECORD + VIEW * config.compiled.views
 
 
@@ -56,7 +56,7 @@ class RecordCache:
             self._drop(*next(iter(self._kept)))
 
     def nearest(self, stretch: int, batch: int) -> tuple[int, CachedBatch] | None:
-        """The last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
+        """Return the last cached batch of a stretch at or before `batch`, with its number; None if there is none."""
         of = self._of.get(stretch, {})
         at = batch if batch in of else max((b for b in of if b <= batch), default=None)
         if at is None:
@@ -77,7 +77,7 @@ class RecordCache:
         del self._kept[stretch, batch]
 
     def _held(self) -> int:
-        """The number of records in memory. Batches of one pass through an epoch share their earlier records."""
+        """Return the number of records in memory. Batches of one pass through an epoch share their earlier records."""
         if not self._in_passes:
             return len(self._kept)
         passes: dict[int, int] = {}

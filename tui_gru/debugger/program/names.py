@@ -69,7 +69,7 @@ class Named:
 def named_values(
     model: Model, schedule: Schedule, update: Sequence[Line], *, backward: bool = True, outside: bool = False
 ) -> Mapping[str, Named]:
-    """Every name of a model, in the order of the equations; without `backward`, of its forward pass only.
+    """Return every name of a model, in the order of the equations; without `backward`, of its forward pass only.
 
     `outside` is True if the program has a line for the gradients from outside.
     """
@@ -121,5 +121,5 @@ def named_values(
 
 
 def unknown_name(name: str, known: Sequence[str]) -> str:
-    """The message for an unknown name, with similar names."""
+    """Return the message for an unknown name, with similar names."""
     return f"there is no value named {name!r}; {did_you_mean(name, known)}"

@@ -62,7 +62,7 @@ def adopt(run: Run, what: WhatIf) -> Outcome:
     there = run.timeline.moment(run.timeline.place(tick))
     now = there.record.array(name)[there.position.t] if run.program.names[name].timed else there.value(name)
     if now is None or not np.array_equal(np.asarray(now)[what.index], what.was, equal_nan=True):
-        raise TuiGruError("the run has been changed since this was asked; ask again")
+        raise TuiGruError("the run has been changed since the what-if was computed; compute it again")
     places.seek(run, tick, None, along=False)
     return edit(run, name, what.index, what.value)
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def comparing(run: Run) -> str | None:
-    """The branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
+    """Return the branch that the current one is compared with; None if there is no comparison or that branch no longer exists."""
     current, names = run.state.branch, run.state.branches.names
     others = [name for name in run.state.compared[::-1] if name != current and name in names]
     return others[0] if others else None
@@ -42,7 +42,7 @@ def compare(run: Run, name: str | None) -> str | None:
 
 
 def apart(run: Run, name: str, progress: Progress | None) -> Apart:
-    """Where this branch and another first differ, and how far apart their losses and their samples at this moment are.
+    """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
 
     An empty name means the branch compared with, or else the closest relative. Raises `TuiGruError` if there is no such branch or
     it is interrupted.
@@ -77,7 +77,7 @@ def apart(run: Run, name: str, progress: Progress | None) -> Apart:
 
 
 def other(run: Run) -> OtherBranch | None:
-    """The compared branch at this moment; None if there is no comparison."""
+    """Return the compared branch at this moment; None if there is no comparison."""
     name = comparing(run)
     if name is None:
         return None
@@ -95,12 +95,12 @@ def other(run: Run) -> OtherBranch | None:
 def _others(run: Run) -> tuple[str, ...]:
     others = tuple(name for name in run.state.branches.names if name != run.state.branch)
     if not others:
-        raise TuiGruError("there is only this branch; a change made in the past makes another")
+        raise TuiGruError("there is only this branch; a change made in the past forks another")
     return others
 
 
 def _relative(run: Run) -> str:
-    """The source of the current branch, else the newest branch that forked from it, else the newest other branch."""
+    """Return the source of the current branch, else the newest branch that forked from it, else the newest other branch."""
     others, current = _others(run), run.state.branch
     forks = run.tree.of(run.state.branches)
     source = next(fork.source for fork in forks if fork.name == current)

@@ -37,7 +37,7 @@ class Interrupts:
         self._asked.clear()
 
     def asked(self) -> bool:
-        """True if the run is to stop."""
+        """Return True if the run is to stop."""
         return self._asked.is_set()
 
 
@@ -56,7 +56,7 @@ class BatchChecks:
         self._done = self._done if on else (None, range(0))
 
     def watch(self, timeline: Timeline, tick: int, last: int | None) -> CheckWatch | None:
-        """An object that checks the batches from `tick` on up to `last` (None: no end); None if checks are disabled."""
+        """Return an object that checks the batches from `tick` on up to `last` (None: no end); None if checks are disabled."""
         if self.totals is None:
             return None
         from tui_gru.debugger.analysis.checks.checked_run import CheckWatch

@@ -45,7 +45,7 @@ def delete_mark(run: Run, letter: str) -> None:
 
 
 def destination(run: Run, letter: str) -> tuple[str, int]:
-    """The branch and the tick of a mark, or, for `'`, of the place before the last jump.
+    """Return the branch and the tick of a mark, or, for `'`, of the place before the last jump.
 
     Raises `TuiGruError` if there is no such place, or its branch no longer exists.
     """
@@ -54,7 +54,7 @@ def destination(run: Run, letter: str) -> tuple[str, int]:
         mark = state.marks.get(letter)
         where, what = (mark.branch, mark.tick), f"mark {letter}"
     elif state.left is None:
-        raise TuiGruError("there is no place to jump back to yet; a jump, a search or go leaves one")
+        raise TuiGruError("there is no place to jump back to yet; a jump, a search or go sets one")
     else:
         where, what = state.left, "the place before the last jump"
     if where[0] not in state.branches.named:
@@ -84,7 +84,7 @@ def search(run: Run, condition: str, forwards: bool, progress: Progress | None) 
 def next_match(run: Run, forwards: bool, progress: Progress | None) -> Outcome:
     """Search for the last condition again. Raises `TuiGruError` if there is none."""
     if not run.state.last_condition:
-        raise TuiGruError("no condition has been asked for yet; t asks for one")
+        raise TuiGruError("no condition has been searched for yet; t searches for one")
     return search(run, run.state.last_condition, forwards, progress)
 
 

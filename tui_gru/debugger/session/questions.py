@@ -42,31 +42,31 @@ class Questions:
     # Values
 
     def value(self, name: str, t: int | None) -> Any:
-        """The value of a name, read-only, at timestep `t` (None: the position's); None if it has not been computed yet."""
+        """Return the value of a name, read-only, at timestep `t` (None: the position's); None if it has not been computed yet."""
         name = arguments.text("a name", name)
         value = self._run.moment.value(name, self._timestep(t))
         return frozen(value.copy()) if isinstance(value, np.ndarray) else value
 
     def parameter(self, name: str) -> Array:
-        """A parameter, read-only."""
+        """Return a parameter, read-only."""
         self._check_parameter(name)
         value: Array = self._run.moment.value(name)
         return value
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter, read-only; None if it has not been computed yet."""
+        """Return the gradient of a parameter, read-only; None if it has not been computed yet."""
         self._check_parameter(name)
         return self._run.moment.gradient(name)
 
     def recorded_gradient(self, name: str) -> Array | None:
-        """p.grad of a parameter as the script's optimizer used it, read-only; None if it was not recorded."""
+        """Return p.grad of a parameter as the script's optimizer used it, read-only; None if it was not recorded."""
         self._check_parameter(name)
         given = self._run.state.config.given
         recorded = None if given is None else given.batches[self._run.position.batch].recorded
         return None if recorded is None or np.isnan(recorded[name]).all() else frozen(recorded[name])
 
     def expected(self) -> Expected | None:
-        """The output of this batch compared with the output of the original model; None if the latter is not known."""
+        """Return the output of this batch compared with the output of the original model; None if the latter is not known."""
         given = self._run.state.config.given
         if given is None:
             return None
@@ -75,7 +75,10 @@ class Questions:
         return expected_of(self._run.moment.record, given.batches[self._run.position.batch])
 
     def summary(self, name: str, t: int | None) -> Summary | None:
-        """Statistics of an array: shares of saturated and near-zero entries, the largest, a histogram; None if not computed yet."""
+        """Return statistics of an array: shares of saturated and near-zero entries, the largest, a histogram.
+
+        None if it has not been computed yet.
+        """
         from tui_gru.debugger.analysis.saturation import limits_of
         from tui_gru.debugger.analysis.summaries import summary
 
@@ -84,13 +87,13 @@ class Questions:
         if value is None:
             return None
         if not isinstance(value, np.ndarray) or value.dtype.kind != "f":
-            raise TuiGruError(f"{name} has no entries that could be summed up")
+            raise TuiGruError(f"{name} has no entries to summarise")
         return summary(value, limits_of(self._run.program, name))
 
     # Derivations and what-ifs
 
     def explain(self, name: str, index: Any, t: int | None) -> Node:
-        """The derivation of entry `index` of `name`."""
+        """Return the derivation of entry `index` of `name`."""
         from tui_gru.debugger.derivation.explainer import Explainer
         from tui_gru.debugger.derivation.origin import ValueRef
         from tui_gru.debugger.timeline.edits import as_index
@@ -99,14 +102,14 @@ class Questions:
         return Explainer(self._run.timeline).explain(number)
 
     def origin(self, number: ValueRef, progress: Progress | None) -> Node:
-        """The derivation of a number anywhere on this branch. Raises `TuiGruError` if it is interrupted."""
+        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if it is interrupted."""
         from tui_gru.debugger.derivation.explainer import Explainer
 
         run = self._run
 
         def monitor(batch: int, record: BatchRecord) -> bool:
             if run.interrupts.asked():
-                raise TuiGruError("stopped before it was worked out")
+                raise TuiGruError("stopped before the derivation was complete")
             if progress is not None:
                 progress(run.timeline.position((batch + 1) * run.program.ticks))
             return False
@@ -114,7 +117,7 @@ class Questions:
         return Explainer(run.timeline, monitor).explain(number)
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None) -> WhatIf:
-        """The effect that another value of a number would have on this batch."""
+        """Return the effect that another value of a number would have on this batch."""
         from tui_gru.debugger.analysis.what_if import what_if
         from tui_gru.debugger.timeline import edits
 
@@ -166,7 +169,7 @@ class Questions:
         )  # fmt: skip
 
     def units(self, name: str, row: int | None, text: str | None, progress: Progress | None) -> Activity:
-        """The value of every unit after every character of a text, or of a row of this batch."""
+        """Return the value of every unit after every character of a text, or of a row of this batch."""
         from tui_gru.debugger.analysis import activity
 
         name = arguments.text("a name", name) or self._run.program.main_state
@@ -176,21 +179,21 @@ class Questions:
         return activity.of_text(name, self._read(read, name, progress), read)
 
     def influence(self, row: int, t: int | None, character: str | None, back: int | None, occlusion: bool) -> Influence:
-        """How much the prediction of a row after timestep `t` depends on each earlier input."""
+        """Return how much the prediction of a row after timestep `t` depends on each earlier input."""
         from tui_gru.debugger.analysis.influence import BACK, influence
 
         run, config = self._run, self._run.state.config
         known = index_of(config.vocabulary)
         chosen = None if character is None else known.get(arguments.text("the character", character))
         if character is not None and chosen is None:
-            raise TuiGruError(f"{character!r} is no character of the vocabulary {config.shown_vocabulary}")
+            raise TuiGruError(f"{character!r} is not in the vocabulary {config.shown_vocabulary}")
         t = run.position.t if t is None else t
         back = BACK if back is None else back
         stop = run.interrupts.asked
         return influence(run.timeline, run.moment, t, row, character=chosen, back=back, occlusion=occlusion, stop=stop)
 
     def influence_of_rows(self, row: int, t: int | None) -> RowInfluence:
-        """How much the prediction of a row after timestep `t` depends on every row of the batch."""
+        """Return how much the prediction of a row after timestep `t` depends on every row of the batch."""
         from tui_gru.debugger.analysis.influence import influence_of_rows
 
         run = self._run
@@ -198,14 +201,14 @@ class Questions:
         return influence_of_rows(run.moment, t, row, each=False, stop=run.interrupts.asked)
 
     def losses(self, text: Text | None, progress: Progress | None) -> Losses:
-        """The loss of each character in nats: of this batch, as far as it is computed, or of `text` with the current weights."""
+        """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
         from tui_gru.debugger.analysis import loss_places
 
         if text is None:
             return loss_places.of_batch(self._run.moment, self._corpus)
         read, name = self._tokens(text), self._run.program.loss_names.row
         if not name:
-            raise TuiGruError("this model has no loss of each character, so it cannot be shown where the loss is made")
+            raise TuiGruError("this model has no loss per character, so the loss cannot be divided")
         return loss_places.of_text(self._read(read, name, progress), self._run.program, read)
 
     # Arguments
@@ -235,7 +238,7 @@ class Questions:
     def _corpus(self) -> Corpus:
         corpus = self._run.timeline.segment_at(self._run.state.tick).trainer.corpus
         if not isinstance(corpus, Corpus):
-            raise TuiGruError("this run reads numbers, so there is no text to look at")
+            raise TuiGruError("this run reads numbers, so it has no text")
         return corpus
 
     def _tokens(self, text: Text) -> Text:
@@ -252,7 +255,7 @@ class Questions:
     # Interrupts
 
     def _between_parts(self, progress: Progress | None) -> Callable[[str], None]:
-        """A progress callback for work in parts; it raises `TuiGruError` if interrupted."""
+        """Return a progress callback for work in parts; it raises `TuiGruError` if interrupted."""
 
         def between(words: str) -> None:
             self._check_not_stopped()
@@ -267,4 +270,4 @@ class Questions:
 
     def _check_not_stopped(self) -> None:
         if self._run.interrupts.asked():
-            raise TuiGruError("stopped before everything had been looked at")
+            raise TuiGruError("stopped before the analysis was complete")

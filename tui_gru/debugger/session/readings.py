@@ -21,7 +21,7 @@ def other_reading(session: Session, reset: str | None = None, z: str | None = No
     """
     given = session.config.given
     if given is None or given.again is None:
-        raise TuiGruError("this run is not of a model file, so that there is no other way to read it")
+        raise TuiGruError("this run is not on a model file, so it cannot be read in another convention")
     if reset is None and z is None:
         reset, z = _next(given.reading)
     record = session.anchor().timeline.record(0)
@@ -34,6 +34,6 @@ def other_reading(session: Session, reset: str | None = None, z: str | None = No
 
 
 def _next(reading: tuple[str, str]) -> tuple[str, str]:
-    """The next of the four conventions: first the other reset gate, then the same two with the other z."""
+    """Return the next of the four conventions: first the other reset gate, then the same two with the other z."""
     reset, z = reading
     return _OTHER[reset], z if reset == "after" else _OTHER[z]

@@ -11,7 +11,7 @@ from tui_gru.interop.recording.reading import open_recording
 
 
 def opened(folder: str | PathLike[str], name: str | None = None) -> tuple[GivenConfig, str]:
-    """The config of a session on the recording in a folder, of the GRU called `name`. Raises `RecordingError`, one line."""
+    """Return the config of a session on the recording in a folder, of the GRU called `name`. Raises `RecordingError`, one line."""
     given, said = recorded_run(open_recording(folder), name)
     return GivenConfig.of_given(given), said
 

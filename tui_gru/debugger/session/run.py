@@ -108,11 +108,11 @@ class Run:
     # Monitors
 
     def watch(self, ahead: bool) -> TroubleWatch | None:
-        """A watch for numbers that stop a forward run; None for a reverse run, and if `stop_on_nan` is off."""
+        """Return a watch for numbers that stop a forward run; None for a reverse run, and if `stop_on_nan` is off."""
         return TroubleWatch(self.timeline, self.position) if ahead and self.state.stop_on_nan else None
 
     def monitor(self, watch: TroubleWatch | None, progress: Progress | None) -> Monitor:
-        """A monitor of every batch that is computed on the way; it can stop the run."""
+        """Return a monitor of every batch that is computed on the way; it can stop the run."""
         return monitor(self.program, self.interrupts, watch, progress)
 
     def _state_to_write(self, counts: bool) -> State:
@@ -120,7 +120,7 @@ class Run:
 
 
 def beginning(config: Config, epochs: int | None, history_memory: int, weights: Weights | None = None) -> State:
-    """The initial state of a session; `weights` default to the initial weights of the config. Raises `TuiGruError`."""
+    """Return the initial state of a session; `weights` default to the initial weights of the config. Raises `TuiGruError`."""
     memory = Memory(config, arguments.whole("history_memory", history_memory, least=0, option="history_memory"))
     learning = config.given is not None and config.given.learns
     weights = initial_weights(config) if weights is None else weights

@@ -44,7 +44,7 @@ def sample(run: Run, primer: str, length: int, sampler: str, temperature: float,
 
 
 def _newest(samples: tuple[Sample, ...], memory: int) -> tuple[Sample, ...]:
-    """The newest samples that fit into `memory` bytes: at least one, at most `MOST_SAMPLES`."""
+    """Return the newest samples that fit into `memory` bytes: at least one, at most `MOST_SAMPLES`."""
     kept, used = 0, 0
     for sample in reversed(samples[-MOST_SAMPLES:]):
         used += sum(DRAW_BYTES + draw.y_hat.nbytes for draw in sample.draws)

@@ -150,11 +150,11 @@ class Session:
         return self.program.parameters
 
     def program_text(self) -> str:
-        """The listing as shown on screen, one row a line."""
+        """Return the listing as shown on screen, one row a line."""
         return "".join(f"{'  ' * row.indent}{row.text}\n" for row in self.program.rows)
 
     def snapshot(self) -> Snapshot:
-        """Everything that a screen draws of this moment, immutable."""
+        """Return everything that a screen draws of this moment, immutable."""
         return picture.snapshot(self._run, self._questions.found)
 
     @property
@@ -210,27 +210,27 @@ class Session:
         )
 
     def batches_to(self, tick: int | None = None) -> int:
-        """The most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""
+        """Return the most batches that are run or replayed on the way to a tick of this branch (None: to the position)."""
         timeline = self._run.timeline
         batch = max((self.position.tick if tick is None else tick) - 1, 0) // self.program.ticks
         ahead = batch - timeline.computed
         return ahead if ahead > 0 else batch - timeline.replay_start(batch) + 1
 
     def anchor(self, tick: int | None = None) -> Anchor:
-        """A reference to this moment, or to another of this branch, to pass to `holds` later."""
+        """Return a reference to this moment, or to another of this branch, to pass to `holds` later."""
         from tui_gru.debugger.timeline.anchor import Anchor  # imported late: the first screen does not need it
 
         return Anchor(self._run.timeline, self.position.tick if tick is None else tick)
 
     def holds(self, anchor: Anchor) -> bool:
-        """True if the current branch contains the moment of an anchor with unchanged numbers.
+        """Return True if the current branch contains the moment of an anchor with unchanged numbers.
 
         Raises `TuiGruError` if it is no anchor.
         """
         from tui_gru.debugger.timeline.anchor import Anchor
 
         if not isinstance(anchor, Anchor):
-            raise TuiGruError(f"an anchor is what `anchor` gave, not {arguments.shown(anchor)}")
+            raise TuiGruError(f"expected a result of `Session.anchor`, not {arguments.shown(anchor)}")
         return self._run.timeline.still_has(anchor)
 
     # Moving in time
@@ -367,7 +367,10 @@ class Session:
         return stops.break_at(self._run, line, condition, hits, log)
 
     def watch(self, expression: str, *, stops: bool = False) -> Watch:
-        """Add a watch that shows the value of an expression; with `stops`, runs stop when it changes. Raises `ConditionError`."""
+        """Add a watch that shows the value of an expression; with `stops`, runs stop when it changes.
+
+        Raises `ConditionError`.
+        """
         return add_watch(self._run, expression, stops)
 
     def change_stop(self, id: int, /, **changes: Any) -> Breakpoint | Watch:
@@ -506,7 +509,7 @@ class Session:
         return comparison.compare(self._run, name)
 
     def apart(self, name: str = "", *, progress: Progress | None = None) -> Apart:
-        """Where this branch and another first differ, and how far apart their losses and their samples at this moment are.
+        """Compare two branches: their first difference, and the differences of their losses and their samples at this moment.
 
         An empty name means the branch compared with, or else the default of `compare`. Raises `TuiGruError` if there is no such
         branch or it is interrupted.
@@ -516,17 +519,19 @@ class Session:
     # Values
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """The value of a name at the position, or at timestep `t` (0-based) of this batch: (B, H) or (B, V) read-only, a number,
-        or None if it has not been computed yet. Raises `TuiGruError` for an unknown name.
+        """Return the value of a name at the position, or at timestep `t` (0-based) of this batch.
+
+        It is an array (B, H) or (B, V), read-only, or a number, or None if it has not been computed yet. Raises `TuiGruError` for
+        an unknown name.
         """
         return self._questions.value(name, t)
 
     def parameter(self, name: str) -> Array:
-        """A parameter at the position, read-only."""
+        """Return a parameter at the position, read-only."""
         return self._questions.parameter(name)
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter at the position, read-only; None if it has not been computed yet."""
+        """Return the gradient of a parameter at the position, read-only; None if it has not been computed yet."""
         return self._questions.gradient(name)
 
     @property
@@ -541,8 +546,9 @@ class Session:
         return self._questions.expected()
 
     def recorded_gradient(self, name: str) -> Array | None:
-        """p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape; None if not
-        recorded.
+        """Return p.grad of a parameter as the script's optimizer used it, read-only, by our name and in our shape.
+
+        None if it was not recorded.
         """
         return self._questions.recorded_gradient(name)
 
@@ -553,7 +559,7 @@ class Session:
         return "" if given is None else given.batches[self.position.batch].said()
 
     def summary(self, name: str, t: int | None = None) -> Summary | None:
-        """Statistics of a value, a parameter or a gradient: shares of saturated and near-zero entries, the largest, a histogram.
+        """Return statistics of a value, a parameter or a gradient: shares of saturated and near-zero entries, a histogram, …
 
         Takes the arguments of `value`; None if not computed yet. Raises `TuiGruError` for a single number.
         """
@@ -585,7 +591,7 @@ class Session:
     # Queries
 
     def explain(self, name: str, index: Any = (), t: int | None = None) -> Node:
-        """The derivation of entry `index` of `name` at timestep `t` (0-based; default: the position's), as of the position.
+        """Return the derivation of entry `index` of `name` at timestep `t` (0-based; default: the position's), as of the position.
 
         The terms of the sum that it equals are in `explain("h", (1, 0)).terms`; each can be explained in turn. Raises
         `TuiGruError`.
@@ -593,11 +599,11 @@ class Session:
         return self._questions.explain(name, index, t)
 
     def origin(self, number: ValueRef, *, progress: Progress | None = None) -> Node:
-        """The derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
+        """Return the derivation of a number anywhere on this branch. Raises `TuiGruError` if there is none or it is interrupted."""
         return self._questions.origin(number, progress)
 
     def what_if(self, name: str, index: Any, value: Any, t: int | None = None) -> WhatIf:
-        """The effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
+        """Return the effect on this batch if a parameter, a value or delta of timestep `t`, or a gradient had another value.
 
         Changes neither the run nor a branch. Raises `TuiGruError` if the number cannot be changed or has not been computed yet.
         """
@@ -632,7 +638,7 @@ class Session:
         self.keep("held-out", self._questions.held_out(text), begin=False)
 
     def findings(self, *, held_out: str = "", progress: Progress | None = None) -> tuple[Finding, ...]:
-        """Training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
+        """Return training problems in the run up to the position, each with its numbers and the remedy; empty for a healthy run.
 
         `held_out` is a text that was not trained on, used to detect overfitting; by default that of `hold_out`. Replays the last
         batches. Raises `TuiGruError` if an argument is invalid or it is interrupted.
@@ -640,13 +646,13 @@ class Session:
         return self._questions.findings(held_out or self.held_out, progress)
 
     def report(self, title: str = "a run", *, held_out: str = "", progress: Progress | None = None) -> Report:
-        """The contents of a report on the run up to the position, to pass to `analysis.report.written`."""
+        """Return the contents of a report on the run up to the position, to pass to `analysis.report.written`."""
         return self._questions.report(title, held_out or self.held_out, progress)
 
     def units(
         self, name: str = "", *, row: int | None = None, text: str | None = None, progress: Progress | None = None
     ) -> Activity:
-        """The value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
+        """Return the value of every unit after every character of a text or of a row of this batch: `activity.values` (n, units).
 
         `name` defaults to the state of the last layer. With `row` (0-based) the values are those of the run, NaN if they have not
         been computed yet; without it, `text` is read with the current weights, by default the training text. Raises
@@ -663,7 +669,7 @@ class Session:
         back: int | None = None,
         occlusion: bool = True,
     ) -> Influence:
-        """How much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each earlier input.
+        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on earlier inputs.
 
         `character` is the one whose probability is explained, by default the most likely; at least `back` earlier inputs are
         included. Without `occlusion`, which takes most of the time, only the gradient is computed. Raises `TuiGruError`.
@@ -671,7 +677,7 @@ class Session:
         return self._questions.influence(row, t, character, back, occlusion)
 
     def influence_of_rows(self, row: int = 0, t: int | None = None) -> RowInfluence:
-        """How much the prediction of a row after timestep `t` (0-based; default: the position's) depends on every row of the batch.
+        """Return how much the prediction of a row after timestep `t` (0-based; default: the position's) depends on each row.
 
         Computed by the gradient of each row, and by leaving out all other rows together. Both are 0 for other rows in a model
         that processes its rows independently. Raises `TuiGruError`.
@@ -679,7 +685,7 @@ class Session:
         return self._questions.influence_of_rows(row, t)
 
     def losses(self, *, text: Text | None = None, progress: Progress | None = None) -> Losses:
-        """The loss of each character in nats: of this batch, as far as it is computed, or of `text` with the current weights."""
+        """Return the loss of each character in nats: of this batch, as far as computed, or of `text` with the current weights."""
         return self._questions.losses(text, progress)
 
     # Files
@@ -730,7 +736,7 @@ class Session:
         return self._run.recorder.path
 
     def records_to(self, path: FilePath) -> bool:
-        """True if `path`, or the target of a link, is the file that the session is recorded to."""
+        """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
         return self._run.recorder.records_to(path)
 
     def record(self) -> None:
@@ -750,20 +756,18 @@ class Session:
         from tui_gru.debugger.storage import kept
         from tui_gru.debugger.storage.encoding import from_json, to_json
 
-        name = arguments.text("a name to keep a value under", name)
+        name = arguments.text("the name of a saved value", name)
         if name in kept.NAMES:
-            raise TuiGruError(f"{name} is a name that the session keeps something of its own under; choose another")
+            raise TuiGruError(f"{name} is a reserved name; choose another")
         try:
             value = from_json(to_json(value))
         except (TypeError, ValueError, RecursionError) as error:
-            raise TuiGruError(
-                f"{name} cannot be kept with a session: {error}; make it of texts, numbers, lists and dicts"
-            ) from None
+            raise TuiGruError(f"{name} cannot be saved with a session: {error}; use strings, numbers, lists and dicts") from None
         self._run.keep(name, value, begin=begin)
 
     def kept(self, name: str, default: Any = None) -> Any:
-        """The value last saved under a name with `keep`; `default` if there is none."""
-        return self.state.kept.get(arguments.text("the name of a kept value", name), default)
+        """Return the value last saved under a name with `keep`; `default` if there is none."""
+        return self.state.kept.get(arguments.text("the name of a saved value", name), default)
 
 
 def _checked_epochs(epochs: int | None) -> int | None:

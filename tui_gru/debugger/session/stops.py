@@ -41,7 +41,7 @@ class StopCache:
         return self._hits
 
     def resolved(self, stop: Stop) -> ResolvedStop:
-        """A stop resolved in the program. Raises `TuiGruError` if it does not fit the program."""
+        """Return a stop resolved in the program. Raises `TuiGruError` if it does not fit the program."""
         if stop not in self._resolved:
             from tui_gru.debugger.breakpoints.resolved import resolve
 
@@ -54,13 +54,13 @@ class StopCache:
         self._resolved = {stop: resolved for stop, resolved in self._resolved.items() if stop in there}
 
     def active(self, stops: Stops) -> tuple[ResolvedStop, ...]:
-        """All enabled stops that stop a run or write to the log, resolved."""
+        """Return all enabled stops that stop a run or write to the log, resolved."""
         if self._active[0] is not stops:
             self._active = stops, tuple(map(self.resolved, stops.active))
         return self._active[1]
 
     def counter(self, resolved: ResolvedStop, stops: Stops, timeline: Timeline) -> HitCounter:
-        """The hit counter of a stop on a timeline. It is cached, because creating one takes longer than a step."""
+        """Return the hit counter of a stop on a timeline. It is cached, because creating one takes longer than a step."""
         from tui_gru.debugger.breakpoints.counting import Columns
         from tui_gru.debugger.breakpoints.hit_counter import HitCounter
 
@@ -74,7 +74,7 @@ class StopCache:
         return counters[resolved]
 
     def temporary(self, condition: str, timeline: Timeline) -> HitCounter:
-        """The hit counter of a temporary breakpoint on a condition, for one search. Raises `ConditionError`."""
+        """Return the hit counter of a temporary breakpoint on a condition, for one search. Raises `ConditionError`."""
         from tui_gru.debugger.breakpoints.counting import Columns
         from tui_gru.debugger.breakpoints.hit_counter import HitCounter
         from tui_gru.debugger.breakpoints.resolved import resolve
@@ -87,7 +87,7 @@ class StopCache:
         self._counters = None
 
     def hit_counts(self, state: State) -> Mapping[Key, HitCounts]:
-        """The hit counts of the breakpoints that stop only at some of their hits, as far as they have been counted."""
+        """Return the hit counts of the breakpoints that stop only at some of their hits, as far as they have been counted."""
         if self._hits is None:
             return {}
         keys = {self.resolved(stop).key for stop in state.stops.breakpoints if stop.hits}
@@ -117,7 +117,7 @@ def delete(run: Run, id: int) -> None:
 
 
 def watched(run: Run) -> Sequence[Watched]:
-    """The values of all watches at the position."""
+    """Return the values of all watches at the position."""
     watches = run.state.stops.watches
     if not watches:
         return ()

@@ -83,7 +83,7 @@ def run_to(run: Run, line: str, progress: Progress | None) -> Outcome:
     all_ahead = [batch * N + k for batch in (here // N, here // N + 1) for k in ticks if k is not None]
     ahead = [tick for tick in all_ahead if tick > here and place(tick) == tick]
     if not ahead:
-        raise TuiGruError("learning is off, so this line is stepped over; turn it on to run there")
+        raise TuiGruError("learning is off, so this line is not executed; turn learning on first")
     with writing(run, progress), run.under_way():
         go(run, min(ahead), progress)
     return run.outcome
@@ -206,7 +206,7 @@ def _find(run: Run, counters: Sequence[HitCounter], tick: int, ahead: bool, prog
 
 
 def _before_trouble(watch: TroubleWatch | None, tick: int) -> tuple[int, StopEvent | None]:
-    """`tick`, or the earlier place where the watch stops the run; and the event that stops it."""
+    """Return `tick`, or the earlier place where the watch stops the run; and the event that stops it."""
     event = watch.event(tick) if watch is not None else None
     return (tick, None) if event is None else (event.tick, event)
 

@@ -102,20 +102,20 @@ class Snapshot:
         return replace(self.moment, position=position_of(self.program, self.position.tick - 1))
 
     def value(self, name: str, t: int | None = None) -> Any:
-        """The value of a name, as in `Moment.value`: (B, ·) of timestep `t`, a number, or None if not computed yet."""
+        """Return the value of a name, as in `Moment.value`: (B, ·) of timestep `t`, a number, or None if not computed yet."""
         return self.moment.value(name, t)
 
     def parameter(self, name: str) -> Array:
-        """The current value of a parameter."""
+        """Return the current value of a parameter."""
         value: Array = self.moment.value(name)
         return value
 
     def gradient(self, name: str) -> Array | None:
-        """The gradient of a parameter accumulated so far in this batch; None before its first line."""
+        """Return the gradient of a parameter accumulated so far in this batch; None before its first line."""
         return self.moment.gradient(name)
 
     def gradient_before(self, name: str) -> Array | None:
-        """The gradient before the contribution of this timestep; None if there was none before it."""
+        """Return the gradient before the contribution of this timestep; None if there was none before it."""
         return self.moment.gradient_before(name)
 
     @property
@@ -130,8 +130,7 @@ class Snapshot:
         return term
 
     def last_step(self, name: str) -> Array | None:
-        """The last change of a parameter: by the update of this batch if it has reached the parameter, otherwise of the batch
-        before."""
+        """Return the last change of a parameter: by the update of this batch if it has reached it, else of the batch before."""
         return last_step(self.moment, self.previous, name)
 
     @property
@@ -140,7 +139,7 @@ class Snapshot:
         return ""
 
     def flow(self, row: int | None = None, state: str | None = None) -> tuple[Flow | None, ...]:
-        """The flow of the gradient of a state at each timestep, over all rows or of one; None for timesteps not reached yet.
+        """Return the flow of the gradient of a state at each timestep, over all rows or of one; None for timesteps not reached yet.
 
         `state` defaults to the state of the last layer.
         """
@@ -176,8 +175,7 @@ class Snapshot:
 
 
 def last_step(moment: Moment, previous: BatchRecord | None, name: str) -> Array | None:
-    """The last change of a parameter: by the update of this batch if it has reached the parameter, otherwise of the batch
-    before."""
+    """Return the last change of a parameter: by the update of this batch if it has reached it, otherwise of the batch before."""
     record, program = moment.record if name in moment.updated_names else previous, moment.program
     line = program.lines.get(name)
     if record is None or not record.learned or line is None or line.formula is None:

@@ -53,7 +53,7 @@ class HitCounts:
         return self._counts[: known[-1] + 1 if known.size else 0]
 
     def counts(self, first: int, last: int) -> NDArray[np.int32]:
-        """The counts of the batches `first` … `last`, (last + 1 − first), UNKNOWN if not counted: a view that may be written to."""
+        """Return the counts of the batches `first` … `last`, (last + 1 − first), UNKNOWN if not counted: a writable view."""
         missing = last + 1 - len(self._counts)
         if missing > 0:
             more = max(missing, len(self._counts) // 4, 64)
@@ -75,15 +75,15 @@ class HitCounts:
                 del self._recent[next(iter(self._recent))]
 
     def noted(self, batch: int) -> Hits | None:
-        """The hits in a batch; None if they are not among the last `RECENT` with hits or errors."""
+        """Return the hits in a batch; None if they are not among the last `RECENT` with hits or errors."""
         return self._recent.get(batch)
 
     def doubtful(self, first: int, last: int) -> list[int]:
-        """The batches among `first` … `last` in which the stop could not be evaluated at some place."""
+        """Return the batches among `first` … `last` in which the stop could not be evaluated at some place."""
         return [batch for batch in self._doubtful if first <= batch <= last]
 
     def before(self, batch: int) -> int | None:
-        """The number of hits before a batch; None if not known."""
+        """Return the number of hits before a batch; None if not known."""
         if batch > self._summed:
             counts = self.counts(self._summed, batch - 1)
             unknown = np.flatnonzero(counts == UNKNOWN)
@@ -96,7 +96,7 @@ class HitCounts:
         return int(self._sums[batch]) if batch <= self._summed else None
 
     def shared(self, batches: int) -> HitCounts:
-        """The counts for a timeline that shares the first `batches` batches with this one."""
+        """Return the counts for a timeline that shares the first `batches` batches with this one."""
         shared = HitCounts()
         shared._counts = self._counts[:batches].copy()
         shared._doubtful = {batch for batch in self._doubtful if batch < batches}
@@ -115,7 +115,7 @@ class HitCache:
         self._of[timeline] = dict(counts)
 
     def of(self, timeline: Timeline, key: Key) -> HitCounts:
-        """The counts of a stop on a timeline; those of batches shared with a cached timeline are copied from it."""
+        """Return the counts of a stop on a timeline; those of batches shared with a cached timeline are copied from it."""
         if timeline not in self._of:
             self._of[timeline] = self._taken_over(timeline)
             while len(self._of) > MOST:
@@ -130,7 +130,7 @@ class HitCache:
 
 
 def _in_common(one: Timeline, other: Timeline) -> int:
-    """The number of leading batches that two timelines share."""
+    """Return the number of leading batches that two timelines share."""
     same = one.common(other)
     parted = (each.segments[same].first_batch for each in (one, other) if same < len(each.segments))
     return min(parted, default=max(one.computed, other.computed) + 1) if same else 0

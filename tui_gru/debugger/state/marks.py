@@ -34,7 +34,7 @@ class Marks:
         return tuple(self.by_letter[letter] for letter in sorted(self.by_letter, key=str.swapcase))
 
     def get(self, letter: str) -> Mark:
-        """The mark of a letter. Raises `TuiGruError` if there is none."""
+        """Return the mark of a letter. Raises `TuiGruError` if there is none."""
         check_letter(letter)
         if letter not in self.by_letter:
             there = f"there are {' '.join(mark.letter for mark in self.sorted)}" if self.by_letter else "m and a letter sets one"
@@ -46,17 +46,17 @@ class Marks:
         return Marks({**self.by_letter, mark.letter: mark})
 
     def without(self, letter: str) -> Marks:
-        """The marks without one letter. Raises `TuiGruError` if there is none."""
+        """Return the marks without one letter. Raises `TuiGruError` if there is none."""
         self.get(letter)
         return Marks({each: mark for each, mark in self.by_letter.items() if each != letter})
 
     def with_branch(self, old: str, new: str | None) -> Marks:
-        """The marks after branch `old` was renamed to `new`, or deleted if `new` is None."""
+        """Return the marks after branch `old` was renamed to `new`, or deleted if `new` is None."""
         moved = {each: replace(mark, branch=new or "") if mark.branch == old else mark for each, mark in self.by_letter.items()}
         return Marks({each: mark for each, mark in moved.items() if mark.branch})
 
     def to_data(self) -> list[dict[str, Any]]:
-        """The marks in a form that JSON can represent."""
+        """Return the marks in a form that JSON can represent."""
         return [asdict(mark) for mark in self.sorted]
 
     @classmethod

@@ -59,7 +59,7 @@ class State:
         return self.branches.current
 
     def replaced(self, **changes: Any) -> State:
-        """The state with other values of these fields: like `dataclasses.replace`, but faster, since every step calls it."""
+        """Return the state with other values of these fields: like `dataclasses.replace`, but faster, since every step calls it."""
         fields = self.__dict__
         state = object.__new__(State)
         state.__dict__.update(fields)

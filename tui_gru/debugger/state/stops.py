@@ -58,7 +58,7 @@ class Stops:
         return tuple(sorted(both, key=lambda stop: stop.id))
 
     def get(self, id: int) -> Stop:
-        """The stop with an id. Raises `TuiGruError` if there is none."""
+        """Return the stop with an id. Raises `TuiGruError` if there is none."""
         id = arguments.whole("the number of a breakpoint or watch", id)
         for stop in self.all:
             if stop.id == id:
@@ -88,7 +88,7 @@ class Stops:
         return tuple(stop for stop in self.all if stop.enabled and (isinstance(stop, Breakpoint) or stop.stops))
 
     def to_data(self) -> dict[str, Any]:
-        """The stops in a form that JSON can represent."""
+        """Return the stops in a form that JSON can represent."""
         return {
             "breakpoints": [dict(vars(stop)) for stop in self.breakpoints],
             "watches": [dict(vars(stop)) for stop in self.watches],
@@ -133,7 +133,7 @@ class LogLine(NamedTuple):
 
 
 def changed(stop: S, changes: Mapping[str, Any]) -> S:
-    """A stop with other fields. Raises `TuiGruError` if a field does not exist, has another type, or is the id."""
+    """Return a stop with other fields. Raises `TuiGruError` if a field does not exist, has another type, or is the id."""
     can = {each.name: type(getattr(stop, each.name)) for each in fields(stop) if each.name != "id"}
     what = type(stop).__name__.lower()
     for name, value in changes.items():

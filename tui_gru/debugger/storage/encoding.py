@@ -18,7 +18,7 @@ _CODE = re.compile(r"[<|][if][1248]")  # whole and floating-point numbers
 
 
 def to_json(value: Any) -> str:
-    """`value` as JSON in ASCII. Raises TypeError or ValueError if JSON cannot represent it; NaN is not allowed."""
+    """Return `value` as JSON in ASCII. Raises TypeError or ValueError if JSON cannot represent it; NaN is not allowed."""
     return json.dumps(value, allow_nan=False, separators=(",", ":"))
 
 
@@ -58,7 +58,7 @@ def _little(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 @lru_cache
 def _head(arrays: tuple[tuple[str, str, tuple[int, ...]], ...]) -> bytes:
-    """The line of JSON that describes the arrays."""
+    """Return the line of JSON that describes the arrays."""
     return f"{to_json(arrays)}\n".encode()
 
 
@@ -80,7 +80,7 @@ def unpack(data: bytes) -> dict[str, NDArray[Any]]:
 
 
 def seal(key: str, at: int, data: bytes) -> bytes:
-    """The hash of an entry, its key and its number, so that an entry in the place of another is detected as well."""
+    """Return the hash of an entry, its key and its number, so that an entry in the place of another is detected as well."""
     digest = blake2b(f"{key} {at}\n".encode(), digest_size=16)
     digest.update(data)
     return digest.digest()

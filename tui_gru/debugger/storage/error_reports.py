@@ -24,7 +24,7 @@ _written: dict[tuple[str, ...], Path] = {}  # by the place of the error: a proce
 
 
 def reports_folder() -> Path:
-    """The folder of the reports. It is created when the first report is written."""
+    """Return the folder of the reports. It is created when the first report is written."""
     return user_state_path("tui-gru", appauthor=False) / "reports"
 
 
@@ -51,7 +51,7 @@ def _report(error: BaseException, doing: str) -> Path:
 
 
 def _place(error: BaseException) -> tuple[str, ...]:
-    """The type of an error, and the innermost three lines of its traceback."""
+    """Return the type of an error, and the innermost three lines of its traceback."""
     frames = traceback.extract_tb(error.__traceback__)[-3:]
     return (type(error).__name__, *(f"{frame.filename}:{frame.lineno}" for frame in frames))
 

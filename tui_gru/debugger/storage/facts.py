@@ -36,7 +36,7 @@ def read(file: SessionFile, key: str, check: Check) -> Any:
 
 
 def whole(least: int = 0, most: int | None = MOST) -> Check:
-    """A check for an integer in a range; `most` None: no upper limit."""
+    """Return a check for an integer in a range; `most` None: no upper limit."""
 
     def check(value: Any) -> Any:
         if type(value) is not int or value < least or (most is not None and value > most):
@@ -47,18 +47,18 @@ def whole(least: int = 0, most: int | None = MOST) -> Check:
 
 
 def number(least: float = -math.inf, below: float = math.inf) -> Check:
-    """A check for a finite number in a range; an integer stays an integer."""
+    """Return a check for a finite number in a range; an integer stays an integer."""
 
     def check(value: Any) -> Any:
         if type(value) not in (int, float) or not math.isfinite(value) or not least <= value < below:
-            raise ValueError("is not a number of its range")
+            raise ValueError("is not a number in its range")
         return value
 
     return check
 
 
 def of_type(kind: type, otherwise: str) -> Check:
-    """A check for a value of exactly this type; `otherwise` is the error message."""
+    """Return a check for a value of exactly this type; `otherwise` is the error message."""
 
     def check(value: Any) -> Any:
         if type(value) is not kind:
@@ -79,7 +79,7 @@ def tokens(value: Any) -> Any:
 
 
 def line(longest: int) -> Check:
-    """A check for a text on one line without control characters."""
+    """Return a check for a text on one line without control characters."""
 
     def check(value: Any) -> Any:
         if type(value) is not str or not 0 < len(value) <= longest or not value.isprintable():
@@ -106,12 +106,12 @@ def one_of(*choices: str) -> Check:
 
 
 def optional(check: Check) -> Check:
-    """A check that accepts null as well."""
+    """Return a check that accepts null as well."""
     return lambda value: None if value is None else check(value)
 
 
 def listed(check: Check) -> Check:
-    """A check for a list whose items pass `check`."""
+    """Return a check for a list whose items pass `check`."""
 
     def each(value: Any) -> Any:
         if type(value) is not list:
@@ -122,7 +122,7 @@ def listed(check: Check) -> Check:
 
 
 def row(*checks: Check) -> Check:
-    """A check for a list with one item for each of `checks`."""
+    """Return a check for a list with one item for each of `checks`."""
 
     def each(value: Any) -> Any:
         if type(value) is not list or len(value) != len(checks):
@@ -133,7 +133,7 @@ def row(*checks: Check) -> Check:
 
 
 def fields(needed: Mapping[str, Check], more: Mapping[str, Check] | None = None) -> Check:
-    """A check for an object with the fields `needed` and, optionally, those in `more`; no others."""
+    """Return a check for an object with the fields `needed` and, optionally, those in `more`; no others."""
     known = {**needed, **(more or {})}
 
     def check(value: Any) -> Any:

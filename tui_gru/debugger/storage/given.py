@@ -23,7 +23,7 @@ _OWN = {"input": ("dense", "embedding"), "head": ("", "linear"), "loss": ("",), 
 
 
 def fact_of(given: Given) -> dict[str, Any]:
-    """The description of a run in a form that JSON can represent."""
+    """Return the description of a run in a form that JSON can represent."""
     batch = given.batches[0]
     return {
         **{name: getattr(given, name) for name in _TEXTS},
@@ -37,7 +37,7 @@ def fact_of(given: Given) -> dict[str, Any]:
 
 
 def place_of(state: State) -> str:
-    """The position at which a session on given batches was left, in words, for a list of sessions."""
+    """Return the position at which a session on given batches was left, in words, for a list of sessions."""
     config, at = state.config, state.branches.timeline.position(state.tick)
     assert config.given is not None
     places = config.given.places
@@ -45,7 +45,7 @@ def place_of(state: State) -> str:
 
 
 def arrays_of(given: Given) -> dict[str, NDArray[Any]]:
-    """The arrays of a run, by name."""
+    """Return the arrays of a run, by name."""
     batch = given.batches[0]
     arrays: dict[str, NDArray[Any]] = {"weights": batch.weights.flat, "states": batch.states}
     arrays |= {f"input {name}": np.asarray(array) * 1 for name, array in batch.inputs.items()}  # `* 1` turns a mask into integers

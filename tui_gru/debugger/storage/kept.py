@@ -97,12 +97,15 @@ NAMES = frozenset(_ENTRIES)
 
 
 def fields_in(state: State) -> tuple[Any, ...]:
-    """The fields that the fact is computed from. If all are identical to those before, the fact need not be written again."""
+    """Return the fields that the fact is computed from.
+
+    If all are identical to those before, the fact need not be written again.
+    """
     return (state.kept, *(getattr(state, entry.field) for entry in _ENTRIES.values()))
 
 
 def data_of(state: State, verb: State | None = None) -> dict[str, Any]:
-    """The fact, in a form that JSON can represent.
+    """Return the fact, in a form that JSON can represent.
 
     Fields that only verbs change come from `verb`, the state after the last verb.
     """
@@ -115,7 +118,7 @@ def data_of(state: State, verb: State | None = None) -> dict[str, Any]:
 
 
 def fields_of(data: Mapping[str, Any], program: Program) -> tuple[dict[str, Any], list[str]]:
-    """The fields of a state, from the fact; and the names whose values cannot be read."""
+    """Return the fields of a state, from the fact; and the names whose values cannot be read."""
     fields: dict[str, Any] = {"kept": {name: value for name, value in data.items() if name not in _ENTRIES}}
     unreadable = []
     for name, entry in _ENTRIES.items():

@@ -43,12 +43,12 @@ class Listed:
 
 
 def automatic_path(text: str, today: date) -> Path:
-    """A path for a new session on a text, which does not exist yet: `2026-11-25-Math.tui-gru`."""
+    """Return a path for a new session on a text, which does not exist yet: `2026-11-25-Math.tui-gru`."""
     return free_path(automatic_folder() / f"{today.isoformat()}-{_title(text)}{SUFFIX}")
 
 
 def free_path(path: Path) -> Path:
-    """`path`, or if it exists, the first with a number that does not: math, math-2, math-3."""
+    """Return `path`, or if it exists, the first with a number that does not: math, math-2, math-3."""
     free, n = path, 1
     while free.exists():
         n += 1
@@ -57,7 +57,7 @@ def free_path(path: Path) -> Path:
 
 
 def _title(text: str) -> str:
-    """The first word of a text, without repetitions: Math for MathMathMath."""
+    """Return the first word of a text, without repetitions: Math for MathMathMath."""
     head = text[:256]
     period = (head + head).find(head, 1)
     words = re.findall(r"[^\W_]+", head[:period] if period <= len(head) // 2 else head)
@@ -72,7 +72,7 @@ def prune() -> None:
 
 
 def find(name: str) -> Path:
-    """The path of a session, from its name or path; `last` is the newest. Raises `SessionFileError` if there is none."""
+    """Return the path of a session, from its name or path; `last` is the newest. Raises `SessionFileError` if there is none."""
     if name != LAST:
         return session_path(name)
     newest = max(own_files(), key=written, default=None)
@@ -82,7 +82,7 @@ def find(name: str) -> Path:
 
 
 def listed() -> list[Listed]:
-    """All sessions in the user's folders, newest first."""
+    """Return all sessions in the user's folders, newest first."""
     return sorted(map(_listed, own_files()), key=lambda each: each.written, reverse=True)
 
 
@@ -99,7 +99,10 @@ def _listed(path: Path) -> Listed:
 
 
 def _glance(file: SessionFile) -> tuple[float, str, tuple[str, ...]]:
-    """When a session was written, in seconds since 1970; where it was left; and its branches, the current one first."""
+    """Return the time at which a session was written, in seconds since 1970, and where it was left; and its branches.
+
+    The current branch comes first.
+    """
     here = facts.read(file, "here", facts.HERE)
     names = [name for name, *_ in facts.read(file, "branches", facts.BRANCHES)]
     if here["branch"] not in names or here["tick"] > here["newest"]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tui_gru.debugger.storage.store import FilePath, Opened, Origin, RecordedFile
 
 ATTEMPTS = 5  # to find a file that another program does not create at the same time
-IN_MEMORY = "not recorded, it goes on in memory"
+IN_MEMORY = "not recorded; the session continues in memory only"
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class _Later:
     due: bool = False
 
     def is_due(self, state: State) -> bool:
-        """True if there are changes to be recorded. Moving, searching and comparing do not count."""
+        """Return True if there are changes to be recorded. Moving, searching and comparing do not count."""
         then = self.state
         now_and_then = (
             (state.branches.named, then.branches.named), (state.samples, then.samples), (state.stops, then.stops),
@@ -115,7 +115,7 @@ class Recorder:
         return None if self._file is None else self._file.path
 
     def records_to(self, path: FilePath) -> bool:
-        """True if `path`, or the target of a link, is the file that the session is recorded to."""
+        """Return True if `path`, or the target of a link, is the file that the session is recorded to."""
         return self._file is not None and self._file.is_at(path)
 
     def stay_in_memory(self, why: str = "") -> None:
@@ -181,4 +181,4 @@ class Recorder:
 def _left_alone(path: Path) -> FilePath:
     from tui_gru.debugger.storage.session_errors import UnwritableSessionError
 
-    raise UnwritableSessionError(f"{path} stays as it was opened; save the session to keep what you do")
+    raise UnwritableSessionError(f"{path} is not changed; save the session to keep your changes")

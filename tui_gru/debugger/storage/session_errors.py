@@ -68,7 +68,7 @@ def in_use(path: Path) -> SessionInUseError:
 
 
 def locked(path: Path) -> SessionFileError:
-    """The error for a file that SQLite reports as locked, which it also does if the file system does not support locks."""
+    """Return the error for a file that SQLite reports as locked, which it also does if the file system does not support locks."""
     return in_use(path) if has_locks(path.parent) else no_locks(path)
 
 
@@ -79,7 +79,7 @@ def no_locks(path: Path) -> UnwritableSessionError:
 
 
 def has_locks(folder: Path) -> bool:
-    """False if the file system of a folder does not support locks, as on some network drives; True if unknown."""
+    """Return False if the file system of a folder does not support locks, as on some network drives; True if unknown."""
     try:
         import fcntl
         from tempfile import TemporaryFile  # imported late: rarely needed
@@ -138,7 +138,7 @@ def _of_content(path: Path, error: Exception) -> SessionFileError:
 
 
 def reason(error: Exception) -> str:
-    """The cause of an error in a few words on one line; SQLite may quote bytes of a damaged file."""
+    """Return the cause of an error in a few words on one line; SQLite may quote bytes of a damaged file."""
     if isinstance(error, MemoryError):
         return "not enough memory"
     if isinstance(error, OSError):
@@ -149,5 +149,5 @@ def reason(error: Exception) -> str:
 
 
 def result_code(error: Exception) -> int:
-    """SQLite's primary result code; 0 for errors of other kinds, and for errors raised by Python's module itself."""
+    """Return SQLite's primary result code; 0 for errors of other kinds, and for errors raised by Python's module itself."""
     return int(getattr(error, "sqlite_errorcode", 0)) & 0xFF

@@ -61,14 +61,17 @@ class SessionFile:
         sqlite_files.recorded_here.discard(inode)
 
     def fact(self, key: str) -> str:
-        """The JSON under `key`. Raises `DamagedSessionError` if it is missing or damaged."""
+        """Return the JSON under `key`. Raises `DamagedSessionError` if it is missing or damaged."""
         row = self._connection.execute("SELECT json, hash FROM facts WHERE key = ?", (key,)).fetchone()
         if row is None or not isinstance(row[0], str) or seal(key, 0, row[0].encode()) != row[1]:
             raise damaged(self.path, key)
         return str(row[0])
 
     def arrays(self, key: str) -> Iterator[tuple[int, bytes]]:
-        """All arrays under `key`, as (number, bytes), in order of the numbers. Raises `DamagedSessionError` if one is damaged."""
+        """Yield all arrays under `key`, as (number, bytes), in order of the numbers.
+
+        Raises `DamagedSessionError` if one is damaged.
+        """
         for at, data, was in self._connection.execute("SELECT at, data, hash FROM arrays WHERE key = ? ORDER BY at", (key,)):
             if not isinstance(data, bytes) or seal(key, at, data) != was:
                 raise damaged(self.path, key)
@@ -81,7 +84,7 @@ class SessionFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A transaction: all changes within it are written, or none."""
+        """Execute a transaction: all changes within it are written, or none."""
         self._connection.execute("BEGIN IMMEDIATE")
         try:
             yield
@@ -194,7 +197,7 @@ def recording(path: Path, inode: Inode) -> SessionFile:
 
 
 def is_at(path: Path, inode: Inode) -> bool:
-    """True if the file at `path` is still the one with this inode."""
+    """Return True if the file at `path` is still the one with this inode."""
     return inode_of(path) == inode
 
 

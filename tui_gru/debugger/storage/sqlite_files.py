@@ -19,7 +19,7 @@ recorded_here: set[Inode] = set()  # the main files that this process is writing
 
 @contextmanager
 def readable(path: Path) -> Iterator[tuple[Path, str]]:
-    """The file that SQLite should open instead of `path`, and the mode, so that nothing is written next to `path`."""
+    """Give the file that SQLite should open instead of `path`, and the mode, so that nothing is written next to `path`."""
     log, index = _beside(path, LOG), _beside(path, INDEX)
     if is_recorded(path):
         yield path, "ro"
@@ -38,7 +38,7 @@ def readable(path: Path) -> Iterator[tuple[Path, str]]:
 
 
 def is_recorded(path: Path) -> bool:
-    """True if this process or another has the database open for writing."""
+    """Return True if this process or another has the database open for writing."""
     if inode_of(path) in recorded_here:  # do not open the index: closing it would release the locks of this process
         return True
     try:
@@ -56,7 +56,7 @@ def is_recorded(path: Path) -> bool:
 
 
 def log_missing(path: Path) -> bool:
-    """True if the database was written with a log that is missing: it was copied without the log, or the log was deleted."""
+    """Return True if the database was written with a log that is missing: it was copied without the log, or the log was deleted."""
     return not is_recorded(path) and _in_wal_mode(path) and not _has_entries(_beside(path, LOG))
 
 
@@ -77,7 +77,7 @@ def _beside(path: Path, end: str) -> Path:
 
 
 def _in_wal_mode(path: Path) -> bool:
-    """True if the database, which is not being written to, is in WAL mode."""
+    """Return True if the database, which is not being written to, is in WAL mode."""
     with path.open("rb") as file:
         return file.read(20)[18:] == b"\2\2"
 

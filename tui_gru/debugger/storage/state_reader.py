@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 
 def read_state(file: SessionFile) -> tuple[State, list[str]]:
-    """The state that was written last, and the names in `kept` that cannot be read.
+    """Return the state that was written last, and the names in `kept` that cannot be read.
 
     Raises `DamagedSessionError` if something is missing or inconsistent, `DivergedError` if this machine computes other numbers
     than those recorded.
@@ -116,7 +116,7 @@ class _Reader:
         return branches
 
     def _stride(self, stride: StepMemory, branches: Branches, tick: int) -> StepMemory:
-        """The step memory, if its steps end at `tick` and start from a place that has been reached; otherwise a new one."""
+        """Return the step memory, if its steps end at `tick` and start from a place that has been reached; otherwise a new one."""
         begun = StepMemory.begin("", tick)
         if stride.at != tick or not stride.level or stride.origin > branches.newest:
             return begun
@@ -141,7 +141,7 @@ class _Reader:
         return Branch(timeline, newest)
 
     def _segment(self, number: int) -> Segment:
-        """The segment with a number in the file; creates the segments before it first."""
+        """Return the segment with a number in the file; creates the segments before it first."""
         chain: list[tuple[int, dict[str, Any]]] = []
         at: int | None = number
         while at is not None and at not in self._segments:
@@ -208,13 +208,13 @@ class _Reader:
         return np.frombuffer(checkpoint_of(Weights.zeros(compiled.layout, self._config.dtype), state), self._config.dtype)
 
     def _entries(self, key: str, names: Iterable[str]) -> tuple[list[int], list[dict[str, NDArray[Any]]]]:
-        """The numbers of the arrays under a key, and for each the arrays of these names."""
+        """Return the numbers of the arrays under a key, and for each the arrays of these names."""
         entries = [(at, unpack(data)) for at, data in self._file.arrays(key)]
         self._require(all(arrays.keys() == set(names) for _, arrays in entries), key)
         return [at for at, _ in entries], [arrays for _, arrays in entries]
 
     def _hit_counts(self, counted: int | None, timeline: Timeline) -> dict[Key, HitCounts]:
-        """The hit counts of the timeline that ends with the segment `counted`, as far as `timeline` shares its batches."""
+        """Return the hit counts of the timeline that ends with the segment `counted`, as far as `timeline` shares its batches."""
         if counted is None:
             return {}
         from tui_gru.debugger.state.hit_counts import HitCache, HitCounts

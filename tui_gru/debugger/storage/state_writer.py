@@ -41,7 +41,7 @@ _NONE = 0, -1
 
 
 def now() -> int:
-    """Microseconds since 1970."""
+    """Return microseconds since 1970."""
     return time.time_ns() // 1000
 
 
@@ -150,7 +150,7 @@ class StateWriter:
             self._named = named
 
     def _branches(self, state: State) -> Iterator[Branch]:
-        """The branches that may have segments that are not written yet."""
+        """Yield the branches that may have segments that are not written yet."""
         yield from state.branches.named.values()
         for stack, changes in (("done", state.branches.done), ("undone", state.branches.undone)):
             for change in changes[_same(self._changes[stack], changes) :]:
@@ -259,7 +259,7 @@ class StateWriter:
 
 
 def _same(old: Sequence[Change], new: Sequence[Change]) -> int:
-    """The number of changes that two versions of a stack share. A stack changes only at its top."""
+    """Return the number of changes that two versions of a stack share. A stack changes only at its top."""
     count = min(len(old), len(new))
     while count and old[count - 1] is not new[count - 1]:
         count -= 1
@@ -271,7 +271,7 @@ def _branch(branch: Branch) -> tuple[int, int]:
 
 
 def _columns(segment: Segment, first: int) -> bytes:
-    """A piece of the scalars of a segment, packed."""
+    """Return a piece of the scalars of a segment, packed."""
     checkpoints = segment.checkpoints
     begin, end = checkpoints.first + first, checkpoints.first + min(first + PIECE, checkpoints.length)
     return pack({name: checkpoints.column(name, begin, end - 1) for name in COLUMNS})

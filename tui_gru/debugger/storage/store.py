@@ -29,17 +29,20 @@ Origin = tuple[Path, int]  # a file, and the time at which it was written
 
 
 def sessions_folder() -> Path:
-    """The folder of sessions that are identified by a name. It is created when the first is saved."""
+    """Return the folder of sessions that are identified by a name. It is created when the first is saved."""
     return user_state_path("tui-gru", appauthor=False) / "sessions"
 
 
 def automatic_folder() -> Path:
-    """The folder of sessions that are recorded automatically, without a name. The oldest are deleted (`library.prune`)."""
+    """Return the folder of sessions that are recorded automatically, without a name. The oldest are deleted (`library.prune`)."""
     return sessions_folder() / "automatic"
 
 
 def session_path(name: FilePath) -> Path:
-    """The path of a session. A path is returned unchanged; a name refers to `sessions_folder`, or else to `automatic_folder`."""
+    """Return the path of a session.
+
+    A path is returned unchanged; a name refers to `sessions_folder`, or else to `automatic_folder`.
+    """
     path = _expanded(name)
     if path.name != os.fspath(name) or path.suffix == SUFFIX:
         return path
@@ -71,13 +74,13 @@ def _read(file: SessionFile, history_memory: int | None) -> Opened:
     log = f"{file.path.name}-wal"
     if history_memory is not None:
         state.branches.timeline.memory.budget.bound(history_memory)
-    trouble = [f"newer work was in {log} beside it, which is missing: copy both"] if file.log_missing else []
-    trouble += [f"what was kept as {name} cannot be read and is left out" for name in unreadable]
+    trouble = [f"later changes are in {log}, which is missing: copy both files"] if file.log_missing else []
+    trouble += [f"the entry {name} cannot be read and is left out" for name in unreadable]
     return Opened(file.path, state, written_in(file), "; ".join(trouble))
 
 
 def written(path: Path) -> int:
-    """The time at which a session was last written, in microseconds since 1970 (`written_in`); 0 if it cannot be read."""
+    """Return the time at which a session was last written, in microseconds since 1970 (`written_in`); 0 if it cannot be read."""
     try:
         with session_file.glancing(path) as file:
             return written_in(file)
@@ -86,14 +89,14 @@ def written(path: Path) -> int:
 
 
 def written_in(file: SessionFile) -> int:
-    """The time at which a session was last written, as stored in its file, in microseconds since 1970."""
+    """Return the time at which a session was last written, as stored in its file, in microseconds since 1970."""
     from tui_gru.debugger.storage import facts  # imported late, too
 
     return int(facts.read(file, "here", facts.HERE)["written"])
 
 
 def own_files(*folders: Path) -> list[Path]:
-    """The files with the suffix of a session in the user's session folders, or in `folders`."""
+    """Return the files with the suffix of a session in the user's session folders, or in `folders`."""
     found: list[Path] = []
     for folder in folders or (sessions_folder(), automatic_folder()):
         with suppress(OSError):  # the folder does not exist yet
@@ -102,12 +105,12 @@ def own_files(*folders: Path) -> list[Path]:
 
 
 def _newest(path: Path) -> int:
-    """The time at which the newest session was written, if `path` is in one of the user's folders; otherwise 0."""
+    """Return the time at which the newest session was written, if `path` is in one of the user's folders; otherwise 0."""
     return max(map(written, own_files()), default=0) if is_own(path) else 0
 
 
 def is_own(path: Path) -> bool:
-    """True if a file is in one of the user's session folders."""
+    """Return True if a file is in one of the user's session folders."""
     return _real(path).parent in (_real(sessions_folder()), _real(automatic_folder()))
 
 
@@ -154,7 +157,7 @@ def _expanded(name: FilePath) -> Path:
 
 
 def _no_name(name: FilePath) -> SessionFileError:
-    return SessionFileError(f"{shown(name)} is no name of a file; give one such as math{SUFFIX}")
+    return SessionFileError(f"{shown(name)} is not a file name; use one such as math{SUFFIX}")
 
 
 def _make_folder(path: Path) -> None:
@@ -163,7 +166,7 @@ def _make_folder(path: Path) -> None:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
-            raise UnwritableSessionError(f"{path.parent} cannot be made: {reason(error)}; save it elsewhere") from None
+            raise UnwritableSessionError(f"{path.parent} cannot be created: {reason(error)}; save it elsewhere") from None
 
 
 class RecordedFile:
@@ -236,6 +239,8 @@ class RecordedFile:
                 write(writer)
             except (sqlite3.Error, OSError, MemoryError) as error:
                 self.close()
-                return f"no longer recorded to {self.path}: {reason(error)}; it goes on in memory, save it elsewhere"
+                return (
+                    f"no longer recorded to {self.path}: {reason(error)}; the session continues in memory only, save it elsewhere"
+                )
             self._writer = writer
             return ""

@@ -88,7 +88,7 @@ class Trace:
                 yield {"epoch": epoch, "batch": batch, **loss, **self._arrays(record)}
 
     def _arrays(self, record: BatchRecord) -> dict[str, Any]:
-        """The arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
+        """Return the arrays of a batch, (T, …) under `timesteps`; views, valid until the next batch is computed."""
         arrays: dict[str, Any] = {"timesteps": {name: record.array(name) for name in self._timed}}
         arrays |= {name: record.array(name) for name in self._once}
         if record.gradients is not None:

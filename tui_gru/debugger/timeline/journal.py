@@ -62,7 +62,7 @@ class Settings:
     letters: Letter | None = None
 
     def learns(self, batch: int) -> bool:
-        """True if a batch, counted through all epochs, ends with backward and update."""
+        """Return True if a batch, counted through all epochs, ends with backward and update."""
         return self.learning or self.once == batch
 
 
@@ -74,7 +74,7 @@ class Trainers:
         self._made: OrderedDict[Letter, Trainer] = OrderedDict()
 
     def of(self, letters: Letter | None) -> Trainer:
-        """The trainer for the text with these characters edited."""
+        """Return the trainer for the text with these characters edited."""
         if letters is None:
             return self._first
         if letters not in self._made:

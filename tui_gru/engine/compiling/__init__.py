@@ -1,1 +1,1 @@
-"""Compiles a model: equations to operations, a schedule, memory, and generated NumPy code."""
+"""Compilation of a model: operations, a schedule, memory, and generated NumPy code."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -50,6 +51,7 @@ class Compiled:
         operations = [o for phase in self.schedule.phases.values() for o in phase.operations]
         slots = dict.fromkeys(o.memory for o in (*self.schedule.named.values(), *operations))
         self.slots = [slot for slot in slots if slot.kind != "parameter"]
+        self.slot_shapes = {slot: self._slot_shape(slot) for slot in self.slots}
         self.parameter_slots = {slot: self.layout.places[slot.name] for slot in slots if slot.kind == "parameter"}
         self.states = tuple(model.page.states)
         self._emission = Emission(self.schedule)
@@ -71,9 +73,8 @@ class Compiled:
         """Return the shape of a value with these axes."""
         return tuple(self.sizes[axis] for axis in axes)
 
-    def slot_shape(self, slot: Slot) -> tuple[int, ...]:
-        """Return the shape of a slot's memory. A state has T + 1 timesteps; a value used only within one round of a loop has no
-        time axis."""
+    def _slot_shape(self, slot: Slot) -> tuple[int, ...]:
+        """Return the shape of a slot's memory. A state has T + 1 timesteps; a value of one round of a loop has no time axis."""
         shape = self.shape(slot.axes)
         if slot.kind == "state":
             return (shape[0] + 1, *shape[1:])
@@ -151,8 +152,8 @@ class Compiled:
 
     @cached_property
     def record_bytes(self) -> int:
-        """The size of one record in bytes."""
-        own = sum(int(np.prod(self.slot_shape(slot))) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot in self.slots)
+        """The size of the arrays of one record, in bytes."""
+        own = sum(math.prod(shape) * (8 if slot.kind == "ids" else self.dtype.itemsize) for slot, shape in self.slot_shapes.items())
         vectors = self.layout.size + self.layout.count * (1 + len(self.update.vectors) + self.update.scratch)
         return own + vectors * self.dtype.itemsize
 

@@ -197,7 +197,7 @@ def cut(form: str, array: np.ndarray) -> np.ndarray:
             start, stop = map(int, rest.split(":"))
             return array[..., start:stop]
         case "along":
-            return array[tuple(slice(None) if there == "1" else None for there in rest)]
+            return array[tuple(slice(None) if flag == "1" else None for flag in rest)]
     raise ValueError(form)
 
 

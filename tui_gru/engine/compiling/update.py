@@ -42,6 +42,7 @@ class UpdateRule:
         )
         self._axes = infer_axes(whole, time=False)
         self.scalars = tuple(line.target for line in self.lines if self._axes[line.target] == ())
+        self._lines_of: dict[tuple[str, ...], tuple[Line, ...]] = {}
 
     def is_vector(self, name: str) -> bool:
         """Return True if a name of the rule has one entry per weight."""
@@ -49,6 +50,12 @@ class UpdateRule:
 
     def lines_of(self, parameters: Sequence[str]) -> tuple[Line, ...]:
         """Return the lines in the order of execution: scalars once, vectors for one parameter after the other."""
+        key = tuple(parameters)
+        if key not in self._lines_of:
+            self._lines_of[key] = self._listed(key)
+        return self._lines_of[key]
+
+    def _listed(self, parameters: Sequence[str]) -> tuple[Line, ...]:
         found: list[Line] = []
         block: list[Line] = []
         for line in (*self.lines, None):

@@ -1,1 +1,1 @@
-"""What a model is trained on: texts and tokens cut into batches, or given batches."""
+"""Data of a run: texts and tokens cut into batches, or given batches."""

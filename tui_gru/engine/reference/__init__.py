@@ -1,1 +1,1 @@
-"""The same equations through PyTorch: the reference that every number is checked against."""
+"""The model in PyTorch, computed from the same equations; every number is checked against it."""

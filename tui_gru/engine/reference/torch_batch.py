@@ -92,7 +92,7 @@ def plan_of(page: Page, length: int) -> Plan:
         reads[name] = list(dict.fromkeys([*formula.names(), *under]))
     reads |= {name: [] for name in page.wanted}
     tasks = tuple(_ordered(page, length, states, reads))
-    leading = _behind(page.states, reads)
+    leading = _dependencies(page.states, reads)
     mixing = {name for name, formula in formulas.items() if any(_mixes_rows(page, node) for node in formula.walk())}
     return Plan(
         page,
@@ -103,7 +103,7 @@ def plan_of(page: Page, length: int) -> Plan:
         length,
         tasks,
         leading=tuple(task for task in tasks if task.name in leading),
-        mixed=frozenset(name for name in reads if mixing & _behind([name], reads)),
+        mixed=frozenset(name for name in reads if mixing & _dependencies([name], reads)),
     )
 
 
@@ -116,7 +116,7 @@ def _mixes_rows(page: Page, node: e.Expression) -> bool:
 def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[str, Sequence[str]]) -> Iterator[Task]:
     """Yield each name as soon as its operands are computed: as a whole if it is on no cycle, otherwise timestep by timestep in its
     direction."""
-    on_cycle = {name for name in reads if name in _behind(reads[name], reads)}
+    on_cycle = {name for name in reads if name in _dependencies(reads[name], reads)}
     waiting = {name: deque(range(length)) for name in reads}
     done: set[Task] = set()
 
@@ -143,7 +143,7 @@ def _ordered(page: Page, length: int, states: Mapping[str, str], reads: Mapping[
         assert sum(map(len, waiting.values())) < left, f"{', '.join(waiting)} wait for each other"
 
 
-def _behind(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str]:
+def _dependencies(names: Iterable[str], reads: Mapping[str, Sequence[str]]) -> set[str]:
     """Return the names and everything that they depend on."""
     found: set[str] = set()
     waiting = list(names)

@@ -124,12 +124,12 @@ class Slopes:
         run = Pass(self._chain[-1], additions, borders).run(self._plan.tasks)
         if not self._given:
             return run.value(self._page.output)
-        taken = [(run.whole(name, None, run.value(name)), given) for name, given in self._given.items()]
+        terms = [(run.whole(name, None, run.value(name)), given) for name, given in self._given.items()]
         for state, flow in self._flows.items():
             t = 0 if self._page.states[state].backwards else self._plan.length - 1
             end = additions.add(Ahead(state), t, run.row(state, run.value(state, t)))
-            taken.append((run.whole(state, t, end), flow))
-        totals = [(value.tensor * given).flatten(int(value.has_copies)).sum(-1) for value, given in taken]
+            terms.append((run.whole(state, t, end), flow))
+        totals = [(value.tensor * given).flatten(int(value.has_copies)).sum(-1) for value, given in terms]
         return Value(sum(totals[1:], totals[0]), ())
 
 
@@ -203,11 +203,11 @@ class _Nudges:
         return task in self._touched
 
     def add(self, place: Place, t: int | None, value: Value) -> Value:
-        here = [(copy, nudge) for copy, nudge in self._at.get(place, ()) if t is None or nudge.timestep in (None, t)]
-        if not here:
+        nudges_here = [(copy, nudge) for copy, nudge in self._at.get(place, ()) if t is None or nudge.timestep in (None, t)]
+        if not nudges_here:
             return value
         value = value.in_copies(self._count)
-        for copy, nudge in here:
+        for copy, nudge in nudges_here:
             index = [i for axis, i in zip(nudge.axes, nudge.entry, strict=True) if axis in value.axes]
             value.tensor[(copy, *index)] += nudge.amount
         return value

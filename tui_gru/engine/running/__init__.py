@@ -1,1 +1,1 @@
-"""Runs a compiled model: records of batches, weights, the trainer, samples."""
+"""Execution of a compiled model: records of batches, weights, the trainer, samples."""

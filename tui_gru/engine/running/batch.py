@@ -44,7 +44,7 @@ class BatchRecord:
     def __init__(self, compiled: Compiled) -> None:
         self.compiled = compiled
         layout, update = compiled.layout, compiled.update
-        floats = {slot: compiled.slot_shape(slot) for slot in compiled.slots if slot.kind != "ids"}
+        floats = {slot: shape for slot, shape in compiled.slot_shapes.items() if slot.kind != "ids"}
         vectors = {"gradient": layout.count, "after": layout.size} | dict.fromkeys(update.vectors, layout.count)
         vectors |= {f"scratch {i}": layout.count for i in range(update.scratch)}
         sizes = [math.prod(shape) for shape in floats.values()] + list(vectors.values())
@@ -54,7 +54,7 @@ class BatchRecord:
         self._slots: dict[Slot, Array] = {
             slot: piece.reshape(shape) for (slot, shape), piece in zip(floats.items(), pieces, strict=False)
         }
-        self._ids = {slot: np.zeros(compiled.slot_shape(slot), np.intp) for slot in compiled.slots if slot.kind == "ids"}
+        self._ids = {slot: np.zeros(shape, np.intp) for slot, shape in compiled.slot_shapes.items() if slot.kind == "ids"}
         self.vectors = dict(zip(vectors, pieces[len(floats) :], strict=True))
         del pieces  # their references would be counted below
         self.scratch = [self.vectors[f"scratch {i}"] for i in range(update.scratch)]
@@ -200,7 +200,7 @@ class BatchRecord:
             return cut(view.form, array)
 
         def timesteps(view: View) -> Iterable[Array]:
-            """Yield the view of each timestep. Iterating over a 1-D array would give numbers instead of views."""
+            """Return the view of each timestep. Iterating over a 1-D array would give numbers instead of views."""
             array = cut_view(view)
             return array if array.ndim > 1 else (array[t, ...] for t in range(len(array)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 
@@ -24,7 +25,7 @@ class Layout:
         at = 0
         for name, shape in shapes.items():
             self.places[name] = at, shape
-            at += int(np.prod(shape))
+            at += math.prod(shape)
         self.count = at
         for i, state in enumerate(states, 1):
             for name in shapes:
@@ -58,7 +59,7 @@ class Weights:
 
     @classmethod
     def zeros(cls, layout: Layout, dtype: str) -> Weights:
-        """Zero weights of a layout."""
+        """Return zero weights of a layout."""
         return cls(layout, np.zeros(layout.size, dtype))
 
     @property
@@ -72,7 +73,7 @@ class Weights:
     def __getitem__(self, name: str) -> Array:
         """Return a parameter, or a state of the update rule, by name, as a view. Raises `KeyError` for an unknown name."""
         at, shape = self.layout.places[name]
-        return self.flat[at : at + int(np.prod(shape))].reshape(shape)
+        return self.flat[at : at + math.prod(shape)].reshape(shape)
 
     def items(self) -> Iterator[tuple[str, Array]]:
         """Return an iterator over the parameters and their names, in the order of the equations."""

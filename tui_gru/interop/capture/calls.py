@@ -36,7 +36,7 @@ class GRUModule:
 
     @property
     def suffixes(self) -> tuple[str, ...]:
-        """Return the endings of torch's names, by layer and then by direction: `_l0`, `_l0_reverse` …; empty for a GRUCell."""
+        """The endings of torch's names, by layer and then by direction: `_l0`, `_l0_reverse` …; empty for a GRUCell."""
         if self.kind == "GRUCell":
             return ("",)
         return tuple(f"_l{layer}{way}" for layer in range(self.layers) for way in ("", "_reverse")[: self.directions])

@@ -71,7 +71,7 @@ class Packed:
 
     @cached_property
     def lengths(self) -> Array:
-        """Return the row lengths (B), in the script's order of rows."""
+        """The row lengths (B), in the script's order of rows."""
         lengths = np.empty(len(self.order), np.int64)
         lengths[self.order] = (self.batch_sizes[:, None] > np.arange(len(self.order))).sum(axis=0)
         return lengths

@@ -81,14 +81,14 @@ class PendingCall:
         def array(tensor: Tensor) -> Array:
             return self.layout.array(tensor.reshape(*self.shape[:-1], -1), take)
 
-        def arrive(gradient: Tensor) -> None:
+        def add_gradient(gradient: Tensor) -> None:
             more = array(gradient)
             head.dlogits = more if head.dlogits is None else head.dlogits + more
 
         bias = part.bias
         head = PendingHead(name, array(logits), to_array(part.weight, take), None if bias is None else to_array(bias, take))
         self.head = head
-        self.handles.append(logits.register_hook(arrive))  # type: ignore[no-untyped-call]
+        self.handles.append(logits.register_hook(add_gradient))  # type: ignore[no-untyped-call]
 
     def let_go(self) -> None:
         """Remove the hooks from the outputs."""

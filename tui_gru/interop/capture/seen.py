@@ -29,7 +29,7 @@ class Seen:
 
 
 def has_numbers(tensor: Tensor) -> bool:
-    """True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
+    """Return True if there are numbers to copy; there are none in a call that is traced, shared among ranks, or freed."""
     import torch
 
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(tensor)

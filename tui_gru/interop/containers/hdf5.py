@@ -68,17 +68,17 @@ def read_tree(source: Source) -> Tree:
             _take_texts(tree, path, group)
             inner = []
             for name in group:
-                here = f"{path}/{name}" if path else name
+                inner_path = f"{path}/{name}" if path else name
                 if not isinstance(group.get(name, getlink=True), _h5py().HardLink):
                     continue  # do not follow soft links and links to other files
                 item = group[name]
                 if isinstance(item, _h5py().Dataset):
-                    tree.tensors[here] = _tensor(source, here, item)
+                    tree.tensors[inner_path] = _tensor(source, inner_path, item)
                 elif isinstance(item, _h5py().Group):
                     info = _h5py().h5o.get_info(item.id)
                     if (info.fileno, info.addr) not in seen:
                         seen.add((info.fileno, info.addr))
-                        inner.append((here, item, depth + 1))
+                        inner.append((inner_path, item, depth + 1))
                 if len(tree.tensors) + len(seen) > MOST_OBJECTS or depth > MOST_DEPTH:
                     raise ModelFileError("it has more groups than a model can have; it is not read")
             waiting.extend(reversed(inner))

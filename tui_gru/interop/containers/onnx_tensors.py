@@ -87,13 +87,13 @@ def _external(message: Message, path: Path, size: int) -> tuple[Path, int]:
     entries = {entry.text(1): entry.text(2) for entry in message.messages(EXTERNAL_DATA)}
     location = entries.get("location", "")
     name, folder = printable(location), path.parent.resolve()
-    source, there = folder, False
+    source, exists = folder, False
     with suppress(ValueError, OSError, RuntimeError):  # a null byte, a name that is too long, or a circle of links
         source = (folder / location).resolve()
-        there = source.is_file()
+        exists = source.is_file()
     if not source.is_relative_to(folder):
         raise ModelFileError(f"its weights should be in {name}, outside its folder, which is not read")
-    if not there:
+    if not exists:
         raise ModelFileError(f"its weights are in {name}, which does not exist; put that file beside it")
     try:
         offset, length = int(entries.get("offset", "0")), int(entries.get("length", size))

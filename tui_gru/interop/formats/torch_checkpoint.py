@@ -172,7 +172,7 @@ def _joined(keys: str, name: str) -> str:
 def _unopened(item: Unknown, inner: list[Tensor]) -> str:
     if any(tensor.dtype.startswith(QUANTISED) for tensor in inner):
         return QUANTISED_CURE
-    return f"it is a pickled {printable(item.of, 60)}, which only its own code can open; {SAVE_STATE_DICT}"
+    return f"it is a pickled {printable(item.of, 60)}, which only the code of its class can open; {SAVE_STATE_DICT}"
 
 
 def _leaves(value: Any, into: tuple[type, ...], seen: set[int]) -> Iterator[tuple[str, str, Any]]:

@@ -170,7 +170,7 @@ def _gru(name: str, places: list[Place], configs: Configs) -> FoundGRU:
         convention, evidence, warning = _convention(cell, entry, configs)
         backwards = entry is not None and bool(entry["config"].get("go_backwards")) and place.direction is None
         if backwards:
-            evidence += "; it goes backwards, and Keras gives its outputs last step first"
+            evidence += "; it reads backwards, and Keras gives its outputs with the last step first"
         readings.append((convention, evidence, warning))
         cells[0, place.backward or backwards] = cell
     convention, evidence, warning = readings[0]

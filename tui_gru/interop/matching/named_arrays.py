@@ -17,8 +17,8 @@ from tui_gru.interop.matching.stacks import stack
 from tui_gru.interop.matching.weight_norm import composed, otherwise_parametrized
 from tui_gru.interop.tensors import Tensor, Tensors
 
-#: Before a name may stand a prefix, the shortest that fits: recurrent_kernel is no kernel. A library's own separator may have been
-#: written as another.
+#: A name can have a prefix, which is as short as possible, so that recurrent_kernel is not read as a prefix of kernel. The
+#: separator of a library may have been replaced by another one.
 PREFIX = r"(?s)(?:(?P<prefix>.*?)[./_])??"
 LAYER = r"_l(?P<layer>\d{1,3})(?P<reverse>_reverse)?"
 

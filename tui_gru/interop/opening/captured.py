@@ -165,7 +165,7 @@ def sentences(steps: Sequence[tuple[CapturedStep, Sequence[GRUCall]]]) -> str:
     said += [f"{note.sentence}." for note in notes]
     said += remarks(calls)
     if len(calls) > len(steps):
-        said.append(f"The rows are those of {len(calls) // len(steps)} calls of it in this step.")
+        said.append(f"The rows are those of {len(calls) // len(steps)} calls of the GRU in this step.")
     if len(steps) > 1:
         said.append(f"The rows are those of {len(steps)} ranks.")
     return " ".join(sentence if sentence.startswith(_NAMES) else sentence[0].upper() + sentence[1:] for sentence in said)

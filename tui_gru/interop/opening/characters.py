@@ -66,7 +66,7 @@ def character_run(
         "dtype": "float64" if found.dtype == "float64" else "float32",
     }
     if other := next((option for option in options if option in of_the_file), None):
-        raise TuiGruError(f"{other} is that of the file; leave it out", option=other)
+        raise TuiGruError(f"{other} is given by the file; remove the option", option=other)
     config = Config.of(text=text if isinstance(text, str) else _named(text, known), vocabulary=known, **of_the_file, **options)
     values = {**values_of(found, table), "Wy": weight, "by": bias}
     with np.errstate(all="ignore"):

@@ -69,7 +69,7 @@ def on_numbers(path: FilePath, name: str | None, convention: Convention, given: 
 
 
 def _not_finite(weights: Weights) -> str:
-    """A line on the first matrix with NaN or infinities; empty if there is none."""
+    """Return a message about the first matrix with NaN or infinities; "" if there is none."""
     for name, array in weights.items():
         bad = np.argwhere(~np.isfinite(array))
         if len(bad):

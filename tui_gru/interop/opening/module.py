@@ -26,7 +26,7 @@ FIXED = "this batch belongs to your script, whose optimizer trains: press q to c
 
 @dataclass(eq=False)
 class _Watched:
-    """A captured module; `step` is the last step if it could not be shown, so that it can be asked for again."""
+    """A captured module. `step` is its last step if that could not be shown, so that the next call can show it."""
 
     module: Module
     optimizer: Optimizer | None
@@ -39,9 +39,9 @@ _watched: list[_Watched] = []
 
 
 def last_run(module: Module, optimizer: Optimizer | None, head: Linear | None, name: str | None = None) -> tuple[Given, str] | None:
-    """The last step of `module` since the call before as a run of one batch, and the first message, as `captured_run` has them.
+    """Return the last step of `module` since the previous call, as a run of one batch, and the first message (see `captured_run`).
 
-    None on the first call, which begins the capture. Raises `CaptureError` as `captured_run`.
+    Returns None on the first call, which begins the capture. Raises `CaptureError` as `captured_run` does.
     """
     for watched in _watched:
         if watched.module is module:
@@ -61,7 +61,8 @@ def _capture(module: Module, optimizer: Optimizer | None, head: Linear | None) -
 
 
 def _captured_otherwise(watched: _Watched, optimizer: Optimizer | None, head: Linear | None) -> str:
-    """Begin the capture again if the script now gives an optimizer or a head that is not captured. Returns a sentence on it."""
+    """Begin a new capture if the script gives an optimizer or a head that is not captured yet. Returns a sentence about it, or
+    ""."""
     given = {"optimizer": optimizer, "head": head}
     new = {name: value for name, value in given.items() if value is not None and value is not getattr(watched, name)}
     if not new:
@@ -111,7 +112,7 @@ def captured_run(step: CapturedStep, name: str | None = None) -> tuple[Given, st
 
 
 def _chosen(calls: Sequence[GRUCall], name: str | None, notes: Sequence[Note]) -> list[GRUCall]:
-    """The last calls that learned, of one module with one set of weights."""
+    """Return the last calls that learned, of one module with one set of weights."""
     names = list(dict.fromkeys(call.module.name for call in calls))
     if not names and Note.NOT_CAPTURED in notes:
         raise CaptureError(f"nothing can be shown: {Note.NOT_CAPTURED.sentence}; call the module on tensors of the CPU or a GPU")

@@ -98,7 +98,7 @@ def array_of(value: Any, option: str) -> Array:
 
 
 def _without_graph(value: Any) -> Any:
-    """A tensor of torch as NumPy can read it: without its graph, on the CPU, bfloat16 as float32."""
+    """Return a tensor of torch in a form that NumPy can read: without its graph, on the CPU, bfloat16 as float32."""
     if not hasattr(value, "detach"):
         return value
     tensor = value.detach().cpu()
@@ -133,7 +133,7 @@ def _inputs(found: FoundGRU, x: Array, table: Array | None) -> Array:
         x = x[:, None] if x.ndim == 1 else x
         if x.ndim != 2 or not x.size or x.dtype.kind not in "iu":
             raise ModelFileError(
-                f"with an embedding the inputs are whole numbers (timesteps, rows), not {_said(x)}", option="inputs"
+                f"with an embedding the inputs are whole numbers (timesteps, rows), not {_type_and_shape(x)}", option="inputs"
             )
         if x.min() < 0 or x.max() >= len(table):
             raise ModelFileError(
@@ -191,5 +191,5 @@ def _outputs(found: FoundGRU, y: Array, timesteps: int, rows: int) -> Array:
     return y
 
 
-def _said(array: Array) -> str:
+def _type_and_shape(array: Array) -> str:
     return f"{array.dtype} {array.shape}"

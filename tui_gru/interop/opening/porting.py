@@ -189,7 +189,7 @@ class Port:
 
     @property
     def _equal(self) -> bool:
-        """Return True if the two biases of every gate are equal and not 0."""
+        """True if the two biases of every gate are equal and not 0."""
         pairs = [(self._values[f"b{LETTERS[g]}{s}"], self._values[f"bh{g}{s}"]) for g in _ORDER for s in self._suffixes]
         return all(np.allclose(b, b_h, rtol=1e-5) and b.any() for b, b_h in pairs)
 

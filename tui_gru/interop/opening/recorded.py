@@ -23,16 +23,18 @@ from tui_gru.interop.recording.listing import KeptStep
 from tui_gru.interop.recording.reading import Recording
 
 FIXED = (
-    "this is a recording: it holds the steps that were kept and not what trained them, so nothing can be trained on from it; "
-    "change something in a step to see what follows inside of it"
+    "this is a recording of single steps, without the script that trained the model, so training cannot continue; "
+    "edit a value in a step to see its effect within the step"
 )
-AT_HAND = 3  # steps that stay in memory
-READ = 32  # steps of a GRUCell with different calls that are read to learn how long its loops are
+AT_HAND = 3  # steps that are cached
+READ = 32  # at most so many steps of a GRUCell with different calls are read, to find the longest loop
 
 
 def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, str]:
-    """The kept steps of the GRU called `name`, by default the only one or the first, and a line on how many there are, and what is
-    missing. Steps that cannot be read are left out. Raises `RecordingError`, one line, if no step is left.
+    """Return the kept steps of the GRU called `name`, by default the only one or the first, and a message on their number and on
+    what is missing.
+
+    Steps that cannot be read are left out. Raises `RecordingError`, one line, if no step remains.
     """
     folder = printable(recording.folder.name or recording.folder, 200)
     if not recording.steps:
@@ -60,11 +62,11 @@ def recorded_run(recording: Recording, name: str | None = None) -> tuple[Given, 
         numbers=numbers,
         identity=partial(identity_of, batches.recording, module.name),
     )
-    return given, "; ".join((*_said(recording), *batches.left_out))
+    return given, "; ".join((*_summary(recording), *batches.left_out))
 
 
-def _said(recording: Recording) -> list[str]:
-    """How many steps were kept, and what is missing or not complete."""
+def _summary(recording: Recording) -> list[str]:
+    """Return sentences on the number of kept steps, and on what is missing or incomplete."""
     kept, gaps = len(recording.steps), len(recording.gaps())
     said = [f"{kept:,} of {recording.total:,} steps were kept" + (f", with {gaps:,} gaps" if gaps else "")]
     if others := [module.name for module in recording.modules[1:]]:
@@ -78,7 +80,7 @@ def _said(recording: Recording) -> list[str]:
 
 
 def recognised_run(identity: Mapping[str, Any]) -> Given:
-    """The run of a recording by its identity. Raises `RecordingError` where the recording has moved or changed."""
+    """Return the run of a recording by its identity. Raises `RecordingError` if the recording has moved or changed."""
     return recorded_run(recognised(identity), identity["name"])[0]
 
 
@@ -102,14 +104,15 @@ def _places(recording: Recording) -> tuple[str, ...]:
 class RecordedBatches(Sequence[GivenBatch]):
     """The steps of a recording; the most recently used ones are cached, and the next one is read ahead.
 
-    `recording` has the steps that can be read and have a call of the GRU; `left_out` says why others are missing.
+    `recording` has the steps that can be read and have a call of the GRU; `left_out` has a line for each other step, with the
+    reason.
     """
 
     def __init__(self, recording: Recording, module: GRUModule) -> None:
         self.recording, self._module = recording, module
-        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by place
+        self._read: OrderedDict[int, GivenBatch] = OrderedDict()  # by index of the step
         self._last, self._ahead = -1, ReadAhead(self._load)
-        self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the number of rows of each call
+        self._loops: dict[tuple[int, ...], list[CallShape]] = {}  # by the numbers of rows of the calls
         shapes, usable, unreadable, without = list[list[CallShape]](), list[KeptStep](), list[str](), 0
         for step in recording.steps:
             try:
@@ -161,7 +164,7 @@ class RecordedBatches(Sequence[GivenBatch]):
         return self._read[at]
 
     def _ranks(self, number: int) -> tuple[int | None, ...]:
-        """All ranks of a step, or the lowest available one if not all are available."""
+        """Return all ranks of a step, or the lowest available one if not all are available."""
         return tuple(range(self.recording.ranks)) if self.recording.is_complete(number) else (None,)
 
     def _load(self, at: int) -> GivenBatch:
@@ -176,11 +179,11 @@ class RecordedBatches(Sequence[GivenBatch]):
     def _calls(self, step: CapturedStep) -> list[GRUCall]:
         calls = [call for call in sequences(step) if call.module == self._module]
         if not calls:
-            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step on to another one")
+            raise RecordingError(f"step {step.number:,} has no call of {self._module.name}; step to another one")
         return calls_of(calls)
 
     def _shapes(self, number: int) -> list[CallShape]:
-        """The shapes of the calls that form the batch of a step; none without a call. Raises `RecordingError`."""
+        """Return the shapes of the calls that form the batch of a step; none if it has no call. Raises `RecordingError`."""
         found = []
         for rank in self._ranks(number):
             outline = self.recording.outline(number, rank)
@@ -192,7 +195,8 @@ class RecordedBatches(Sequence[GivenBatch]):
         return found
 
     def _loop(self, number: int, rank: int | None, calls: Sequence[GRUCall]) -> list[CallShape]:
-        """The shapes of a step of a GRUCell. Which calls belong to one loop, only their numbers tell, so some steps are read."""
+        """Return the shapes of a step of a GRUCell. Only the numbers show which calls belong to one loop, so some steps are
+        read."""
         rows = tuple(call.rows for call in calls)
         if rows not in self._loops and len(self._loops) < READ:
             self._loops[rows] = [CallShape.of(call) for call in self._calls(self.recording.load(number, rank))]

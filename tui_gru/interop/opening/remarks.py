@@ -20,9 +20,9 @@ def remarks(calls: Sequence[GRUCall]) -> Iterator[str]:
             "hn has the last state of both directions."
         )
     if any(map(_reads_padding, calls)):
-        yield "No gradient comes to the rows that are shorter than others: their last output is padding; hn has their last state."
+        yield "The rows that are shorter than others get no gradient: their last output is padding; hn has their last state."
     for dtype in sorted({call.dtype for call in calls} & {*HALF}):
-        yield f"It computed in {dtype}, so its outputs agree to about {TOLERANCES[dtype]:g} of the largest only."
+        yield f"The GRU computed in {dtype}, so its outputs agree only to about {TOLERANCES[dtype]:g} of the largest."
     if len(states := {_first_state(call) for call in calls}) == 1:
         yield states.pop()
 

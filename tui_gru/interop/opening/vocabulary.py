@@ -95,6 +95,6 @@ def _check_different(tokens: Sequence[str]) -> None:
     for i, token in enumerate(tokens):
         if token in seen:
             raise ModelFileError(
-                f"{printable(token, 40)} is there twice, as token {seen[token] + 1} and {i + 1}", option="vocabulary"
+                f"{printable(token, 40)} occurs twice, as token {seen[token] + 1} and {i + 1}", option="vocabulary"
             )
         seen[token] = i

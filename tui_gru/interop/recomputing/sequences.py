@@ -24,7 +24,7 @@ def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
     """
     runs: list[list[GRUCall]] = []
     for call in step.calls:
-        run = next((run for run in runs if _goes_on(run[-1], call)), None)
+        run = next((run for run in runs if _continues(run[-1], call)), None)
         if run is None:
             runs.append([call])
         else:
@@ -32,7 +32,7 @@ def sequences(step: CapturedStep) -> tuple[GRUCall, ...]:
     return tuple(run[0] if len(run) == 1 else _joined(run) for run in runs)
 
 
-def _goes_on(before: GRUCall, call: GRUCall) -> bool:
+def _continues(before: GRUCall, call: GRUCall) -> bool:
     """Return True if a call of a cell continues from the last state of another call, in the same graph."""
     same = call.weights is before.weights and call.module.kind == "GRUCell" and call.rows == before.rows
     alike = (call.dtype, call.autocast, call.training) == (before.dtype, before.autocast, before.training)

@@ -74,7 +74,8 @@ class Recording:
         return _read(path, lambda: read_shard(path)[1])
 
     def outline(self, number: int, rank: int | None = None) -> CapturedStep:
-        """As `load`, with zeros in place of all numbers: only the header is read, and checked. Raises `RecordingError`."""
+        """Return a step as `load` does, with zeros instead of all numbers; only the header is read and checked. Raises
+        `RecordingError`."""
         path = self._path(number, rank)
         return _read(path, lambda: _load(path, outline=True))
 

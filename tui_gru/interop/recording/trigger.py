@@ -56,7 +56,7 @@ class Trigger:
     """A condition that fires at a step at which it becomes true, and not again while it stays true."""
 
     def __init__(self, source: str) -> None:
-        """An empty source never fires. Raises a `CaptureError` with the column for an invalid condition."""
+        """Parse the condition; an empty one never fires. Raises a `CaptureError` with the column for an invalid condition."""
         if not isinstance(source, str):
             raise CaptureError(f"on must be a condition in quotes, not {type(source).__name__}; {_EXAMPLE}", option="on")
         self.source = source

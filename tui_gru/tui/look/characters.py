@@ -1,4 +1,4 @@
-"""Texts on the screen by the cells that they take: a user's characters, what is cut, what is folded."""
+"""Texts measured in cells: writing characters of the user, cutting and folding."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from tui_gru.debugger.program.naming import shown_char
 from tui_gru.engine.data.tokens import Text
 from tui_gru.tui.look.glyphs import ASCII, Glyphs, flattened, transliterate
 
-TOKEN_CELLS = 8  # of a token that is longer than a character, where it is one of many
+TOKEN_CELLS = 8  # the most cells of a token that is longer than a character
 
 
 def written_char(char: str, glyphs: Glyphs) -> str:
-    """A user's character in these glyphs, as wide in ASCII as in Unicode: it is no name, even if it looks like one.
+    """Return a character of the text in these glyphs, as wide in ASCII as in Unicode. It is never translated as a name.
 
     A token that is longer than a character is cut to `TOKEN_CELLS` cells.
     """
@@ -24,19 +24,19 @@ def written_char(char: str, glyphs: Glyphs) -> str:
 
 
 def one_cell(char: str, glyphs: Glyphs) -> str:
-    """A user's character in one cell; the first one of a longer token; `?` for what is wider."""
+    """Return a character, or the first one of a longer token, in one cell; `?` if it is wider."""
     written = written_char(char[:1], glyphs)
     return written if cell_len(written) == 1 else "?"
 
 
 def visible_text(chars: Iterable[str], glyphs: Glyphs) -> str:
-    """All of them in a row, tokens that are longer than a character with a blank between them."""
+    """Join characters, or tokens with blanks between them if any is longer than a character."""
     tokens = list(chars)
     return (" " if any(len(token) > 1 for token in tokens) else "").join(written_char(token, glyphs) for token in tokens)
 
 
 def in_context(text: Text, at: int, before: int, after: int, glyphs: Glyphs) -> tuple[str, str, str]:
-    """A character with so many before it and after it; of longer tokens a third as many, with blanks between them."""
+    """Return a character with `before` characters before and `after` after it; of tokens a third as many, joined by blanks."""
     if not isinstance(text, str):
         before, after = before // 3, after // 3
     blank = "" if isinstance(text, str) else " "
@@ -47,13 +47,13 @@ def in_context(text: Text, at: int, before: int, after: int, glyphs: Glyphs) -> 
 
 @lru_cache(maxsize=32)
 def widest(chars: Text) -> int:
-    """The cells that the widest of these characters takes as a sign, or of these tokens, cut to `TOKEN_CELLS`."""
+    """Return the width of the widest of these characters, or of these tokens cut to `TOKEN_CELLS`, in cells."""
     cells = max((cell_len(shown_char(char)) for char in chars), default=1)
     return cells if isinstance(chars, str) else min(cells, TOKEN_CELLS)
 
 
 def cut(text: str, width: int, glyphs: Glyphs) -> str:
-    """The text in at most `width` cells; what is cut ends in an ellipsis."""
+    """Cut a text to at most `width` cells, with an ellipsis at its end if it is longer."""
     if cell_len(text) <= width:
         return text
     kept, used = "", 0
@@ -66,7 +66,7 @@ def cut(text: str, width: int, glyphs: Glyphs) -> str:
 
 
 def folded(content: str, width: int) -> list[str]:
-    """The text in lines of at most `width` cells, broken between words; a word that is longer, where the line ends."""
+    """Break a text into lines of at most `width` cells between words; longer words are broken at the end of the line."""
     lines: list[str] = []
     for word in content.split():
         if lines and cell_len(lines[-1]) + 1 + cell_len(word) <= width:
@@ -80,7 +80,7 @@ def folded(content: str, width: int) -> list[str]:
 
 
 def split(text: str, width: int) -> tuple[str, str]:
-    """What fits into `width` cells, and the rest."""
+    """Split a text into the part that fits into `width` cells and the rest."""
     used = 0
     for i, char in enumerate(text):
         used += cell_len(char)
@@ -90,7 +90,7 @@ def split(text: str, width: int) -> tuple[str, str]:
 
 
 def fitting(hints: Sequence[str], width: int) -> str:
-    """As many hints as fit into a border, the first in any case."""
+    """Join as many hints as fit into a border, at least the first."""
     shown = list(hints)
     while len(shown) > 1 and cell_len(" · ".join(shown)) > width:
         shown.pop()

@@ -1,4 +1,4 @@
-"""The signs the screen is written with, in Unicode and in plain ASCII for terminals that know no more."""
+"""The glyphs of the screen in Unicode and in ASCII, and the translation of text to ASCII."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ H_TILDE = "h\u0303"
 
 
 class Glyphs(NamedTuple):
-    """One rendition of every sign, each one cell wide."""
+    """A set of glyphs, each one cell wide."""
 
     name: str
     arrow: str
@@ -33,7 +33,7 @@ class Glyphs(NamedTuple):
     ellipsis: str
     vertical_ellipsis: str
     diagonal_ellipsis: str
-    #: Tall brackets as (top, middle, bottom), and the pair that holds a single row.
+    #: Tall brackets as (top, middle, bottom).
     left_bracket: tuple[str, str, str]
     right_bracket: tuple[str, str, str]
     target: str
@@ -42,7 +42,7 @@ class Glyphs(NamedTuple):
     bar: tuple[str, ...]
     #: Columns from nothing to a full cell, for sparklines.
     column: tuple[str, ...]
-    #: Whether plots may use braille patterns, eight dots to a cell.
+    #: True if plots may use braille patterns, eight dots per cell.
     braille: bool
     axis_vertical: str
     axis_horizontal: str
@@ -115,10 +115,10 @@ ASCII = Glyphs(
     not_finite="x",
 )
 
-#: Operators of formulas as they are typed. Of these, and of names, the width is another in ASCII.
+#: Operators of formulas as typed in code. These, and names, have another width in ASCII.
 _OPERATORS = {"σ": "sigmoid", "Σ": "sum", "·": "*", "ᵀ": ".T"}
 
-#: What running text may hold beyond the signs above. Every entry keeps its width, so columns stay aligned.
+#: Other characters of text. Every entry keeps its width, so columns stay aligned.
 _TEXT = {
     "→": ">",
     "←": "<",
@@ -185,10 +185,10 @@ _TO_ASCII = _translation(ASCII)
 
 
 def transliterate(text: str, glyphs: Glyphs) -> str:
-    """The text in the signs of `glyphs`: itself in Unicode; in ASCII names as in code, other signs by their stand-ins.
+    """Return a text written with `glyphs`: unchanged in Unicode; in ASCII with names as in code and substitutes for other signs.
 
-    Names and operators change their width (h̃ to `h_tilde`), so transliterate first and measure afterwards. What has no stand-in
-    gives `?`, a character two cells wide `??`, so that a user's own text keeps its columns.
+    Names and operators change their width (h̃ to `h_tilde`), so transliterate first and measure afterwards. Characters without a
+    substitute are replaced by `?`, or `??` if they are two cells wide, so that the columns of a user's text stay aligned.
     """
     if glyphs is not ASCII or text.isascii():
         return text
@@ -197,9 +197,9 @@ def transliterate(text: str, glyphs: Glyphs) -> str:
 
 @lru_cache(maxsize=1)
 def _formula() -> re.Pattern[str]:
-    """Names that code writes with letters alone, symbols such as ①, and operators."""
+    """Return a pattern of names that have another spelling in code, symbols such as ①, and operators."""
     marks = "|".join(re.escape(symbol) for symbol in symbols() if not symbol.isascii())
-    signs = r"σ(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ"  # in formulas alone: elsewhere they are letters, and a dot
+    signs = r"σ(?=\(| →)|Σ(?= )|(?<=\S)·(?=\S)|ᵀ"  # only in formulas: elsewhere they are letters, and a dot
     return re.compile(f"{MARKED.pattern}|{marks}|{signs}")
 
 
@@ -208,18 +208,18 @@ def _as_code(sign: str) -> str:
 
 
 def operator(sign: str, glyphs: Glyphs) -> str:
-    """A sign of a formula that stands by itself: σ is `sigmoid` in ASCII."""
+    """Return a single sign of a formula: in ASCII, σ is `sigmoid`."""
     return _OPERATORS.get(sign) or transliterate(sign, glyphs) if glyphs is ASCII else sign
 
 
 def flattened(text: str) -> str:
-    """The text in ASCII, as wide as it was."""
+    """Return the text in ASCII with the same width."""
     if text.isascii():
         return text
     return "".join(sign if sign.isascii() else "?" * cell_len(sign) for sign in text.translate(_TO_ASCII))
 
 
 def glyphs_for(encoding: str | None) -> Glyphs:
-    """The rendition a terminal with this encoding can show: ASCII unless it is one of Unicode's own."""
+    """Return the glyphs for a terminal with this encoding: ASCII unless it is a Unicode encoding."""
     known = (encoding or "").lower().replace("-", "").replace("_", "")
     return UNICODE if known.startswith("utf") else ASCII

@@ -1,4 +1,4 @@
-"""Which key is bound to a verb, written as people know it: for all that names a key on the screen."""
+"""The keys bound to verbs, as written on the screen."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ KEY_SIGNS = {
 
 
 def key_sign(keys: str) -> str:
-    """Keys as people know them: `full_stop` is `.`, of `s,right` the first."""
+    """Return the sign of the first key: `.` for `full_stop`, `s` for `s,right`."""
     return key_signs(keys)[0]
 
 
 def key_signs(keys: str) -> list[str]:
-    """All of them."""
+    """Return the signs of all keys."""
     return [KEY_SIGNS.get(key, key) for key in keys.split(",")]
 
 
 def sign_of_key(node: DOMNode, verb: str) -> str:
-    """The key that this person has for a verb, by its id; of several the first."""
-    from tui_gru.tui.verbs.table import KEYS  # late: its functions know the panels, which know this
+    """Return the sign of the first key that is bound to the verb of this id, in the user's key file or by default."""
+    from tui_gru.tui.verbs.table import KEYS  # imported late: its functions import panels, which import this
 
     own: dict[str, str] = getattr(node.app, "own_keys", {})
     return key_sign(own.get(verb, KEYS[verb]))
 
 
 def with_keys(node: DOMNode, words: str) -> str:
-    """Words in which a verb's id in angle brackets stands for its key: `<step.line> executes one`."""
+    """Replace ids of verbs in angle brackets by their keys: `<step.line> executes one` to `o executes one`."""
     return VERB.sub(lambda match: sign_of_key(node, match[1]), words)

@@ -1,4 +1,4 @@
-"""What drawings are made with: the colours of a theme by their meaning, and the glyphs the terminal can show."""
+"""The palette of drawings: the styles of a theme by meaning, and the glyphs of the terminal."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from rich.style import Style
 
 from tui_gru.tui.look.glyphs import UNICODE, Glyphs
 
-#: Colours are quantised to this many steps, odd so that 0 is one of them: the styles, and so the segments that carry
-#: them, can then be cached, and a number that moves in its last digit does not flicker.
+#: Colours are quantized to this number of levels, which is odd so that 0 is one of them. Styles and segments can then be
+#: cached, and a number that changes in its last digit does not flicker.
 LEVELS = 33
 
 RGB = tuple[int, int, int]
@@ -19,49 +19,49 @@ RGB = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class Palette:
-    """The styles of one theme, by meaning. Colour never stands alone: text in these styles carries sign and digits.
+    """The styles of a theme by meaning. Colour is never the only sign: the text has signs and digits.
 
-    `signed` runs from −1 to 1 (blue, neutral, orange); `unit` from 0 to 1 (one hue).
+    `signed` is a scale from −1 to 1 (blue, neutral, orange), `unit` from 0 to 1 (one hue).
     """
 
     plain: Style
     dim: Style
     strong: Style
-    accent: Style  # the value just computed, the line at work, the current column
-    line: Style  # the line of the program that the arrow is at
+    accent: Style  # the value just computed, the current line, the current column
+    line: Style  # the line of the program at the arrow
     target: Style
     warning: Style
     keyword: Style
-    blank: Style  # what is still to come
-    gate: Style  # the hue of the unit scale, as ink: bars of probabilities
+    blank: Style  # values that are not computed yet
+    gate: Style  # the hue of the unit scale as foreground, for bars of probabilities
     negative: Style
     positive: Style
     second: Style  # a second series in a plot
     cursor: Style
-    signed_scale: tuple[Style, ...]  # LEVELS of them
-    unit_scale: tuple[Style, ...]  # LEVELS of them
+    signed_scale: tuple[Style, ...]  # LEVELS styles
+    unit_scale: tuple[Style, ...]  # LEVELS styles
     glyphs: Glyphs = field(default=UNICODE)
 
     def signed(self, u: float) -> Style:
-        """The style of u from −1 to 1; beyond is the nearer end, not a number is a warning."""
+        """Return the style of u in −1 … 1, clipped; that of a warning if u is not finite."""
         return self.signed_scale[_level((u + 1) / 2)] if math.isfinite(u) else self.warning
 
     def unit(self, u: float) -> Style:
-        """The style of u from 0 to 1; beyond is the nearer end, not a number is a warning."""
+        """Return the style of u in 0 … 1, clipped; that of a warning if u is not finite."""
         return self.unit_scale[_level(u)] if math.isfinite(u) else self.warning
 
     def fresh(self, style: Style) -> Style:
-        """The same tint under the ink of what was just computed."""
+        """Return the style of a value just computed: the same background with the accent foreground."""
         return style + self.accent
 
     @property
     def faint(self) -> Style:
-        """The hue of the unit scale, no stronger than a tint; grey where a theme has no tints."""
+        """The hue of the unit scale as a light foreground; grey if the theme has no backgrounds."""
         tint = self.unit(1).bgcolor
         return self.dim if tint is None else Style(color=tint)
 
     def quiet(self, style: Style) -> Style:
-        """The ink of what stands beside the row singled out, without its tint."""
+        """Return the style of values beside the row singled out: dimmed, without background."""
         return self.warning if style is self.warning else self.dim
 
 
@@ -70,13 +70,13 @@ def _level(part: float) -> int:
 
 
 def rgb(colour: str) -> RGB:
-    """The red, green and blue of a colour as `#rrggbb`."""
+    """Parse a colour `#rrggbb` to red, green and blue."""
     triplet = Color.parse(colour).get_truecolor()
     return triplet.red, triplet.green, triplet.blue
 
 
 def tints(ink: str, *stops: str) -> tuple[Style, ...]:
-    """LEVELS styles of one ink on backgrounds that run evenly through the stops (`#rrggbb`)."""
+    """Return LEVELS styles with one foreground, on backgrounds interpolated evenly between the stops (`#rrggbb`)."""
     colours = [rgb(stop) for stop in stops]
     foreground = Color.parse(ink)
     styles = []
@@ -90,7 +90,7 @@ def tints(ink: str, *stops: str) -> tuple[Style, ...]:
 
 
 def contrast(one: RGB, other: RGB) -> float:
-    """The contrast ratio of two colours, from 1 to 21 (WCAG 2.2, relative luminance)."""
+    """Return the contrast ratio of two colours, from 1 to 21 (WCAG 2.2, relative luminance)."""
     lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
     return (lighter + 0.05) / (darker + 0.05)
 

@@ -1,4 +1,4 @@
-"""The last look at a line for a terminal that knows only ASCII."""
+"""The filter of all drawn lines for a terminal that can show only ASCII."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui_gru.tui.look.glyphs import flattened
 
 
 class PlainLines(LineFilter):
-    """Replaces what panels do not draw themselves: scroll bars, Textual's own screens, what is typed on the command line."""
+    """Translates text that panels do not draw themselves: scroll bars, Textual's own screens, typed commands."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         if all(segment.text.isascii() for segment in segments):

@@ -1,4 +1,4 @@
-"""The last look at a line before the terminal gets it."""
+"""The filter of all drawn lines that removes characters with an effect on the terminal."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from rich.segment import Segment
 from textual.color import Color
 from textual.filter import LineFilter
 
-# Control characters, halves of surrogate pairs, and what turns the direction of writing.
+# Control characters, surrogates, and characters that change the direction of writing.
 _UNSAFE = re.compile("[\0-\x1f\x7f-\x9f\ud800-\udfff\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
 
 class SafeLines(LineFilter):
-    """Takes out of every segment what could command the terminal. Panels write such characters as escapes, where they show them."""
+    """Replaces unsafe characters in every segment. Panels that show such characters write them as escapes."""
 
     def apply(self, segments: list[Segment], background: Color) -> list[Segment]:
         if all(segment.text.isprintable() for segment in segments):
@@ -23,5 +23,5 @@ class SafeLines(LineFilter):
 
 
 def _instead(unsafe: re.Match[str]) -> str:
-    """As many cells as the character takes: none, or one."""
+    """Return a replacement of the same width, no or one cell."""
     return "\ufffd" * cell_len(unsafe[0])

@@ -1,4 +1,4 @@
-"""Pictures of the screen as SVG, with combining characters where they belong."""
+"""Corrects exported SVG pictures: combining characters and clipping."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _TEXT = re.compile(r'(<text [^>]*?)textLength="([\d.]+)"( clip-path="[^"]*")?([^
 
 
 def mend(svg: str) -> str:
-    """The exported picture with h̃ set right.
+    """Return the exported picture with h̃ and subscripts drawn correctly.
 
-    Rich stretches a text to one cell a code point, where a combining character takes none, and clips it to its line,
-    which cuts off a tilde above a tall letter and the foot of a subscript (rich 15, `Console.export_svg`).
+    Rich (15, `Console.export_svg`) stretches a text to one cell per code point, although combining characters have no width, and
+    clips it to its line, which cuts off a tilde above a tall letter and the foot of a subscript.
     """
 
     def correct(match: re.Match[str]) -> str:

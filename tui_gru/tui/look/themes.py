@@ -1,4 +1,4 @@
-"""The themes: a blackboard, a whiteboard, the terminal's own sixteen colours; and the palette each draws with."""
+"""The themes (blackboard, whiteboard, and the sixteen colours of the terminal) and their palettes."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ WHITEBOARD = Theme(
     },
 )
 
-#: The project's own, the default first. Textual's `ansi-dark` and `ansi-light` are there already.
+#: The themes of this project, the default first. `ansi-dark` and `ansi-light` are themes of Textual.
 THEMES = (BLACKBOARD, WHITEBOARD)
 
 _DARK = Palette(
@@ -110,7 +110,7 @@ _LIGHT = Palette(
 
 
 def _steps(*stops: tuple[float, str]) -> tuple[Style, ...]:
-    """LEVELS styles that change at the given places of the scale, for when sixteen colours are all there is."""
+    """Return LEVELS styles that change at the given places of the scale, for terminals with sixteen colours."""
     chosen = []
     for level in range(LEVELS):
         place = level / (LEVELS - 1)
@@ -118,8 +118,8 @@ def _steps(*stops: tuple[float, str]) -> tuple[Style, ...]:
     return tuple(chosen)
 
 
-# No backgrounds: what the terminal's sixteen look like is its owner's affair, and only ink on their own
-# background is sure to be legible. Sign and digits carry the meaning, colour and weight help.
+# No backgrounds: users define the sixteen colours of their terminals, and only foregrounds on the default background are sure
+# to be legible. Signs and digits carry the meaning; colour and weight support it.
 _ANSI_DARK = Palette(
     plain=Style.parse("default"),
     dim=Style.parse("bright_black"),
@@ -157,13 +157,13 @@ _PALETTES: dict[tuple[bool, bool, str], Palette] = {}
 
 
 def register_themes(app: App[Any]) -> None:
-    """Make the project's themes known to the app, beside Textual's."""
+    """Register the themes of this project in the app."""
     for theme in THEMES:
         app.register_theme(theme)
 
 
 def checked_theme(app: App[Any], name: str) -> str:
-    """The name of a theme that there is. Raises `TuiGruError` naming the project's own first."""
+    """Return the name if there is such a theme. Raises `TuiGruError` with similar names, those of this project first."""
     if name not in app.available_themes:
         own = [*(theme.name for theme in THEMES), "ansi-dark", "ansi-light"]
         raise TuiGruError(f"there is no theme {name!r}; {did_you_mean(name, [*own, *app.available_themes])}", option="theme")
@@ -171,7 +171,7 @@ def checked_theme(app: App[Any], name: str) -> str:
 
 
 def palette_for(theme: Theme, glyphs: Glyphs = UNICODE) -> Palette:
-    """The palette of this theme, always the same object. Any theme of Textual's will do, by its dark and ansi."""
+    """Return the palette of a theme, always the same object. For a theme of Textual, `dark` and `ansi` decide."""
     key = (theme.dark, theme.ansi, glyphs.name)
     if key not in _PALETTES:
         by_kind = {(True, False): _DARK, (False, False): _LIGHT, (True, True): _ANSI_DARK, (False, True): _ANSI_LIGHT}
@@ -180,5 +180,5 @@ def palette_for(theme: Theme, glyphs: Glyphs = UNICODE) -> Palette:
 
 
 def palette_of(app: App[Any]) -> Palette:
-    """The palette of an app as it is now: of its theme, and of its attribute `glyphs` where it has one."""
+    """Return the palette of the current theme of an app, with the app's glyphs if it has them."""
     return palette_for(app.current_theme, getattr(app, "glyphs", UNICODE))

@@ -50,7 +50,7 @@ class CheckWatch:
         self._epoch: tuple[int, tuple[BatchRecord, ...]] = (-1, ())  # a batch, and those of its epoch up to it, the latest first
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """True if a batch should stop the run."""
+        """Return True if a batch should stop the run."""
         if batch < self._first or batch in self._seen or (self._last is not None and batch > self._last):
             return False
         earlier = self._earlier(batch)
@@ -73,7 +73,7 @@ class CheckWatch:
         return bool(wrong)
 
     def totals(self, tick: int) -> CheckTotals:
-        """The results for the batches completed by `tick`; a search sees some batches beyond the place it finds."""
+        """Return the results for the batches completed by `tick`; a search sees some batches beyond the place it finds."""
         totals = self._totals
         for batch in sorted(self._ahead):
             if self._timeline.end_of(batch) <= tick:
@@ -81,12 +81,12 @@ class CheckWatch:
         return totals
 
     def missed(self, tick: int) -> list[int]:
-        """The batches completed by `tick` that the run did not show, for example because they were cached."""
+        """Return the batches completed by `tick` that the run did not show, for example because they were cached."""
         finished = range(self._first, tick // self._timeline.program.ticks)
         return [batch for batch in finished if batch not in self._seen and batch not in self._done]
 
     def done(self, tick: int) -> range:
-        """The batches that need no further check at `tick`, joined with those checked before if they are adjacent."""
+        """Return the batches that need no further check at `tick`, joined with those checked before if they are adjacent."""
         stop = self._first
         while stop in self._seen and stop < tick // self._timeline.program.ticks:
             stop += 1
@@ -104,7 +104,7 @@ class CheckWatch:
         )
 
     def _earlier(self, batch: int) -> tuple[BatchRecord, ...]:
-        """With carry `notebook`: the records of the epoch before this batch, latest first."""
+        """Return the records of the epoch before this batch, latest first, with carry `notebook`; otherwise empty."""
         if not self._timeline.program.earlier or batch % self._timeline.program.num_batches == 0:
             return ()
         before, epoch = self._epoch

@@ -59,7 +59,7 @@ class Row:
 
 
 def severity(comparison: Comparison) -> float:
-    """The difference as a multiple of the difference that rounding explains."""
+    """Return the difference as a multiple of the difference that rounding explains."""
     return comparison.absolute / comparison.allowed if math.isfinite(comparison.absolute) else math.inf
 
 
@@ -118,29 +118,29 @@ class Report:
         return tuple(notes)
 
     def place(self, comparison: Comparison) -> str:
-        """Where the largest difference is, as on screen and counted from 1: `dUh[unit 1, unit 2]`, `dz[row 1, unit 1] at t 2`."""
+        """Return the place of the largest difference, counted from 1: `dUh[unit 1, unit 2]`, `dz[row 1, unit 1] at t 2`."""
         return place(comparison, self.program)
 
     def written(self, number: float) -> str:
-        """A number of the engine with all digits of its dtype."""
+        """Return a number of the engine with all digits of its dtype."""
         return str(np.dtype(self.program.config.dtype).type(number))
 
 
 def place(comparison: Comparison, program: Program) -> str:
-    """As `Report.place`."""
+    """Return as `Report.place`."""
     t, index = _split(comparison, program)
     return f"{spoken(program, comparison.name, index)}{'' if t is None else f' at t {t + 1}'}"
 
 
 def entry(comparison: Comparison, program: Program) -> str:
-    """The entry in words: `unit 1, unit 2`, or `t 2, row 1, unit 1`; empty for the loss."""
+    """Return the entry in words: `unit 1, unit 2`, or `t 2, row 1, unit 1`; empty for the loss."""
     t, index = _split(comparison, program)
     where = spoken_index(program, comparison.name, index)
     return ", ".join(filter(None, ("" if t is None else f"t {t + 1}", where)))
 
 
 def _split(comparison: Comparison, program: Program) -> tuple[int | None, tuple[int, ...]]:
-    """The timestep of an entry, None for a value of the whole batch, and its index without the timestep."""
+    """Return the timestep of an entry, None for a value of the whole batch, and its index without the timestep."""
     if program.names[comparison.name].timed:
         return comparison.index[0], comparison.index[1:]
     return None, () if comparison.name == "loss" else comparison.index
@@ -179,7 +179,7 @@ class Check:
 def compared(
     record: BatchRecord, program: Program, earlier: Sequence[BatchRecord], *, entries: int, seed: int = SEED
 ) -> list[Comparison]:
-    """The comparisons of all names of the program; of a gradient that is a sum of sums, only the whole.
+    """Return the comparisons of all names of the program; of a gradient that is a sum of sums, only the whole.
 
     Imports torch. Raises `TuiGruError` if a number is not finite.
     """
@@ -189,7 +189,7 @@ def compared(
 
 
 def prepare_check(timeline: Timeline, here: Moment) -> Check:
-    """The check of the current batch, as of its end."""
+    """Return the check of the current batch, as of its end."""
     number, begin = here.position.number, here.position.number * here.program.ticks
     trainer = timeline.segment_at(here.position.tick).trainer
     trainer = Trainer(trainer.config, trainer.corpus)  # a new one, since the check may run in another thread
@@ -205,14 +205,14 @@ def prepare_check(timeline: Timeline, here: Moment) -> Check:
 
 
 def _is_after_all(offset: int, edited: Sequence[str], here: Moment) -> bool:
-    """True if a change comes after everything in the batch that is compared, so that it concerns the next batch."""
+    """Return True if a change comes after everything in the batch that is compared, so that it concerns the next batch."""
     program = here.program
     end = program.backward_end if here.learned else program.loss_tick
     return offset >= end and not set(edited) & set(program.names_of(Kind.GRADIENT, Kind.STEP))
 
 
 def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[str], str]:
-    """A function that gives the reason why a name cannot agree in a batch that was changed at these ticks; empty if it can.
+    """Return a function that gives the reason why a name cannot agree in a batch that was changed at these ticks; empty if it can.
 
     Derivatives are computed at the stored values, so all derivatives stay comparable after a change of a value or weight; only
     values computed before the change do not follow from the current weights. After a change during the backward pass, or of a
@@ -230,8 +230,11 @@ def _excuses(program: Program, changes: Sequence[tuple[int, str]]) -> Callable[[
 
 
 def _in_own_derivative(program: Program) -> set[str]:
-    """The values that the derivative of their own formula uses, as 1 − h² is the derivative of h = tanh(a): a derived line reads
-    them, although no formula that reads the value of the line's gradient contains them, or only as a function in it."""
+    """Return the values that the derivative of their own formula uses, as in 1 − h², the derivative of h = tanh(a).
+
+    A derived line reads them, although no formula that reads the value of the line's gradient contains them, or only as a
+    function in it.
+    """
     page, backward = program.model.page, program.model.backward
     formulas = [set(_names_in(line.formula)) for line in page.lines]
     functions = {node.label for line in page.lines for node in line.formula.walk() if isinstance(node, Apply)}
@@ -243,7 +246,7 @@ def _in_own_derivative(program: Program) -> set[str]:
 
 
 def _names_in(formula: Expression) -> Iterator[str]:
-    """The names in a formula, and the labels of its parts."""
+    """Yield the names in a formula, and the labels of its parts."""
     for node in formula.walk():
         if name := node.name if isinstance(node, Name) else node.label:
             yield name

@@ -64,7 +64,7 @@ class Expected:
         return factor ** (1 / (last - first)) if last > first and factor > GROWN else 1.0
 
     def table(self) -> str:
-        """A table of the largest difference at each timestep: one step at a time, and from end to end."""
+        """Return a table of the largest difference at each timestep: one step at a time, and from end to end."""
         assert self.one_step.over_time is not None
         assert self.whole.over_time is not None
         pairs = zip(self.one_step.over_time, self.whole.over_time, strict=True)
@@ -73,7 +73,7 @@ class Expected:
 
 
 def expected_of(record: BatchRecord, batch: GivenBatch) -> Expected | None:
-    """The comparison for a computed batch; None if it has no expected output."""
+    """Return the comparison for a computed batch; None if it has no expected output."""
     if batch.expected is None:
         return None
     live = batch.inputs.get(LIVE)

@@ -38,7 +38,7 @@ class GrowthWatch:
         self._first: Sequence[float] = ()  # the numbers of the first batch
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """True if a computed batch should stop the run."""
+        """Return True if a computed batch should stop the run."""
         if batch <= self._here.number:
             return False
         now = (record.loss, record.grad_norm, record.max_weight)
@@ -53,7 +53,7 @@ class GrowthWatch:
         return any(self._confirmed(record, which, known) for _, which, known in suspected)
 
     def place(self, tick: int) -> tuple[int, str] | None:
-        """The first place up to `tick` with such growth, and the reason in words; None if no computed batch has it."""
+        """Return the first place up to `tick` with such growth, and the reason in words; None if no computed batch has it."""
         ticks, number = self._program.ticks, self._here.number
         places = number * ticks + self._program.loss_tick, self._timeline.end_of(number)
         if tick <= (number + 1) * ticks and not any(self._here.tick < place <= tick for place in places):
@@ -69,8 +69,10 @@ class GrowthWatch:
         return None
 
     def _suspected(self, first: int, numbers: Rows) -> Iterator[tuple[int, int, float]]:
-        """The candidates among the batches from `first` on, with their scalars (n, 3): batch, column, and the size before, NaN if
-        unknown."""
+        """Yield the candidates among the batches from `first` on, with their scalars (n, 3): batch, column, and the size before.
+
+        The size is NaN if unknown.
+        """
         before = np.full_like(numbers, math.nan)
         before[1:] = numbers[:-1]
         known = before
@@ -96,7 +98,7 @@ class GrowthWatch:
         return any(max(course.norms) > GROWTH * course.least for course in within)
 
     def _words(self, record: BatchRecord, which: int, known: float) -> str:
-        """The message: what grew, from which size to which, and at which timestep the growth began."""
+        """Return the message: what grew, from which size to which, and at which timestep the growth began."""
         now = (record.loss, record.grad_norm, record.max_weight)[which]
         known = _largest(record) if which == _WEIGHT else known
         size = f"is {rounded(now)}" if math.isnan(known) else f"grew from {rounded(known)} to {rounded(now)}"
@@ -106,7 +108,7 @@ class GrowthWatch:
             began = course.words
         elif which == _WEIGHT:
             norm, rate = rounded(record.grad_norm), rounded(record.learning_rate)
-            began = f"the cause is the update:the gradient's norm is {norm}, the learning rate {rate}"
+            began = f"the cause is the update: the gradient's norm is {norm}, the learning rate {rate}"
         else:
             began = f"nothing in it grows from timestep to timestep; its largest weight was {rounded(_largest(record))} at first"
         return f"stopped here: {_WHAT[which]} {size} in this batch; {began}"
@@ -145,12 +147,12 @@ class _Course(NamedTuple):
 
 
 def _largest(record: BatchRecord) -> float:
-    """The largest absolute weight at the start of the batch."""
+    """Return the largest absolute weight at the start of the batch."""
     return float(np.abs(record.before.parameters).max())
 
 
 def _states(program: Program, record: BatchRecord) -> list[_Course]:
-    """The root mean square of each state over rows and units, through the batch."""
+    """Return the root mean square of each state over rows and units, through the batch."""
     found = []
     for name, state in program.model.page.states.items():
         border = record.border(name, end=False)
@@ -163,7 +165,7 @@ def _states(program: Program, record: BatchRecord) -> list[_Course]:
 
 
 def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
-    """The norms of the gradients of the states, back through time."""
+    """Return the norms of the gradients of the states, back through time."""
     if not record.learned:
         return []
     found = []
@@ -178,7 +180,7 @@ def _deltas(program: Program, record: BatchRecord) -> list[_Course]:
 
 
 def _norms(array: Array) -> list[float]:
-    """The norm at each timestep; infinite if an entry is NaN."""
+    """Return the norm at each timestep; infinite if an entry is NaN."""
     from tui_gru.debugger.analysis.flow import norms_over_time  # imported late: most runs do not explode
 
     return [math.inf if math.isnan(norm) else norm for norm in norms_over_time(array)]

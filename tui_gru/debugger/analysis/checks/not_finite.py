@@ -25,13 +25,16 @@ class NotFinite:
     tick: int
 
     def sentence(self, program: Program) -> str:
-        """The number and its place in words."""
+        """Return the number and its place in words."""
         when = "" if self.t is None else f" at t {self.t + 1}"
         return f"the first number that is not finite is {spoken(program, self.name, self.index)}{when}"
 
 
 def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFinite | None:
-    """The first number that is not finite in the batches up to `last`; None if there is none, or `monitor` stopped the search."""
+    """Return the first number that is not finite in the batches up to `last`.
+
+    None if there is none, or `monitor` stopped the search.
+    """
     found: NotFinite | None = None
 
     def visit(batch: int, record: BatchRecord) -> bool:
@@ -44,7 +47,7 @@ def first_not_finite(timeline: Timeline, last: int, monitor: Monitor) -> NotFini
 
 
 def _begin(timeline: Timeline, last: int) -> int:
-    """The first batch that may have such a number. If weights are carried on, the scalars of all later batches show it."""
+    """Return the first batch that may have such a number. If weights are carried on, the scalars of all later batches show it."""
     if timeline.memory.numbers is not None:
         return 0
     finite = [np.isfinite(timeline.column(name, 0, last)) for name in ("loss", "max_weight")]
@@ -70,7 +73,7 @@ def _whole(program: Program, record: BatchRecord, name: str) -> np.ndarray:
 
 
 def _offset(program: Program, name: str, t: int | None) -> int:
-    """The tick within a batch from which on a number exists."""
+    """Return the tick within a batch from which on a number exists."""
     if program.names[name].kind is Kind.GRADIENT:
         return program.complete_at(name)
     offset = program.there_at(name, program.seq_length - 1 if t is None else t)

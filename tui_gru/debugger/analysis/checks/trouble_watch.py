@@ -19,11 +19,11 @@ class TroubleWatch:
         self._finite, self._growth = FiniteWatch(timeline, here), GrowthWatch(timeline, here)
 
     def sees(self, batch: int, record: BatchRecord) -> bool:
-        """True if a computed batch should stop the run."""
+        """Return True if a computed batch should stop the run."""
         return self._finite.sees(batch, record) or self._growth.sees(batch, record)
 
     def event(self, tick: int) -> StopEvent | None:
-        """The first event up to `tick` that stops the run; None if no computed batch has one."""
+        """Return the first event up to `tick` that stops the run; None if no computed batch has one."""
         lost = self._finite.place(tick)
         grown = self._growth.place(tick if lost is None else lost - 1)
         if grown is not None:

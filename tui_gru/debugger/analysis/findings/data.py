@@ -25,7 +25,7 @@ _LONGEST_AGAIN = 100  # characters sampled again to compare with another sampler
 
 
 def sampler_without_feedback(x: Examined) -> Iterator[Finding]:
-    """The newest sample whose characters the model did not read next."""
+    """Find the newest sample whose characters the model did not read next."""
     for drawn in reversed(x.samples):
         chosen = [draw.char for draw in drawn.draws[:-1]]
         ignored = sum(tuple(drawn.primer) != (char,) for char in chosen)
@@ -83,14 +83,14 @@ def _where_it_is_right(x: Examined, drawn: Sample) -> Iterator[Evidence]:
 
 
 def _weights_of(x: Examined, drawn: Sample) -> Weights | None:
-    """The weights that a sample was drawn with, if this branch has reached them."""
+    """Return the weights that a sample was drawn with, if this branch has reached them."""
     if drawn.tick is None:
         return x.moment.weights
     return x.timeline.moment(drawn.tick).weights if drawn.tick <= x.end(x.timeline.computed) else None
 
 
 def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
-    """Rows that do not continue in the text where their state comes from."""
+    """Find rows that do not continue in the text where their state comes from."""
     corpus = x.timeline.segment_at(x.moment.position.tick).trainer.corpus
     carried = x.config.carry != "reset" and x.config.num_batches > 1 and x.count
     if not isinstance(corpus, Corpus) or not carried or corpus.continues(1, 0):
@@ -122,7 +122,7 @@ def rows_do_not_continue(x: Examined) -> Iterator[Finding]:
 
 
 def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
-    """The gradient of a batch that continues into batches computed with other weights."""
+    """Find the gradient of a batch that continues into batches computed with other weights."""
     learned = x.learned[x.learned % x.program.num_batches > 0] if x.program.earlier else x.learned[:0]
     if not len(learned):
         return
@@ -154,7 +154,7 @@ def gradient_into_earlier_batches(x: Examined) -> Iterator[Finding]:
 
 
 def character_never_seen(x: Examined) -> Iterator[Finding]:
-    """Characters of the vocabulary that do not occur in the text."""
+    """Find characters of the vocabulary that do not occur in the text."""
     text = set(x.timeline.segment_at(x.moment.position.tick).trainer.corpus.text)
     unseen = [char for char in x.config.vocabulary if char not in text]
     if not unseen:
@@ -180,7 +180,7 @@ def character_never_seen(x: Examined) -> Iterator[Finding]:
 
 
 def rows_know_each_other(x: Examined) -> Iterator[Finding]:
-    """A prediction that depends on another row of the batch."""
+    """Find a prediction that depends on another row of the batch."""
     over_rows = [
         target
         for layer in x.program.layers

@@ -60,7 +60,7 @@ class Examined:
         return np.flatnonzero(self.timeline.learned(0, self.count - 1))
 
     def column(self, name: str, first: int = 0, last: int | None = None) -> Rows:
-        """loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
+        """Return loss, grad_norm or max_weight of the batches `first` … `last`, by default of all completed ones."""
         last = self.count - 1 if last is None else last
         return np.concatenate([np.empty(0), *(self.timeline.column(name, *block) for block in self.timeline.blocks(first, last))])
 
@@ -77,7 +77,7 @@ class Examined:
         return np.flatnonzero(~np.logical_and.reduce(finite))
 
     def record(self, batch: int) -> BatchRecord:
-        """The complete record of a batch."""
+        """Return the complete record of a batch."""
         return self.timeline.record(batch, self._monitor)
 
     @cached_property
@@ -92,7 +92,7 @@ class Examined:
         return tuple((batch, record) for batch, record in self.recent if record.learned)
 
     def stacked(self, name: str) -> Array:
-        """A value of every row at every timestep of the last batches, (entries, units)."""
+        """Return a value of every row at every timestep of the last batches, (entries, units)."""
         arrays = [record.array(name) for _, record in self.recent]
         return np.concatenate([array.reshape(-1, array.shape[-1]) for array in arrays])
 
@@ -152,34 +152,34 @@ class Examined:
     # Words
 
     def at(self, batch: int) -> str:
-        """A batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
+        """Return a batch in words, counted from 1: `batch 3 of epoch 2`; a step of a recording by its number, `step 300`."""
         if self.config.given is not None and self.config.given.steps:
             return f"step {self.config.given.steps[batch]:,}"
         return batch_in_words(*divmod(batch, self.program.num_batches))
 
     def end(self, batch: int) -> int:
-        """The last tick of a batch."""
+        """Return the last tick of a batch."""
         return self.timeline.end_of(batch)
 
     def entry(self, batch: int, name: str, index: tuple[int, ...], t: int | None = None) -> ValueRef:
-        """A number as of the end of a batch."""
+        """Return a number as of the end of a batch."""
         return ValueRef(name, index, t, self.end(batch))
 
     def written(self, name: str) -> str:
-        """The on-screen spelling of a name."""
+        """Return the on-screen spelling of a name."""
         return self.program.writer.name(name)
 
     def counted_as(self, name: str) -> str:
-        """The word for one entry of the last axis of a name: unit."""
+        """Return the word for one entry of the last axis of a name: unit."""
         return self.program.names[name].counted[-1].strip()
 
     @staticmethod
     def quoted(text: str) -> str:
-        """A text in quotation marks, with signs for invisible characters."""
+        """Return a text in quotation marks, with signs for invisible characters."""
         return f"“{''.join(map(shown_char, text))}”"
 
     def text_of(self, batch: int, row: int) -> str:
-        """The text that a row of a batch reads."""
+        """Return the text that a row of a batch reads."""
         ids = self.record(batch).ids(self.program.input)[:, row]
         return self.config.as_string(picked(ids, self.config.vocabulary))
 

@@ -25,7 +25,7 @@ _MOST = 0.5
 
 
 def not_finite(x: Examined) -> Iterator[Finding]:
-    """The first number that is NaN or infinite, and the line that computed it."""
+    """Find the first number that is NaN or infinite, and the line that computed it."""
     broken = ((batch, _first_not_finite(x, x.record(batch))) for batch in x.maybe_not_finite.tolist())
     batch, first = next(((batch, first) for batch, first in broken if first is not None), (0, None))
     if first is None:
@@ -63,7 +63,7 @@ def _first_not_finite(x: Examined, record: BatchRecord) -> tuple[str, int | None
 
 
 def zero_gradient(x: Examined) -> Iterator[Finding]:
-    """Parameters whose gradient is exactly 0 in all of the last batches, grouped by the source of the zeros."""
+    """Find parameters whose gradient is exactly 0 in all of the last batches, grouped by the source of the zeros."""
     learned = x.recently_learned
     if len(learned) < 2:
         return
@@ -96,7 +96,7 @@ def zero_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
-    """The first all-zero name on the way back from a gradient of zeros that reads no other all-zero name."""
+    """Return the first all-zero name on the way back from a gradient of zeros that reads no other all-zero name."""
     seen: set[str] = set()
     while True:
         seen.add(name)
@@ -115,12 +115,12 @@ def _root_of_zeros(x: Examined, name: str, record: BatchRecord) -> str:
 
 
 def _comes_from_elsewhere(x: Examined, name: str) -> bool:
-    """True if a name is the gradient from after the last timestep, which is always 0."""
+    """Return True if a name is the gradient from after the last timestep, which is always 0."""
     return name in {x.program.model.page.ahead(state) for state in x.program.model.page.states}
 
 
 def vanishing_gradient(x: Examined) -> Iterator[Finding]:
-    """A gradient of the last loss that nearly vanishes within a few timesteps, through every state of every layer.
+    """Find a gradient of the last loss that nearly vanishes within a few timesteps, through every state of every layer.
 
     In healthy runs a single layer may have such a gradient, if another layer remembers.
     """
@@ -144,7 +144,7 @@ def vanishing_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def exploding_gradient(x: Examined) -> Iterator[Finding]:
-    """States through which the gradient of the last loss grows a thousandfold."""
+    """Find states through which the gradient of the last loss grows a thousandfold."""
     for state, norms in _flows(x).items():
         last = norms[0]
         if not norms.max() > _THOUSAND * last:
@@ -166,7 +166,7 @@ def exploding_gradient(x: Examined) -> Iterator[Finding]:
 
 
 def _flows(x: Examined) -> dict[str, Wide]:
-    """The norms of each state from the end of its row to the start; empty for a sequence of one timestep."""
+    """Return the norms of each state from the end of its row to the start; empty for a sequence of one timestep."""
     if x.program.seq_length < 2:
         return {}
     found = {}
@@ -206,7 +206,7 @@ def _about_flow(x: Examined, state: str, norms: Wide, name: str, title: str, mea
 
 
 def softmax_underflow(x: Examined) -> Iterator[Finding]:
-    """Probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
+    """Find probabilities that are exactly 0, whose logarithm the tutorial's loss takes."""
     name = x.program.loss_names.prediction
     if not x.program.target or name not in x.values:
         return
@@ -236,7 +236,7 @@ def softmax_underflow(x: Examined) -> Iterator[Finding]:
 
 
 def mostly_clipped(x: Examined) -> Iterator[Finding]:
-    """A gradient that is nearly all clipped away in most steps."""
+    """Find a gradient that is nearly all clipped away in most steps."""
     if not x.config.clip or len(x.learned) < _STEPS:
         return
     norms = x.column("grad_norm")[x.learned]

@@ -74,7 +74,7 @@ def find(
     monitor: Monitor | None = None,
     progress: Callable[[str], object] | None = None,
 ) -> tuple[Finding, ...]:
-    """All findings in a run up to a moment and in its samples.
+    """Return all findings in a run up to a moment and in its samples.
 
     `held_out` is a text that was not trained on. Batches are replayed as needed; `monitor` sees them and may raise an error, and
     `progress` receives a description of each part. The run and its records are not changed.

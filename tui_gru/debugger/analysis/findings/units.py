@@ -29,7 +29,7 @@ _SHORT = 100  # batches; in a shorter run, the first batch is examined as well
 
 
 def saturated_gate(x: Examined) -> Iterator[Finding]:
-    """Values of which most units are nearly always near a limit: with the initial weights, or, very near, in the last batches.
+    """Find values of which most units are nearly always near a limit: with the initial weights, or, very near, in the last batches.
 
     A trained network uses the flat parts of its functions as well: in healthy runs up to 0.8 of the units of a gate are within a
     tenth of a limit, and up to 0.65 within a hundredth.
@@ -49,7 +49,7 @@ def saturated_gate(x: Examined) -> Iterator[Finding]:
 
 
 def _stuck(values: Array, limits: Limits, most: float) -> NDArray[np.intp] | None:
-    """The units that are nearly always saturated; None unless these are more than the share `most` of the units."""
+    """Return the units that are nearly always saturated; None unless these are more than the share `most` of the units."""
     stuck = np.flatnonzero(unit_shares(values, limits) >= _ALWAYS)
     return stuck if values.shape[-1] >= _FEW and len(stuck) > most * values.shape[-1] else None
 
@@ -84,7 +84,7 @@ def _saturated(x: Examined, name: str, limits: Limits, shown: Array, batch: int,
 
 
 def kept_by(program: Program) -> Mapping[str, str]:
-    """For each state, the value that says how much of the old state is kept: z for h = z ⊙ h_prev + …."""
+    """Return, for each state, the value that says how much of the old state is kept: z for h = z ⊙ h_prev + …."""
     page, found = program.model.page, dict[str, str]()
     for state in page.states:
         formula = program.lines[state].formula
@@ -98,7 +98,7 @@ def kept_by(program: Program) -> Mapping[str, str]:
 
 
 def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
-    """The units that keep their old state in the first batch and in the last ones. In a healthy run there are a few."""
+    """Return the units that keep their old state in the first batch and in the last ones. In a healthy run there are a few."""
     kept, values = x.stacked(gate), x.stacked(state)
     low, high = x.program.ranges[state]
     span = high - low if np.isfinite(high - low) else float(np.abs(values).max())
@@ -109,7 +109,7 @@ def _shut_units(x: Examined, state: str, gate: str) -> NDArray[np.intp]:
 
 
 def gate_never_opens(x: Examined) -> Iterator[Finding]:
-    """Units that keep their old state at every timestep."""
+    """Find units that keep their old state at every timestep."""
     if not x.varied:
         return
     for state, gate in kept_by(x.program).items():
@@ -145,7 +145,7 @@ def gate_never_opens(x: Examined) -> Iterator[Finding]:
 
 
 def dead_unit(x: Examined) -> Iterator[Finding]:
-    """Units of a state that hardly change, whatever the input is, and not because a gate is shut."""
+    """Find units of a state that hardly change, whatever the input is, and not because a gate is shut."""
     if not x.varied:
         return
     gates = kept_by(x.program)

@@ -49,7 +49,7 @@ def gather(
     monitor: Monitor | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """The contents of a report on a run up to a moment.
+    """Return the contents of a report on a run up to a moment.
 
     `held_out`, `monitor` and `progress` are as for `find`. Raises `TuiGruError` if an argument is invalid or it is interrupted.
     """
@@ -84,7 +84,7 @@ def gather(
 
 
 def said(words: str) -> str:
-    """A text on one line, with signs for invisible characters."""
+    """Return a text on one line, with signs for invisible characters."""
     return "".join(map(printable, words))
 
 
@@ -116,7 +116,7 @@ def _curve(losses: Rows) -> Iterator[tuple[int, float]]:
 
 
 def _read(program: Program, moment: Moment, text: Text) -> tuple[Activity | None, Losses | None]:
-    """The text read with the current weights; empty if the weights are not finite."""
+    """Return the text read with the current weights; empty if the weights are not finite."""
     if not np.isfinite(moment.weights.parameters).all():
         return None, None
     state, loss = program.main_state, program.loss_names.row
@@ -131,7 +131,7 @@ def _around(text: Text, at: int, config: Config) -> tuple[str, str, str]:
 
 
 def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
-    """Units, sorted by their correlation with a class."""
+    """Yield units, sorted by their correlation with a class."""
     found = activity.goes_with(CLASSES.values())
     order = sorted(range(activity.units), key=lambda unit: (-round(abs(found[unit].r), 2), -activity.deviations[unit]))
     for unit in order[:UNITS]:
@@ -141,7 +141,7 @@ def _notes(activity: Activity, config: Config) -> Iterator[UnitNote]:
 
 
 def _samples(timeline: Timeline, moment: Moment, count: int) -> Iterator[tuple[str, str]]:
-    """The most likely characters after the text's first two, with the weights of several moments."""
+    """Yield the most likely characters after the text's first two, with the weights of several moments."""
     config = timeline.program.config
     for batch in sorted({round(part * count / (SAMPLES - 1)) for part in range(SAMPLES)}):
         weights = moment.weights if batch == count else timeline.record(batch).before

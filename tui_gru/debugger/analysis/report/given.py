@@ -19,8 +19,10 @@ from tui_gru.engine.numbers import rounded
 
 
 def of_given(timeline: Timeline, moment: Moment, given: Given, title: str, findings: tuple[Finding, ...]) -> Report:
-    """The contents of a report without a text: losses and gradient norms of the steps, and the comparisons of p.grad and of the
-    output of the current batch with the computed ones. `curve` counts batches; each is a step of a recording.
+    """Return the contents of a report without a text.
+
+    It has the losses and gradient norms of the steps, and the comparisons of p.grad and of the output of the current batch with
+    the computed ones. `curve` counts batches; each is a step of a recording.
     """
     program, batch = timeline.program, moment.position.batch
     losses, norms = (timeline.column(name, 0, len(given.batches) - 1) for name in ("loss", "grad_norm"))

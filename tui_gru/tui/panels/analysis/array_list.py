@@ -1,4 +1,4 @@
-"""Every array in a line: how large it is, what of it is saturated, dead or near 0, its largest entry, and its histogram."""
+"""The list of all arrays: for each its size, its saturated, dead and near-zero parts, its largest entry and a histogram."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.refs import Ref
 
 _BINS = 16
-_WIDE = 90  # cells: from there on the smallest and the largest entry stand beside the histogram
+_WIDE = 90  # cells; from this width, the smallest and the largest entry stand beside the histogram
 _KINDS = (
     ("parameters", (Kind.PARAMETER,)),
     ("gradients", (Kind.GRADIENT,)),
@@ -38,7 +38,7 @@ _CHANGES = "change of the last step"
 
 
 class ArrayList(ListOverlay):
-    """Enter asks where the largest entry comes from, `>` where the next saturated unit does."""
+    """All arrays, one per row. Enter shows where the largest entry comes from, `>` where the next saturated unit comes from."""
 
     ASKING = frozenset({"choose", "saturated"})
     BINDINGS: ClassVar[list[BindingType]] = [Binding("greater_than_sign", "saturated", "Next saturated unit", show=False)]
@@ -48,7 +48,7 @@ class ArrayList(ListOverlay):
         self._snapshot: Snapshot | None = None
         self._shown: list[tuple[Ref, Array, Summary]] = []
         self._summaries: dict[Ref, Summary] = {}
-        self._after = -1  # the saturated unit asked about last
+        self._after = -1  # the saturated unit shown last
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         self._snapshot, self._summaries = snapshot, {}
@@ -60,7 +60,7 @@ class ArrayList(ListOverlay):
 
     def _set_titles(self) -> None:
         hints = ["enter: where the largest entry comes from", "> the next saturated unit", with_keys(self, "<stop> closes")]
-        self.set_titles("every array in a line", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
+        self.set_titles("all arrays", fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
 
     @property
     def names(self) -> list[str]:
@@ -105,7 +105,7 @@ class ArrayList(ListOverlay):
         for ref, array in arrays:
             if array is None or not array.size or array.dtype.kind != "f":
                 continue
-            if ref not in self._summaries:  # the rows are made again for another width
+            if ref not in self._summaries:  # the rows are built again when the width changes
                 self._summaries[ref] = summary(array, None if ref.change else limits_of(program, ref.name), bins=_BINS)
             what = self._summaries[ref]
             self._shown.append((ref, array, what))
@@ -145,7 +145,7 @@ class ArrayList(ListOverlay):
             self.post_message(NumberAsked(Ref(ref.name, index)))
 
     def action_saturated(self) -> None:
-        """The first entry of the next unit that is saturated nearly always; none where the value cannot be, or no unit is."""
+        """Show where the first entry of the next nearly always saturated unit comes from; do nothing if there is none."""
         self._ensure_built()
         if not self._shown:
             return

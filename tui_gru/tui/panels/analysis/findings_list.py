@@ -1,4 +1,4 @@
-"""The findings: what was found wrong with the run, why it matters, the numbers that show it, and the cure."""
+"""The list of findings: what is wrong with the run, why it matters, the evidence, and how to fix it."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from tui_gru.tui.look.key_signs import with_keys
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 
-_NONE = "Nothing was found: the sampler, the rows, the gradients, the units and the loss are as in a healthy run."
+_NONE = "Nothing was found: sampler, rows, gradients, units and loss are as in a healthy run."
 _EARLY = "No batch has been finished yet, so there is little to look at."
 
 
 class FindingsList(ListOverlay):
-    """Enter on a number asks where it comes from, on a finding goes to the place of the run that shows it."""
+    """The findings. Enter on a number shows where it comes from, on a finding goes to the place in the run that shows it."""
 
     class Chosen(Message):
-        """A finding, or a number that is evidence for it, is to be looked at."""
+        """Posted to go to a finding, or to show where a number that is evidence for it comes from."""
 
         def __init__(self, finding: Finding, evidence: Evidence | None) -> None:
             super().__init__()

@@ -1,4 +1,4 @@
-"""What a prediction depends on: its row of characters, each as strongly coloured as it has to do with the prediction."""
+"""The influence on a prediction: the characters of its row, coloured by how much the prediction depends on each."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ _MEASURES = ("gradient", "occlusion")
 
 
 class InfluenceMap(Overlay):
-    """Of one prediction; left and right go to the one before and after, up and down to another row.
+    """The influence on one prediction. Left and right go to the previous and next timestep, up and down to another row.
 
-    Both measures are shown where there is room, else the one that tab chooses.
+    Both measures are shown if there is room, otherwise the one chosen by tab.
     """
 
     ASKING = frozenset({"move", "choose"})
     BINDINGS: ClassVar[list[BindingType]] = hidden(
-        ("left", "move(0, -1)", "Timestep before"),
+        ("left", "move(0, -1)", "Previous timestep"),
         ("right", "move(0, 1)", "Next timestep"),
-        ("up", "move(-1, 0)", "Row before"),
+        ("up", "move(-1, 0)", "Previous row"),
         ("down", "move(1, 0)", "Next row"),
         ("tab", "measure", "Gradient or occlusion"),
         ("enter", "choose", "Explain"),
     )
 
     class Asked(Message):
-        """Another prediction of this batch is to be looked at: of `row` after timestep `t`, 0-based."""
+        """Posted to show another prediction of this batch: of `row` after timestep `t`, both 0-based."""
 
         def __init__(self, row: int, t: int) -> None:
             super().__init__()
@@ -110,13 +110,13 @@ class InfluenceMap(Overlay):
         return f"entry {found.character + 1} of {name} is {found.value:+.4f}"
 
     def _parts(self, measure: str) -> Wide:
-        """A measure as a part of its largest."""
+        """Return the absolute values of a measure, divided by the largest."""
         values = np.abs(np.nan_to_num(getattr(self.influence, measure)))
         parts: Wide = values / (values.max(initial=0.0) or 1.0)
         return parts
 
     def _text(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
-        """Lines of characters, tenths of the largest influence under each: a colour alone says nothing."""
+        """Yield lines of characters, each with its influence below in tenths of the largest, such that colour is not needed."""
         found, parts = self.influence, self._parts(measure)
         tokens = not isinstance(found.text, str)
         signs = [(written_char if tokens else one_cell)(char, palette.glyphs) for char in found.text]
@@ -137,19 +137,19 @@ class InfluenceMap(Overlay):
             yield (Segment("".join(tenths), palette.dim),)
 
     def _timesteps(self, palette: Palette, width: int, measure: str) -> Iterator[Row]:
-        """Of a model that reads numbers: a column for each timestep."""
+        """Yield the row for a model that reads numbers: a column per timestep."""
         yield (Segment(_columns(palette, self._parts(measure))[-width:], palette.gate),)
 
     def _said(self, reach: Reach) -> str:
         what = counted(self.influence.text) if self.influence.text else "timestep"
         many = f"{reach.steps} {what}{'' if reach.steps == 1 else 's'}"
         if not reach.falls:
-            return f"it does not fall under a tenth of its largest within {many}"
+            return f"it does not fall below a tenth of its maximum within {many}"
         beyond = [f"{steps} back: {part:.2f}" for steps, part in reach.beyond[:3]]
-        return f"falls under a tenth of its largest after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
+        return f"falls below a tenth of its maximum after {many}{', except ' + ', '.join(beyond) if beyond else ''}"
 
     def _other_rows(self, palette: Palette, width: int) -> Iterator[Row]:
-        """The influence of the other rows of the batch, which should be 0."""
+        """Yield the influence of the other rows of the batch, which should be 0."""
         if len(self.rows.gradient) < 2:
             return
         gradient = float(np.delete(self.rows.gradient, self.rows.row).max())
@@ -159,13 +159,15 @@ class InfluenceMap(Overlay):
             yield (Segment(transliterate(line, palette.glyphs), palette.dim if good else palette.warning),)
 
     def _states(self, palette: Palette, width: int) -> Iterator[Row]:
-        """The norm of the gradient with respect to each state after each input, as columns, under the characters where those take
-        one line; what there is to say of it beside them, or above where there is no room."""
+        """Yield the norm of the gradient with respect to each state after each input, as a row of columns with a description.
+
+        The description is beside the columns, or above them if there is no room.
+        """
         assert self._snapshot is not None
         program, found = self._snapshot.program, self.influence
         for state, norms in found.states.items():
             reach = found.reach(state)
-            fall = f"under a tenth after {reach.steps}" if reach.falls else f"not under a tenth in {reach.steps}"
+            fall = f"below a tenth after {reach.steps}" if reach.falls else f"not below a tenth in {reach.steps}"
             words = transliterate(f"∂/∂{program.writer.name(state)} {fall}", palette.glyphs)
             largest = float(np.nanmax(norms, initial=0.0)) or 1.0
             columns = Segment(_columns(palette, norms / largest)[-max(width, 1) :], palette.gate)

@@ -1,4 +1,4 @@
-"""Where the loss is made: bars by class of character, by timestep or by row, and the hardest places of the text."""
+"""The loss by place: bars by class of character, by timestep or by row, and the hardest places of the text."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _BAR = 40  # cells at most
 
 
 class LossPlaces(ListOverlay):
-    """The text is read with the weights of the moment it was asked at; timesteps and rows are those of the batch, live."""
+    """The loss of the text, read with the weights of one moment, by class; timesteps and rows are those of the current batch."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("tab", "group", "Class, timestep or row", show=False)]
 
     class Chosen(Message):
-        """A character of the text, 0-based, is to be gone to."""
+        """Posted to go to a character of the text; `at` is its index, 0-based."""
 
         def __init__(self, at: int) -> None:
             super().__init__()
             self.at = at
 
     def __init__(self, losses: Losses, baselines: Baselines, *, of: str) -> None:
-        """`of` says in words when the text was read."""
+        """Create a panel. `of` is the moment at which the text was read, in words."""
         super().__init__()
         self._losses, self._baselines, self._of = losses, baselines, of
         self._hardest = losses.hardest(_HARDEST, apart=8)
@@ -58,7 +58,7 @@ class LossPlaces(ListOverlay):
 
     def _changed(self) -> None:
         hints = [f"tab: by {self._group}", "enter goes to a hardest place", with_keys(self, "<stop> closes")]
-        title = f"where the loss is made · the text, {self._of}"
+        title = f"loss by place · the text, {self._of}"
         self.set_titles(title, fitting(hints, max(self.outer_size.width - 6, 0) or 10**6))
         self.refresh_content()
 
@@ -70,7 +70,7 @@ class LossPlaces(ListOverlay):
         self._changed()
 
     def choose(self) -> None:
-        self.post_message(self.Chosen(self._hardest[self.cursor].at - 1))  # where it was predicted
+        self.post_message(self.Chosen(self._hardest[self.cursor].at - 1))  # the place of the prediction
 
     # Drawing
 
@@ -82,7 +82,7 @@ class LossPlaces(ListOverlay):
         found += [self._line(f"for comparison: {', '.join(known)}", palette.dim), Line(())]
         shares = self._shares()
         if not shares:
-            found.append(self._line("no loss of this batch is computed yet", palette.dim))
+            found.append(self._line("no loss of this batch has been computed yet", palette.dim))
         found += [Line(row) for row in self._bars(palette, shares, width)]
         found += [Line(()), self._line("hardest places", palette.strong)]
         for entry, place in enumerate(self._hardest):

@@ -1,4 +1,4 @@
-"""Units over time: units by characters as a heat map, with what each goes with; the unit under the cursor as a curve."""
+"""Units over time: a heat map of units by characters with their correlations, and the curve of the unit under the cursor."""
 
 from __future__ import annotations
 
@@ -33,63 +33,63 @@ SORTS = ("by class", "by variation", "by number", "like this one")
 _NOTES = (
     (90, 24),
     (60, 15),
-)  # least width of the panel, and cells for the class of each unit; narrower panels show it below the map only
-_WIDEST = 6  # cells of a character, in a row of few
-_FOOT = 5  # rows under the map: the curve of the unit, and where it is on
-_PICKED = 4  # units whose curves are kept, at most
-_HALF = 0.5  # of the scale: from there on a cell has a sign, so that colour does not stand alone
-_WEAK = 0.1  # a correlation under this is not worth saying
+)  # least width of the panel, and cells of the note beside each unit; narrower panels show it only below the map
+_WIDEST = 6  # cells of a character at most
+_FOOT = 5  # rows below the map: the curve of the unit, and excerpts
+_PICKED = 4  # the most units whose curves are pinned
+_HALF = 0.5  # of the scale; from this part on, a cell has a sign, such that colour is not needed
+_WEAK = 0.1  # weaker correlations are not shown
 _NOT_FINITE = LEVELS * 3
 
 
 class UnitsMap(Overlay):
-    """Of a row of the batch it is live; of a whole text it shows the weights that read it."""
+    """The units of a layer over time. Over a row of the batch, it follows the snapshot; over a whole text, it is fixed."""
 
     ASKING = frozenset({"choose", "row"})
     BINDINGS: ClassVar[list[BindingType]] = hidden(
-        ("up", "unit(-1)", "Unit before"),
+        ("up", "unit(-1)", "Previous unit"),
         ("down", "unit(1)", "Next unit"),
-        ("left", "character(-1)", "Character before"),
+        ("left", "character(-1)", "Previous character"),
         ("right", "character(1)", "Next character"),
         ("pageup", "page(-1)", "Back"),
         ("pagedown", "page(1)", "On"),
         ("home", "character(-999999999)", "Beginning"),
         ("end", "character(999999999)", "End"),
-        ("greater_than_sign", "place(1)", "Next place where it is on"),
-        ("less_than_sign", "place(-1)", "The one before"),
+        ("greater_than_sign", "place(1)", "Next place where the unit is active"),
+        ("less_than_sign", "place(-1)", "Previous place"),
         ("slash", "class", "A class of characters"),
         ("tab", "sort", "Sort"),
-        ("space", "pick", "Keep its curve"),
+        ("space", "pick", "Pin its curve"),
         ("r", "row", "Row or text"),
         ("enter", "choose", "Explain, or go there"),
     )
 
     class RowAsked(Message):
-        """Another row of the batch is to be shown, 0-based, or with None the whole text."""
+        """Posted to show another row of the batch, 0-based, or the whole text if `row` is None."""
 
         def __init__(self, name: str, row: int | None) -> None:
             super().__init__()
             self.name, self.row = name, row
 
     class ClassAsked(Message):
-        """A class of characters is to be typed."""
+        """Posted to let the user type a class of characters."""
 
     class PlaceAsked(Message):
-        """A character of the text, 0-based, is to be gone to."""
+        """Posted to go to a character of the text; `at` is its index, 0-based."""
 
         def __init__(self, at: int) -> None:
             super().__init__()
             self.at = at
 
     def __init__(self, activity: Activity, notes: Sequence[Correlated], *, of: str = "") -> None:
-        """`notes` say of each unit what it goes with; `of` says in words when a whole text was read."""
+        """Create a map. `notes` has a correlation for each unit; `of` is the moment at which a whole text was read, in words."""
         super().__init__()
         self.activity, self._of = activity, of
         self._notes, self._class = list(notes), ""
         self._sort, self._order = SORTS[1], list[int]()
         self.unit, self.at = 0, 0
         self._first, self._top = 0, 0
-        self._room, self._cell = (1, 1), 1  # units and characters in view, and cells of a character
+        self._room, self._cell = (1, 1), 1  # the numbers of units and characters in view, and the cells of a character
         self._snapshot: Snapshot | None = None
         self._places: list[int] = []
         self.picked: list[int] = []
@@ -106,7 +106,10 @@ class UnitsMap(Overlay):
         self._changed()
 
     def go_with(self, chosen: CharacterClass) -> None:
-        """Sort by the correlation with a class of characters, and say it of each unit. Raises `TuiGruError`."""
+        """Sort by the correlation with a class of characters and show it for each unit.
+
+        Raises `TuiGruError` if the correlation cannot be computed.
+        """
         found = self.activity.class_correlations(chosen)
         self._notes = [Correlated(chosen.name, float(r)) for r in found]
         self._class, self._sort = chosen.name, SORTS[0]
@@ -158,14 +161,14 @@ class UnitsMap(Overlay):
 
     @property
     def _label(self) -> int:
-        """Cells before the map and its curves."""
+        """The cells before the map and its curves."""
         return len(f"curve {self.activity.units}") + 1
 
     def _called(self, unit: int) -> str:
         return f"unit {unit + 1}"
 
     def _note(self, unit: int, room: int) -> str:
-        """What a unit goes with; where there is no room for the whole name, its beginning."""
+        """Return the correlation of a unit as text, empty if weak; the name is cut off if there is no room."""
         note = self._notes[unit]
         r = f" {note.r:+.2f}"
         return cut(str(note.what), room - len(r), self.palette.glyphs) + r if abs(note.r) >= _WEAK else ""
@@ -179,7 +182,7 @@ class UnitsMap(Overlay):
         return float(np.abs(finite).max(initial=0.0)) or 1.0, (low, high)
 
     def _characters(self, palette: Palette, here: slice) -> Iterator[Segment]:
-        """The characters over their cells; the one under the cursor stands out."""
+        """Draw the characters over their cells, with the one under the cursor highlighted."""
         text = self.activity.text[here] if self.activity.text else "·" * len(self.activity.values[here])
         shown = "".join(one_cell(char, palette.glyphs).center(self._cell) for char in text)
         at, after = ((self.at - self._first + i) * self._cell for i in (0, 1))
@@ -189,11 +192,11 @@ class UnitsMap(Overlay):
 
     @property
     def _kept(self) -> list[int]:
-        """The units picked out, but for that under the cursor, which has its curve in any case."""
+        """The pinned units without the one under the cursor, whose curve is always shown."""
         return [unit for unit in self.picked if unit != self.unit]
 
     def _curve(self, palette: Palette, unit: int, label: int, here: slice) -> Row:
-        """A unit as columns under the characters."""
+        """Draw the curve of a unit as columns below the characters."""
         scale, (low, _) = self._scale()
         values, column = self.activity.unit(unit)[here], palette.glyphs.column
         parts = np.nan_to_num((values / scale if low == 0 else (values / scale + 1) / 2), nan=0.0)
@@ -210,16 +213,16 @@ class UnitsMap(Overlay):
         words = "not computed yet" if not np.isfinite(now) else f"{now:+.4f}"
         char = f" after “{shown_char(activity.text[self.at])}”" if activity.text else f" at t {self.at + 1}"
         like = [f"{self._called(int(each.what))} ({each.r:+.2f})" for each in activity.like(unit, 3) if abs(each.r) >= _WEAK]
-        goes = f" · goes with {self._note(unit, width)}" if self._notes and abs(self._notes[unit].r) >= _WEAK else ""
-        yield _line(palette, f"{words}{char}{goes}", width, f"like it: {', '.join(like)}" if like else "")
-        for said, places in (("most on in  ", activity.most(unit, 4)), ("least in    ", activity.least(unit, 4))):
-            yield tuple(self._excerpts(palette, said, [place.at for place in places], width))
+        goes = f" · correlates with {self._note(unit, width)}" if self._notes and abs(self._notes[unit].r) >= _WEAK else ""
+        yield _line(palette, f"{words}{char}{goes}", width, f"similar: {', '.join(like)}" if like else "")
+        for head, places in (("highest at  ", activity.most(unit, 4)), ("lowest at   ", activity.least(unit, 4))):
+            yield tuple(self._excerpts(palette, head, [place.at for place in places], width))
         yield ()
 
-    def _excerpts(self, palette: Palette, said: str, places: Sequence[int], width: int) -> Iterator[Segment]:
-        """Places of the text, the character highlighted; as many as there is room for."""
-        yield Segment(said, palette.dim)
-        room = width - len(said)
+    def _excerpts(self, palette: Palette, head: str, places: Sequence[int], width: int) -> Iterator[Segment]:
+        """Draw excerpts of the text at these places, each with its character highlighted, as many as fit."""
+        yield Segment(head, palette.dim)
+        room = width - len(head)
         for at in places if self.activity.text else ():
             parts = in_context(self.activity.text, at, 10, 6, palette.glyphs)
             used = sum(map(cell_len, parts)) + 3
@@ -248,10 +251,10 @@ class UnitsMap(Overlay):
         hints = [
             f"tab: {sort}",
             "/ class",
-            "< > where it is on",
+            "< > highest places",
             "r row or text",
-            "space keeps",
-            "enter there",
+            "space pins",
+            "enter goes there",
             with_keys(self, "<stop> closes"),
         ]
         count = f"{self.at + 1:,} of {len(activity.values):,}"
@@ -280,7 +283,7 @@ class UnitsMap(Overlay):
         self.action_character(by * self._room[1])
 
     def action_place(self, by: int) -> None:
-        """The next of the places where the unit is highest, in the order of the text."""
+        """Go to the next of the places where the unit is highest, in the order of the text."""
         self._places = self._places or sorted(place.at for place in self.activity.most(self.unit, 20))
         ahead = [at for at in self._places if (at - self.at) * by > 0]
         if ahead:
@@ -294,7 +297,7 @@ class UnitsMap(Overlay):
         self._changed()
 
     def action_pick(self) -> None:
-        """Keep the curve of the unit under the cursor, or no longer; of too many the newest stay."""
+        """Pin or unpin the curve of the unit under the cursor; the oldest is unpinned if there are too many."""
         if self.unit in self.picked:
             self.picked.remove(self.unit)
         else:
@@ -305,7 +308,7 @@ class UnitsMap(Overlay):
         self.post_message(self.ClassAsked())
 
     def action_row(self) -> None:
-        """The whole text, then row after row."""
+        """Switch to the next row of the batch; after the last row, to the whole text."""
         rows = self._snapshot.config.batch_size if self._snapshot is not None else 0
         after = 0 if self.activity.row is None else self.activity.row + 1
         self.post_message(self.RowAsked(self.activity.name, after if after < rows else None))
@@ -326,7 +329,7 @@ class UnitsMap(Overlay):
 
 
 def _codes(values: Array, scale: float, *, signed: bool) -> Array:
-    """For each entry the number of its segment: its colour, by its sign where that is large."""
+    """Return the index into `_table` for each entry: its colour, with its sign if it is large."""
     finite = np.isfinite(values)
     part = np.clip(np.where(finite, values, 0) / scale, -1 if signed else 0, 1)
     level = np.rint((part / 2 + 0.5 if signed else part) * (LEVELS - 1)).astype(np.intp)
@@ -336,14 +339,14 @@ def _codes(values: Array, scale: float, *, signed: bool) -> Array:
 
 @lru_cache(maxsize=8)
 def _table(palette: Palette, width: int, unit: bool) -> tuple[Segment, ...]:
-    """A segment for every code: the colours of the scale by three signs, then what is not there."""
+    """Return a segment for every code: the colours of the scale times three signs, then the one for missing values."""
     scale = palette.unit_scale if unit else palette.signed_scale
     found = [Segment(sign.center(width), tint) for tint in scale for sign in (" ", "+", "-")]
     return (*found, Segment(palette.glyphs.blank.center(width), palette.blank))
 
 
 def _merged(table: Sequence[Segment], codes: Sequence[int]) -> Iterator[Segment]:
-    """Cells beside each other that look the same as one segment."""
+    """Yield the segments of the codes, with equal neighbours merged into one segment."""
     begin = 0
     for i in range(1, len(codes) + 1):
         if i == len(codes) or codes[i] != codes[begin]:

@@ -1,4 +1,4 @@
-"""The branches as a tree: where each has left another, how far it has come, and its last loss."""
+"""The list of branches as a tree: for each the place where it left its source, its newest place and its last loss."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ HEAD = ("branch", "left its source at", "newest", "loss")
 SHORT_HEAD = ("branch", "left at", "newest", "loss")
 HINTS = ("enter goes there", "a compares", "r renames", "d deletes")
 _GAP, _SHORT_GAP = 3, 2
-_FULL = 62  # cells, from which on a place is said with its phase
-_MARK = 2  # cells for the sign of the branch that is shown
-_LEAST = 8  # cells of a name
+_FULL = 62  # cells; from this width, a place is shown with its phase
+_MARK = 2  # cells of the sign before the current branch
+_LEAST = 8  # cells of a name at least
 
 
 @dataclass(frozen=True)
 class Twig:
-    """A branch in its place of the tree; `stem` is what is drawn before its name."""
+    """A branch in the tree; `stem` is the part of the tree drawn before its name."""
 
     fork: BranchInfo
     stem: str
 
 
 def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "") -> list[Twig]:
-    """The branches that have left `source`, in the order of time, each followed by those that have left it."""
+    """Return the branches that left `source` in the order of time, each followed by those that left it."""
     twigs: list[Twig] = []
     children = sorted((fork for fork in forks if fork.source == source), key=lambda fork: fork.tick)
     for fork in children:
@@ -52,10 +52,10 @@ def tree(forks: Sequence[BranchInfo], source: str | None = None, stem: str = "")
 
 
 class BranchList(ListOverlay):
-    """Enter goes to the branch under the cursor, `a` says how it differs, `r` renames, `d` deletes it; the screen does so."""
+    """The branches. Keys post `Chosen`, which the screen executes: enter switches, `a` compares, `r` renames, `d` deletes."""
 
     class Chosen(Message):
-        """Something is to be done with a branch: `switch`, `apart`, `rename` or `delete`."""
+        """Posted to execute a verb with a branch: `switch`, `apart`, `rename` or `delete`."""
 
         def __init__(self, verb: str, name: str) -> None:
             super().__init__()
@@ -77,12 +77,12 @@ class BranchList(ListOverlay):
         at = self.chosen or snapshot.branch
         self._snapshot, self._twigs = snapshot, tree(snapshot.forks)
         names = [twig.fork.name for twig in self._twigs]
-        # Where the branch under the cursor was renamed or deleted, the cursor is on what stands in its place.
+        # If the branch under the cursor was renamed or deleted, the cursor stays on the same row.
         self.move_to(names.index(at) if at in names else min(self.cursor, len(names) - 1))
 
     @property
     def chosen(self) -> str:
-        """The name of the branch under the cursor; empty before there is one."""
+        """The name of the branch under the cursor, empty before the first snapshot."""
         return self._twigs[self.cursor].fork.name if self._twigs else ""
 
     def action_choose(self, verb: str = "switch") -> None:
@@ -90,7 +90,7 @@ class BranchList(ListOverlay):
             self.post_message(self.Chosen(verb, self.chosen))
 
     def choose(self) -> None:
-        """A second click only singles out the branch."""
+        """Do nothing: a second click on a row does not switch branches."""
 
     def on_resize(self) -> None:
         self.set_titles("branches", fitting(HINTS, max(self.outer_size.width - 6, 0)))
@@ -103,7 +103,7 @@ class BranchList(ListOverlay):
         table = [SHORT_HEAD if short else HEAD, *(_cells(snapshot.program, twig, short) for twig in self._twigs)]
         widths = [max(cell_len(row[i]) for row in table) for i in range(4)]
         gap = _SHORT_GAP if short else _GAP
-        if _MARK + sum(widths) + 3 * gap > width:  # then how far it has come is left out
+        if _MARK + sum(widths) + 3 * gap > width:  # too narrow: leave out the newest place
             table, widths = [(*row[:2], row[3]) for row in table], [*widths[:2], widths[3]]
         widths[0] = max(min(widths[0], width - _MARK - sum(widths[1:]) - gap * (len(widths) - 1)), _LEAST)
         found = [Line(_line(palette, " " * _MARK, table[0], widths, gap, palette.dim, palette.dim))]
@@ -125,7 +125,7 @@ def _cells(program: Program, twig: Twig, short: bool) -> tuple[str, ...]:
 
 
 def _place(program: Program, tick: int, short: bool) -> str:
-    """A place as `go to` takes it, and in which phase it is."""
+    """Return a place as typed in `:go`, with its phase unless `short`."""
     at = position_of(program, tick)
     if not tick:
         return "the start"
@@ -133,7 +133,7 @@ def _place(program: Program, tick: int, short: bool) -> str:
 
 
 def _line(palette: Palette, marks: str, cells: Sequence[str], widths: Sequence[int], gap: int, name: Style, ink: Style) -> Row:
-    """One row of the table: the stem dim, the name in its own style, the loss to the right."""
+    """Return a row of the table: the stem dim, the name in the style `name`, the loss aligned to the right."""
     glyphs = palette.glyphs
     first, *others = (cut(transliterate(cell, glyphs), width, glyphs) for cell, width in zip(cells, widths, strict=True))
     bare = first.lstrip(transliterate("│├└─ ", glyphs)) or first

@@ -1,4 +1,4 @@
-"""Two branches side by side: where they first differ, and how far apart their losses and their samples are."""
+"""The comparison of two branches: their first difference, their losses and their samples."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 from tui_gru.tui.widgets.plots.time_scale import place_name
 
-#: A part of a row, and its style.
+#: A part of a row and its style.
 Part = tuple[str, Style]
 
 
 class BranchesApart(ListOverlay):
-    """Enter goes to the place under the cursor: the first difference, or the losses that are furthest apart."""
+    """The comparison. Enter goes to the place under the cursor: the first difference, or where the losses differ most."""
 
     class Chosen(Message):
-        """A place of both branches is to be looked at."""
+        """Posted to go to a place that both branches have."""
 
         def __init__(self, tick: int) -> None:
             super().__init__()
@@ -43,7 +43,7 @@ class BranchesApart(ListOverlay):
         self._ticks: list[int] = []
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """It is of the moment that it was asked in, and stays as it is."""
+        """Update the titles; the content stays that of the moment at which the comparison was computed."""
         self._caption()
 
     def on_resize(self) -> None:
@@ -66,16 +66,16 @@ class BranchesApart(ListOverlay):
         return lines
 
     def _entry(self, tick: int) -> int:
-        """Have a place that enter goes to; its number."""
+        """Add a place that enter goes to, and return its number."""
         self._ticks.append(tick)
         return len(self._ticks) - 1
 
-    # Where they first differ
+    # The first difference
 
     def _first(self, width: int) -> Iterator[Line]:
         palette, apart, first = self.palette, self.apart, self.apart.first
         if first is None:
-            yield from self._said("They are the same as far as both have come.", width)
+            yield from self._said("There is no difference up to where both have been run.", width)
             return
         yield from self._said("first difference", width, palette.strong)
         if first.found is not None:
@@ -86,11 +86,11 @@ class BranchesApart(ListOverlay):
             yield from self._difference(first.computed, f"computed at {place}", width)
         if first.learns:
             learning = apart.name if first.learns == "mine" else apart.other
-            words = f"{learning} alone learns in {self._batch(first.batch)}; before that they are the same"
+            words = f"only {learning} learns in {self._batch(first.batch)}; before that they are the same"
             yield from self._said(words, width)
 
     def _difference(self, entry: Entry, place: str, width: int) -> Iterator[Line]:
-        """An entry that differs: where, its value on either branch, and the line that computed it."""
+        """Yield the rows of an entry that differs: its place, its value on each branch, and the line that computed it."""
         palette, program, apart, first = self.palette, self._program, self.apart, self.apart.first
         number = self._entry(entry.tick)
         line = program.lines.get(entry.name) or program.lines.get(program.written_with.get(entry.name, ""))
@@ -102,10 +102,10 @@ class BranchesApart(ListOverlay):
         if line is not None and first is not None and entry is first.computed:
             yield from self._said(f"  {line.text}", width, palette.dim, number)
 
-    # How far apart they are
+    # Losses and samples
 
     def _losses(self) -> Iterator[Line]:
-        rows = [("here", self.apart.here), ("furthest apart", self.apart.furthest)]
+        rows = [("here", self.apart.here), ("largest difference", self.apart.furthest)]
         table = [(words, losses) for words, losses in rows if losses is not None]
         if not table:
             return
@@ -133,7 +133,7 @@ class BranchesApart(ListOverlay):
         samples, palette, apart = self.apart.samples, self.palette, self.apart
         if samples is None:
             if not apart.reached:
-                yield from self._said(f"{apart.other} has not come so far, so there is no sample of it to compare here", width)
+                yield from self._said(f"{apart.other} has not reached this place, so it has no sample to compare", width)
             return
         names = apart.name, apart.other
         first = samples.first
@@ -164,5 +164,5 @@ class BranchesApart(ListOverlay):
 
 
 def _shown(text: Text) -> str:
-    """A part of a sample; each token that may be longer than a character is followed by a blank."""
+    """Return a part of a sample as text; tokens that may be longer than a character are separated by blanks."""
     return "".join(printable(token) + ("" if isinstance(text, str) else " ") for token in text)

@@ -1,4 +1,4 @@
-"""The check of a batch against PyTorch and finite differences, as a table: a row an array, what is furthest off first in sight."""
+"""The report of a check of a batch against PyTorch and finite differences: a table with a row per array."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SPIN = 0.1  # seconds
 
 
 class CheckReport(Overlay):
-    """Waits with a spinner until it is given a report, then lets one choose among its rows."""
+    """A spinner until the report is there, then its table with a cursor, which starts at the largest difference."""
 
     ASKING = frozenset({"choose", "every"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -38,14 +38,14 @@ class CheckReport(Overlay):
     ]
 
     class EntryChosen(Message):
-        """The entry of a row where the difference is largest: an index into `name`, of timestep `t` (None: of the whole batch)."""
+        """Posted for the entry of a row with the largest difference: `index` into `name` at timestep `t` (None: whole batch)."""
 
         def __init__(self, name: str, index: tuple[int, ...], t: int | None) -> None:
             super().__init__()
             self.name, self.index, self.t = name, index, t
 
     class EveryBatch(Message):
-        """Every batch is to be checked while training, or no longer."""
+        """Posted to turn the check of every batch while training on or off."""
 
     def __init__(self, position: Position) -> None:
         super().__init__()
@@ -58,12 +58,12 @@ class CheckReport(Overlay):
 
     @property
     def report(self) -> Report | None:
-        """What came out; None while it is waited for."""
+        """The report, None until the check has ended."""
         return self._table.report if self._table is not None else None
 
     @property
     def waiting(self) -> bool:
-        """Whether nothing has come out yet."""
+        """True until there is a report or a problem."""
         return self._table is None and not self._problem
 
     def show(self, snapshot: Snapshot, view: View) -> None:
@@ -75,18 +75,18 @@ class CheckReport(Overlay):
         self._spinner = self.set_interval(SPIN, self._spin)
 
     def is_doing(self, doing: str) -> None:
-        """Say what it is waiting for."""
+        """Set the word beside the spinner."""
         self._doing = doing
         self.refresh_content()
 
     def show_report(self, report: Report) -> None:
-        """Show what came out; the cursor is at what is furthest off."""
+        """Show the report, with the cursor at the largest difference."""
         self._table = Table(report)
         self._cursor = self._table.rows.index(report.worst)
         self._still()
 
     def show_problem(self, problem: str) -> None:
-        """Say why nothing came out."""
+        """Show why there is no report."""
         self._problem = problem
         self._still()
 

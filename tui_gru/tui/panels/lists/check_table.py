@@ -1,4 +1,4 @@
-"""The table of a check: drawn for any size, from its summary alone to every number."""
+"""Draws the report of a check at any size, from the summary alone to all numbers."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tui_gru.tui.widgets.boxes import Box, Row, from_rows, spans, vstack
 
 _SPINNER = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _PLAIN_SPINNER = "|/-\\"
-_ROOMY = 9  # lines: with fewer there is the first half of the summary, and as many rows as there is room for
+_ROOMY = 9  # lines; with fewer, only the first half of the summary and the rows that fit are drawn
 
 
 def waiting(palette: Palette, doing: str, problem: str, frame: int, width: int) -> Box:
-    """What stands there before there is a table: a spinner and a word, or why there will be none."""
+    """Return what is drawn before there is a report: a spinner and a word, or the problem."""
     if problem:
         return vstack(*(spans(palette, (line, palette.warning)) for line in folded(problem, width)))
     spinner = _PLAIN_SPINNER if palette.glyphs is ASCII else _SPINNER
@@ -30,22 +30,25 @@ def waiting(palette: Palette, doing: str, problem: str, frame: int, width: int) 
 
 
 class Table:
-    """The rows of a report: what does not agree first, then gradients, deltas and values in the order of the program."""
+    """The rows of a report: first those that do not agree, then gradients, deltas and values in the order of the program."""
 
     def __init__(self, report: Report) -> None:
         self.report = report
         self.rows = sorted(report.rows, key=lambda row: not row.wrong)
         self._shown: list[int | None] = []
-        self._first = 0  # lines of the detail that are about the whole array
+        self._first = 0  # the number of lines of the detail that are about the whole array
 
     def row_at(self, line: int) -> int | None:
-        """The row on a line of what was drawn last."""
+        """Return the row on a line of the last drawing, None if there is none."""
         return self._shown[line] if 0 <= line < len(self._shown) else None
 
     def draw(
         self, palette: Palette, checked: CheckTotals | None, cursor: int, top: int, width: int, height: int
     ) -> tuple[int, Box]:
-        """The table in this room, the row under the cursor in sight; with its first row, from which `top` it is scrolled."""
+        """Draw the table with the row under the cursor in view. Return the index of the first row shown, and the box.
+
+        `top` is the index of the first row in the last drawing.
+        """
         report = self.report
         sign, ink = (_tick(palette), palette.gate) if report.agrees else (_cross(palette), palette.warning)
         summary = report.summary if height >= _ROOMY else report.summary.partition(";")[0]
@@ -73,7 +76,7 @@ class Table:
         return top, vstack(*head, from_rows(lines), *below)
 
     def _detail(self, palette: Palette, row: Compared, width: int) -> list[Box]:
-        """Everything about one row, in full."""
+        """Return all details of one row."""
         lines, name = [], self.report.program.writer.name(row.name)
         for at in (row.whole, row.slopes):
             if at is None:
@@ -95,7 +98,7 @@ class Table:
 
 
 class _Columns:
-    """What the columns are and how wide, for a width: the name and the difference always, the rest where there is room."""
+    """The columns for a width: name and difference always, the others if there is room."""
 
     def __init__(self, palette: Palette, report: Report, width: int) -> None:
         self._report = report
@@ -172,11 +175,11 @@ def _name(comparison: Comparison) -> str:
 
 
 def _every(checked: CheckTotals | None, report: Report) -> str:
-    """What has come of checking every batch."""
+    """Return the result of checking every batch so far, in words."""
     if checked is None:
         return ""
     if not checked.batches:
-        return "every batch is checked from here on: stepping takes longer"
+        return "every batch is checked from now on: stepping takes longer"
     epoch, batch = divmod(checked.batch, report.program.num_batches)
     count = "1 batch" if checked.batches == 1 else f"{checked.batches:,} batches"
     where = f"{checked.place} of {in_words(epoch, batch)}"

@@ -1,4 +1,4 @@
-"""One row of a derivation as it is drawn: its label, its value, its share of the sum, and what it is made of."""
+"""Draws a row of a derivation: label, value, share of the sum, and expression."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from tui_gru.tui.look.glyphs import Glyphs, transliterate
 from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.bars import bar
 
-BAR, MADE = 8, 40  # cells of the bar of a share, and those that what a value is made of should have before there is one
+BAR, MADE = 8, 40  # cells: of the bar of a share, and the least of the expression beside a bar
 SHARE = 8  # cells of a share in per cent
 
 
 @dataclass(frozen=True)
 class Columns:
-    """How wide the columns are in which the rows of a derivation are written."""
+    """The widths of the columns of a derivation, in cells."""
 
     width: int
     label: int
@@ -34,12 +34,12 @@ class Columns:
 
     @property
     def bar(self) -> int:
-        """The cells of the bar."""
+        """The width of the bar, 0 if there is no room for it."""
         return BAR if self.width - self._used > MADE + BAR else 0
 
     @property
     def made(self) -> int:
-        """The cells that what a value is made of has."""
+        """The width of the expression."""
         return max(self.width - self._used - SHARE - self.bar, 0)
 
     @property
@@ -48,13 +48,13 @@ class Columns:
 
 
 def label_of(row: Row) -> str:
-    """The label with its sign, behind the guides of the tree."""
+    """Return the label with its sign, after the guides of the tree."""
     joined = f"{row.sign or ' '} " if row.path else ""
     return f"{row.guides}{joined}{row.label}"
 
 
 def line(palette: Palette, row: Row, columns: Columns, ink: Style) -> Iterable[Segment]:
-    """The row in its columns; `ink` is that of its label."""
+    """Return the segments of the row; `ink` is the style of its label."""
     glyphs = palette.glyphs
     named = cut(transliterate(label_of(row), glyphs), columns.label, glyphs)
     at = len(transliterate(row.guides, glyphs)) if named.startswith(transliterate(row.guides, glyphs)) else 0
@@ -71,7 +71,7 @@ def line(palette: Palette, row: Row, columns: Columns, ink: Style) -> Iterable[S
 
 
 def in_full(palette: Palette, row: Row, columns: Columns) -> list[str]:
-    """What is cut off in the row, in lines for under it: its label, and what it is made of."""
+    """Return label and expression in lines to be drawn below the row, without those that are not cut off in it."""
     glyphs = palette.glyphs
     label, made = transliterate(label_of(row), glyphs), transliterate(f"{opener(row)}{row.made}", glyphs)
     parts = [transliterate(row.label, glyphs)] if cell_len(label) > columns.label else []
@@ -81,7 +81,7 @@ def in_full(palette: Palette, row: Row, columns: Columns) -> list[str]:
 
 
 def opener(row: Row) -> str:
-    """A sign before what can be opened."""
+    """Return the sign that shows whether the row is open, can be opened, or neither."""
     if row.node is None:
         return "▸ " if row.path[-1:] == (-1,) else "  "
     if row.node.derivation.kind == "given":

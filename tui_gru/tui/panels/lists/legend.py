@@ -1,4 +1,4 @@
-"""The legend: every colour and sign of the screen, drawn as it is drawn elsewhere, and what it means."""
+"""The legend: all colours and signs of the screen with their meanings."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, clip, from_rows, text, vstack
 from tui_gru.tui.widgets.overlay import Overlay
 
-#: Cells for a sign; one that is longer stands in a line of its own.
+#: Cells for a sign; a longer one is put on a separate line.
 _SIGN = 16
 
 
 class Legend(Overlay):
-    """Of no moment: it stays until it is closed."""
+    """The legend. It is independent of the moment, so it stays until it is closed."""
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """It shows nothing of the run."""
+        """Update the titles; the content does not depend on the snapshot."""
 
     def on_resize(self) -> None:
         hints = with_keys(self, "<help> explains what has the focus"), with_keys(self, "<stop> closes")
@@ -41,7 +41,7 @@ class Legend(Overlay):
 
 
 def sign_rows(palette: Palette, sign: Sign, width: int) -> list[list[Segment]]:
-    """A sign and what it means, beside it, or under it where the sign is long."""
+    """Return the rows of a sign with its meaning beside it, or below if the sign is long."""
     shown, meaning = (transliterate(words, palette.glyphs) for words in (sign.sign, sign.meaning))
     ink = sign.ink(palette)
     if cell_len(shown) > _SIGN or width < 3 * _SIGN:

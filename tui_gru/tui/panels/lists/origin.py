@@ -1,4 +1,4 @@
-"""Where a number comes from: its derivation as a tree, whose terms are opened, followed and left again."""
+"""The derivation of a number as a tree whose terms can be opened and followed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from tui_gru.tui.widgets.overlay import Overlay
 HINTS = ("enter follows", "right opens", "backspace back", "> largest term", "d last changed", "y copies", "Y as LaTeX")
 
 
-ROOMY = 9  # rows from which on the number is also written above its tree
+ROOMY = 9  # rows; from this height, the number is also written above its tree
 
 
 @dataclass(frozen=True, eq=False)
 class Leaf:
-    """One derivation as it is looked at: what is open in it, and the row of the cursor. It was computed at `place`."""
+    """A derivation with its view: the open nodes and the row of the cursor. The number was computed at `place`."""
 
     root: Node
     place: Position
@@ -48,7 +48,7 @@ class Leaf:
 
 
 class AboutNumber(Message):
-    """Something that a person wants of a number in a derivation."""
+    """The base of messages about a number in a derivation."""
 
     def __init__(self, number: ValueRef) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class AboutNumber(Message):
 
 
 class OriginPanel(Overlay):
-    """Draws one `Leaf`, and asks the screen to follow a number, or to work out the terms of one that lies far."""
+    """Draws a `Leaf`. Posts messages to follow a number, and to compute the terms of a node in another batch."""
 
     ASKING = frozenset({"open", "follow", "back", "changes"})
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -75,23 +75,23 @@ class OriginPanel(Overlay):
     ]
 
     class Followed(AboutNumber):
-        """A person wants to go to where a number was computed, and see what it is made of."""
+        """Posted to go to where a number was computed and show its derivation."""
 
     class Left(Message):
-        """A person wants to go back to the derivation before this one."""
+        """Posted to return to the previous derivation."""
 
     class Opened(Message):
-        """The terms of a node that lies in another batch are wanted at `path`."""
+        """Posted to compute and open the terms of the node at `path`, which belongs to another batch."""
 
         def __init__(self, node: Node, path: Path) -> None:
             super().__init__()
             self.node, self.path = node, path
 
     class ChangesAsked(AboutNumber):
-        """A person wants to know when a number last changed."""
+        """Posted to search for the last change of a number."""
 
     class Copied(Message):
-        """The derivation is to be copied."""
+        """Posted to copy the derivation: `text` in the format `kind`."""
 
         def __init__(self, text: str, kind: str) -> None:
             super().__init__()
@@ -104,7 +104,7 @@ class OriginPanel(Overlay):
         self._lay_out()
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """A derivation is of one moment, and stays as it is."""
+        """Do nothing: a derivation belongs to one moment."""
 
     def turn_to(self, leaf: Leaf) -> None:
         """Show another derivation."""
@@ -120,12 +120,12 @@ class OriginPanel(Overlay):
 
     @property
     def number(self) -> ValueRef | None:
-        """The number that the cursor is at, the root's where it is at a part of a line."""
+        """The number under the cursor; that of the root if the cursor is at a part of a line."""
         node = self.rows[self.leaf.cursor].node
         return self.leaf.root.number if node is None or node.number is None else node.number
 
     def text(self, *, latex: bool = False) -> str:
-        """The derivation as it is open now."""
+        """The derivation as text, with the nodes that are open now."""
         return (as_latex if latex else as_text)(self.leaf.root, self.leaf.opened, _place(self.leaf.place))
 
     def _lay_out(self) -> None:
@@ -182,12 +182,12 @@ class OriginPanel(Overlay):
 
     @property
     def head(self) -> int:
-        """Rows above the tree: the number, its line, and a blank; none on a small screen."""
+        """Return the rows above the tree: the number, its line, and a blank; none on a small screen."""
         return 3 if self.content_size.height >= ROOMY else 0
 
     @property
     def _in_full(self) -> int:
-        """How many lines there are under the row of the cursor, of what is cut off in it."""
+        """The number of lines below the row of the cursor, which show the parts cut off in it."""
         row, width = self.rows[self.leaf.cursor], self.scrollable_content_region.width
         return len(in_full(self.palette, row, Columns.of(self.rows, width, self.palette.glyphs)))
 
@@ -207,7 +207,7 @@ class OriginPanel(Overlay):
         self.turn_to(replace(self.leaf, cursor=min(max(self.leaf.cursor + by, 0), len(self.rows) - 1)))
 
     def action_open(self) -> None:
-        """Open what the cursor is at; if it is open, go to its first term."""
+        """Open the node under the cursor; if it is open, go to its first term."""
         row = self.rows[self.leaf.cursor]
         if row.node is None:
             if row.path[-1:] == (-1,):
@@ -221,7 +221,7 @@ class OriginPanel(Overlay):
                 self.post_message(self.Opened(row.node, row.path))
 
     def action_close(self) -> None:
-        """Close what the cursor is at; if it is closed, go to what it is a term of."""
+        """Close the node under the cursor; if it is closed, go to its parent."""
         row = self.rows[self.leaf.cursor]
         if row.opened and row.path:
             self.turn_to(replace(self.leaf, opened=self.leaf.opened - {row.path}))
@@ -230,7 +230,7 @@ class OriginPanel(Overlay):
             self.turn_to(replace(self.leaf, cursor=paths.index(row.path[:-1])))
 
     def action_follow(self) -> None:
-        """Go to where the number was computed; open what is no number of the run."""
+        """Follow the number to where it was computed; open a node that is no number of the run."""
         row = self.rows[self.leaf.cursor]
         if row.node is None or row.node.number is None or not row.path:
             self.action_open()
@@ -241,7 +241,7 @@ class OriginPanel(Overlay):
         self.post_message(self.Left())
 
     def action_largest(self) -> None:
-        """Go to the term that matters most, of the sum that the cursor is in or at."""
+        """Move the cursor to the largest term of the sum that it is in or at."""
         row = self.rows[self.leaf.cursor]
         below = [(i, each) for i, each in enumerate(self.rows) if each.path[:-1] == row.path and each.path and each.node]
         if not below:
@@ -271,7 +271,7 @@ class OriginPanel(Overlay):
 
 
 def _place(position: Position) -> str:
-    """`epoch 1 · batch 2 · t 3 · backward`."""
+    """Return a place as `epoch 1 · batch 2 · t 3 · backward`."""
     if position.tick == 0:
         return "before the first line"
     return in_words(position.epoch, position.batch, position.t, position.phase, between=" · ")

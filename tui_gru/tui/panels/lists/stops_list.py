@@ -1,4 +1,4 @@
-"""Everything that stops a run or marks a place, in one list: breakpoints, watches, marks."""
+"""The list of breakpoints, watches and marks."""
 
 from __future__ import annotations
 
@@ -25,24 +25,24 @@ from tui_gru.tui.widgets.list_overlay import Line, ListOverlay
 
 Entry = Breakpoint | Watch | Mark
 
-#: From this width on, a breakpoint shows its line whole; before, only what the line computes.
+#: From this width on, a breakpoint shows its whole line, below only the name that the line computes.
 _WIDE = 90
-#: From this width on, the columns of breakpoints, watches and marks are the same.
+#: From this width on, the columns of breakpoints, watches and marks are aligned.
 _ALIGNED = 60
-#: Cells of the cursor's mark, of both that and the sign before the columns, and blanks between them.
+#: Cells: of the cursor's mark, of the mark and the sign, and of the gaps between columns.
 _MARK, _LEAD, _GAP = 2, 4, 2
 _FIRST_STEPS = (
-    ("breakpoint", "a breakpoint on this line"),
-    (":break h if any(h > 0.9)", "stop where it holds"),
-    (":break loss log {loss:.3f}", "write, without stopping"),
-    (":watch loss stop", "stop when it changes"),
-    ("mark", "mark this place, under a letter"),
-    ("jump", "and a letter: back to its mark"),
+    ("breakpoint", "set a breakpoint on the current line"),
+    (":break h if any(h > 0.9)", "stop where the condition holds"),
+    (":break loss log {loss:.3f}", "write a line without stopping"),
+    (":watch loss stop", "stop when the value changes"),
+    ("mark", "mark this place with a letter"),
+    ("jump", "with a letter: jump to its mark"),
 )
 
 
 class StopsList(ListOverlay):
-    """A cursor goes through it; what is done with the entry under it is for the screen to do."""
+    """The list with a cursor. Keys post `Chosen`, which the screen executes."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("space", "choose('toggled')", "Enable or disable", show=False),
@@ -51,14 +51,14 @@ class StopsList(ListOverlay):
     ]
 
     class Chosen(Message):
-        """Something is to be done with an entry: `verb` is toggled, opened or deleted."""
+        """Posted to execute a verb with an entry: `toggled`, `opened` or `deleted`."""
 
         def __init__(self, verb: str, entry: Entry) -> None:
             super().__init__()
             self.verb, self.entry = verb, entry
 
     def __init__(self, *, at: int | str | None = None) -> None:
-        """`at` is the id of the stop, or the letter of the mark, that the cursor begins at."""
+        """Create a list. `at` is the id of the stop, or the letter of the mark, at which the cursor starts."""
         super().__init__()
         self._snapshot: Snapshot | None = None
         self._entries: tuple[Entry, ...] = ()
@@ -74,7 +74,7 @@ class StopsList(ListOverlay):
 
     @property
     def chosen(self) -> Entry | None:
-        """The entry under the cursor; None in an empty list."""
+        """The entry under the cursor, None if the list is empty."""
         return self._entries[self.cursor] if self._entries else None
 
     # Drawing
@@ -106,12 +106,12 @@ class StopsList(ListOverlay):
 
     def _first_steps(self, width: int) -> Box:
         p = self.palette
-        head = text(p, "nothing to stop at yet", p.dim)
+        head = text(p, "no breakpoints, watches or marks yet", p.dim)
         keys = [text(p, key if key.startswith(":") else sign_of_key(self, key), p.keyword) for key, _ in _FIRST_STEPS]
-        what = [text(p, said, p.plain) for _, said in _FIRST_STEPS]
+        what = [text(p, words, p.plain) for _, words in _FIRST_STEPS]
         beside = columns(vstack(*keys), vstack(*what))
         if beside.width > width:
-            under = (vstack(key, pad(said, left=2)) for key, said in zip(keys, what, strict=True))
+            under = (vstack(key, pad(words, left=2)) for key, words in zip(keys, what, strict=True))
             return clip(p, vstack(head, *under), width, 10**6)
         return vstack(head, beside, gap=1)
 
@@ -156,8 +156,8 @@ class StopsList(ListOverlay):
         if isinstance(entry, Watch):
             return self._watched(entry, room, aligned)
         row: list[Segment] = []
-        for keyword, said in clauses(entry):
-            row += [Segment(f"{keyword} ", palette.keyword), Segment(f"{transliterate(said, palette.glyphs)}  ", palette.plain)]
+        for keyword, clause in clauses(entry):
+            row += [Segment(f"{keyword} ", palette.keyword), Segment(f"{transliterate(clause, palette.glyphs)}  ", palette.plain)]
         return tuple(row)
 
     def _watched(self, watch: Watch, room: int, aligned: bool) -> Row:
@@ -174,7 +174,7 @@ class StopsList(ListOverlay):
 
     @property
     def above(self) -> int:
-        """A group's title, where there is room for it."""
+        """The number of lines kept in view above the cursor, for the title of its group."""
         return int(self.scrollable_content_region.height > 1)
 
     def move_to(self, entry: int) -> None:
@@ -194,7 +194,7 @@ class StopsList(ListOverlay):
         if isinstance(entry, Mark):
             hints = ["enter goes there", "d delete", closes]
         else:
-            hints = [f"space {'off' if entry.enabled else 'on'}", "e edit", "d delete", closes]
+            hints = [f"space {'disable' if entry.enabled else 'enable'}", "e edit", "d delete", closes]
         return fitting(hints, max(self.size.width - 6, 0))
 
     def action_choose(self, verb: str = "opened") -> None:
@@ -202,7 +202,7 @@ class StopsList(ListOverlay):
             self.post_message(self.Chosen(verb, entry))
 
     def choose(self) -> None:
-        """A second click only puts the cursor there."""
+        """Do nothing: a second click does not open an entry."""
 
 
 def _key(entry: Entry) -> int | str:

@@ -1,4 +1,4 @@
-"""What another number would come to: the loss and the predictions, then what would change most, then all that would differ."""
+"""The effect of another value: on the loss, on a prediction, on the values that change most, or on all values."""
 
 from __future__ import annotations
 
@@ -24,33 +24,33 @@ from tui_gru.tui.widgets.boxes import Box, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.overlay import Overlay
 
 BAR = 12
-#: Cells of the bars of the loss, at least and at most, and of a block of bars of a prediction, at most.
+#: Cells: the least and the most of a bar of the loss, and the most of a block of bars of a prediction.
 _LOSS_BAR, _PREDICTION = (4, 48), 48
-#: The names of which the change is shown before the others are unfolded, and the classes of a prediction.
+#: The number of changed values shown before unfolding, and of the classes of a prediction.
 _MOST, _CLASSES = 5, 6
 _GAP = 3
 
 
 class WhatIfPanel(Overlay):
-    """Nothing of it has happened, until enter keeps it. `+` and `-` take another number; space unfolds all that would differ."""
+    """The effect of a supposed value. Enter applies it, `+` and `-` change it, space unfolds all differences."""
 
     ASKING = frozenset({"keep", "nudge"})
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "keep", "Keep", show=False, id="what_if.keep"),
+        Binding("enter", "keep", "Apply", show=False, id="what_if.keep"),
         Binding("plus", "nudge(1)", "More", show=False, id="what_if.more"),
         Binding("minus", "nudge(-1)", "Less", show=False, id="what_if.less"),
-        Binding("space", "fold", "All that would differ", show=False, id="what_if.fold"),
+        Binding("space", "fold", "All differences", show=False, id="what_if.fold"),
     ]
 
     class Kept(Message):
-        """The change is to be made."""
+        """Posted to apply the change."""
 
         def __init__(self, what_if: WhatIf) -> None:
             super().__init__()
             self.what_if = what_if
 
     class Nudged(Message):
-        """A number some steps larger or smaller is to be supposed in place of the one that is shown."""
+        """Posted to suppose a value some steps larger or smaller than the shown one."""
 
         def __init__(self, what_if: WhatIf, direction: int) -> None:
             super().__init__()
@@ -62,10 +62,10 @@ class WhatIfPanel(Overlay):
         self._unfolded = False
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """It is of the batch that it was asked in, and stays as it is."""
+        """Do nothing: the effect belongs to the batch in which it was computed."""
 
     def turn_to(self, what_if: WhatIf) -> None:
-        """Show what follows from another number."""
+        """Show the effect of another value."""
         self.what_if = what_if
         self._caption()
         self.refresh_content()
@@ -78,7 +78,7 @@ class WhatIfPanel(Overlay):
         named = spoken(self._program, self.what_if.name, self.what_if.index)
         room, value = self.outer_size.width - 6, numbers.short(self.what_if.value)
         title = f"what if {named}{at} were {value}?"
-        hints = "enter keeps it", "+ - change it", with_keys(self, "<stop> leaves all as it is")
+        hints = "enter applies it", "+ - change it", with_keys(self, "<stop> cancels")
         self.set_titles(title if cell_len(title) <= room else f"{named} = {value}?", fitting(hints, room))
 
     def build(self, width: int, height: int) -> Box:
@@ -94,11 +94,11 @@ class WhatIfPanel(Overlay):
         return clip(palette, written, width, written.height)
 
     def _loss(self, width: int) -> list[list[Segment]]:
-        """The loss, before and after, as bars; of one that was computed elsewhere the change to first order."""
+        """Draw the loss before and after as bars; if the loss was computed elsewhere, its change to first order."""
         palette, (before, after) = self.palette, self.what_if.losses
         if (change := self.what_if.first_order) is not None:
             ink = palette.signed((change > 0) - (change < 0))
-            return [self._line(("loss  ", palette.plain), (numbers.short(change), ink), (" or so, to first order", palette.dim))]
+            return [self._line(("loss  ", palette.plain), (numbers.short(change), ink), (" to first order", palette.dim))]
         if not self._program.target:
             return []
         least, most = _LOSS_BAR
@@ -116,7 +116,7 @@ class WhatIfPanel(Overlay):
         return rows
 
     def _predicted(self, width: int) -> list[Box]:
-        """The prediction that changes most, as it is and as it would be, side by side."""
+        """Draw the prediction that changes most, before and after, side by side."""
         found, palette = self.what_if.prediction, self.palette
         if found is None:
             return []
@@ -150,25 +150,25 @@ class WhatIfPanel(Overlay):
         return [vstack(head, hstack(*blocks, gap=_GAP))]
 
     def _changed(self, width: int) -> list[list[Segment]]:
-        """What changed most, name by name; unfolded, every array at every timestep in the order of the batch."""
+        """Draw the names that change most; unfolded, every array that differs at every timestep, in the order of the batch."""
         palette, what_if = self.palette, self.what_if
         chosen = what_if.differences if self._unfolded else what_if.most_changed[:_MOST]
         others = len(what_if.differences) - len(chosen)
-        title = "all that would differ, in the order of the batch" if self._unfolded else "what would change most"
-        rows = [self._told(difference) for difference in chosen]
+        title = "all values that would differ, in the order of the batch" if self._unfolded else "values that would change most"
+        rows = [self._described(difference) for difference in chosen]
         wide = [max((cell_len(row[column]) for row in rows), default=0) for column in range(3)]
         most = max((d.size for d in chosen if math.isfinite(d.size)), default=0.0)
         lines = [self._line((part, palette.plain)) for part in folded(title, width)]
         for difference, row in zip(chosen, rows, strict=True):
             lines += self._difference(difference, row, wide, most, width)
         if self._unfolded:
-            lines.append(self._line(("▾ space folds them", palette.dim)))
+            lines.append(self._line(("▾ space folds the list", palette.dim)))
         elif others:
             lines.append(self._line((f"▸ {others} more: space unfolds all", palette.dim)))
         return lines
 
-    def _told(self, d: Difference) -> tuple[str, str, str]:
-        """The name, its timestep, and where in it the largest difference is."""
+    def _described(self, d: Difference) -> tuple[str, str, str]:
+        """Return the name, its timestep, and the index of the largest difference in it."""
         glyphs = self.palette.glyphs
         where = spoken_index(self._program, d.name, d.index)
         return (
@@ -184,7 +184,7 @@ class WhatIfPanel(Overlay):
         cells = [text + " " * (room - cell_len(text)) for text, room in zip(row, wide, strict=True)]
         line = [Segment(f"{cells[0]}  ", palette.accent), Segment(f"{cells[1]}  ", palette.plain)]
         change = numbers.wide(d.change)
-        told = transliterate(f"  {numbers.wide(d.before)} → {numbers.wide(d.after)}", glyphs)
+        from_to = transliterate(f"  {numbers.wide(d.before)} → {numbers.wide(d.after)}", glyphs)
         ink = palette.signed(d.change / most if most else 0.0)
         tail = [
             Segment("  "),
@@ -192,12 +192,12 @@ class WhatIfPanel(Overlay):
             Segment(" "),
             Segment(bar(palette, abs(d.change) / most if most else 0.0, BAR), palette.gate),
         ]
-        room = width - sum(segment.cell_length for segment in (*line, *tail)) - cell_len(told)
-        if room < 8:  # then the change comes first, and under it where it is, and from what to what
-            under = folded(f"{row[2]} {told.strip()}", width - 2)
+        room = width - sum(segment.cell_length for segment in (*line, *tail)) - cell_len(from_to)
+        if room < 8:  # too narrow: the change comes first, and below it the index and both values
+            under = folded(f"{row[2]} {from_to.strip()}", width - 2)
             return [[*line, *tail[:2]], *([Segment(f"  {part}", palette.dim)] for part in under)]
         where = cut(row[2], min(room, wide[2]), glyphs)
-        return [[*line, Segment(where + " " * (min(room, wide[2]) - cell_len(where)), palette.dim), Segment(told), *tail]]
+        return [[*line, Segment(where + " " * (min(room, wide[2]) - cell_len(where)), palette.dim), Segment(from_to), *tail]]
 
     def _line(self, *parts: tuple[str, object]) -> list[Segment]:
         return [Segment(transliterate(text, self.palette.glyphs), style) for text, style in parts]  # type: ignore[arg-type]

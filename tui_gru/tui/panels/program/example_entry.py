@@ -1,4 +1,4 @@
-"""One entry of a line's result worked out: its terms with their recorded values, what they make, and a word on each pick."""
+"""One entry of the result of a line, computed with recorded numbers: `z[…]: 0.1·0.2 + … = 0.3`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.panels.program.operands import Operand, Operands
 from tui_gru.tui.widgets.boxes import Box, from_rows
 
-#: Sums of more terms than this are written with their first and their last.
+#: Sums of more terms than this are abbreviated to the first and the last term.
 LONGEST = 4
 
 
 def number(x: Any) -> str:
-    """A recorded number in a line of text: four decimals as in the matrices unless whole, a minus as in print, no plus."""
+    """Format a recorded number: four decimals as in the matrices unless it is whole, with a minus sign but no plus sign."""
     if float(x).is_integer() and abs(x) < 1000:
         return f"{x:.0f}".removeprefix("-" if x == 0 else "").replace("-", "−")
     return numbers.wide(x).strip().removeprefix("+").replace("-", "−")
@@ -43,13 +43,13 @@ def _shortened(count: int, term: Callable[[int], str]) -> list[str]:
 
 @dataclass(frozen=True)
 class ExampleEntry:
-    """The entry of a line's result in the batch row that is looked at (0 if none is), in the first unit or at the target."""
+    """An entry of the result of a line: in row `row` of the batch, at the first unit or at the target."""
 
     operands: Operands
     row: int
 
     def pieces(self, palette: Palette, *, brief: bool = False) -> list[tuple[str, Style]]:
-        """What it says, in pieces that a line may be broken between; `brief`: the terms and the result alone."""
+        """Return the text in styled pieces; lines may be broken between them. With `brief`, only the terms and the result."""
         operands, line = self.operands, self.operands.line
         assert line.formula is not None
         result, before = operands.result, operands.before
@@ -79,7 +79,7 @@ class ExampleEntry:
         return pieces
 
     def box(self, palette: Palette, width: int, *, brief: bool = False) -> Box:
-        """The pieces in as many lines as the width asks for."""
+        """Return the pieces in as many lines as they need at this width."""
         lines: list[list[Segment]] = [[]]
         used = 0
         for content, style in self.pieces(palette, brief=brief):
@@ -97,7 +97,7 @@ class ExampleEntry:
     def _numbers(self) -> Numbers:
         return self.operands.numbers
 
-    # Which entry
+    # The index of the entry
 
     def _place(self, result: Operand) -> tuple[int, int]:
         given, target = self.operands.given(self.row), self.operands.target(self.row)
@@ -105,7 +105,7 @@ class ExampleEntry:
         return i, target if result.columns == "character" else 0
 
     def _index(self, result: Operand, i: int, j: int) -> tuple[int, ...]:
-        """The place in the array, which has no axis for rows or columns of which there is but one."""
+        """Return the index into the array, which has no axis for rows or columns if there is only one."""
         return tuple(at for axis, at in ((result.rows, i), (result.columns, j)) if axis)
 
     def _where(self, result: Operand, i: int, j: int) -> str:
@@ -129,16 +129,16 @@ class ExampleEntry:
         return f"the {kind} {shown_char(char)} picks row {pick + 1} of {program.writer.name(picked)}"
 
     def _picked_from(self) -> Iterator[str]:
-        """The matrices of which a one-hot input picks a row in this line."""
+        """Yield the matrices of this line from which a one-hot input picks a row."""
         for node in self.operands.line.formula.walk() if self.operands.line.formula is not None else ():
             match node:
                 case e.Product(left=Name(name=read), right=Name(name=matrix)) if self._numbers.is_one_hot(read):
                     yield matrix
 
-    # What it is made of
+    # The terms of the entry
 
     def _summands(self, part: Factor) -> list[str]:
-        """What one entry is the sum of: itself, where it is a number."""
+        """Return the summands of an entry; a name or a number is its own single summand."""
         node = part.formula
         if isinstance(node, Name | e.Number | e.Size):
             return self._signed(part, [self._factor(part)])
@@ -175,14 +175,14 @@ class ExampleEntry:
         return terms if part.sign > 0 else [_negated(term) for term in terms]
 
     def _each(self, made: Terms, before: str = "") -> list[str]:
-        """The terms of a sum over an axis, the first and the last where there are many; of ① those that count."""
+        """Return the terms of a sum over an axis, abbreviated if there are many; over the vocabulary only those that are not 0."""
         chosen: Sequence[int] = range(made.size)
         if made.over == "the vocabulary" and made.kind == "sum" and made.size > LONGEST:
             chosen = [k for k in chosen if self._value(made.term(k)[0]) != 0]
         return _shortened(len(chosen), lambda k: "·".join(f"{before}{self._factor(part)}" for part in made.term(chosen[k])))
 
     def _factor(self, part: Factor) -> str:
-        """One entry as a factor: one number, or something in parentheses."""
+        """Return an entry as a factor: one number, or an expression in parentheses."""
         node = part.formula
         match node:
             case e.Transpose(argument=argument):
@@ -194,26 +194,26 @@ class ExampleEntry:
             case Name() | e.Size():
                 return number(self._value(part))
             case Apply(argument=Name()):
-                pass  # a function of one number is written as such: log 0.1317
+                pass  # a function of one number is written as a function: log 0.1317
             case e.Times() | Apply() if node.label:
                 return number(self._value(part))
         terms = self._summands(part)
         return terms[0] if len(terms) == 1 and not isinstance(node, e.Sum) else f"({' '.join(joined(terms))})"
 
     def _value(self, part: Factor) -> float:
-        """An entry as it was recorded."""
+        """Return the recorded value of an entry."""
         if isinstance(part.formula, Name) and not part.formula.label:
             return self._numbers.entry(part.formula.name, part.at, part.t)
         return float(self._numbers.value(part.formula, part.at))
 
 
 def _is_number(term: str) -> bool:
-    """Whether a term is one number from 0 up."""
+    """True if a term is one number that is not negative."""
     return re.fullmatch(r"[\d.]+(?:e−?\d+)?", term) is not None
 
 
 def _is_whole(term: str) -> bool:
-    """Whether a term can be divided by, or raised to a power, as it stands: one number, or something in parentheses."""
+    """True if a term needs no parentheses as a divisor or a base: one number, or an expression in parentheses."""
     return _is_number(term) or re.fullmatch(r"\w*\([^()]*\)", term) is not None
 
 

@@ -1,4 +1,4 @@
-"""The line just executed, written out with the numbers of this moment."""
+"""The current line, that is the line just executed, written with the numbers of this moment."""
 
 from __future__ import annotations
 
@@ -22,39 +22,41 @@ from tui_gru.tui.panels.snapshot_panel import SnapshotPanel
 from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, clip, grid, text, vstack
 
-_WELCOME = "{title}: its training loop, before the first line. Step, and watch every number come into being."
-_GIVEN = "{given}: {title}. Step, and watch every number come into being."
+_WELCOME = "{title}: the training loop, before its first line. Step to see how every number is computed."
+_GIVEN = "{given}: {title}. Step to see how every number is computed."
 _FIRST = (
+    ("explain", "a tour of ten keys"),
     ("step.line", "a line"),
     ("step.timestep", "a timestep"),
     ("step.batch", "a batch"),
-    ("learn.sgd", "an SGD step: this batch to its end, backward and update"),
-    ("help", "all keys; a capital goes the same way back in time"),
+    ("learn.sgd", "an SGD step: the rest of this batch, backward and update"),
+    ("help", "all keys; capital letters step back in time"),
 )
+_TRAINING = ("explain", "learn.sgd")  # of those, what a run that cannot be trained on does not have
 _EARLIER = (
-    "The state came into this batch with its history, so the gradient runs on: back through the batches before, to the first of "
-    "this epoch, along what they computed then and the weights as they are now. What it finds is added to the gradients of the "
-    "weights and biases that the state is computed with."
+    "The initial state of this batch was computed in earlier batches, so the gradient flows on through them, back to the first "
+    "batch of this epoch. It uses the values that they computed then and the current weights. The result is added to the "
+    "gradients of the weights and biases from which the state is computed."
 )
 _OUTSIDE = (
-    "The gradient of the loss with respect to what this GRU handed on, as it came back from what read it: the head, the loss, and "
-    "whatever lies between. The backward pass reads it timestep by timestep."
+    "The gradient of the loss with respect to the output of this GRU, computed by what reads the output: the head, the loss and "
+    "everything between. The backward pass reads it timestep by timestep."
 )
-_UNDERFLOW = "{prediction} is 0 somewhere, and its logarithm not finite: {entry} is computed from what is in the softmax"
+_UNDERFLOW = "{prediction} has an entry 0, whose logarithm is not finite: {entry} is computed from the argument of the softmax"
 
 
-#: Numbers that a line is written with at most where it fills the screen: more could not be drawn as fast as one steps.
+#: The most numbers of a line that fills the screen; more would make drawing slower than stepping.
 MOST_NUMBERS = 20_000
 
 
 class LineAtWork(SnapshotPanel):
-    """The formula of the line with a matrix for every name, its result, and one entry of it worked out."""
+    """The formula of the line with a matrix for every name, its result, and the computation of one entry."""
 
     _view = View()
-    _alone: int | None = None  # the only row of the batch that there is room for
+    _alone: int | None = None  # the row of the batch that is shown if there is room for only one
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Draw this snapshot from now on."""
+        """Show this snapshot."""
         self._snapshot, self._view = snapshot, view
         self.caption()
         self.set_class(snapshot.line is not None, "-fresh")
@@ -62,7 +64,7 @@ class LineAtWork(SnapshotPanel):
 
     def caption(self) -> None:
         if (snapshot := self._snapshot) is not None:
-            title = "the line at work" if snapshot.line is None else snapshot.line.text
+            title = "the current line" if snapshot.line is None else snapshot.line.text
             rows = snapshot.config.batch_size
             row = f"row {self._alone + 1} of {rows}" if self._alone is not None and rows > 1 else None
             self.set_titles(title, self.point_out() or _changed_since(snapshot) or row)
@@ -74,10 +76,10 @@ class LineAtWork(SnapshotPanel):
         line = snapshot.line
         if line is None:
             given, title = snapshot.config.given, snapshot.program.model.title
-            first = [(verb, what) for verb, what in _FIRST if given is None or verb != "learn.sgd"]
+            first = [(verb, what) for verb, what in _FIRST if given is None or verb not in _TRAINING]
             keys = [(sign_of_key(self, verb), what) for verb, what in first]
             words = (_WELCOME if given is None else _GIVEN).format(title=title, given=given and given.title)
-            return clip(self.palette, _welcome(self.palette, words, width, keys), width, height)
+            return clip(self.palette, _welcome(self.palette, words, width, height, keys), width, height)
         if line.formula is None:
             words = _OUTSIDE if line in snapshot.program.outside else _EARLIER
             return clip(self.palette, _paragraph(self.palette, words, width), width, height)
@@ -92,19 +94,19 @@ class LineAtWork(SnapshotPanel):
 
 
 def _changed_since(snapshot: Snapshot) -> str | None:
-    """A word where the operands are not those with which the line was executed, so that its numbers do not add up."""
+    """Return a remark if operands have changed since the line was executed, so that its numbers do not add up."""
     line = snapshot.line
     names = () if line is None else tuple(n for n in (*line.reads, line.target) if n in snapshot.changed)
     return f"{', '.join(map(snapshot.program.writer.name, dict.fromkeys(names)))} changed since this line ran" if names else None
 
 
 def written_out(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> Box:
-    """The line as matrices, and beneath, where there is room, one entry worked out."""
+    """Draw the line as matrices, and below it, if there is room, the computation of one entry."""
     return _written(palette, snapshot, line, view, width, height)[0]
 
 
 def _written(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int, height: int) -> tuple[Box, bool]:
-    """As `written_out`, and whether it is written for one row of the batch alone."""
+    """Return what `written_out` draws, and whether it shows only one row of the batch."""
     operands = Operands(snapshot, line)
     entry, badge = ExampleEntry(operands, view.row or 0), _badge(palette, snapshot, line)
     rest = [box for box in (badge, entry.box(palette, width)) if box.height]
@@ -117,9 +119,9 @@ def _written(palette: Palette, snapshot: Snapshot, line: Line, view: View, width
 
 
 def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: int) -> Box:
-    """The line with all its matrices in full, however wide and high that is, and one entry worked out.
+    """Draw the line with all its matrices in full, whatever size that is, and the computation of one entry.
 
-    Together they have MOST_NUMBERS at most; of larger ones as much is shown as that comes to.
+    Matrices that have more than MOST_NUMBERS in total are elided to that number.
     """
     operands = Operands(snapshot, line)
     tokens = Writer(operands, view.row, palette.glyphs).line()
@@ -132,7 +134,7 @@ def whole(palette: Palette, snapshot: Snapshot, line: Line, view: View, width: i
 
 
 class _Choice(NamedTuple):
-    """A way to write a line: limits that make it fit, None where none do; what is beneath; whether it is for one row alone."""
+    """A way to draw a line: `limits` that make it fit, None if it cannot fit, the boxes below it, and whether it shows one row."""
 
     tokens: list[Token]
     limits: Limits | None
@@ -144,8 +146,10 @@ class _Choice(NamedTuple):
 def _choices(
     operands: Operands, row: int | None, glyphs: Glyphs, width: int, height: int, rest: Sequence[Box], brief: Sequence[Box]
 ) -> Iterator[_Choice]:
-    """The best first: all numbers in full and a worked entry (`rest`), then ever less of them, but with a worked entry as long as
-    there is room for one (`brief`); the worked entry alone is the last."""
+    """Yield the ways to draw a line, best first: from all numbers in full and the example entry (`rest`) to the result alone.
+
+    The example entry is included as long as there is room for its brief form (`brief`).
+    """
     names, folded = (Writer(operands, row, glyphs, fold=fold).line() for fold in (False, True))
     for gap in (1, 0):
         room = _room(height, rest, gap)
@@ -172,18 +176,18 @@ def _choices(
     result = [Sign("="), names[-1]]
     room = _room(height, rest, 1)
     yield _Choice(result, fitted(result, width, room), rest, 1)
-    if room < -1:  # then there is no room for the worked entry either
+    if room < -1:  # no room for the example entry either
         yield _Choice(result, fitted(result, width, height))
         yield _Choice(result, elided(result, width, height))
 
 
 def _room(height: int, beneath: Sequence[Box], gap: int) -> int:
-    """The rows left for the line."""
+    """Return the rows left for the line."""
     return height - sum(box.height + gap for box in beneath)
 
 
 def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
-    """A warning where the tutorial's own code would give something else than what is shown."""
+    """Return a warning if the code of the tutorial would compute another value than the one shown."""
     term = snapshot.tutorial_term1 if line.target == snapshot.program.loss_names.entry else None
     if term is None or np.isfinite(term).all():
         return EMPTY
@@ -193,9 +197,11 @@ def _badge(palette: Palette, snapshot: Snapshot, line: Line) -> Box:
     return text(palette, f"{palette.glyphs.not_finite} {words}", palette.warning)
 
 
-def _welcome(palette: Palette, words: str, width: int, first: list[tuple[str, str]]) -> Box:
+def _welcome(palette: Palette, words: str, width: int, height: int, first: list[tuple[str, str]]) -> Box:
+    """Words, and the keys to begin with; without room for both, the keys come first."""
     keys = grid([(text(palette, key, palette.accent), text(palette, what)) for key, what in first], gap=2)
-    return vstack(_paragraph(palette, words, width), keys)
+    paragraph = _paragraph(palette, words, width)
+    return vstack(paragraph, keys) if paragraph.height + keys.height <= height else vstack(keys, paragraph)
 
 
 def _paragraph(palette: Palette, words: str, width: int) -> Box:

@@ -1,4 +1,4 @@
-"""The program, with its arrow at the line just executed."""
+"""The listing of the program, with an arrow at the line just executed."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ from tui_gru.tui.widgets import boxes
 from tui_gru.tui.widgets.boxes import EMPTY, Box, from_rows
 from tui_gru.tui.widgets.panel import Panel
 
-#: Breakpoint, arrow or trail, and a blank.
+#: Cells before the text: breakpoint, arrow or trail, and a blank.
 _GUTTER = 3
-#: Rows kept in view above and below the arrow, where the panel is tall enough.
+#: Rows kept in view above and below the arrow if the panel is tall enough.
 _CONTEXT = 4
-#: From this width on, a level is indented by two cells.
+#: From this width on, a level is indented by two cells, below by one.
 _WIDE = 40
 _WORDS = re.compile(r"(\bfor\b|\bin\b|\bover\b.*)")
 
 
 class State(NamedTuple):
-    """What is to be seen of a row besides its text: the sign of its stop, the arrow, that it was executed or never will be."""
+    """The signs and colours of a row: the sign of its stop, the arrow, `passed` if executed, `idle` if never executed."""
 
     stop: str
     disabled: bool
@@ -48,17 +48,17 @@ class State(NamedTuple):
 
 
 class Listing(Panel):
-    """The rows of the program's table, each with the sign of its breakpoint. It scrolls by itself, so that the arrow is in view."""
+    """The lines of the program with the signs of their breakpoints. It scrolls to keep the arrow in view."""
 
     class LineChosen(Message):
-        """A line was clicked, on its text."""
+        """Posted when the text of a line is clicked."""
 
         def __init__(self, line: Line) -> None:
             self.line = line
             super().__init__()
 
     class GutterChosen(Message):
-        """A line was clicked beside its text, where its breakpoint is."""
+        """Posted when the gutter of a line is clicked, where its breakpoint is shown."""
 
         def __init__(self, line: Line) -> None:
             self.line = line
@@ -67,9 +67,9 @@ class Listing(Panel):
     _snapshot: Snapshot | None = None
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Draw this snapshot from now on."""
+        """Show this snapshot."""
         self._snapshot = snapshot
-        self.virtual_size = Size(0, len(snapshot.program.rows))  # known before it is built: so it scrolls from the first layout on
+        self.virtual_size = Size(0, len(snapshot.program.rows))  # the size is known before building, so the first layout can scroll
         self._say_shapes()
         self.refresh_content()
         self._follow()
@@ -93,8 +93,8 @@ class Listing(Panel):
                 passed=index < arrow and row.line is not None and row.line.phase == phase,
                 idle=index > loss and not learns,
             )
-            at_work = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
-            value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and at_work else ""
+            counting = row.counter != "t" or (snapshot.timestep is not None and row.block == block)
+            value = f"{row.counter} {snapshot.value(row.counter) + 1}" if row.counter and counting else ""
             lines.append(_written(self.palette, _indented(row, width), width, state, value))
         return from_rows(lines)
 
@@ -104,7 +104,7 @@ class Listing(Panel):
         return "training loop" if given is None else "forward and backward" if given.learns else "forward pass"
 
     def _say_shapes(self) -> None:
-        """The shapes of what the line reads, in the border: as many as it holds."""
+        """Put the shapes of the values that the line reads into the border, as many as fit."""
         snapshot = self._snapshot
         line = snapshot.line if snapshot is not None else None
         if snapshot is None or line is None:
@@ -146,16 +146,16 @@ class Listing(Panel):
             self.post_message((self.GutterChosen if self._in_gutter(event) else self.LineChosen)(row.line))
 
     def on_mouse_move(self, event: events.MouseMove) -> None:
-        """What a line is for, and in full where it is cut; beside it, what its stops are."""
+        """Set the tooltip: over a line its explanation, with its text if that is cut off; over the gutter its breakpoints."""
         row = self._row_at(event)
-        said = self._said_of(row, self._in_gutter(event)) if row is not None else ""
-        self.tooltip = Content(transliterate(said, self.palette.glyphs)) if said else None
+        words = self._tooltip_of(row, self._in_gutter(event)) if row is not None else ""
+        self.tooltip = Content(transliterate(words, self.palette.glyphs)) if words else None
 
-    def _said_of(self, row: Row, in_gutter: bool) -> str:
+    def _tooltip_of(self, row: Row, in_gutter: bool) -> str:
         width = self.scrollable_content_region.width
         if in_gutter and row.line is not None and self._snapshot is not None:
             program = self._snapshot.program
-            return "\n".join(described(stop, program) for stop in stops_on(self._snapshot, row.line)) or "click for a breakpoint"
+            return "\n".join(described(stop, program) for stop in stops_on(self._snapshot, row.line)) or "click to set a breakpoint"
         whole = row.text if _GUTTER + cell_len(_indented(row, width)) > width else ""
         words = ""
         if self._snapshot is not None and row.line is not None:
@@ -164,18 +164,18 @@ class Listing(Panel):
 
 
 def arrow_row(snapshot: Snapshot) -> int:
-    """The row of the line just executed; at the start the first."""
+    """Return the index of the row of the line just executed, 0 at the start."""
     target = snapshot.line.target if snapshot.line is not None else None
     return next((i for i, row in enumerate(snapshot.program.rows) if row.line is not None and row.line.target == target), 0)
 
 
 def stops_on(snapshot: Snapshot, line: Line) -> tuple[Breakpoint, ...]:
-    """The breakpoints and log points of a line."""
+    """Return the breakpoints and log points of a line."""
     return tuple(stop for stop in snapshot.stops.breakpoints if stop.line == line.target)
 
 
 def rows_until_loss(rows: tuple[Row, ...]) -> int:
-    """The row of the loss, or the last of a forward pass without one; the backward pass and the update are below."""
+    """Return the row of the loss, or the last row of a forward pass without a loss. Backward pass and update are below it."""
     last = max(i for i, row in enumerate(rows) if row.line is not None and row.line.phase in ("forward", "loss"))
     return next((i for i, row in enumerate(rows) if row.line is not None and row.line.phase == "loss"), last)
 
@@ -187,7 +187,7 @@ def _shapes(snapshot: Snapshot, line: Line) -> list[str]:
 
 
 def _whole_size(rows: tuple[Row, ...], palette: Palette) -> Size:
-    """The cells in which no row is cut."""
+    """Return the size at which no row is cut off, in cells."""
     return Size(_GUTTER + max(cell_len(transliterate(_indented(row, _WIDE), palette.glyphs)) for row in rows), len(rows))
 
 
@@ -197,7 +197,7 @@ def _indented(row: Row, width: int) -> str:
 
 @lru_cache(maxsize=1024)
 def _written(palette: Palette, text: str, width: int, state: State, value: str) -> boxes.Row:
-    """One row of the listing, in exactly `width` cells."""
+    """Draw a row of the listing in exactly `width` cells."""
     glyphs = palette.glyphs
     room = max(width - _GUTTER, 0)
     written = cut(transliterate(text, glyphs), room, glyphs)
@@ -214,7 +214,7 @@ def _written(palette: Palette, text: str, width: int, state: State, value: str) 
 
 
 def _coloured(palette: Palette, text: str) -> list[Segment]:
-    """Keywords in their colour; words on what a sum is over, and the headings of layers, quiet."""
+    """Return styled segments: keywords in their colour; the axes of sums and the headings of layers dimmed."""
     if text.lstrip().startswith("#"):
         return [Segment(text, palette.dim)]
     styles = {"for": palette.keyword, "in": palette.keyword}

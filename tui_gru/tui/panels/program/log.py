@@ -1,4 +1,4 @@
-"""What the log points have written, each line with its place, the newest last."""
+"""The log: the lines written by log points, each with its place, newest last."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, text
 from tui_gru.tui.widgets.panel import Panel
 
-#: Lines kept to scroll through, before and after where one is.
+#: The number of lines shown before and after the current position.
 _AROUND = 200
-#: Up to so many lines it is the higher, the more there are.
+#: The panel grows with its lines up to this number.
 _GROWS = 8
 
 
 class Log(Panel):
-    """The line of where one is, or the last before it, has the arrow and is in view; what lies ahead in time is quiet."""
+    """The arrow is at the last line written up to the current position, which is kept in view; later lines are dimmed."""
 
     _snapshot: Snapshot | None = None
     _lines: tuple[LogLine, ...] = ()
@@ -72,7 +72,7 @@ class Log(Panel):
         assert self._snapshot is not None
         return as_typed(position_of(self._snapshot.program, tick))
 
-    # Following where one is
+    # Scrolling to the current position
 
     def _follow(self) -> None:
         height = self.scrollable_content_region.height

@@ -1,4 +1,4 @@
-"""What the names in a line stand for at the moment of a snapshot: the matrices and numbers it is written out with."""
+"""The operands of a line at the moment of a snapshot: the matrices and numbers that its names stand for."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tui_gru.tui.widgets.written import Kind
 
 
 def kind_of(program: Program, name: str) -> Kind:
-    """What a value holds, which decides how it is written: one-hot rows, numbers from 0 to 1, or of either sign."""
+    """Return the kind of a value, which decides its format: one-hot rows, numbers from 0 to 1, or signed numbers."""
     given = program.model.page.inputs.get(name)
     if given is not None and given.one_hot:
         return "onehot"
@@ -30,10 +30,11 @@ def kind_of(program: Program, name: str) -> Kind:
 
 @dataclass(frozen=True, eq=False)
 class Operand:
-    """One matrix (rows, columns), or one number (). `rows` and `columns` say what these count: row, unit, character or timestep.
+    """A matrix of shape (rows, columns), or a number of shape ().
 
-    `picks` is, for one-hot rows, the index of the 1 in each. A `setting` is a number that was given, not computed: it is written
-    with the digits it has. `refs`: which number of the run each entry is.
+    `rows` and `columns` are the names of the axes: row, unit, character or timestep. `picks` has, for one-hot rows, the index of
+    the 1 in each. `setting` is True for a number that was given instead of computed; it is written with the digits that were
+    given. `refs` maps row and column to a reference to that number of the run.
     """
 
     label: str
@@ -55,7 +56,7 @@ class Operand:
         return replace(self, label=f"{self.label}ᵀ", values=self.values.T, rows=self.columns, columns=self.rows, refs=refs)
 
     def only_row(self, row: int) -> Operand:
-        """One of its rows alone."""
+        """Return the operand with only this row."""
         refs = None if self.refs is None else lambda i, j, given=self.refs: given(i + row, j)
         return replace(self, values=self.values[row : row + 1], picks=self.picks[row : row + 1], refs=refs)
 
@@ -69,7 +70,7 @@ class Operands:
         self.numbers = Numbers(snapshot.moment_read, snapshot.position.t)
 
     def read(self, name: str) -> Operand:
-        """What `name` stands for on the right-hand side."""
+        """Return the operand that `name` stands for on the right-hand side."""
         if name not in self._known:
             self._known[name] = self._read(name)
         return self._known[name]
@@ -77,11 +78,11 @@ class Operands:
     def _read(self, name: str) -> Operand:
         program, snapshot = self.snapshot.program, self.snapshot
         named = program.names.get(name)
-        if name == GRADIENT:  # of all parameters together
+        if name == GRADIENT:  # the norm over all parameters
             return Operand("‖dW‖ of each parameter", np.atleast_2d(self.numbers.read(name)), "", "parameter")
         if named is None:  # a setting of the update rule
             return Operand(program.writer.name(name), np.asarray(self.numbers.read(name)), setting=True)
-        if named.timed and not named.axes and not program.blocks[self.line.block].way:  # those of all timesteps
+        if named.timed and not named.axes and not program.blocks[self.line.block].way:  # the values of all timesteps
             every = [snapshot.value(name, t) for t in range(snapshot.config.seq_length)]
             return Operand(program.writer.name(name), np.array([every]), "", "timestep", refs=lambda i, j: Ref(name, (), j))
         return self._operand(name, self.numbers.read(name))
@@ -106,7 +107,7 @@ class Operands:
         return tuple(self.snapshot.record.ids(name)[self.snapshot.position.t].tolist())
 
     def recorded(self, part: Expression) -> Operand | None:
-        """A part of the line that was recorded as a whole, such as r⊙h before the product with Uh."""
+        """Return a part of the line that was recorded as a whole, such as r⊙h before the product with Uh; None if it was not."""
         program, name = self.snapshot.program, part.label
         if name not in program.factors:
             return None
@@ -115,14 +116,14 @@ class Operands:
 
     @property
     def activation(self) -> Operand | None:
-        """What the line's function was applied to: az, ar or ah; None for other lines."""
+        """The argument of the line's function: az, ar or ah; None for other lines."""
         formula = self.line.formula
         name = formula.argument.label if isinstance(formula, Apply) else ""
         return self.read(name) if name else None
 
     @property
     def before(self) -> Operand | None:
-        """What the target of += or −= was before; None for the first share of a gradient, and for =."""
+        """The target of += or −= before the line was executed; None for = and for the first summand of a gradient."""
         target = self.line.target
         if self.line.op == "+=":
             sofar = self.snapshot.gradient_before(target.removeprefix("d"))
@@ -133,7 +134,7 @@ class Operands:
 
     @property
     def step(self) -> Array | None:
-        """What an update has added to its parameter; None for other lines."""
+        """The change of a parameter by an update; None for other lines."""
         if self.line.op != "-=":
             return None
         step = self.snapshot.last_step(self.line.target)
@@ -141,16 +142,16 @@ class Operands:
 
     @property
     def result(self) -> Operand:
-        """What the line has computed."""
+        """The result of the line."""
         target = self.line.target
         return self._operand(target, self.snapshot.value(target))
 
     def given(self, row: int) -> int:
-        """The index of the character that is the input of this batch row; 0 where the input is no character."""
+        """Return the index of the input character of this batch row; 0 if the input is no character."""
         return self._index(self.snapshot.program.input, row)
 
     def target(self, row: int) -> int:
-        """The index of the character that this batch row is to predict; 0 where it is no character."""
+        """Return the index of the target character of this batch row; 0 if the target is no character."""
         return self._index(self.snapshot.program.target, row)
 
     def _index(self, name: str, row: int) -> int:

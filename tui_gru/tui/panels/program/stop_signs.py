@@ -1,4 +1,4 @@
-"""Stops as they are written: the sign of each, and the words of the command that makes it."""
+"""Signs and descriptions of breakpoints and watches, and the commands that set them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui_gru.tui.look.glyphs import Glyphs
 
 
 def sign_of(stop: Breakpoint | Watch, glyphs: Glyphs) -> str:
-    """Its sign: full where it is enabled; a breakpoint that does not always stop, and one that only logs, have their own."""
+    """Return the sign of a stop, which shows whether it is enabled, stops only sometimes, or only logs."""
     if isinstance(stop, Breakpoint) and stop.log:
         return glyphs.log_point if stop.enabled else glyphs.log_point_off
     if not stop.enabled:
@@ -19,28 +19,28 @@ def sign_of(stop: Breakpoint | Watch, glyphs: Glyphs) -> str:
 
 
 def sometimes(stop: Breakpoint) -> bool:
-    """Whether it does not stop each time."""
+    """True if the breakpoint has a condition or a hit count, so it does not stop every time."""
     return bool(stop.condition or stop.hits)
 
 
 def plain(stop: Breakpoint) -> bool:
-    """Whether it says no more than on which line it is, so that nothing is lost with it."""
+    """True if the breakpoint has only a line, so that it can be deleted without losing anything else."""
     return not (stop.condition or stop.hits or stop.log)
 
 
 def foremost(stops: Iterable[Breakpoint]) -> Breakpoint | None:
-    """Of several on one line, the one whose sign is shown: what stops before what logs, enabled before disabled."""
+    """Return the breakpoint whose sign is shown if a line has several: enabled first, then stopping, then unconditional."""
     return min(stops, key=lambda stop: (not stop.enabled, bool(stop.log), sometimes(stop)), default=None)
 
 
 def clauses(stop: Breakpoint) -> tuple[tuple[str, str], ...]:
-    """What is said of it besides its line, each with its keyword: `if`, `hits`, `log`."""
+    """Return the clauses after the line as pairs of keyword (`if`, `hits`, `log`) and text."""
     parts = (("if", stop.condition), ("hits", stop.hits), ("log", stop.log))
-    return tuple((keyword, said) for keyword, said in parts if said)
+    return tuple((keyword, text) for keyword, text in parts if text)
 
 
 def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
-    """The command that makes it; with its `id`, the one that changes it."""
+    """Return the command that sets a stop, with `id` the command that changes it."""
     number = f"#{stop.id}" if id else ""
     if isinstance(stop, Watch):
         words = ["watch", number, stop.expression, "stop" if stop.stops else ""]
@@ -50,9 +50,9 @@ def command_of(stop: Breakpoint | Watch, *, id: bool = False) -> str:
 
 
 def described(stop: Breakpoint, program: Program) -> str:
-    """In words, for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), off`."""
+    """Describe a breakpoint for the border or a tooltip: `breakpoint 2 on h̃ if any(h > 0.9), disabled`."""
     place = f" on {program.writer.name(stop.line)}" if stop.line else ""
-    said = "".join(f" {keyword} {what}" for keyword, what in clauses(stop) if keyword != "log")
+    when = "".join(f" {keyword} {what}" for keyword, what in clauses(stop) if keyword != "log")
     kind = "log point" if stop.log else "breakpoint"
     log = f": {stop.log}" if stop.log else ""
-    return f"{kind} {stop.id}{place}{said}{log}{'' if stop.enabled else ', off'}"
+    return f"{kind} {stop.id}{place}{when}{log}{'' if stop.enabled else ', disabled'}"

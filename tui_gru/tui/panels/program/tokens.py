@@ -1,4 +1,4 @@
-"""The tokens a written line is made of: signs, matrices and brackets, whose sizes are known before they are drawn."""
+"""The tokens of a written line: signs, matrices and brackets, whose sizes are known before drawing."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tui_gru.tui.widgets.boxes import Box, bracket, from_rows, hstack, pad, text
 from tui_gru.tui.widgets.refs import Cell
 from tui_gru.tui.widgets.written import ENTRIES, kept, matrix
 
-#: One-hot rows over more characters than this are written as the characters they pick.
+#: One-hot rows over more characters than this are written as characters.
 ONEHOT = 12
 
 
 class Limits(NamedTuple):
-    """How much of every matrix is shown: at most so many rows and columns, in short numbers or full, with its name above."""
+    """How matrices are drawn: with at most `rows` and `columns` (None: all), short numbers if `compact`, and names above."""
 
     columns: int | None = None
     rows: int | None = None
@@ -33,7 +33,7 @@ class Limits(NamedTuple):
 
 @dataclass(frozen=True)
 class Sign:
-    """An operator or a function's name. `breaks`: a line that is too long may be broken before it."""
+    """An operator or the name of a function. With `breaks`, the line may be broken before it."""
 
     sign: str
     breaks: bool = False
@@ -47,9 +47,9 @@ class Sign:
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """An operand. `focus` are the row and the column that matter for the batch row that is looked at.
+    """An operand. `focus` is the row and the column of the batch row that is singled out.
 
-    `picked`: it is a matrix that one-hot rows pick their rows from. `named`: a number has its name above it, as a matrix has.
+    `picked` is True for a matrix from which one-hot rows pick rows, `named` for a number that has its name above it.
     """
 
     operand: Operand
@@ -123,7 +123,7 @@ class Matrix:
         return bool(self.operand.picks) and len(self.vocabulary) > min(ONEHOT, _most(limits.columns))
 
     def _characters(self, palette: Palette, limits: Limits, row: int | None) -> Box:
-        """One-hot rows by the characters that they pick, one under the other; transposed, one beside the other."""
+        """Draw one-hot rows as characters, in a column, or in a row if transposed."""
         picks, upright = self.operand.picks, self.operand.rows == "row"
         shown = kept(len(picks), limits.rows if upright else limits.columns, row)
         cells = []
@@ -145,7 +145,7 @@ class Matrix:
 
 @dataclass(frozen=True, eq=False)
 class Fence:
-    """A bracket as tall as what it encloses on its line, which is `inner` (see `beside`)."""
+    """A bracket as tall as the enclosed matrices on its line, `inner` (see `beside`)."""
 
     inner: tuple[Matrix, ...]
     opening: bool
@@ -153,10 +153,10 @@ class Fence:
     breaks: bool = False
 
     def size(self, limits: Limits) -> tuple[int, int]:
-        return 1 + len(self.suffix), 1  # never the tallest of a line
+        return 1 + len(self.suffix), 1  # the height of a bracket does not count for the line
 
     def beside(self, tokens: Sequence[object]) -> Fence:
-        """The bracket for a line of these tokens, which its partner may not be in."""
+        """Return the bracket for a line of these tokens, which may not contain its partner."""
         return replace(self, inner=tuple(each for each in self.inner if each in tokens))
 
     def box(self, palette: Palette, limits: Limits, row: int | None) -> Box:

@@ -1,4 +1,4 @@
-"""A watched value on one line: a number, a truth, a text, or as much of an array as there is room for."""
+"""Formats a watched value on one line: a number, a truth value, a text, or as much of an array as fits."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import Row
 
 _LARGEST_WHOLE = 1e9
-#: Said by an error on what was typed: of no use where that is not in view.
+#: The position in an error message, which is of no use where the typed text is not visible.
 _COLUMN = re.compile(r"^column \d+: ")
-#: An array of more elements is described, not written out.
+#: An array of more elements is summarized.
 _MOST = 64
 
 
 def just_changed(snapshot: Snapshot, watched: Watched) -> bool:
-    """Whether the line just executed has made the value another. What is there for the first time has not changed."""
+    """Return True if the line just executed has changed the value. A value computed for the first time has not changed."""
     if watched.before is None or watched.value is None or _same(watched.value, watched.before):
         return False
     learns = snapshot.record.gradients is not None
@@ -40,7 +40,7 @@ def just_changed(snapshot: Snapshot, watched: Watched) -> bool:
 
 
 def written_value(palette: Palette, watched: Watched, room: int, *, fresh: bool) -> Row:
-    """The value in at most `room` cells; a fresh one as `old → new` where both fit, else with what is new in it lit."""
+    """Draw the value in at most `room` cells; if `fresh`, as `old → new` if both fit, otherwise with changes highlighted."""
     if watched.error:
         return _fitted(palette, [(_COLUMN.sub("", watched.error), palette.warning)], room)
     if watched.value is None:
@@ -57,7 +57,7 @@ _Parts = list[tuple[str, Style]]
 
 
 def _value(palette: Palette, value: Any, before: Any, room: int) -> _Parts:
-    """The pieces of a value. `before`, where given, is what it was: what differs from it is lit."""
+    """Return the styled pieces of a value; with `before`, differences from that value are highlighted."""
     ink = palette.plain if before is None else palette.accent
     if not isinstance(value, np.ndarray):
         return [(_single(value), ink)]
@@ -76,12 +76,12 @@ def _single(value: Any) -> str:
         return "".join(map(shown_char, value))
     number = float(value)
     if math.isfinite(number) and number.is_integer() and abs(number) < _LARGEST_WHOLE:
-        return f"{number + 0:.0f}"  # no minus before a zero
+        return f"{number + 0:.0f}"  # `+ 0` removes the sign of a negative zero
     return numbers.wide(number).strip()
 
 
 def _elements(palette: Palette, value: NDArray[Any], fresh: NDArray[np.bool_]) -> Iterator[tuple[str, Style]]:
-    """`[+0.12 -0.30]`, nested as the array is."""
+    """Yield the pieces of an array as `[+0.12 -0.30]`, nested by its dimensions."""
     yield "[", palette.dim
     for index, (element, new) in enumerate(zip(value, fresh, strict=True)):
         if index:
@@ -98,7 +98,7 @@ def _element(value: Any) -> str:
 
 
 def _summary(value: NDArray[Any]) -> str:
-    """What an array without the room for its elements is like: its shape, and from where to where its numbers go."""
+    """Summarize an array whose elements do not fit: its shape, and the range of its numbers."""
     shape = "×".join(map(str, value.shape))
     if value.dtype.kind == "b":
         return f"{shape}, {int(value.sum())} true"
@@ -119,7 +119,7 @@ def _same(value: Any, before: Any) -> bool:
 
 
 def _differs(value: NDArray[Any], before: Any) -> NDArray[np.bool_]:
-    """Where two arrays differ, everywhere if their shapes do; NaN equals NaN."""
+    """Return where two arrays differ, as booleans; everywhere if their shapes differ. NaN equals NaN."""
     earlier = np.asarray(before)
     if earlier.shape != value.shape:
         return np.ones(value.shape, bool)
@@ -131,7 +131,7 @@ def _width(palette: Palette, parts: _Parts) -> int:
 
 
 def _fitted(palette: Palette, parts: _Parts, room: int) -> Row:
-    """The pieces as segments; what does not fit is cut, and the cut marked."""
+    """Return the pieces as segments, cut off with a mark if they do not fit."""
     segments: list[Segment] = []
     for text, style in parts:
         text = transliterate(text, palette.glyphs)

@@ -1,4 +1,4 @@
-"""The watches: each expression with its value as of now, and the one before where it has just changed."""
+"""The watches: each expression with its current value, and its previous one if it has just changed."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from tui_gru.tui.view import View
 from tui_gru.tui.widgets.boxes import EMPTY, Box, Row, from_rows
 from tui_gru.tui.widgets.panel import Panel, Rows
 
-#: The part of the width that expressions may take, at most, and the cells before and after them.
+#: The largest part of the width for expressions, and the cells before and after them.
 _PART, _LEAD, _GAP = 0.5, 2, 2
-#: The cells that the longest expression takes, with the longest value that is written out.
+#: The width of the longest expression with the longest value, in cells.
 _WIDEST = 2000
 
 
 class Watches(Panel):
-    """A row a watch, so that nothing moves while one steps. A watch that stops has its sign before it.
+    """A row per enabled watch, so that rows do not move while stepping. A watch that stops runs has a sign before it.
 
-    Only what is in view is evaluated.
+    Only the rows in view are evaluated.
     """
 
     _snapshot: Snapshot | None = None
-    _shown: tuple[int, ...] = ()  # which of the watches
+    _shown: tuple[int, ...] = ()  # the indices of the watches
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         rows = len(self._shown)
@@ -56,7 +56,7 @@ class Watches(Panel):
         return Rows(len(self._shown), width, draw)
 
     def _row(self, watched: Watched, fresh: bool, column: int, width: int) -> Row:
-        """An expression, at least `column` cells of it; its value begins after the column, or nearer or further as it has to."""
+        """Draw an expression, at least `column` cells of it, and its value after the column or wherever it fits."""
         palette, glyphs = self.palette, self.palette.glyphs
         expression = transliterate(watched.watch.expression, glyphs)
         room = max(width - _LEAD - _GAP, 0)

@@ -1,7 +1,7 @@
-"""A line of the program written out: its formula with a matrix for every name, fitted into the room there is.
+"""A line of the program written as matrices: its formula with a matrix for every name, fitted into the given size.
 
-First the formula becomes a row of tokens, whose sizes are known before anything is drawn; then the best way to fit them is
-chosen by arithmetic; only then are they drawn, and only what is shown of them.
+The formula is turned into tokens, whose sizes are known without drawing. The limits under which they fit are computed from
+the sizes, and then only the parts of the matrices that are shown are drawn.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ GAP, INDENT = 1, 2
 
 
 class Writer:
-    """Turns a line into tokens. `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix.
+    """Turns a line into tokens.
 
-    `alone`: of all that has a row for every row of the batch, this row alone, and of what it picks from, the row that it picks.
-    `loose`: the line may be broken within products and differences, too.
+    `fold` writes a part that was recorded as a whole, such as r⊙h, as one matrix. `alone` shows only one row of every matrix that
+    has a row per row of the batch, and the row that it picks of a matrix. `loose` allows line breaks within products and
+    differences too.
     """
 
     def __init__(
@@ -44,9 +45,9 @@ class Writer:
         self._fold, self._alone, self._loose = fold, alone, loose
 
     def line(self) -> list[Token]:
-        """The right-hand side, an equals sign, and the result; for += and −= with what was there before.
+        """Return the right-hand side, an equals sign, and the result; for += and −= with the previous value of the target.
 
-        Numbers have their names above them where there are no matrices beside them.
+        Numbers have their names above them if the line has no matrices.
         """
         line, before = self._operands.line, self._operands.before
         assert line.formula is not None
@@ -161,23 +162,23 @@ class Writer:
         yield Fence(inner, opening=False, suffix=suffix)
 
 
-#: What may be shown of matrices that do not fit, the best first: columns, and whether in short numbers.
+#: The limits for matrices that do not fit, best first: the number of columns, and whether numbers are short.
 _ELIDED = ((8, False), (8, True), (6, False), (6, True), (5, True), (4, True), (3, True), (2, True))
-#: Fewer rows than this of an elided matrix say nothing.
+#: The least number of rows of an elided matrix.
 _FEWEST = 2
 
 
 def fitted(tokens: Sequence[Token], width: int, height: int, *, compact: bool = False, labels: bool = True) -> Limits | None:
-    """Limits under which all numbers are seen in so many cells; None if there are none."""
+    """Return limits under which all numbers fit into the size, None if they do not fit."""
     limits = Limits(compact=compact, labels=labels)
     lines = _lines(tokens, limits, width)
     return limits if lines and sum(map(_height_of, lines)) <= height else None
 
 
 def elided(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
-    """Limits under which the whole line is seen, if not all of its matrices; None if there is no room for that either.
+    """Return limits under which the whole line fits with parts of its matrices, None if it does not fit.
 
-    The names above the matrices go last: of a large matrix they say more than another column.
+    Columns are dropped before the names above the matrices, which are more useful than another column of a large matrix.
     """
     for labels, (columns, compact) in product((True, False), _ELIDED):
         for count in range(1, height + 1):
@@ -192,7 +193,7 @@ def elided(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
 
 
 def widest_piece(tokens: Sequence[Token], limits: Limits) -> int:
-    """The cells of the widest piece that cannot be broken, with the indent of later lines."""
+    """Return the width of the widest unbreakable piece, with the indent of later lines, in cells."""
     pieces: list[int] = [INDENT]
     for token in tokens:
         if token.breaks:
@@ -202,7 +203,7 @@ def widest_piece(tokens: Sequence[Token], limits: Limits) -> int:
 
 
 def squeezed(tokens: Sequence[Token], width: int, height: int) -> Limits | None:
-    """Limits under which something of every matrix is seen, if it is one row of it; None if there is no room for that either."""
+    """Return limits under which at least one row of every matrix fits, None if not even that fits."""
     for columns, compact in _ELIDED:
         for rows in range(height, 0, -1):
             limits = Limits(columns, rows, compact, labels=False)
@@ -220,7 +221,7 @@ def _height_of(line: Sequence[_Sized]) -> int:
 
 
 def _lines(tokens: Sequence[Token], limits: Limits, width: int) -> list[list[_Sized]]:
-    """The tokens broken into lines before operators; none if a piece between two breaks is wider than the width."""
+    """Break the tokens into lines before operators. Return no lines if a piece between two breaks exceeds the width."""
     pieces: list[list[_Sized]] = []
     for token in tokens:
         sized = (token, *token.size(limits))
@@ -248,7 +249,7 @@ def _width_of(piece: Sequence[_Sized]) -> int:
 
 
 def drawn(palette: Palette, tokens: Sequence[Token], limits: Limits, width: int, row: int | None) -> Box:
-    """The tokens within these limits, in as many lines as the width asks for. `row` is the batch row singled out."""
+    """Draw the tokens within these limits, in as many lines as needed. `row` is the batch row singled out."""
     lines = []
     for index, sized in enumerate(_lines(tokens, limits, width)):
         line = [token for token, _, _ in sized]

@@ -1,4 +1,4 @@
-"""The top line: where one is in the training, and what it comes to."""
+"""The top line: text, position, settings and loss."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from tui_gru.tui.view import View
 _GAP = "  "
 _DOT = " · "
 _NAME = "tui-gru"
-#: An excerpt of the text shorter than this says nothing.
+#: An excerpt of the text shorter than this is left out.
 _EXCERPT = 8
 
 
 class _Item(NamedTuple):
-    """A piece of the line, `value` standing out of it. What is needed most has the room first."""
+    """A piece of the line, with `value` emphasized. Pieces that do not fit are dropped, the least needed first."""
 
     content: str
     style: Style
@@ -40,7 +40,7 @@ class _Item(NamedTuple):
 
 
 class Header(Widget):
-    """One row: the text, the position, and the settings and the loss that are worth knowing there."""
+    """One row: the text, the position, and the settings and the loss at that position."""
 
     DEFAULT_CSS = """
     Header { height: 1; background: $panel; color: $foreground; &:ansi { background: ansi_default; } }
@@ -61,7 +61,7 @@ class Header(Widget):
 
 
 def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
-    """The line for a screen of this width."""
+    """Draw the line for a screen of this width."""
     middle, right = (
         [item._replace(content=transliterate(item.content, palette.glyphs)) for item in items]
         for items in (_position(palette, snapshot), _facts(palette, snapshot))
@@ -91,7 +91,7 @@ def header(palette: Palette, snapshot: Snapshot, width: int) -> list[Segment]:
 
 
 def _used(pieces: list[_Item], middle: list[_Item], right: list[_Item]) -> int:
-    """The cells that these pieces take with the gaps between them."""
+    """Return the width of these pieces with the gaps between them, in cells."""
     used, gaps = sum(item.width for item in pieces), 0
     for part, gap in ((middle, _DOT), (right, _GAP)):
         count = sum(item in pieces for item in part)
@@ -100,7 +100,7 @@ def _used(pieces: list[_Item], middle: list[_Item], right: list[_Item]) -> int:
 
 
 def _position(palette: Palette, snapshot: Snapshot) -> list[_Item]:
-    """epoch 1/100 · batch 1/3 · t 2/3 · forward; t only where it means something."""
+    """Return the pieces of the position: epoch 1/100 · batch 1/3 · t 2/3 · forward; t only if there is a current timestep."""
     at, program = snapshot.position, snapshot.program
     last = "" if snapshot.last is None else f"/{snapshot.last.epoch + 1:,}"
     items = [
@@ -117,7 +117,7 @@ def _position(palette: Palette, snapshot: Snapshot) -> list[_Item]:
 
 
 def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
-    """What else is worth knowing, from left to right."""
+    """Return the other pieces, from left to right."""
     items = []
     if snapshot.unrecorded:
         items.append(_Item("unrecorded", palette.warning, 9))
@@ -144,9 +144,9 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
     if snapshot.other is not None:
         items.append(_Item(f"compared with {snapshot.other.name}", palette.second, 5))
         if snapshot.other.moment is None:
-            items.append(_Item("which has not come so far", palette.second, 1))
+            items.append(_Item("which has not reached this place", palette.second, 1))
         elif snapshot.position.tick < snapshot.other.parted:
-            items.append(_Item("which is the same up to here", palette.second, 1))
+            items.append(_Item("which has no differences so far", palette.second, 1))
     label, loss = _loss(snapshot)
     if loss is not None:
         items.append(_Item(f"{label} ", palette.dim, 6, numbers.wide(loss).strip().removeprefix("+")))
@@ -154,7 +154,7 @@ def _facts(palette: Palette, snapshot: Snapshot) -> list[_Item]:
 
 
 def _rule(snapshot: Snapshot) -> list[str]:
-    """The update rule, where it is not plain SGD, with its rate, limit and count of updates."""
+    """Return the update rule unless it is plain SGD, with learning rate, clipping limit and number of updates."""
     config, program = snapshot.config, snapshot.program
     rule = "" if config.optimizer == "sgd" else f"{config.optimizer} "
     facts = [f"{rule}{program.writer.name('learning_rate')} {numbers.given(snapshot.learning_rate)}"]
@@ -167,7 +167,7 @@ def _rule(snapshot: Snapshot) -> list[str]:
 
 
 def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
-    """The loss nearest to this moment, and what it is of: this batch, a timestep, or the batch before."""
+    """Return the newest loss and its label: that of this batch, of a timestep, or of the previous batch."""
     loss = snapshot.value("loss")
     if loss is not None:
         return "loss", loss
@@ -181,11 +181,11 @@ def _loss(snapshot: Snapshot) -> tuple[str, float | None]:
     return "", None
 
 
-LONGEST = 1000  # characters or tokens, more than a line has
+LONGEST = 1000  # characters or tokens; more than fit into a line
 
 
 def _excerpt(palette: Palette, content: str, width: int) -> str:
-    """The beginning of the text on one line of at most `width` cells, with an ellipsis where it goes on."""
+    """Return the beginning of the text in at most `width` cells, with an ellipsis if it is longer."""
     written, used = "", 0
     for char in content:
         shown = printable(char)
@@ -207,7 +207,7 @@ def _joined(palette: Palette, items: Iterable[_Item], gap: str) -> list[Segment]
 
 
 def _spread(parts: list[list[Segment]], width: int) -> list[Segment]:
-    """The first part at the left, the last at the right, one between them in the middle of the line if it can be there."""
+    """Put the first part at the left, the last at the right, and one between them in the middle if there is room."""
     lengths = [sum(cell_len(segment.text) for segment in part) for part in parts]
     if len(parts) < 2:
         return parts[0] if parts else []

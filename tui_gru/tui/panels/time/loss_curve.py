@@ -1,4 +1,4 @@
-"""The loss of every batch so far, as a curve."""
+"""The loss curve: the loss of every batch so far."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tui_gru.tui.widgets.plots.plot import EMPTY_PLOT, Plot, plot
 
 
 class LossCurve(Panel):
-    """Loss over batches, a mark at the present one, a rule after each epoch, the newest loss in the border.
+    """The loss over batches, with a mark at the current batch, a rule after each epoch, and the newest loss in the border.
 
-    With the focus the arrows move a line from batch to batch; the border then says which it is and what its loss was, as it does of
-    the batch under the mouse. Of the batches of one column it is the one that stands out, else the one in the middle.
+    With the focus, the arrows move a cursor from batch to batch. The border shows the number and the loss of the batch under the
+    cursor or the mouse. If a column has several batches, that is the outlier among them, otherwise the middle one.
 
-    Dashed lines are, where the axis spans them, what guessing (log V), the frequencies of characters (unigram), and those of pairs
-    (bigram) would lose.
+    Dashed lines show, if the axis spans them, the losses of guessing (log V), of character frequencies (unigram), and of pair
+    frequencies (bigram).
 
-    Where two branches are compared, both losses, and their names in the border.
+    If two branches are compared, both losses are drawn, and the border names the branches.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -54,9 +54,9 @@ class LossCurve(Panel):
         self._has_loss = True
         self._epoch: int | None = None
         self.scale = Scale.AUTO
-        self._plot: Plot = EMPTY_PLOT  # as it was drawn last
-        self._cursor: int | None = None  # the batch, from 0, that the arrows have come to
-        self._hovered: int | None = None  # the batch under the mouse
+        self._plot: Plot = EMPTY_PLOT  # the plot of the last drawing
+        self._cursor: int | None = None  # the batch under the cursor, 0-based
+        self._hovered: int | None = None  # the batch under the mouse, 0-based
 
     def show(self, snapshot: Snapshot, view: View) -> None:
         number, epoch = snapshot.position.number, snapshot.program.num_batches
@@ -76,7 +76,7 @@ class LossCurve(Panel):
 
     @property
     def pointed(self) -> int | None:
-        """The batch under the mouse or, without that, under the cursor, counted from 0 over the whole run; None for none."""
+        """The batch under the mouse, otherwise under the cursor, counted from 0 over the run; None if there is neither."""
         batch = self._cursor if self._hovered is None else self._hovered
         return batch if batch is not None and batch < len(self._series) else None
 
@@ -91,7 +91,7 @@ class LossCurve(Panel):
         self.set_titles(self._legend() if self._names else "loss so far", note)
 
     def _described(self, batch: int) -> str:
-        """`loss 0.1234 · e3 b2 · batch 8`; where branches are compared, the other's loss as well."""
+        """Return `loss 0.1234 · e3 b2 · batch 8`, in a comparison with the loss of the other branch."""
         epoch, number = divmod(batch, self._epoch or 1)
         losses = f"loss {_written(self._series.envelope.values[batch])}"
         if self._names and batch < len(self._other):
@@ -99,7 +99,7 @@ class LossCurve(Panel):
         return f"{losses} · e{epoch + 1:,} b{number + 1:,} · batch {batch + 1:,}"
 
     def _legend(self) -> Content:
-        """Whose curve is which."""
+        """Return the legend of the curves of two branches."""
         palette = self.palette
         (one, other), (line, dots) = self._names, (palette.glyphs.axis_horizontal, palette.glyphs.ellipsis)
         parts = (
@@ -129,14 +129,14 @@ class LossCurve(Panel):
     # The batch under the mouse, and under the cursor
 
     def action_scale(self) -> None:
-        """The next way to choose the axis."""
+        """Switch to the next scale of the axis."""
         self.scale = self.scale.following
         self._drawn_anew()
 
     def action_move(self, columns: int) -> None:
-        """Move the cursor by columns, at least by a batch; at an end to the first or newest batch. It begins at the present one.
+        """Move the cursor by columns, at least by one batch, within the batches. It starts at the current batch.
 
-        A curve that is too small to be drawn, or is on another page, has no columns: there it moves by batches.
+        A curve that is too small to be drawn, or is on another page, has no columns; the cursor moves by batches then.
         """
         count = len(self._series)
         if not count:
@@ -152,7 +152,7 @@ class LossCurve(Panel):
         self._drawn_anew()
 
     def _batch_in(self, column: int) -> int:
-        """The batch that stands for those of a column of the plot."""
+        """Return the batch that represents those of a column of the plot: the outlier, otherwise the middle one."""
         points = self._plot.points(column)
         first, after = max(points.start, 0), min(points.stop, len(self._series))
         if after <= first:

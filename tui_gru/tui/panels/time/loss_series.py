@@ -1,4 +1,4 @@
-"""The losses of one branch, kept from one snapshot to the next, so that showing one more of them costs next to nothing."""
+"""The losses of a branch for plots, updated incrementally from snapshot to snapshot."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import numpy as np
 
 from tui_gru.tui.widgets.plots.envelope import Envelope, Values
 
-#: How many batches around the present one are compared to tell whether the past has changed. An edit changes it there.
+#: The number of batches on each side of the current one that are compared to detect edits of the past, which happen there.
 _NEAR = 64
 
 
 class LossSeries:
-    """Follows the losses that snapshots bring; `envelope` is what plots draw."""
+    """Follows the losses of snapshots; plots draw `envelope`."""
 
     def __init__(self) -> None:
         self.envelope = Envelope()
@@ -21,9 +21,9 @@ class LossSeries:
         return len(self.envelope)
 
     def follow(self, losses: Values, near: int, branch: str) -> bool:
-        """Take the losses over: what is new of them, where they go on from those kept, else all. Whether any differ.
+        """Append the new losses, or replace all if the past has changed or the branch is another. Return True if any differ.
 
-        `near` is the batch one is at. A past that has changed has changed there, or is another branch's.
+        `near` is the current batch: a changed past is detected near it.
         """
         shown = len(self.envelope)
         shared = min(len(losses), shown)

@@ -1,4 +1,4 @@
-"""The loss of a whole run in one row of cells, however long it is."""
+"""The loss of a run of any length in one row of cells."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from tui_gru.tui.widgets.written import Array
 
 @dataclass(frozen=True, eq=False)
 class LossColumns:
-    """For each column the height of its loss, 0 to 1, NaN where there is none; whether one of it is not finite; and whether one
-    stands out above (1) or below (−1) the others, 0 for none.
+    """The losses by column, each array of shape (columns,).
 
-    `reached` is how many columns the run has come to.
+    `heights` is from 0 to 1, NaN where there is no loss. `broken` is True where a loss is not finite. `standing_out` is 1 where a
+    loss is an outlier above the others, −1 below, 0 if there is none. `reached` is the number of columns that the run has reached.
     """
 
     heights: Array
@@ -30,8 +30,7 @@ class LossColumns:
     reached: int
 
     def cells(self, palette: Palette, here: int) -> CellRow:
-        """Columns of eighths up to `here` in full colour, the others faint; a rule where there is no loss; arrows for what stands
-        out."""
+        """Draw columns of eighths, in full colour up to `here` and faint after it; a rule without a loss; arrows at outliers."""
         row, levels = CellRow(len(self.heights)), palette.glyphs.column
         rule, ahead, above, below = (transliterate(sign, palette.glyphs) for sign in "─╌↑↓")
         steps = np.where(np.isnan(self.heights), -1.0, 1 + np.rint(self.heights * (len(levels) - 2))).astype(int).tolist()
@@ -46,9 +45,9 @@ class LossColumns:
 
 
 def loss_columns(losses: Envelope, scale: TimeScale, batch_ticks: int, newest: int) -> LossColumns:
-    """The losses laid out on a scale; `newest` is the tick the run has come to. The axis is chosen as that of the loss curve.
+    """Lay out the losses on a scale; `newest` is the newest tick of the run. The axis is chosen as in the loss curve.
 
-    A batch takes all of its columns, and of a column of many batches it is their mean, on the axis.
+    A batch that is wider than a column fills all of its columns. A column of many batches shows the mean on the axis.
     """
     axis, edges = axis_of([losses]), scale.batches(batch_ticks)
     per_column = edges[1] - edges[0] if len(edges) > 1 else 0
@@ -67,7 +66,7 @@ def loss_columns(losses: Envelope, scale: TimeScale, batch_ticks: int, newest: i
 
 
 def _stretched(parts: Array) -> Array:
-    """Parts of an axis from 0 to 1, the lowest at 0 and the highest at 1; 0.5 where all are the same."""
+    """Scale parts of an axis such that the lowest is 0 and the highest 1; 0.5 if all are equal."""
     finite = parts[np.isfinite(parts)]
     least, most = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
     stretched: Array = (parts - least) / (most - least) if most > least else np.where(np.isnan(parts), np.nan, 0.5)
@@ -75,11 +74,11 @@ def _stretched(parts: Array) -> Array:
 
 
 def _each(losses: Envelope, scale: TimeScale, batch_ticks: int) -> tuple[Array, Array]:
-    """The loss of the batch that each column lies in, NaN where it has none that is finite; whether it has one that is not."""
+    """Return the loss of the batch of each column, NaN if it has no finite loss, and whether it has one that is not finite."""
     batches = np.array([max(scale.tick(x) - 1, 0) // batch_ticks for x in range(scale.width)])
-    there = batches < len(losses)
+    known = batches < len(losses)
     values = np.full(scale.width, np.nan)
-    values[there] = losses.at(batches[there])
-    broken = there & ~np.isfinite(values)
+    values[known] = losses.at(batches[known])
+    broken = known & ~np.isfinite(values)
     values[broken] = np.nan
     return values, broken

@@ -1,4 +1,4 @@
-"""The whole run along the bottom of the screen: its loss, what is marked in it, and where one is."""
+"""The time line at the bottom of the screen: the loss of the whole run, signs at its events, and the current position."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ from tui_gru.tui.widgets.plots.time_scale import TimeScale, place_name
 
 
 class TimeLine(Widget, can_focus=True):
-    """In two rows the loss over the whole run, and under it the scale; in one row the loss with the signs upon it.
+    """The loss over the whole run with the scale below it, or, in one row, the loss overlaid with the signs.
 
-    A click goes to a place, and so do the arrow keys while it has the focus; dragging goes along, as far as the run has come.
-    Where there is a sign, that is exactly its place.
+    A click goes to a place, as do the arrow keys with the focus. Dragging moves through time up to the newest moment. A column
+    with a sign stands for the exact place of the sign.
     """
 
     DEFAULT_CSS = """
@@ -43,11 +43,11 @@ class TimeLine(Widget, can_focus=True):
         Binding("home", "end(False)", "Beginning", show=False, id="time.beginning"),
         Binding("end", "end(True)", "Newest", show=False, id="time.newest"),
         Binding("enter", "next(1)", "Next sign", show=False, id="time.next_sign"),
-        Binding("backspace", "next(-1)", "Sign before", show=False, id="time.previous_sign"),
+        Binding("backspace", "next(-1)", "Previous sign", show=False, id="time.previous_sign"),
     ]
 
     class Sought(Message):
-        """Somebody wants to go to a tick; `along`: as a part of the jump before."""
+        """Posted to go to a tick; `along` is True if it continues the previous jump."""
 
         def __init__(self, tick: int, *, along: bool = False) -> None:
             super().__init__()
@@ -63,13 +63,13 @@ class TimeLine(Widget, can_focus=True):
         self._signs_of: tuple[object, ...] = ()
         self._base: tuple[object, CellRow] | None = None
         self._drawn: tuple[object, list[Strip]] | None = None
-        self._asked: int | None = None  # the column last asked for, from where the next key goes on
-        self._under_way = False  # what was asked for has not been shown yet
-        self._grasped: int | None = None  # where one was when the mouse button was pressed, while a drag goes on
-        self._wanted: int | None = None  # the tick to go to once what is on its way has been drawn
+        self._asked: int | None = None  # the column last requested, from which the next key continues
+        self._under_way = False  # the requested place has not been shown yet
+        self._grasped: int | None = None  # the tick at which a drag began, None if there is no drag
+        self._wanted: int | None = None  # the tick to go to after the next refresh
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Draw this snapshot from now on."""
+        """Show this snapshot."""
         if self._series.follow(snapshot.losses, snapshot.position.number, snapshot.branch):
             self._version += 1
         signs_of = (
@@ -81,14 +81,14 @@ class TimeLine(Widget, can_focus=True):
         if signs_of != self._signs_of:
             self._signs_of, self._signs = signs_of, timeline_marks(snapshot)
         if self._snapshot is not None and snapshot.position != self._snapshot.position and not self._under_way:
-            self._asked = None  # something else has gone there
+            self._asked = None  # the position was changed by something else
         self._under_way = False
         self._snapshot, self._drawn = snapshot, None
         self.refresh()
 
     @property
     def scale(self) -> TimeScale:
-        """From the beginning to the end of the run where it has one, else of the newest batch."""
+        """The scale from the beginning to the end of the run, or of the newest batch if the run has no end."""
         snapshot = self._snapshot
         if snapshot is None:
             return TimeScale(0, self.content_size.width)
@@ -131,26 +131,26 @@ class TimeLine(Widget, can_focus=True):
         return self._columns[1]
 
     def _with_signs(self, palette: Palette, scale: TimeScale) -> CellRow:
-        """A row with the signs in it, to write the rest into."""
+        """Return a row with the signs in it, into which the rest is written."""
         key = (scale, palette, self._signs)
         if self._base is None or self._base[0] != key:
             self._base = key, CellRow(scale.width)
             put_signs(self._base[1], placed(palette, scale, self._signs))
         return self._base[1].copy()
 
-    # Going
+    # Moving through time
 
     @property
     def expecting(self) -> bool:
-        """Whether a place that was asked for has not been shown yet."""
+        """True if a requested place has not been shown yet."""
         return self._wanted is not None or self._under_way
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None while a run goes on, which has the session for itself."""
+        """Return None during a run, which is the only one to use the session."""
         return None if getattr(self.screen, "running", False) else True
 
     def _seek(self, tick: int) -> None:
-        """Ask to go to a tick; while one is on its way to the screen, only the last of those asked for meanwhile."""
+        """Request to go to a tick. Of several requests before the next refresh, only the last counts."""
         due, self._wanted = self._wanted is not None, tick
         if not due:
             self.call_after_refresh(self._ask)
@@ -162,7 +162,7 @@ class TimeLine(Widget, can_focus=True):
             self.post_message(self.Sought(tick, along=self._grasped not in (None, self._snapshot.position.tick)))
 
     def action_move(self, columns: int) -> None:
-        """Go a column on; where that is no other place, as far as it takes."""
+        """Go by columns, at least by one tick."""
         if self._snapshot is None:
             return
         scale, here = self.scale, self._snapshot.position.tick
@@ -219,14 +219,14 @@ class TimeLine(Widget, can_focus=True):
         return self.tick_of(event.get_content_offset_capture(self).x)
 
     def tick_of(self, column: int) -> int:
-        """The tick that a column stands for: of the sign in it, else of the loss that stands out, else in the middle."""
+        """Return the tick that a column stands for: that of its sign, otherwise of its outlier, otherwise in its middle."""
         scale = self.scale
         signs = (sign.tick for sign in self._signs if scale.column(sign.tick) == column)
         sign = next(signs, None)
         return sign if sign is not None else self._standing_out(column) or scale.tick(column)
 
     def _standing_out(self, column: int) -> int | None:
-        """The tick of the loss that stands out among those of a column; None where none does."""
+        """Return the tick of the outlier among the losses of a column, None if there is none."""
         snapshot, scale = self._snapshot, self.scale
         if snapshot is None or not 0 <= column < scale.width:
             return None
@@ -238,7 +238,7 @@ class TimeLine(Widget, can_focus=True):
         return self._series.envelope.furthest(first, after, way) * ticks + snapshot.program.loss_tick
 
     def describe(self, tick: int) -> str:
-        """The place of a tick in words, the loss of its batch, and the signs in its column."""
+        """Describe a tick for the tooltip: its place, the loss of its batch, and the signs in its column."""
         snapshot, scale = self._snapshot, self.scale
         if snapshot is None:
             return ""
@@ -252,5 +252,5 @@ class TimeLine(Widget, can_focus=True):
         column = scale.column(tick)
         notes = dict.fromkeys(sign.note for sign in self._signs if scale.column(sign.tick) == column)
         if tick == self._standing_out(column):
-            notes["this loss stands out"] = None
+            notes["this loss is an outlier"] = None
         return "\n".join([words, *list(notes)[:6]])

@@ -1,4 +1,4 @@
-"""What is written on the time line: signs, where one is, the names of branches, and round places."""
+"""Draws signs, the current position, names of branches and divisions on the time line."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from tui_gru.tui.panels.time.timeline_marks import TimelineMark
 from tui_gru.tui.widgets.cell_row import CellRow
 from tui_gru.tui.widgets.plots.time_scale import TimeScale, divisions, place_name
 
-#: What leads to another branch, and a division of the scale: as if drawn from the row above.
+#: The sign of a fork and that of a division, which connect to the row above.
 _FORK, _TICK = "╰", "╵"
 
-#: A sign as it is drawn, by its column.
+#: Signs with their styles by column.
 Signs = Mapping[int, tuple[str, Style]]
 
 
 def placed(palette: Palette, scale: TimeScale, places: Sequence[TimelineMark]) -> Signs:
-    """The signs by their columns; of several in one column the first."""
+    """Return the signs by column; if there are several in a column, the first."""
     styles = {"mark": palette.strong, "fork": palette.second, "stop": palette.warning}
     signs: dict[int, tuple[str, Style]] = {}
     for place in places:
@@ -38,7 +38,7 @@ def put_signs(row: CellRow, signs: Signs) -> None:
 
 
 def put_here(row: CellRow, palette: Palette, x: int, position: Position, *, focused: bool) -> None:
-    """Where one is: the sign, what it covers, and the place in words, to its left where there is no room to its right."""
+    """Draw the current position: its sign, the sign that it covers, and the place in words, to the right or the left of it."""
     covered = row.at(x).strip()
     ink, words = (palette.cursor, palette.cursor) if focused else (palette.accent, palette.plain)
     place = transliterate(place_name(position), palette.glyphs)
@@ -54,7 +54,7 @@ def put_here(row: CellRow, palette: Palette, x: int, position: Position, *, focu
 
 
 def put_branches(row: CellRow, palette: Palette, scale: TimeScale, places: Sequence[TimelineMark]) -> None:
-    """The names of the branches that part, beside their signs where there is room."""
+    """Draw the names of other branches beside their forks if there is room."""
     parting: dict[int, list[str]] = {}
     for place in places:
         if place.kind == "fork":
@@ -66,7 +66,7 @@ def put_branches(row: CellRow, palette: Palette, scale: TimeScale, places: Seque
 
 
 def put_divisions(row: CellRow, palette: Palette, scale: TimeScale, program: Program) -> None:
-    """Round places, with their names where there is room."""
+    """Draw divisions at round places, with their labels if there is room."""
     tick = transliterate(_TICK, palette.glyphs)
     for place, label in divisions(scale, program):
         x = scale.column(place)

@@ -1,4 +1,4 @@
-"""The signs on the time line: marks, stops, and forks of other branches."""
+"""Collects the signs of the time line: marks, stops, and forks of other branches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tui_gru.debugger.timeline.branch_tree import BranchInfo
 
 
 class TimelineMark(NamedTuple):
-    """One sign at `tick`: `kind` is mark, stop or fork, `name` the letter of a mark or the other branch, `note` a description."""
+    """A sign at `tick`: `kind` is mark, stop or fork, `name` the letter of a mark or the other branch, `note` a description."""
 
     tick: int
     kind: str
@@ -19,7 +19,7 @@ class TimelineMark(NamedTuple):
 
 
 def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
-    """The signs of the current branch. If two are in the same column, the first one in this list is shown.
+    """Return the signs of the current branch. If two are in the same column, the first one in this list is shown.
 
     A mark of another branch counts as one of this branch if it is in their shared past.
     """
@@ -30,13 +30,13 @@ def timeline_marks(snapshot: Snapshot) -> tuple[TimelineMark, ...]:
         for mark in snapshot.marks
         if mark.branch == here or mark.tick <= shared.get(mark.branch, -1)
     ]
-    forks = [TimelineMark(tick, "fork", name, f"{name} parts from {here} here") for name, tick in shared.items()]
+    forks = [TimelineMark(tick, "fork", name, f"{name} leaves {here} here") for name, tick in shared.items()]
     stops = [TimelineMark(tick, "stop", "", "a run stopped here") for tick in snapshot.hits]
     return (*marks, *forks, *stops)
 
 
 def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, int]]:
-    """(name, tick) of every other branch: the tick up to which it equals the current one."""
+    """Yield (name, tick) for every other branch: the tick up to which it equals the current one."""
     by_name = {fork.name: fork for fork in forks}
     if current not in by_name:
         return
@@ -51,7 +51,7 @@ def partings(forks: Sequence[BranchInfo], current: str) -> Iterator[tuple[str, i
 
 
 def _lineage(forks: dict[str, BranchInfo], name: str) -> Iterator[tuple[str, int]]:
-    """A branch and its ancestors, each with the tick up to which the branch shares its past."""
+    """Yield a branch and its ancestors, each with the tick up to which the branch shares its past."""
     upto = forks[name].newest
     while True:
         yield name, upto

@@ -1,4 +1,4 @@
-"""The last row of the screen: what a key does, or what the program has to say."""
+"""The last row of the screen: key hints, or a message."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ MOST_LINES = 4
 
 
 class BottomLine(Widget):
-    """Key hints, or a message in their place until the next key.
+    """Key hints, or a message instead of them until the next key.
 
-    Where there is no room, hints that do not apply now and those needed least are dropped.
+    Hints that do not fit are dropped: first those that do not apply now, then those of the highest rank.
     """
 
     DEFAULT_CSS = """
@@ -47,7 +47,7 @@ class BottomLine(Widget):
         self._verbs, self._keys_of, self._applies, self._label_of = verbs, keys_of, applies, label_of
 
     def say(self, message: str, *, warning: bool = False) -> None:
-        """Show a message until `say('')`: in one line, or in as many as it takes where the screen is narrow."""
+        """Show a message until `say('')`, in as many lines as it needs at this width."""
         self.warning = warning
         self.message = safe_text(" ".join(message.split()))
         self._make_room()

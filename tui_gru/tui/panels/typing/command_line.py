@@ -1,4 +1,4 @@
-"""The `:` line: where a command is typed, with the ones typed before at hand."""
+"""The `:` line: an input for commands with completion and history."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tui_gru.tui.verbs.completion import Completion
 
 
 class CommandLine(Input):
-    """Opens over the last row; Enter does the command, Escape leaves it. A pasted text is one line, and is not done until Enter."""
+    """The input, over the last row. Enter executes the command, Escape closes the line. Pasted text is joined to one line."""
 
     DEFAULT_CSS = """
     CommandLine { height: 1; border: none; padding: 0 1; background: $panel; }
@@ -27,38 +27,38 @@ class CommandLine(Input):
         Binding("up", "recall(-1)", "Before", show=False),
         Binding("down", "recall(1)", "After", show=False),
         Binding("tab", "complete(1)", "Complete", show=False),
-        Binding("shift+tab", "complete(-1)", "Complete with the one before", show=False),
+        Binding("shift+tab", "complete(-1)", "Complete with the previous one", show=False),
     ]
 
     class Entered(Message):
-        """A command was typed."""
+        """Posted when a command was entered."""
 
         def __init__(self, command: str) -> None:
             super().__init__()
             self.command = command
 
     class Left(Message):
-        """The line was left without a command."""
+        """Posted when the line was closed without a command."""
 
     def __init__(self, complete: Callable[[str], Completion], listed: CompletionList) -> None:
-        """`complete` is given the text before the cursor; `listed` shows what that can be completed with."""
+        """Create a line. `complete` returns the completions of the text before the cursor; `listed` shows them."""
         super().__init__(select_on_focus=False, compact=True, placeholder="a command, such as: until loss < 0.5")
         self.history: list[str] = []
         self._complete, self._listed = complete, listed
-        self._completion = Completion(0)  # of what was typed
-        self._chosen = -1  # the candidate that stands on the line
-        self._completed: str | None = None  # the line that a completion has made
+        self._completion = Completion(0)  # of the typed text
+        self._chosen = -1  # the index of the candidate on the line
+        self._completed: str | None = None  # the text of the line after the last completion
         self._at = 0
-        self._begun = 0  # characters of a command that a key has begun, which ctrl+u and ctrl+w leave
+        self._begun = 0  # the number of characters that a key has put on the line, which ctrl+u and ctrl+w do not delete
         self.cursor_blink = False
 
     def open(self, text: str, value: str = "", rest: str = "") -> None:
-        """Begin a command with `text`. A `value` after it is selected, so that what is typed replaces it; `rest` follows it."""
+        """Open the line with `text`, then `value`, which is selected such that typing replaces it, then `rest`."""
         self.value, self._begun = f"{text}{value}{rest}", len(text)
         self.selection = Selection(len(text), len(text) + len(value))
         self._at = len(self.history)
         self.display = True
-        self.screen.set_focus(self)  # at once: the next key may be waiting already
+        self.screen.set_focus(self)  # without delay, since the next key may be waiting already
 
     def close(self) -> None:
         self.display = False
@@ -67,7 +67,7 @@ class CommandLine(Input):
         self.screen.set_focus(None)
 
     async def on_key(self, event: Key) -> None:
-        """All keys take effect in the order in which they were typed: none that waits behind enter becomes part of the command."""
+        """Run the actions of this line at once, such that keys typed after enter do not become part of the command."""
         bound = self.screen.active_bindings.get(event.key)
         own = bound is not None and bound.node is self
         if own or not self.display:
@@ -77,7 +77,7 @@ class CommandLine(Input):
             await self.run_action(bound.binding.action)
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """None for what has to wait while a run goes on."""
+        """Return None for enter during a run, since a command has to wait for its end."""
         return None if action == "submit" and getattr(self.screen, "running", False) else True
 
     def action_leave(self) -> None:
@@ -85,13 +85,13 @@ class CommandLine(Input):
         self.post_message(self.Left())
 
     def on_blur(self, event: Blur) -> None:
-        """The focus has gone elsewhere, by a click: the line would stay open with no keys coming to it."""
+        """Close the line when a click moves the focus, since it would stay open without receiving keys."""
         if self.app.app_focus and self.screen.focused is not self:
             self.display = False
             self._list(Completion(0))
 
     def watch_value(self, value: str) -> None:
-        """List what the word that is being typed can be completed with."""
+        """List the completions of the word before the cursor."""
         if value == self._completed:
             return
         self._completed = None
@@ -100,7 +100,7 @@ class CommandLine(Input):
         self._list(found if typed and [each.text for each in found.candidates] != [typed] else Completion(0))
 
     def action_complete(self, step: int) -> None:
-        """Complete as far as all candidates agree; then one candidate after the other."""
+        """Complete the common beginning of all candidates; at the next call, cycle through the candidates."""
         if self._completed != self.value:
             self._list(self._found())
         begins, candidates = self._completion
@@ -113,7 +113,7 @@ class CommandLine(Input):
             self._list(Completion(0))
         elif len(common) > len(typed) and self._chosen < 0:
             self._put(common)
-        elif self._completed == self.value:  # tab once more
+        elif self._completed == self.value:  # a further tab
             self._chosen = (self._chosen + step) % len(candidates) if self._chosen >= 0 or step > 0 else len(candidates) - 1
             self._put(candidates[self._chosen].text)
         self._completed = self.value
@@ -127,18 +127,18 @@ class CommandLine(Input):
         self._listed.show(completion.candidates)
 
     def _put(self, text: str) -> None:
-        """Put a text in the place of the word that is completed."""
+        """Replace the word that is completed by a text."""
         begins, rest = self._completion.begins, self.value[self.cursor_position :]
         self._completed = f"{self.value[:begins]}{text}{rest}"
         self.value = self._completed
         self.cursor_position = begins + len(text)
 
     def action_delete_left_all(self) -> None:
-        """Delete what was typed to the left; what a key has begun stays."""
+        """Delete the typed text left of the cursor, except what a key has put there."""
         self._delete_back_to(0)
 
     def action_delete_left_word(self) -> None:
-        """Delete the word to the left; what a key has begun stays."""
+        """Delete the word left of the cursor, except what a key has put there."""
         before = self.value[: self.cursor_position].rstrip()
         self._delete_back_to(before.rfind(" ") + 1)
 
@@ -165,7 +165,7 @@ class CommandLine(Input):
 
 
 def common_beginning(texts: Sequence[str]) -> str:
-    """The longest text that all of these begin with; of the first and the last in order, all others lie between."""
+    """Return the longest common prefix. It is that of the first and the last text in sorted order."""
     first, last = min(texts), max(texts)
     same = next((i for i, char in enumerate(first) if i >= len(last) or last[i] != char), len(first))
     return first[:same]

@@ -1,4 +1,4 @@
-"""What the `:` line can be completed with, above it: a row for each candidate, with a few words about it."""
+"""The list of completions above the `:` line: a row with a description for each candidate."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tui_gru.tui.look.themes import palette_of
 from tui_gru.tui.verbs.completion import Candidate
 
 MOST_ROWS = 8
-SHARE = 3  # of the screen's height, one part may be covered
+SHARE = 3  # the list covers at most one of this many parts of the screen's height
 
 
 class CompletionList(Widget):
-    """Shows the candidates around the chosen one; before one is chosen, the last row says how many more there are."""
+    """The candidates around the chosen one; before one is chosen, the first ones and the number of the others."""
 
     DEFAULT_CSS = """
     CompletionList { height: auto; width: 1fr; background: $panel; display: none; }
@@ -32,7 +32,7 @@ class CompletionList(Widget):
         self._chosen = -1
 
     def show(self, candidates: Sequence[Candidate], chosen: int = -1) -> None:
-        """Show these, with one chosen (-1 for none); nothing without candidates."""
+        """Show the candidates, with the chosen one by its index, -1 for none. Without candidates, the list is hidden."""
         self._candidates, self._chosen = candidates, chosen
         rows = self._rows()
         self.display = bool(rows)

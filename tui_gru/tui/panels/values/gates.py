@@ -1,4 +1,4 @@
-"""The values of one timestep side by side: gates, candidate and states, or their gradients on the way back."""
+"""The values of one timestep side by side: gates, candidate and states, in the backward phase their gradients."""
 
 from __future__ import annotations
 
@@ -21,8 +21,10 @@ from tui_gru.tui.widgets.refs import refs_of
 
 
 def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
-    """The values of a layer: its lines, then the states that it finds; in the backward pass the gradients of those that have one,
-    and what comes to its states from other timesteps."""
+    """Return the names of the values of a layer: its lines, then the states before the timestep.
+
+    With `backward`, the gradients of the lines that have one, then the gradients that the states receive from other timesteps.
+    """
     page = program.model.page
     if not backward:
         return [*layer.lines, *(page.before(state) for state in layer.states)]
@@ -30,7 +32,7 @@ def shown_names(program: Program, layer: Layer, *, backward: bool) -> list[str]:
 
 
 def word_for(program: Program, layer: Layer, name: str) -> str:
-    """A word for what a value is: that of its line (update, reset), or what it is of a state."""
+    """Return a word for a value: the label of its line (update, reset), or its role as a state; empty if there is none."""
     page = program.model.page
     if name in layer.states:
         return "state" if len(layer.states) == 1 else f"state {program.writer.name(name)}"
@@ -42,7 +44,7 @@ def word_for(program: Program, layer: Layer, name: str) -> str:
 
 
 class ValueMatrix(MatrixView):
-    """One recorded name, (B, H), at the position's timestep: dots until its line has been executed there."""
+    """A recorded value of shape (B, H) at the current timestep; dots until its line has been executed."""
 
     def __init__(self, value_name: str, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -52,7 +54,7 @@ class ValueMatrix(MatrixView):
         program, name, self.minus = snapshot.program, self.value_name, snapshot.minus
         self._shown, self._word = program.writer.name(name), word_for(program, view.layer_of(snapshot), name)
         self.refs = refs_of(program, name)
-        bounded = program.ranges.get(name) == (-1, 1)  # so that colours can be compared between them
+        bounded = program.ranges.get(name) == (-1, 1)  # a common scale, such that colours are comparable
         limits = None if self.minus else limits_of(program, name)
         self.show_array(
             snapshot.value(name),
@@ -65,7 +67,7 @@ class ValueMatrix(MatrixView):
         )
 
     def _caption(self) -> None:
-        """The title has a word beside the name, or the branch that is compared with, where there is room for both."""
+        """Set the title: the name, with a word or the compared branch if there is room."""
         name, word = self._shown, self._word
         if self.minus:
             titles = [f"{name} − {name} {self.minus}", f"{name} − {self.minus}", f"{name} −…"]
@@ -87,10 +89,10 @@ class ValueMatrix(MatrixView):
 
 
 class Gates(Grid):
-    """The values of one layer at this timestep: gates, candidate, states, and the states before; in the backward phase their
-    gradients. `many`: they are more than have room for numbers in one row.
+    """The values of one layer at this timestep: gates, candidate, states, and the previous states; or their gradients.
 
-    All in a row where there is the width, else in as many rows as the height allows.
+    All are in one row if it is wide enough, otherwise in as few rows as possible. `many` is True if there are too many values to
+    show numbers in one row.
     """
 
     DEFAULT_CSS = """
@@ -100,9 +102,9 @@ class Gates(Grid):
     }
     """
 
-    #: The least outer size of a panel that shows something.
+    #: The least outer width and height at which a panel shows something, in cells.
     LEAST: ClassVar[tuple[int, int]] = (13, 4)
-    #: More values than this are in two rows, where there is the height: in one they would have no room for numbers.
+    #: More values than this are put in two rows if the height allows, since one row has no room for their numbers.
     MOST_IN_A_ROW: ClassVar[int] = 6
 
     def __init__(self, program: Program, *, id: str | None = None, classes: str | None = None) -> None:
@@ -130,7 +132,7 @@ class Gates(Grid):
 
     def on_resize(self, event: events.Resize) -> None:
         columns = self._columns(event.size.width, event.size.height)
-        if columns != self.styles.grid_size_columns:  # even the same again would have all laid out once more
+        if columns != self.styles.grid_size_columns:  # setting the same value again would cause a new layout
             self.styles.grid_size_columns = columns
 
     def _columns(self, width: int, height: int) -> int:

@@ -1,4 +1,4 @@
-"""What stands in the place of a prediction and a loss where a model has none: its output beside the expected one, and p.grad."""
+"""Shown instead of prediction and loss for a model without them: output, expected output, and the origin of gradients."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from tui_gru.tui.widgets.bars import bars
 from tui_gru.tui.widgets.boxes import Box, Row, clip, from_rows, hstack, text, vstack
 from tui_gru.tui.widgets.refs import Cell, Ref
 
-_LEAST, _DECADES = 1e-8, 8  # a bar is full at 1, and ten times as much takes an eighth of it
-_BARS, _NAME, _NUMBER = 32, 26, 12  # cells of the bars where numbers stand beside them, of a name and of a number
+_LEAST, _DECADES = 1e-8, 8  # the bars show differences from 1e-8 (empty) to 1 (full), that is 8 powers of ten
+_BARS, _NAME, _NUMBER = 32, 26, 12  # cells: of the bars beside numbers, of a name, of a number
 _ENTRY = _NAME + 3 * _NUMBER
 
 
 def title(snapshot: Snapshot) -> str:
-    """What the panel of the prediction shows instead."""
-    return "off the expected output" if expected_output(snapshot) is not None else "output"
+    """Return the title of the panel."""
+    return "difference from the expected output" if expected_output(snapshot) is not None else "output"
 
 
 def difference_over_time(palette: Palette, snapshot: Snapshot, width: int, height: int) -> Box:
-    """How far the output is off the expected one at each timestep that has been computed, bars on a logarithmic scale.
+    """Draw the largest difference from the expected output at each computed timestep, as bars on a logarithmic scale.
 
-    Where there is room, as in a zoomed panel, the numbers of this timestep stand beside it, those furthest off first.
+    If there is room, as in a zoomed panel, the numbers of this timestep are drawn beside it, the largest difference first.
     """
     expected, output = expected_output(snapshot), snapshot.program.model.page.output
     if expected is None:
-        words = "this model ends at its states; an output that is expected of it is compared here"
+        words = "this model ends at its states; if an expected output is given, it is compared here"
         return _words(palette, words, width, height)
     if width >= _BARS + _ENTRY:
         table = _number_by_number(palette, snapshot, expected, height)
@@ -53,7 +53,7 @@ def difference_over_time(palette: Palette, snapshot: Snapshot, width: int, heigh
 
 
 def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, height: int) -> Box:
-    """The entries of the output at this timestep: ours, the expected number, and the difference."""
+    """Draw the entries of the output at this timestep: computed, expected, and the difference."""
     output, t = snapshot.program.model.page.output, snapshot.position.t
     value = snapshot.value(output, t)
     head = f"  at t {t + 1}".ljust(_NAME) + "".join(words.rjust(_NUMBER) for words in ("here", "expected", "off by"))
@@ -70,12 +70,12 @@ def _number_by_number(palette: Palette, snapshot: Snapshot, expected: Array, hei
 
 
 def about_gradients(palette: Palette, snapshot: Snapshot, width: int, height: int) -> Box:
-    """How the gradients that an optimizer used came from the derived ones, once the backward pass has begun."""
+    """Draw how the gradients that the optimizer used result from the derived ones, once the backward phase has begun."""
     given = snapshot.config.given
     if given is None or not given.learns:
         return _words(palette, "this model ends without a loss", width, height)
     if snapshot.position.phase != "backward":
-        return _words(palette, "the gradient of the loss is given, as it came back from your script's head and loss", width, height)
+        return _words(palette, "the gradient of the loss is given: your script's head and loss computed it", width, height)
     return _words(palette, given.batches[snapshot.position.batch].said(), width, height)
 
 

@@ -1,4 +1,4 @@
-"""A batch of given numbers, row by row: how large input and output are at each timestep, and how far off the expected output."""
+"""A batch of given numbers: for each row and timestep the norms of input, output and gradient, and the output's difference."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.boxes import Box, Row, from_rows
 from tui_gru.tui.widgets.written import kept
 
-_CELL = 5  # of a timestep
+_CELL = 5  # cells of a timestep
 _OFF = "off by"
 
 
 class _Line(NamedTuple):
-    """One line of a row of the batch: what it is called, and a text for each timestep; empty where there is nothing yet."""
+    """A line of a row of the batch: its name, and a text per timestep, empty if not computed yet."""
 
     name: str
     cells: list[str]
 
 
 def whole_size(snapshot: Snapshot) -> Size:
-    """The cells that the batch takes with all rows and timesteps."""
+    """Return the size of the batch with all rows and timesteps, in cells."""
     lines = len(_lines(snapshot, 0, range(1)))
     return Size(_label(snapshot) + _CELL * snapshot.config.seq_length, 1 + lines * snapshot.config.batch_size)
 
 
 def given_sequence(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
-    """As many rows as fit, with the timesteps around the one at work."""
+    """Draw as many rows as fit, with the timesteps around the current one."""
     T, label = snapshot.config.seq_length, _label(snapshot)
     count = max(min((width - label) // _CELL, T), 1)
     start = min(max(snapshot.position.t - count // 2, 0), T - count)
@@ -67,12 +67,12 @@ def _output(snapshot: Snapshot) -> str:
 
 
 def _gradient(snapshot: Snapshot) -> str:
-    """The gradient of the state that the model hands on."""
+    """Return the name of the gradient of the main state."""
     return f"d{snapshot.program.main_state}"
 
 
 def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
-    """|x|, or the token that is read; |h| and |dh| where they have been computed; how far h is off, where one is expected."""
+    """Return the lines of a row: |x| or the token, |h|, |dh| once it is computed, and the difference if an output is expected."""
     program, read, output = snapshot.program, snapshot.program.input, _output(snapshot)
     live = snapshot.record.array(LIVE)[:, row] if LIVE in program.names else np.ones(snapshot.config.seq_length)
     write = program.writer.name
@@ -94,7 +94,7 @@ def _lines(snapshot: Snapshot, row: int, steps: range) -> list[_Line]:
 
 
 def expected_output(snapshot: Snapshot) -> Array | None:
-    """The output that the batch should have, as its owner computed it; None where it is not known, or is not what is shown."""
+    """Return the given expected output of the batch; None if there is none, or its shape is not that of the shown output."""
     given = snapshot.config.given
     expected = None if given is None else given.batches[snapshot.position.batch].expected
     fits = expected is not None and expected.shape == snapshot.record.array(_output(snapshot)).shape
@@ -102,11 +102,11 @@ def expected_output(snapshot: Snapshot) -> Array | None:
 
 
 def _size(vector: Array) -> str:
-    """The Euclidean norm, in four cells where it is no larger than usual."""
+    """Format the Euclidean norm, in four cells unless it is very large."""
     return four(float(np.linalg.norm(vector.astype(np.float64))))
 
 
 def _off(difference: Array) -> str:
-    """The largest difference in four cells; one below 1e-9 is `~0`."""
+    """Format the largest absolute difference in four cells; below 1e-9 it is `~0`."""
     largest = float(np.abs(difference).max(initial=0))
     return "~0" if 0 < largest < 9.5e-10 else f"{largest:.0e}".replace("e-0", "e-").replace("0e+00", "0")

@@ -1,4 +1,4 @@
-"""The gradient on its way back through time: how large it is at each timestep, and which share goes on by which path."""
+"""The flow of the gradient back through time: its norm at each timestep, and the share of each path."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ from tui_gru.tui.look.palette import Palette
 from tui_gru.tui.widgets.bars import bar
 from tui_gru.tui.widgets.boxes import Row
 
-#: A bar of full length is the largest norm, an empty one is this many powers of ten below it.
+#: The range of the bars in powers of ten: a full bar is the largest norm.
 DECADES = 4
-NARROW = 7  # cells: a column that is narrower has no room for a number
+NARROW = 7  # cells; a narrower column has no room for a number
 
 
 def inks(palette: Palette) -> tuple[Style, ...]:
-    """The solid colours of the paths, with their letters in the colour of the ground."""
+    """Return the styles of the paths: solid colours, with letters in the colour of the background."""
     reverse = Style(reverse=True)
     return tuple(ink + reverse for ink in (palette.gate, palette.positive, palette.negative, palette.second))
 
 
 def _paths(snapshot: Snapshot, state: str) -> Sequence[tuple[str, str]]:
-    """The paths between which the gradient of a state is divided: none where there is but one."""
+    """Return the paths between which the gradient of a state is divided; empty if there is only one."""
     paths = snapshot.program.paths_of(state)
     return paths if len(paths) > 1 else ()
 
 
 def going_on(snapshot: Snapshot, flows: Sequence[Flow | None]) -> str:
-    """What carry `notebook` hands on to the earlier batches, in words; empty where nothing goes on, or not yet."""
+    """Return the gradient that flows into the earlier batches, in words; empty if none does or it is not computed yet."""
     first = flows[0]
     if not snapshot.goes_on or first is None or first.handed_on is None:
         return ""
-    return f"← {numbers.unit(first.handed_on).strip()} goes on into the batches before"
+    return f"← {numbers.unit(first.handed_on).strip()} flows into the earlier batches"
 
 
 def legend(snapshot: Snapshot, state: str, width: int) -> str:
-    """What the letters stand for, in as many words as a border of this width has room for; empty where there is but one path."""
+    """Return what the letters mean, as detailed as the width of the border allows; empty if there is only one path."""
     paths = _paths(snapshot, state)
     if not paths:
         return ""
@@ -64,7 +64,7 @@ def _short(word: str, width: int) -> str:
 
 
 class Columns(NamedTuple):
-    """Where the columns of the sequence are: `label` cells are before the first, a column is `cell` wide and has `gap` after it."""
+    """The columns of the sequence, in cells: `label` before the first, `cell` for each, and `gap` after each."""
 
     label: int
     cell: int
@@ -73,15 +73,17 @@ class Columns(NamedTuple):
 
     @property
     def wide(self) -> bool:
-        """Whether there is room for numbers."""
+        """True if there is room for numbers."""
         return self.cell >= NARROW
 
 
 def columns(
     palette: Palette, snapshot: Snapshot, flows: Mapping[str, Sequence[Flow | None]], at: Columns, *, lines: int
 ) -> list[Row]:
-    """Under the columns of the sequence, in two `lines` or more: the norm of the gradient of each state, as a number or a bar, for
-    as many states as there are lines; of a single one both; then the shares of the first.
+    """Draw the flow below the columns of the sequence, in two `lines` or more.
+
+    The lines are the norm of the gradient of each state, as a number or a bar (both if there is only one state), for as many
+    states as fit, then the shares of the paths of the first state.
     """
     first, *others = flows
     paths = _paths(snapshot, first)
@@ -104,7 +106,7 @@ def columns(
 def _norms(
     palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], at: Columns, *, tall: bool
 ) -> Iterator[Row]:
-    """The norm of the gradient of a state at each timestep; `tall`: in two lines."""
+    """Draw the norm of the gradient of a state at each timestep, with `tall` in two lines."""
     delta, most = snapshot.program.flow_of(state).delta, _most(flows)
     norms, bars = [], []
     for t in at.steps:
@@ -126,12 +128,12 @@ def _norms(
 
 
 def _name(snapshot: Snapshot, delta: str) -> str:
-    """`‖dh‖`: the title says of which layer."""
+    """Return the label of a norm, `‖dh‖`, without the layer, which is in the title."""
     return f"‖{snapshot.program.writer.name(split(delta)[0])}‖"
 
 
 def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Sequence[Row], at: Columns) -> Row:
-    """A line under the columns, with a sign where the gradient leaves the batch, or is cut."""
+    """Draw a line below the columns, with a sign where the gradient leaves the batch or is cut."""
     sign, ink = ("←", palette.accent) if snapshot.goes_on else ("┃", palette.strong)
     end, nothing = Segment(transliterate(sign, palette.glyphs), ink), Segment(" ", ink)
     left = snapshot.program.flow_of(state).way < 0
@@ -145,7 +147,7 @@ def _line(palette: Palette, snapshot: Snapshot, state: str, name: str, cells: Se
 
 
 def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], width: int, height: int) -> list[Row]:
-    """A row a timestep, in the order in which the gradient flows, with every number; below them what becomes of it."""
+    """Draw a row with all numbers per timestep, in the order in which the gradient flows; the last row says where it ends."""
     steps = _shown(snapshot, len(flows), height - 3)
     most, label = _most(flows), len(f"t {len(flows)}") + 1
     names, paths = snapshot.program.flow_of(state), _paths(snapshot, state)
@@ -187,7 +189,7 @@ def table(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow
 
 
 def stacked(palette: Palette, paths: Sequence[tuple[str, str]], shares: Sequence[float] | None, width: int) -> list[Segment]:
-    """A bar of `width` cells divided by the shares, each part in its colour and of its letter; blank without shares."""
+    """Draw a bar of `width` cells divided by the shares, each part in its colour and letter; blank without shares."""
     if shares is None:
         return [Segment(" " * width)]
     cells = _divided(shares, width)
@@ -196,7 +198,7 @@ def stacked(palette: Palette, paths: Sequence[tuple[str, str]], shares: Sequence
 
 
 def _divided(shares: Sequence[float], width: int) -> list[int]:
-    """Whole cells for each share, `width` in all: what is left over goes to the largest remainders."""
+    """Divide `width` cells by the shares into whole cells; cells left over go to the largest remainders."""
     whole = [int(share * width) for share in shares]
     order = sorted(range(len(shares)), key=lambda i: whole[i] - shares[i] * width)
     for i in order[: width - sum(whole)]:
@@ -205,7 +207,7 @@ def _divided(shares: Sequence[float], width: int) -> list[int]:
 
 
 def _shown(snapshot: Snapshot, count: int, room: int) -> range:
-    """The timesteps around the current one that there is room for."""
+    """Return the timesteps around the current one that fit."""
     room = max(min(room, count), 1)
     current = snapshot.timestep if snapshot.timestep is not None else 0
     start = min(max(current - room // 2, 0), count - room)
@@ -215,10 +217,10 @@ def _shown(snapshot: Snapshot, count: int, room: int) -> range:
 def _end(palette: Palette, snapshot: Snapshot, state: str, flows: Sequence[Flow | None], label: int, width: int) -> Row:
     on = going_on(snapshot, flows)
     if snapshot.goes_on:
-        words = on or "← goes on into the batches before"
+        words = on or "← flows into the earlier batches"
         return (Segment(transliterate(f"{'':{label}}{words}", palette.glyphs), palette.accent),)
     name = snapshot.program.writer.name(state)
-    why = {"reset": f"{name} starts anew with every batch", "notebook": "the epoch begins here"}
+    why = {"reset": f"{name} is reset with every batch", "notebook": "the epoch starts here"}
     words = why.get(snapshot.config.carry, "the state is carried over by value")
     wall = transliterate("━" * max(min(width - label - len(words) - 3, 24), 4), palette.glyphs)
     return (Segment(" " * label), Segment(wall, palette.strong), Segment(f" {words}", palette.dim))
@@ -234,7 +236,7 @@ def _most(flows: Iterable[Flow | None]) -> float:
 
 
 def _part(norm: float, most: float) -> float:
-    """How long the bar of a norm is, 0 to 1, on a logarithmic scale."""
+    """Return the length of the bar of a norm, from 0 to 1, on a logarithmic scale."""
     if not math.isfinite(norm):
         return 1.0
     if norm <= 0 or most <= 0:

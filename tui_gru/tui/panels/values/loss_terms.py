@@ -1,4 +1,4 @@
-"""The loss of this batch, term by term, as it comes into being."""
+"""The terms of the loss of this batch, as far as they are computed."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ _GAP = 2
 
 
 class LossTerms(SnapshotPanel):
-    """① and ② of this timestep, ③ of every timestep, and the loss. What is not computed yet is blank."""
+    """① and ② of this timestep, ③ of every timestep, and the loss. Terms that are not computed yet are blank."""
 
     _view = View()
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Draw this snapshot from now on."""
+        """Show this snapshot."""
         self._snapshot, self._view = snapshot, view
         self.caption()
         names = snapshot.program.loss_names
@@ -54,9 +54,9 @@ class LossTerms(SnapshotPanel):
 
 
 def whole_size(snapshot: Snapshot) -> Size:
-    """The cells that ① takes with all its zeros and ② beside it, and ③ of all timesteps below."""
+    """Return the size of ① with all its zeros, ② beside it, and ③ of all timesteps below, in cells."""
     config, cell = snapshot.config, max(numbers.WIDE, widest(snapshot.corpus.vocabulary)) + 1
-    first = config.vocab_size * cell + numbers.WIDE + 4 * _GAP + 5  # brackets, ② and the signs of both
+    first = config.vocab_size * cell + numbers.WIDE + 4 * _GAP + 5  # brackets, ②, and the labels of both
     third = config.seq_length * (len(f"t {config.seq_length} ") + numbers.WIDE + _GAP) + _GAP
     return Size(max(first, third), config.batch_size + 6)
 
@@ -73,7 +73,7 @@ def terms(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
 
 
 def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box | None:
-    """① with all its zeros, and ② beside it; None where they do not fit."""
+    """Draw ① with all its zeros and ② beside it. Return None if they do not fit."""
     rows, columns = snapshot.config.batch_size, snapshot.config.vocab_size
     if rows > height or columns > width:
         return None
@@ -93,7 +93,7 @@ def _full(palette: Palette, snapshot: Snapshot, row: int | None, width: int, hei
 
 
 def _picked(palette: Palette, snapshot: Snapshot, row: int | None, width: int, height: int) -> Box:
-    """The entries of ① that are not 0, each with its character, and ② beside them."""
+    """Draw the entries of ① that are not 0, each with its character, and ② beside them."""
     shape = (snapshot.config.batch_size, snapshot.config.vocab_size)
     targets = snapshot.record.ids(snapshot.program.target)[snapshot.position.t].tolist()
     values = snapshot.value(_names(snapshot).entry)
@@ -138,7 +138,7 @@ def _beside(palette: Palette, snapshot: Snapshot, first: Box, second: Box) -> Bo
 
 
 def _term3(palette: Palette, snapshot: Snapshot, width: int) -> Box:
-    """③ of as many timesteps as there is room for, this one among them."""
+    """Draw ③ of as many timesteps as fit, including the current one."""
     t = snapshot.position.t
     sign = _sign(palette, snapshot, 2).width
     limit = max((width - sign - 1) // (len(f"t {snapshot.config.seq_length} ") + numbers.WIDE + _GAP), 1)
@@ -171,7 +171,7 @@ def _loss(palette: Palette, snapshot: Snapshot) -> Box:
 
 
 def _badge(palette: Palette, snapshot: Snapshot) -> Box:
-    """A warning where the tutorial's own code would give something else than ①."""
+    """Return a warning if the code of the tutorial would compute another value than ①."""
     term = snapshot.tutorial_term1
     if term is None or np.isfinite(term).all():
         return EMPTY

@@ -1,4 +1,4 @@
-"""Sampled texts, the newest first and with the numbers that chose each of its characters."""
+"""The samples, newest first, with the probabilities and random numbers that chose their characters."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 _SAMPLERS = {"fed-back": "fed back"}
 _LABEL = max(map(len, _SAMPLERS.values())) + 2
-#: Cells before the columns of the table of draws, and how many older samples it leaves room for.
+#: Cells before the columns of the table of draws, and the number of older samples for which it leaves room.
 _LEAD, _OLDER = 2, 3
 
 
 class Samples(Panel):
-    """The samples drawn so far. Under each for which there is room: each character's probability, and the number that chose it."""
+    """The samples drawn so far. Below each, if there is room, the probability of each character and the random number."""
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
         super().__init__(id=id, classes=classes)
@@ -48,7 +48,7 @@ class Samples(Panel):
         self.refresh_content()
 
     def caption(self) -> None:
-        """The border says of the newest sample with what it was drawn, and where in the run."""
+        """Put the place, the temperature and the seed of the newest sample into the border."""
         newest = self._samples[-1] if self._samples else None
         hints = [] if newest is None else [self._place(newest), f"temp {given(newest.temperature)}", f"seed {newest.seed}"]
         self.set_titles("samples", fitting([hint for hint in hints if hint], self.outer_size.width - 6) if hints else None)
@@ -79,12 +79,12 @@ class Samples(Panel):
 
 
 def _place(position: Position) -> str:
-    """`e12 b3 t2`; `e12 b3` outside the loops over t, where the batch is finished, or its update under way."""
+    """Return a place as `e12 b3 t2`, or as `e12 b3` outside of the loops over t."""
     return place_name(position).removesuffix(f" {position.phase}")
 
 
 def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int) -> Box:
-    """A sample's sampler and its text, the primer dim, in at most so many lines."""
+    """Draw the sampler and the text of a sample, with the primer dimmed, in at most `most` lines."""
     name = _SAMPLERS.get(sample.sampler, sample.sampler)
     label = name.ljust(_LABEL) if width >= _LABEL + 12 else ""
     rows: list[list[Segment]] = []
@@ -93,7 +93,7 @@ def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int
         written = (sample.between if i else "") + (char if char == " " else written_char(char, palette.glyphs))
         if used + cell_len(written) > width:
             if len(rows) + 1 == most:
-                row.append(Segment(written, ink))  # too long: what cuts it marks it
+                row.append(Segment(written, ink))  # too long: the box is clipped, and marked as cut off
                 break
             rows.append(row)
             row, used = [Segment(" " * len(label))], len(label)
@@ -103,9 +103,9 @@ def _text(palette: Palette, sample: Sample, width: int, ink: Style, *, most: int
 
 
 def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -> Box:
-    """A table of the draws: the character, its probability p, and the uniform number u where one chose it.
+    """Draw a table of the draws: the character, its probability p, and the uniform random number u if one was used.
 
-    As many lines of it as fit, each with a blank row after it; nothing where not even one does.
+    Only the lines that fit are drawn, each with a blank row after it.
     """
     entry, across = _columns(draws, width)
     column = _column(entry, draws)
@@ -125,23 +125,23 @@ def _draws(palette: Palette, draws: tuple[Draw, ...], width: int, height: int) -
 
 
 def _columns(draws: tuple[Draw, ...], width: int) -> tuple[Entry, int]:
-    """How the numbers of a table of draws are written, and how many draws stand side by side."""
+    """Return the format of the numbers in the table of draws, and the number of draws side by side."""
     entry = ENTRIES["unit", len(draws) * _column(ENTRIES["unit", False], draws) + _LEAD > width]
     return entry, max((width - _LEAD) // _column(entry, draws), 1)
 
 
 def _column(entry: Entry, draws: tuple[Draw, ...]) -> int:
-    """The cells of a draw, a blank before it included."""
+    """Return the width of a draw with the blank before it, in cells."""
     return 1 + max(entry.width, widest(tuple(draw.char for draw in draws)))
 
 
 def _rows_of_line(draws: tuple[Draw, ...]) -> int:
-    """Rows of one line of the table: the characters, p, u where there is one, and a blank."""
+    """Return the rows of one line of the table: characters, p, u if there is one, and a blank."""
     return 3 + any(draw.uniform is not None for draw in draws)
 
 
 def _height(draws: tuple[Draw, ...], width: int) -> int:
-    """Rows of the whole table."""
+    """Return the rows of the whole table."""
     return -(-len(draws) // _columns(draws, width)[1]) * _rows_of_line(draws)
 
 

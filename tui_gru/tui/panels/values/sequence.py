@@ -1,4 +1,4 @@
-"""The batch as text: its rows, timestep by timestep, and how well each target was predicted."""
+"""The batch as text: its rows by timestep, with the probability of each target and the flow of the gradient."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from tui_gru.tui.widgets.written import kept
 
 
 class Sequence(SnapshotPanel):
-    """Batch rows × timesteps, the current column between marks. A prediction is coloured by the probability of its target."""
+    """Batch rows × timesteps, with marks around the current column. Targets are coloured by their predicted probability."""
 
     _view = View()
-    _followed: int | None = None  # the timestep that was brought into view last
+    _followed: int | None = None  # the timestep that was scrolled into view last
 
     def show(self, snapshot: Snapshot, view: View) -> None:
-        """Draw this snapshot from now on."""
+        """Show this snapshot."""
         self._snapshot, self._view = snapshot, view
         self.caption()
         self.refresh_content()
@@ -48,7 +48,7 @@ class Sequence(SnapshotPanel):
             return
         on, legend = "", None
         if self._snapshot.flowing:
-            from tui_gru.tui.panels.values import gradient_flow  # late: the first picture has none
+            from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
 
             state = _states(self._snapshot, self._view)[0]
             on = gradient_flow.going_on(self._snapshot, self._snapshot.flow(self._view.row, state))
@@ -71,7 +71,7 @@ class Sequence(SnapshotPanel):
         return clip(self.palette, sequence(self.palette, self._snapshot, self._view, width, height), width, height)
 
     def _summed_up(self) -> str | None:
-        """The size of a batch that does not fit, and its worst prediction so far."""
+        """Return the size of a batch that does not fit and its worst prediction so far, None if the batch fits."""
         snapshot, size = self._snapshot, self.content_size
         if snapshot is None or snapshot.config.given is not None or self.zoomed or not size.height:
             return None
@@ -87,7 +87,7 @@ class Sequence(SnapshotPanel):
         return fitting(found, self.outer_size.width - 6)
 
     def _follow(self) -> None:
-        """Zoomed, the current column is brought into view, once it is another."""
+        """Scroll the current column into view if the panel is zoomed and the column has changed."""
         snapshot, scrolls = self._snapshot, self.virtual_size.width > self.size.width
         if snapshot is None or not scrolls or snapshot.timestep is None or snapshot.timestep == self._followed:
             return
@@ -98,21 +98,22 @@ class Sequence(SnapshotPanel):
 
 
 def _worst_predicted(snapshot: Snapshot) -> tuple[int, int, float] | None:
-    """The timestep and row (0-based) of the worst prediction so far, and the probability of its target."""
+    """Return timestep and row (0-based) of the worst prediction so far, and the probability of its target."""
     name, target = snapshot.program.loss_names.prediction, snapshot.program.target
-    there = [t for t in range(snapshot.config.seq_length) if snapshot.moment.there(name, t)] if name and target else []
-    if not there:
+    computed = [t for t in range(snapshot.config.seq_length) if snapshot.moment.there(name, t)] if name and target else []
+    if not computed:
         return None
-    p = np.take_along_axis(snapshot.record.array(name)[there], snapshot.record.ids(target)[there][..., None], axis=2)[..., 0]
+    p = np.take_along_axis(snapshot.record.array(name)[computed], snapshot.record.ids(target)[computed][..., None], axis=2)[..., 0]
     t, row = np.unravel_index(int(np.argmin(np.nan_to_num(p, nan=-1.0))), p.shape)
-    return there[int(t)], int(row), float(p[t, row])
+    return computed[int(t)], int(row), float(p[t, row])
 
 
 class _Layout(NamedTuple):
-    """How a batch is laid out: `form` pair writes M→a, over writes the target under the input, input leaves it out.
+    """The layout of a batch.
 
-    A row takes `lines`; with pairs the second is for the probability of the target. A column is `cell` wide between its
-    marks. The row's name, which begins with `word`, is `label` wide; `text` has the whole row as text at the right.
+    `form` is pair (M→a), over (the target below the input) or input (without the target). A row takes `lines`; with pairs, the
+    second line is the probability of the target. A column is `cell` wide between its marks and has `gap` after it. The name of a
+    row begins with `word` and is `label` wide. With `text`, the whole row is written as text at the right. Widths are in cells.
     """
 
     form: str
@@ -130,9 +131,9 @@ class _Layout(NamedTuple):
 
 
 def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = False) -> _Layout:
-    """The most telling layout that fits; where none fits whole, the timesteps around this one.
+    """Return the most detailed layout that fits. If none fits all timesteps, return one of those around the current timestep.
 
-    `numbered`: there will be numbers below the columns.
+    `numbered` is True if numbers are drawn below the columns.
     """
     rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
     char = widest(snapshot.corpus.vocabulary)
@@ -159,23 +160,23 @@ def _layout(snapshot: Snapshot, width: int, height: int, *, numbered: bool = Fal
 
 
 def _spaced(vocabulary: Text) -> int:
-    """The cells that a token takes in a text, with the blank that stands between two that are longer than a character."""
+    """Return the width of a token in a text, with the blank that separates tokens longer than a character, in cells."""
     return widest(vocabulary) + (not isinstance(vocabulary, str))
 
 
 def _states(snapshot: Snapshot, view: View) -> tuple[str, ...]:
-    """The states of the layer shown, whose gradients are followed: its output first."""
+    """Return the states of the layer shown, whose gradients are drawn, with its output first."""
     layer = view.layer_of(snapshot)
     return tuple(sorted(layer.states, key=lambda state: state != layer.output))
 
 
 def _whole(snapshot: Snapshot) -> _Layout:
-    """The layout that has all timesteps, each with the probability of its target."""
+    """Return the layout with all timesteps and probabilities."""
     return _layout(snapshot, 10**6, 10**6)
 
 
 def whole_size(snapshot: Snapshot) -> Size:
-    """The cells that the batch takes with all its rows, all timesteps, and all that there is to say of the gradient's flow."""
+    """Return the size of the batch with all rows, all timesteps and the full flow of the gradient, in cells."""
     layout, steps = _whole(snapshot), snapshot.config.seq_length
     states = max(len(layer.states) for layer in snapshot.program.layers)
     flow = states * (steps + 4) if snapshot.flowing else 2  # or a note, and a blank before it
@@ -183,7 +184,7 @@ def whole_size(snapshot: Snapshot) -> Size:
 
 
 def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, height: int) -> Box:
-    """The batch, and under it how the gradient flows back through it, once it does."""
+    """Draw the batch, and during the backward phase the flow of the gradient below it."""
     row = view.row
     note = _break(palette, snapshot, row, width)
     headed = height > 2
@@ -206,13 +207,13 @@ def sequence(palette: Palette, snapshot: Snapshot, view: View, width: int, heigh
     return from_rows(lines)
 
 
-#: Under the columns the flow takes so many lines at most; where there are many more, it is a table.
+#: The most lines of the flow below the columns; if there is room for many more, it is drawn as a table.
 _MOST_LINES = 3
-_TABLE = 96  # cells that the table takes at least
+_TABLE = 96  # cells; the least width of the table
 
 
 def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
-    """How many lines are for the flow of the gradient; 0 where there is no room for it."""
+    """Return the number of lines for the flow of the gradient, 0 if there is no room for it."""
     rows, steps = snapshot.config.batch_size, snapshot.config.seq_length
     table = min(steps, 8) + 4
     if width >= _TABLE and height >= min(rows, 8) + 1 + table:
@@ -224,8 +225,8 @@ def _flow_lines(snapshot: Snapshot, width: int, height: int) -> int:
 
 
 def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lines: int, width: int, room: int) -> list[Row]:
-    """How the gradient flows back, in so many lines under the columns; where these are many, in a table that takes the room."""
-    from tui_gru.tui.panels.values import gradient_flow  # late, too
+    """Draw the flow of the gradient in `lines` lines below the columns, as a table if there are many."""
+    from tui_gru.tui.panels.values import gradient_flow  # imported late: not needed for the first screen
 
     flows = {state: snapshot.flow(view.row, state) for state in _states(snapshot, view)}
     if lines > _MOST_LINES:
@@ -239,7 +240,7 @@ def _flow(palette: Palette, snapshot: Snapshot, view: View, layout: _Layout, lin
 
 
 def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
-    """The numbers of the columns, as many as there is room for; the current one stands out, and says when it goes backwards."""
+    """Draw the numbers of the columns, as many as fit. The current one is highlighted and shows a backward direction."""
     current = snapshot.timestep
     word = "t " if layout.column > len(f"t {snapshot.config.seq_length}") else ""
     places: dict[int, str] = {}
@@ -263,7 +264,7 @@ def _heading(palette: Palette, snapshot: Snapshot, layout: _Layout) -> Row:
 
 
 class _Column(NamedTuple):
-    """One timestep of the batch: characters and targets of its rows, the indices of both, and the targets' probabilities."""
+    """A timestep of the batch: inputs and targets of its rows, as characters and as indices, and the targets' probabilities."""
 
     t: int
     inputs: list[str]
@@ -307,7 +308,7 @@ def _columns(palette: Palette, snapshot: Snapshot, steps: range) -> list[_Column
 def _row(
     palette: Palette, snapshot: Snapshot, layout: _Layout, columns: list[_Column], index: int, singled: int | None
 ) -> list[Row]:
-    """One row of the batch, in as many lines as the layout gives it."""
+    """Draw a row of the batch, in as many lines as the layout gives it."""
     quiet = singled is not None and index != singled
     name = f"{layout.word}{index + 1}".ljust(layout.label)
     first: list[Segment] = [Segment(name, palette.strong if index == singled else palette.dim)]
@@ -346,7 +347,7 @@ def _tint(palette: Palette, p: float, quiet: bool, fresh: bool) -> Style:
 
 
 def _marked(palette: Palette, column: _Column, width: int, *content: Segment) -> list[Segment]:
-    """The content in the middle of so many cells, between the marks of its column."""
+    """Draw centred content between the marks of its column."""
     opening, closing = (Segment(mark, palette.accent) for mark in column.marks)
     return [opening, *_centred(width, *content), closing]
 
@@ -357,7 +358,7 @@ def _centred(width: int, *content: Segment) -> list[Segment]:
 
 
 def _break(palette: Palette, snapshot: Snapshot, singled: int | None, width: int) -> Row:
-    """A note where a row takes over the state of a row that it does not continue; empty where none does."""
+    """Return a note if a row starts with the state of a row whose text it does not continue; empty otherwise."""
     corpus, batch = snapshot.corpus, snapshot.position.batch
     if not isinstance(corpus, Corpus) or batch == 0 or snapshot.config.carry == "reset":
         return ()

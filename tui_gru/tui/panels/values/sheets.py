@@ -1,4 +1,4 @@
-"""Sheets: all parameters of a small model at a glance, or their gradients, or their last changes."""
+"""Sheets: all parameters of a small model, or their gradients, or their last changes, as matrices side by side."""
 
 from __future__ import annotations
 
@@ -17,33 +17,33 @@ from tui_gru.tui.widgets.boxes import Box, flow, hstack, text, titled, vstack
 from tui_gru.tui.widgets.refs import Refs, refs_of
 from tui_gru.tui.widgets.written import ENTRIES, Array, matrix, scale_of
 
-#: More numbers than this are no picture any more.
+#: The most numbers shown as a sheet.
 MOST_ENTRIES = 400
 
 
 @dataclass(frozen=True)
 class Sheet:
-    """One quantity that every parameter has: how it is read, and the sign before a parameter's name that says so."""
+    """A quantity of every parameter: `read` returns it from a snapshot, `sign` is written before the parameter's name."""
 
     name: str
     sign: str
     read: Callable[[Snapshot, str], Array | None]
 
     def fresh(self, snapshot: Snapshot, parameter: str) -> bool:
-        """Whether the line just executed has computed it."""
+        """Return True if the line just executed has computed the quantity of this parameter."""
         line = snapshot.line
         if line is None:
             return False
         return line.target == (f"d{parameter}" if self.sign == "d" else parameter)
 
     def refs(self, program: Program, parameter: str) -> Refs:
-        """Which number of the run each entry is."""
+        """Return the function from row and column to the reference of that number."""
         if self.sign == "d" and program.goes_back:
             return refs_of(program, f"d{parameter}")
         return refs_of(program, parameter, change=self.sign == "Δ")
 
     def there(self, snapshot: Snapshot) -> bool:
-        """Whether it is computed for any parameter."""
+        """Return True if the quantity has been computed for any parameter."""
         return any(self.read(snapshot, name) is not None for name in snapshot.program.parameters)
 
 
@@ -54,13 +54,13 @@ CHANGES = Sheet("last change", "Δ", lambda snapshot, name: snapshot.last_step(n
 
 
 def computed_by(snapshot: Snapshot) -> Sheet:
-    """The sheet that the line at work computes an entry of; the weights where it computes none."""
+    """Return the sheet with the result of the current line: the gradients, or the weights by default."""
     gradients = any(GRADIENTS.fresh(snapshot, parameter) for parameter in snapshot.program.parameters)
     return GRADIENTS if gradients else WEIGHTS
 
 
 def _recorded(snapshot: Snapshot, name: str) -> Array | None:
-    """The gradient that the optimizer of the batch's owner used, once the derived one can be read beside it."""
+    """Return the recorded gradient that the optimizer used; None before the derived one is computed, or if not recorded."""
     given = snapshot.config.given
     recorded = None if given is None else given.batches[snapshot.position.batch].recorded
     there = recorded is not None and snapshot.gradient(name) is not None
@@ -68,7 +68,7 @@ def _recorded(snapshot: Snapshot, name: str) -> Array | None:
 
 
 def fits(program: Program, names: Sequence[str], width: int) -> bool:
-    """Whether parameters can be shown as sheets of this width: they have few numbers, and none of them is wider than that."""
+    """Return True if parameters can be shown as sheets: they have at most MOST_ENTRIES numbers, and none exceeds the width."""
     entry = ENTRIES["signed", True].width + 1
     shapes = {name: program.config.compiled.layout.shapes[name] for name in names}
     widest = max(shape[-1] * entry + 1 + (len(f"{name} ") if len(shape) == 1 else 0) for name, shape in shapes.items())
@@ -76,7 +76,7 @@ def fits(program: Program, names: Sequence[str], width: int) -> bool:
 
 
 class _Entry(NamedTuple):
-    """What one parameter's matrix looks like, by its contents: so that a sheet can be drawn once for all that look alike."""
+    """All that the drawing of a parameter depends on, with the array as bytes, such that it is a cache key."""
 
     name: str
     shape: tuple[int, int]
@@ -87,9 +87,9 @@ class _Entry(NamedTuple):
 
 
 def sheet(palette: Palette, snapshot: Snapshot, names: Sequence[str], kind: Sheet, width: int, *, compact: bool) -> Box:
-    """The parameters `names` in one sheet: the matrices of each gate one over the other, then those of the head, and the biases.
+    """Draw the parameters `names` as a sheet: the matrices of each gate in a column, then those of the head, and the biases.
 
-    The names that the line just executed reads are picked out.
+    The names that the line just executed reads are highlighted.
     """
     line = snapshot.line
     entries = []
@@ -132,5 +132,5 @@ def _drawn(palette: Palette, kind: Sheet, program: Program, entries: tuple[_Entr
 
 
 def _column(*boxes: Box, leading: int = 0) -> Box:
-    """The boxes one under another; columns beside each other begin on one line."""
+    """Stack boxes to a column; columns side by side are aligned at their tops."""
     return replace(vstack(*boxes, gap=leading), axis=0)

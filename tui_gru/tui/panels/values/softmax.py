@@ -1,4 +1,4 @@
-"""The prediction of one timestep: a bar for every character the model may expect next, the target marked."""
+"""The prediction of one timestep: a bar for every possible next character, with the target marked."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from tui_gru.tui.widgets.refs import Ref
 from tui_gru.tui.widgets.written import Array, scale_of
 
 _GAP = 2
-#: The least width of rows that stand side by side: with bars, and with numbers alone.
+#: The least width of rows side by side: with bars, and with numbers only.
 _BLOCKS = (26, 17)
-#: The fewest characters worth showing of a row: the likeliest and the target.
+#: The least number of characters shown of a row: the likeliest and the target.
 _FEWEST = 2
 
 
 @dataclass(frozen=True)
 class _Plan:
-    """How the rows of the batch are laid out: which, how many beside each other, and how many characters of each."""
+    """The layout: the rows shown, how many side by side, the number of characters of each, and blank lines between rows."""
 
     rows: tuple[int, ...]
     across: int
@@ -37,10 +37,10 @@ class _Plan:
 
 
 class Softmax(SnapshotPanel):
-    """ŷ at the position's timestep, a block of bars for each row of the batch.
+    """ŷ at the current timestep, a block of bars for each row of the batch.
 
-    A vocabulary that has no room is shown as the likeliest characters and the target. Where even those of all rows have none,
-    a row singled out is shown alone.
+    If the vocabulary does not fit, only the likeliest characters and the target are shown. If even those do not fit for all rows,
+    only the row that is singled out is shown.
     """
 
     def __init__(self, *, id: str | None = None, classes: str | None = None) -> None:
@@ -81,11 +81,11 @@ class Softmax(SnapshotPanel):
     def _block(
         self, snapshot: Snapshot, row: int, y_hat: Array | None, target: int | None, count: int, width: int, *, alone: bool
     ) -> Box:
-        """One row of the batch: its number, and its bars."""
+        """Draw a row of the batch: its number and its bars."""
         palette, vocabulary = self.palette, snapshot.config.vocabulary
         shown = _shown(y_hat, target, count, len(vocabulary))
         labels = [palette.glyphs.blank if i is None else written_char(vocabulary[i], palette.glyphs) for i in shown]
-        labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # so that bars begin alike in all rows
+        labels[0] = " " * (widest(vocabulary) - cell_len(labels[0])) + labels[0]  # such that bars are aligned in all rows
         number = str(row + 1).rjust(len(str(snapshot.config.batch_size)))
         name = text(palette, f"row {number}" if width >= _BLOCKS[0] else number, palette.dim)
         drawn = bars(
@@ -149,9 +149,9 @@ class Softmax(SnapshotPanel):
 
 
 def _shown(y_hat: Array | None, target: int | None, count: int, vocabulary: int) -> list[int | None]:
-    """The characters to show, as indices: all of them, or the likeliest (of differences the largest) with the target among them.
+    """Return the indices of the characters to show: all, or the likeliest (largest if differences) including the target.
 
-    None stands for one that is not known before ŷ is: its place is kept.
+    Before ŷ is computed, None is the place of a character that is not known yet.
     """
     if count >= vocabulary:
         return list(range(vocabulary))

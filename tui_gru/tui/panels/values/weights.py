@@ -1,4 +1,4 @@
-"""The parameters: all at a glance where the model is small, one at a time where it is not."""
+"""The parameters with gradients and changes: all at once for a small model, otherwise one at a time."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ _SHEETS = {
     "changes": (CHANGES,),
     "all": (WEIGHTS, GRADIENTS, CHANGES),
 }
-#: Columns between two sheets side by side.
+#: Cells between two sheets side by side.
 _GAP = 4
 
 MODES = ("all", "weights", "gradients", "changes")
 
 
 class Overview(SnapshotPanel):
-    """All parameters of a small model, as compact matrices; as many sheets of them as fit."""
+    """All parameters of a small model as compact matrices, in as many sheets as fit."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,13 +48,13 @@ class Overview(SnapshotPanel):
         self._layer: Layer | None = None
 
     def show(self, snapshot: Snapshot, layer: Layer, mode: str) -> None:
-        """Show this snapshot's parameters of a layer, and those of no layer, from now on."""
+        """Show this snapshot's parameters of a layer and those that belong to no layer."""
         self._snapshot, self._layer, self._mode = snapshot, layer, mode
         self.refresh_content()
         self._follow()
 
     def _follow(self) -> None:
-        """Keep what the line at work has computed in view, where not all is."""
+        """Scroll the result of the current line into view if not all parameters are visible."""
         line = None if self._snapshot is None else self._snapshot.line
         if line is None or not self.region or self.virtual_size.height <= self.size.height:
             return
@@ -70,18 +70,18 @@ class Overview(SnapshotPanel):
         return clip(self.palette, shown, width, shown.height)
 
     def _one(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        """One sheet, in full numbers where these fit."""
+        """Draw one sheet, with full numbers if they fit."""
         kind = _SHEETS[self._mode][0]
         self._caption(kind.name)
         full = self._sheet(snapshot, kind, width, compact=False)
         return full if full.width <= width and full.height <= height else self._sheet(snapshot, kind, width)
 
     def _all(self, snapshot: Snapshot, width: int, height: int) -> Box:
-        """The weights, and with them what fits of the other sheets; without room for two, what the line at work computes."""
+        """Draw the weights, and as many of the other sheets as fit. If only one fits, it is the one being computed."""
         first = shown = self._sheet(snapshot, WEIGHTS, width)
         height = self.canvas(width, height, lambda: Size(0, 4 * first.height)).height
         across = max((width + _GAP) // (first.width + _GAP), 1)
-        room = across * ((height + 1) // (first.height + 1))  # for so many sheets
+        room = across * ((height + 1) // (first.height + 1))  # the number of sheets that fit
         if room < 2 and computed_by(snapshot) is GRADIENTS:
             self._caption(GRADIENTS.name, f"{sign_of_key(self, 'weights')}: weights")
             return self._sheet(snapshot, GRADIENTS, width)
@@ -101,7 +101,7 @@ class Overview(SnapshotPanel):
         return sheet(self.palette, snapshot, snapshot.program.parameters_with(self._layer), kind, width, compact=compact)
 
     def _caption(self, title: str, note: str = "") -> None:
-        """What is shown is known when it is built; the border is not to change while it is drawn."""
+        """Set the title after drawing: it is known only when the content is built, and must not change during that."""
         self._titled = title, note
         self.call_next(self.caption)
 
@@ -115,12 +115,12 @@ class Overview(SnapshotPanel):
 
 def _how_gradients_come(panel: Widget, snapshot: Snapshot) -> str:
     if snapshot.learning:
-        return "they come with the backward phase"
+        return "the backward phase computes them"
     return with_keys(panel, "<learn.sgd> takes an SGD step, <learn.toggle> turns learning on")
 
 
 class ParameterMatrix(MatrixView):
-    """One parameter, or its gradient or last change."""
+    """One parameter, its gradient or its last change."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ class ParameterMatrix(MatrixView):
         )
 
     def _caption(self) -> None:
-        """The title is a list of all parameters, the shown one marked; it begins later where that would be cut off."""
+        """Set the title to the list of all parameters with the shown one marked, cut off at its start if it is too long."""
         if self._program is None:
             return
         minus = f"− {self._minus}:  " if self._minus else ""
@@ -173,17 +173,17 @@ class ParameterMatrix(MatrixView):
         return self._short(self._program.names[self.parameter].counted[-1], column)
 
     def _short(self, axis: str, i: int) -> str:
-        """A character, or the 1-based number of a unit."""
+        """Return a character, or the 1-based number of a unit."""
         assert self._program is not None
         vocabulary = self._program.config.vocabulary
         return written_char(vocabulary[i], self.palette.glyphs) if axis == "character" and vocabulary else str(i + 1)
 
 
 class Weights(Container):
-    """All parameters: values, gradients and what the last SGD step has changed.
+    """All parameters: values, gradients and the changes of the last SGD step.
 
-    `mode` is what is shown: weights, gradients, changes, or all that fits. Of a large model one parameter is shown at a time: that
-    of the line at work, until `<` and `>` choose another.
+    `mode` is the kind shown: weights, gradients, changes, or all that fit. Of a large model, one parameter is shown at a time: that
+    of the current line, until `<` and `>` choose another.
     """
 
     DEFAULT_CSS = "Weights > * { width: 1fr; height: 1fr; }"
@@ -210,7 +210,7 @@ class Weights(Container):
         self._update()
 
     def action_cycle_mode(self) -> None:
-        """Show the next of weights, gradients, changes, and, where that is more, all that fits."""
+        """Switch to the next mode: weights, gradients, changes, and all if more than one fits."""
         modes: Sequence[str] = MODES[1:] if self._one_at_a_time else MODES
         if self._snapshot is not None and self._snapshot.config.given is not None:
             modes = (*modes[:-2], "gradients", "p.grad") if self._snapshot.program.goes_back else MODES[1:2]
@@ -230,8 +230,8 @@ class Weights(Container):
         return self._matrix if self._one_at_a_time else None
 
     def go_to_largest(self, mode: str) -> str:
-        """Show gradients or changes with the cursor on the largest entry of all parameters; returns a message with it."""
-        from tui_gru.debugger.analysis.summaries import largest_entry  # late: few ask
+        """Show gradients or changes with the cursor on the largest entry of all parameters. Return a message about it."""
+        from tui_gru.debugger.analysis.summaries import largest_entry  # imported late: few ask
 
         snapshot, (kind,) = self._snapshot, _SHEETS[mode]
         sizes = {}
@@ -243,7 +243,7 @@ class Weights(Container):
             return f"there are no {mode} yet: {_how_gradients_come(self, snapshot)}" if snapshot is not None else ""
         name = max(sizes, key=lambda name: sizes[name][0])
         index = sizes[name][1]
-        if self.region:  # nothing changes on another page
+        if self.region:  # if the panel is on another page, only the message is shown
             self.mode, self.chosen = mode, name
             self._update()
             self._point_at(kind, index)
@@ -266,7 +266,7 @@ class Weights(Container):
 
     @property
     def _one(self) -> str:
-        """The parameter that is shown where there is room for one only: the one chosen, else that of the line at work."""
+        """The parameter that is shown if there is room for only one: the chosen one, otherwise that of the current line."""
         snapshot = self._snapshot
         if snapshot is None:
             return ""
@@ -276,7 +276,7 @@ class Weights(Container):
 
     @property
     def _roomy(self) -> bool:
-        """Whether all parameters can be shown at once."""
+        """True if all parameters can be shown at once."""
         if self._snapshot is None:
             return True
         program, layer = self._snapshot.program, self._view.layer_of(self._snapshot)

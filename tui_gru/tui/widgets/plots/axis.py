@@ -1,4 +1,4 @@
-"""The vertical axis of a curve: linear or logarithmic, and as far as the values go that are not exceptions."""
+"""The vertical axis of a curve, linear or logarithmic, with a range that leaves out exceptional values."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from tui_gru.tui.widgets.plots.envelope import FEW, Envelope
 from tui_gru.tui.widgets.plots.ticks import label, ticks
 from tui_gru.tui.widgets.written import Array
 
-#: The ratio of typical values from which on an axis is logarithmic.
+#: An axis is logarithmic if the ratio of the largest to the smallest typical value is at least this.
 RATIO = 40
-#: Decades that a logarithmic axis has at most below its highest value, where the values go down to 0.
+#: The most decades of a logarithmic axis below its highest value, for values that approach 0.
 DECADES = 6
-#: How much further the axis goes, as a part of its range: with all values on it, and beyond typical values where some are left out.
+#: The margin as a part of the range: beyond all values, and beyond typical values if exceptions are left out.
 _SPARE, _SPARE_BEYOND = 0.02, 0.5
 
 
 class Scale(Enum):
-    """How an axis is chosen; the value is what a reader is shown.
+    """The choice of an axis; the value is its description for the user.
 
-    `AUTO` is logarithmic where typical values of many points differ by `RATIO` and more, and leaves out what would take half of the
-    axis for a few points. `LINEAR` and `LOG` show every value.
+    `AUTO` is logarithmic if the typical values of many points differ by a factor of `RATIO` or more, and leaves out exceptions that
+    would take half of the axis. `LINEAR` and `LOG` show every value.
     """
 
     AUTO = "scale by the data"
@@ -34,21 +34,21 @@ class Scale(Enum):
 
     @property
     def following(self) -> Scale:
-        """The next of them, the first after the last."""
+        """The next choice; after the last, the first."""
         scales = tuple(Scale)
         return scales[(scales.index(self) + 1) % len(scales)]
 
 
 @dataclass(frozen=True)
 class Axis:
-    """From `low` to `high`, both finite; `log` needs low > 0."""
+    """An axis from `low` to `high`, both finite. With `log`, low must be > 0."""
 
     low: float
     high: float
     log: bool = False
 
     def parts(self, values: Array) -> Array:
-        """Where values (any shape) are: 0 at `low`, 1 at `high`, less or more beyond; 0.5 where low == high. NaN stays NaN."""
+        """Return the positions of values (any shape): 0 at `low`, 1 at `high`; 0.5 if low == high; NaN for NaN."""
         low, high = self._on_paper(self.low), self._on_paper(self.high)
         if high <= low:
             return np.where(np.isnan(values), np.nan, 0.5)
@@ -58,7 +58,7 @@ class Axis:
         return (values - low) / (high - low)
 
     def ticks(self, count: int) -> list[tuple[float, str]]:
-        """At most `count` round values on the axis with their labels."""
+        """Return at most `count` round values on the axis with their labels."""
         if self.log and (found := self._log_ticks(count)):
             return [(value, label(value, value)) for value in found]
         marks = ticks(self.low, self.high, count)
@@ -66,7 +66,7 @@ class Axis:
         return [(mark, label(mark, step)) for mark in marks]
 
     def _log_ticks(self, count: int) -> list[float]:
-        """Powers of ten, with 2 and 5 times those where there is room; none where fewer than two fit."""
+        """Return powers of ten, with 2 and 5 times those if there is room; an empty list if fewer than two fit."""
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         for digits, every in (((1, 2, 5), 1), ((1, 3), 1), ((1,), 1), ((1,), 2), ((1,), 3), ((1,), 5), ((1,), 10), ((1,), 50)):
             marks = [digit * 10.0**power for power in range(first, last + 1) if power % every == 0 for digit in digits]
@@ -80,7 +80,7 @@ class Axis:
 
 
 def axis_of(lines: Sequence[Envelope], scale: Scale = Scale.AUTO) -> Axis:
-    """The axis for all of these series together; 0 … 1 where none has a finite value."""
+    """Return an axis for all of these series; 0 … 1 if none has a finite value."""
     spans = [line.span for line in lines if line.span is not None]
     if not spans:
         return Axis(0.0, 1.0)
@@ -101,7 +101,7 @@ def axis_of(lines: Sequence[Envelope], scale: Scale = Scale.AUTO) -> Axis:
 
 
 def _reaching(least: float, most: float, low: float, high: float) -> tuple[float, float]:
-    """As far as the extremes on either side, unless those are further from the typical range than that is long."""
+    """Return the range: on each side the extreme, or, if that is further away than the typical range is long, a margin."""
     length = (high - low) or abs(high) * 0.1 or 1.0
     spare = length * _SPARE_BEYOND
     return (low - spare if low - least > length else least), (high + spare if most - high > length else most)

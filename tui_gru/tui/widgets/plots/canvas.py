@@ -1,4 +1,4 @@
-"""Dots in cells, from which curves are made: runs of them, smooth lines over them, and what lies behind and beyond."""
+"""A canvas of dots for curves: vertical runs, smooth lines, rules and levels behind them, and arrows for values off the axis."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _BRAILLE = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])
 
 
 class Canvas:
-    """Dots in cells: 2 × 4 to a cell in braille, else one."""
+    """Dots in cells: 2 × 4 per cell in braille, otherwise one."""
 
     def __init__(self, palette: Palette, rows: int, columns: int) -> None:
         self._palette = palette
@@ -26,21 +26,24 @@ class Canvas:
         self.dots_across, self._dots_down = columns * self.dots_per_column, rows * self._dots_per_row
         self._dots = np.zeros((self._dots_down, self.dots_across), bool)
         self._inks: list[Style] = [palette.dim]
-        self._ink = np.full((rows, columns), -1)  # which of the inks a cell is written in
+        self._ink = np.full((rows, columns), -1)  # the index of the ink of each cell, −1 if nothing is drawn
         self._faint = np.zeros((rows, columns), bool)
         self._rules: list[int] = []
         self._levels: dict[int, str] = {}
         self._pointed: int | None = None
-        self._beyond: dict[tuple[int, int], float] = {}  # the furthest value above (1) and below (−1) the axis, by column of cells
+        self._beyond: dict[tuple[int, int], float] = {}  # furthest value off the axis by column and side (±1)
         self.standing_out: dict[int, int] = {}
 
     def draw(self, low: Array, high: Array, ink: Style, every: int) -> None:
-        """Vertical runs of dots from low to high (n,), parts of the axis, joined to their neighbours; every so many columns."""
+        """Draw vertical runs of dots from low to high, both (n,) and parts of the axis, joined to their neighbours.
+
+        Only every `every`-th column of dots is drawn.
+        """
         dots = self._runs(low, high, every)
         self._write(dots, ink)
 
     def draw_long(self, low: Array, high: Array, middle: Array, out: Array, ink: Style, every: int, *, faint: bool) -> None:
-        """A smooth line; under it, where `faint`, the runs from low to high, and those that stand `out` (±1) in full colour."""
+        """Draw the smooth line `middle`; with `faint`, also faint runs from low to high, outliers (`out` = ±1) in full colour."""
         for dot in np.flatnonzero(out).tolist():
             self.standing_out[dot // self.dots_per_column] = int(out[dot])
         if faint:
@@ -51,7 +54,7 @@ class Canvas:
         self._write(self._runs(middle, middle, every), ink, instead=True)
 
     def beyond(self, lowest: Array, highest: Array, low: Array, high: Array) -> None:
-        """Note the values beyond the axis, (n,), whose parts of it are `low` and `high`."""
+        """Register the values that are off the axis. All arrays are (n,); `low` and `high` are parts of the axis."""
         for way, values, outside in ((1, highest, high > 1), (-1, lowest, low < 0)):
             for dot in np.flatnonzero(outside).tolist():
                 key = dot // self.dots_per_column, way
@@ -61,7 +64,7 @@ class Canvas:
     def _runs(self, low: Array, high: Array, every: int) -> Array:
         down = self._dots_down - 1
         upper, lower = ((1 - np.clip(part, 0, 1)) * down for part in (high, low))
-        gap_up = np.fmin(upper[1:], lower[:-1] - 1)  # reach up to the neighbour on the left, where it is higher
+        gap_up = np.fmin(upper[1:], lower[:-1] - 1)  # extend up to the neighbour on the left if that is higher
         gap_down = np.fmax(lower[1:], upper[:-1] + 1)
         upper = np.concatenate([upper[:1], np.where(np.isnan(upper[1:]), np.nan, gap_up)])
         lower = np.concatenate([lower[:1], np.where(np.isnan(lower[1:]), np.nan, gap_down)])
@@ -72,7 +75,7 @@ class Canvas:
         return dots
 
     def _write(self, dots: Array, ink: Style, *, faint: bool = False, instead: bool = False) -> None:
-        """Put dots into the cells; `instead` of what is faint in them."""
+        """Put dots into the cells; with `instead`, replace faint dots in them."""
         shape = self._rows, self._dots_per_row, self._columns, self.dots_per_column
         cells = dots.reshape(shape).any(axis=(1, 3))
         if instead:
@@ -82,18 +85,18 @@ class Canvas:
         self._inks.append(ink)
 
     def rule(self, dots: list[int]) -> None:
-        """Vertical lines at these columns of dots, wherever nothing is drawn."""
+        """Draw vertical lines at these columns of dots, in cells without a drawing."""
         self._rules = [dot // self.dots_per_column for dot in dots if dot < self.dots_across]
 
     def level(self, row: int, name: str) -> None:
-        """A dashed line along a row of cells, wherever nothing is drawn; of two in a row the first.
+        """Draw a dashed line along a row of cells without a drawing. A second level in a row is ignored.
 
-        Its name is as far to the right as nothing else is drawn there; where it has no such place, it covers what is at the left.
+        Its name is drawn as far to the right as there is free space, otherwise at the left, over the drawing.
         """
         self._levels.setdefault(row, name)
 
     def point(self, column: int) -> None:
-        """A vertical line at a column of cells, wherever nothing or only what is faint is drawn."""
+        """Draw a vertical line at a column of cells, in cells without a drawing or with only faint dots."""
         self._pointed = column
 
     def box(self) -> Box:
@@ -137,7 +140,7 @@ class Canvas:
         return from_rows(rows)
 
     def _arrows(self) -> dict[int, dict[int, str]]:
-        """The signs for what is beyond the axis, by row and column: arrows, and beside the furthest its value."""
+        """Return the signs for values off the axis by row and column: arrows, and the value beside the furthest."""
         arrows: dict[int, dict[int, str]] = {}
         for way, row, arrow in ((1, 0, "↑"), (-1, self._rows - 1, "↓")):
             values = {column: value for (column, side), value in self._beyond.items() if side == way}
@@ -159,7 +162,7 @@ class Canvas:
 
 
 def _place_for(words: str, row: list[str]) -> range:
-    """The columns for words in a row of signs: the last that are blank, else the first; none in a row that is hardly longer."""
+    """Return the columns for words in a row: the last blank ones, otherwise the first; empty if the words fill half of the row."""
     length = len(words)
     if length >= len(row) // 2:
         return range(0)

@@ -1,4 +1,4 @@
-"""A long series that grows, summarised so that drawing it costs the same however long it is."""
+"""A growing series, summarized by blocks such that the cost of drawing does not depend on its length."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 
 from tui_gru.tui.widgets.written import Array
 
-#: Points to a block. A column of a plot that spans many blocks is drawn from their extremes alone.
+#: Points per block. A column of a plot that spans many blocks is drawn only from their summaries.
 BLOCK = 256
-#: Blocks that are summarised at once.
+#: Blocks summarized in one step.
 TOGETHER = 256
-#: Points of which none is an exception.
+#: A series of fewer points has no exceptions.
 FEW = 32
-#: The part of a window's points at either end that may be exceptions.
+#: The part of the points of a window, at each end, that may be exceptions.
 _EXCEPTIONS = 0.05
-#: Of a block every so many points are looked at for what is typical of it; of a column of a plot so many are, for its mean.
+#: The stride of the points used for the percentiles of a block, and the number of points used for the mean of a column.
 _EVERY, _LOOKED_AT = 4, 256
-#: Steps of this length modulo 1 fill the range from 0 to 1 evenly.
+#: Multiples of this modulo 1 are spread evenly over the range from 0 to 1.
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 class Columns(NamedTuple):
-    """What a plot draws for each of its columns (n,): lowest and highest finite value, NaN for none; any not finite."""
+    """The columns of a plot, all (n,): lowest and highest finite value, NaN if none, and whether any is not finite."""
 
     low: Array
     high: Array
@@ -32,8 +32,10 @@ class Columns(NamedTuple):
 
 
 class Span(NamedTuple):
-    """Lowest and highest finite value of a series, and the same without exceptions: of every window of 256 points the middle nine
-    tenths count. In fewer than `FEW` points there are none."""
+    """The lowest and highest finite value of a series, with and without exceptions.
+
+    Values outside of the middle nine tenths of a window of 256 points are exceptions; fewer than `FEW` points have none.
+    """
 
     low: float
     high: float
@@ -42,7 +44,7 @@ class Span(NamedTuple):
 
 
 class Values(Protocol):
-    """A series: an array, or what reads slices of one when they are asked for."""
+    """A series: an array, or an object that reads slices of one on demand."""
 
     def __len__(self) -> int: ...
 
@@ -50,13 +52,13 @@ class Values(Protocol):
 
 
 class Envelope:
-    """A series of numbers that grows; keeps the extremes of every full block of it, and reads the numbers themselves from it."""
+    """A growing series of numbers. Stores a summary of every full block, and reads the numbers themselves from the series."""
 
     def __init__(self, values: Values = ()) -> None:
         self._low = np.empty(1)
         self._high = np.empty(1)
         self._broken = np.empty(1, bool)
-        self._middle = np.empty((1, 3))  # of each block the 5th percentile, the median and the 95th percentile
+        self._middle = np.empty((1, 3))  # the 5th percentile, the median and the 95th percentile of each block
         self._blocks = 0
         self.follow(values)
 
@@ -64,7 +66,7 @@ class Envelope:
         return len(self.values)
 
     def follow(self, values: Values) -> None:
-        """Take another series over, which is the same as far as both go."""
+        """Replace the series by one that has the same values in the range common to both."""
         self.values = np.asarray(values, np.float64) if isinstance(values, list | tuple) else values
         full = len(self.values) // BLOCK
         self._blocks = min(self._blocks, full)
@@ -74,14 +76,14 @@ class Envelope:
 
     @property
     def span(self) -> Span | None:
-        """The range of the series; None where it has no finite value."""
+        """The range of the series, None if it has no finite value."""
         if self._span is None:
             self._span = (self._spanned(),)
         return self._span[0]
 
     def _spanned(self) -> Span | None:
         done, count = self._blocks * BLOCK, len(self)
-        first = max(min(done, count - BLOCK), 0)  # the last window; of it, what is in no block yet counts for the extremes
+        first = max(min(done, count - BLOCK), 0)  # the last window; its points that are in no block yet are used for the extremes
         window = np.asarray(self.values[first:], np.float64) if count else np.empty(0)
         rest = window[done - first :]
         lows, highs = (np.append(kept[: self._blocks], rest[np.isfinite(rest)]) for kept in (self._low, self._high))
@@ -98,14 +100,14 @@ class Envelope:
         return Span(low, high, float(np.nanmin(inner[0])), float(np.nanmax(inner[1])))
 
     def furthest(self, first: int, after: int, way: int) -> int:
-        """The index of the highest (`way` 1) or lowest (−1) finite value from `first` to before `after`; `first` without any."""
+        """Return the index of the highest (`way` 1) or lowest (−1) finite value in [first, after); `first` if there is none."""
         values = way * np.asarray(self.values[first:after], np.float64)
         return first + int(np.argmax(np.where(np.isfinite(values), values, -np.inf)))
 
     def means(self, edges: Array, of: Callable[[Array], Array]) -> Array:
-        """The mean of `of(values)` between consecutive edges, (n+1,) as in `columns` -> (n,); NaN where there is no finite value.
+        """Return the means of `of(values)` between consecutive edges: (n+1,) as in `columns` -> (n,), NaN without a finite value.
 
-        In columns of many points it is the mean of some of them, in those many blocks wide the mean of the medians of their blocks.
+        For columns of many points the mean of a part of them is used, for columns of many blocks the mean of the medians of blocks.
         """
         edges = np.clip(np.ceil(edges), 0, len(self)).astype(np.intp)
         if self._wide(edges):
@@ -124,7 +126,7 @@ class Envelope:
         return means
 
     def at(self, indices: Array) -> Array:
-        """The numbers at ascending indices (n,), near each other."""
+        """Return the numbers at ascending indices (n,). The range of the indices is read as a whole."""
         if not len(indices):
             return np.empty(0)
         first = int(indices[0])
@@ -132,10 +134,10 @@ class Envelope:
         return part
 
     def columns(self, edges: Array) -> Columns:
-        """The extremes between consecutive edges: edges (n+1,), indices into the series, ascending -> n columns.
+        """Return the extremes between consecutive edges: ascending indices into the series (n+1,) -> n columns.
 
-        A column whose edges fall between the same two points has none. Of columns many blocks wide, the edges are moved
-        to the nearest block, a small part of the column's own width.
+        A column without points has none. The edges of columns of many blocks are moved to the nearest block, which is a small part
+        of their width.
         """
         edges = np.clip(np.ceil(edges), 0, len(self)).astype(np.intp)
         if self._wide(edges):
@@ -148,11 +150,11 @@ class Envelope:
 
     @staticmethod
     def _wide(edges: Array) -> bool:
-        """Whether the columns between these edges are many blocks wide."""
+        """Return True if the columns between these edges span many blocks."""
         return bool(edges[-1] - edges[0] >= 8 * BLOCK * max(len(edges) - 1, 1))
 
     def _summarise(self, upto: int) -> None:
-        """Summarise the blocks that are new, up to a block."""
+        """Summarize the new blocks up to a block."""
         done = self._blocks
         part = np.asarray(self.values[done * BLOCK : upto * BLOCK]).reshape(-1, BLOCK)
         if upto > len(self._low):
@@ -168,14 +170,14 @@ class Envelope:
         count, left_out = some.shape[1], int(some.shape[1] * _EXCEPTIONS)
         places = left_out, count // 2, count - 1 - left_out
         self._middle[done:upto] = np.partition(some, places, axis=1)[:, places]
-        if not finite.all():  # a block in which not all is finite has fewer to choose from
+        if not finite.all():  # in a block with values that are not finite, percentiles are those of the finite ones
             rows = np.flatnonzero(~finite.all(axis=1) & finite.any(axis=1))
             self._middle[done + rows] = np.nanpercentile(clean[rows], (100 * _EXCEPTIONS, 50, 100 - 100 * _EXCEPTIONS), axis=1).T
         self._blocks = upto
 
 
 def _spread(count: int, step: int) -> Array:
-    """One index of every `step` of 0 … `count` − 1, ascending, at uneven distances, lest they fall in with a cycle of batches."""
+    """Return one index per `step` of 0 … `count` − 1, ascending, unevenly spaced to avoid aliasing with cycles of batches."""
     if step == 1:
         return np.arange(count)
     at = np.arange(count // step)
@@ -184,14 +186,14 @@ def _spread(count: int, step: int) -> Array:
 
 
 def _reduce(low: Array, high: Array, broken: Array, edges: Array) -> Columns:
-    """Reduce between edges. Where two coincide `reduceat` would take one element, so such columns are left out."""
+    """Reduce between edges. Empty columns are left out, since `reduceat` would take one element for them."""
     starts, ends = edges[:-1], edges[1:]
     empty = ends <= starts
     lows, highs = np.full(len(starts), np.nan), np.full(len(starts), np.nan)
     bad = np.zeros(len(starts), bool)
     full = np.flatnonzero(~empty)
     if len(full):
-        # Full columns follow each other without a gap: each ends where the next one starts.
+        # columns that are not empty have no gaps between them: each ends where the next one starts
         cuts, stop = starts[full], int(ends[full[-1]])
         lows[full] = np.fmin.reduceat(low[:stop], cuts)
         highs[full] = np.fmax.reduceat(high[:stop], cuts)

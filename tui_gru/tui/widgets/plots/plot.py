@@ -1,4 +1,4 @@
-"""Curves: a long series drawn in braille dots between axes with round numbers, and as a sparkline."""
+"""Plots of long series: curves of braille dots with axes, and sparklines."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from tui_gru.tui.widgets.written import Array
 
 Series = Envelope | Array | Sequence[float]
 
-#: The fewest columns between two rules.
+#: The least number of columns between two rules.
 _RULES = 8
 
 
 @dataclass(frozen=True)
 class Plot:
-    """A curve as it was drawn: `box`, and which points stand where. Its inside has `columns` cells to the right of `margin` + 1.
+    """A drawn curve: its `box`, and the mapping between points and columns. The plot area has `columns` cells from `margin` + 1 on.
 
-    `standing_out` holds the columns of cells in which a point stands out, or is beyond the axis: 1 above, −1 below the others.
+    `standing_out` maps columns of cells with an outlier, or a value off the axis, to 1 (above the others) or −1 (below).
     """
 
     box: Box
@@ -41,7 +41,7 @@ class Plot:
     standing_out: Mapping[int, int] = field(default_factory=dict)
 
     def points(self, column: int) -> range:
-        """The points (from 0) that a column of cells stands for: at least the nearest one."""
+        """Return the points (0-based) in a column of cells, at least the nearest one."""
         low, high = self.x_range
         per_cell = (high - low) / max(self.columns - 1, 1)
         first, after = (math.ceil(low - 1 + (column + side) * per_cell) for side in (-0.5, 0.5))
@@ -49,7 +49,7 @@ class Plot:
         return range(max(first, 0), after) if after > first else range(nearest, nearest + 1)
 
     def column(self, point: int) -> int:
-        """The column of cells that a point (from 0) is in."""
+        """Return the column of cells of a point (0-based)."""
         return _column(point + 1, self.x_range, self.columns)
 
 
@@ -57,7 +57,7 @@ EMPTY_PLOT = Plot(EMPTY)
 
 
 def curve(palette: Palette, series: Series, width: int, height: int, **how: Any) -> Box:
-    """The drawing of `plot`."""
+    """Return the box of `plot`."""
     return plot(palette, series, width, height, **how).box
 
 
@@ -77,16 +77,16 @@ def plot(
     levels: Sequence[tuple[str, float]] = (),
     placeholder: str = "nothing yet",
 ) -> Plot:
-    """A plot of a series at x = 1, 2, 3 …, in width × height cells, axes and all.
+    """Plot a series at x = 1, 2, 3 … in width × height cells, including the axes.
 
-    `x_range` is what the axis spans (default: the series), `here` an x to mark on it, `pointed` one to draw a line at. `second` is
-    drawn dotted, in another colour, under the first. A faint rule follows every `every` points, unless that is too dense. `levels`
-    are heights with a name: those that the axis spans are dashed lines behind the series. A cross on the axis is where the series
-    is not a finite number.
+    `x_range` is the range of the axis (by default that of the series), `here` an x marked on it, `pointed` an x at which a line is
+    drawn. `second` is drawn dotted and in another colour behind the first. A faint rule follows every `every` points, unless that
+    is too dense. `levels` are names and values: those in the range of the axis are drawn as dashed lines behind the series.
+    Crosses on the axis mark values that are not finite.
 
-    Of a long series each column of dots shows lowest to highest, faint, and a smooth line over it; hand over an `Envelope` to have
-    that cheap. What stands out keeps the full colour, and what is beyond the axis is an arrow at its edge, the furthest with its
-    value.
+    For a long series, each column of dots shows the range from lowest to highest, faint, with a smooth line over it; pass an
+    `Envelope` to make that fast. Outliers are drawn in full colour, values off the axis as arrows at its edge, the furthest with
+    its value.
     """
     lines = [_envelope(one) for one in (series, second) if one is not None]
     longest = max(len(line) for line in lines)
@@ -105,7 +105,7 @@ def plot(
     canvas = Canvas(palette, rows, columns)
     x_dots = canvas.dots_across
     per_dot = (x_high - x_low) / max(x_dots - 1, 1)
-    edges = (x_low - 1) + (np.arange(x_dots + 1) - 0.5) * per_dot  # in indices: the first point is at x = 1
+    edges = (x_low - 1) + (np.arange(x_dots + 1) - 0.5) * per_dot  # as indices: the first point is at x = 1
     broken = np.zeros(x_dots, bool)
     for line, ink, nth in zip(lines[::-1], (palette.second, palette.gate)[-len(lines) :], (3, 1)[-len(lines) :], strict=True):
         drawn = line.columns(edges)
@@ -148,7 +148,7 @@ def plot(
 
 
 def sparkline(palette: Palette, values: Series, width: int, style: Style | None = None) -> Box:
-    """The series as one row of columns, lowest to highest; crosses where it is not a finite number."""
+    """Draw the series as a row of columns, scaled from its lowest to its highest value; crosses for values that are not finite."""
     line = _envelope(values)
     if not len(line) or width < 1:
         return text(palette, palette.glyphs.blank, palette.blank)
@@ -173,7 +173,7 @@ def _envelope(series: Series) -> Envelope:
 
 
 def _joined(line: Envelope, axis: Axis, low: Array, high: Array, edges: Array) -> tuple[Array, Array]:
-    """With fewer points than columns of dots, straight lines between the points. All but `edges` in parts of the axis."""
+    """Extend low and high by straight lines between the points, for fewer points than columns. Values are parts of the axis."""
     first, last = max(int(edges[0]) - 1, 0), min(int(edges[-1]) + 2, len(line))
     if last - first < 2:
         return low, high
@@ -184,13 +184,13 @@ def _joined(line: Envelope, axis: Axis, low: Array, high: Array, edges: Array) -
 
 
 def _column(x: float, span: tuple[float, float], columns: int) -> int:
-    """The column of cells that an x is in."""
+    """Return the column of cells of an x."""
     low, high = span
     return min(max(round((columns - 1) * (x - low) / (high - low)), 0), columns - 1) if high > low else 0
 
 
 def _x_axis(palette: Palette, margin: int, columns: int, span: tuple[float, float], here: float | None, crosses: Array) -> Box:
-    """The axis with its ticks and labels, two rows."""
+    """Draw the axis with its ticks and labels, in two rows."""
     glyphs = palette.glyphs
     low, high = span
     widest = max(cell_len(label(high, 1)) + 2, 4)

@@ -1,4 +1,4 @@
-"""A long series column by column: the smooth line through it, and the columns in which a value stands out."""
+"""Smoothing of a long series by columns, and detection of outliers."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from tui_gru.tui.widgets.plots.axis import Axis
 from tui_gru.tui.widgets.plots.envelope import Envelope
 from tui_gru.tui.widgets.written import Array
 
-#: Points to a column from which on a series is long.
+#: A series is long from this number of points per column on.
 LONG = 4
-#: The part of the columns that is smoothed over, and the columns on either side that a column is compared with.
+#: The part of the columns over which is averaged, and the number of columns on each side with which a column is compared.
 _SMOOTHED, _BESIDE = 1 / 30, 3
-#: A column stands out that is this many times as far from those beside it as half of the columns are, and this far at least.
+#: A column is an outlier if its distance from its neighbours is at least this multiple of the median distance, and this part.
 _FAR, _FAR_AT_LEAST = 3, 0.08
 
 
 def mean_parts(line: Envelope, axis: Axis, edges: Array) -> Array:
-    """The mean between consecutive edges (n+1,), as parts of an axis (n,), each value no further than the axis goes."""
+    """Return the means between consecutive edges (n+1,) as parts of the axis (n,), with values clipped to the axis."""
     return line.means(edges, lambda values: np.clip(axis.parts(values), 0, 1))
 
 
 def smooth(means: Array) -> Array:
-    """The mean over a stretch of columns around each, over those that there are: (n,) -> (n,), NaN where there is none."""
+    """Return the moving average, ignoring missing columns: (n,) -> (n,), NaN if there are none in the window."""
     reach = min(max(round(len(means) * _SMOOTHED / 2), 1), (len(means) - 1) // 2)
     there = np.isfinite(means)
     window = np.ones(2 * reach + 1)
@@ -33,10 +33,10 @@ def smooth(means: Array) -> Array:
 
 
 def standing_out(low: Array, high: Array, means: Array) -> Array:
-    """Which columns have a value that stands out: 1 above, −1 below the columns beside it, 0 for none.
+    """Return which columns have an outlier: 1 above, −1 below the neighbouring columns, 0 for none.
 
-    `low`, `high` and `means` (n,) are the extremes and the mean of each column, as parts of an axis. Each column is compared with
-    the levels on both sides of it, so that a step from one level to another does not stand out.
+    `low`, `high` and `means` (n,) are the extremes and the mean of each column as parts of an axis. Each column is compared with
+    the levels on both sides, so that a step from one level to another is no outlier.
     """
     there = np.isfinite(means)
     if not there.any():

@@ -6,7 +6,7 @@ import math
 
 
 def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[float]:
-    """At most `count` round numbers from low to high, in steps of 1, 2 or 5 times a power of ten; `whole`: integers."""
+    """Return at most `count` round numbers from low to high, in steps of 1, 2 or 5 times a power of ten; integers if `whole`."""
     span = high - low
     if count < 1 or not (math.isfinite(span) and span > 0):
         return [low] if count >= 1 and math.isfinite(low) else []
@@ -18,12 +18,12 @@ def ticks(low: float, high: float, count: int, *, whole: bool = False) -> list[f
         first, last = math.ceil(low / step - slack), math.floor(high / step + slack)
         if last - first + 1 <= count:
             marks = [index * step for index in range(first, last + 1)]
-            return marks if whole else [min(max(mark, low), high) for mark in marks]  # a rounding must not leave the axis
+            return marks if whole else [min(max(mark, low), high) for mark in marks]  # rounding must not leave the range
     return []
 
 
 def label(value: float, step: float) -> str:
-    """A tick's label, with the decimals its step needs and no more: `0.25`, `1,000`, `2e-06`."""
+    """Return the label of a tick, with only the decimals that its step needs: `0.25`, `1,000`, `2e-06`."""
     if value and not 1e-4 <= abs(value) < 1e7:
         return f"{value:.2g}"
     decimals = max(0, -math.floor(math.log10(step) + 1e-9)) if step > 0 else 2

@@ -1,4 +1,4 @@
-"""Time laid out along a row of cells: which column a tick is in, which tick a column stands for, and how the row is divided."""
+"""The scale of the time line: conversion between ticks and columns, names of places, and divisions."""
 
 from __future__ import annotations
 
@@ -12,39 +12,39 @@ from tui_gru.debugger.program.position import Position
 from tui_gru.tui.widgets.plots.ticks import ticks
 from tui_gru.tui.widgets.written import Array
 
-#: Columns that a labelled division takes at least.
+#: The least number of columns of a labelled division.
 _LABEL = 12
-#: The fewest columns between two divisions without labels, and between two timesteps.
+#: The least number of columns between two divisions without labels, and between two timesteps.
 _BARE, _TIMESTEP = 4, 6
 
 
 class TimeScale(NamedTuple):
-    """The ticks 0 … `span` over `width` columns: the first column is tick 0, the last one `span`."""
+    """The ticks 0 … `span` on `width` columns: the first column is tick 0, the last column is tick `span`."""
 
     span: int
     width: int
 
     def column(self, tick: int) -> int:
-        """The column that a tick is in; the nearest end for one beyond."""
+        """Return the column of a tick, clipped to the row."""
         last = self.width - 1
         if self.span <= 0 or last <= 0:
             return 0
         return min(max((2 * tick * last + self.span) // (2 * self.span), 0), last)
 
     def tick(self, column: int) -> int:
-        """The tick in the middle of a column; the nearest end for one beyond."""
+        """Return the tick in the middle of a column, clipped to the span."""
         last = self.width - 1
         if last <= 0:
             return 0
         return min(max((2 * column * self.span + last) // (2 * last), 0), self.span)
 
     def batches(self, batch_ticks: int) -> Array:
-        """The edges of the columns, (width + 1,), counted in batches from 0."""
+        """Return the edges of the columns, (width + 1,), in batches from 0."""
         return (np.arange(self.width + 1) - 0.5) * (self.span / max(self.width - 1, 1) / batch_ticks)
 
 
 def place_name(position: Position) -> str:
-    """A place as `g` takes it, `e12 b3 t2`; with the phase where that is not the forward one: `e12 b3 t2 ←`, `e12 b3 loss`."""
+    """Return a place as typed in `:go`, `e12 b3 t2`, with its phase unless that is forward: `e12 b3 t2 ←`, `e12 b3 loss`."""
     where = f"e{position.epoch + 1} b{position.batch + 1}"
     if position.phase in ("forward", "backward"):
         return f"{where} t{position.t + 1}" + (" ←" if position.phase == "backward" else "")
@@ -52,9 +52,9 @@ def place_name(position: Position) -> str:
 
 
 def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
-    """(tick, label) of round places, the most important first; an empty label is a bare tick.
+    """Yield (tick, label) of round places, the most important first; with an empty label, only the tick is drawn.
 
-    Epochs where there are several, else batches, else timesteps. A label is what `g` takes to go there.
+    They are epochs if there are several, otherwise batches, otherwise timesteps. Labels can be typed in `:go`.
     """
     batch, epoch = program.ticks, program.ticks * program.num_batches
     most = max(scale.width // _LABEL, 1)
@@ -80,7 +80,7 @@ def divisions(scale: TimeScale, program: Program) -> Iterator[tuple[int, str]]:
 
 
 def _timesteps(scale: TimeScale, program: Program, batches: int) -> Iterator[tuple[int, str]]:
-    """The ends of the timesteps and of the phases, in a run of so few batches that there is room for them."""
+    """Yield the ends of timesteps and phases if there is room for them."""
     if scale.column(program.end_of_timestep(0)) < _TIMESTEP:
         return
     for number in range(batches):
