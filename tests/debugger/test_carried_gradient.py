@@ -1,4 +1,4 @@
-"""Carry `notebook`: what earlier batches of the epoch add to a gradient, followed down to the numbers of each timestep there."""
+"""Carry `notebook`: the contributions of earlier batches to a gradient, followed down to the numbers of each timestep."""
 
 import random
 
@@ -10,6 +10,7 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.deriving import assert_adds_up, learning
 from tests.debugger.models import TEXT
 from tests.debugger.plain import Plain
+from tests.extent import examples
 
 MODELS = {
     "gru": {"carry": "notebook"},
@@ -22,7 +23,7 @@ every_model = pytest.mark.parametrize("options", MODELS.values(), ids=tuple(MODE
 
 
 def earlier(session, name, index):
-    """The term of a gradient for the earlier batches; None where there is none."""
+    """Return the term of a gradient for the earlier batches; None if there is none."""
     return next((term for term in session.explain(name, index).terms if term.label == "earlier batches"), None)
 
 
@@ -34,7 +35,7 @@ def test_every_earlier_batch_is_a_term_that_adds_up_down_to_its_deltas(options):
     chance = random.Random(3)
     for parameter in session.program.parameters:
         name, every = f"d{parameter}", list(np.ndindex(*session.gradient(parameter).shape))
-        for index in chance.sample(every, min(2, len(every))):
+        for index in chance.sample(every, min(examples(1, soak=20), len(every))):
             node = earlier(session, name, index)
             if parameter in ("Wy", "by"):
                 assert node is None

@@ -1,4 +1,4 @@
-"""What a session keeps stays within its limit: checkpoints space out, numbers of batches go to a file, and all is found again."""
+"""Memory limit of a session: checkpoints thin out, the numbers of batches move to a file, and everything is still found."""
 
 import gc
 import os
@@ -10,14 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.extent import examples
 from tui_gru.debugger.checkpoints.budget import CHANGE_BYTES, FEWEST, Budget
 from tui_gru.debugger.checkpoints.checkpoints import Checkpoints
 from tui_gru.debugger.checkpoints.record_cache import LEAST, CachedBatch, RecordCache
 from tui_gru.debugger.checkpoints.scalars import BLOCK, BLOCK_BYTES, Scalars
 from tui_gru.engine.config import Config
-from tui_gru.engine.corpus import Corpus
-from tui_gru.engine.initial import initial_weights
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.data.corpus import Corpus
+from tui_gru.engine.running.initial import initial_weights
+from tui_gru.engine.running.trainer import Trainer
 
 CONFIG = Config.of()
 CHECKPOINT = 232  # bytes
@@ -33,7 +34,7 @@ def checkpoint(batch):
 
 
 def run(history, batches):
-    """What a stretch does with its history: a checkpoint before a batch where one is due, the numbers after it."""
+    """Store the history of a stretch as a run does: a checkpoint before a batch if one is due, the numbers after it."""
     for _ in range(batches):
         batch = history.first + history.length
         if history.is_due(batch):
@@ -44,7 +45,7 @@ def run(history, batches):
 @given(
     first=st.integers(0, 20), stride=st.integers(1, 4), batches=st.integers(1, 200), limit=st.sampled_from((0, 3000, 10**4, 10**6))
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(25, soak=400), deadline=None)
 def test_checkpoints_are_evenly_spaced_and_found(first, stride, batches, limit):
     budget = Budget(limit, stride)
     one = history(first, budget=budget)
@@ -261,7 +262,7 @@ def test_earlier_batches_of_an_epoch_are_counted_once():
     records = RecordCache(Budget(8 * 100 * 500), 500)  # a hundred batches
 
     def epoch(number):
-        """Each batch of an epoch of 40, as carry `notebook` keeps it."""
+        """Store the batches of an epoch of 40, as carry `notebook` does."""
         earlier = ()
         for batch in range(40 * number, 40 * number + 40):
             kept = CachedBatch(RECORD.copy(), earlier)

@@ -1,10 +1,12 @@
-"""A session file whose hashes are right and whose contents are not: refused by name, at once, before anything is run or shown."""
+"""Session files with correct hashes and invalid contents: refused with a clear error before anything is run or shown."""
 
 import os
 import random
+import shutil
 import sqlite3
 import time
 from contextlib import closing, suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,20 +15,20 @@ from tests.debugger.acting import act, acted, altered, portrait, untouched
 from tui_gru import Session
 from tui_gru.cli.program import main
 from tui_gru.debugger.checkpoints.divergence import DivergedError
-from tui_gru.debugger.storage import own_sessions, session_file
+from tui_gru.debugger.storage import library, session_file
 from tui_gru.debugger.storage.encoding import MOST_DEPTH, pack, unpack
 from tui_gru.debugger.storage.session_errors import DamagedSessionError, SessionFileError
 from tui_gru.debugger.storage.session_file import SessionFile
 from tui_gru.debugger.storage.store import session_path
 from tui_gru.engine.errors import TuiGruError
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.trainer import Trainer
 
 EVIL = "\x1b]0;owned\x07"
 DEEP = "[" * 900 + "]" * 900
 
 
-@pytest.fixture
-def path(tmp_path):
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory):
     """A session with a fork, a change undone, a sample, a counted breakpoint and checkpoints."""
     session = Session()
     session.learning = True
@@ -39,12 +41,19 @@ def path(tmp_path):
     session.edit("by", 0, 1.0)
     session.undo()
     session.sample("Ma", 4)
-    session.save(tmp_path / "math.tui-gru")
-    return tmp_path / "math.tui-gru"
+    path = tmp_path_factory.mktemp("saved") / "math.tui-gru"
+    session.save(path)
+    return path
+
+
+@pytest.fixture
+def path(saved, tmp_path):
+    """A file of it to be spoilt."""
+    return Path(shutil.copy(saved, tmp_path))
 
 
 def put(*place, to):
-    """A change that puts something else at a place in a fact."""
+    """Return a change that writes another value at a place in a fact."""
 
     def change(fact):
         at = fact
@@ -136,7 +145,7 @@ def with_arrays(path, key, change):
 
 
 def with_entries(path, key, change):
-    """Change what is under a key: (number, bytes) of each."""
+    """Apply `change` to the list of entries under a key, each (number, bytes)."""
     with closing(session_file.connect(path, "rw")) as connection:
         file = SessionFile(path, connection)
         entries = list(file.arrays(key))
@@ -189,7 +198,7 @@ def test_arrays_that_do_not_fit_are_refused(path, key, change):
 
 
 def moved(i, to):
-    """A change that gives the arrays at a place another number."""
+    """Return a change that gives the arrays at a place another number."""
     return lambda entries: entries.__setitem__(i, (to, entries[i][1]))
 
 
@@ -247,7 +256,7 @@ SOMETHING = [None, True, -1, 0, 3, 10**9, 2**63, 0.5, 1e308, "", "main", "h", "W
 
 
 def changed_somewhere(value, rng):
-    """A value of JSON with something else, or something more or less, at a place drawn at random."""
+    """Return a JSON value that is changed, extended or shortened at a random place."""
     if isinstance(value, (dict, list)) and value and rng.random() < 0.85:
         key = rng.choice(list(value) if isinstance(value, dict) else range(len(value)))
         value = value.copy()
@@ -318,11 +327,11 @@ def test_a_hostile_file_among_others_is_one_line_of_the_list(path, capsys, kind)
     rows = [row for row in said.splitlines() if row.startswith("good ")]
     assert len(rows) == 1
     assert "epoch 1, batch 1, t 1" in rows[0]
-    assert all(isinstance(each.name, str) for each in own_sessions.listed())
+    assert all(isinstance(each.name, str) for each in library.listed())
 
 
 def test_a_change_that_cannot_be_made_again_goes_with_the_branch_that_it_was_made_on():
-    """What is left could neither be undone nor, in a file, be told from a file that was tampered with."""
+    """The rest could not be undone, and could not be distinguished from a tampered file."""
     session = Session()
     session.step("batch", 3)
     session.step("batch", -2)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.extent import examples
 from tui_gru.debugger.breakpoints.log_points import MAX_PRECISION, MAX_WIDTH, LogPoint
 from tui_gru.debugger.expressions.conditions import ConditionError
 
@@ -105,10 +106,10 @@ def test_names_it_reads() -> None:
     assert LogPoint.parse("none", NAMES).names == frozenset()
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(100, soak=2000), deadline=None)
 @given(st.lists(st.sampled_from([*"{}{}[]():.'<>^+0159fdg%!= ", "{loss", "{z[0]", ":.3f}", "}}", "ŷ"])).map("".join))
 def test_any_template(template: str) -> None:
-    """Nothing but a ConditionError that points into the template, and a line of bounded length."""
+    """The result is a ConditionError that points into the template, or a line of bounded length."""
     try:
         line = rendered(template)
     except ConditionError as error:

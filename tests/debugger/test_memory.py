@@ -1,4 +1,4 @@
-"""What a session keeps stays within its limit, whatever is done, and its file grows by what was done."""
+"""Memory limit of a session: it holds for all actions, and the file grows only by what was done."""
 
 import gc
 import random
@@ -11,9 +11,9 @@ from tests.debugger.acting import assert_same, timeline_of
 from tests.debugger.models import MODELS
 from tui_gru import Session
 from tui_gru.debugger.checkpoints.record_cache import size_at_hand
-from tui_gru.engine.batch import BatchRecord
 from tui_gru.engine.config import Config
-from tui_gru.engine.trainer import Trainer
+from tui_gru.engine.running.batch import BatchRecord
+from tui_gru.engine.running.trainer import Trainer
 
 # Large records of a small model, whose initial weights need no torch.
 LARGE = {"text": "".join(random.Random(0).choices("hatM", k=6000)), "vocabulary": "hatM", "batch_size": 64, "seq_length": 8}
@@ -22,7 +22,7 @@ CHANGES = 25
 
 
 def kept(work):
-    """How many bytes are kept of what something has made."""
+    """Return the number of bytes that are still in use after `work`."""
     gc.collect()
     tracemalloc.start()
     try:
@@ -139,7 +139,7 @@ def test_the_size_of_a_batch_at_hand_is_what_it_takes(config):
 
 @pytest.mark.parametrize("deed", DEEDS)
 def test_replayed_changes_are_what_they_were(deed):
-    """Nothing is at hand: every moment is computed again from the beginning or a checkpoint, through all changes."""
+    """No batch is cached: every moment is computed again from the beginning or a checkpoint, with all changes."""
     session = Session(text="the cat sat on the mat; the rat sat on", history_memory=0)
     session.step("batch", 2)
     for i in range(9):
@@ -175,7 +175,7 @@ def test_many_changes_in_one_place_are_replayed_at_once(monkeypatch):
 
 
 def test_a_seek_replays_little_however_long_the_run(monkeypatch):
-    """The numbers of all batches are more than the limit; checkpoints are as near as they were."""
+    """The numbers of all batches exceed the limit; the checkpoints are as close as before."""
     session = Session(history_memory=60_000)
     session.learning = True
     done, run = [], Trainer.run
@@ -191,27 +191,43 @@ def test_a_seek_replays_little_however_long_the_run(monkeypatch):
         session.seek(session.newest)
 
 
+BATCHES = 1500  # of a long run: of more numbers than are written to the file together
+
+
+def long_run(limit):
+    session = Session(history_memory=limit, learning_rate=0.3, epochs=BATCHES // 3)
+    session.learning = True
+    return session
+
+
+def stops_at(session, condition):
+    """Where a condition stops from the end backwards, and from the beginning on."""
+    session.seek(session.end)
+    way = [session.run_back_until(condition) and session.position.tick for _ in range(3)]
+    session.seek(0)
+    return way + [session.run_until(condition) and session.position.tick for _ in range(3)]
+
+
+@pytest.fixture(scope="module")
+def all_kept():
+    """The losses of a long run of which everything is kept, and where conditions stop."""
+    session = long_run(2**28)
+    session.step("batch", BATCHES)
+    losses = [*session.snapshot().losses]
+    conditions = (f"loss == {losses[17]!r}", f"loss < {losses[1121]!r}", "loss > prev(loss) * 1.05", "grad_norm > 0.4")
+    return losses, {condition: stops_at(session, condition) for condition in conditions}
+
+
 @pytest.mark.parametrize("limit", [0, 20_000, 10**6])
-def test_numbers_of_a_long_run_are_exact_whatever_the_limit(limit):
+def test_numbers_of_a_long_run_are_exact_whatever_the_limit(all_kept, limit):
     """Those beyond the limit are in a file: conditions and the curve see them as they were."""
-    session, plain = (Session(history_memory=memory, learning_rate=0.3, epochs=900) for memory in (limit, 2**28))
-    for each in (session, plain):
-        each.learning = True
-    kept_bytes = kept(lambda: session.step("batch", 2600))
-    assert kept_bytes < limit + 6 * size_at_hand(session.config)
-    plain.step("batch", 2600)
-    losses = [*plain.snapshot().losses]
+    session = long_run(limit)
+    assert kept(lambda: session.step("batch", BATCHES)) < limit + 6 * size_at_hand(session.config)
+    losses, ways = all_kept
     assert [*session.snapshot().losses] == losses
-    for condition in (f"loss == {losses[17]!r}", f"loss < {losses[2321]!r}", "loss > prev(loss) * 1.05", "grad_norm > 0.4"):
-        ways = []
-        for each in (session, plain):
-            way = [each.run_back_until(condition) and each.position.tick for _ in range(3)]
-            each.seek(0)
-            way += [each.run_until(condition) and each.position.tick for _ in range(3)]
-            each.seek(2600 * each.program.ticks)
-            ways.append(way)
-        assert ways[0] == ways[1], condition
-        assert any(ways[0]), condition
+    for condition, way in ways.items():
+        assert any(way), condition
+        assert stops_at(session, condition) == way, condition
 
 
 def test_old_samples_go_where_they_take_too_much():
@@ -230,12 +246,12 @@ def test_checkpoints_of_many_branches_are_within_the_limit():
     def work(session):
         session.learning = True
         session.step("batch", 60)
-        for i in range(30):
+        for i in range(16):
             session.seek(f"e1 b{i % 3 + 1} t1")
             session.edit("Wz", (0, 1), i)
             session.step("batch", 60)
 
-    bound = 20_000 + 30 * 3000 + 8 * size_at_hand(session.config)
+    bound = 20_000 + 16 * 3000 + 8 * size_at_hand(session.config)
     assert kept(lambda: work(session)) < bound < kept(lambda: work(plain)) / 2
     for name in random.Random(1).sample(session.branches, 10):
         for each in (session, plain):

@@ -1,4 +1,4 @@
-"""Sessions that survive: whatever is wrong with a file has a name, and the file is left alone."""
+"""Damaged session files: every kind of damage has an error that names it, and the file is not changed."""
 
 import os
 import random
@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.debugger.acting import OPTIONS, TEXT, acted, assert_same, portrait, read_only, untouched
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.storage import session_file
 from tui_gru.debugger.storage.encoding import pack, unpack
@@ -40,7 +41,7 @@ def path(tmp_path):
 
 
 def damage(data, rng):
-    """The bytes cut off somewhere, or with some bits turned over."""
+    """Return the bytes cut off at a random place, or with some bits flipped."""
     data = bytearray(data)
     if rng.random() < 0.3:
         return bytes(data[: rng.randrange(len(data))])
@@ -51,7 +52,7 @@ def damage(data, rng):
 
 
 def opened(path):
-    """What there is in a file, or that an error names it."""
+    """Return the session in a file, or the error that names the damage."""
     try:
         return portrait(Session.open(path))
     except SessionFileError as error:
@@ -59,7 +60,7 @@ def opened(path):
     return "a named error" if str(path) in message and message.isprintable() else message
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+@settings(max_examples=examples(3, soak=50), deadline=None, suppress_health_check=list(HealthCheck), database=None)
 @given(options, st.integers(0, 2**32))
 def test_a_damaged_file_is_a_named_error_or_the_same_session(tmp_path_factory, options, seed):
     path = tmp_path_factory.mktemp("damaged") / "a.tui-gru"
@@ -198,7 +199,7 @@ def test_a_session_of_an_earlier_version_is_refused(path):
 
 
 def failing(monkeypatch, error):
-    """The last fact of a session cannot be written."""
+    """Let the writing of a session's last fact fail."""
     put = session_file.SessionFile.put_fact
 
     def fail(file, key, json):
@@ -305,7 +306,7 @@ def test_a_full_disk_ends_the_recording_and_not_the_session(path, monkeypatch):
         if session.recording is None:
             break
         acknowledged = portrait(session)
-    assert session.notice.startswith(f"no longer recorded to {path}: database or disk is full; it goes on in memory")
+    assert session.notice.startswith(f"no longer recorded to {path}: database or disk is full; the session continues in memory")
     session.step("batch", 3)
     assert session.position.number == 4
     assert portrait(Session.open(path)) == acknowledged

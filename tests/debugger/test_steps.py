@@ -1,4 +1,4 @@
-"""Rulers measure by arithmetic what can also be found by counting."""
+"""The step index: positions computed by arithmetic equal those found by counting."""
 
 from itertools import pairwise
 
@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from tests.debugger.models import MODELS
 from tests.debugger.plain import executed
+from tests.extent import examples
 from tui_gru.debugger.program.line_table import program_of
 from tui_gru.debugger.program.steps import LEVELS, StepIndex, check_level
 from tui_gru.engine.config import Config
@@ -21,7 +22,7 @@ timelines = st.tuples(st.sampled_from(tuple(MODELS)), st.lists(st.booleans(), mi
 
 
 def counted(config, learned, level):
-    """The ticks at which a step of a level ends, found by walking through every line."""
+    """Return the ticks at which a step of a level ends, found by stepping through every line."""
     ends, lines = [], executed(config)
     for batch, learns in enumerate(learned):
         done = [line for line in lines if learns or line.phase in ("forward", "loss")]
@@ -43,7 +44,7 @@ def counted(config, learned, level):
 
 
 @given(timelines, st.sampled_from(LEVELS), st.booleans())
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(40, soak=800), deadline=None)
 def test_a_ruler_counts(timeline, level, tidy):
     config, learned = CONFIGS[timeline[0]], timeline[1]
     changes = [(0, learned[0])] + [(b, now) for b, (was, now) in enumerate(pairwise(learned), 1) if was != now]

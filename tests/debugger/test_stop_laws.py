@@ -1,4 +1,4 @@
-"""Breakpoints and watches against an oracle that looks at one place after the other of a run that stores everything."""
+"""Breakpoints and watches, compared with an oracle that tests every place of a stored run."""
 
 import tempfile
 from dataclasses import dataclass
@@ -14,6 +14,7 @@ from tests.debugger.acting import timeline_of
 from tests.debugger.models import MODELS
 from tests.debugger.oracle import Run, conditions_for
 from tests.debugger.plain import executed
+from tests.extent import SOAK, examples
 from tui_gru.debugger.breakpoints import stop_search
 from tui_gru.debugger.breakpoints.hit_count import HitCount
 from tui_gru.debugger.checkpoints import record_cache
@@ -42,7 +43,7 @@ FEW, SOME, ALL = 0, 3000, 2**28  # bytes of history: two checkpoints, a few, eve
 
 @dataclass(frozen=True)
 class Asked:
-    """A stop that is asked for, in words."""
+    """A breakpoint or watch as it is requested."""
 
     line: str = ""
     condition: str = ""
@@ -55,7 +56,7 @@ class Asked:
         return session.break_at(self.line, condition=self.condition, hits=self.hits)
 
     def hits_in(self, run, places):
-        """The ticks at which it is hit, in order."""
+        """Return the ticks at which it is hit, in order."""
         names = run.names.all
         if self.watch:
             return list(changes_of(compile_value(self.watch, names), run, places))
@@ -66,14 +67,14 @@ class Asked:
         return run.matches(condition, places)
 
     def stops_in(self, run, places):
-        """The ticks at which it stops."""
+        """Return the ticks at which it stops."""
         hits = self.hits_in(run, places)
         count = HitCount.parse(self.hits) if self.hits else None
         return [tick for n, tick in enumerate(hits, 1) if count is None or count.stops(n)]
 
 
 def values(expression, run, places):
-    """(tick, value) wherever something that the expression reads has just been computed, and all of it is there."""
+    """Yield (tick, value) where a name of the expression has just been computed and all of them are known."""
     for tick in places:
         if run.tests(expression.names, tick):
             value = expression.value(partial(run.value, tick), partial(run.before, tick))
@@ -90,7 +91,7 @@ def changes_of(expression, run, places):
 
 
 def lines_of(config):
-    """Some lines of each pass, and of the update, and every line of a state."""
+    """Return some lines of each pass and of the update, and every line of a state."""
     names = list(dict.fromkeys(line.name for line in executed(config)))
     return (*names[:: max(1, len(names) // 12)], *config.model.page.states, "loss", names[-1])
 
@@ -102,7 +103,7 @@ def expressions_of(config):
 
 
 def stops_of(name):
-    """Breakpoints and watches that can be asked of a model."""
+    """Return breakpoints and watches that are valid for a model."""
     config = CONFIGS[name]
     breakpoints = st.builds(
         Asked,
@@ -114,7 +115,7 @@ def stops_of(name):
 
 
 def cases(most):
-    """(name of a model, stops that are asked for)."""
+    """Return (name of a model, its stops) of all cases."""
     return st.sampled_from(tuple(EPOCHS)).flatmap(
         lambda name: st.tuples(st.just(name), st.lists(stops_of(name), min_size=1, max_size=most))
     )
@@ -130,7 +131,7 @@ def begun(name, memory):
 
 
 def change(session, batch, part, kind):
-    """Change something at a place, or what comes closest to it; what it was for `Run`."""
+    """Make a change at a place, or the most similar possible one; return it in the form for `Run`."""
     N = session.program.ticks
     tick = session.seek(batch * N + int(part * N)).tick
     try:
@@ -161,7 +162,7 @@ def stored(session, listed):
 
 
 def changed_run(name, made, memory):
-    """A session with changes in the course of its run, which stands at its end; and the same, stored."""
+    """Return a session at the end of a run with changes, and the same run stored."""
     session, listed = begun(name, memory), []
     for batch, part, kind in sorted(made):
         place = max(batch + part, session.position.tick / session.program.ticks)
@@ -177,7 +178,7 @@ def changed_run(name, made, memory):
     block=st.sampled_from((3, 2**14)),
     data=st.data(),
 )
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20, soak=400), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_runs_stop_where_looking_at_every_place_says(case, memory, made, block, data):
     name, asked = case
     session, run = changed_run(name, made, memory)
@@ -212,7 +213,7 @@ def test_runs_stop_where_looking_at_every_place_says(case, memory, made, block, 
 
 
 def assert_stops(session, stops):
-    """A session stops at all of these places in turn, and at no other, forwards and backwards."""
+    """Check that a session stops at all of these places in turn, and at no other, forwards and backwards."""
     forwards, backwards = [], []
     session.seek(0)
     while session.continue_():
@@ -239,7 +240,7 @@ CONDITIONS = {
 
 @lru_cache
 def run_of(name, *made):
-    """A run with changes within its batches, not all of which learn: how to open it anew, and the same stored."""
+    """Return a function that opens a run with changes within its batches, not all of which learn, and the same run stored."""
     session, run = changed_run(name, made, FEW)
     folder = tempfile.TemporaryDirectory()
     session.save(f"{folder.name}/run.tui-gru")
@@ -253,19 +254,31 @@ def run_of(name, *made):
 @pytest.mark.parametrize(("name", "condition"), [(name, each) for name, conditions in CONDITIONS.items() for each in conditions])
 def test_every_condition_stops_where_it_holds(name, condition):
     reopened, run = run_of(name, *CHANGED_WITHIN)
-    session, lines = reopened(), ("", *lines_of(CONFIGS[name])[::5])
+    lines = lines_of(CONFIGS[name])[::5]
+    chosen = lines if SOAK else (lines[len(condition) % len(lines)],)
+    session = reopened()
     places = [tick for tick in run.places("op") if tick <= session.end.tick]
-    for line in lines:
+    for line in ("", *chosen):
         asked = Asked(line, condition)
         stop = asked.set_in(session)
         assert_stops(session, asked.stops_in(run, places))
         session.delete_stop(stop.id)
 
 
-@pytest.mark.parametrize("made", [CHANGED_WITHIN, [(0, 0.0, "learning")]], ids=["changed within", "learning throughout"])
-@pytest.mark.parametrize(("name", "watch"), [(name, each) for name in ("gru", "lstm") for each in expressions_of(CONFIGS[name])])
-def test_every_watch_stops_where_it_changes(name, watch, made):
-    reopened, run = run_of(name, *made)
+CHANGES = {"changed within": CHANGED_WITHIN, "learning throughout": [(0, 0.0, "learning")]}
+#: (model, watch, kind of run): every watch of either model with one kind of run, in turn; in the soak with both.
+WATCHES = [
+    (name, watch, kind)
+    for number, name in enumerate(("gru", "lstm"))
+    for i, watch in enumerate(expressions_of(CONFIGS[name]))
+    for k, kind in enumerate(CHANGES)
+    if SOAK or k == (number + i) % 2
+]
+
+
+@pytest.mark.parametrize(("name", "watch", "kind"), WATCHES)
+def test_every_watch_stops_where_it_changes(name, watch, kind):
+    reopened, run = run_of(name, *CHANGES[kind])
     asked = Asked(watch=watch)
     end = reopened().end.tick
     stops = asked.stops_in(run, [tick for tick in run.places("op") if tick <= end])
@@ -284,7 +297,7 @@ def test_every_watch_stops_where_it_changes(name, watch, made):
 
 
 def landing(run, places, level, count, here):
-    """Where `count` steps lead if nothing is in their way."""
+    """Return the place that `count` steps reach if no stop is in between."""
     ends = [tick for tick in run.places(level) if tick in places or tick <= places[-1]]
     if count > 0:
         return ([tick for tick in ends if tick > here] + [places[-1]] * count)[count - 1]
@@ -293,7 +306,7 @@ def landing(run, places, level, count, here):
 
 
 @given(case=cases(3), learning=st.booleans())
-@settings(max_examples=60, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(20, soak=400), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learning):
     name, asked = case
     epochs = EPOCHS[name]
@@ -317,7 +330,7 @@ def test_a_run_for_the_first_time_stops_where_one_seen_before_does(case, learnin
     memory=st.sampled_from((FEW, SOME, ALL)),
     made=st.lists(st.tuples(st.integers(0, 9), st.floats(0, 1, exclude_max=True), kinds), min_size=1, max_size=4),
 )
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15, soak=300), deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 def test_every_branch_has_its_own_hits(case, memory, made):
     name, asked = case
     session, listed = begun(name, memory), []

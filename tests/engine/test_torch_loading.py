@@ -1,54 +1,59 @@
-"""PyTorch comes when it is asked for, with its libraries loaded beforehand where that can be done."""
+"""PyTorch is imported on first use, after its libraries have been loaded where possible."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 
-import pytest
+BEGIN = """
+import sys
+from tui_gru.engine.reference import torch_loading, torch_reference
 
-LOADED = "import sys, torch; assert torch.get_num_threads() == 1; print(torch.ones(2, 2).double().sum().item())"
+def mapped():
+    return {line.split()[-1] for line in open("/proc/self/maps") if "torch" in line and "/lib/" in line} if on_linux else set()
+
+on_linux, load_libraries = sys.platform == "linux", torch_loading._load_libraries
+assert "torch" not in sys.modules
+"""
+END = """
+torch_loading.load_torch()
+import torch
+assert torch.get_num_threads() == 1
+print(torch.ones(2, 2).double().sum().item())
+"""
 
 
-@pytest.mark.parametrize(
-    "before",
-    [
-        "",
-        "torch_loading.find_spec = lambda name: None",  # it cannot be found beforehand
-        "torch_loading.Path.exists = lambda path: False",  # its libraries have other names
-    ],
-    ids=["as-it-is", "not-found", "other-names"],
-)
-def test_it_is_loaded_and_works(before: str) -> None:
-    script = "\n".join(
-        [
-            "import sys",
-            "from tui_gru.engine import torch_loading, torch_reference",
-            "assert 'torch' not in sys.modules",
-            before,
-            "torch_loading.load_torch()",
-            LOADED,
-        ]
-    )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+def assert_it_is_loaded_and_works(before: str, after: str = "") -> None:
+    command = [sys.executable, "-c", BEGIN + before + END + after]
+    ran = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert (ran.stdout, ran.returncode) == ("4.0\n", 0), ran.stderr
 
 
 def test_the_libraries_are_those_that_torch_loads() -> None:
-    """Loaded beforehand, they are there when torch asks for them: nothing is loaded twice."""
-    if sys.platform != "linux":
-        return
-    script = "\n".join(
-        [
-            "from tui_gru.engine import torch_loading",
-            "torch_loading._load_libraries()",
-            "def mapped(): return {l.split()[-1] for l in open('/proc/self/maps') if 'torch' in l and '/lib/' in l}",
-            "before = mapped()",
-            "assert any('libtorch_python' in name for name in before), before",
-            "assert any('libtorch_cpu' in name for name in before), before",
-            "import torch",
-            "assert before <= mapped()",
-        ]
-    )
-    ran = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
-    assert ran.returncode == 0, ran.stderr
+    """Libraries loaded before are found by torch's import; none is loaded twice."""
+    before = """
+early = set()
+def load_and_look():
+    load_libraries()
+    early.update(mapped())
+torch_loading._load_libraries = load_and_look
+"""
+    after = """
+for name in ("libtorch_python", "libtorch_cpu") if on_linux else ():
+    assert any(name in library for library in early), early
+assert early <= mapped()
+"""
+    assert_it_is_loaded_and_works(before, after)
+
+
+def test_where_nothing_can_be_loaded_beforehand_it_is_imported_all_the_same() -> None:
+    """torch is not found, or its libraries have other names."""
+    before = """
+find_spec, torch_loading.find_spec = torch_loading.find_spec, lambda name: None
+load_libraries()
+torch_loading.find_spec, torch_loading.Path.exists = find_spec, lambda path: False
+load_libraries()
+assert mapped() == set()
+torch_loading.find_spec = lambda name: None
+"""
+    assert_it_is_loaded_and_works(before)

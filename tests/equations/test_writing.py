@@ -1,4 +1,4 @@
-"""Writing: what stands on screen reads back as the same tree; the LaTeX of every construct."""
+"""The writer of formulas: on-screen text parses to the same tree; the LaTeX of every construct."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from hypothesis import given, settings
 
 from tests.equations.reading import formula, page
 from tests.equations.trees import trees
+from tests.extent import examples
 from tui_gru.engine.model import names_of, shipped
 from tui_gru.equations import expression as e
 from tui_gru.equations.names import Symbols, code_name, split, with_word
@@ -19,7 +20,7 @@ PIECES = [(kind, name) for kind in ("cell", "head", "loss", "update", "input") f
 
 
 @given(trees)
-@settings(max_examples=300, derandomize=True, deadline=None)
+@settings(max_examples=examples(100, soak=2000), derandomize=True, deadline=None)
 def test_a_formula_reads_back_as_the_same_tree(tree):
     assert formula(Writer(Symbols()).text(tree)) == tree
 

@@ -1,5 +1,6 @@
 import importlib.util
 import os
+import subprocess
 import sys
 import types
 import warnings
@@ -7,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture
@@ -16,7 +19,7 @@ def random():
 
 @pytest.fixture
 def installed():
-    """The folder of an installed package, which is not imported."""
+    """Return the folder of an installed package without importing it."""
 
     def folder(package):
         spec = importlib.util.find_spec(package)
@@ -28,7 +31,7 @@ def installed():
 
 @pytest.fixture
 def gtcrn(installed, random):
-    """A public model of speech with 14 GRUs: its path, and by name of each what onnxruntime gives and takes there: x, h0, Y.
+    """A public speech model with 14 GRUs: its path, and the values x, h0 and Y of each GRU in onnxruntime, by name.
 
     h0 is None where the file has it.
     """
@@ -49,6 +52,16 @@ def gtcrn(installed, random):
 
 
 @pytest.fixture(scope="session")
+def folder_of_ranks(tmp_path_factory):
+    """What two processes that trained together with gloo left: a folder for each of `tests.interop.capture.ranks.KINDS`."""
+    folder = tmp_path_factory.mktemp("ranks")
+    command = [sys.executable, "-W", "ignore", "-m", "tests.interop.capture.ranks", str(folder)]
+    ran = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert ran.returncode == 0, ran.stderr
+    return folder
+
+
+@pytest.fixture(scope="session")
 def keras(tmp_path_factory):
     """Keras on torch, with its settings in a folder of the tests."""
     os.environ["KERAS_BACKEND"] = "torch"
@@ -61,7 +74,7 @@ def keras(tmp_path_factory):
 
 @pytest.fixture
 def g2p(monkeypatch):
-    """The package g2p-en, whose NumPy code runs its GRUs; its dictionaries are left out."""
+    """The package g2p-en, whose NumPy code runs its GRUs; its dictionaries are not loaded."""
     for name, members in {
         "nltk": {"pos_tag": None, "data": types.SimpleNamespace(find=lambda name: None)},
         "nltk.corpus": {"cmudict": types.SimpleNamespace(dict=dict)},

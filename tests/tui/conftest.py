@@ -4,15 +4,15 @@ import pytest
 from textual.app import App
 from textual.css.parse import parse
 
-from tui_gru.tui.glyphs import UNICODE
+from tui_gru.tui.look.glyphs import UNICODE
+from tui_gru.tui.look.svg import mend
+from tui_gru.tui.look.themes import register_themes
 from tui_gru.tui.pilot import PromptPilot
-from tui_gru.tui.svg import mend
-from tui_gru.tui.themes import register_themes
 
 
 @pytest.fixture(autouse=True)
 def plain_environment(monkeypatch):
-    """What a developer's own terminal is set to must not change what the tests see."""
+    """Remove settings of the developer's own terminal, which must not affect the tests."""
     for name in ("NO_COLOR", "TEXTUAL_THEME", "TEXTUAL_COLOR_SYSTEM", "COLORTERM"):
         monkeypatch.delenv(name, raising=False)
 
@@ -38,7 +38,7 @@ def styles_are_parsed_once():
 
 
 class Board(App):
-    """An app that holds the widgets under test and nothing else."""
+    """An app that contains only the widgets under test."""
 
     AUTO_FOCUS = None
     CSS = "Screen { background: $background; } Horizontal { height: auto; }"

@@ -1,4 +1,4 @@
-"""Models other than the tutorial's, pictured: an LSTM, layers, directions, an update by Adam with its gradient clipped."""
+"""Pictures of other models than the tutorial's: an LSTM, layers, directions, Adam with clipping."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from tui_gru.tui.screenshot import type_keys
 
 
 class Moment(NamedTuple):
-    """After the line of `target` in timestep `t` (0-based) of the second batch, which learns; then `keys` are typed."""
+    """The position after the line of `target` in timestep `t` (0-based) of the second batch, which learns; then `keys` are
+    typed."""
 
     options: dict[str, Any]
     target: str

@@ -1,4 +1,4 @@
-"""Derivations, pictured: on every size of screen, in ASCII, and of every kind."""
+"""Pictures of derivations of every kind, on every screen size and in ASCII."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 from tests.screenshots import typed
 from tui_gru.engine.config import Config
 from tui_gru.tui.app import make_app
-from tui_gru.tui.glyphs import ASCII
+from tui_gru.tui.look.glyphs import ASCII
 from tui_gru.tui.screenshot import type_keys
 
 DERIVATIONS = {

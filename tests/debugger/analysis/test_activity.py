@@ -1,4 +1,4 @@
-"""Units over time: correlations are NumPy's, places are where the numbers are, and nothing is shown before it is computed."""
+"""Units over time: correlations equal NumPy's, positions refer to the right numbers, and uncomputed values are not shown."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.debugger.models import parametrize
+from tests.extent import examples
 from tui_gru import Session, TuiGruError
 from tui_gru.debugger.analysis.activity import Activity, Correlated, Place, Stretch, context, of_text, over_row
 from tui_gru.debugger.analysis.classes import CLASSES, class_of
@@ -60,7 +61,7 @@ def test_a_class_that_has_nothing_in_it_and_one_that_has_everything():
     assert (ACTIVITY.class_correlations(class_of("".join(set(TEXT)))) == 0).all()
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=examples(30, soak=500))
 @given(st.integers(0, 5), st.integers(1, 40), st.integers(1, 50))
 def test_the_most_exciting_places_are_the_highest_that_are_apart(unit, count, apart):
     for places, sign in ((ACTIVITY.most(unit, count, apart=apart), 1), (ACTIVITY.least(unit, count, apart=apart), -1)):

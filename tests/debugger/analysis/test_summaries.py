@@ -1,4 +1,4 @@
-"""What a matrix says of itself: every count is NumPy's, and every key leads to where it says."""
+"""Summaries of a matrix: every count equals NumPy's, and every key moves to the entry that it names."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from tests.debugger.models import MODELS, parametrize
+from tests.extent import examples
 from tui_gru import Session
 from tui_gru.debugger.analysis.saturation import (
     Limits,
@@ -25,7 +26,7 @@ shapes = st.tuples(st.integers(1, 4), st.integers(1, 3), st.integers(1, 5))
 numbers = arrays(np.float32, shapes, elements=st.floats(-1, 1, width=32))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(25, soak=400))
 @given(numbers)
 def test_counts_are_numpys(values):
     found = summary(values, STATE)
@@ -42,7 +43,7 @@ def test_counts_are_numpys(values):
     assert found.dead == (np.sum(np.ptp(flat, axis=0) <= 1e-3) if len(flat) > 1 else 0)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(25, soak=400))
 @given(numbers)
 def test_the_next_saturated_entry_visits_all_of_them(values):
     expected = [tuple(map(int, at)) for at in np.argwhere(np.abs(values) > 0.8)]
@@ -54,7 +55,7 @@ def test_the_next_saturated_entry_visits_all_of_them(values):
     assert next_saturated(values, STATE, at) == (expected[0] if expected else None)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=examples(25, soak=400))
 @given(numbers, st.integers(1, 70))
 def test_the_largest_entries_come_in_order(values, count):
     found = [abs(values[at]) for at in largest_entries(values, count)]

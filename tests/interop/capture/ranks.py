@@ -1,4 +1,8 @@
-"""One of two processes that train together: it captures its own calls and writes its steps to a file, or records them."""
+"""Two processes that train together, in each of the ways of `KINDS`.
+
+With "record" they record into the folder `record`; otherwise each writes its steps to a file named for its rank in the folder of
+the kind. python -m tests.interop.capture.ranks FOLDER
+"""
 
 import os
 import pickle
@@ -7,21 +11,19 @@ from pathlib import Path
 
 import torch
 from torch import distributed, nn
+from torch.distributed.fsdp import fully_shard
 
 from tests.interop.capture.scripts import IN, B, Model, T, loss_of
 from tui_gru.interop.capture import Capture
 from tui_gru.interop.recording import record
 
+KINDS = ("ddp", "fsdp", "record")
 
-def main(kind, rank, port, folder):
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    torch.set_num_threads(1)
-    distributed.init_process_group("gloo", rank=rank, world_size=2)
+
+def train(kind, rank, folder):
     torch.manual_seed(5)
     model = Model(num_layers=2)
     if kind == "fsdp":
-        from torch.distributed.fsdp import fully_shard
-
         fully_shard(model.rnn)
         fully_shard(model)
     else:
@@ -41,10 +43,22 @@ def main(kind, rank, port, folder):
             optimizer.step()
             running.step(loss)
     if steps:
-        Path(folder, str(rank)).write_bytes(pickle.dumps(steps))
+        folder.mkdir(exist_ok=True)
+        (folder / str(rank)).write_bytes(pickle.dumps(steps))
+
+
+def main(folder):
+    """Rank 1 is a fork, so that PyTorch is imported once."""
+    other = os.fork()
+    rank = 0 if other else 1
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
+    for kind in KINDS:
+        train(kind, rank, folder / kind)
     distributed.destroy_process_group()
+    if other:
+        sys.exit(os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]))
 
 
 if __name__ == "__main__":
-    kind, rank, port, folder = sys.argv[1:]
-    main(kind, int(rank), port, folder)
+    main(Path(sys.argv[1]))

@@ -1,49 +1,25 @@
-"""Ranks that train together: each has its own calls, and all of them one gradient, the mean."""
+"""Ranks that train together: each has its own calls, and all have the same gradient, the mean."""
 
 import pickle
-import socket
-import sys
-from contextlib import ExitStack
-from pathlib import Path
-from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
 
 from tui_gru.interop.recomputing import compare_gradients, compare_outputs, recompute
 
-ROOT = Path(__file__).parents[3]
 
-
-def run_ranks(kind, folder):
-    """Run two processes that train together; each writes a file named for its rank, or records, into the folder."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    command = [sys.executable, "-W", "ignore", "-m", "tests.interop.capture.ranks", kind]
-    with ExitStack() as both:
-        started = [
-            both.enter_context(Popen([*command, str(rank), port, str(folder)], cwd=ROOT, stderr=PIPE, text=True))
-            for rank in range(2)
-        ]
-        for process in started:
-            _, errors = process.communicate(timeout=300)
-            assert process.returncode == 0, errors
-
-
-def trained(folder, kind):
-    """The steps of each of the two."""
-    run_ranks(kind, folder)
+def trained(folder):
+    """Return the steps of both processes."""
     return [pickle.loads((folder / str(rank)).read_bytes()) for rank in range(2)]
 
 
-@pytest.fixture(scope="module")
-def ranks(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("ranks"), "ddp")
+@pytest.fixture
+def ranks(folder_of_ranks):
+    return trained(folder_of_ranks / "ddp")
 
 
-def test_sharded_ranks_show_the_gradients_of_their_own_calls(tmp_path):
-    for steps in trained(tmp_path, "fsdp"):
+def test_sharded_ranks_show_the_gradients_of_their_own_calls(folder_of_ranks):
+    for steps in trained(folder_of_ranks / "fsdp"):
         for step in steps:
             (call,) = step.calls
             assert (step.notes, step.gradients, len(call.weights.gradients)) == ((), {}, 8)

@@ -1,4 +1,6 @@
-"""Every kind of script: NumPy recomputes each output and weight gradient from the capture alone, and the script does not notice."""
+"""Captures of every kind of script: NumPy recomputes each output and weight gradient, and the script's results do not change."""
+
+from functools import cache
 
 import numpy as np
 import pytest
@@ -18,18 +20,19 @@ class Nothing:
 
 
 def run(script, begin):
-    """Run a script; what it trained, as bytes, and the state that it left the generator in."""
+    """Run a script. Returns what it trained, as bytes, and the final state of the generator."""
     torch.manual_seed(1)
     trained = script(begin)
     return [value.detach().double().numpy().tobytes() for value in trained], torch.get_rng_state().numpy().tobytes()
 
 
-def captured(script, **options):
-    """The steps of a script, and what `run` gives."""
+@cache
+def captured(script):
+    """The steps of a script, and what `run` gives: for whoever asks, so nobody may change them."""
     steps, captures = [], []
 
     def begin(module, optimizer, **more):
-        captures.append(Capture(module, optimizer, on_step=steps.append, **options, **more))
+        captures.append(Capture(module, optimizer, on_step=steps.append, **more))
         return captures[0]
 
     result = run(script, begin)

@@ -1,8 +1,13 @@
-"""Small runs that are recorded, for the tests."""
+"""Small recorded runs for the tests."""
+
+import tempfile
+from functools import cache
+from pathlib import Path
 
 import torch
 from torch import nn
 
+from tests.interop.capture.test_scripts import run
 from tui_gru.interop.recording import record
 
 torch.set_num_threads(1)
@@ -10,7 +15,7 @@ T, B, IN, H = 5, 2, 3, 4
 
 
 def trained(folder, losses=(), steps=10, model=None, **options):
-    """Train for some steps while recording; `losses` are factors of the loss of each step. The recorder, closed."""
+    """Train for some steps while recording; `losses` are factors of the loss of each step. Returns the closed recorder."""
     torch.manual_seed(2)
     model = model or nn.GRU(IN, H)
     optimizer = torch.optim.SGD(model.parameters(), 0.1)
@@ -24,3 +29,23 @@ def trained(folder, losses=(), steps=10, model=None, **options):
         recorder.step(losses[number] if losses else loss)
     recorder.close()
     return recorder
+
+
+@cache
+def folder_of_scripts():
+    """Which is there as long as the process."""
+    return tempfile.TemporaryDirectory()
+
+
+@cache
+def recorded(script):
+    """The recording of every step of a script (tests/interop/capture), which nobody may change, and what `run` gives."""
+    path, recorders = Path(folder_of_scripts().name) / f"{script.__name__}.gru", []
+
+    def begin(module, optimizer):
+        recorders.append(record(path, module, optimizer, every=1))
+        return recorders[0]
+
+    result = run(script, begin)
+    recorders[0].close()
+    return path, result

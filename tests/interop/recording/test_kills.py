@@ -1,7 +1,10 @@
-"""A training process that is killed: every step that was kept is there, and can be read."""
+"""A killed training process: every step that was kept is in the recording and can be read."""
 
+import os
 import random
+import signal
 import sys
+from contextlib import contextmanager
 from pathlib import Path
 from subprocess import PIPE, Popen
 
@@ -13,17 +16,34 @@ ROOT = Path(__file__).parents[3]
 KILLS = 4  # `python -m tests.interop.recording.test_kills 50` does more
 
 
-def kill(folder, after):
-    """Kill a run once it has said `after` steps; the number of the last one that it said."""
-    with Popen([sys.executable, "-m", "tests.interop.recording.killed", str(folder)], cwd=ROOT, stdout=PIPE, text=True) as process:
-        said = [int(process.stdout.readline()) for _ in range(after)]
+@contextmanager
+def running():
+    """A process that starts a run for each folder it is given; see tests/interop/recording/killed.py."""
+    with Popen(
+        [sys.executable, "-m", "tests.interop.recording.killed"], cwd=ROOT, stdin=PIPE, stdout=PIPE, text=True, bufsize=1
+    ) as process:
+        yield process
         process.kill()
-        said += map(int, process.stdout.read().split())
+
+
+@pytest.fixture(scope="module")
+def process():
+    with running() as process:
+        yield process
+
+
+def kill(process, folder, after):
+    """Kill a run after it has printed `after` steps, and return the number of the last printed one."""
+    process.stdin.write(f"{folder}\n")
+    run = int(process.stdout.readline())
+    said = [int(process.stdout.readline()) for _ in range(after)]
+    os.kill(run, signal.SIGKILL)
+    said += map(int, iter(lambda: process.stdout.readline().rstrip(), "gone"))
     return said[-1]
 
 
 def check(folder, last):
-    """Every step up to the last one is there and whole."""
+    """Check that every step up to the last one is recorded and complete."""
     recording = open_recording(folder)
     numbers = [step.number for step in recording.steps]
     assert numbers[: last + 1] == list(range(last + 1))
@@ -37,16 +57,17 @@ def check(folder, last):
 
 
 @pytest.mark.parametrize("seed", range(KILLS))
-def test_no_kept_step_is_lost(tmp_path, seed):
-    check(tmp_path / "run.gru", kill(tmp_path / "run.gru", random.Random(seed).randint(1, 40)))
+def test_no_kept_step_is_lost(process, tmp_path, seed):
+    check(tmp_path / "run.gru", kill(process, tmp_path / "run.gru", random.Random(seed).randint(1, 40)))
 
 
 if __name__ == "__main__":
     import tempfile
 
     total = 0
-    for seed in range(int(sys.argv[1])):
-        with tempfile.TemporaryDirectory() as place:
-            folder = Path(place) / "run.gru"
-            total += check(folder, kill(folder, random.Random(seed).randint(1, 40)))
+    with running() as process:
+        for seed in range(int(sys.argv[1])):
+            with tempfile.TemporaryDirectory() as place:
+                folder = Path(place) / "run.gru"
+                total += check(folder, kill(process, folder, random.Random(seed).randint(1, 40)))
     print(f"{sys.argv[1]} kills, {total} kept steps, 0 lost")

@@ -1,4 +1,4 @@
-"""Recordings of several ranks: each writes its own files, and a gradient is there where all of them are."""
+"""Recordings of several ranks: each writes its own files, and the gradient is known for steps that all ranks kept."""
 
 import shutil
 
@@ -12,19 +12,9 @@ from tui_gru.interop.recomputing import compare_gradients
 from tui_gru.interop.recording import open_recording
 
 
-@pytest.fixture(scope="module")
-def recorded(tmp_path_factory):
-    """A run of two processes with gloo, each recording into the same folder."""
-    from tests.interop.capture.test_ranks import run_ranks
-
-    folder = tmp_path_factory.mktemp("ranks") / "run.gru"
-    run_ranks("record", folder)
-    return folder
-
-
 @pytest.fixture
-def folder(recorded, tmp_path):
-    return shutil.copytree(recorded, tmp_path / "run.gru")
+def folder(folder_of_ranks, tmp_path):
+    return shutil.copytree(folder_of_ranks / "record", tmp_path / "run.gru")
 
 
 def test_ranks_are_combined(folder):
@@ -84,7 +74,7 @@ def test_a_step_that_one_rank_has_not_kept(folder):
 
 
 def test_ranks_given_by_hand(tmp_path):
-    """Without torch.distributed, as another launcher numbers them."""
+    """Without torch.distributed, with the numbers of another launcher."""
     import torch
 
     from tui_gru.interop.recording import record

@@ -1,4 +1,4 @@
-"""What is written, when, and what is not: `tui_gru.record`."""
+"""`tui_gru.record`: which steps are written, and when."""
 
 import json
 import warnings
@@ -9,10 +9,9 @@ import torch
 from torch import nn
 
 import tui_gru
-from tests.interop.capture.scripts import HALF, ROUNDED, SCRIPTS
-from tests.interop.capture.test_scripts import Nothing, run
-from tests.interop.recording.runs import IN, B, H, T, trained
-from tui_gru.interop.capture import Capture
+from tests.interop.capture.scripts import HALF, SCRIPTS
+from tests.interop.capture.test_scripts import captured
+from tests.interop.recording.runs import IN, B, H, T, recorded, trained
 from tui_gru.interop.errors import CaptureError
 from tui_gru.interop.recording import open_recording, record
 from tui_gru.interop.recording.recorder import Recorder
@@ -88,26 +87,15 @@ def test_memory_is_used_again(folder):
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.__name__)
-def test_a_step_comes_back_as_it_was(script, tmp_path):
-    """Every kind of script, recorded and captured: the same numbers, bit for bit, and the same words."""
-    steps, running = [], []
+def test_a_step_comes_back_as_it_was(script):
+    """Every kind of script, recorded and captured: the same numbers, bit for bit, and the same words.
 
-    def begin(module, optimizer):
-        running.append(Capture(module, optimizer, on_step=steps.append))
-        return running[0]
-
-    captured = run(script, begin)
-    recorders = []
-
-    def begin_recording(module, optimizer):
-        recorders.append(record(tmp_path / "run.gru", module, optimizer, every=1))
-        return recorders[0]
-
-    recorded = run(script, begin_recording)
-    recorders[0].close()
-    assert recorded == captured
-    assert script in ROUNDED or recorded == run(script, lambda module, optimizer: Nothing())
-    recording = open_recording(tmp_path / "run.gru")
+    Those of the captured run are those of the script alone: tests/interop/capture/test_scripts.py.
+    """
+    steps, result = captured(script)
+    folder, recorded_result = recorded(script)
+    assert recorded_result == result
+    recording = open_recording(folder)
     assert recording.damaged == ()
     assert [step.number for step in recording.steps] == [step.number for step in steps]
     for step in steps:
@@ -118,7 +106,7 @@ def test_a_step_comes_back_as_it_was(script, tmp_path):
 
 
 def same(ours, theirs):
-    """Dataclasses of the same values; arrays of the same bits."""
+    """Check that dataclasses have the same values, and arrays the same bits."""
     if isinstance(theirs, np.ndarray):
         assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
         assert ours.tobytes() == np.ascontiguousarray(theirs).tobytes()
@@ -224,6 +212,9 @@ def test_a_recording_is_not_written_over(folder):
         ({"every": 1.5}, "every must be a whole number, 0 or more, not 1.5"),
         ({"last": True}, "last must be a whole number, 0 or more, not True"),
         ({"on": "lss > 1"}, "on: column 1: unknown name lss"),
+        ({"on": None}, "on must be a condition in quotes, not NoneType; write one such as nan or loss"),
+        ({"rank": -1}, "rank must be a whole number, 0 or more, not -1"),
+        ({"rank": "first"}, "rank must be a whole number, 0 or more, not 'first'"),
         ({"optimizer": 3}, "optimizer must be a torch.optim.Optimizer, not int"),
         ({"head": nn.ReLU()}, "head must be the torch.nn.Linear"),
     ],
@@ -239,6 +230,8 @@ def test_arguments_that_do_not_fit(folder, options, message):
 
 def test_a_folder_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
+    with pytest.raises(CaptureError, match="folder must be a path, not NoneType"):
+        record(None, nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="file cannot be written: it is a file; name another folder"):
         record(tmp_path / "file", nn.GRU(IN, H))
     with pytest.raises(CaptureError, match="cannot be written: Not a directory; name another folder"):
@@ -246,7 +239,7 @@ def test_a_folder_that_cannot_be_written(tmp_path):
 
 
 def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
-    """It is said once; what was kept before and what is kept afterwards is there."""
+    """It is reported once; the steps recorded before and after are in the recording."""
     import tui_gru.interop.recording.recorder as module
 
     write, full = module.write_shard, []
@@ -263,7 +256,7 @@ def test_a_full_disk_does_not_stop_the_training(folder, monkeypatch):
         recorder = trained(folder, steps=4, every=1)
     assert len(full) == 2
     (warning,) = said
-    assert "step 1 is not recorded: No space left on device; training goes on" in str(warning.message)
+    assert "step 1 is not recorded: No space left on device; training continues" in str(warning.message)
     assert recorder.kept == [0, 3]
     assert [number for number, _ in kept(folder)] == [0, 3]
     assert open_recording(folder).closed

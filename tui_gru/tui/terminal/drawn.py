@@ -1,4 +1,4 @@
-"""The lines of a screen as they were drawn last, and many changes of it that are drawn once."""
+"""The lines of a screen as last drawn, and a context in which several changes are drawn only once."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from tui_gru.tui.terminal.guarded import GuardedApp, GuardedScreen
 
 
 def drawn_lines(screen: Screen[Any]) -> list[Strip]:
-    """The rows of a screen, from the top, each as wide as the screen."""
+    """Return the rows of a screen from top to bottom, each as wide as the screen."""
     return screen._compositor.render_strips()
 
 
 @contextmanager
 def drawn_once(app: App[Any]) -> Iterator[None]:
-    """Draw the main screen at the end, once, whatever changes until then; its layout follows every change, as ever.
+    """Suspend drawing in this context, and draw the main screen once at its end. The layout is still updated at every change.
 
-    Drawing is three quarters of what a key costs, and nobody sees the pictures between keys that a program types.
+    Drawing takes three quarters of the time of a key, and is not needed between keys that a program types.
     """
-    if not isinstance(app, GuardedApp) or not app.drawing:  # it is drawn at once, or at the end of another
+    if not isinstance(app, GuardedApp) or not app.drawing:  # another app, or inside another such context
         yield
         return
     app.drawing = False
